@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Configures and builds the native library and its tests: build.sh BUILD_FOLDER [AUTO|ON|OFF]   (called by Maven)
+set -euo pipefail
+build=${1:?build folder}
+cuda=${2:-AUTO}
+here=$(cd "$(dirname "$0")" && pwd)
+
+command -v cmake >/dev/null || { echo "FlashRing needs CMake 3.22 or newer to build its native library: install the package 'cmake'." >&2; exit 1; }
+command -v "${CXX:-g++}" >/dev/null || { echo "FlashRing needs a C++17 compiler to build its native library: install the package 'g++', or set CXX." >&2; exit 1; }
+generator=()
+if command -v ninja >/dev/null; then generator=(-G Ninja); fi
+
+cmake -S "$here" -B "$build" "${generator[@]}" -DFLASHRING_CUDA="$cuda"
+cmake --build "$build" --parallel "$(nproc)"

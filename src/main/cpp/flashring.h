@@ -1,0 +1,233 @@
+/*
+ * FlashRing: the native interface, a plain C ABI. SPDX-License-Identifier: Apache-2.0
+ *
+ * One device's share of sharded attention: softmax(scale * Q K^T) V where every query sees one interval of key
+ * positions, computed in resumable steps over blocks of keys and values, forward and backward. A ring (or any other
+ * order of blocks) is a sequence of such steps; the ring itself lives with the caller.
+ *
+ * Rules that hold for every function
+ *  - Returns FLASHRING_OK or another flashring_status; the sentence is flashring_last_error(), per thread.
+ *    Nothing here prints, throws across the border, or ends the process.
+ *  - Memory belongs to the caller and is borrowed for the call (on a GPU: until the stream has passed it).
+ *  - Structs start with their size: set it to sizeof(the struct), zero the rest, then fill in.
+ *  - Strides are counted in elements; the last dimension (head dim) is contiguous.
+ *  - Everything is thread-safe; calls from several threads share one pool of CPU workers.
+ */
+#ifndef FLASHRING_H
+#define FLASHRING_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FLASHRING_API __attribute__((visibility("default")))
+
+typedef enum flashring_status {
+    FLASHRING_OK = 0,
+    FLASHRING_INVALID_ARGUMENT = 1, /* a field breaks a rule; the message names field, value and rule */
+    FLASHRING_UNSUPPORTED = 2,      /* valid, but no kernel serves the combination; the message names it */
+    FLASHRING_OUT_OF_MEMORY = 3,
+    FLASHRING_DEVICE_ERROR = 4,     /* a CUDA call failed, possibly an earlier, asynchronous one */
+    FLASHRING_INTERNAL_ERROR = 5
+} flashring_status;
+
+typedef enum flashring_dtype {
+    FLASHRING_FLOAT64 = 0,
+    FLASHRING_FLOAT32 = 1,
+    FLASHRING_BFLOAT16 = 2,
+    FLASHRING_FLOAT16 = 3
+} flashring_dtype;
+
+/* Which implementation runs. AUTO takes the first row of the capability table that serves the step. */
+typedef enum flashring_kernel {
+    FLASHRING_KERNEL_AUTO = 0,
+    FLASHRING_KERNEL_REFERENCE = 1, /* the plain formula, for comparison */
+    FLASHRING_KERNEL_SIMD128 = 2,   /* baseline x86-64 (SSE2) */
+    FLASHRING_KERNEL_AVX2 = 3,
+    FLASHRING_KERNEL_AVX512 = 4,
+    FLASHRING_KERNEL_AMX = 5        /* AVX-512 with bfloat16 tile products */
+} flashring_kernel;
+
+enum { FLASHRING_HOST = -1 };       /* flashring_step.device: the host; n >= 0 is CUDA device n */
+
+typedef enum flashring_flag {
+    FLASHRING_RESUME = 1,           /* forward: start from the state in (acc, lse) instead of the empty state */
+    FLASHRING_FINISH = 2,           /* forward: write `out` in the step's dtype; acc may then be null unless RESUME */
+    FLASHRING_ADD_DQ = 4,           /* backward: add to dq instead of overwriting it */
+    FLASHRING_ADD_DKV = 8           /* backward: add to dk and dv instead of overwriting them */
+} flashring_flag;
+
+/* A strided view of [batch, seq, heads, dim]; lse and delta are [batch, seq, heads] in the same terms. */
+typedef struct flashring_tensor {
+    void* data;                     /* address of element (0, 0, 0, 0) */
+    int64_t stride_batch;
+    int64_t stride_seq;
+    int64_t stride_head;
+} flashring_tensor;
+
+/* Global positions start, start + stride, ..., `length` of them. */
+typedef struct flashring_range {
+    int64_t start;
+    int64_t length;
+    int64_t stride;
+} flashring_range;
+
+/*
+ * The global position of each local token: the ranges one after the other. Positions ascend strictly over the whole
+ * list, so that an interval of global positions is an interval of local ones. Lengths sum to q_len or kv_len.
+ */
+typedef struct flashring_positions {
+    const flashring_range* ranges;
+    int64_t count;
+} flashring_positions;
+
+/*
+ * One interval [lo, hi) of key positions for each query position q, whose ends never decrease with q.
+ * With [s, e) the document that holds q (documents: [cu_seqlens[i], cu_seqlens[i + 1]); none given: [0, inf)):
+ *
+ *     hi = right < 0 ? e : min(e, q + right + 1)          causal is right = 0
+ *     hi = max(hi, min(e, s + prefix_lengths[i]))         where prefix_lengths is given: prefix-LM
+ *     lo = left < 0 ? s : max(s, q - left)                a causal window of w keys is left = w - 1, right = 0
+ *
+ *     causal      left 2, right 0    two documents 3+3    prefix 2, causal
+ *     x . . . .   x . . . . .        x x x . . .          x x . . .
+ *     x x . . .   x x . . . .        x x x . . .          x x . . .
+ *     x x x . .   x x x . . .        x x x . . .          x x x . .
+ *     x x x x .   . x x x . .        . . . x x x          x x x x .
+ *     x x x x x   . . x x x .        . . . x x x          x x x x x
+ *
+ * A query outside every document sees nothing. A query that sees nothing gets output 0, lse -inf and zero gradients.
+ */
+typedef struct flashring_mask {
+    int64_t left;                   /* keys before the query that it sees; negative: all */
+    int64_t right;                  /* keys after the query that it sees; negative: all */
+    const int64_t* cu_seqlens;      /* documents + 1 ascending offsets starting at 0, or null for one endless document */
+    int64_t documents;
+    const int64_t* prefix_lengths;  /* one per document (exactly one where cu_seqlens is null), or null */
+} flashring_mask;
+
+/*
+ * One step: queries of this rank against one block of keys and values. Forward, delta and backward read the same struct;
+ * each uses the operands named for it. `acc type` is float64 for float64 steps and float32 for all others.
+ */
+typedef struct flashring_step {
+    uint32_t size;                  /* sizeof(flashring_step) */
+    int32_t device;
+    int32_t dtype;                  /* of q, k, v, out, dout */
+    int32_t kernel;
+    int32_t flags;
+    int32_t deterministic;          /* backward: same bits on every run. CPU kernels always are */
+    int64_t batch;
+    int64_t q_len, kv_len;          /* 0 is allowed */
+    int64_t q_heads, kv_heads;      /* q_heads is a multiple of kv_heads; query head h uses key head h / (q_heads / kv_heads) */
+    int64_t head_dim, value_dim;
+    double softmax_scale;           /* 0 < scale < inf */
+    flashring_positions q_positions, kv_positions;
+    flashring_mask mask;
+    void* workspace;                /* 64-byte aligned; flashring_workspace_bytes() says how much */
+    int64_t workspace_bytes;
+    void* stream;                   /* cudaStream_t; null on the host */
+
+    flashring_tensor q;             /* [batch, q_len, q_heads, head_dim]    dtype */
+    flashring_tensor k;             /* [batch, kv_len, kv_heads, head_dim]  dtype */
+    flashring_tensor v;             /* [batch, kv_len, kv_heads, value_dim] dtype */
+    flashring_tensor out;           /* [batch, q_len, q_heads, value_dim]   dtype; forward writes it on FINISH, delta reads it */
+    flashring_tensor acc;           /* as out, acc type; forward's running normalised output. May be `out` where the types agree */
+    flashring_tensor lse;           /* [batch, q_len, q_heads] acc type, natural log; forward reads (RESUME) and writes, backward reads the global one */
+    flashring_tensor dout;          /* as out,  dtype */
+    flashring_tensor delta;         /* as lse; rowsum(out * dout), written by flashring_delta, read by backward */
+    flashring_tensor dq;            /* as q, acc type */
+    flashring_tensor dk;            /* as k, acc type */
+    flashring_tensor dv;            /* as v, acc type */
+} flashring_step;
+
+typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1 } flashring_direction;
+
+/*
+ * Advances the running (acc, lse) by one block of keys: online softmax, FlashAttention-2 (Dao 2023) section 3.1, with
+ * the state (O, LSE) read as (O, m = lse, l = 1), so that a ring needs no merge pass and O is rounded once.
+ * 4 * head_dim * visible pairs * q_heads FLOPs when value_dim = head_dim.
+ */
+FLASHRING_API int32_t flashring_forward_step(const flashring_step* step);
+
+/* delta = rowsum(out * dout), once per backward pass: FlashAttention-2 section 3.2. */
+FLASHRING_API int32_t flashring_delta(const flashring_step* step);
+
+/*
+ * Gradients through one block of keys, given the global lse and delta: dq gathers locally, dk and dv into the buffers
+ * that travel. FlashAttention-2 section 3.2; 2.5 times the forward FLOPs.
+ */
+FLASHRING_API int32_t flashring_backward_step(const flashring_step* step);
+
+/*
+ * *bytes = workspace that a step of this kind and shape needs (operand addresses and positions are not read).
+ * Grows with q_len and kv_len, never with their product; monotone in both.
+ */
+FLASHRING_API int32_t flashring_workspace_bytes(const flashring_step* step, int32_t direction, int64_t* bytes);
+
+/* dst = a + b elementwise over [batch, length, heads, dim], any dtypes, any strides; b.data null: a converting copy. */
+typedef struct flashring_combine_args {
+    uint32_t size;                  /* sizeof(flashring_combine_args) */
+    int32_t device;
+    int32_t dst_dtype, a_dtype, b_dtype;
+    int32_t reserved;
+    int64_t batch, length, heads, dim;
+    flashring_tensor dst, a, b;     /* dst may be a or b when it has the same dtype and strides; else they do not overlap */
+    void* stream;
+} flashring_combine_args;
+
+FLASHRING_API int32_t flashring_combine(const flashring_combine_args* args);
+
+/* A row of the capability table: what one kernel serves. The only such table; AUTO and the Java plan read it. */
+typedef struct flashring_capability {
+    uint32_t size;                  /* sizeof(flashring_capability) */
+    int32_t kernel;
+    int32_t cuda;                   /* 0 host, 1 CUDA */
+    int32_t dtype;
+    int32_t max_head_dim, max_value_dim;
+    int32_t forward, backward;      /* 1 where served */
+    int32_t unequal_dims;           /* 1: value_dim may differ from head_dim */
+    int32_t available;              /* 1: this machine can run it */
+    const char* name;               /* "avx512" */
+    const char* requirement;        /* what the machine must have: "AVX-512 F, BW, DQ, VL" */
+} flashring_capability;
+
+FLASHRING_API int32_t flashring_capability_count(void);
+FLASHRING_API int32_t flashring_capability_get(int32_t row, flashring_capability* capability);
+
+/*
+ * *row = the row that will serve a step of this shape, device, dtype and kernel; FLASHRING_UNSUPPORTED with the combination
+ * and the reason when none does. Reads shape, dtype, device and kernel only.
+ */
+FLASHRING_API int32_t flashring_select(const flashring_step* step, int32_t direction, int32_t* row);
+
+/* The message of the last call on this thread that did not return FLASHRING_OK; "" before any. Never null. */
+FLASHRING_API const char* flashring_last_error(void);
+
+/* "0.1.0" */
+FLASHRING_API const char* flashring_version(void);
+
+/* CUDA devices that can be used: 0 where there is no driver, no device, or the library was built without CUDA. */
+FLASHRING_API int32_t flashring_device_count(void);
+
+/* Why flashring_device_count() is 0; "" when it is not. Never null. */
+FLASHRING_API const char* flashring_device_cause(void);
+
+/* CPU workers that one call may use: the cores this process may run on, or FLASHRING_THREADS from the environment. */
+FLASHRING_API int32_t flashring_threads(void);
+FLASHRING_API int32_t flashring_set_threads(int32_t threads);
+
+/* Kernel entries (step, delta, combine) since the library was loaded, refused ones included: shows whether native code ran. */
+FLASHRING_API int64_t flashring_call_count(void);
+
+/* 64-byte aligned host memory, not cleared; null when there is none. flashring_host_free(null) does nothing. */
+FLASHRING_API void* flashring_host_allocate(int64_t bytes);
+FLASHRING_API void flashring_host_free(void* memory);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
