@@ -1,0 +1,178 @@
+// The entry points of flashring.h: count, check, dispatch, and turn failures into a status and a message.
+#include <atomic>
+#include <cstdlib>
+#include <exception>
+#include <new>
+
+#include "capabilities.h"
+#include "failure.h"
+#include "intervals.h"
+#include "rowwise.h"
+#include "threads.h"
+#include "validate.h"
+
+namespace flashring {
+namespace {
+
+thread_local char lastError[sizeof Failure::message] = "";
+std::atomic<int64_t> calls{0};
+
+template <class Body>
+int32_t guarded(const Body& body) {
+    flashring_status status;
+    try {
+        body();
+        return FLASHRING_OK;
+    } catch (const Failure& failure) {
+        std::snprintf(lastError, sizeof lastError, "%s", failure.message);
+        status = failure.status;
+    } catch (const std::bad_alloc&) {
+        std::snprintf(lastError, sizeof lastError, "out of host memory");
+        status = FLASHRING_OUT_OF_MEMORY;
+    } catch (const std::exception& failure) {
+        std::snprintf(lastError, sizeof lastError, "internal error: %s", failure.what());
+        status = FLASHRING_INTERNAL_ERROR;
+    } catch (...) {
+        std::snprintf(lastError, sizeof lastError, "internal error");
+        status = FLASHRING_INTERNAL_ERROR;
+    }
+    return status;
+}
+
+template <class Pointer>
+void requireNotNull(const char* name, Pointer pointer) {
+    if (!pointer) {
+        fail(FLASHRING_INVALID_ARGUMENT, "%s must not be null", name);
+    }
+}
+
+void requireDirection(int32_t direction) {
+    if (direction != FLASHRING_FORWARD && direction != FLASHRING_BACKWARD) {
+        fail(FLASHRING_INVALID_ARGUMENT, "direction = %d must be 0 (forward) or 1 (backward)", direction);
+    }
+}
+
+void requireHost(int32_t device) {
+    if (device != FLASHRING_HOST) {
+        const char* const cause = flashring_device_cause();
+        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", device,
+             *cause ? cause : "no kernel of this library runs on CUDA devices");
+    }
+}
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// The workspace holds lo and hi, then the kernel's own share.
+int64_t intervalBytes(const flashring_step& step) { return 2 * aligned(step.q_len * static_cast<int64_t>(sizeof(int64_t))); }
+
+int64_t workspaceBytes(const flashring_step& step, flashring_direction direction, const Kernel& kernel) {
+    return intervalBytes(step) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0);
+}
+
+void attend(const flashring_step* step, flashring_direction direction) {
+    calls.fetch_add(1, std::memory_order_relaxed);
+    checkShape(step);
+    const Kernel& kernel = *capability(select(*step, direction)).kernel;
+    direction == FLASHRING_FORWARD ? checkForward(*step) : checkBackward(*step);
+    checkWorkspace(*step, workspaceBytes(*step, direction, kernel));
+    char* const workspace = static_cast<char*>(step->workspace);
+    int64_t* const lo = reinterpret_cast<int64_t*>(workspace);
+    int64_t* const hi = reinterpret_cast<int64_t*>(workspace + intervalBytes(*step) / 2);
+    visibleKeys(*step, lo, hi);
+    const Problem problem{*step, lo, hi, workspace + intervalBytes(*step)};
+    direction == FLASHRING_FORWARD ? kernel.forward(problem) : kernel.backward(problem);
+}
+
+}  // namespace
+}  // namespace flashring
+
+using namespace flashring;
+
+int32_t flashring_forward_step(const flashring_step* step) {
+    return guarded([&] { attend(step, FLASHRING_FORWARD); });
+}
+
+int32_t flashring_backward_step(const flashring_step* step) {
+    return guarded([&] { attend(step, FLASHRING_BACKWARD); });
+}
+
+int32_t flashring_delta(const flashring_step* step) {
+    return guarded([&] {
+        calls.fetch_add(1, std::memory_order_relaxed);
+        checkShape(step);
+        requireHost(step->device);
+        checkDelta(*step);
+        delta(*step);
+    });
+}
+
+int32_t flashring_combine(const flashring_combine_args* args) {
+    return guarded([&] {
+        calls.fetch_add(1, std::memory_order_relaxed);
+        checkCombine(args);
+        requireHost(args->device);
+        combine(*args);
+    });
+}
+
+int32_t flashring_workspace_bytes(const flashring_step* step, int32_t direction, int64_t* bytes) {
+    return guarded([&] {
+        requireNotNull("bytes", bytes);
+        requireDirection(direction);
+        checkShape(step);
+        const auto pass = static_cast<flashring_direction>(direction);
+        *bytes = workspaceBytes(*step, pass, *capability(select(*step, pass)).kernel);
+    });
+}
+
+int32_t flashring_select(const flashring_step* step, int32_t direction, int32_t* selected) {
+    return guarded([&] {
+        requireNotNull("row", selected);
+        requireDirection(direction);
+        checkShape(step);
+        *selected = select(*step, static_cast<flashring_direction>(direction));
+    });
+}
+
+int32_t flashring_capability_count(void) { return capabilityCount(); }
+
+int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
+    return guarded([&] {
+        requireNotNull("capability", result);
+        if (result->size != sizeof *result) {
+            fail(FLASHRING_INVALID_ARGUMENT, "flashring_capability.size = %u must be sizeof(flashring_capability) = %zu",
+                 result->size, sizeof *result);
+        }
+        if (index < 0 || index >= capabilityCount()) {
+            fail(FLASHRING_INVALID_ARGUMENT, "row = %d must be from 0 to %d", index, capabilityCount() - 1);
+        }
+        const Capability& entry = capability(index);
+        constexpr int32_t maxDim = kMaxHeadDim;
+        *result = {sizeof *result, entry.kernel->id, 0, entry.dtype, maxDim, maxDim, 1, 1, 1,
+                   available(entry), entry.kernel->name, entry.kernel->requirement};
+    });
+}
+
+const char* flashring_last_error(void) { return lastError; }
+
+const char* flashring_version(void) { return FLASHRING_VERSION; }
+
+int32_t flashring_threads(void) { return threadLimit(); }
+
+int32_t flashring_set_threads(int32_t threads) {
+    return guarded([&] {
+        if (threads < 1) {
+            fail(FLASHRING_INVALID_ARGUMENT, "threads = %d must be at least 1", threads);
+        }
+        setThreadLimit(threads);
+    });
+}
+
+int64_t flashring_call_count(void) { return calls.load(std::memory_order_relaxed); }
+
+void* flashring_host_allocate(int64_t bytes) {
+    constexpr int64_t most = INT64_C(1) << 56;
+    return bytes < 0 || bytes > most ? nullptr : std::aligned_alloc(64, static_cast<size_t>(bytes == 0 ? 64 : aligned(bytes)));
+}
+
+void flashring_host_free(void* memory) { std::free(memory); }

@@ -1,0 +1,60 @@
+#include "capabilities.h"
+
+#include "failure.h"
+
+namespace flashring {
+namespace {
+
+// In order of preference.
+constexpr Capability kTable[] = {
+    {&kReference, FLASHRING_FLOAT64},
+    {&kReference, FLASHRING_FLOAT32},
+    {&kReference, FLASHRING_BFLOAT16},
+    {&kReference, FLASHRING_FLOAT16},
+};
+constexpr int32_t kRows = sizeof kTable / sizeof kTable[0];
+
+}  // namespace
+
+int32_t capabilityCount() { return kRows; }
+
+const Capability& capability(int32_t row) { return kTable[row]; }
+
+bool available(const Capability& row) { return row.kernel->available(); }
+
+const char* dtypeName(int32_t dtype) {
+    static const char* const names[] = {"float64", "float32", "bfloat16", "float16"};
+    return names[dtype];
+}
+
+int32_t select(const flashring_step& step, flashring_direction direction) {
+    const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
+    if (step.device != FLASHRING_HOST) {
+        const char* const cause = flashring_device_cause();
+        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", step.device,
+             *cause ? cause : "no kernel of this library runs on CUDA devices");
+    }
+    if (step.head_dim > kMaxHeadDim || step.value_dim > kMaxHeadDim) {
+        fail(FLASHRING_UNSUPPORTED, "head_dim = %lld, value_dim = %lld: kernels serve up to %lld",
+             static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
+             static_cast<long long>(kMaxHeadDim));
+    }
+    const Kernel* wanted = nullptr;
+    for (int32_t i = 0; i < kRows; ++i) {
+        const Capability& row = kTable[i];
+        if (step.kernel != FLASHRING_KERNEL_AUTO && row.kernel->id != step.kernel) {
+            continue;
+        }
+        wanted = row.kernel;
+        if (row.dtype == step.dtype && available(row)) {
+            return i;
+        }
+    }
+    if (wanted && !wanted->available()) {
+        fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): this machine lacks %s", step.kernel, wanted->name, wanted->requirement);
+    }
+    fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, %s", step.kernel,
+         wanted ? wanted->name : "not built in", dtypeName(step.dtype), pass);
+}
+
+}  // namespace flashring

@@ -1,0 +1,25 @@
+// The one table of what can run, and the choice from it.
+#ifndef FLASHRING_CAPABILITIES_H
+#define FLASHRING_CAPABILITIES_H
+
+#include "kernels.h"
+
+namespace flashring {
+
+struct Capability {
+    const Kernel* kernel;
+    int32_t dtype;
+};
+
+int32_t capabilityCount();
+const Capability& capability(int32_t row);
+bool available(const Capability& row);
+
+// The row that serves a step whose shape is checked; fails with FLASHRING_UNSUPPORTED when none does.
+int32_t select(const flashring_step& step, flashring_direction direction);
+
+const char* dtypeName(int32_t dtype);
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,118 @@
+// Element types and their conversions. Everything is `static inline`: files compiled for different instruction sets
+// include this, and the linker must never merge their copies.
+#ifndef FLASHRING_ELEMENTS_H
+#define FLASHRING_ELEMENTS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "flashring.h"
+
+namespace flashring {
+
+struct bfloat16 {
+    uint16_t bits;
+};
+
+struct float16 {
+    uint16_t bits;
+};
+
+template <class To, class From>
+static inline To bitCast(From value) {
+    static_assert(sizeof(To) == sizeof(From), "a bit cast keeps the size");
+    To result;
+    memcpy(&result, &value, sizeof result);
+    return result;
+}
+
+static inline double widen(double value) { return value; }
+static inline float widen(float value) { return value; }
+static inline float widen(bfloat16 value) { return bitCast<float>(static_cast<uint32_t>(value.bits) << 16); }
+
+// Moves exponent and fraction in place, then corrects the bias with one exact product, which also handles denormals.
+static inline float widen(float16 value) {
+    const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7fff) << 13;
+    const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
+    const float scaled = bitCast<float>(magnitude) * 0x1p112f;
+    const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;  // infinity or NaN
+    return bitCast<float>(bitCast<uint32_t>(scaled) | special | sign);
+}
+
+// Rounding is to nearest, ties to even; NaN stays NaN.
+template <class Element>
+struct Narrow;
+
+template <>
+struct Narrow<double> {
+    static inline double from(double value) { return value; }
+};
+
+template <>
+struct Narrow<float> {
+    static inline float from(float value) { return value; }
+};
+
+template <>
+struct Narrow<bfloat16> {
+    static inline bfloat16 from(float value) {
+        const uint32_t bits = bitCast<uint32_t>(value);
+        const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+        const uint32_t quiet = (bits >> 16) | 0x40u;
+        return {static_cast<uint16_t>(value != value ? quiet : rounded)};
+    }
+};
+
+template <>
+struct Narrow<float16> {
+    static inline float16 from(float value) {
+        const uint32_t bits = bitCast<uint32_t>(value);
+        const uint32_t magnitude = bits & 0x7fffffffu;
+        const uint32_t sign = (bits >> 16) & 0x8000u;
+        uint32_t half;
+        if (magnitude > 0x7f800000u) {
+            half = 0x7e00u;
+        } else if (magnitude >= 0x477ff000u) {  // 65520 and above round to infinity
+            half = 0x7c00u;
+        } else if (magnitude < 0x38800000u) {   // denormal: the addition of 0.5 rounds at the right bit
+            half = bitCast<uint32_t>(bitCast<float>(magnitude) + 0.5f) - 0x3f000000u;
+        } else {
+            half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+        }
+        return {static_cast<uint16_t>(half | sign)};
+    }
+};
+
+// float64 accumulates in float64, everything else in float32.
+template <class Element>
+struct Accumulator {
+    using type = float;
+};
+
+template <>
+struct Accumulator<double> {
+    using type = double;
+};
+
+static inline int64_t elementBytes(int32_t dtype) {
+    return dtype == FLASHRING_FLOAT64 ? 8 : dtype == FLASHRING_FLOAT32 ? 4 : 2;
+}
+
+static inline int32_t accumulatorType(int32_t dtype) {
+    return dtype == FLASHRING_FLOAT64 ? FLASHRING_FLOAT64 : FLASHRING_FLOAT32;
+}
+
+// Calls body with a value of the element type that dtype names.
+template <class Body>
+static inline void withElement(int32_t dtype, Body&& body) {
+    switch (dtype) {
+        case FLASHRING_FLOAT64: body(double()); break;
+        case FLASHRING_FLOAT32: body(float()); break;
+        case FLASHRING_BFLOAT16: body(bfloat16()); break;
+        default: body(float16()); break;
+    }
+}
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,41 @@
+// The border between the entry points and the CPU kernels.
+#ifndef FLASHRING_KERNELS_H
+#define FLASHRING_KERNELS_H
+
+#include "flashring.h"
+
+namespace flashring {
+
+constexpr int64_t kMaxHeadDim = 256;
+
+// A checked step on the host, ready to run.
+struct Problem {
+    const flashring_step& step;
+    const int64_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i];
+    const int64_t* hi;   // [q_len] neither lo nor hi ever decreases with i, and lo[i] <= hi[i] <= kv_len
+    char* workspace;     // 64-byte aligned, Kernel::workspaceBytes of it
+};
+
+// One implementation of forward and backward. Kernels never throw; they read flags, shapes and operands from the step.
+struct Kernel {
+    int32_t id;               // flashring_kernel
+    const char* name;
+    const char* requirement;  // what the machine must have
+    bool (*available)();      // asked once
+    void (*forward)(const Problem&);
+    void (*backward)(const Problem&);
+    int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the intervals; null: none
+};
+
+extern const Kernel kReference;
+
+// Address of element (batch, seq, head, 0).
+template <class T>
+static inline T* row(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t head) {
+    return static_cast<T*>(tensor.data) + batch * tensor.stride_batch + seq * tensor.stride_seq +
+           head * tensor.stride_head;
+}
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,96 @@
+#include "rowwise.h"
+
+#include <algorithm>
+
+#include "elements.h"
+#include "kernels.h"
+#include "threads.h"
+
+namespace flashring {
+namespace {
+
+constexpr int64_t kChunk = 256;  // elements converted at a time, in the first-level cache
+
+template <class Acc>
+void load(const flashring_tensor& tensor, int32_t dtype, int64_t b, int64_t s, int64_t h, int64_t offset, int64_t count, Acc* values) {
+    withElement(dtype, [&](auto element) {
+        const auto* const source = row<const decltype(element)>(tensor, b, s, h) + offset;
+        for (int64_t d = 0; d < count; ++d) {
+            values[d] = static_cast<Acc>(widen(source[d]));
+        }
+    });
+}
+
+template <class Acc>
+void store(const flashring_tensor& tensor, int32_t dtype, int64_t b, int64_t s, int64_t h, int64_t offset, int64_t count, const Acc* values) {
+    withElement(dtype, [&](auto element) {
+        using Element = decltype(element);
+        auto* const target = row<Element>(tensor, b, s, h) + offset;
+        for (int64_t d = 0; d < count; ++d) {
+            target[d] = Narrow<Element>::from(static_cast<typename Accumulator<Element>::type>(values[d]));
+        }
+    });
+}
+
+bool headsAdjoin(const flashring_tensor& tensor, int64_t dim) { return !tensor.data || tensor.stride_head == dim; }
+
+template <class Acc>
+void combineIn(const flashring_combine_args& args) {
+    // Where heads lie one behind the other, a token is one long row.
+    const bool merged = headsAdjoin(args.dst, args.dim) && headsAdjoin(args.a, args.dim) && headsAdjoin(args.b, args.dim);
+    const int64_t heads = merged ? 1 : args.heads, dim = merged ? args.heads * args.dim : args.dim;
+    const int64_t tokensPerTask = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, heads * dim));
+    const int64_t tasks = (args.length + tokensPerTask - 1) / tokensPerTask;
+    parallelFor(args.batch * tasks, [&](int64_t index, char*) {
+        const int64_t b = index / tasks, first = index % tasks * tokensPerTask;
+        for (int64_t s = first; s < std::min(args.length, first + tokensPerTask); ++s) {
+            for (int64_t h = 0; h < heads; ++h) {
+                for (int64_t d = 0; d < dim; d += kChunk) {
+                    const int64_t count = std::min(kChunk, dim - d);
+                    Acc sum[kChunk], other[kChunk];
+                    load(args.a, args.a_dtype, b, s, h, d, count, sum);
+                    if (args.b.data) {
+                        load(args.b, args.b_dtype, b, s, h, d, count, other);
+                        for (int64_t n = 0; n < count; ++n) {
+                            sum[n] += other[n];
+                        }
+                    }
+                    store(args.dst, args.dst_dtype, b, s, h, d, count, sum);
+                }
+            }
+        }
+    });
+}
+
+}  // namespace
+
+void delta(const flashring_step& step) {
+    constexpr int64_t kTokensPerTask = 64;
+    const int64_t tasks = (step.q_len + kTokensPerTask - 1) / kTokensPerTask;
+    withElement(step.dtype, [&](auto element) {
+        using Element = decltype(element);
+        using Acc = typename Accumulator<Element>::type;
+        parallelFor(step.batch * tasks, [&](int64_t index, char*) {
+            const int64_t b = index / tasks, first = index % tasks * kTokensPerTask;
+            for (int64_t i = first; i < std::min(step.q_len, first + kTokensPerTask); ++i) {
+                for (int64_t h = 0; h < step.q_heads; ++h) {
+                    const Element* const out = row<const Element>(step.out, b, i, h);
+                    const Element* const dout = row<const Element>(step.dout, b, i, h);
+                    Acc sum = 0;
+                    for (int64_t d = 0; d < step.value_dim; ++d) {
+                        sum += widen(out[d]) * widen(dout[d]);
+                    }
+                    *row<Acc>(step.delta, b, i, h) = sum;
+                }
+            }
+        });
+    });
+}
+
+void combine(const flashring_combine_args& args) {
+    const bool wide = args.dst_dtype == FLASHRING_FLOAT64 || args.a_dtype == FLASHRING_FLOAT64 ||
+                      (args.b.data && args.b_dtype == FLASHRING_FLOAT64);
+    wide ? combineIn<double>(args) : combineIn<float>(args);
+}
+
+}  // namespace flashring

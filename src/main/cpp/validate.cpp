@@ -1,0 +1,355 @@
+#include "validate.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "elements.h"
+#include "failure.h"
+
+namespace flashring {
+namespace {
+
+constexpr int64_t kMaxBytes = INT64_C(1) << 56;      // beyond any address space; keeps every offset far from overflow
+constexpr int64_t kMaxPosition = INT64_C(1) << 61;
+
+template <class... Arguments>
+[[noreturn]] void invalid(const char* format, Arguments... arguments) {
+    fail(FLASHRING_INVALID_ARGUMENT, format, arguments...);
+}
+
+using Wide = long long;  // what printf calls int64_t
+
+void requireAtLeast(const char* field, int64_t value, int64_t least) {
+    if (value < least) {
+        invalid("%s = %lld must be at least %lld", field, Wide{value}, Wide{least});
+    }
+}
+
+void requireWithin(const char* field, int32_t value, int32_t first, int32_t last) {
+    if (value < first || value > last) {
+        invalid("%s = %d must be from %d to %d", field, value, first, last);
+    }
+}
+
+void checkHeader(const char* type, const void* structure, uint32_t size, std::size_t expected) {
+    if (reinterpret_cast<uintptr_t>(structure) % alignof(int64_t) != 0) {
+        invalid("%s at %p must be aligned to %zu bytes", type, structure, alignof(int64_t));
+    }
+    if (size != expected) {
+        invalid("%s.size = %u must be sizeof(%s) = %zu", type, size, type, expected);
+    }
+}
+
+// Host pointers are followed; a stream orders device work only.
+void checkStream(int32_t device, const void* stream) {
+    if (device == FLASHRING_HOST && stream) {
+        invalid("stream = %p must be null on the host", stream);
+    }
+}
+
+struct Shape {
+    int64_t batch, seq, heads, dim;
+    bool empty() const { return batch == 0 || seq == 0 || heads == 0 || dim == 0; }
+};
+
+void checkProduct(const char* what, const Shape& shape, int64_t elementSize) {
+    int64_t bytes = elementSize;
+    for (const int64_t factor : {shape.batch, shape.seq, shape.heads, shape.dim}) {
+        if (__builtin_mul_overflow(bytes, factor, &bytes) || bytes > kMaxBytes) {
+            invalid("%s: %lld x %lld x %lld x %lld elements overflow the address space", what, Wide{shape.batch},
+                    Wide{shape.seq}, Wide{shape.heads}, Wide{shape.dim});
+        }
+    }
+}
+
+struct Axis {
+    const char* name;
+    int64_t length, stride;
+};
+
+enum class Access { Read, Write };
+
+void checkTensor(const char* name, const flashring_tensor& tensor, const Shape& shape, int32_t dtype, Access access) {
+    const int64_t size = elementBytes(dtype);
+    checkProduct(name, shape, size);
+    if (shape.empty()) {
+        return;
+    }
+    if (!tensor.data) {
+        invalid("%s.data must not be null", name);
+    }
+    if (reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(size) != 0) {
+        invalid("%s.data = %p must be aligned to its element size, %lld bytes", name, tensor.data, Wide{size});
+    }
+    Axis axes[] = {{"stride_head", shape.heads, tensor.stride_head},
+                   {"stride_seq", shape.seq, tensor.stride_seq},
+                   {"stride_batch", shape.batch, tensor.stride_batch}};
+    int64_t extent = shape.dim;
+    for (const Axis& axis : axes) {
+        int64_t reach;
+        if (axis.stride < 0) {
+            invalid("%s.%s = %lld must not be negative", name, axis.name, Wide{axis.stride});
+        }
+        if (__builtin_mul_overflow(axis.stride, axis.length - 1, &reach) || reach > kMaxBytes / size - extent) {
+            invalid("%s.%s = %lld over %lld elements overflows the address space", name, axis.name, Wide{axis.stride},
+                    Wide{axis.length});
+        }
+        extent += reach;
+    }
+    if (access == Access::Read) {
+        return;
+    }
+    // Outputs: ordered by stride, each axis must step past everything inside it.
+    for (int i = 0; i < 2; ++i) {
+        for (int j = 0; j < 2 - i; ++j) {
+            if (axes[j].stride > axes[j + 1].stride) {
+                std::swap(axes[j], axes[j + 1]);
+            }
+        }
+    }
+    int64_t inner = shape.dim;
+    for (const Axis& axis : axes) {
+        if (axis.length == 1) {
+            continue;
+        }
+        if (axis.stride < inner) {
+            invalid("%s.%s = %lld makes elements of an output overlap: it must be at least %lld", name, axis.name,
+                    Wide{axis.stride}, Wide{inner});
+        }
+        inner += axis.stride * (axis.length - 1);
+    }
+}
+
+bool sameStrides(const flashring_tensor& a, const flashring_tensor& b) {
+    return a.stride_batch == b.stride_batch && a.stride_seq == b.stride_seq && a.stride_head == b.stride_head;
+}
+
+void requireDistinct(const char* outputName, const flashring_tensor& output, const char* otherName,
+                     const flashring_tensor& other) {
+    if (output.data && output.data == other.data) {
+        invalid("%s.data = %p must not be %s.data", outputName, output.data, otherName);
+    }
+}
+
+void checkPositions(const char* name, const flashring_positions& positions, const char* lengthName, int64_t length) {
+    if (positions.count < 0) {
+        invalid("%s.count = %lld must not be negative", name, Wide{positions.count});
+    }
+    if (positions.count > 0 && !positions.ranges) {
+        invalid("%s.ranges must not be null where %s.count = %lld", name, name, Wide{positions.count});
+    }
+    int64_t total = 0, next = 0;
+    for (int64_t i = 0; i < positions.count; ++i) {
+        const flashring_range& range = positions.ranges[i];
+        if (range.length < 0) {
+            invalid("%s.ranges[%lld].length = %lld must not be negative", name, Wide{i}, Wide{range.length});
+        }
+        if (range.length == 0) {
+            continue;
+        }
+        if (range.stride < 1) {
+            invalid("%s.ranges[%lld].stride = %lld must be at least 1", name, Wide{i}, Wide{range.stride});
+        }
+        if (range.start < next) {
+            invalid("%s.ranges[%lld].start = %lld must be at least %lld: positions start at 0 and ascend strictly", name,
+                    Wide{i}, Wide{range.start}, Wide{next});
+        }
+        int64_t last;
+        if (__builtin_mul_overflow(range.length - 1, range.stride, &last) ||
+            __builtin_add_overflow(last, range.start, &last) || last > kMaxPosition) {
+            invalid("%s.ranges[%lld]: %lld + (%lld - 1) * %lld must not exceed 2^61", name, Wide{i}, Wide{range.start},
+                    Wide{range.length}, Wide{range.stride});
+        }
+        next = last + 1;
+        total += range.length;  // at most 2^61: positions are distinct
+    }
+    if (total != length) {
+        invalid("%s: the lengths sum to %lld and must sum to %s = %lld", name, Wide{total}, lengthName, Wide{length});
+    }
+}
+
+void checkMask(const flashring_mask& mask) {
+    if (mask.documents < 0) {
+        invalid("mask.documents = %lld must not be negative", Wide{mask.documents});
+    }
+    if (mask.cu_seqlens) {
+        if (mask.cu_seqlens[0] != 0) {
+            invalid("mask.cu_seqlens[0] = %lld must be 0", Wide{mask.cu_seqlens[0]});
+        }
+        for (int64_t i = 1; i <= mask.documents; ++i) {
+            if (mask.cu_seqlens[i] < mask.cu_seqlens[i - 1]) {
+                invalid("mask.cu_seqlens[%lld] = %lld must be at least the offset before it, %lld", Wide{i},
+                        Wide{mask.cu_seqlens[i]}, Wide{mask.cu_seqlens[i - 1]});
+            }
+        }
+    } else if (mask.documents > 1) {
+        invalid("mask.documents = %lld must be 0 or 1 where mask.cu_seqlens is null", Wide{mask.documents});
+    }
+    if (mask.prefix_lengths) {
+        const int64_t count = mask.cu_seqlens ? mask.documents : 1;
+        for (int64_t i = 0; i < count; ++i) {
+            if (mask.prefix_lengths[i] < 0) {
+                invalid("mask.prefix_lengths[%lld] = %lld must not be negative", Wide{i}, Wide{mask.prefix_lengths[i]});
+            }
+        }
+    }
+}
+
+Shape queries(const flashring_step& step) { return {step.batch, step.q_len, step.q_heads, step.head_dim}; }
+Shape outputs(const flashring_step& step) { return {step.batch, step.q_len, step.q_heads, step.value_dim}; }
+Shape rows(const flashring_step& step) { return {step.batch, step.q_len, step.q_heads, 1}; }
+Shape keys(const flashring_step& step) { return {step.batch, step.kv_len, step.kv_heads, step.head_dim}; }
+Shape values(const flashring_step& step) { return {step.batch, step.kv_len, step.kv_heads, step.value_dim}; }
+
+// What forward and backward share: the operands read, and which query sees which key.
+void checkAttention(const flashring_step& step) {
+    if (!(step.softmax_scale > 0) || std::isinf(step.softmax_scale)) {
+        invalid("softmax_scale = %g must be finite and greater than 0", step.softmax_scale);
+    }
+    checkStream(step.device, step.stream);
+    checkPositions("q_positions", step.q_positions, "q_len", step.q_len);
+    checkPositions("kv_positions", step.kv_positions, "kv_len", step.kv_len);
+    checkMask(step.mask);
+    checkTensor("q", step.q, queries(step), step.dtype, Access::Read);
+    checkTensor("k", step.k, keys(step), step.dtype, Access::Read);
+    checkTensor("v", step.v, values(step), step.dtype, Access::Read);
+}
+
+void requireNotInput(const flashring_step& step, const char* name, const flashring_tensor& output) {
+    requireDistinct(name, output, "q", step.q);
+    requireDistinct(name, output, "k", step.k);
+    requireDistinct(name, output, "v", step.v);
+}
+
+}  // namespace
+
+void checkShape(const flashring_step* step) {
+    if (!step) {
+        invalid("step must not be null");
+    }
+    checkHeader("flashring_step", step, step->size, sizeof *step);
+    if (step->device < FLASHRING_HOST) {
+        invalid("device = %d must be -1 (the host) or a CUDA device", step->device);
+    }
+    requireWithin("dtype", step->dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
+    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AMX);
+    requireWithin("deterministic", step->deterministic, 0, 1);
+    constexpr int32_t known = FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV;
+    if (step->flags & ~known) {
+        invalid("flags = 0x%x must hold known flags only, 0x%x", static_cast<unsigned>(step->flags), static_cast<unsigned>(known));
+    }
+    requireAtLeast("batch", step->batch, 1);
+    requireAtLeast("q_len", step->q_len, 0);
+    requireAtLeast("kv_len", step->kv_len, 0);
+    requireAtLeast("q_heads", step->q_heads, 1);
+    requireAtLeast("kv_heads", step->kv_heads, 1);
+    requireAtLeast("head_dim", step->head_dim, 1);
+    requireAtLeast("value_dim", step->value_dim, 1);
+    if (step->q_heads % step->kv_heads != 0) {
+        invalid("q_heads = %lld must be a multiple of kv_heads = %lld", Wide{step->q_heads}, Wide{step->kv_heads});
+    }
+    checkProduct("q", queries(*step), sizeof(double));
+    checkProduct("k", keys(*step), sizeof(double));
+    checkProduct("v", values(*step), sizeof(double));
+    checkProduct("out", outputs(*step), sizeof(double));
+}
+
+void checkForward(const flashring_step& step) {
+    checkAttention(step);
+    const int32_t accType = accumulatorType(step.dtype);
+    const bool finish = step.flags & FLASHRING_FINISH, resume = step.flags & FLASHRING_RESUME;
+    checkTensor("lse", step.lse, rows(step), accType, Access::Write);
+    if (finish) {
+        checkTensor("out", step.out, outputs(step), step.dtype, Access::Write);
+        requireNotInput(step, "out", step.out);
+        requireDistinct("out", step.out, "lse", step.lse);
+    }
+    if (step.acc.data || !finish || resume) {
+        checkTensor("acc", step.acc, outputs(step), accType, Access::Write);
+        requireNotInput(step, "acc", step.acc);
+        requireDistinct("acc", step.acc, "lse", step.lse);
+    }
+    if (finish && step.acc.data && step.acc.data == step.out.data &&
+        (accType != step.dtype || !sameStrides(step.acc, step.out))) {
+        invalid("acc.data = %p may be out.data only where the types and strides agree", step.acc.data);
+    }
+    requireNotInput(step, "lse", step.lse);
+}
+
+void checkDelta(const flashring_step& step) {
+    checkStream(step.device, step.stream);
+    checkTensor("out", step.out, outputs(step), step.dtype, Access::Read);
+    checkTensor("dout", step.dout, outputs(step), step.dtype, Access::Read);
+    checkTensor("delta", step.delta, rows(step), accumulatorType(step.dtype), Access::Write);
+    requireDistinct("delta", step.delta, "out", step.out);
+    requireDistinct("delta", step.delta, "dout", step.dout);
+}
+
+void checkBackward(const flashring_step& step) {
+    checkAttention(step);
+    const int32_t accType = accumulatorType(step.dtype);
+    checkTensor("dout", step.dout, outputs(step), step.dtype, Access::Read);
+    checkTensor("lse", step.lse, rows(step), accType, Access::Read);
+    checkTensor("delta", step.delta, rows(step), accType, Access::Read);
+    checkTensor("dq", step.dq, queries(step), accType, Access::Write);
+    checkTensor("dk", step.dk, keys(step), accType, Access::Write);
+    checkTensor("dv", step.dv, values(step), accType, Access::Write);
+    requireDistinct("dq", step.dq, "dk", step.dk);
+    requireDistinct("dq", step.dq, "dv", step.dv);
+    requireDistinct("dk", step.dk, "dv", step.dv);
+    const std::pair<const char*, const flashring_tensor*> written[] = {{"dq", &step.dq}, {"dk", &step.dk}, {"dv", &step.dv}};
+    for (const auto& [name, output] : written) {
+        requireNotInput(step, name, *output);
+        requireDistinct(name, *output, "dout", step.dout);
+        requireDistinct(name, *output, "lse", step.lse);
+        requireDistinct(name, *output, "delta", step.delta);
+    }
+}
+
+void checkWorkspace(const flashring_step& step, int64_t needed) {
+    if (step.workspace_bytes < needed) {
+        invalid("workspace_bytes = %lld must be at least %lld", Wide{step.workspace_bytes}, Wide{needed});
+    }
+    if (needed > 0 && !step.workspace) {
+        invalid("workspace must not be null");
+    }
+    if (reinterpret_cast<uintptr_t>(step.workspace) % 64 != 0) {
+        invalid("workspace = %p must be aligned to 64 bytes", step.workspace);
+    }
+}
+
+void checkCombine(const flashring_combine_args* args) {
+    if (!args) {
+        invalid("args must not be null");
+    }
+    checkHeader("flashring_combine_args", args, args->size, sizeof *args);
+    if (args->device < FLASHRING_HOST) {
+        invalid("device = %d must be -1 (the host) or a CUDA device", args->device);
+    }
+    checkStream(args->device, args->stream);
+    requireWithin("dst_dtype", args->dst_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
+    requireWithin("a_dtype", args->a_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
+    requireWithin("b_dtype", args->b_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
+    requireWithin("reserved", args->reserved, 0, 0);
+    requireAtLeast("batch", args->batch, 0);
+    requireAtLeast("length", args->length, 0);
+    requireAtLeast("heads", args->heads, 0);
+    requireAtLeast("dim", args->dim, 0);
+    const Shape shape{args->batch, args->length, args->heads, args->dim};
+    checkTensor("dst", args->dst, shape, args->dst_dtype, Access::Write);
+    checkTensor("a", args->a, shape, args->a_dtype, Access::Read);
+    if (args->b.data) {
+        checkTensor("b", args->b, shape, args->b_dtype, Access::Read);
+    }
+    const auto mayShare = [&](const char* name, const flashring_tensor& source, int32_t dtype) {
+        if (source.data && source.data == args->dst.data && (dtype != args->dst_dtype || !sameStrides(source, args->dst))) {
+            invalid("dst.data = %p may be %s.data only where the types and strides agree", args->dst.data, name);
+        }
+    };
+    mayShare("a", args->a, args->a_dtype);
+    mayShare("b", args->b, args->b_dtype);
+}
+
+}  // namespace flashring
