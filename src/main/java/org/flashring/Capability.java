@@ -1,0 +1,41 @@
+package org.flashring;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.flashring.internal.Native;
+
+/**
+ * A row of the capability table: what one kernel serves. The table itself is native and the only one; plans refuse by it,
+ * {@code flashring info} prints it and the README's table is checked against it.
+ *
+ * @param kernel      which kernel
+ * @param cuda        whether it runs on a GPU
+ * @param dtype       element type served
+ * @param maxHeadDim  largest head dim served
+ * @param maxValueDim largest value dim served
+ * @param forward     whether forward is served
+ * @param backward    whether backward is served
+ * @param unequalDims whether the value dim may differ from the head dim
+ * @param available   whether this machine can run it
+ * @param name        short name
+ * @param requirement what a machine must have
+ */
+public record Capability(Kernel kernel, boolean cuda, DType dtype, int maxHeadDim, int maxValueDim, boolean forward,
+        boolean backward, boolean unequalDims, boolean available, String name, String requirement) {
+
+    /** Returns all rows, in the order in which {@link Kernel#AUTO} tries them. */
+    public static List<Capability> all() {
+        List<Capability> rows = new ArrayList<>();
+        try (Native.CapabilityRow row = new Native.CapabilityRow()) {
+            for (int i = 0; i < Native.capabilityCount(); i++) {
+                if (Native.capabilityGet(i, row) != Native.OK) {
+                    throw new IllegalStateException(Native.lastError());
+                }
+                rows.add(new Capability(Kernel.values()[row.kernel()], row.cuda() != 0, DType.values()[row.dtype()],
+                        row.maxHeadDim(), row.maxValueDim(), row.forward() != 0, row.backward() != 0,
+                        row.unequalDims() != 0, row.available() != 0, row.name(), row.requirement()));
+            }
+        }
+        return List.copyOf(rows);
+    }
+}

@@ -1,0 +1,53 @@
+package org.flashring;
+
+import org.flashring.comm.LocalGroup;
+
+/**
+ * Exact attention on one device in O(length) memory: {@link RingAttention} with a world of one.
+ *
+ * <pre>{@code
+ * AttentionShape shape = AttentionShape.of(batch, heads, kvHeads, headDim, DType.BFLOAT16);
+ * try (FlashAttention attention = new FlashAttention(shape, length, Mask.causal())) {
+ *     attention.forward(q, k, v, out, lse);
+ *     attention.backward(q, k, v, out, lse, dout, dq, dk, dv);
+ * }
+ * }</pre>
+ */
+public final class FlashAttention implements AutoCloseable {
+    private final RingAttention attention;
+
+    /**
+     * Makes self-attention over {@code length} tokens.
+     *
+     * @throws IllegalArgumentException      if an argument is null or breaks a rule
+     * @throws UnsupportedOperationException if no kernel serves the combination
+     */
+    public FlashAttention(AttentionShape shape, long length, Mask mask) {
+        this(Plan.of(shape, Layout.contiguous(length, 1), mask, AttentionOptions.defaults()));
+    }
+
+    /**
+     * Makes attention after a plan, such as one whose queries lie apart from its keys.
+     *
+     * @throws IllegalArgumentException if the plan is for more than one rank
+     */
+    public FlashAttention(Plan plan) {
+        this.attention = new RingAttention(plan, LocalGroup.single());
+    }
+
+    /** Computes out and lse, as {@link RingAttention#forward} does. */
+    public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
+        attention.forward(q, k, v, out, lse);
+    }
+
+    /** Computes dq, dk and dv, as {@link RingAttention#backward} does. */
+    public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv) {
+        attention.backward(q, k, v, out, lse, dout, dq, dk, dv);
+    }
+
+    /** Frees the buffers. Closing twice is harmless. */
+    @Override
+    public void close() {
+        attention.close();
+    }
+}

@@ -1,0 +1,22 @@
+package org.flashring;
+
+/** An implementation of the attention step, in the order of {@code flashring_kernel} in the native interface. */
+public enum Kernel {
+    /** The first row of the capability table that serves the step. */
+    AUTO,
+    /** The plain formula, slow, for comparison. */
+    REFERENCE,
+    /** Baseline x86-64 vectors. */
+    SIMD128,
+    /** AVX2 with FMA. */
+    AVX2,
+    /** AVX-512. */
+    AVX512,
+    /** AVX-512 with bfloat16 tile products. */
+    AMX;
+
+    /** Returns the number that stands for this kernel in the native interface. */
+    public int code() {
+        return ordinal();
+    }
+}

@@ -1,0 +1,180 @@
+package org.flashring;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import org.flashring.internal.Checks;
+
+/**
+ * Which rank holds which token of a sequence: a pure function of lengths, world size and policy. Every length works: primes,
+ * fewer tokens than ranks (some shards are then empty), documents of one token. Nothing is padded or rounded.
+ *
+ * <pre>
+ *  16 tokens, 2 ranks     contiguous  0000000011111111
+ *                         zigzag      0000111111110000     equal causal work on every rank
+ *                         striped     0101010101010101     the same, token by token
+ * </pre>
+ */
+public final class Layout {
+    /** How tokens are dealt to ranks. */
+    public enum Policy {
+        /** Rank r holds the r-th of N equal pieces. */
+        CONTIGUOUS,
+        /** Each document is cut into 2N pieces and rank r holds pieces r and 2N-1-r, turned on by one rank per document. */
+        ZIGZAG,
+        /** Rank r holds the positions p with p mod N = r (Brandon et al. 2023, striped attention). */
+        STRIPED;
+
+        /** Returns the policy's name in lower case, as the command line writes it. */
+        @Override
+        public String toString() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
+
+    private final Policy policy;
+    private final long length;
+    private final List<Positions> shards;
+
+    private Layout(Policy policy, long length, List<Positions> shards) {
+        this.policy = policy;
+        this.length = length;
+        this.shards = List.copyOf(shards);
+    }
+
+    /** Returns the contiguous layout of {@code length} tokens over {@code worldSize} ranks. */
+    public static Layout contiguous(long length, int worldSize) {
+        return of(Policy.CONTIGUOUS, length, worldSize);
+    }
+
+    /** Returns the zigzag (head-tail) layout of {@code length} tokens over {@code worldSize} ranks. */
+    public static Layout zigzag(long length, int worldSize) {
+        return of(Policy.ZIGZAG, length, worldSize);
+    }
+
+    /** Returns the striped layout of {@code length} tokens over {@code worldSize} ranks. */
+    public static Layout striped(long length, int worldSize) {
+        return of(Policy.STRIPED, length, worldSize);
+    }
+
+    /**
+     * Returns the layout of one sequence of {@code length} tokens.
+     *
+     * @throws IllegalArgumentException unless length ≥ 0 and worldSize ≥ 1
+     */
+    public static Layout of(Policy policy, long length, int worldSize) {
+        Checks.atLeast("length", length, 0);
+        return of(policy, new long[] {0, length}, worldSize);
+    }
+
+    /**
+     * Returns the layout of packed documents, document i being tokens [cuSeqlens[i], cuSeqlens[i + 1]). Zigzag balances each
+     * document by itself; the other policies deal the packed sequence as a whole.
+     *
+     * @throws IllegalArgumentException unless cuSeqlens starts at 0 and never decreases, and worldSize ≥ 1
+     */
+    public static Layout of(Policy policy, long[] cuSeqlens, int worldSize) {
+        Checks.notNull("policy", policy);
+        Mask.checkCuSeqlens(cuSeqlens);
+        Checks.atLeast("worldSize", worldSize, 1);
+        long length = cuSeqlens[cuSeqlens.length - 1];
+        List<Positions> shards = new ArrayList<>(worldSize);
+        for (int rank = 0; rank < worldSize; rank++) {
+            shards.add(switch (policy) {
+                case CONTIGUOUS -> piece(0, length, rank, worldSize);
+                case ZIGZAG -> zigzag(cuSeqlens, rank, worldSize);
+                case STRIPED -> striped(length, rank, worldSize);
+            });
+        }
+        return new Layout(policy, length, shards);
+    }
+
+    private static Positions piece(long start, long length, int index, int pieces) {
+        long from = cut(length, index, pieces);
+        return Positions.contiguous(start + from, cut(length, index + 1, pieces) - from);
+    }
+
+    /** Returns where piece {@code index} of {@code pieces} nearly equal ones starts; longer pieces come first. */
+    private static long cut(long length, int index, int pieces) {
+        return length / pieces * index + Math.min(index, length % pieces);
+    }
+
+    private static Positions zigzag(long[] cuSeqlens, int rank, int worldSize) {
+        int pieces = Math.multiplyExact(2, worldSize);
+        List<Positions.Range> ranges = new ArrayList<>();
+        for (int document = 0; document + 1 < cuSeqlens.length; document++) {
+            long start = cuSeqlens[document];
+            long length = cuSeqlens[document + 1] - start;
+            int turned = Math.floorMod(rank - document, worldSize); // short documents would else all fall to rank 0
+            ranges.addAll(piece(start, length, turned, pieces).ranges());
+            ranges.addAll(piece(start, length, pieces - 1 - turned, pieces).ranges());
+        }
+        return Positions.of(ranges);
+    }
+
+    private static Positions striped(long length, int rank, int worldSize) {
+        if (rank >= length) {
+            return Positions.contiguous(0, 0);
+        }
+        return Positions.of(List.of(new Positions.Range(rank, (length - rank - 1) / worldSize + 1, worldSize)));
+    }
+
+    /** Returns the policy. */
+    public Policy policy() {
+        return policy;
+    }
+
+    /** Returns the number of tokens over all ranks. */
+    public long length() {
+        return length;
+    }
+
+    /** Returns the number of ranks. */
+    public int worldSize() {
+        return shards.size();
+    }
+
+    /**
+     * Returns the positions that {@code rank} holds.
+     *
+     * @throws IllegalArgumentException unless 0 ≤ rank &lt; worldSize()
+     */
+    public Positions positions(int rank) {
+        Checks.between("rank", rank, 0, worldSize() - 1L);
+        return shards.get(rank);
+    }
+
+    /** Returns the number of tokens that {@code rank} holds. */
+    public long localLength(int rank) {
+        return positions(rank).length();
+    }
+
+    /** Returns the largest number of tokens that any rank holds. */
+    public long maxLocalLength() {
+        return shards.stream().mapToLong(Positions::length).max().orElse(0);
+    }
+
+    /**
+     * Returns the rank that holds global position {@code position}.
+     *
+     * @throws IllegalArgumentException unless 0 ≤ position &lt; length()
+     */
+    public int rankOf(long position) {
+        Checks.between("position", position, 0, length - 1);
+        int rank = 0;
+        while (!shards.get(rank).contains(position)) {
+            rank++;
+        }
+        return rank;
+    }
+
+    /** Returns the local index of global position {@code position} on the rank that holds it. */
+    public long localIndexOf(long position) {
+        return shards.get(rankOf(position)).lowerBound(position);
+    }
+
+    @Override
+    public String toString() {
+        return policy + " " + length + " tokens over " + worldSize() + (worldSize() == 1 ? " rank" : " ranks");
+    }
+}

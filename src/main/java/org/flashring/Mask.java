@@ -1,0 +1,196 @@
+package org.flashring;
+
+import java.util.Arrays;
+import org.flashring.internal.Checks;
+
+/**
+ * Which keys each query sees, never as a matrix: one interval [{@link #lo}, {@link #hi}) of key positions for each query
+ * position, whose ends never decrease. Causal, sliding window, packed documents and prefix compose by intersection and
+ * cost O(documents) memory.
+ *
+ * <pre>
+ *     causal      window(2, 0)   documents(0,3,6)   causal, prefix(2)
+ *     x . . . .   x . . . .      x x x . . .        x x . . .
+ *     x x . . .   x x . . .      x x x . . .        x x . . .
+ *     x x x . .   x x x . .      x x x . . .        x x x . .
+ *     x x x x .   . x x x .      . . . x x x        x x x x .
+ *     x x x x x   . . x x x      . . . x x x        x x x x x
+ * </pre>
+ *
+ * A query that sees no key yields output 0, lse -∞ and zero gradients. Queries outside every document see nothing.
+ * All rows of a batch share one mask; rows with documents of their own are one packed row of batch 1.
+ */
+public final class Mask {
+    private static final long ALL = -1;
+    private static final Mask FULL = new Mask(ALL, ALL, null, null);
+
+    private final long left;
+    private final long right;
+    private final long[] cuSeqlens;
+    private final long[] prefixLengths;
+
+    private Mask(long left, long right, long[] cuSeqlens, long[] prefixLengths) {
+        this.left = left;
+        this.right = right;
+        this.cuSeqlens = cuSeqlens;
+        this.prefixLengths = prefixLengths;
+    }
+
+    /** Returns the mask under which every query sees every key (bidirectional). */
+    public static Mask full() {
+        return FULL;
+    }
+
+    /** Returns the mask under which the query at position q sees the keys at positions ≤ q. */
+    public static Mask causal() {
+        return FULL.window(ALL, 0);
+    }
+
+    /**
+     * Returns this mask with a sliding window: the query at q sees keys in [q - left, q + right]. Negative means no bound on
+     * that side. A causal window of w keys, the query's own included, is {@code window(w - 1, 0)}.
+     */
+    public Mask window(long left, long right) {
+        return new Mask(Math.max(left, ALL), Math.max(right, ALL), cuSeqlens, prefixLengths);
+    }
+
+    /**
+     * Returns this mask within packed documents: queries see keys of their own document alone. Document i is positions
+     * [cuSeqlens[i], cuSeqlens[i + 1]); documents of no token are allowed.
+     *
+     * @throws IllegalArgumentException unless cuSeqlens starts at 0 and never decreases, or if a prefix was given before
+     */
+    public Mask documents(long... cuSeqlens) {
+        checkCuSeqlens(cuSeqlens);
+        if (prefixLengths != null) {
+            throw Checks.broken("cuSeqlens", Arrays.toString(cuSeqlens), "be given before the prefix lengths");
+        }
+        return new Mask(left, right, cuSeqlens.clone(), null);
+    }
+
+    /**
+     * Returns this mask with a prefix that all queries of the document see, as in prefix-LM: the first prefixLengths[i] keys of
+     * document i (of the whole sequence when there are no documents) are visible whatever the right bound says.
+     *
+     * @throws IllegalArgumentException unless there is one length ≥ 0 per document
+     */
+    public Mask prefix(long... prefixLengths) {
+        Checks.notNull("prefixLengths", prefixLengths);
+        Checks.equal("prefixLengths.length", prefixLengths.length, documentCount(), "the number of documents");
+        for (int i = 0; i < prefixLengths.length; i++) {
+            if (prefixLengths[i] < 0) {
+                throw Checks.broken("prefixLengths[" + i + "]", prefixLengths[i], "be at least 0");
+            }
+        }
+        return new Mask(left, right, cuSeqlens, prefixLengths.clone());
+    }
+
+    static void checkCuSeqlens(long[] cuSeqlens) {
+        Checks.notNull("cuSeqlens", cuSeqlens);
+        Checks.atLeast("cuSeqlens.length", cuSeqlens.length, 2);
+        Checks.equal("cuSeqlens[0]", cuSeqlens[0], 0, "the start of the first document");
+        for (int i = 1; i < cuSeqlens.length; i++) {
+            if (cuSeqlens[i] < cuSeqlens[i - 1]) {
+                throw Checks.broken("cuSeqlens[" + i + "]", cuSeqlens[i], "be at least cuSeqlens[" + (i - 1) + "] = " + cuSeqlens[i - 1]);
+            }
+        }
+    }
+
+    /** Returns the number of documents; 1 when none were given. */
+    public int documentCount() {
+        return cuSeqlens == null ? 1 : cuSeqlens.length - 1;
+    }
+
+    /** Returns how many keys before itself a query sees, or -1 for all. */
+    public long left() {
+        return left;
+    }
+
+    /** Returns how many keys after itself a query sees, or -1 for all. */
+    public long right() {
+        return right;
+    }
+
+    /** Returns a copy of the document offsets, or null when there are no documents. */
+    public long[] cuSeqlens() {
+        return cuSeqlens == null ? null : cuSeqlens.clone();
+    }
+
+    /** Returns a copy of the prefix lengths, or null when there is no prefix. */
+    public long[] prefixLengths() {
+        return prefixLengths == null ? null : prefixLengths.clone();
+    }
+
+    /** Returns the first key position that the query at {@code query} sees; it sees none when {@code lo >= hi}. */
+    public long lo(long query) {
+        int document = documentOf(query);
+        if (document < 0) {
+            return cuSeqlens[cuSeqlens.length - 1];
+        }
+        return left < 0 ? start(document) : Math.max(start(document), query - left);
+    }
+
+    /** Returns the key position after the last one that the query at {@code query} sees. */
+    public long hi(long query) {
+        int document = documentOf(query);
+        if (document < 0) {
+            return cuSeqlens[cuSeqlens.length - 1];
+        }
+        long end = end(document);
+        long hi = right < 0 || query > Long.MAX_VALUE - right - 1 ? end : Math.min(end, query + right + 1);
+        if (prefixLengths == null) {
+            return hi;
+        }
+        long prefix = prefixLengths[document];
+        return Math.max(hi, prefix > end - start(document) ? end : start(document) + prefix);
+    }
+
+    private long start(int document) {
+        return cuSeqlens == null ? 0 : cuSeqlens[document];
+    }
+
+    private long end(int document) {
+        return cuSeqlens == null ? Long.MAX_VALUE : cuSeqlens[document + 1];
+    }
+
+    /** Returns the document that holds {@code query}, or -1 when none does. */
+    private int documentOf(long query) {
+        if (cuSeqlens == null) {
+            return 0;
+        }
+        int low = 0; // the last offset that is not above the query
+        int high = cuSeqlens.length - 1;
+        while (low < high) {
+            int middle = (low + high + 1) >>> 1;
+            if (cuSeqlens[middle] <= query) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        return low == cuSeqlens.length - 1 ? -1 : low;
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof Mask that && left == that.left && right == that.right
+                && Arrays.equals(cuSeqlens, that.cuSeqlens) && Arrays.equals(prefixLengths, that.prefixLengths);
+    }
+
+    @Override
+    public int hashCode() {
+        return Arrays.hashCode(new Object[] {left, right, Arrays.hashCode(cuSeqlens), Arrays.hashCode(prefixLengths)});
+    }
+
+    @Override
+    public String toString() {
+        StringBuilder text = new StringBuilder(right == 0 ? "causal" : right < 0 ? "full" : "right " + right);
+        if (left >= 0) {
+            text.append(", left ").append(left);
+        }
+        if (cuSeqlens != null) {
+            text.append(", ").append(documentCount()).append(" documents");
+        }
+        return text.append(prefixLengths == null ? "" : ", prefix").toString();
+    }
+}

@@ -1,0 +1,242 @@
+package org.flashring;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.flashring.internal.Checks;
+import org.flashring.internal.Native;
+import org.flashring.internal.StepKernel;
+
+/**
+ * What context-parallel attention will do and need, known before anything runs: per ring step which keys a rank meets and
+ * whether the mask leaves anything of them, the bytes it moves and the bytes it holds. What no kernel serves is refused here,
+ * by name.
+ *
+ * <p>In step s, rank r holds the keys of rank (r - s) mod N. The ring ends after the last step in which any rank sees anything;
+ * with a window that is early. Memory is O(length / worldSize): two slots for keys and values, whatever the world size.
+ */
+public final class Plan {
+    private final AttentionShape shape;
+    private final Layout queries;
+    private final Layout keys;
+    private final Mask mask;
+    private final AttentionOptions options;
+    private final boolean[][] sees; // [rank][step]
+    private final int steps;
+    private final long[][] workspace; // [direction][rank]
+
+    private Plan(AttentionShape shape, Layout queries, Layout keys, Mask mask, AttentionOptions options) {
+        this.shape = Checks.notNull("shape", shape);
+        this.queries = Checks.notNull("queries", queries);
+        this.keys = Checks.notNull("keys", keys);
+        this.mask = Checks.notNull("mask", mask);
+        this.options = Checks.notNull("options", options);
+        Checks.equal("keys.worldSize", keys.worldSize(), queries.worldSize(), "as that of the queries");
+        long longest = Math.max(queries.length(), keys.length());
+        long elements = Checks.product("batch * heads", shape.batch(), shape.queryHeads());
+        elements = Checks.product("batch * heads * length", elements, Math.max(1, longest));
+        Checks.product("bytes of a tensor", elements, 8 * Math.max(shape.headDim(), shape.valueDim()));
+        DType wire = options.wireDType();
+        if (wire != null && wire != shape.dtype() && wire != shape.dtype().accumulator()) {
+            throw Checks.broken("wireDType", wire, "be the tensors' own " + shape.dtype() + " or its accumulator " + shape.dtype().accumulator());
+        }
+        int world = queries.worldSize();
+        this.sees = new boolean[world][world];
+        int last = 0;
+        for (int rank = 0; rank < world; rank++) {
+            for (int step = 0; step < world; step++) {
+                sees[rank][step] = anyVisible(queries.positions(rank), keys.positions(source(rank, step)));
+                last = sees[rank][step] ? Math.max(last, step) : last;
+            }
+        }
+        this.steps = last + 1;
+        this.workspace = new long[2][world];
+        for (int rank = 0; rank < world; rank++) {
+            try (StepKernel kernel = kernel(rank)) {
+                for (int direction = 0; direction <= (options.backward() ? Native.BACKWARD : Native.FORWARD); direction++) {
+                    kernel.requireSupported(direction);
+                    workspace[direction][rank] = kernel.workspaceBytes(direction);
+                }
+            }
+        }
+    }
+
+    /**
+     * Returns the plan of self-attention over {@code layout}.
+     *
+     * @throws IllegalArgumentException      if an argument is null or sizes overflow
+     * @throws UnsupportedOperationException if no kernel serves the combination; the message names it
+     */
+    public static Plan of(AttentionShape shape, Layout layout, Mask mask, AttentionOptions options) {
+        return new Plan(shape, layout, layout, mask, options);
+    }
+
+    /** Returns the plan of attention whose queries and keys are laid out apart, as when new tokens meet a cache of keys. */
+    public static Plan of(AttentionShape shape, Layout queries, Layout keys, Mask mask, AttentionOptions options) {
+        return new Plan(shape, queries, keys, mask, options);
+    }
+
+    StepKernel kernel(int rank) {
+        List<Positions> sources = new ArrayList<>();
+        for (int source = 0; source < worldSize(); source++) {
+            sources.add(keys.positions(source));
+        }
+        return new StepKernel(shape, options.scaleFor(shape), options.kernel(), mask, queries.positions(rank), sources);
+    }
+
+    private boolean anyVisible(Positions q, Positions k) {
+        for (Positions.Range range : q.ranges()) {
+            for (long i = 0; i < range.length(); i++) {
+                long query = range.start() + i * range.stride();
+                if (k.lowerBound(mask.hi(query)) > k.lowerBound(mask.lo(query))) {
+                    return true;
+                }
+            }
+        }
+        return false;
+    }
+
+    /** Returns the shape. */
+    public AttentionShape shape() {
+        return shape;
+    }
+
+    /** Returns the layout of the queries. */
+    public Layout queries() {
+        return queries;
+    }
+
+    /** Returns the layout of the keys and values. */
+    public Layout keys() {
+        return keys;
+    }
+
+    /** Returns the mask. */
+    public Mask mask() {
+        return mask;
+    }
+
+    /** Returns the options. */
+    public AttentionOptions options() {
+        return options;
+    }
+
+    /** Returns the number of ranks. */
+    public int worldSize() {
+        return queries.worldSize();
+    }
+
+    /** Returns the number of ring steps, in [1, worldSize()]. */
+    public int steps() {
+        return steps;
+    }
+
+    /** Returns the rank whose keys {@code rank} holds in {@code step}. */
+    public int source(int rank, int step) {
+        return Math.floorMod(rank - step, worldSize());
+    }
+
+    /** Returns whether {@code rank} computes in {@code step}: the mask leaves something, or it is its own first step. */
+    public boolean computes(int rank, int step) {
+        return step == 0 || sees[rank][step];
+    }
+
+    /** Returns the last step in which {@code rank} computes. */
+    public int lastComputed(int rank) {
+        int step = steps - 1;
+        while (!computes(rank, step)) {
+            step--;
+        }
+        return step;
+    }
+
+    /** Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one head and batch row. O(length / worldSize) time. */
+    public long visiblePairs(int rank, int step) {
+        Positions q = queries.positions(rank);
+        Positions k = keys.positions(source(rank, step));
+        long pairs = 0;
+        for (Positions.Range range : q.ranges()) {
+            for (long i = 0; i < range.length(); i++) {
+                long query = range.start() + i * range.stride();
+                pairs += Math.max(0, k.lowerBound(mask.hi(query)) - k.lowerBound(mask.lo(query)));
+            }
+        }
+        return pairs;
+    }
+
+    /** Returns the floating-point operations of {@code rank}'s forward pass: two products per visible pair. */
+    public double forwardFlops(int rank) {
+        double pairs = 0;
+        for (int step = 0; step < steps; step++) {
+            pairs += visiblePairs(rank, step);
+        }
+        return 2 * pairs * shape.batch() * shape.queryHeads() * (shape.headDim() + shape.valueDim());
+    }
+
+    /** Returns the bytes that {@code rank} sends in a forward pass: keys and values, once per hop. */
+    public long forwardBytesSent(int rank) {
+        long bytes = 0;
+        for (int step = 0; step + 1 < steps; step++) {
+            bytes += keyValueBytes(source(rank, step));
+        }
+        return bytes;
+    }
+
+    /** Returns the bytes that {@code rank} sends in a backward pass: keys and values again, and dK and dV in the wire type. */
+    public long backwardBytesSent(int rank) {
+        long bytes = forwardBytesSent(rank);
+        for (int step = 0; step < steps; step++) {
+            bytes += steps == 1 ? 0 : wireBytes(source(rank, step));
+        }
+        return bytes;
+    }
+
+    /** Returns the bytes of all buffers of {@code rank}'s operation, workspace included; the caller's tensors are not counted. */
+    public long bytesHeld(int rank) {
+        return BufferPlan.of(this, rank).totalBytes();
+    }
+
+    /** Returns the bytes of kernel workspace in {@link #bytesHeld}. */
+    public long workspaceBytes(int rank) {
+        return Math.max(workspace[Native.FORWARD][rank], workspace[Native.BACKWARD][rank]);
+    }
+
+    /** Returns the bytes of q, k, v, output and lse of {@code rank}, and of their gradients when backward is on: the caller's. */
+    public long callerBytes(int rank) {
+        long perQuery = shape.queryHeads() * (shape.headDim() + shape.valueDim());
+        long queryElements = shape.batch() * queries.localLength(rank) * perQuery;
+        long elements = queryElements + keyElements(rank);
+        long lse = shape.batch() * queries.localLength(rank) * shape.queryHeads() * shape.dtype().accumulator().bytes();
+        return elements * shape.dtype().bytes() * (options.backward() ? 2 : 1) + lse;
+    }
+
+    /** Returns the type in which dK and dV travel. */
+    public DType wireDType() {
+        return options.wireDType() == null ? shape.dtype().accumulator() : options.wireDType();
+    }
+
+    long keyElements(int source) {
+        return shape.batch() * keys.localLength(source) * shape.kvHeads() * (shape.headDim() + shape.valueDim());
+    }
+
+    long keyValueBytes(int source) {
+        return keyElements(source) * shape.dtype().bytes();
+    }
+
+    long wireBytes(int source) {
+        return keyElements(source) * wireDType().bytes();
+    }
+
+    /** Returns a few lines for people: the ring, and what each rank computes, sends and holds. */
+    @Override
+    public String toString() {
+        StringBuilder text = new StringBuilder();
+        text.append(shape).append(", ").append(queries).append(", ").append(mask).append(": ").append(steps).append(steps == 1 ? " step\n" : " steps\n");
+        for (int rank = 0; rank < worldSize(); rank++) {
+            text.append(String.format("rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n", rank,
+                    queries.localLength(rank), queries.positions(rank).ranges().size() > 4 ? "" : queries.positions(rank),
+                    forwardFlops(rank) / 1e9, forwardBytesSent(rank),
+                    options.backward() ? String.format(" and %,d B backward", backwardBytesSent(rank)) : "", bytesHeld(rank)));
+        }
+        return text.toString();
+    }
+}

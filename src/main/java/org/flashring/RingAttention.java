@@ -1,0 +1,218 @@
+package org.flashring;
+
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.flashring.comm.Communicator;
+import org.flashring.device.HostBuffer;
+import org.flashring.internal.Checks;
+import org.flashring.internal.Combiner;
+import org.flashring.internal.StepKernel;
+
+/**
+ * Exact attention over a sequence that is sharded over ranks: each rank keeps its queries, keys and values go round the ring
+ * (Liu et al. 2023, Ring Attention), and in backward their gradients travel with them. Outputs and gradients equal those of one
+ * device that holds the whole sequence.
+ *
+ * <p>Every rank makes one from the same plan and calls the same methods in the same order. All buffers are allocated here, in
+ * one block of {@link Plan#bytesHeld}; calls allocate nothing. One thread at a time uses it.
+ */
+public final class RingAttention implements AutoCloseable {
+    private final Plan plan;
+    private final Communicator communicator;
+    private final int rank;
+    private final Operands operands;
+    private final HostBuffer block;
+    private final RingBuffers buffers;
+    private final StepKernel kernel;
+    private final Combiner combiner;
+    private final RingStepEvent event = new RingStepEvent();
+    private final AtomicBoolean busy = new AtomicBoolean();
+    private boolean closed;
+
+    /**
+     * Makes this rank's part of the operation.
+     *
+     * @throws IllegalArgumentException if an argument is null or the communicator's world size is not the plan's
+     * @throws OutOfMemoryError         if the buffers cannot be had
+     */
+    public RingAttention(Plan plan, Communicator communicator) {
+        this.plan = Checks.notNull("plan", plan);
+        this.communicator = Checks.notNull("communicator", communicator);
+        Checks.equal("communicator.worldSize", communicator.worldSize(), plan.worldSize(), "as planned");
+        this.rank = communicator.rank();
+        this.operands = new Operands(plan, rank);
+        BufferPlan layout = BufferPlan.of(plan, rank);
+        this.block = HostBuffer.allocate(layout.totalBytes());
+        this.buffers = new RingBuffers(plan, rank, layout, block.address());
+        this.kernel = plan.kernel(rank);
+        this.kernel.workspace(block.address() + layout.workspace(), layout.totalBytes() - layout.workspace());
+        this.combiner = new Combiner();
+    }
+
+    /** Returns the plan. */
+    public Plan plan() {
+        return plan;
+    }
+
+    /** Returns the bytes that this object holds outside the Java heap; equals {@link Plan#bytesHeld} of its rank. */
+    public long bytesHeld() {
+        return block.bytes();
+    }
+
+    /**
+     * Computes {@code out} = softmax(scale · q kᵀ under the mask) v and {@code lse}, the natural log of the softmax's
+     * denominator, for this rank's queries and everybody's keys.
+     *
+     * @param q   [batch, local queries, queryHeads, headDim]
+     * @param k   [batch, local keys, kvHeads, headDim]
+     * @param v   [batch, local keys, kvHeads, valueDim]
+     * @param out [batch, local queries, queryHeads, valueDim], written; 0 where a query sees no key
+     * @param lse [batch, local queries, queryHeads, 1] of the accumulator type, written; -∞ where a query sees no key
+     * @throws IllegalArgumentException                        if a tensor does not fit the plan; nothing has then run
+     * @throws IllegalStateException                           after close, or when another thread is inside
+     * @throws org.flashring.comm.CommunicationException if a peer fails or disagrees
+     */
+    public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
+        enter();
+        try {
+            operands.checkForward(q, k, v, out, lse);
+            int last = plan.lastComputed(rank);
+            Tensor state = buffers.state(out, last > 0);
+            packKeys(k, v);
+            for (int step = 0; step < plan.steps(); step++) {
+                event.begin();
+                boolean computes = plan.computes(rank, step);
+                postKeys(step);
+                if (computes) {
+                    kernel.forward(plan.source(rank, step), q, buffers.key(step, k), buffers.value(step, v), state, out, lse,
+                            step > 0, step == last);
+                }
+                communicator.await();
+                event.end(rank, step, plan.source(rank, step), false, computes);
+            }
+        } finally {
+            busy.set(false);
+        }
+    }
+
+    /**
+     * Computes the gradients {@code dq}, {@code dk} and {@code dv} of a loss whose gradient by the output is {@code dout}, given
+     * what forward wrote. Gradients are overwritten. They have the tensors' own type or the accumulator type.
+     *
+     * @param q    as in forward
+     * @param k    as in forward
+     * @param v    as in forward
+     * @param out  as forward wrote it
+     * @param lse  as forward wrote it
+     * @param dout as out
+     * @param dq   as q, written; 0 where a query sees no key
+     * @param dk   as k, written
+     * @param dv   as v, written
+     * @throws IllegalArgumentException                        if a tensor does not fit the plan; nothing has then run
+     * @throws IllegalStateException                           after close, when another thread is inside, or if the plan is
+     *                                                         forwardOnly
+     * @throws org.flashring.comm.CommunicationException if a peer fails or disagrees
+     */
+    public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv) {
+        enter();
+        try {
+            operands.checkBackward(q, k, v, out, lse, dout, dq, dk, dv);
+            kernel.delta(out, dout, buffers.delta());
+            Tensor dQuery = buffers.queryGrad(dq);
+            packKeys(k, v);
+            boolean ring = plan.steps() > 1;
+            for (int step = 0; step < plan.steps(); step++) {
+                event.begin();
+                boolean computes = plan.computes(rank, step);
+                postKeys(step);
+                Tensor dKey = ring ? buffers.keyGrad(step) : buffers.wholeGrad(dk, buffers.keyGrad(step));
+                Tensor dValue = ring ? buffers.valueGrad(step) : buffers.wholeGrad(dv, buffers.valueGrad(step));
+                if (computes) {
+                    kernel.backward(plan.source(rank, step), q, buffers.key(step, k), buffers.value(step, v), lse, dout, buffers.delta(),
+                            dQuery, dKey, dValue, step > 0);
+                }
+                communicator.await();
+                if (ring) {
+                    passGradients(step, computes);
+                } else {
+                    deliver(dk, dKey);
+                    deliver(dv, dValue);
+                }
+                event.end(rank, step, plan.source(rank, step), true, computes);
+            }
+            if (ring) {
+                communicator.await();
+                combiner.convert(dk, buffers.homeKeyGrad());
+                combiner.convert(dv, buffers.homeValueGrad());
+            }
+            deliver(dq, dQuery);
+        } finally {
+            busy.set(false);
+        }
+    }
+
+    /** Puts this rank's keys and values into the slot that goes round. */
+    private void packKeys(Tensor k, Tensor v) {
+        if (plan.steps() > 1) {
+            combiner.convert(buffers.slotKey(0), k);
+            combiner.convert(buffers.slotValue(0), v);
+        }
+    }
+
+    /** Posts the exchange of the keys of {@code step} for those of the next one. */
+    private void postKeys(int step) {
+        if (step + 1 < plan.steps()) {
+            communicator.post(buffers.slot(step), plan.keyValueBytes(plan.source(rank, step)), neighbour(1),
+                    buffers.slot(step + 1), plan.keyValueBytes(plan.source(rank, step + 1)), neighbour(-1));
+        }
+    }
+
+    /** Adds this step's dK and dV to those that arrived, and posts them to the next rank, or home after the last step. */
+    private void passGradients(int step, boolean computed) {
+        if (step == 0) {
+            combiner.convert(buffers.wireKeyGrad(step), buffers.keyGrad(step));
+            combiner.convert(buffers.wireValueGrad(step), buffers.valueGrad(step));
+        } else if (computed) {
+            combiner.sum(buffers.wireKeyGrad(step), buffers.keyGrad(step), buffers.wireKeyGrad(step));
+            combiner.sum(buffers.wireValueGrad(step), buffers.valueGrad(step), buffers.wireValueGrad(step));
+        }
+        boolean home = step + 1 == plan.steps();
+        communicator.post(buffers.wire(step), plan.wireBytes(plan.source(rank, step)), home ? plan.source(rank, step) : neighbour(1),
+                buffers.wire(step + 1), home ? plan.wireBytes(rank) : plan.wireBytes(plan.source(rank, step + 1)),
+                home ? neighbour(step) : neighbour(-1));
+    }
+
+    private int neighbour(int distance) {
+        return Math.floorMod(rank + distance, plan.worldSize());
+    }
+
+    private void deliver(Tensor gradient, Tensor computed) {
+        if (gradient != computed) {
+            combiner.convert(gradient, computed);
+        }
+    }
+
+    private void enter() {
+        if (!busy.compareAndSet(false, true)) {
+            throw new IllegalStateException("another thread is inside this RingAttention; each thread needs its own");
+        }
+        if (closed) {
+            busy.set(false);
+            throw new IllegalStateException("the RingAttention of rank " + rank + " is closed");
+        }
+    }
+
+    /** Frees the buffers. Closing twice is harmless; the communicator stays open. */
+    @Override
+    public void close() {
+        if (!busy.compareAndSet(false, true)) {
+            throw new IllegalStateException("another thread is inside this RingAttention; it cannot be closed yet");
+        }
+        if (!closed) {
+            closed = true;
+            combiner.close();
+            kernel.close();
+            block.close();
+        }
+        busy.set(false);
+    }
+}

@@ -1,0 +1,55 @@
+package org.flashring.comm;
+
+import org.flashring.DType;
+
+/**
+ * One rank's view of a group of ranks: a few verbs, as in a small MPI. Every rank of the group calls the same collectives in
+ * the same order. Addresses are those of the device that the group works on. One thread at a time uses a communicator.
+ *
+ * <p>Every verb throws {@link CommunicationException}, on every surviving rank, when a peer failed, disagrees about sizes or
+ * does not come within the deadline.
+ */
+public interface Communicator extends AutoCloseable {
+    /** Returns this rank, in [0, worldSize()). */
+    int rank();
+
+    /** Returns the number of ranks. */
+    int worldSize();
+
+    /**
+     * Starts to send {@code sendBytes} at {@code send} to rank {@code to} and to receive {@code receiveBytes} at {@code receive}
+     * from rank {@code from}. Neither buffer may be touched before {@link #await()}. Zero bytes are allowed.
+     */
+    void post(long send, long sendBytes, int to, long receive, long receiveBytes, int from);
+
+    /** Completes everything posted since the last call: what was sent may be overwritten, what was received be read. */
+    void await();
+
+    /** Gathers {@code bytes} from every rank at {@code receive}, in rank order. */
+    void allGather(long send, long bytes, long receive);
+
+    /** Sends the r-th {@code bytes} at {@code send} to rank r, and puts what rank r sent here r-th at {@code receive}. */
+    void allToAll(long send, long bytes, long receive);
+
+    /** Sums {@code count} elements over all ranks, in place and in rank order, so that all ranks get the same bits. */
+    void allReduce(long data, long count, DType dtype);
+
+    /**
+     * Sums {@code count} elements per rank over all ranks: rank r gets the r-th {@code count} of the sum at {@code receive}.
+     * {@code send} holds worldSize() * count elements.
+     */
+    void reduceScatter(long send, long count, DType dtype, long receive);
+
+    /** Returns once every rank has come here. */
+    void barrier();
+
+    /**
+     * Returns this rank's communicator in the group of all ranks that gave the same {@code color}, ordered by {@code key}, then
+     * by rank here. Collective; the new group lives on its own.
+     */
+    Communicator split(int color, int key);
+
+    /** Leaves the group. Peers that still wait for this rank fail at once. Closing twice is harmless. */
+    @Override
+    void close();
+}

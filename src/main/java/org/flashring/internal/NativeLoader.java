@@ -1,0 +1,52 @@
+package org.flashring.internal;
+
+import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import org.bytedeco.javacpp.Loader;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Loads the native library, one process at a time. JavaCPP unpacks natives from jars into a cache shared by all
+ * processes of a user without guarding against a reader of a half-written file; one process per GPU starts just so.
+ */
+final class NativeLoader {
+    private static final Logger LOG = LoggerFactory.getLogger(NativeLoader.class);
+
+    private NativeLoader() {}
+
+    /**
+     * Returns once the native library is loaded. Called from the initialiser of {@link Native} alone.
+     *
+     * @throws UnsatisfiedLinkError if it cannot be loaded; the message says what to add or install
+     */
+    static void load() {
+        try (FileChannel channel = FileChannel.open(lockFile(), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+                FileLock lock = channel.lock()) {
+            LOG.debug("loading natives under {}", lock);
+            Loader.load(Native.class);
+        } catch (IOException e) {
+            throw failure("JavaCPP's cache folder cannot be locked; set -Dorg.bytedeco.javacpp.cachedir to a writable one", e);
+        } catch (UnsatisfiedLinkError e) {
+            throw failure("it is not on the class path or cannot be loaded; add flashring-<version>-" + Loader.getPlatform() + ".jar", e);
+        }
+    }
+
+    private static UnsatisfiedLinkError failure(String reason, Throwable cause) {
+        Throwable root = cause.getCause() == null ? cause : cause.getCause();
+        UnsatisfiedLinkError error = new UnsatisfiedLinkError(
+                "FlashRing's native library for " + Loader.getPlatform() + ": " + reason + " (" + root.getMessage() + ")");
+        error.initCause(cause);
+        return error;
+    }
+
+    private static Path lockFile() throws IOException {
+        Path cache = Loader.getCacheDir().toPath();
+        Files.createDirectories(cache);
+        return cache.resolve("flashring.lock");
+    }
+}
