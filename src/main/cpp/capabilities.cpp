@@ -7,6 +7,7 @@ namespace {
 
 // In order of preference.
 constexpr Capability kTable[] = {
+    {&kAmx, FLASHRING_BFLOAT16},
     {&kReference, FLASHRING_FLOAT64},
     {&kReference, FLASHRING_FLOAT32},
     {&kReference, FLASHRING_BFLOAT16},

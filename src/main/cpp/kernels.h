@@ -27,6 +27,7 @@ struct Kernel {
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the intervals; null: none
 };
 
+extern const Kernel kAmx;
 extern const Kernel kReference;
 
 // Address of element (batch, seq, head, 0).

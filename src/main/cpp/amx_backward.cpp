@@ -1,0 +1,352 @@
+// Backward on AMX tiles: one task per tile of keys, scores and their gradients transposed (keys in rows, queries in lanes):
+//
+//     S^T = K Q^T    dP^T = V dO^T    P = 2^(scale S - lse)    dS = P (dP - delta)
+//     dV += P^T dO    dK += dS^T Q    dQ^T += K^T dS^T
+//
+// Tasks that share queries add to dQ in the order of their keys, whatever the threads do: the sum has the same bits always.
+#include <math.h>
+#include <sched.h>
+
+#include "amx_pack.h"
+#include "attention_amx.h"
+#include "threads.h"
+
+namespace flashring {
+namespace {
+
+constexpr int64_t kStep = kTileDepth;
+constexpr int64_t kKeySteps = 4;                       // a tile of keys: 128
+constexpr int64_t kKeyTile = kKeySteps * kStep;
+constexpr int64_t kQuerySteps = 2;                     // a tile of queries: 64
+constexpr int64_t kQueryTile = kQuerySteps * kStep;
+constexpr int64_t kMaxDepth = kMaxHeadDim / kTileDepth;
+
+// The queries of one tile of one head, packed, with their part of dQ; `tiles` many, one after the other.
+struct QueryTile {
+    Tile* queryColumns;    // [2 kQuerySteps][keyDepth]
+    Tile* doutColumns;     // [2 kQuerySteps][valueDepth]
+    Tile* queryPairs;      // [kQuerySteps][2 keyDepth]
+    Tile* doutPairs;       // [kQuerySteps][2 valueDepth]
+    Tile* gradient;        // dQ^T float32 [2 keyDepth][2 kQuerySteps]
+    struct Statistics {
+        alignas(64) float lse[kQueryTile];     // to base 2; +infinity where the query sees nothing
+        alignas(64) float delta[kQueryTile];
+        int32_t turn;                          // the tile of keys that adds to `gradient` next
+    }* statistics;
+};
+
+struct Shape {
+    int64_t keyDepth, valueDepth, queryTiles, keyTiles;
+
+    explicit Shape(const flashring_step& step)
+        : keyDepth(divideUp(step.head_dim, kTileDepth)),
+          valueDepth(divideUp(step.value_dim, kTileDepth)),
+          queryTiles(divideUp(step.q_len, kQueryTile)),
+          keyTiles(divideUp(step.kv_len, kKeyTile)) {}
+
+    int64_t tilesOfQueries() const { return kQuerySteps * (8 * keyDepth + 4 * valueDepth) + 1; }
+};
+static_assert(sizeof(QueryTile::Statistics) <= sizeof(Tile), "the statistics take one tile");
+
+struct Scratch {
+    Tile keyRows[2 * kKeySteps][kMaxDepth];
+    Tile valueRows[2 * kKeySteps][kMaxDepth];
+    Tile keyPairColumns[kKeySteps][2 * kMaxDepth];
+    Tile scores[2][2], weightGradients[2][2];                 // S^T and dP^T of 32 keys and 32 queries
+    Tile weights[2 * kKeySteps][kQuerySteps];                 // P^T as A operand
+    Tile scoreGradientRows[2 * kKeySteps][kQuerySteps];       // dS^T as A operand
+    Tile scoreGradientPairs[2 * kQuerySteps][kKeySteps];      // dS^T as B operand
+    Tile dk[2 * kKeySteps][2 * kMaxDepth], dv[2 * kKeySteps][2 * kMaxDepth];
+};
+static_assert(sizeof(Scratch) <= kScratchBytes, "the backward scratch fits");
+
+class Backward {
+public:
+    explicit Backward(const Problem& problem)
+        : problem_(problem),
+          step_(problem.step),
+          shape_(problem.step),
+          scale_(static_cast<float>(problem.step.softmax_scale)),
+          scale2_(static_cast<float>(problem.step.softmax_scale * 1.4426950408889634)) {}
+
+    void pack(int64_t b, int64_t h, int64_t tile) const {
+        const QueryTile packed = queryTile(b, h, tile);
+        const Rows queries{row<const uint16_t>(step_.q, b, 0, h), step_.q.stride_seq, step_.q_len, step_.head_dim};
+        const Rows douts{row<const uint16_t>(step_.dout, b, 0, h), step_.dout.stride_seq, step_.q_len, step_.value_dim};
+        const int64_t first = tile * kQueryTile;
+        for (int64_t i = 0; i < 2 * kQuerySteps; ++i) {
+            packColumns(packed.queryColumns + i * shape_.keyDepth, queries, first + i * kTileRows);
+            packColumns(packed.doutColumns + i * shape_.valueDepth, douts, first + i * kTileRows);
+        }
+        for (int64_t s = 0; s < kQuerySteps; ++s) {
+            packPairs(packed.queryPairs + s * 2 * shape_.keyDepth, nullptr, queries, first + s * kStep);
+            packPairs(packed.doutPairs + s * 2 * shape_.valueDepth, nullptr, douts, first + s * kStep);
+        }
+        QueryTile::Statistics& statistics = *packed.statistics;
+        for (int64_t i = 0; i < kQueryTile; ++i) {
+            const bool real = first + i < step_.q_len;
+            const float lse = real ? *row<const float>(step_.lse, b, first + i, h) : -INFINITY;
+            statistics.lse[i] = lse == -INFINITY ? INFINITY : lse * 1.44269504f;
+            statistics.delta[i] = real ? *row<const float>(step_.delta, b, first + i, h) : 0;
+        }
+        statistics.turn = static_cast<int32_t>(keyTiles(tile).begin);
+    }
+
+    // dK and dV of one tile of keys, and its share of dQ.
+    void attend(int64_t b, int64_t g, int64_t tile, Scratch& scratch) const {
+        const TileScope scope;
+        packKeys(b, g, tile, scratch);
+        for (int64_t i = 0; i < 2 * kKeySteps; ++i) {
+            clear(scratch.dk[i], 2 * shape_.keyDepth);
+            clear(scratch.dv[i], 2 * shape_.valueDepth);
+        }
+        const int64_t group = step_.q_heads / step_.kv_heads;
+        for (int64_t h = g * group; h < (g + 1) * group; ++h) {
+            for (int64_t t = 0; t < shape_.queryTiles; ++t) {
+                const Range sees = keyTiles(t);
+                if (sees.begin <= tile && tile < sees.end) {
+                    advance(queryTile(b, h, t), t, tile, tile == sees.begin, scratch);
+                }
+            }
+        }
+        const bool add = step_.flags & FLASHRING_ADD_DKV;
+        for (int64_t i = 0; i < 2 * kKeySteps; ++i) {
+            writeRows(step_.dk, b, g, tile * kKeyTile + i * kTileRows, step_.head_dim, scratch.dk[i], scale_, add);
+            writeRows(step_.dv, b, g, tile * kKeyTile + i * kTileRows, step_.value_dim, scratch.dv[i], 1, add);
+        }
+    }
+
+    void finish(int64_t b, int64_t h, int64_t tile) const {
+        const QueryTile packed = queryTile(b, h, tile);
+        const Range sees = keyTiles(tile);
+        const bool add = step_.flags & FLASHRING_ADD_DQ;
+        for (int64_t d = 0; d < 2 * shape_.keyDepth; ++d) {
+            for (int64_t j = 0; j < 2 * kQuerySteps; ++j) {
+                __m512i words[16] = {};
+                if (sees.begin < sees.end) {
+                    loadTile(words, packed.gradient + d * 2 * kQuerySteps + j);
+                    transpose(words);
+                }
+                const int64_t first = tile * kQueryTile + j * kTileRows;
+                for (int64_t i = 0; i < kTileRows && first + i < step_.q_len; ++i) {
+                    writeRow(row<float>(step_.dq, b, first + i, h) + d * kTileRows, step_.head_dim - d * kTileRows,
+                             _mm512_castsi512_ps(words[i]), scale_, add);
+                }
+            }
+        }
+    }
+
+private:
+    struct Range {
+        int64_t begin, end;
+    };
+
+    // The tiles of keys that a tile of queries sees.
+    Range keyTiles(int64_t tile) const {
+        const int64_t first = tile * kQueryTile, end = first + kQueryTile < step_.q_len ? first + kQueryTile : step_.q_len;
+        const int64_t lo = problem_.lo[first], hi = problem_.hi[end - 1];
+        return lo < hi ? Range{lo / kKeyTile, divideUp(hi, kKeyTile)} : Range{0, 0};
+    }
+
+    QueryTile queryTile(int64_t b, int64_t h, int64_t tile) const {
+        Tile* const columns = reinterpret_cast<Tile*>(problem_.workspace) +
+                              ((b * step_.q_heads + h) * shape_.queryTiles + tile) * shape_.tilesOfQueries();
+        Tile* const doutColumns = columns + 2 * kQuerySteps * shape_.keyDepth;
+        Tile* const queryPairs = doutColumns + 2 * kQuerySteps * shape_.valueDepth;
+        Tile* const doutPairs = queryPairs + 2 * kQuerySteps * shape_.keyDepth;
+        Tile* const gradient = doutPairs + 2 * kQuerySteps * shape_.valueDepth;
+        Tile* const statistics = gradient + 4 * kQuerySteps * shape_.keyDepth;
+        return {columns, doutColumns, queryPairs, doutPairs, gradient, reinterpret_cast<QueryTile::Statistics*>(statistics)};
+    }
+
+    void packKeys(int64_t b, int64_t g, int64_t tile, Scratch& scratch) const {
+        const Rows keys{row<const uint16_t>(step_.k, b, 0, g), step_.k.stride_seq, step_.kv_len, step_.head_dim};
+        const Rows values{row<const uint16_t>(step_.v, b, 0, g), step_.v.stride_seq, step_.kv_len, step_.value_dim};
+        for (int64_t i = 0; i < 2 * kKeySteps; ++i) {
+            packRows(scratch.keyRows[i], keys, tile * kKeyTile + i * kTileRows);
+            packRows(scratch.valueRows[i], values, tile * kKeyTile + i * kTileRows);
+        }
+        for (int64_t s = 0; s < kKeySteps; ++s) {
+            packPairs(nullptr, scratch.keyPairColumns[s], keys, tile * kKeyTile + s * kStep);
+        }
+    }
+
+    static void clear(Tile* tiles, int64_t count) {
+        const __m512i zeros[16] = {};
+        for (int64_t i = 0; i < count; ++i) {
+            storeTile(tiles + i, zeros);
+        }
+    }
+
+    void advance(const QueryTile& queries, int64_t queryTile, int64_t keyTile, bool first, Scratch& scratch) const {
+        const int64_t firstQuery = queryTile * kQueryTile, firstKey = keyTile * kKeyTile;
+        const int64_t count = step_.q_len - firstQuery < kQueryTile ? step_.q_len - firstQuery : kQueryTile;
+        const int64_t lo = problem_.lo[firstQuery] - firstKey, hi = problem_.hi[firstQuery + count - 1] - firstKey;
+        const int64_t begin = lo > 0 ? lo / kStep : 0, end = hi < kKeyTile ? divideUp(hi, kStep) : kKeySteps;
+        const bool border = problem_.lo[firstQuery + count - 1] > firstKey + begin * kStep ||
+                            problem_.hi[firstQuery] < firstKey + end * kStep;
+        for (int64_t u = 0; u < kQuerySteps; ++u) {
+            Lanes lanes[2];
+            for (int64_t j = 0; j < 2; ++j) {
+                const int64_t i = u * kStep + j * kTileRows;
+                lanes[j].lse = _mm512_load_ps(queries.statistics->lse + i);
+                lanes[j].delta = _mm512_load_ps(queries.statistics->delta + i);
+                if (border) {
+                    lanes[j].lo = localBounds(problem_.lo + firstQuery + i, count - i, firstKey, kKeyTile);
+                    lanes[j].hi = localBounds(problem_.hi + firstQuery + i, count - i, firstKey, kKeyTile);
+                }
+            }
+            for (int64_t s = begin; s < end; ++s) {
+                score(queries, u, s, scratch);
+                border ? grade<true>(lanes, u, s, scratch) : grade<false>(lanes, u, s, scratch);
+            }
+        }
+        for (int64_t s = begin; s < end; ++s) {
+            accumulate(scratch.dv[2 * s], scratch.dv[2 * s + 1], scratch.weights[2 * s], scratch.weights[2 * s + 1],
+                       queries.doutPairs, 2 * shape_.valueDepth);
+            accumulate(scratch.dk[2 * s], scratch.dk[2 * s + 1], scratch.scoreGradientRows[2 * s],
+                       scratch.scoreGradientRows[2 * s + 1], queries.queryPairs, 2 * shape_.keyDepth);
+        }
+        int32_t* const turn = &queries.statistics->turn;
+        await(turn, static_cast<int32_t>(keyTile));
+        addQueryGradient(queries.gradient, first, begin, end, scratch);
+        __atomic_store_n(turn, static_cast<int32_t>(keyTile + 1), __ATOMIC_RELEASE);
+    }
+
+    // What the 16 queries of a vector need.
+    struct Lanes {
+        __m512 lse, delta;
+        __m512i lo, hi;  // keys of the tile that each sees
+    };
+
+    // S^T and dP^T of step s of the keys and step u of the queries.
+    void score(const QueryTile& queries, int64_t u, int64_t s, Scratch& scratch) const {
+        const auto product = [](const Tile* a0, const Tile* a1, const Tile* b, int64_t depth, Tile (&c)[2][2]) {
+            blockZero();
+            blockMultiply({a0, 1}, {a1, 1}, {b, 1}, {b + depth, 1}, depth);
+            blockStore(&c[0][0], &c[0][1], &c[1][0], &c[1][1]);
+        };
+        product(scratch.keyRows[2 * s], scratch.keyRows[2 * s + 1], queries.queryColumns + 2 * u * shape_.keyDepth, shape_.keyDepth,
+                scratch.scores);
+        product(scratch.valueRows[2 * s], scratch.valueRows[2 * s + 1], queries.doutColumns + 2 * u * shape_.valueDepth, shape_.valueDepth,
+                scratch.weightGradients);
+    }
+
+    // From S^T and dP^T to the operands P^T and dS^T.
+    template <bool border>
+    void grade(const Lanes (&lanes)[2], int64_t u, int64_t s, Scratch& scratch) const {
+        const __m512 scale = _mm512_set1_ps(scale2_);
+        for (int64_t w = 0; w < kTileRows; ++w) {
+            __m512i p[2][2], ds[2][2];
+            for (int64_t i = 0; i < 2; ++i) {
+                for (int64_t j = 0; j < 2; ++j) {
+                    const __m512 score = _mm512_load_ps(scratch.scores[i][j].bytes + 64 * w);
+                    const __m512 dp = _mm512_load_ps(scratch.weightGradients[i][j].bytes + 64 * w);
+                    __m512 weight = exp2Vector(_mm512_fmsub_ps(score, scale, lanes[j].lse));
+                    __m512 gradient = _mm512_mul_ps(weight, _mm512_sub_ps(dp, lanes[j].delta));
+                    if (border) {
+                        const __m512i key = _mm512_set1_epi32(static_cast<int32_t>(s * kStep + i * kTileRows + w));
+                        const __mmask16 seen = _mm512_mask_cmplt_epi32_mask(_mm512_cmple_epi32_mask(lanes[j].lo, key), key, lanes[j].hi);
+                        weight = _mm512_maskz_mov_ps(seen, weight);
+                        gradient = _mm512_maskz_mov_ps(seen, gradient);
+                    }
+                    p[i][j] = roundUp(weight);
+                    ds[i][j] = roundUp(gradient);
+                }
+                _mm512_store_si512(scratch.weights[2 * s + i][u].bytes + 64 * w, pairWords(p[i][0], p[i][1]));
+                _mm512_store_si512(scratch.scoreGradientRows[2 * s + i][u].bytes + 64 * w, pairWords(ds[i][0], ds[i][1]));
+            }
+            for (int64_t j = 0; j < 2; ++j) {
+                _mm512_store_si512(scratch.scoreGradientPairs[2 * u + j][s].bytes + 64 * w, pairWords(ds[0][j], ds[1][j]));
+            }
+        }
+    }
+
+    // 32 rows of dV or dK [2][count] += P^T or dS^T times dO or Q as pairs [kQuerySteps][count].
+    static void accumulate(Tile* c0, Tile* c1, const Tile* a0, const Tile* a1, const Tile* b, int64_t count) {
+        for (int64_t t = 0; t < count; t += 2) {
+            blockLoad(c0 + t, c0 + t + 1, c1 + t, c1 + t + 1);
+            blockMultiply({a0, 1}, {a1, 1}, {b + t, count}, {b + t + 1, count}, kQuerySteps);
+            blockStore(c0 + t, c0 + t + 1, c1 + t, c1 + t + 1);
+        }
+    }
+
+    static void await(const int32_t* turn, int32_t mine) {
+        for (int spins = 0; __atomic_load_n(turn, __ATOMIC_ACQUIRE) != mine; ++spins) {
+            if (spins < 1000) {
+                _mm_pause();
+            } else {
+                sched_yield();
+            }
+        }
+    }
+
+    // dQ^T += K^T dS^T over the steps [begin, end) of the keys.
+    void addQueryGradient(Tile* gradient, bool first, int64_t begin, int64_t end, const Scratch& scratch) const {
+        constexpr int64_t columns = 2 * kQuerySteps, keyStride = 2 * kMaxDepth;
+        const Tile* const keys = scratch.keyPairColumns[begin];
+        for (int64_t d = 0; d < 2 * shape_.keyDepth; d += 2) {
+            for (int64_t j = 0; j < columns; j += 2) {
+                Tile *const c = gradient + d * columns + j, *const below = c + columns;
+                first ? blockZero() : blockLoad(c, c + 1, below, below + 1);
+                blockMultiply({keys + d, keyStride}, {keys + d + 1, keyStride}, {scratch.scoreGradientPairs[j] + begin, 1},
+                              {scratch.scoreGradientPairs[j + 1] + begin, 1}, end - begin);
+                blockStore(c, c + 1, below, below + 1);
+            }
+        }
+    }
+
+    // 16 rows of dK or dV from tiles[dim / 16].
+    void writeRows(const flashring_tensor& target, int64_t b, int64_t g, int64_t first, int64_t dim, const Tile* tiles, float factor,
+                   bool add) const {
+        for (int64_t i = 0; i < kTileRows && first + i < step_.kv_len; ++i) {
+            float* const values = row<float>(target, b, first + i, g);
+            for (int64_t d = 0; d < dim; d += kTileRows) {
+                writeRow(values + d, dim - d, _mm512_load_ps(tiles[d / kTileRows].bytes + 64 * i), factor, add);
+            }
+        }
+    }
+
+    static void writeRow(float* target, int64_t count, __m512 values, float factor, bool add) {
+        const __mmask16 lanes = firstLanes16(count);
+        __m512 result = _mm512_mul_ps(values, _mm512_set1_ps(factor));
+        if (add) {
+            result = _mm512_add_ps(result, _mm512_maskz_loadu_ps(lanes, target));
+        }
+        _mm512_mask_storeu_ps(target, lanes, result);
+    }
+
+    const Problem& problem_;
+    const flashring_step& step_;
+    const Shape shape_;
+    const float scale_, scale2_;  // to base e, to base 2
+};
+
+}  // namespace
+
+int64_t amxBackwardWorkspace(const flashring_step& step) {
+    const Shape shape(step);
+    return step.batch * step.q_heads * shape.queryTiles * shape.tilesOfQueries() * static_cast<int64_t>(sizeof(Tile));
+}
+
+void amxBackward(const Problem& problem) {
+    const Backward backward(problem);
+    const flashring_step& step = problem.step;
+    const Shape shape(step);
+    const int64_t queryHeads = step.batch * step.q_heads, keyHeads = step.batch * step.kv_heads;
+    parallelFor(queryHeads * shape.queryTiles, [&](int64_t index, char*) {
+        const int64_t head = index / shape.queryTiles;
+        backward.pack(head / step.q_heads, head % step.q_heads, index % shape.queryTiles);
+    });
+    // Ascending tiles of keys: a task waits only for lower ones, which are done or running.
+    parallelFor(keyHeads * shape.keyTiles, [&](int64_t index, char* scratch) {
+        const int64_t head = index % keyHeads;
+        backward.attend(head / step.kv_heads, head % step.kv_heads, index / keyHeads, *reinterpret_cast<Scratch*>(scratch));
+    });
+    parallelFor(queryHeads * shape.queryTiles, [&](int64_t index, char*) {
+        const int64_t head = index / shape.queryTiles;
+        backward.finish(head / step.q_heads, head % step.q_heads, index % shape.queryTiles);
+    });
+}
+
+}  // namespace flashring
