@@ -1,0 +1,104 @@
+package org.flashring.cli;
+
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import org.bytedeco.javacpp.Loader;
+import org.flashring.Capability;
+import org.flashring.internal.Native;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/** {@code flashring info}: what is available on this machine, and why the rest is not. */
+@Command(
+        name = "info",
+        description = "Show what is available on this machine, and why the rest is not.",
+        mixinStandardHelpOptions = true,
+        footer = {"", "Example:", "  flashring info --json info.json"})
+final class InfoCommand implements Callable<Integer> {
+    @Spec private CommandSpec spec;
+    @Mixin private JsonOption json;
+
+    @Option(names = "--markdown", description = "Print the capability table alone, in Markdown.")
+    private boolean markdown;
+
+    /** What {@code --json} writes. */
+    record Info(String version, String platform, String java, String nativeLibrary, Machine machine, int cudaDevices,
+            String cudaCause, Map<String, String> optional, List<Capability> capabilities) {}
+
+    @Override
+    public Integer call() throws IOException {
+        PrintWriter out = spec.commandLine().getOut();
+        List<Capability> capabilities = Capability.all();
+        Info info = new Info(Native.version(), Loader.getPlatform(), System.getProperty("java.vm.name") + " " + Runtime.version(),
+                nativeLibrary(), Machine.current(), Native.deviceCount(), Native.deviceCause(), optional(), capabilities);
+        if (markdown) {
+            markdown(capabilities).printMarkdown(out);
+        } else {
+            print(out, info);
+        }
+        json.write(info);
+        return 0;
+    }
+
+    /** Returns the table that the README shows: what each kernel serves, whatever this machine can run. */
+    static Table markdown(List<Capability> capabilities) {
+        Table table = new Table("Kernel", "Element type", " Head dim", "Value dim ≠ head dim", "Forward", "Backward", "Needs");
+        for (Capability row : capabilities) {
+            table.row(row.name(), type(row), "≤ " + row.maxHeadDim(), yes(row.unequalDims()), yes(row.forward()), yes(row.backward()), row.requirement());
+        }
+        return table;
+    }
+
+    private static void print(PrintWriter out, Info info) {
+        out.println("FlashRing        " + info.version() + " for " + info.platform());
+        out.println("Java             " + info.java());
+        out.println("Native library   " + info.nativeLibrary());
+        out.println("Processor        " + info.machine().processor() + ", " + info.machine().threads() + " threads");
+        out.println("                 " + String.join(" ", info.machine().features()));
+        out.println("CUDA devices     " + (info.cudaDevices() > 0 ? info.cudaDevices() : "none: " + info.cudaCause()));
+        info.optional().forEach((name, version) -> out.printf("%-16s %s%n", name, version == null ? "not on the class path" : version));
+        out.println();
+        Table table = new Table("Kernel", "Element type", " Head dim", "Forward", "Backward", "Available");
+        for (Capability row : info.capabilities()) {
+            table.row(row.name(), type(row), "≤ " + row.maxHeadDim(), yes(row.forward()), yes(row.backward()),
+                    row.available() ? "yes" : "no: this machine lacks " + row.requirement());
+        }
+        table.print(out);
+    }
+
+    private static String type(Capability row) {
+        return row.dtype().name().toLowerCase(Locale.ROOT);
+    }
+
+    private static String yes(boolean served) {
+        return served ? "yes" : "no";
+    }
+
+    private static String nativeLibrary() {
+        return Loader.getLoadedLibraries().entrySet().stream().filter(entry -> entry.getKey().contains("flashring"))
+                .map(Map.Entry::getValue).findFirst().orElse("unknown");
+    }
+
+    /** Returns the version of each optional part, or null where it is not on the class path. */
+    private static Map<String, String> optional() {
+        Map<String, String> parts = new java.util.TreeMap<>();
+        parts.put("PyTorch", version("org.bytedeco.pytorch.Tensor"));
+        return parts;
+    }
+
+    private static String version(String className) {
+        try {
+            Package part = Class.forName(className, false, InfoCommand.class.getClassLoader()).getPackage();
+            return part.getImplementationVersion() == null ? "of unknown version" : part.getImplementationVersion();
+        } catch (ClassNotFoundException e) {
+            return null;
+        }
+    }
+}
