@@ -2,6 +2,7 @@
 #ifndef FLASHRING_TESTS_BUFFERS_H
 #define FLASHRING_TESTS_BUFFERS_H
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -160,7 +161,7 @@ private:
     std::vector<char> bytes_;
 };
 
-// The largest |a - b|, with where it is; a NaN or infinity on one side only counts as infinite.
+// The largest |a - b| / max(1, |b|), with where it is; a NaN or infinity on one side only counts as infinite.
 struct Difference {
     double largest = 0;
     int64_t b = 0, s = 0, h = 0, d = 0;
@@ -171,7 +172,7 @@ inline Difference difference(const Buffer& a, const Buffer& b) {
     a.forEach([&](int64_t i, int64_t s, int64_t h, int64_t d) {
         const double x = a.get(i, s, h, d), y = b.get(i, s, h, d);
         const bool same = x == y || (std::isnan(x) && std::isnan(y));
-        const double error = same ? 0 : std::isfinite(x) && std::isfinite(y) ? std::fabs(x - y) : INFINITY;
+        const double error = same ? 0 : std::isfinite(x) && std::isfinite(y) ? std::fabs(x - y) / std::max(1.0, std::fabs(y)) : INFINITY;
         if (error > result.largest) result = {error, i, s, h, d};
     });
     return result;

@@ -8,6 +8,18 @@ namespace {
 // In order of preference.
 constexpr Capability kTable[] = {
     {&kAmx, FLASHRING_BFLOAT16},
+    {&kAvx512, FLASHRING_FLOAT64},
+    {&kAvx512, FLASHRING_FLOAT32},
+    {&kAvx512, FLASHRING_BFLOAT16},
+    {&kAvx512, FLASHRING_FLOAT16},
+    {&kAvx2, FLASHRING_FLOAT64},
+    {&kAvx2, FLASHRING_FLOAT32},
+    {&kAvx2, FLASHRING_BFLOAT16},
+    {&kAvx2, FLASHRING_FLOAT16},
+    {&kSimd128, FLASHRING_FLOAT64},
+    {&kSimd128, FLASHRING_FLOAT32},
+    {&kSimd128, FLASHRING_BFLOAT16},
+    {&kSimd128, FLASHRING_FLOAT16},
     {&kReference, FLASHRING_FLOAT64},
     {&kReference, FLASHRING_FLOAT32},
     {&kReference, FLASHRING_BFLOAT16},

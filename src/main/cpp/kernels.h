@@ -27,8 +27,7 @@ struct Kernel {
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the intervals; null: none
 };
 
-extern const Kernel kAmx;
-extern const Kernel kReference;
+extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAmx;
 
 // Address of element (batch, seq, head, 0).
 template <class T>

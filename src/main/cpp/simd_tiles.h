@@ -1,0 +1,98 @@
+// Moving tiles of rows between operands and scratch.
+#ifndef FLASHRING_SIMD_TILES_H
+#define FLASHRING_SIMD_TILES_H
+
+#include "kernels.h"
+#include "simd_product.h"
+
+namespace flashring {
+namespace {
+
+constexpr int64_t kTile = 64;  // queries, and keys, of a tile: two tiles of 128 floats a row fit the first-level cache
+
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t tiles(int64_t length) { return (length + kTile - 1) / kTile; }
+
+// Hands out consecutive aligned pieces of a thread's scratch.
+class Scratch {
+public:
+    explicit Scratch(char* memory) : next_(memory) {}
+
+    template <class T>
+    T* take(int64_t count) {
+        T* const piece = reinterpret_cast<T*>(next_);
+        next_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+        return piece;
+    }
+
+private:
+    char* next_;
+};
+
+// The rows [first, first + count) of one head, converted; columns beyond `dim` become 0.
+template <class T, class Element>
+void copyRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim, Matrix<T> to) {
+    for (int64_t i = 0; i < count; ++i) {
+        const Element* const from = row<const Element>(tensor, b, first + i, head);
+        T* const line = to.data + i * to.stride;
+        for (int64_t d = 0; d < dim; ++d) {
+            line[d] = widen(from[d]);
+        }
+        for (int64_t d = dim; d < to.stride; ++d) {
+            line[d] = 0;
+        }
+    }
+}
+
+// The same rows where they lie when their type is already T, else converted into `scratch`.
+template <class T, class Element>
+Matrix<const T> rowsOf(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim,
+                       Matrix<T> scratch) {
+    if constexpr (sizeof(Element) == sizeof(T)) {
+        return {row<const Element>(tensor, b, first, head), tensor.stride_seq};
+    } else {
+        copyRows<T, Element>(tensor, b, first, count, head, dim, scratch);
+        return {scratch.data, scratch.stride};
+    }
+}
+
+// to[d][i] = factor * from[i][d]; lanes from `count` up to kTile become 0.
+template <class T>
+void transpose(Matrix<const T> from, int64_t count, int64_t dim, T factor, T* to /* [dim][kTile] */) {
+    for (int64_t d = 0; d < dim; ++d) {
+        for (int64_t i = 0; i < count; ++i) {
+            to[d * kTile + i] = factor * from.data[i * from.stride + d];
+        }
+        for (int64_t i = count; i < kTile; ++i) {
+            to[d * kTile + i] = 0;
+        }
+    }
+}
+
+template <class T>
+bool allFinite(Matrix<const T> rows, int64_t count, int64_t dim) {
+    T sum = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        T line[kLanes<T>] = {};
+        const T* const from = rows.data + i * rows.stride;
+        int64_t d = 0;
+        for (; d + kLanes<T> <= dim; d += kLanes<T>) {
+            for (int64_t n = 0; n < kLanes<T>; ++n) {
+                line[n] += from[d + n] * 0;
+            }
+        }
+        for (; d < dim; ++d) {
+            sum += from[d] * 0;
+        }
+        for (int64_t n = 0; n < kLanes<T>; ++n) {
+            sum += line[n];
+        }
+    }
+    return sum == 0;
+}
+
+}  // namespace
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,78 @@
+// Times the kernels without a JVM: bench_attention [kernel] [dtype] [threads] [seconds per row], names as the library prints
+// them, "all" for any. B1 H8 S4096, head dims 64 and 128, full and causal; the best of the runs that fit in the time.
+#include <chrono>
+#include <string>
+
+#include "attention_case.h"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+template <class Body>
+double bestSeconds(double budget, const Body& body) {
+    body();
+    double best = INFINITY;
+    const auto end = Clock::now() + std::chrono::duration<double>(budget);
+    do {
+        const auto start = Clock::now();
+        body();
+        best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+    } while (Clock::now() < end);
+    return best;
+}
+
+void require(int32_t status) {
+    if (status != FLASHRING_OK) {
+        std::fprintf(stderr, "%s\n", flashring_last_error());
+        std::exit(1);
+    }
+}
+
+void bench(const flashring_capability& row, int64_t dim, bool causal, double budget) {
+    Case c;
+    c.dtype = row.dtype;
+    c.shape = {1, 4096, 4096, 8, 8, dim, dim};
+    c.scale = 1 / std::sqrt(static_cast<double>(dim));
+    c.qRanges = c.kvRanges = {{0, 4096, 1}};
+    c.mask.right = causal ? 0 : -1;
+    std::mt19937_64 random(1);
+    c.draw(random);
+    Results r(c);
+    Step step(c, r, row.kernel, 0, c.shape.kvLen);
+    const double forward = bestSeconds(budget, [&] { require(step.forward(FLASHRING_FINISH)); });
+    require(step.delta());
+    const double backward = bestSeconds(budget, [&] { require(step.backward(0)); });
+    const double pairs = causal ? 4096.0 * 4097 / 2 : 4096.0 * 4096, flops = 4 * pairs * 8 * static_cast<double>(dim);
+    std::printf("%-10s %-9s D%-4lld %-7s forward %8.2f ms %7.1f GFLOP/s   backward %8.2f ms %7.1f GFLOP/s\n", row.name,
+                nameOf(row.dtype), static_cast<long long>(dim), causal ? "causal" : "full", forward * 1e3, flops / forward / 1e9,
+                backward * 1e3, 2.5 * flops / backward / 1e9);
+    std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    const auto argument = [&](int i, const char* otherwise) { return std::string(i < count ? arguments[i] : otherwise); };
+    const std::string kernel = argument(1, "all"), dtype = argument(2, "float32");
+    if (count > 3) {
+        require(flashring_set_threads(std::atoi(arguments[3])));
+    }
+    const double budget = std::atof(argument(4, "1").c_str());
+    std::printf("%d threads\n", flashring_threads());
+    for (int32_t i = 0; i < flashring_capability_count(); ++i) {
+        flashring_capability row{};
+        row.size = sizeof row;
+        require(flashring_capability_get(i, &row));
+        const bool wanted = (kernel == "all" && row.kernel != FLASHRING_KERNEL_REFERENCE) || kernel == row.name;
+        if (!row.available || !wanted || (dtype != "all" && dtype != nameOf(row.dtype))) {
+            continue;
+        }
+        for (const int64_t dim : {64, 128}) {
+            for (const bool causal : {false, true}) {
+                bench(row, dim, causal, budget);
+            }
+        }
+    }
+    return 0;
+}
