@@ -1,0 +1,155 @@
+package org.flashring.sync;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.flashring.DType;
+import org.flashring.comm.Communicator;
+import org.flashring.device.HostBuffer;
+import org.flashring.internal.Checks;
+import org.flashring.internal.Combiner;
+
+/**
+ * Sums gradients over ranks in buckets, as they become ready: small ones are packed together, large ones are summed where they
+ * lie. Buckets run in one fixed order on every rank, from the last parameter to the first, the order in which backward makes
+ * their gradients; each starts as soon as it is complete and those before it have started.
+ *
+ * <pre>{@code
+ * for (int i = parameters - 1; i >= 0; i--) sync.ready(i, addressOfGradient(i));
+ * sync.finish();   // every gradient now holds the sum over ranks
+ * }</pre>
+ */
+public final class GradientSync implements AutoCloseable {
+    /** Bucket size that balances latency against overlap, as PyTorch's DDP chose: 25 MiB. */
+    public static final long DEFAULT_BUCKET_BYTES = 25L << 20;
+
+    /** Parameters [first, last], packed from byte {@code offset} on; alone in its bucket a parameter is not packed. */
+    private record Bucket(int first, int last, long offset, long elements) {
+        boolean isPacked() {
+            return first < last;
+        }
+    }
+
+    private final Communicator communicator;
+    private final DType dtype;
+    private final long[] counts;
+    private final List<Bucket> buckets = new ArrayList<>();
+    private final int[] bucketOf;
+    private final long[] offsets;   // of packed parameters
+    private final int[] missing;    // gradients each bucket still waits for
+    private final long[] addresses; // of the gradients that are ready, else 0
+    private final HostBuffer packed;
+    private final Combiner combiner = new Combiner();
+    private int started;            // buckets already summed
+
+    /**
+     * Makes the sync of {@code counts.length} gradients, the i-th of {@code counts[i]} contiguous elements.
+     *
+     * @param bucketBytes packed bucket size; parameters of at least that size are summed in place
+     * @throws IllegalArgumentException if an argument is null, there is no parameter, or a size is not positive
+     */
+    public GradientSync(Communicator communicator, DType dtype, long[] counts, long bucketBytes) {
+        this.communicator = Checks.notNull("communicator", communicator);
+        this.dtype = Checks.notNull("dtype", dtype);
+        this.counts = Checks.notNull("counts", counts).clone();
+        Checks.atLeast("counts.length", counts.length, 1);
+        Checks.atLeast("bucketBytes", bucketBytes, 1);
+        this.bucketOf = new int[counts.length];
+        this.offsets = new long[counts.length];
+        this.addresses = new long[counts.length];
+        long packedBytes = fillBuckets(bucketBytes);
+        this.missing = new int[buckets.size()];
+        this.packed = HostBuffer.allocate(packedBytes);
+        reset();
+    }
+
+    private long fillBuckets(long bucketBytes) {
+        long offset = 0;
+        int last = counts.length - 1;
+        while (last >= 0) {
+            int first = last;
+            long bytes = bytes(last);
+            while (first > 0 && bytes + bytes(first - 1) <= bucketBytes) {
+                bytes += bytes(--first);
+            }
+            Bucket bucket = new Bucket(first, last, offset, bytes / dtype.bytes());
+            for (int i = first; i <= last; i++) {
+                bucketOf[i] = buckets.size();
+                offsets[i] = offset;
+                offset += bucket.isPacked() ? bytes(i) : 0;
+            }
+            buckets.add(bucket);
+            last = first - 1;
+        }
+        return offset;
+    }
+
+    private long bytes(int parameter) {
+        return Checks.product("bytes", Checks.atLeast("counts[" + parameter + "]", counts[parameter], 1), dtype.bytes());
+    }
+
+    /** Returns the number of buckets. */
+    public int buckets() {
+        return buckets.size();
+    }
+
+    /**
+     * Notes that the gradient of {@code parameter} is complete at {@code address}, where it must stay until {@link #finish}. Sums
+     * the buckets whose turn has come; collective in that sense.
+     *
+     * @throws IllegalArgumentException if there is no such parameter or the address is null
+     * @throws IllegalStateException    if the parameter was ready before, or after close
+     */
+    public void ready(int parameter, long address) {
+        Checks.between("parameter", parameter, 0, counts.length - 1L);
+        Checks.atLeast("address", address, 1);
+        if (addresses[parameter] != 0) {
+            throw new IllegalStateException("gradient " + parameter + " was ready before; call finish first");
+        }
+        addresses[parameter] = address;
+        Bucket bucket = buckets.get(bucketOf[parameter]);
+        if (bucket.isPacked()) {
+            combiner.copyBytes(packed.address() + offsets[parameter], address, bytes(parameter));
+        }
+        missing[bucketOf[parameter]]--;
+        while (started < buckets.size() && missing[started] == 0) {
+            Bucket next = buckets.get(started++);
+            long data = next.isPacked() ? packed.address() + next.offset() : addresses[next.first()];
+            communicator.allReduce(data, next.elements(), dtype);
+        }
+    }
+
+    /**
+     * Completes the sums: every gradient then holds its sum over ranks, and the next round may begin.
+     *
+     * @throws IllegalStateException if a gradient was not ready; the message says which
+     */
+    public void finish() {
+        for (int i = 0; i < counts.length; i++) {
+            if (addresses[i] == 0) {
+                throw new IllegalStateException("gradient " + i + " of " + counts.length + " is not ready");
+            }
+        }
+        for (int i = 0; i < counts.length; i++) {
+            if (buckets.get(bucketOf[i]).isPacked()) {
+                combiner.copyBytes(addresses[i], packed.address() + offsets[i], bytes(i));
+            }
+        }
+        reset();
+    }
+
+    private void reset() {
+        Arrays.fill(addresses, 0);
+        started = 0;
+        for (int i = 0; i < missing.length; i++) {
+            missing[i] = buckets.get(i).last() - buckets.get(i).first() + 1;
+        }
+    }
+
+    /** Frees the buffers. Closing twice is harmless; the communicator stays open. */
+    @Override
+    public void close() {
+        combiner.close();
+        packed.close();
+    }
+}

@@ -1,0 +1,51 @@
+package org.flashring.sync;
+
+import org.bytedeco.javacpp.DoublePointer;
+import org.flashring.DType;
+import org.flashring.comm.Communicator;
+import org.flashring.internal.Checks;
+
+/**
+ * The loss of a sharded batch, weighted by tokens: the mean over all targets of all ranks, not the mean of the ranks' means,
+ * which is wrong as soon as shards differ in size or masking.
+ *
+ * <p>A rank backpropagates from (its sum of token losses) / {@link #totalTargets}; summing the gradients over ranks then gives
+ * the gradient of the mean exactly, ranks without a target included.
+ */
+public final class TokenLoss implements AutoCloseable {
+    private final Communicator communicator;
+    private final DoublePointer value = new DoublePointer(1);
+
+    /** Makes the loss of the batches that the ranks of {@code communicator} share. */
+    public TokenLoss(Communicator communicator) {
+        this.communicator = Checks.notNull("communicator", communicator);
+    }
+
+    /**
+     * Returns the number of targets over all ranks. Collective.
+     *
+     * @throws IllegalArgumentException if {@code localTargets} is negative, or there is no target on any rank
+     */
+    public long totalTargets(long localTargets) {
+        Checks.atLeast("localTargets", localTargets, 0);
+        return Checks.atLeast("targets over all ranks", (long) sum(localTargets), 1);
+    }
+
+    /** Returns the mean loss over all ranks, given this rank's sum of token losses. Collective. */
+    public double mean(double localLossSum, long totalTargets) {
+        Checks.atLeast("totalTargets", totalTargets, 1);
+        return sum(localLossSum) / totalTargets;
+    }
+
+    private double sum(double local) {
+        value.put(0, local);
+        communicator.allReduce(value.address(), 1, DType.FLOAT64);
+        return value.get(0);
+    }
+
+    /** Frees the buffer. Closing twice is harmless; the communicator stays open. */
+    @Override
+    public void close() {
+        value.close();
+    }
+}
