@@ -83,16 +83,37 @@ public final class Plan {
         return new StepKernel(shape, options.scaleFor(shape), options.kernel(), mask, queries.positions(rank), sources);
     }
 
+    /** Returns whether any query sees any key. O(documents) leaps: past the queries that the next key lies beyond, then past the keys behind them. */
     private boolean anyVisible(Positions q, Positions k) {
-        for (Positions.Range range : q.ranges()) {
-            for (long i = 0; i < range.length(); i++) {
-                long query = range.start() + i * range.stride();
-                if (k.lowerBound(mask.hi(query)) > k.lowerBound(mask.lo(query))) {
-                    return true;
-                }
+        long i = 0;
+        while (i < q.length()) {
+            long query = q.position(i);
+            long next = k.lowerBound(mask.lo(query));
+            if (next == k.length()) {
+                return false; // the ends never decrease: later queries see nothing either
             }
+            long key = k.position(next);
+            if (key < mask.hi(query)) {
+                return true;
+            }
+            i = firstReaching(q, i + 1, key);
         }
         return false;
+    }
+
+    /** Returns the local index, {@code from} or above, of the first query whose interval ends beyond {@code key}; q.length() if none does. */
+    private long firstReaching(Positions q, long from, long key) {
+        long low = from;
+        long high = q.length();
+        while (low < high) {
+            long middle = (low + high) >>> 1;
+            if (mask.hi(q.position(middle)) <= key) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        return low;
     }
 
     /** Returns the shape. */
@@ -172,20 +193,30 @@ public final class Plan {
         return 2 * pairs * shape.batch() * shape.queryHeads() * (shape.headDim() + shape.valueDim());
     }
 
+    /** Returns the bytes that {@code rank} sends in {@code step} of a forward pass: keys and values, unless it is the last step. */
+    public long forwardBytesSent(int rank, int step) {
+        return step + 1 < steps ? keyValueBytes(source(rank, step)) : 0;
+    }
+
     /** Returns the bytes that {@code rank} sends in a forward pass: keys and values, once per hop. */
     public long forwardBytesSent(int rank) {
         long bytes = 0;
-        for (int step = 0; step + 1 < steps; step++) {
-            bytes += keyValueBytes(source(rank, step));
+        for (int step = 0; step < steps; step++) {
+            bytes += forwardBytesSent(rank, step);
         }
         return bytes;
     }
 
+    /** Returns the bytes that {@code rank} sends in {@code step} of a backward pass: as in forward, and dK and dV in the wire type. */
+    public long backwardBytesSent(int rank, int step) {
+        return forwardBytesSent(rank, step) + (steps == 1 ? 0 : wireBytes(source(rank, step)));
+    }
+
     /** Returns the bytes that {@code rank} sends in a backward pass: keys and values again, and dK and dV in the wire type. */
     public long backwardBytesSent(int rank) {
-        long bytes = forwardBytesSent(rank);
+        long bytes = 0;
         for (int step = 0; step < steps; step++) {
-            bytes += steps == 1 ? 0 : wireBytes(source(rank, step));
+            bytes += backwardBytesSent(rank, step);
         }
         return bytes;
     }

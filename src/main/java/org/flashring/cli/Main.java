@@ -13,7 +13,7 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "flashring",
         description = "Flash attention and context-parallel (ring) attention for the JVM.",
-        subcommands = {InfoCommand.class},
+        subcommands = {InfoCommand.class, PlanCommand.class},
         mixinStandardHelpOptions = true,
         versionProvider = Main.Version.class,
         synopsisSubcommandLabel = "COMMAND",

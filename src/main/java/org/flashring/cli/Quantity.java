@@ -1,0 +1,32 @@
+package org.flashring.cli;
+
+import java.util.Locale;
+import picocli.CommandLine.ITypeConverter;
+import picocli.CommandLine.TypeConversionException;
+
+/** Reads a number of tokens or bytes, such as 4096, 128K or 80G: suffixes K, M, G and T are powers of 1024. */
+final class Quantity implements ITypeConverter<Long> {
+    private static final String SUFFIXES = "KMGT";
+
+    @Override
+    public Long convert(String text) {
+        int suffix = text.isEmpty() ? -1 : SUFFIXES.indexOf(Character.toUpperCase(text.charAt(text.length() - 1)));
+        String digits = suffix < 0 ? text : text.substring(0, text.length() - 1);
+        try {
+            return Math.multiplyExact(Long.parseLong(digits), 1L << 10 * (suffix + 1));
+        } catch (NumberFormatException | ArithmeticException e) {
+            throw new TypeConversionException("'" + text + "' is not a number such as 4096, 128K or 80G");
+        }
+    }
+
+    /** Returns bytes as people read them: "1.50 GiB". */
+    static String bytes(long bytes) {
+        int unit = 0;
+        double value = bytes;
+        while (value >= 1024 && unit < SUFFIXES.length()) {
+            value /= 1024;
+            unit++;
+        }
+        return unit == 0 ? bytes + " B" : String.format(Locale.ROOT, "%.2f %ciB", value, SUFFIXES.charAt(unit - 1));
+    }
+}
