@@ -217,6 +217,17 @@ void checkAttention(const flashring_step& step) {
     checkTensor("v", step.v, values(step), step.dtype, Access::Read);
 }
 
+// The step without the addresses of operands that hold no element: nothing is shared where they coincide.
+flashring_step withoutEmptyOperands(flashring_step step) {
+    if (step.q_len == 0) {
+        step.q.data = step.out.data = step.acc.data = step.lse.data = step.dout.data = step.delta.data = step.dq.data = nullptr;
+    }
+    if (step.kv_len == 0) {
+        step.k.data = step.v.data = step.dk.data = step.dv.data = nullptr;
+    }
+    return step;
+}
+
 void requireNotInput(const flashring_step& step, const char* name, const flashring_tensor& output) {
     requireDistinct(name, output, "q", step.q);
     requireDistinct(name, output, "k", step.k);
@@ -256,7 +267,8 @@ void checkShape(const flashring_step* step) {
     checkProduct("out", outputs(*step), sizeof(double));
 }
 
-void checkForward(const flashring_step& step) {
+void checkForward(const flashring_step& given) {
+    const flashring_step step = withoutEmptyOperands(given);
     checkAttention(step);
     const int32_t accType = accumulatorType(step.dtype);
     const bool finish = step.flags & FLASHRING_FINISH, resume = step.flags & FLASHRING_RESUME;
@@ -278,7 +290,8 @@ void checkForward(const flashring_step& step) {
     requireNotInput(step, "lse", step.lse);
 }
 
-void checkDelta(const flashring_step& step) {
+void checkDelta(const flashring_step& given) {
+    const flashring_step step = withoutEmptyOperands(given);
     checkStream(step.device, step.stream);
     checkTensor("out", step.out, outputs(step), step.dtype, Access::Read);
     checkTensor("dout", step.dout, outputs(step), step.dtype, Access::Read);
@@ -287,7 +300,8 @@ void checkDelta(const flashring_step& step) {
     requireDistinct("delta", step.delta, "dout", step.dout);
 }
 
-void checkBackward(const flashring_step& step) {
+void checkBackward(const flashring_step& given) {
+    const flashring_step step = withoutEmptyOperands(given);
     checkAttention(step);
     const int32_t accType = accumulatorType(step.dtype);
     checkTensor("dout", step.dout, outputs(step), step.dtype, Access::Read);

@@ -1,0 +1,100 @@
+package org.flashring.numerics;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.util.List;
+import java.util.function.Predicate;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.flashring.Layout;
+import org.flashring.support.Oracle;
+import org.flashring.support.Problem;
+import org.flashring.support.Result;
+import org.flashring.support.RingRun;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestFactory;
+
+/** The ring in float64 against PyTorch in float64: out, lse, dq, dk and dv of every case. */
+class GridTest {
+    private static final double BOUND = 1e-12;
+    private static final List<GridCase> CASES = GridCase.all();
+
+    private Problem solved;
+    private Result solution;
+
+    @TestFactory
+    Stream<DynamicTest> agreesWithPyTorch() {
+        Integer only = Integer.getInteger("flashring.case");
+        return CASES.stream()
+                .filter(gridCase -> only == null || gridCase.number() == only)
+                .map(gridCase -> DynamicTest.dynamicTest(gridCase.toString(), () -> check(gridCase)));
+    }
+
+    private void check(GridCase gridCase) {
+        if (solved != gridCase.problem()) {
+            solution = Oracle.float64(gridCase.problem());
+            solved = gridCase.problem();
+        }
+        Result result;
+        try {
+            result = RingRun.of(gridCase.problem(), gridCase.layout()).with(gridCase.placement()).run();
+        } catch (RuntimeException | AssertionError e) {
+            throw new AssertionError(gridCase.replay(), e);
+        }
+        result.requireWithin(BOUND, solution, gridCase.replay());
+    }
+
+    @Test
+    void gridCoversWhatItShould() {
+        assertThat(CASES).hasSizeGreaterThanOrEqualTo(1500);
+        for (int world : GridCase.WORLDS) {
+            for (Layout.Policy policy : Layout.Policy.values()) {
+                assertThat(count(c -> c.layout().worldSize() == world && c.layout().policy() == policy)).isGreaterThanOrEqualTo(100);
+            }
+        }
+        assertThat(count(c -> c.layout().length() < c.layout().worldSize())).as("lengths below the world size").isPositive();
+        assertThat(count(c -> emptyShards(c.layout()) > 0)).as("empty shards").isPositive();
+        assertThat(count(c -> c.problem().shape().queryHeads() == c.problem().shape().kvHeads())).as("multi-head").isPositive();
+        assertThat(count(c -> c.problem().shape().kvHeads() == 1 && c.problem().shape().queryHeads() > 1)).as("multi-query").isPositive();
+        assertThat(count(c -> c.problem().shape().kvHeads() > 1 && c.problem().shape().kvHeads() < c.problem().shape().queryHeads()))
+                .as("grouped-query").isPositive();
+        assertThat(count(c -> c.problem().shape().headDim() % 2 == 1)).as("odd head dims").isPositive();
+        assertThat(count(c -> c.problem().shape().headDim() != c.problem().shape().valueDim())).as("value dims of their own").isPositive();
+        assertThat(count(c -> c.problem().shape().batch() > 1)).as("batches").isPositive();
+        assertThat(count(c -> hasDocumentOf(c, 0))).as("empty documents").isPositive();
+        assertThat(count(c -> hasDocumentOf(c, 1))).as("documents of one token").isPositive();
+        assertThat(count(c -> seesNothing(c.problem()))).as("queries that see nothing").isPositive();
+    }
+
+    private static long count(Predicate<GridCase> predicate) {
+        return CASES.stream().filter(predicate).count();
+    }
+
+    private static long emptyShards(Layout layout) {
+        return IntStream.range(0, layout.worldSize()).filter(rank -> layout.localLength(rank) == 0).count();
+    }
+
+    private static boolean hasDocumentOf(GridCase gridCase, long tokens) {
+        long[] offsets = gridCase.problem().mask().cuSeqlens();
+        for (int i = 1; offsets != null && i < offsets.length; i++) {
+            if (offsets[i] - offsets[i - 1] == tokens) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private static boolean seesNothing(Problem problem) {
+        for (boolean[] row : problem.mask().matrix(problem.queryLength(), problem.keyLength())) {
+            boolean any = false;
+            for (boolean sees : row) {
+                any |= sees;
+            }
+            if (!any) {
+                return true;
+            }
+        }
+        return false;
+    }
+}
