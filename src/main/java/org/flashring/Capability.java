@@ -26,7 +26,7 @@ public record Capability(Kernel kernel, boolean cuda, DType dtype, int maxHeadDi
     /** Returns all rows, in the order in which {@link Kernel#AUTO} tries them. */
     public static List<Capability> all() {
         List<Capability> rows = new ArrayList<>();
-        try (Native.CapabilityRow row = new Native.CapabilityRow()) {
+        try (Native.CapabilityRow row = Native.newCapabilityRow()) {
             for (int i = 0; i < Native.capabilityCount(); i++) {
                 if (Native.capabilityGet(i, row) != Native.OK) {
                     throw new IllegalStateException(Native.lastError());

@@ -7,11 +7,14 @@ import java.nio.DoubleBuffer;
 import java.nio.FloatBuffer;
 import java.nio.ShortBuffer;
 import org.bytedeco.javacpp.Pointer;
+import org.flashring.device.HostBuffer;
 import org.flashring.internal.Checks;
+import org.flashring.internal.Native;
 
 /**
- * A borrowed piece of host memory that a tensor lies in: a raw address, a JavaCPP {@link Pointer} or a direct
- * {@code java.nio} buffer. It is never freed here; a pointer or buffer is kept reachable while the Memory is.
+ * A borrowed piece of host memory that a tensor lies in: a raw address, a JavaCPP {@link Pointer}, a direct
+ * {@code java.nio} buffer or a {@link HostBuffer}. It is never freed here; a pointer or buffer is kept reachable while the
+ * Memory is.
  */
 public final class Memory {
     private static final long UNKNOWN = Long.MAX_VALUE;
@@ -87,8 +90,17 @@ public final class Memory {
         if (order != ByteOrder.nativeOrder()) {
             throw Checks.broken("buffer order", order, "be the native " + ByteOrder.nativeOrder());
         }
-        long start = new Pointer(buffer).address(); // of element 0, whatever the position
-        return new Memory(start + ((long) buffer.position() << shift), (long) buffer.remaining() << shift, !buffer.isReadOnly(), buffer);
+        return new Memory(Native.address(buffer) + ((long) buffer.position() << shift), (long) buffer.remaining() << shift, !buffer.isReadOnly(), buffer);
+    }
+
+    /**
+     * Returns the memory of a host buffer.
+     *
+     * @throws IllegalArgumentException if the buffer is null
+     * @throws IllegalStateException    after its close
+     */
+    public static Memory of(HostBuffer buffer) {
+        return new Memory(Checks.notNull("buffer", buffer).address(), buffer.bytes(), true, buffer);
     }
 
     /** Returns the address of the first byte. */
@@ -105,8 +117,8 @@ public final class Memory {
         return writable;
     }
 
-    /** Returns whether the memory has been given back behind our back: the pointer it came from is closed. */
+    /** Returns whether the memory has been given back behind our back: the pointer or host buffer it came from is closed. */
     boolean closed() {
-        return owner instanceof Pointer pointer && pointer.isNull();
+        return owner instanceof Pointer pointer && pointer.isNull() || owner instanceof HostBuffer buffer && buffer.isClosed();
     }
 }

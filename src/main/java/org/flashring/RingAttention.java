@@ -26,6 +26,7 @@ public final class RingAttention implements AutoCloseable {
     private final Combiner combiner;
     private final RingStepEvent event = new RingStepEvent();
     private final AtomicBoolean busy = new AtomicBoolean();
+    private boolean posting; // peers may read this rank's memory
     private boolean closed;
 
     /**
@@ -89,7 +90,11 @@ public final class RingAttention implements AutoCloseable {
                 communicator.await();
                 event.end(rank, step, plan.source(rank, step), false, computes);
             }
+        } catch (RuntimeException | Error e) {
+            abandon(e);
+            throw e;
         } finally {
+            posting = false;
             busy.set(false);
         }
     }
@@ -145,7 +150,11 @@ public final class RingAttention implements AutoCloseable {
                 combiner.convert(dv, buffers.homeValueGrad());
             }
             deliver(dq, dQuery);
+        } catch (RuntimeException | Error e) {
+            abandon(e);
+            throw e;
         } finally {
+            posting = false;
             busy.set(false);
         }
     }
@@ -161,6 +170,7 @@ public final class RingAttention implements AutoCloseable {
     /** Posts the exchange of the keys of {@code step} for those of the next one. */
     private void postKeys(int step) {
         if (step + 1 < plan.steps()) {
+            posting = true;
             communicator.post(buffers.slot(step), plan.keyValueBytes(plan.source(rank, step)), neighbour(1),
                     buffers.slot(step + 1), plan.keyValueBytes(plan.source(rank, step + 1)), neighbour(-1));
         }
@@ -179,6 +189,13 @@ public final class RingAttention implements AutoCloseable {
         communicator.post(buffers.wire(step), plan.wireBytes(plan.source(rank, step)), home ? plan.source(rank, step) : neighbour(1),
                 buffers.wire(step + 1), home ? plan.wireBytes(rank) : plan.wireBytes(plan.source(rank, step + 1)),
                 home ? neighbour(step) : neighbour(-1));
+    }
+
+    /** Lets the peers know that this rank gives up, and waits until none reads its memory, which may be freed next. */
+    private void abandon(Throwable cause) {
+        if (posting) {
+            communicator.abort(cause);
+        }
     }
 
     private int neighbour(int distance) {

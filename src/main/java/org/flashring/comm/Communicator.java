@@ -7,7 +7,9 @@ import org.flashring.DType;
  * the same order. Addresses are those of the device that the group works on. One thread at a time uses a communicator.
  *
  * <p>Every verb throws {@link CommunicationException}, on every surviving rank, when a peer failed, disagrees about sizes or
- * does not come within the deadline.
+ * does not come within the deadline. A group that has failed stays so: make a new one. Arguments that break a rule are an
+ * {@link IllegalArgumentException} before anything is sent; a closed communicator, or one that another thread is inside, is an
+ * {@link IllegalStateException}.
  */
 public interface Communicator extends AutoCloseable {
     /** Returns this rank, in [0, worldSize()). */
@@ -25,7 +27,7 @@ public interface Communicator extends AutoCloseable {
     /** Completes everything posted since the last call: what was sent may be overwritten, what was received be read. */
     void await();
 
-    /** Gathers {@code bytes} from every rank at {@code receive}, in rank order. */
+    /** Gathers {@code bytes} from every rank at {@code receive}, in rank order. May be in place: send = receive + rank * bytes. */
     void allGather(long send, long bytes, long receive);
 
     /** Sends the r-th {@code bytes} at {@code send} to rank r, and puts what rank r sent here r-th at {@code receive}. */
@@ -36,7 +38,7 @@ public interface Communicator extends AutoCloseable {
 
     /**
      * Sums {@code count} elements per rank over all ranks: rank r gets the r-th {@code count} of the sum at {@code receive}.
-     * {@code send} holds worldSize() * count elements.
+     * {@code send} holds worldSize() * count elements. May be in place: receive is where this rank's part of send lies.
      */
     void reduceScatter(long send, long count, DType dtype, long receive);
 
@@ -48,6 +50,13 @@ public interface Communicator extends AutoCloseable {
      * by rank here. Collective; the new group lives on its own.
      */
     Communicator split(int color, int key);
+
+    /**
+     * Ends the group, and those split off from it, because this rank cannot go on: every verb of every rank, begun or to come,
+     * throws a {@link CommunicationException} that names this rank and the cause. Once this returns no peer touches this rank's
+     * memory. The one method for any thread; does nothing to a group that has failed already.
+     */
+    void abort(Throwable cause);
 
     /** Leaves the group. Peers that still wait for this rank fail at once. Closing twice is harmless. */
     @Override

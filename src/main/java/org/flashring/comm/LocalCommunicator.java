@@ -1,8 +1,10 @@
 package org.flashring.comm;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.DType;
 import org.flashring.device.HostBuffer;
 import org.flashring.internal.Checks;
@@ -12,23 +14,29 @@ import org.flashring.internal.Combiner;
 final class LocalCommunicator implements Communicator {
     /** Elements that a reduction sums at a time: small enough for a core's cache. */
     private static final int CHUNK = 16 * 1024;
-    /** Exchanges that may be posted before an await. */
-    private static final int POSTED = 8;
+    /** The type is part of what ranks must agree on. */
+    private static final String[] ALL_REDUCE = perType("allReduce");
+    private static final String[] REDUCE_SCATTER = perType("reduceScatter");
 
     private final LocalExchange exchange;
     private final int rank;
-    private final int[] to = new int[POSTED];
-    private final int[] from = new int[POSTED];
-    private final long[] receive = new long[POSTED];
-    private final long[] receiveBytes = new long[POSTED];
+    private final int[] to = new int[LocalExchange.DEPTH];
+    private final int[] from = new int[LocalExchange.DEPTH];
+    private final long[] receive = new long[LocalExchange.DEPTH];
+    private final long[] receiveBytes = new long[LocalExchange.DEPTH];
     private int posted;
     private final Combiner combiner = new Combiner();
     private HostBuffer sums; // made by the first reduction
+    private final AtomicBoolean busy = new AtomicBoolean();
     private boolean closed;
 
     LocalCommunicator(LocalExchange exchange, int rank) {
         this.exchange = exchange;
         this.rank = rank;
+    }
+
+    private static String[] perType(String operation) {
+        return Arrays.stream(DType.values()).map(dtype -> operation + " of " + dtype).toArray(String[]::new);
     }
 
     @Override
@@ -43,93 +51,108 @@ final class LocalCommunicator implements Communicator {
 
     @Override
     public void post(long send, long sendBytes, int to, long receive, long receiveBytes, int from) {
-        open();
         Checks.between("to", to, 0, worldSize() - 1L);
         Checks.between("from", from, 0, worldSize() - 1L);
-        address("send", send, Checks.atLeast("sendBytes", sendBytes, 0));
-        address("receive", receive, Checks.atLeast("receiveBytes", receiveBytes, 0));
-        if (posted == POSTED) {
-            throw new IllegalStateException("more than " + POSTED + " exchanges posted without await");
+        address("send", send, Checks.atLeast("sendBytes", sendBytes, 0), 1);
+        address("receive", receive, Checks.atLeast("receiveBytes", receiveBytes, 0), 1);
+        apart(send, sendBytes, receive, receiveBytes);
+        enter();
+        try {
+            if (posted == LocalExchange.DEPTH) {
+                throw new IllegalStateException("more than " + LocalExchange.DEPTH + " exchanges posted without await");
+            }
+            exchange.put(rank, to, send, sendBytes);
+            this.to[posted] = to;
+            this.from[posted] = from;
+            this.receive[posted] = receive;
+            this.receiveBytes[posted] = receiveBytes;
+            posted++;
+        } finally {
+            busy.set(false);
         }
-        exchange.put(rank, to, send, sendBytes);
-        this.to[posted] = to;
-        this.from[posted] = from;
-        this.receive[posted] = receive;
-        this.receiveBytes[posted] = receiveBytes;
-        posted++;
     }
 
     @Override
     public void await() {
-        open();
-        for (int i = 0; i < posted; i++) {
-            long source = exchange.peek(from[i], rank, receiveBytes[i]);
-            combiner.copyBytes(receive[i], source, receiveBytes[i]);
-            exchange.take(from[i], rank);
+        enter();
+        try {
+            for (int i = 0; i < posted; i++) {
+                long source = exchange.peek(from[i], rank, receiveBytes[i]);
+                combiner.copyBytes(receive[i], source, receiveBytes[i]);
+                exchange.take(from[i], rank);
+            }
+            for (int i = 0; i < posted; i++) {
+                exchange.drained(rank, to[i]);
+            }
+            posted = 0;
+        } finally {
+            busy.set(false);
         }
-        for (int i = 0; i < posted; i++) {
-            exchange.drained(rank, to[i]);
-        }
-        posted = 0;
     }
 
     @Override
     public void allGather(long send, long bytes, long receive) {
-        open();
-        address("send", send, Checks.atLeast("bytes", bytes, 0));
-        address("receive", receive, Checks.product("received bytes", bytes, worldSize()));
-        agree("allGather", send, bytes);
-        for (int peer = 0; peer < worldSize(); peer++) {
-            combiner.copyBytes(receive + peer * bytes, exchange.first(peer), bytes);
+        address("send", send, Checks.atLeast("bytes", bytes, 0), 1);
+        long total = Checks.product("received bytes", bytes, worldSize());
+        address("receive", receive, total, 1);
+        if (send != receive + rank * bytes) {
+            apart(send, bytes, receive, total);
         }
-        done("allGather");
+        collective("allGather", send, bytes, () -> {
+            for (int peer = 0; peer < worldSize(); peer++) {
+                combiner.copyBytes(receive + peer * bytes, exchange.first(peer), bytes);
+            }
+        });
     }
 
     @Override
     public void allToAll(long send, long bytes, long receive) {
-        open();
         long total = Checks.product("sent bytes", Checks.atLeast("bytes", bytes, 0), worldSize());
-        address("send", send, total);
-        address("receive", receive, total);
-        agree("allToAll", send, bytes);
-        for (int peer = 0; peer < worldSize(); peer++) {
-            combiner.copyBytes(receive + peer * bytes, exchange.first(peer) + rank * bytes, bytes);
-        }
-        done("allToAll");
+        address("send", send, total, 1);
+        address("receive", receive, total, 1);
+        apart(send, total, receive, total);
+        collective("allToAll", send, bytes, () -> {
+            for (int peer = 0; peer < worldSize(); peer++) {
+                combiner.copyBytes(receive + peer * bytes, exchange.first(peer) + rank * bytes, bytes);
+            }
+        });
     }
 
     @Override
     public void allReduce(long data, long count, DType dtype) {
-        open();
         Checks.notNull("dtype", dtype);
-        address("data", data, Checks.product("bytes", Checks.atLeast("count", count, 0), dtype.bytes()));
-        agree("allReduce", data, count * dtype.bytes());
-        long share = (count + worldSize() - 1) / worldSize(); // this rank alone touches its share, on all ranks
-        long end = Math.min(count, (rank + 1) * share);
-        for (long start = rank * share; start < end; start += CHUNK) {
-            long length = Math.min(CHUNK, end - start);
-            sum(start, length, dtype);
-            for (int peer = 0; peer < worldSize(); peer++) {
-                combiner.convert(exchange.first(peer) + start * dtype.bytes(), dtype, sums.address(), dtype.accumulator(), length);
+        long bytes = Checks.product("bytes", Checks.atLeast("count", count, 0), dtype.bytes());
+        address("data", data, bytes, dtype.bytes());
+        collective(ALL_REDUCE[dtype.code()], data, bytes, () -> {
+            long share = (count + worldSize() - 1) / worldSize(); // this rank alone touches its share, on all ranks
+            long end = Math.min(count, (rank + 1) * share);
+            for (long start = rank * share; start < end; start += CHUNK) {
+                long length = Math.min(CHUNK, end - start);
+                sum(start, length, dtype);
+                for (int peer = 0; peer < worldSize(); peer++) {
+                    combiner.convert(exchange.first(peer) + start * dtype.bytes(), dtype, sums.address(), dtype.accumulator(), length);
+                }
             }
-        }
-        done("allReduce");
+        });
     }
 
     @Override
     public void reduceScatter(long send, long count, DType dtype, long receive) {
-        open();
         Checks.notNull("dtype", dtype);
         long bytes = Checks.product("bytes", Checks.atLeast("count", count, 0), dtype.bytes());
-        address("send", send, Checks.product("sent bytes", bytes, worldSize()));
-        address("receive", receive, bytes);
-        agree("reduceScatter", send, bytes);
-        for (long start = 0; start < count; start += CHUNK) {
-            long length = Math.min(CHUNK, count - start);
-            sum(rank * count + start, length, dtype);
-            combiner.convert(receive + start * dtype.bytes(), dtype, sums.address(), dtype.accumulator(), length);
+        long total = Checks.product("sent bytes", bytes, worldSize());
+        address("send", send, total, dtype.bytes());
+        address("receive", receive, bytes, dtype.bytes());
+        if (receive != send + rank * bytes) {
+            apart(send, total, receive, bytes);
         }
-        done("reduceScatter");
+        collective(REDUCE_SCATTER[dtype.code()], send, bytes, () -> {
+            for (long start = 0; start < count; start += CHUNK) {
+                long length = Math.min(CHUNK, count - start);
+                sum(rank * count + start, length, dtype);
+                combiner.convert(receive + start * dtype.bytes(), dtype, sums.address(), dtype.accumulator(), length);
+            }
+        });
     }
 
     /** Sums elements [start, start + length) of what every rank published, in rank order, into the scratch of sums. */
@@ -146,70 +169,112 @@ final class LocalCommunicator implements Communicator {
 
     @Override
     public void barrier() {
-        open();
-        exchange.barrier(rank, "barrier");
+        enter();
+        try {
+            exchange.barrier(rank, "barrier");
+        } finally {
+            busy.set(false);
+        }
     }
 
     @Override
     public Communicator split(int color, int key) {
-        open();
-        exchange.publish(rank, color, key);
-        exchange.barrier(rank, "split");
-        List<Integer> members = new ArrayList<>();
-        for (int peer = 0; peer < worldSize(); peer++) {
-            if (exchange.first(peer) == color) {
-                members.add(peer);
+        enter();
+        try {
+            exchange.publish(rank, color, key);
+            exchange.barrier(rank, "split");
+            List<Integer> members = new ArrayList<>();
+            for (int peer = 0; peer < worldSize(); peer++) {
+                if (exchange.first(peer) == color) {
+                    members.add(peer);
+                }
             }
-        }
-        members.sort(Comparator.<Integer>comparingLong(exchange::second).thenComparing(Comparator.naturalOrder()));
-        if (members.get(0) == rank) {
-            LocalExchange group = new LocalExchange(members.size(), exchange.deadlineNanos());
-            for (int i = 0; i < members.size(); i++) {
-                exchange.give(members.get(i), new LocalCommunicator(group, i));
+            members.sort(Comparator.<Integer>comparingLong(exchange::second).thenComparing(Comparator.naturalOrder()));
+            if (members.get(0) == rank) {
+                LocalExchange group = new LocalExchange(members.size(), exchange.deadlineNanos());
+                exchange.adopt(group);
+                for (int i = 0; i < members.size(); i++) {
+                    exchange.give(members.get(i), new LocalCommunicator(group, i));
+                }
             }
+            exchange.barrier(rank, "split");
+            return (Communicator) exchange.takeGift(rank);
+        } finally {
+            busy.set(false);
         }
-        exchange.barrier(rank, "split");
-        return (Communicator) exchange.takeGift(rank);
+    }
+
+    @Override
+    public void abort(Throwable cause) {
+        Checks.notNull("cause", cause);
+        exchange.end(new LocalExchange.Failure(rank, "failed: " + cause, cause));
     }
 
     @Override
     public void close() {
+        if (!busy.compareAndSet(false, true)) {
+            throw new IllegalStateException("another thread is inside the communicator of rank " + rank + "; abort ends its wait");
+        }
         if (!closed) {
             closed = true;
+            if (posted > 0) {
+                exchange.end(new LocalExchange.Failure(rank, "left the group with " + posted + " exchanges posted but not awaited", null));
+            }
             exchange.leave(rank);
             combiner.close();
             if (sums != null) {
                 sums.close();
             }
         }
+        busy.set(false);
     }
 
-    /** Publishes an address and a size, waits for all ranks, and fails on all of them when sizes differ; copies may then begin. */
-    private void agree(String operation, long address, long bytes) {
-        exchange.publish(rank, address, bytes);
-        exchange.barrier(rank, operation);
-        for (int peer = 0; peer < worldSize(); peer++) {
-            if (exchange.second(peer) != bytes) {
-                throw exchange.fail(rank, "calls " + operation + " with " + bytes + " bytes, rank " + peer + " with " + exchange.second(peer), null);
+    /** Publishes an address and a size, waits for all ranks, fails on all of them where sizes differ, copies, and waits again. */
+    private void collective(String operation, long address, long bytes, Runnable copy) {
+        enter();
+        try {
+            exchange.publish(rank, address, bytes);
+            exchange.barrier(rank, operation);
+            for (int peer = 0; peer < worldSize(); peer++) {
+                if (exchange.second(peer) != bytes) {
+                    throw exchange.fail(rank, "calls " + operation + " with " + bytes + " bytes, rank " + peer + " with " + exchange.second(peer), null);
+                }
             }
+            exchange.beginCopy();
+            try {
+                copy.run();
+            } catch (RuntimeException | Error e) {
+                exchange.endCopy();
+                abort(e);
+                throw e;
+            }
+            exchange.endCopy();
+            exchange.barrier(rank, operation);
+        } finally {
+            busy.set(false);
         }
-        exchange.beginCopy();
     }
 
-    private void done(String operation) {
-        exchange.endCopy();
-        exchange.barrier(rank, operation);
-    }
-
-    private void open() {
+    private void enter() {
+        if (!busy.compareAndSet(false, true)) {
+            throw new IllegalStateException("another thread is inside the communicator of rank " + rank + "; each thread needs its own");
+        }
         if (closed) {
+            busy.set(false);
             throw new IllegalStateException("the communicator of rank " + rank + " is closed");
         }
     }
 
-    private static void address(String name, long address, long bytes) {
-        if (address <= 0 && bytes > 0) {
-            throw Checks.broken(name, address, "be the address of " + bytes + " bytes");
+    private static void address(String name, long address, long bytes, int alignment) {
+        if (bytes > 0 && (address <= 0 || address % alignment != 0)) {
+            throw Checks.broken(name, address, "be the address of " + bytes + " bytes, a multiple of " + alignment);
+        }
+        Checks.sum("end of " + name, address, bytes);
+    }
+
+    private static void apart(long send, long sendBytes, long receive, long receiveBytes) {
+        if (sendBytes > 0 && receiveBytes > 0 && send < receive + receiveBytes && receive < send + sendBytes) {
+            throw Checks.broken("receive", receive, "not overlap the " + sendBytes + " bytes at send = " + send);
         }
     }
 }

@@ -1,13 +1,28 @@
 package org.flashring.comm;
 
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.Set;
+import java.util.WeakHashMap;
+
 /**
  * What the ranks of a {@link LocalGroup} share: a mailbox per pair of ranks, a board on which each rank publishes two numbers,
  * a barrier and the first failure. Everything is guarded by this object's monitor; copies happen outside it.
+ *
+ * <p>Memory is safe by two rules: a verb that returns leaves nobody at its rank's memory, and one that throws has ended the
+ * group, after which no copy begins and those under way are waited for.
  */
 final class LocalExchange {
-    /** Messages in flight per pair of ranks; a power of two. */
-    private static final int DEPTH = 8;
+    /** Messages in flight per pair of ranks, which is also how many a rank may post before it awaits; a power of two. */
+    static final int DEPTH = 8;
     private static final int ANYONE = -1;
+
+    /** What ended the group: {@code rank} did {@code what}, because of {@code cause} unless null. */
+    record Failure(int rank, String what, Throwable cause) {
+        CommunicationException toException() {
+            return new CommunicationException("rank " + rank + " " + what, cause);
+        }
+    }
 
     private final int worldSize;
     private final long deadlineNanos;
@@ -20,13 +35,16 @@ final class LocalExchange {
     private final long[] board;   // two published numbers per rank
     private final Object[] gift;  // an object handed to each rank by split
     private final boolean[] gone; // ranks that have left
-    private int arrived;
-    private long generation;
+    private final Set<LocalExchange> parts = Collections.newSetFromMap(new WeakHashMap<>()); // groups split off
+
+    private final boolean[] here; // ranks that wait in the barrier
+    private int arrived;          // their number
+    private int opener;           // the first of them
+    private String operation;     // what it called
+    private long generation;      // barriers completed, ever
 
     private int copying;          // ranks that read or write their peers' memory just now
-
-    private String failure;
-    private Throwable failureCause;
+    private Failure failure;
 
     LocalExchange(int worldSize, long deadlineNanos) {
         this.worldSize = worldSize;
@@ -39,6 +57,7 @@ final class LocalExchange {
         board = new long[2 * worldSize];
         gift = new Object[worldSize];
         gone = new boolean[worldSize];
+        here = new boolean[worldSize];
     }
 
     int worldSize() {
@@ -49,13 +68,10 @@ final class LocalExchange {
         return deadlineNanos;
     }
 
-    /** Puts a message from {@code from} to {@code to} into their mailbox. */
+    /** Puts a message from {@code from} to {@code to} into their mailbox, which has room: see {@link #DEPTH}. */
     synchronized void put(int from, int to, long messageAddress, long messageBytes) {
         check();
         int pair = from * worldSize + to;
-        if (sent[pair] - taken[pair] == DEPTH) {
-            throw fail(from, "posted more than " + DEPTH + " messages to rank " + to + " without await", null);
-        }
         int slot = pair * DEPTH + (int) (sent[pair] % DEPTH);
         address[slot] = messageAddress;
         bytes[slot] = messageBytes;
@@ -98,19 +114,27 @@ final class LocalExchange {
         check();
     }
 
-    /** Waits until every rank has come here; what they published before is then visible to all. */
-    synchronized void barrier(int rank, String operation) {
+    /** Waits until every rank has come here with the same operation; what they published before is then visible to all. */
+    synchronized void barrier(int rank, String called) {
         check();
-        long mine = generation;
+        if (arrived == 0) {
+            opener = rank;
+            operation = called;
+        } else if (!operation.equals(called)) {
+            throw fail(rank, "calls " + called + " while rank " + opener + " calls " + operation, null);
+        }
+        here[rank] = true;
         if (++arrived == worldSize) {
             arrived = 0;
+            Arrays.fill(here, false);
             generation++;
             notifyAll();
             return;
         }
+        long mine = generation;
         long start = System.nanoTime();
         while (generation == mine) {
-            pause(rank, ANYONE, operation, start);
+            pause(rank, ANYONE, called, start);
         }
     }
 
@@ -125,6 +149,11 @@ final class LocalExchange {
 
     synchronized long second(int rank) {
         return board[2 * rank + 1];
+    }
+
+    /** Notes a group of some of these ranks, which will end when this one fails. */
+    synchronized void adopt(LocalExchange part) {
+        parts.add(part);
     }
 
     synchronized void give(int rank, Object object) {
@@ -148,18 +177,30 @@ final class LocalExchange {
         notifyAll();
     }
 
-    /** Ends the group, unless it has failed before, wakes every rank that waits, and returns the exception to throw. */
-    synchronized CommunicationException fail(int rank, String what, Throwable cause) {
-        if (failure == null) {
-            failure = "rank " + rank + " " + what;
-            failureCause = cause;
-        }
-        notifyAll();
-        return failure();
+    /** Ends the group and those split off, as {@link #end} does, and returns the exception to throw. */
+    CommunicationException fail(int rank, String what, Throwable cause) {
+        end(new Failure(rank, what, cause));
+        return failure().toException();
     }
 
-    /** Returns the failure once no rank copies any more: who catches it may free its memory. */
-    private CommunicationException failure() {
+    /** Ends the group and those split off, unless it has failed before; returns once no rank touches another's memory. */
+    void end(Failure reason) {
+        for (LocalExchange part : mark(reason)) {
+            part.end(reason);
+        }
+        settle();
+    }
+
+    private synchronized Set<LocalExchange> mark(Failure reason) {
+        if (failure != null) {
+            return Set.of();
+        }
+        failure = reason;
+        notifyAll();
+        return Set.copyOf(parts);
+    }
+
+    private synchronized void settle() {
         boolean interrupted = false;
         while (copying > 0) {
             try {
@@ -171,7 +212,11 @@ final class LocalExchange {
         if (interrupted) {
             Thread.currentThread().interrupt();
         }
-        return new CommunicationException(failure, failureCause);
+    }
+
+    /** Returns what ended the group, or null. */
+    synchronized Failure failure() {
+        return failure;
     }
 
     /** Notes that a rank has left: peers that wait for it fail. */
@@ -182,28 +227,43 @@ final class LocalExchange {
 
     private void check() {
         if (failure != null) {
-            throw failure();
+            settle();
+            throw failure.toException();
         }
     }
 
     /** Waits a while for {@code peer}, or for {@link #ANYONE}; throws when the group failed, the peer left or the deadline passed. */
-    private void pause(int rank, int peer, String operation, long start) {
+    private void pause(int rank, int peer, String called, long start) {
         check();
         for (int other = 0; other < worldSize; other++) {
-            if (gone[other] && (other == peer || peer == ANYONE)) {
-                throw fail(rank, "waits in " + operation + ", but rank " + other + " has left the group", null);
+            if (gone[other] && awaits(peer, other)) {
+                throw fail(rank, "waits in " + called + ", but rank " + other + " has left the group", null);
             }
         }
         long remaining = deadlineNanos - (System.nanoTime() - start);
         if (remaining <= 0) {
-            throw fail(rank, "waited " + deadlineNanos / 1_000_000 + " ms in " + operation
-                    + (peer == ANYONE ? "" : " for rank " + peer) + ", the deadline", null);
+            throw fail(rank, "waited " + deadlineNanos / 1_000_000 + " ms, the deadline, in " + called + " for " + awaited(peer), null);
         }
         try {
             wait(remaining / 1_000_000, (int) (remaining % 1_000_000));
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
-            throw fail(rank, "was interrupted in " + operation, e);
+            throw fail(rank, "was interrupted in " + called, e);
         }
+    }
+
+    /** Returns whether who waits for {@code peer} waits for {@code other}: in a barrier, for all that are not here. */
+    private boolean awaits(int peer, int other) {
+        return other == peer || (peer == ANYONE && !here[other]);
+    }
+
+    private String awaited(int peer) {
+        StringBuilder ranks = new StringBuilder();
+        for (int other = 0; other < worldSize; other++) {
+            if (awaits(peer, other)) {
+                ranks.append(ranks.isEmpty() ? "rank " : ", ").append(other);
+            }
+        }
+        return ranks.toString();
     }
 }

@@ -2,8 +2,9 @@ package org.flashring.comm;
 
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
-import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Function;
 import org.flashring.internal.Checks;
 
@@ -19,25 +20,35 @@ public final class LocalGroup {
     /** How long an operation waits for its peers unless told otherwise. */
     public static final Duration DEFAULT_DEADLINE = Duration.ofSeconds(60);
 
+    private static final int MOST_RANKS = 1024; // threads of one JVM; mailboxes take its square
+    private static final Duration LONGEST_DEADLINE = Duration.ofNanos(Long.MAX_VALUE);
+
     private LocalGroup() {}
 
     /**
      * Returns the communicators of a new group, one per rank, each for one thread.
      *
-     * @throws IllegalArgumentException unless worldSize ≥ 1 and the deadline is positive
+     * @throws IllegalArgumentException unless 1 ≤ worldSize ≤ 1024 and the deadline is positive
      */
     public static List<Communicator> create(int worldSize, Duration deadline) {
-        Checks.atLeast("worldSize", worldSize, 1);
+        return List.copyOf(ranks(exchange(worldSize, deadline)));
+    }
+
+    private static LocalExchange exchange(int worldSize, Duration deadline) {
+        Checks.between("worldSize", worldSize, 1, MOST_RANKS);
         Checks.notNull("deadline", deadline);
-        if (deadline.isNegative() || deadline.isZero()) {
-            throw Checks.broken("deadline", deadline, "be positive");
+        if (deadline.isNegative() || deadline.isZero() || deadline.compareTo(LONGEST_DEADLINE) > 0) {
+            throw Checks.broken("deadline", deadline, "be positive and at most " + LONGEST_DEADLINE);
         }
-        LocalExchange exchange = new LocalExchange(worldSize, deadline.toNanos());
-        List<Communicator> ranks = new ArrayList<>(worldSize);
-        for (int rank = 0; rank < worldSize; rank++) {
+        return new LocalExchange(worldSize, deadline.toNanos());
+    }
+
+    private static List<Communicator> ranks(LocalExchange exchange) {
+        List<Communicator> ranks = new ArrayList<>();
+        for (int rank = 0; rank < exchange.worldSize(); rank++) {
             ranks.add(new LocalCommunicator(exchange, rank));
         }
-        return List.copyOf(ranks);
+        return ranks;
     }
 
     /** Returns the communicator of a group of one. */
@@ -56,36 +67,40 @@ public final class LocalGroup {
      */
     public static <T> List<T> run(int worldSize, Duration deadline, Function<Communicator, T> body) {
         Checks.notNull("body", body);
-        List<Communicator> ranks = create(worldSize, deadline);
-        List<T> results = new ArrayList<>();
-        for (int rank = 0; rank < worldSize; rank++) {
-            results.add(null);
-        }
-        AtomicReference<Failure> first = new AtomicReference<>();
+        LocalExchange exchange = exchange(worldSize, deadline);
+        List<T> results = new ArrayList<>(Collections.nCopies(worldSize, null));
+        AtomicBoolean threw = new AtomicBoolean();
         List<Thread> threads = new ArrayList<>();
-        for (Communicator rank : ranks) {
+        for (Communicator rank : ranks(exchange)) {
             Thread thread = new Thread(() -> {
-                try {
-                    T result = body.apply(rank);
+                try (rank) {
+                    T result = apply(body, rank);
                     synchronized (results) {
                         results.set(rank.rank(), result);
                     }
-                    rank.barrier(); // nobody leaves while a peer may still read its memory
                 } catch (Throwable e) {
-                    first.compareAndSet(null, new Failure(rank.rank(), e)); // before close, which makes the peers fail
-                } finally {
-                    rank.close();
+                    rank.abort(e);
+                    threw.set(true);
                 }
             }, "flashring rank " + rank.rank());
             threads.add(thread);
             thread.start();
         }
         join(threads);
-        Failure failure = first.get();
-        if (failure != null) {
-            throw failure.toException();
+        if (threw.get()) {
+            throw exception(exchange.failure());
         }
         return results;
+    }
+
+    /** Returns what {@code body} returns; when it throws, the peers learn why before this rank leaves. */
+    private static <T> T apply(Function<Communicator, T> body, Communicator rank) {
+        try {
+            return body.apply(rank);
+        } catch (Throwable e) {
+            rank.abort(e);
+            throw e;
+        }
     }
 
     private static void join(List<Thread> threads) {
@@ -105,15 +120,14 @@ public final class LocalGroup {
         }
     }
 
-    private record Failure(int rank, Throwable cause) {
-        RuntimeException toException() {
-            if (cause instanceof Error error) {
-                throw error;
-            }
-            if (cause instanceof IllegalArgumentException e) {
-                return new IllegalArgumentException("rank " + rank + ": " + e.getMessage(), e);
-            }
-            return new CommunicationException("rank " + rank + " failed: " + cause.getMessage(), cause);
+    private static RuntimeException exception(LocalExchange.Failure failure) {
+        if (failure.cause() instanceof Error error) {
+            error.addSuppressed(failure.toException());
+            throw error;
         }
+        if (failure.cause() instanceof IllegalArgumentException e) {
+            return new IllegalArgumentException("rank " + failure.rank() + ": " + e.getMessage(), e);
+        }
+        return failure.toException();
     }
 }

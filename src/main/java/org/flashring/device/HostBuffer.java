@@ -34,7 +34,7 @@ public final class HostBuffer implements AutoCloseable {
      *
      * @throws IllegalStateException after close
      */
-    public long address() {
+    public synchronized long address() {
         if (address == 0) {
             throw new IllegalStateException("the buffer of " + bytes + " bytes is closed");
         }
@@ -46,13 +46,18 @@ public final class HostBuffer implements AutoCloseable {
         return bytes;
     }
 
-    /** Returns the buffer as memory that tensors can be laid over; it is valid until close. */
+    /** Returns whether the buffer has been closed. */
+    public synchronized boolean isClosed() {
+        return address == 0;
+    }
+
+    /** Returns the buffer as memory that tensors can be laid over; operations refuse them after close. */
     public Memory memory() {
-        return Memory.of(address(), bytes);
+        return Memory.of(this);
     }
 
     @Override
-    public void close() {
+    public synchronized void close() {
         Native.hostFree(address);
         address = 0;
     }

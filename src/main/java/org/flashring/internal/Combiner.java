@@ -6,7 +6,7 @@ import org.flashring.Tensor;
 
 /** Copies, conversions and sums of tensors: {@code flashring_combine}, its struct made once. For one thread at a time. */
 public final class Combiner implements AutoCloseable {
-    private final Native.Combine args = new Native.Combine();
+    private final Native.Combine args = Native.newCombine();
     private final Native.TensorView dst = args.dst();
     private final Native.TensorView a = args.a();
     private final Native.TensorView b = args.b();

@@ -1,5 +1,6 @@
 package org.flashring.internal;
 
+import java.nio.Buffer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.annotation.ByRef;
 import org.bytedeco.javacpp.annotation.Cast;
@@ -11,7 +12,12 @@ import org.bytedeco.javacpp.annotation.NoException;
 import org.bytedeco.javacpp.annotation.Platform;
 import org.bytedeco.javacpp.annotation.Properties;
 
-/** {@code flashring.h}, one for one: same names, same order, addresses as {@code long}. The rules are documented there. */
+/**
+ * {@code flashring.h}, one for one: same names, same order, addresses as {@code long}. The rules are documented there.
+ *
+ * <p>Structs are made by methods of this class, never by their constructors, so that this class's initialisation, which holds
+ * the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too.
+ */
 @Properties(
         inherit = org.bytedeco.javacpp.presets.javacpp.class,
         value = @Platform(value = "linux-x86_64", compiler = "cpp17", include = "flashring.h", link = "flashring"))
@@ -23,9 +29,27 @@ public final class Native {
 
     private Native() {}
 
-    /** Returns once the library is loaded: by this class's initialisation, the one lock there is for it. */
-    static void ensureLoaded() {}
+    /** Returns a step with every field zero but its size. */
+    public static Step newStep() {
+        return new Step();
+    }
 
+    /** Returns arguments with every field zero but their size. */
+    public static Combine newCombine() {
+        return new Combine();
+    }
+
+    /** Returns a row with every field zero but its size. */
+    public static CapabilityRow newCapabilityRow() {
+        return new CapabilityRow();
+    }
+
+    /** Returns the address of a direct buffer's first element, whatever its position. */
+    public static long address(Buffer buffer) {
+        try (Pointer pointer = new Pointer(buffer)) {
+            return pointer.address();
+        }
+    }
 
     public static final int OK = 0;
     public static final int INVALID_ARGUMENT = 1;
@@ -46,10 +70,6 @@ public final class Native {
     @Name("flashring_tensor")
     @NoException
     public static final class TensorView extends Pointer {
-        static {
-            ensureLoaded();
-        }
-
         public TensorView(Pointer p) {
             super(p);
         }
@@ -68,10 +88,6 @@ public final class Native {
     @Name("flashring_positions")
     @NoException
     public static final class PositionList extends Pointer {
-        static {
-            ensureLoaded();
-        }
-
         public PositionList(Pointer p) {
             super(p);
         }
@@ -86,10 +102,6 @@ public final class Native {
     @Name("flashring_mask")
     @NoException
     public static final class MaskView extends Pointer {
-        static {
-            ensureLoaded();
-        }
-
         public MaskView(Pointer p) {
             super(p);
         }
@@ -110,12 +122,7 @@ public final class Native {
     @Name("flashring_step")
     @NoException
     public static final class Step extends Pointer {
-        static {
-            ensureLoaded();
-        }
-
-        /** A step with every field zero but its size. */
-        public Step() {
+        private Step() {
             allocate();
             Pointer.memset(this, 0, sizeof());
             size(sizeof());
@@ -177,12 +184,7 @@ public final class Native {
     @Name("flashring_combine_args")
     @NoException
     public static final class Combine extends Pointer {
-        static {
-            ensureLoaded();
-        }
-
-        /** Arguments with every field zero but their size. */
-        public Combine() {
+        private Combine() {
             allocate();
             Pointer.memset(this, 0, sizeof());
             size(sizeof());
@@ -219,12 +221,7 @@ public final class Native {
     @Name("flashring_capability")
     @NoException
     public static final class CapabilityRow extends Pointer {
-        static {
-            ensureLoaded();
-        }
-
-        /** A row with every field zero but its size. */
-        public CapabilityRow() {
+        private CapabilityRow() {
             allocate();
             Pointer.memset(this, 0, sizeof());
             size(sizeof());

@@ -5,7 +5,6 @@ import java.nio.ByteOrder;
 import java.nio.LongBuffer;
 import java.util.ArrayList;
 import java.util.List;
-import org.bytedeco.javacpp.Pointer;
 import org.flashring.AttentionShape;
 import org.flashring.Kernel;
 import org.flashring.Mask;
@@ -17,7 +16,7 @@ import org.flashring.Tensor;
  * call. For one thread at a time; nothing is allocated after construction.
  */
 public final class StepKernel implements AutoCloseable {
-    private final Native.Step step = new Native.Step();
+    private final Native.Step step = Native.newStep();
     private final Native.PositionList keyPositions = step.keyPositions();
     private final Native.TensorView q = step.q();
     private final Native.TensorView k = step.k();
@@ -74,9 +73,7 @@ public final class StepKernel implements AutoCloseable {
         LongBuffer table = ByteBuffer.allocateDirect(Math.max(1, values.length) * Long.BYTES).order(ByteOrder.nativeOrder()).asLongBuffer();
         table.put(values).rewind();
         tables.add(table);
-        try (Pointer pointer = new Pointer(table)) {
-            return pointer.address();
-        }
+        return Native.address(table);
     }
 
     /** Returns the workspace that the largest of the steps needs in {@code direction}, in bytes. */
