@@ -1,5 +1,5 @@
 // The AMX kernel against float64: errors at most 2 (results) or 3 (gradients) times those of the plain formula in bfloat16,
-// over random shapes, masks, positions, strides and blocks of keys; the same bits for any number of threads.
+// over random shapes, masks, positions, strides and blocks of keys; the same bits for any number of threads; NaN stays put.
 #include "attention_case.h"
 
 namespace {
@@ -148,6 +148,32 @@ void checkDeterminism(std::mt19937_64& random) {
     flashring_set_threads(threads);
 }
 
+bool finite(const Buffer& x, int64_t s) {
+    bool result = true;
+    for (int64_t d = 0; d < x.dim(); ++d) result = result && std::isfinite(x.get(0, s, 0, d));
+    return result;
+}
+
+// One NaN row in each operand of a causal step: NaN exactly where the float64 formulas have it.
+void checkNan(std::mt19937_64& random) {
+    constexpr int64_t length = 150, bad = 70;
+    for (Buffer Case::*operand : {&Case::q, &Case::k, &Case::v, &Case::dout}) {
+        Case c = drawLong(random, 1, 1, length, 40);
+        for (int64_t d = 0; d < 40; ++d) (c.*operand).set(0, bad, 0, d, NAN);
+        Case wide = inFloat64(c);
+        Results expected(wide), actual(c);
+        run(wide, expected, FLASHRING_KERNEL_REFERENCE);
+        run(c, actual, FLASHRING_KERNEL_AMX);
+        for (const Tensor& tensor : kTensors) {
+            for (int64_t s = 0; s < length; ++s) {
+                const bool should = finite(expected.*tensor.member, s), is = finite(actual.*tensor.member, s);
+                CHECK(should == is, "NaN in row %lld of operand %ld: row %lld of %s is %s", static_cast<long long>(bad),
+                      static_cast<long>(&(c.*operand) - &c.q), static_cast<long long>(s), tensor.name, is ? "finite" : "NaN");
+            }
+        }
+    }
+}
+
 // Scores of +-10^4, all equal scores, rising maxima.
 void checkExtremes(std::mt19937_64& random) {
     for (int kind = 0; kind < 3; ++kind) {
@@ -187,5 +213,6 @@ int main() {
     }
     checkExtremes(random);
     checkDeterminism(random);
+    checkNan(random);
     return finish("amx", cases);
 }

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <sched.h>
 
+#include "amx_nonfinite.h"
 #include "amx_pack.h"
 #include "attention_amx.h"
 #include "threads.h"
@@ -57,6 +58,7 @@ struct Scratch {
     Tile scoreGradientRows[2 * kKeySteps][kQuerySteps];       // dS^T as A operand
     Tile scoreGradientPairs[2 * kQuerySteps][kKeySteps];      // dS^T as B operand
     Tile dk[2 * kKeySteps][2 * kMaxDepth], dv[2 * kKeySteps][2 * kMaxDepth];
+    bool keysNonFinite;
 };
 static_assert(sizeof(Scratch) <= kScratchBytes, "the backward scratch fits");
 
@@ -166,8 +168,10 @@ private:
             packRows(scratch.keyRows[i], keys, tile * kKeyTile + i * kTileRows);
             packRows(scratch.valueRows[i], values, tile * kKeyTile + i * kTileRows);
         }
+        scratch.keysNonFinite = false;
         for (int64_t s = 0; s < kKeySteps; ++s) {
             packPairs(nullptr, scratch.keyPairColumns[s], keys, tile * kKeyTile + s * kStep);
+            scratch.keysNonFinite = scratch.keysNonFinite || anyNonFinite(scratch.keyPairColumns[s], 2 * shape_.keyDepth);
         }
     }
 
@@ -202,14 +206,12 @@ private:
             }
         }
         for (int64_t s = begin; s < end; ++s) {
-            accumulate(scratch.dv[2 * s], scratch.dv[2 * s + 1], scratch.weights[2 * s], scratch.weights[2 * s + 1],
-                       queries.doutPairs, 2 * shape_.valueDepth);
-            accumulate(scratch.dk[2 * s], scratch.dk[2 * s + 1], scratch.scoreGradientRows[2 * s],
-                       scratch.scoreGradientRows[2 * s + 1], queries.queryPairs, 2 * shape_.keyDepth);
+            accumulate(&scratch.dv[2 * s], &scratch.weights[2 * s], queries.doutPairs, 2 * shape_.valueDepth, border);
+            accumulate(&scratch.dk[2 * s], &scratch.scoreGradientRows[2 * s], queries.queryPairs, 2 * shape_.keyDepth, border);
         }
         int32_t* const turn = &queries.statistics->turn;
         await(turn, static_cast<int32_t>(keyTile));
-        addQueryGradient(queries.gradient, first, begin, end, scratch);
+        addQueryGradient(queries.gradient, first, begin, end, border, scratch);
         __atomic_store_n(turn, static_cast<int32_t>(keyTile + 1), __ATOMIC_RELEASE);
     }
 
@@ -263,11 +265,19 @@ private:
     }
 
     // 32 rows of dV or dK [2][count] += P^T or dS^T times dO or Q as pairs [kQuerySteps][count].
-    static void accumulate(Tile* c0, Tile* c1, const Tile* a0, const Tile* a1, const Tile* b, int64_t count) {
+    static void accumulate(Tile (*c)[2 * kMaxDepth], const Tile (*a)[kQuerySteps], const Tile* b, int64_t count, bool border) {
+        if (border && anyNonFinite(b, kQuerySteps * count)) {
+            for (int64_t i = 0; i < 2; ++i) {
+                for (int64_t t = 0; t < count; ++t) {
+                    multiplyNonZero<Weights::A>(&c[i][t], {a[i], 1}, {b + t, count}, kQuerySteps);
+                }
+            }
+            return;
+        }
         for (int64_t t = 0; t < count; t += 2) {
-            blockLoad(c0 + t, c0 + t + 1, c1 + t, c1 + t + 1);
-            blockMultiply({a0, 1}, {a1, 1}, {b + t, count}, {b + t + 1, count}, kQuerySteps);
-            blockStore(c0 + t, c0 + t + 1, c1 + t, c1 + t + 1);
+            blockLoad(&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]);
+            blockMultiply({a[0], 1}, {a[1], 1}, {b + t, count}, {b + t + 1, count}, kQuerySteps);
+            blockStore(&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]);
         }
     }
 
@@ -282,9 +292,19 @@ private:
     }
 
     // dQ^T += K^T dS^T over the steps [begin, end) of the keys.
-    void addQueryGradient(Tile* gradient, bool first, int64_t begin, int64_t end, const Scratch& scratch) const {
+    void addQueryGradient(Tile* gradient, bool first, int64_t begin, int64_t end, bool border, const Scratch& scratch) const {
         constexpr int64_t columns = 2 * kQuerySteps, keyStride = 2 * kMaxDepth;
         const Tile* const keys = scratch.keyPairColumns[begin];
+        if (border && scratch.keysNonFinite) {
+            if (first) {
+                clear(gradient, 2 * shape_.keyDepth * columns);
+            }
+            for (int64_t i = 0; i < 2 * shape_.keyDepth * columns; ++i) {
+                multiplyNonZero<Weights::B>(gradient + i, {keys + i / columns, keyStride},
+                                            {scratch.scoreGradientPairs[i % columns] + begin, 1}, end - begin);
+            }
+            return;
+        }
         for (int64_t d = 0; d < 2 * shape_.keyDepth; d += 2) {
             for (int64_t j = 0; j < columns; j += 2) {
                 Tile *const c = gradient + d * columns + j, *const below = c + columns;

@@ -2,6 +2,7 @@
 // no step across lanes; O^T += V^T P^T.
 #include <math.h>
 
+#include "amx_nonfinite.h"
 #include "amx_pack.h"
 #include "attention_amx.h"
 #include "threads.h"
@@ -163,6 +164,14 @@ private:
             weigh(group, j, steps, scratch);
         }
         const Tile* const values = packed + shape_.keyTiles() + first * shape_.valueTiles;
+        if (border && anyNonFinite(values, steps * shape_.valueTiles)) {
+            for (int64_t t = 0; t < shape_.valueTiles; ++t) {
+                for (int64_t j = 0; j < 2; ++j) {
+                    multiplyNonZero<Weights::B>(&group.output[t][j], {values + t, shape_.valueTiles}, {scratch.weights[j], 1}, steps);
+                }
+            }
+            return;
+        }
         for (int64_t t = 0; t < shape_.valueTiles; t += 2) {
             Tile(&output)[2] = group.output[t], (&below)[2] = group.output[t + 1];
             blockLoad(output, output + 1, below, below + 1);
@@ -288,11 +297,12 @@ void amxForward(const Problem& problem) {
     const Forward forward(problem);
     const flashring_step& step = problem.step;
     parallelFor(step.batch * step.kv_heads * divideUp(step.kv_len, kPackKeys), [&](int64_t index, char*) { forward.pack(index); });
-    // The last queries first: under a causal mask they see the most keys.
+    // One head after the other, since its keys and values fit into the caches; the last queries first, since under a causal
+    // mask they see the most keys.
     const int64_t tiles = divideUp(step.q_len, kQueryTile), heads = step.batch * step.q_heads;
     parallelFor(tiles * heads, [&](int64_t index, char* scratch) {
-        const int64_t head = index % heads;
-        forward.attend(head / step.q_heads, head % step.q_heads, tiles - 1 - index / heads, *reinterpret_cast<Scratch*>(scratch));
+        const int64_t head = index / tiles;
+        forward.attend(head / step.q_heads, head % step.q_heads, tiles - 1 - index % tiles, *reinterpret_cast<Scratch*>(scratch));
     });
 }
 
