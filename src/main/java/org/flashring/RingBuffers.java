@@ -35,7 +35,7 @@ final class RingBuffers {
                 slotKeys[step] = keys(plan, source, slot(step), shape.dtype());
                 slotValues[step] = values(plan, source, slot(step), shape.dtype());
             }
-            if (!home && layout.wires() > layout.stepGrads()) {
+            if (!home && plan.options().backward()) {
                 keyGrads[step] = keys(plan, source, base + layout.stepGrads(), wide);
                 valueGrads[step] = values(plan, source, base + layout.stepGrads(), wide);
             }

@@ -2,11 +2,14 @@ package org.flashring.support;
 
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import org.flashring.AttentionShape;
 
 /** What attention computes, over the whole sequence, in dense [batch, length, heads, dim] order. */
 public record Result(double[] out, double[] lse, double[] dq, double[] dk, double[] dv) {
+
+    public static final List<String> NAMES = List.of("out", "lse", "dq", "dk", "dv");
 
     /** Returns a result for {@code problem} in which nothing has been computed: NaN everywhere. */
     public static Result none(Problem problem) {
@@ -30,18 +33,33 @@ public record Result(double[] out, double[] lse, double[] dq, double[] dk, doubl
         }
     }
 
+    /** Returns the tensor called {@code name}. */
+    public double[] tensor(String name) {
+        return switch (name) {
+            case "out" -> out;
+            case "lse" -> lse;
+            case "dq" -> dq;
+            case "dk" -> dk;
+            case "dv" -> dv;
+            default -> throw new IllegalArgumentException(name);
+        };
+    }
+
+    /** Returns the largest finite magnitude in the tensor called {@code name}. */
+    public double largest(String name) {
+        return Arrays.stream(tensor(name)).map(Math::abs).filter(Double::isFinite).max().orElse(0);
+    }
+
     /** Returns the largest difference of each tensor from {@code expected}, by the tensor's name. */
     public Map<String, Difference> differences(Result expected) {
         Map<String, Difference> all = new LinkedHashMap<>();
-        all.put("out", largest(expected.out, out));
-        all.put("lse", largest(expected.lse, lse));
-        all.put("dq", largest(expected.dq, dq));
-        all.put("dk", largest(expected.dk, dk));
-        all.put("dv", largest(expected.dv, dv));
+        for (String name : NAMES) {
+            all.put(name, difference(expected.tensor(name), tensor(name)));
+        }
         return all;
     }
 
-    private static Difference largest(double[] expected, double[] actual) {
+    private static Difference difference(double[] expected, double[] actual) {
         if (expected.length != actual.length) {
             throw new AssertionError("expected " + expected.length + " elements, got " + actual.length);
         }
@@ -68,9 +86,10 @@ public record Result(double[] out, double[] lse, double[] dq, double[] dk, doubl
     /** Throws, naming {@code replay}, unless every bit is as expected; all NaNs count as one. */
     public void requireSameBits(Result expected, String replay) {
         requireWithin(0, expected, replay);
-        if (!Arrays.equals(out, expected.out) || !Arrays.equals(lse, expected.lse) || !Arrays.equals(dq, expected.dq)
-                || !Arrays.equals(dk, expected.dk) || !Arrays.equals(dv, expected.dv)) {
-            throw new AssertionError("zeros differ in sign; " + replay);
+        for (String name : NAMES) {
+            if (!Arrays.equals(tensor(name), expected.tensor(name))) {
+                throw new AssertionError(name + ": zeros differ in sign; " + replay);
+            }
         }
     }
 }

@@ -1,0 +1,24 @@
+package org.flashring.support;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.flashring.Capability;
+import org.flashring.DType;
+import org.flashring.Kernel;
+
+/** Which kernels this machine can run. */
+public final class Kernels {
+    private Kernels() {}
+
+    /** Returns the host kernels that serve {@code dtype} here, the choice of AUTO first. */
+    public static List<Kernel> available(DType dtype) {
+        List<Kernel> kernels = new ArrayList<>();
+        kernels.add(Kernel.AUTO);
+        for (Capability row : Capability.all()) {
+            if (row.available() && !row.cuda() && row.dtype() == dtype) {
+                kernels.add(row.kernel());
+            }
+        }
+        return kernels;
+    }
+}
