@@ -1,0 +1,446 @@
+package org.flashring.comm;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
+
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.Stream;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
+import org.flashring.DType;
+import org.flashring.comm.Ranks.Ending;
+import org.flashring.device.HostBuffer;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Ranks that throw, stall, leave, disagree or are interrupted: the others learn of it soon, and why; nothing hangs. */
+@Timeout(60)
+class CommunicatorFailureTest {
+    private static final int WORLD = 4;
+    private static final Duration LONG = Duration.ofSeconds(15);
+    private static final Duration SHORT = Duration.ofMillis(250);
+    private static final Duration PROMPT = Duration.ofSeconds(1);
+
+    /** A verb that waits for all ranks, or for rank 1 at least. */
+    private static final Map<String, Ranks.Body> VERBS = new TreeMap<>(Map.of(
+            "barrier", Communicator::barrier,
+            "allReduce", c -> withBuffers((a, b) -> c.allReduce(a, 3, DType.FLOAT32)),
+            "reduceScatter", c -> withBuffers((a, b) -> c.reduceScatter(a, 3, DType.FLOAT64, b)),
+            "allGather", c -> withBuffers((a, b) -> c.allGather(a, 24, b)),
+            "allToAll", c -> withBuffers((a, b) -> c.allToAll(a, 24, b)),
+            "split", c -> c.split(c.rank(), 0).close(),
+            "receive", c -> withBuffers((a, b) -> {
+                c.post(a, 24, c.rank(), b, 24, 1);
+                c.await();
+            })));
+
+    @FunctionalInterface
+    private interface Use {
+        void with(long first, long second) throws Exception;
+    }
+
+    private static void withBuffers(Use use) throws Exception {
+        try (HostBuffer first = HostBuffer.allocate(1024); HostBuffer second = HostBuffer.allocate(1024)) {
+            use.with(first.address(), second.address());
+        }
+    }
+
+    static Stream<String> verbs() {
+        return VERBS.keySet().stream();
+    }
+
+    static Stream<String> collectives() {
+        return verbs().filter(verb -> !verb.equals("receive"));
+    }
+
+    private static void assertPrompt(List<Ending> endings, Duration from) {
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.after()).isLessThan(from.plus(PROMPT)));
+    }
+
+    @ParameterizedTest
+    @MethodSource("verbs")
+    void aRankThatThrowsEndsTheWaitOfAllOthersAtOnceAndIsNamed(String verb) {
+        IllegalStateException boom = new IllegalStateException("boom");
+        Throwable[] seen = new Throwable[WORLD];
+        long start = System.nanoTime();
+        Throwable thrown = catchThrowable(() -> LocalGroup.run(WORLD, LONG, communicator -> {
+            communicator.barrier();
+            if (communicator.rank() == 1) {
+                pause(50);
+                throw boom;
+            }
+            seen[communicator.rank()] = catchThrowable(() -> VERBS.get(verb).run(communicator));
+            return null;
+        }));
+        assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(PROMPT);
+        assertThat(thrown).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 failed").hasMessageContaining("boom").hasCause(boom);
+        for (int rank : new int[] {0, 2, 3}) {
+            assertThat(seen[rank]).as("rank %d", rank).isInstanceOf(CommunicationException.class)
+                    .hasMessageContaining("rank 1 failed").hasCause(boom);
+        }
+    }
+
+    @ParameterizedTest
+    @MethodSource("verbs")
+    void aRankThatStallsIsNamedWithTheVerbAfterTheDeadline(String verb) {
+        CountDownLatch done = new CountDownLatch(WORLD - 1);
+        List<Ending> endings = Ranks.run(WORLD, SHORT, communicator -> {
+            if (communicator.rank() == 1) {
+                done.await();
+                communicator.barrier(); // too late
+            }
+            try {
+                VERBS.get(verb).run(communicator);
+            } finally {
+                done.countDown();
+            }
+        });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("deadline").hasMessageContaining(SHORT.toMillis() + " ms").hasMessageContaining("in " + verb)
+                .hasMessageContaining("for rank 1"));
+        assertPrompt(endings, SHORT);
+    }
+
+    @Test
+    void aReceiverThatNeverTakesWhatItIsSentIsNamedByTheSender() {
+        CountDownLatch done = new CountDownLatch(1);
+        List<Ending> endings = Ranks.run(2, SHORT, c -> withBuffers((a, b) -> {
+            c.post(a, 8, 1 - c.rank(), b, 8, 1 - c.rank());
+            if (c.rank() == 1) {
+                done.await();
+            }
+            try {
+                c.await();
+            } finally {
+                done.countDown();
+            }
+        }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("rank 0 waited 250 ms, the deadline, in send for rank 1"));
+        assertPrompt(endings, SHORT);
+    }
+
+    @ParameterizedTest
+    @MethodSource("verbs")
+    void aRankThatLeavesEarlyIsNamedByThoseWhoNeedIt(String verb) {
+        List<Ending> endings = Ranks.run(WORLD, LONG, communicator -> {
+            if (communicator.rank() != 1) {
+                VERBS.get(verb).run(communicator);
+            }
+        });
+        assertThat(endings.get(1).failed()).isFalse();
+        for (int rank : new int[] {0, 2, 3}) {
+            assertThat(endings.get(rank).thrown()).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 has left");
+        }
+        assertPrompt(endings, Duration.ZERO);
+    }
+
+    @ParameterizedTest
+    @MethodSource("verbs")
+    void anInterruptEndsTheWaitOfAll(String verb) {
+        AtomicReference<Boolean> flag = new AtomicReference<>();
+        List<Ending> endings = Ranks.run(WORLD, LONG, communicator -> {
+            communicator.barrier();
+            if (communicator.rank() == 1) {
+                pause(100);
+                Thread.currentThread().interrupt();
+                try {
+                    communicator.barrier(); // does not complete: the others do something else, or wait for this rank
+                    communicator.barrier();
+                } finally {
+                    flag.set(Thread.currentThread().isInterrupted());
+                }
+            }
+            if (communicator.rank() == 0 || verb.equals("barrier")) {
+                pause(300);
+            }
+            VERBS.get(verb).run(communicator);
+        });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class));
+        assertThat(flag.get()).isTrue();
+        assertPrompt(endings, Duration.ZERO);
+    }
+
+    @Test
+    void anInterruptedRankSaysSo() {
+        List<Ending> endings = Ranks.run(2, LONG, communicator -> {
+            if (communicator.rank() == 1) {
+                Thread.currentThread().interrupt();
+                communicator.barrier();
+            }
+            pause(200);
+            communicator.barrier();
+        });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).hasMessageContaining("rank 1 was interrupted in barrier")
+                .hasCauseInstanceOf(InterruptedException.class));
+    }
+
+    static Stream<Arguments> disagreements() {
+        return collectives().flatMap(one -> collectives().filter(two -> !two.equals(one)).map(two -> Arguments.of(one, two)));
+    }
+
+    @ParameterizedTest(name = "{0} against {1}")
+    @MethodSource("disagreements")
+    void ranksThatCallDifferentVerbsAllFail(String one, String two) {
+        List<Ending> endings = Ranks.run(WORLD, LONG, communicator -> {
+            VERBS.get(two).run(communicator); // leaves addresses and sizes behind that must not be taken for new ones
+            VERBS.get(communicator.rank() == 1 ? one : two).run(communicator);
+        });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessageContaining(one).hasMessageContaining(two).hasMessageContaining("rank 1"));
+        assertPrompt(endings, Duration.ZERO);
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"allReduce", "reduceScatter", "allGather", "allToAll"})
+    void ranksThatDisagreeAboutSizesAllFail(String verb) {
+        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
+            int count = c.rank() == 2 ? 4 : 3;
+            switch (verb) {
+                case "allReduce" -> c.allReduce(a, count, DType.FLOAT64);
+                case "reduceScatter" -> c.reduceScatter(a, count, DType.FLOAT64, b);
+                case "allGather" -> c.allGather(a, 8L * count, b);
+                default -> c.allToAll(a, 8L * count, b);
+            }
+        }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessageContaining(verb).hasMessageContaining("24").hasMessageContaining("32").hasMessageContaining("rank 2"));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"allReduce", "reduceScatter"})
+    void ranksThatDisagreeAboutTypesAllFailThoughTheBytesAgree(String verb) {
+        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
+            DType dtype = c.rank() == 2 ? DType.FLOAT16 : DType.BFLOAT16;
+            if (verb.equals("allReduce")) {
+                c.allReduce(a, 3, dtype);
+            } else {
+                c.reduceScatter(a, 3, dtype, b);
+            }
+        }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessageContaining(verb).hasMessageContaining("FLOAT16").hasMessageContaining("BFLOAT16"));
+    }
+
+    @Test
+    void aReceiverThatExpectsAnotherSizeFailsTheGroup() {
+        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
+            c.post(a, 16, (c.rank() + 1) % WORLD, b, c.rank() == 2 ? 24 : 16, (c.rank() + 3) % WORLD);
+            c.await();
+            c.barrier();
+        }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("rank 2 expected 24 bytes from rank 1, which sends 16"));
+    }
+
+    @Test
+    void aFailedGroupStaysFailed() throws Exception {
+        List<Communicator> ranks = LocalGroup.create(2, LONG);
+        ranks.get(0).abort(new IllegalStateException("gave up"));
+        ranks.get(1).abort(new IllegalStateException("later"));
+        for (Ranks.Body verb : VERBS.values()) {
+            for (Communicator rank : ranks) {
+                assertThatThrownBy(() -> verb.run(rank)).isInstanceOf(CommunicationException.class)
+                        .hasMessageContaining("rank 0 failed").hasMessageContaining("gave up");
+            }
+        }
+        ranks.forEach(Communicator::close);
+    }
+
+    @Test
+    void abortReachesGroupsSplitOff() {
+        List<Ending> endings = Ranks.run(WORLD, LONG, communicator -> {
+            try (Communicator part = communicator.split(communicator.rank() / 2, 0)) {
+                if (communicator.rank() == 3) {
+                    pause(50);
+                    communicator.abort(new IllegalStateException("gave up"));
+                    throw new IllegalStateException("gave up");
+                }
+                if (communicator.rank() == 2) {
+                    part.barrier(); // of ranks 2 and 3
+                }
+                communicator.barrier();
+            }
+        });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).hasMessageContaining("gave up"));
+        assertPrompt(endings, Duration.ZERO);
+    }
+
+    @Test
+    void abortFromAnotherThreadEndsAWait() {
+        Communicator waiting = LocalGroup.create(2, LONG).get(0);
+        AtomicReference<Throwable> seen = new AtomicReference<>();
+        Thread thread = new Thread(() -> seen.set(catchThrowable(waiting::barrier)), "waiting");
+        thread.start();
+        pause(50);
+        assertThatThrownBy(waiting::barrier).isInstanceOf(IllegalStateException.class).hasMessageContaining("another thread");
+        assertThatThrownBy(waiting::close).isInstanceOf(IllegalStateException.class).hasMessageContaining("another thread");
+        waiting.abort(new IllegalStateException("watchdog"));
+        Ranks.join(thread);
+        assertThat(seen.get()).isInstanceOf(CommunicationException.class).hasMessageContaining("watchdog");
+        waiting.close();
+    }
+
+    @Test
+    void leavingWithExchangesInTheAirFailsTheGroup() {
+        List<Ending> endings = Ranks.run(2, LONG, c -> withBuffers((a, b) -> {
+            c.post(a, 8, 1 - c.rank(), b, 8, 1 - c.rank());
+            if (c.rank() == 1) {
+                c.close();
+                return;
+            }
+            pause(100);
+            c.await();
+        }));
+        assertThat(endings.get(0).thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("rank 1 left the group with 1 exchanges posted");
+    }
+
+    @Test
+    void moreExchangesThanFitAreRefused() throws Exception {
+        try (Communicator alone = LocalGroup.single()) {
+            withBuffers((a, b) -> {
+                for (int i = 0; i < 8; i++) {
+                    alone.post(a, 8, 0, b, 8, 0);
+                }
+                assertThatThrownBy(() -> alone.post(a, 8, 0, b, 8, 0)).isInstanceOf(IllegalStateException.class).hasMessageContaining("8");
+                alone.await();
+                alone.post(a, 8, 0, b, 8, 0);
+                alone.await();
+            });
+        }
+    }
+
+    /** A rank that throws frees its memory next: by then no peer may read it. */
+    @Test
+    void noPeerReadsARanksMemoryOnceAbortHasReturned() throws Exception {
+        int size = 32 << 20;
+        byte before = 1;
+        byte after = 2;
+        try (HostBuffer sent = HostBuffer.allocate(size); HostBuffer received = HostBuffer.allocate(size)) {
+            for (int trial = 0; trial < 12; trial++) {
+                int delay = trial;
+                fill(sent, before);
+                fill(received, (byte) 0);
+                CountDownLatch reading = new CountDownLatch(1);
+                Ranks.run(2, LONG, c -> {
+                    if (c.rank() == 0) {
+                        c.post(sent.address(), size, 1, 0, 0, 1);
+                        reading.await();
+                        pause(delay);
+                        c.abort(new IllegalStateException("out of memory, say"));
+                        fill(sent, after);
+                    } else {
+                        c.post(0, 0, 0, received.address(), size, 0);
+                        reading.countDown();
+                        catchThrowable(c::await);
+                    }
+                });
+                byte[] got = new byte[size];
+                bytes(received).get(got);
+                for (int i = 0; i < size; i++) {
+                    if (got[i] == after) {
+                        throw new AssertionError("byte " + i + " was read after abort had returned, in trial " + trial);
+                    }
+                }
+            }
+        }
+    }
+
+    private static ByteBuffer bytes(HostBuffer buffer) {
+        try (BytePointer pointer = new At(buffer.address(), buffer.bytes())) {
+            return pointer.asBuffer();
+        }
+    }
+
+    private static final class At extends BytePointer {
+        At(long address, long bytes) {
+            super((Pointer) null);
+            this.address = address;
+            this.capacity = bytes;
+            this.limit = bytes;
+        }
+    }
+
+    private static void fill(HostBuffer buffer, byte value) {
+        try (At at = new At(buffer.address(), buffer.bytes())) {
+            Pointer.memset(at, value, buffer.bytes());
+        }
+    }
+
+    @Test
+    void runReturnsThoughARankFinishesLongBeforeTheOthers() {
+        List<Integer> results = LocalGroup.run(2, SHORT, communicator -> {
+            communicator.barrier();
+            if (communicator.rank() == 0) {
+                pause((int) SHORT.toMillis() * 3); // writes a report, say
+            }
+            return communicator.rank();
+        });
+        assertThat(results).containsExactly(0, 1);
+    }
+
+    @Test
+    void runRethrowsErrorsAsTheyAreAndNamesTheRank() {
+        AssertionError error = new AssertionError("wrong");
+        assertThatThrownBy(() -> LocalGroup.run(3, LONG, communicator -> {
+            if (communicator.rank() == 2) {
+                throw error;
+            }
+            communicator.barrier();
+            return null;
+        })).isSameAs(error);
+        assertThat(error.getSuppressed()).singleElement().asString().contains("rank 2 failed");
+    }
+
+    @Test
+    void runKeepsTheKindOfAnArgumentError() {
+        assertThatThrownBy(() -> LocalGroup.run(3, LONG, communicator -> {
+            if (communicator.rank() == 2) {
+                throw new IllegalArgumentException("steps is 0; it must be at least 1");
+            }
+            communicator.barrier();
+            return null;
+        })).isInstanceOf(IllegalArgumentException.class).hasMessage("rank 2: steps is 0; it must be at least 1");
+    }
+
+    @Test
+    void interruptingTheCallerOfRunEndsAllRanks() {
+        AtomicReference<Throwable> seen = new AtomicReference<>();
+        Thread caller = new Thread(() -> seen.set(catchThrowable(() -> LocalGroup.run(2, LONG, communicator -> {
+            if (communicator.rank() == 0) {
+                communicator.barrier();
+            }
+            pauseUntilInterrupted();
+            return null;
+        }))), "caller");
+        caller.start();
+        pause(100);
+        caller.interrupt();
+        Ranks.join(caller);
+        assertThat(seen.get()).isInstanceOf(CommunicationException.class);
+    }
+
+    private static void pause(int millis) {
+        try {
+            Thread.sleep(millis);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    private static void pauseUntilInterrupted() {
+        pause((int) LONG.toMillis());
+    }
+}
