@@ -1,5 +1,6 @@
 package org.flashring.cli;
 
+import org.flashring.cli.verify.VerifyCommand;
 import org.flashring.internal.Native;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -13,7 +14,7 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "flashring",
         description = "Flash attention and context-parallel (ring) attention for the JVM.",
-        subcommands = {InfoCommand.class, PlanCommand.class},
+        subcommands = {InfoCommand.class, VerifyCommand.class, PlanCommand.class},
         mixinStandardHelpOptions = true,
         versionProvider = Main.Version.class,
         synopsisSubcommandLabel = "COMMAND",
@@ -33,11 +34,13 @@ public final class Main implements Runnable {
     /** Returns the command line, ready to execute; tests may give it streams of their own. */
     static CommandLine commandLine() {
         Main main = new Main();
-        return new CommandLine(main)
+        CommandLine commandLine = new CommandLine(main)
                 .setCaseInsensitiveEnumValuesAllowed(true)
                 .setUsageHelpAutoWidth(true)
                 .setParameterExceptionHandler((e, args) -> main.report(e.getCommandLine(), e))
                 .setExecutionExceptionHandler((e, command, parsed) -> main.report(command, e));
+        commandLine.getSubcommands().values().forEach(command -> command.getCommandSpec().versionProvider(new Version()));
+        return commandLine;
     }
 
     /** Says what went wrong, and returns the exit code. */

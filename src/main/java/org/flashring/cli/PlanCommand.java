@@ -23,7 +23,7 @@ import picocli.CommandLine.Spec;
         description = "Tell what attention over a long sequence moves and holds on each rank, before anything runs.",
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring plan --length 1M --ranks 4 --heads 32 --kv-heads 8 --head-dim 128 --memory 80G"})
+        footer = {"", "Example:", "  flashring plan --length 1M --ranks 4 --kv-heads 8 --memory 80G"})
 final class PlanCommand implements Callable<Integer> {
     @Spec private CommandSpec spec;
     @ArgGroup(validate = false, heading = "%nModel:%n") private PlanModel model = new PlanModel();

@@ -1,0 +1,142 @@
+package org.flashring.cli.verify;
+
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
+import org.flashring.AttentionShape;
+import org.flashring.Capability;
+import org.flashring.DType;
+import org.flashring.Kernel;
+import org.flashring.cli.JsonOption;
+import org.flashring.cli.Machine;
+import org.flashring.cli.Progress;
+import org.flashring.cli.Table;
+import org.flashring.internal.Checks;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/** {@code flashring verify}: the ring and all kernels of this machine against the plain formula in float64 on one rank. */
+@Command(
+        name = "verify",
+        description = {"Check the ring and every kernel that this machine can run against the plain formula in float64 on one rank:"
+                + " a fixed grid of worlds, layouts and masks, then random cases. Forward and backward.",
+                "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
+                + " 3 times (dq, dk, dv) that of the plain formula computed in the same type."},
+        mixinStandardHelpOptions = true,
+        sortOptions = false,
+        footer = {"", "Example:", "  flashring verify --seed 7 --cases 500"})
+public final class VerifyCommand implements Callable<Integer> {
+    private static final int SHOWN = 10;
+
+    @Spec private CommandSpec spec;
+
+    @Option(names = "--seed", defaultValue = "1", description = "Where random numbers start (default: ${DEFAULT-VALUE}).")
+    private long seed;
+
+    @Option(names = "--cases", paramLabel = "N", defaultValue = "200", description = "Random cases beside the fixed ones (default: ${DEFAULT-VALUE}).")
+    private int cases;
+
+    @Option(names = "--case", paramLabel = "I", description = "Run case I alone, and say what it is.")
+    private Integer only;
+
+    @Mixin private JsonOption json;
+
+    /** A check that failed. */
+    record Failure(int index, String kernel, String what, String scenario, String replay) {}
+
+    /** What {@code --json} writes; checks count (case, kernel) pairs, each of five tensors. */
+    record Result(Machine machine, long seed, int cases, int checks, double seconds, Map<DType, Map<Results.Name, Tally.Worst>> worst,
+            List<Failure> failures) {}
+
+    private final Tally tally = new Tally();
+    private final List<Failure> failures = new ArrayList<>();
+    private int checks;
+
+    @Override
+    public Integer call() throws IOException {
+        Checks.atLeast("--cases", cases, 0);
+        int[] indices = only == null ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
+                : new int[] {(int) Checks.atLeast("--case", only, 0)};
+        Scenarios scenarios = new Scenarios(seed);
+        PrintWriter out = spec.commandLine().getOut();
+        long start = System.nanoTime();
+        try (Progress progress = new Progress("verify", indices.length)) {
+            for (int index : indices) {
+                Scenario scenario = scenarios.scenario(index);
+                if (only != null) {
+                    out.println("case " + index + ": " + scenario);
+                }
+                check(scenario, Operands.draw(scenario, scenarios.numbers(index)));
+                progress.step(checks + " checks, " + failures.size() + " failed");
+            }
+        }
+        Result result = new Result(Machine.current(), seed, indices.length, checks, (System.nanoTime() - start) / 1e9, tally.worst(), failures);
+        print(out, result);
+        json.write(result);
+        return failures.isEmpty() ? 0 : 1;
+    }
+
+    private void check(Scenario scenario, Operands operands) {
+        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE);
+        Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
+        for (Kernel kernel : kernels(scenario.shape())) {
+            checks++;
+            Results results;
+            try {
+                results = RingRun.run(scenario, operands, kernel);
+            } catch (RuntimeException e) {
+                fail(scenario, kernel, e.getMessage());
+                continue;
+            }
+            for (Results.Name name : Results.Name.values()) {
+                double error = Tally.error(results.get(name), exact.get(name));
+                if (!tally.check(scenario, name, error, allowed.get(name))) {
+                    fail(scenario, kernel, String.format(Locale.ROOT, "%s is %.3g off, and %.3g is allowed", lower(name), error, allowed.get(name)));
+                }
+            }
+        }
+    }
+
+    private void fail(Scenario scenario, Kernel kernel, String what) {
+        failures.add(new Failure(scenario.index(), lower(kernel), what, scenario.toString(),
+                "./flashring verify --seed " + seed + " --case " + scenario.index()));
+    }
+
+    /** Returns the kernels of this machine that serve the shape. */
+    private static List<Kernel> kernels(AttentionShape shape) {
+        return Capability.all().stream()
+                .filter(row -> row.available() && !row.cuda() && row.dtype() == shape.dtype() && row.forward() && row.backward())
+                .filter(row -> shape.headDim() <= row.maxHeadDim() && shape.valueDim() <= row.maxValueDim())
+                .filter(row -> row.unequalDims() || shape.headDim() == shape.valueDim())
+                .map(Capability::kernel).distinct().toList();
+    }
+
+    private static void print(PrintWriter out, Result result) {
+        Table table = new Table("Element type", "Tensor", " Checks", " Worst error", " Allowed", " Share", " Case");
+        result.worst().forEach((dtype, tensors) -> tensors.forEach((name, worst) -> table.row(lower(dtype), lower(name), worst.checks(),
+                String.format(Locale.ROOT, "%.2e", worst.error()), String.format(Locale.ROOT, "%.2e", worst.allowed()),
+                String.format(Locale.ROOT, "%.2f", worst.share()), worst.index())));
+        table.print(out);
+        out.printf(Locale.ROOT, "%n%d cases, %d checks in %.1f s: %s%n", result.cases(), result.checks(), result.seconds(),
+                result.failures().isEmpty() ? "all passed." : result.failures().size() + " failed.");
+        for (Failure failure : result.failures().subList(0, Math.min(SHOWN, result.failures().size()))) {
+            out.println("FAILED " + failure.kernel() + ": " + failure.what() + " (" + failure.scenario() + ")");
+            out.println("       " + failure.replay());
+        }
+        if (result.failures().size() > SHOWN) {
+            out.println("and " + (result.failures().size() - SHOWN) + " more.");
+        }
+    }
+
+    private static String lower(Enum<?> value) {
+        return value.name().toLowerCase(Locale.ROOT);
+    }
+}
