@@ -7,7 +7,7 @@ import org.flashring.Mask;
 
 /**
  * Attention as one would write it down, in the scenario's own element type: scores, probabilities, outputs and gradients are each
- * rounded to it, sums are kept in float32. Its error is the yardstick for kernels of the same type.
+ * rounded to it, sums are kept in float32. Backward takes rowsum(out * dout) from the rounded output, as flash attention does. Its error is the yardstick for kernels of the same type.
  */
 final class PlainFormula {
     private final Scenario scenario;
@@ -80,22 +80,21 @@ final class PlainFormula {
         }
         results.lse()[row] = max + (float) Math.log(sum);
         double[] dp = new double[p.length];
-        float delta = 0;
         for (int j = 0; j < p.length; j++) {
             int keyRow = (batch * length + lo + j) * kvHeads + kvHead;
             p[j] = Rounding.round(dtype, p[j] / sum);
             dp[j] = Rounding.round(dtype, dot(operands.dout(), row * valueDim, operands.v(), keyRow * valueDim, valueDim));
-            delta += (float) (p[j] * dp[j]);
             add(results.out(), row * valueDim, p[j], operands.v(), keyRow * valueDim, valueDim);
             add(results.dv(), keyRow * valueDim, p[j], operands.dout(), row * valueDim, valueDim);
         }
+        round(results.out(), row * valueDim, valueDim);
+        float delta = dot(results.out(), row * valueDim, operands.dout(), row * valueDim, valueDim);
         for (int j = 0; j < p.length; j++) {
             int keyRow = (batch * length + lo + j) * kvHeads + kvHead;
             double ds = Rounding.round(dtype, scenario.scale() * p[j] * (dp[j] - delta));
             add(results.dq(), row * headDim, ds, operands.k(), keyRow * headDim, headDim);
             add(results.dk(), keyRow * headDim, ds, operands.q(), row * headDim, headDim);
         }
-        round(results.out(), row * valueDim, valueDim);
         round(results.dq(), row * headDim, headDim);
     }
 
