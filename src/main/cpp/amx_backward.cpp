@@ -223,15 +223,14 @@ private:
 
     // S^T and dP^T of step s of the keys and step u of the queries.
     void score(const QueryTile& queries, int64_t u, int64_t s, Scratch& scratch) const {
-        const auto product = [](const Tile* a0, const Tile* a1, const Tile* b, int64_t depth, Tile (&c)[2][2]) {
-            blockZero();
-            blockMultiply({a0, 1}, {a1, 1}, {b, 1}, {b + depth, 1}, depth);
-            blockStore(&c[0][0], &c[0][1], &c[1][0], &c[1][1]);
-        };
-        product(scratch.keyRows[2 * s], scratch.keyRows[2 * s + 1], queries.queryColumns + 2 * u * shape_.keyDepth, shape_.keyDepth,
-                scratch.scores);
-        product(scratch.valueRows[2 * s], scratch.valueRows[2 * s + 1], queries.doutColumns + 2 * u * shape_.valueDepth, shape_.valueDepth,
-                scratch.weightGradients);
+        const auto block = [](Tile (&c)[2][2]) { return Block{&c[0][0], &c[0][1], &c[1][0], &c[1][1]}; };
+        const Tile* const query = queries.queryColumns + 2 * u * shape_.keyDepth;
+        const Tile* const dout = queries.doutColumns + 2 * u * shape_.valueDepth;
+        Products products;
+        products.multiply<Start::Zero>(block(scratch.scores), {scratch.keyRows[2 * s], 1}, {scratch.keyRows[2 * s + 1], 1}, {query, 1},
+                                       {query + shape_.keyDepth, 1}, shape_.keyDepth);
+        products.multiply<Start::Zero>(block(scratch.weightGradients), {scratch.valueRows[2 * s], 1}, {scratch.valueRows[2 * s + 1], 1},
+                                       {dout, 1}, {dout + shape_.valueDepth, 1}, shape_.valueDepth);
     }
 
     // From S^T and dP^T to the operands P^T and dS^T.
@@ -274,10 +273,10 @@ private:
             }
             return;
         }
+        Products products;
         for (int64_t t = 0; t < count; t += 2) {
-            blockLoad(&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]);
-            blockMultiply({a[0], 1}, {a[1], 1}, {b + t, count}, {b + t + 1, count}, kQuerySteps);
-            blockStore(&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]);
+            products.multiply<Start::Load>({&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]}, {a[0], 1}, {a[1], 1}, {b + t, count},
+                                           {b + t + 1, count}, kQuerySteps);
         }
     }
 
@@ -305,13 +304,19 @@ private:
             }
             return;
         }
+        first ? addBlocks<Start::Zero>(gradient, keys, begin, end, scratch) : addBlocks<Start::Load>(gradient, keys, begin, end, scratch);
+    }
+
+    template <Start start>
+    void addBlocks(Tile* gradient, const Tile* keys, int64_t begin, int64_t end, const Scratch& scratch) const {
+        constexpr int64_t columns = 2 * kQuerySteps, keyStride = 2 * kMaxDepth;
+        Products products;
         for (int64_t d = 0; d < 2 * shape_.keyDepth; d += 2) {
             for (int64_t j = 0; j < columns; j += 2) {
-                Tile *const c = gradient + d * columns + j, *const below = c + columns;
-                first ? blockZero() : blockLoad(c, c + 1, below, below + 1);
-                blockMultiply({keys + d, keyStride}, {keys + d + 1, keyStride}, {scratch.scoreGradientPairs[j] + begin, 1},
-                              {scratch.scoreGradientPairs[j + 1] + begin, 1}, end - begin);
-                blockStore(c, c + 1, below, below + 1);
+                Tile *const upper = gradient + d * columns + j, *const lower = upper + columns;
+                products.multiply<start>({upper, upper + 1, lower, lower + 1}, {keys + d, keyStride}, {keys + d + 1, keyStride},
+                                         {scratch.scoreGradientPairs[j] + begin, 1}, {scratch.scoreGradientPairs[j + 1] + begin, 1},
+                                         end - begin);
             }
         }
     }

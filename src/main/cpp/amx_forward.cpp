@@ -11,13 +11,14 @@ namespace flashring {
 namespace {
 
 constexpr int64_t kStep = kTileDepth;           // keys per tile of the inner dimension of V^T P^T
-constexpr int64_t kBlockSteps = 4;              // keys of a block, in steps
+constexpr int64_t kBlockSteps = 2;              // keys of a block, in steps
+constexpr int64_t kSpanSteps = 16;              // keys that stay in the second-level cache for all groups of a task, in steps
 constexpr int64_t kBlock = kBlockSteps * kStep;
 constexpr int64_t kGroup = 2 * kTileRows;       // queries that take part in one product
 constexpr int64_t kGroups = 4;                  // groups of a task: reuse of a block of keys while it is in the caches
 constexpr int64_t kQueryTile = kGroups * kGroup;
 constexpr int64_t kPackKeys = 8 * kStep;        // keys that one packing task packs
-constexpr float kRescale = 8;                   // the maximum in use may lag behind by 2^8: weights stay far from overflow
+constexpr float kLargestSum = 0x1p32f;           // of a block's weights: far from overflow, and never met by chance
 
 // Keys and values of one (batch, head), packed: K as rows [steps][2][keyDepth], V as pairColumns [steps][valueTiles].
 struct Shape {
@@ -82,13 +83,13 @@ public:
             lo = group.lo < lo ? group.lo : lo;
             hi = group.hi > hi ? group.hi : hi;
         }
-        for (int64_t block = lo; block < hi; block += kBlockSteps) {
+        for (int64_t span = lo; span < hi; span += kSpanSteps) {
             for (int64_t i = 0; i < groups; ++i) {
                 Group& group = scratch.groups[i];
-                const int64_t from = group.lo > block ? group.lo : block;
-                const int64_t to = group.hi < block + kBlockSteps ? group.hi : block + kBlockSteps;
-                if (from < to) {
-                    advance(group, packed, from, to - from, scratch);
+                const int64_t from = group.lo > span ? group.lo : span;
+                const int64_t to = group.hi < span + kSpanSteps ? group.hi : span + kSpanSteps;
+                for (int64_t s = from; s < to; s += kBlockSteps) {
+                    advance(group, packed, s, to - s < kBlockSteps ? to - s : kBlockSteps, scratch);
                 }
             }
         }
@@ -149,19 +150,13 @@ private:
 
     // One block of keys, `steps` steps from step `first`.
     void advance(Group& group, const Tile* packed, int64_t first, int64_t steps, Scratch& scratch) const {
-        const Tile* const keys = packed + 2 * first * shape_.keyDepth;
-        for (int64_t s = 0; s < steps; ++s) {
-            blockZero();
-            blockMultiply({keys + 2 * s * shape_.keyDepth, 1}, {keys + (2 * s + 1) * shape_.keyDepth, 1}, {group.query[0], 1},
-                          {group.query[1], 1}, shape_.keyDepth);
-            blockStore(scoreTile(scratch, 0, s, 0), scoreTile(scratch, 1, s, 0), scoreTile(scratch, 0, s, 1), scoreTile(scratch, 1, s, 1));
-        }
+        score(group, packed + 2 * first * shape_.keyDepth, steps, scratch);
         const bool border = group.fullLo > first * kStep || group.fullHi < (first + steps) * kStep;
         for (int64_t j = 0; j < 2; ++j) {
             if (border) {
                 hide(group, j, first * kStep, steps * kStep, scratch.scores[j]);
             }
-            weigh(group, j, steps, scratch);
+            weigh(group, j, steps * kStep, scratch);
         }
         const Tile* const values = packed + shape_.keyTiles() + first * shape_.valueTiles;
         if (border && anyNonFinite(values, steps * shape_.valueTiles)) {
@@ -172,12 +167,22 @@ private:
             }
             return;
         }
+        Products products;
         for (int64_t t = 0; t < shape_.valueTiles; t += 2) {
-            Tile(&output)[2] = group.output[t], (&below)[2] = group.output[t + 1];
-            blockLoad(output, output + 1, below, below + 1);
-            blockMultiply({values + t, shape_.valueTiles}, {values + t + 1, shape_.valueTiles}, {scratch.weights[0], 1},
-                          {scratch.weights[1], 1}, steps);
-            blockStore(output, output + 1, below, below + 1);
+            Tile(&upper)[2] = group.output[t], (&lower)[2] = group.output[t + 1];
+            products.multiply<Start::Load>({upper, upper + 1, lower, lower + 1}, {values + t, shape_.valueTiles},
+                                           {values + t + 1, shape_.valueTiles}, {scratch.weights[0], 1}, {scratch.weights[1], 1}, steps);
+        }
+    }
+
+    // S^T of a block of keys.
+    void score(const Group& group, const Tile* keys, int64_t steps, Scratch& scratch) const {
+        Products products;
+        for (int64_t s = 0; s < steps; ++s) {
+            products.multiply<Start::Zero>(
+                {scoreTile(scratch, 0, s, 0), scoreTile(scratch, 1, s, 0), scoreTile(scratch, 0, s, 1), scoreTile(scratch, 1, s, 1)},
+                {keys + 2 * s * shape_.keyDepth, 1}, {keys + (2 * s + 1) * shape_.keyDepth, 1}, {group.query[0], 1},
+                {group.query[1], 1}, shape_.keyDepth);
         }
     }
 
@@ -197,51 +202,60 @@ private:
         }
     }
 
-    // Scores of half j of the group to weights 2^(scale s - maximum), and the state to the new maximum.
-    void weigh(Group& group, int64_t j, int64_t steps, Scratch& scratch) const {
-        const float(*const scores)[16] = scratch.scores[j];
-        __m512 top[4];
-        for (int i = 0; i < 4; ++i) {
-            top[i] = _mm512_load_ps(scores[i]);
-        }
-        for (int64_t key = 4; key < steps * kStep; key += 4) {
-            for (int i = 0; i < 4; ++i) {
-                top[i] = _mm512_max_ps(top[i], _mm512_load_ps(scores[key + i]));
+    // Scores of half j of the group to weights 2^(scale s - maximum), and the state with them. Any maximum will do that keeps
+    // the weights in range, so it is looked up only for lanes that have none yet, and where the weights turn out too large.
+    void weigh(Group& group, int64_t j, int64_t keys, Scratch& scratch) const {
+        const __m512 nothing = _mm512_set1_ps(-INFINITY);
+        bool raised = _mm512_cmp_ps_mask(_mm512_load_ps(group.maximum[j]), nothing, _CMP_EQ_OQ) != 0;
+        for (;;) {
+            if (raised) {
+                raise(group, j, keys, scratch.scores[j]);
             }
-        }
-        const __m512 scale = _mm512_set1_ps(scale_);
-        const __m512 maximum = raise(group, j, _mm512_mul_ps(scale, _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3]))));
-        __m512 sum0 = _mm512_load_ps(group.sum[j]), sum1 = _mm512_setzero_ps();
-        for (int64_t s = 0; s < steps; ++s) {
-            for (int64_t w = 0; w < kTileRows; ++w) {
-                const __m512 p0 = exp2Vector(_mm512_fmsub_ps(_mm512_load_ps(scores[s * kStep + w]), scale, maximum));
-                const __m512 p1 = exp2Vector(_mm512_fmsub_ps(_mm512_load_ps(scores[s * kStep + w + kTileRows]), scale, maximum));
-                sum0 = _mm512_add_ps(sum0, p0);
-                sum1 = _mm512_add_ps(sum1, p1);
-                _mm512_store_si512(scratch.weights[j][s].bytes + 64 * w, pairWords(roundUp(p0), roundUp(p1)));
+            const __m512 maximum = _mm512_load_ps(group.maximum[j]);
+            const __mmask16 any = _mm512_cmp_ps_mask(maximum, nothing, _CMP_NEQ_UQ);
+            const __m512 sum = exponentiate(scratch.scores[j], keys, _mm512_maskz_mov_ps(any, maximum), scratch.weights[j]);
+            if (raised || _mm512_cmp_ps_mask(sum, _mm512_set1_ps(kLargestSum), _CMP_GT_OQ) == 0) {
+                _mm512_store_ps(group.sum[j], _mm512_add_ps(_mm512_load_ps(group.sum[j]), sum));
+                return;
             }
+            raised = true;
         }
-        _mm512_store_ps(group.sum[j], _mm512_add_ps(sum0, sum1));
     }
 
-    // Moves the state to a maximum of at least `top`, where the one in use is too far below, and returns the one in use; 0
-    // for lanes that have seen nothing.
-    __m512 raise(Group& group, int64_t j, __m512 top) const {
-        const __m512 old = _mm512_load_ps(group.maximum[j]), nothing = _mm512_set1_ps(-INFINITY);
-        __m512 maximum = old;
-        if (_mm512_cmp_ps_mask(top, _mm512_add_ps(old, _mm512_set1_ps(kRescale)), _CMP_GT_OQ)) {
-            maximum = _mm512_max_ps(top, old);
-            const __m512 factor = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(old, nothing, _CMP_NEQ_UQ), exp2Vector(_mm512_sub_ps(old, maximum)));
-            _mm512_store_ps(group.maximum[j], maximum);
-            _mm512_store_ps(group.sum[j], _mm512_mul_ps(factor, _mm512_load_ps(group.sum[j])));
-            for (int64_t t = 0; t < shape_.valueTiles; ++t) {
-                float* const output = reinterpret_cast<float*>(group.output[t][j].bytes);
-                for (int64_t i = 0; i < 16; ++i) {
-                    _mm512_store_ps(output + 16 * i, _mm512_mul_ps(factor, _mm512_load_ps(output + 16 * i)));
-                }
+    // Weights of a block of keys; returns their sum.
+    __m512 exponentiate(const float (*scores)[16], int64_t keys, __m512 maximum, Tile* weights) const {
+        const __m512 scale = _mm512_set1_ps(scale_);
+        __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (int64_t s = 0; s < keys; s += kStep, ++weights) {
+            for (int64_t w = 0; w < kTileRows; ++w) {
+                const __m512 first = exp2Vector(_mm512_fmsub_ps(_mm512_load_ps(scores[s + w]), scale, maximum));
+                const __m512 second = exp2Vector(_mm512_fmsub_ps(_mm512_load_ps(scores[s + w + kTileRows]), scale, maximum));
+                sum[0] = _mm512_add_ps(sum[0], first);
+                sum[1] = _mm512_add_ps(sum[1], second);
+                _mm512_store_si512(weights->bytes + 64 * w, pairWords(roundUp(first), roundUp(second)));
             }
         }
-        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(maximum, nothing, _CMP_NEQ_UQ), maximum);
+        return _mm512_add_ps(sum[0], sum[1]);
+    }
+
+    // Moves the state to the largest score so far.
+    void raise(Group& group, int64_t j, int64_t keys, const float (*scores)[16]) const {
+        __m512 top = _mm512_load_ps(scores[0]);
+        for (int64_t key = 1; key < keys; ++key) {
+            top = _mm512_max_ps(top, _mm512_load_ps(scores[key]));
+        }
+        const __m512 old = _mm512_load_ps(group.maximum[j]);
+        const __m512 maximum = _mm512_max_ps(_mm512_mul_ps(top, _mm512_set1_ps(scale_)), old);
+        const __mmask16 begun = _mm512_cmp_ps_mask(old, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
+        const __m512 factor = _mm512_maskz_mov_ps(begun, exp2Vector(_mm512_sub_ps(old, maximum)));
+        _mm512_store_ps(group.maximum[j], maximum);
+        _mm512_store_ps(group.sum[j], _mm512_mul_ps(factor, _mm512_load_ps(group.sum[j])));
+        for (int64_t t = 0; t < shape_.valueTiles; ++t) {
+            float* const output = reinterpret_cast<float*>(group.output[t][j].bytes);
+            for (int64_t i = 0; i < 16; ++i) {
+                _mm512_store_ps(output + 16 * i, _mm512_mul_ps(factor, _mm512_load_ps(output + 16 * i)));
+            }
+        }
     }
 
     void finish(const Group& group, int64_t b, int64_t h) const {

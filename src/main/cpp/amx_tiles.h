@@ -62,41 +62,74 @@ struct Panel {
     int64_t step;
 };
 
-// A 32 x 32 block of C in registers 0 to 3: (0, 0), (0, 1), (1, 0), (1, 1).
-static inline void blockZero() {
-    tileZero<0>();
-    tileZero<1>();
-    tileZero<2>();
-    tileZero<3>();
-}
+// The four tiles of a 32 x 32 block of C.
+struct Block {
+    Tile *c00, *c01, *c10, *c11;
+};
 
-static inline void blockLoad(const Tile* c00, const Tile* c01, const Tile* c10, const Tile* c11) {
-    tileLoad<0>(c00);
-    tileLoad<1>(c01);
-    tileLoad<2>(c10);
-    tileLoad<3>(c11);
-}
+enum class Start { Zero, Load };
 
-static inline void blockStore(Tile* c00, Tile* c01, Tile* c10, Tile* c11) {
-    tileStore<0>(c00);
-    tileStore<1>(c01);
-    tileStore<2>(c10);
-    tileStore<3>(c11);
-}
+// Products C = A B or C += A B of 32 x 32 blocks, one after the other. The tile unit does not rename its registers: a block
+// that stored all of C at its end would hold up the next one, so the lower half is stored inside the next block.
+class Products {
+public:
+    Products() = default;
+    Products(const Products&) = delete;
+    Products& operator=(const Products&) = delete;
+    ~Products() { storeLower(); }
 
-// C += A B over `depth` tiles of the inner dimension; a1 and b1 are the second 16 rows of A and columns of B.
-static inline void blockMultiply(Panel a0, Panel a1, Panel b0, Panel b1, int64_t depth) {
-    for (int64_t k = 0; k < depth; ++k) {
-        tileLoad<4>(a0.tiles + k * a0.step);
-        tileLoad<6>(b0.tiles + k * b0.step);
+    // `depth` >= 1 tiles of the inner dimension; a1 and b1 are the second 16 rows of A and columns of B.
+    template <Start start>
+    void multiply(const Block& c, Panel a0, Panel a1, Panel b0, Panel b1, int64_t depth) {
+        tileLoad<4>(a0.tiles);
+        tileLoad<6>(b0.tiles);
+        begin<start, 0>(c.c00);
         tileMultiply<0, 4, 6>();
-        tileLoad<7>(b1.tiles + k * b1.step);
+        tileLoad<7>(b1.tiles);
+        begin<start, 1>(c.c01);
         tileMultiply<1, 4, 7>();
-        tileLoad<5>(a1.tiles + k * a1.step);
+        storeLower();
+        tileLoad<5>(a1.tiles);
+        begin<start, 2>(c.c10);
         tileMultiply<2, 5, 6>();
+        begin<start, 3>(c.c11);
         tileMultiply<3, 5, 7>();
+        for (int64_t k = 1; k < depth; ++k) {
+            tileLoad<4>(a0.tiles + k * a0.step);
+            tileLoad<6>(b0.tiles + k * b0.step);
+            tileMultiply<0, 4, 6>();
+            tileLoad<7>(b1.tiles + k * b1.step);
+            tileMultiply<1, 4, 7>();
+            tileLoad<5>(a1.tiles + k * a1.step);
+            tileMultiply<2, 5, 6>();
+            tileMultiply<3, 5, 7>();
+        }
+        tileStore<0>(c.c00);
+        tileStore<1>(c.c01);
+        lower_ = c.c10;
+        lowerRight_ = c.c11;
     }
-}
+
+private:
+    template <Start start, int Register>
+    static void begin(const Tile* c) {
+        if (start == Start::Zero) {
+            tileZero<Register>();
+        } else {
+            tileLoad<Register>(c);
+        }
+    }
+
+    void storeLower() {
+        if (lower_) {
+            tileStore<2>(lower_);
+            tileStore<3>(lowerRight_);
+        }
+    }
+
+    Tile* lower_ = nullptr;
+    Tile* lowerRight_ = nullptr;
+};
 
 }  // namespace flashring
 
