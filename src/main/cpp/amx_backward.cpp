@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kStep = kTileDepth;
 constexpr int64_t kKeySteps = 4;                       // a tile of keys: 128
 constexpr int64_t kKeyTile = kKeySteps * kStep;
-constexpr int64_t kQuerySteps = 2;                     // a tile of queries: 64
+constexpr int64_t kQuerySteps = 4;                     // a tile of queries: 128
 constexpr int64_t kQueryTile = kQuerySteps * kStep;
 constexpr int64_t kMaxDepth = kMaxHeadDim / kTileDepth;
 
@@ -45,9 +45,8 @@ struct Shape {
           queryTiles(divideUp(step.q_len, kQueryTile)),
           keyTiles(divideUp(step.kv_len, kKeyTile)) {}
 
-    int64_t tilesOfQueries() const { return kQuerySteps * (8 * keyDepth + 4 * valueDepth) + 1; }
+    int64_t tilesOfQueries() const { return kQuerySteps * (8 * keyDepth + 4 * valueDepth) + divideUp(sizeof(QueryTile::Statistics), sizeof(Tile)); }
 };
-static_assert(sizeof(QueryTile::Statistics) <= sizeof(Tile), "the statistics take one tile");
 
 struct Scratch {
     Tile keyRows[2 * kKeySteps][kMaxDepth];
@@ -190,20 +189,8 @@ private:
         const bool border = problem_.lo[firstQuery + count - 1] > firstKey + begin * kStep ||
                             problem_.hi[firstQuery] < firstKey + end * kStep;
         for (int64_t u = 0; u < kQuerySteps; ++u) {
-            Lanes lanes[2];
-            for (int64_t j = 0; j < 2; ++j) {
-                const int64_t i = u * kStep + j * kTileRows;
-                lanes[j].lse = _mm512_load_ps(queries.statistics->lse + i);
-                lanes[j].delta = _mm512_load_ps(queries.statistics->delta + i);
-                if (border) {
-                    lanes[j].lo = localBounds(problem_.lo + firstQuery + i, count - i, firstKey, kKeyTile);
-                    lanes[j].hi = localBounds(problem_.hi + firstQuery + i, count - i, firstKey, kKeyTile);
-                }
-            }
-            for (int64_t s = begin; s < end; ++s) {
-                score(queries, u, s, scratch);
-                border ? grade<true>(lanes, u, s, scratch) : grade<false>(lanes, u, s, scratch);
-            }
+            const int64_t i = firstQuery + u * kStep;
+            gradeQueries(queries, u, i, count - u * kStep, firstKey, begin, end, border, scratch);
         }
         for (int64_t s = begin; s < end; ++s) {
             accumulate(&scratch.dv[2 * s], &scratch.weights[2 * s], queries.doutPairs, 2 * shape_.valueDepth, border);
@@ -220,6 +207,44 @@ private:
         __m512 lse, delta;
         __m512i lo, hi;  // keys of the tile that each sees
     };
+
+    // P^T and dS^T of the 32 queries from `first` on, `count` of them real, and the steps [begin, end) of the keys.
+    void gradeQueries(const QueryTile& queries, int64_t u, int64_t first, int64_t count, int64_t firstKey, int64_t begin, int64_t end,
+                      bool border, Scratch& scratch) const {
+        Lanes lanes[2];
+        for (int64_t j = 0; j < 2; ++j) {
+            const int64_t i = j * kTileRows;
+            lanes[j].lse = _mm512_load_ps(queries.statistics->lse + u * kStep + i);
+            lanes[j].delta = _mm512_load_ps(queries.statistics->delta + u * kStep + i);
+            if (border) {
+                lanes[j].lo = localBounds(problem_.lo + first + i, count - i, firstKey, kKeyTile);
+                lanes[j].hi = localBounds(problem_.hi + first + i, count - i, firstKey, kKeyTile);
+            }
+        }
+        const int64_t last = first + (count < kStep ? count : kStep) - 1;
+        for (int64_t s = begin; s < end; ++s) {
+            const int64_t key = firstKey + s * kStep;
+            if (border && (count <= 0 || problem_.lo[first] >= key + kStep || problem_.hi[last] <= key)) {
+                hide(u, s, scratch);
+                continue;
+            }
+            score(queries, u, s, scratch);
+            if (border && (count < kStep || problem_.lo[last] > key || problem_.hi[first] < key + kStep)) {
+                grade<true>(lanes, u, s, scratch);
+            } else {
+                grade<false>(lanes, u, s, scratch);
+            }
+        }
+    }
+
+    // Operands of a block in which no query sees a key.
+    static void hide(int64_t u, int64_t s, Scratch& scratch) {
+        for (int64_t i = 0; i < 2; ++i) {
+            clear(&scratch.weights[2 * s + i][u], 1);
+            clear(&scratch.scoreGradientRows[2 * s + i][u], 1);
+            clear(&scratch.scoreGradientPairs[2 * u + i][s], 1);
+        }
+    }
 
     // S^T and dP^T of step s of the keys and step u of the queries.
     void score(const QueryTile& queries, int64_t u, int64_t s, Scratch& scratch) const {
