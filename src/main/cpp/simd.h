@@ -66,6 +66,9 @@ inline V maximum(V a, V b) {
     return a > b ? a : b;
 }
 
+template <class T>
+constexpr T kInfinity = static_cast<T>(__builtin_inf());
+
 constexpr double kLog2E = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
 

@@ -1,8 +1,9 @@
-// Backward: one task per tile of keys, which stay in the vector lanes. From S = Q K^T and dP = dO V^T come P and dS, and
-// from these dV += P^T dO and dK += dS^T Q, which belong to the task, and dQ += dS K, which tasks share.
+// Backward: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past them. From S = Q K^T and
+// dP = dO V^T come P and dS, and from these dV += P^T dO and dK += dS^T Q, which belong to the task, and dQ += dS K, which
+// tasks share.
 //
 // dQ is summed in one order whatever the thread count: each tile of queries has a turn counter, and a task adds to it
-// when the tile of keys before has. Tasks start in that order too, so the one that is waited for is running.
+// when the task of the keys before has. Tasks start in that order too, so the one that is waited for is running.
 #ifndef FLASHRING_SIMD_BACKWARD_H
 #define FLASHRING_SIMD_BACKWARD_H
 
@@ -25,98 +26,138 @@ inline void awaitTurn(const int64_t* turn, int64_t mine) {
 }
 
 template <class T, class Element>
-class BackwardTile {
+class BackwardTask {
 public:
-    BackwardTile(const Problem& problem, int64_t b, int64_t keyHead, int64_t tile, char* memory)
-        : problem_(problem), step_(problem.step), b_(b), keyHead_(keyHead), tile_(tile), first_(tile * kTile),
-          count_(least(kTile, step_.kv_len - first_)), width_(wholeVectors<T>(step_.head_dim)),
-          valueWidth_(wholeVectors<T>(step_.value_dim)) {
+    // The keys [index * size, (index + 1) * size) of one key head.
+    BackwardTask(const Problem& problem, int64_t b, int64_t keyHead, int64_t index, int64_t size, char* memory)
+        : problem_(problem), step_(problem.step), b_(b), keyHead_(keyHead), index_(index), size_(size), first_(index * size),
+          count_(least(size, step_.kv_len - first_)), panels_(tiles(count_)) {
+        const int64_t width = wholeVectors<T>(step_.head_dim), valueWidth = wholeVectors<T>(step_.value_dim);
         Scratch scratch(memory);
-        const auto matrix = [&](int64_t rows, int64_t columns) { return Matrix<T>{scratch.take<T>(rows * columns), columns}; };
-        keys_ = matrix(kTile, width_);
-        keysAcross_ = matrix(step_.head_dim, kTile);
-        valuesAcross_ = matrix(step_.value_dim, kTile);
-        dk_ = matrix(kTile, width_);
-        dv_ = matrix(kTile, valueWidth_);
-        queries_ = matrix(kTile, width_);
-        dout_ = matrix(kTile, valueWidth_);
-        dq_ = matrix(kTile, width_);
-        p_ = matrix(kTile, kTile);
-        ds_ = matrix(kTile, kTile);
+        queries_ = scratch.take<T>(kTile, width);
+        dq_ = scratch.take<T>(kTile, width);
+        dout_ = scratch.take<T>(kTile, valueWidth);
+        p_ = scratch.take<T>(kTile, kTile);
+        ds_ = scratch.take<T>(kTile, kTile);
+        for (int64_t n = 0; n < panels_; ++n) {
+            const int64_t key = first_ + n * kTile;
+            panel_[n] = {key,
+                         least(kTile, first_ + count_ - key),
+                         false,
+                         scratch.take<T>(kTile, width),
+                         scratch.take<T>(step_.head_dim, kTile),
+                         scratch.take<T>(step_.value_dim, kTile),
+                         scratch.take<T>(kTile, width),
+                         scratch.take<T>(kTile, valueWidth)};
+        }
+    }
+
+    // Panels whose scratch fits the second-level cache of the time.
+    static int64_t panelsThatFit(const flashring_step& step) {
+        const int64_t width = wholeVectors<T>(step.head_dim), valueWidth = wholeVectors<T>(step.value_dim);
+        const int64_t each = kTile * (3 * width + 2 * valueWidth), shared = kTile * (2 * width + valueWidth + 2 * kTile);
+        constexpr int64_t cache = 5 * kScratchBytes / 8 / static_cast<int64_t>(sizeof(T));
+        return most(1, least(kPanels, (cache - shared) / each));
     }
 
     void run() {
-        begin();
+        for (int64_t n = 0; n < panels_; ++n) {
+            begin(panel_[n]);
+        }
         const int64_t group = step_.q_heads / step_.kv_heads;
         for (int64_t h = keyHead_ * group; h < (keyHead_ + 1) * group; ++h) {
-            for (int64_t tile = 0; tile < tiles(step_.q_len); ++tile) {
-                const int64_t query = tile * kTile, queries = least(kTile, step_.q_len - query);
+            for (int64_t query = 0; query < step_.q_len; query += kTile) {
+                const int64_t queries = least(kTile, step_.q_len - query);
                 if (problem_.lo[query] < first_ + count_ && problem_.hi[query + queries - 1] > first_) {
                     attend(h, query, queries);
                 }
             }
         }
-        add(dk_, step_.dk, step_.head_dim);
-        add(dv_, step_.dv, step_.value_dim);
+        for (int64_t n = 0; n < panels_; ++n) {
+            write(panel_[n], panel_[n].dk, step_.dk, step_.head_dim);
+            write(panel_[n], panel_[n].dv, step_.dv, step_.value_dim);
+        }
     }
 
 private:
-    void begin() {
-        copyRows<T, Element>(step_.v, b_, first_, count_, keyHead_, step_.value_dim, dv_);
-        transpose<T>({dv_.data, dv_.stride}, count_, step_.value_dim, 1, valuesAcross_.data);
-        copyRows<T, Element>(step_.k, b_, first_, count_, keyHead_, step_.head_dim, keys_);
-        transpose<T>({keys_.data, keys_.stride}, count_, step_.head_dim, 1, keysAcross_.data);
-        finiteKeys_ = allFinite<T>({keys_.data, keys_.stride}, count_, step_.head_dim);
-        clear(dk_);
-        clear(dv_);
+    struct Panel {
+        int64_t first, count;                 // its keys
+        bool finite;                          // no NaN or infinity among them
+        Matrix<T> keys;                       // [kTile keys][dim]
+        Matrix<T> keysAcross, valuesAcross;   // [dim][kTile keys] K^T, V^T
+        Matrix<T> dk, dv;                     // [kTile keys][dim]
+
+        int64_t lanes() const { return wholeVectors<T>(count); }
+    };
+
+    void begin(Panel& panel) {
+        copyRows<T, Element>(step_.v, b_, panel.first, panel.count, keyHead_, step_.value_dim, panel.dv);
+        transpose<T>(panel.dv, panel.count, step_.value_dim, 1, panel.valuesAcross);
+        copyRows<T, Element>(step_.k, b_, panel.first, panel.count, keyHead_, step_.head_dim, panel.keys);
+        transpose<T>(panel.keys, panel.count, step_.head_dim, 1, panel.keysAcross);
+        panel.finite = allFinite<T>(panel.keys, panel.count, step_.head_dim);
+        clear(panel.dk);
+        clear(panel.dv);
     }
 
-    void clear(Matrix<T> matrix) {
-        for (int64_t i = 0; i < count_ * matrix.stride; ++i) {
+    static void clear(Matrix<T> matrix) {
+        for (int64_t i = 0; i < kTile * matrix.stride; ++i) {
             matrix.data[i] = 0;
         }
     }
 
-    // One tile of queries of one head.
+    // One tile of queries of one head, against every panel that it sees some of.
     void attend(int64_t h, int64_t query, int64_t queries) {
-        const int64_t lanes = wholeVectors<T>(count_);
         const int64_t* const lo = problem_.lo + query;
         const int64_t* const hi = problem_.hi + query;
-        // A tile of keys with lanes to spare counts as border: its spare lanes are masked too.
-        const bool border = lo[queries - 1] > first_ || hi[0] < first_ + lanes;
         copyRows<T, Element>(step_.q, b_, query, queries, h, step_.head_dim, queries_);
         copyRows<T, Element>(step_.dout, b_, query, queries, h, step_.value_dim, dout_);
-        product<T, Layout::Rows>(queries, lanes, step_.head_dim, read(queries_), read(keysAcross_), p_, Start::Zero);
-        product<T, Layout::Rows>(queries, lanes, step_.value_dim, read(dout_), read(valuesAcross_), ds_, Start::Zero);
-        for (int64_t i = 0; i < queries; ++i) {
-            const T lse = *row<const T>(step_.lse, b_, query + i, h), delta = *row<const T>(step_.delta, b_, query + i, h);
-            if (border) {
-                const bool seesNothing = lse == static_cast<T>(-__builtin_inf());
-                softmaxGradient<true>(i, lanes, lse, delta, static_cast<T>(most(0, lo[i] - first_)),
-                                      static_cast<T>(seesNothing ? 0 : least(count_, hi[i] - first_)));
-            } else {
-                softmaxGradient<false>(i, lanes, lse, delta, 0, 0);
+        Start start = Start::Zero;
+        for (int64_t n = 0; n < panels_; ++n) {
+            const Panel& panel = panel_[n];
+            if (lo[0] >= panel.first + panel.count || hi[queries - 1] <= panel.first) {
+                continue;
             }
-        }
-        if (border && !(finiteKeys_ && allFinite(read(queries_), queries, step_.head_dim) &&
-                        allFinite(read(dout_), queries, step_.value_dim))) {
-            accumulateVisible(lo, hi, queries);
-        } else {
-            product<T, Layout::Transposed>(count_, valueWidth_, queries, read(p_), read(dout_), dv_, Start::Keep);
-            product<T, Layout::Transposed>(count_, width_, queries, read(ds_), read(queries_), dk_, Start::Keep);
-            product<T, Layout::Rows>(queries, width_, count_, read(ds_), read(keys_), dq_, Start::Zero);
+            // A panel with lanes to spare counts as border: the spare lanes are masked too.
+            const bool border = lo[queries - 1] > panel.first || hi[0] < panel.first + panel.lanes();
+            product<T, Layout::Rows>(queries, panel.lanes(), step_.head_dim, queries_, panel.keysAcross, p_, Start::Zero);
+            product<T, Layout::Rows>(queries, panel.lanes(), step_.value_dim, dout_, panel.valuesAcross, ds_, Start::Zero);
+            softmaxGradient(panel, h, query, queries, border);
+            if (border && !(panel.finite && allFinite<T>(queries_, queries, step_.head_dim) &&
+                            allFinite<T>(dout_, queries, step_.value_dim))) {
+                accumulateVisible(panel, lo, hi, queries, start);
+            } else {
+                product<T, Layout::Transposed>(panel.count, dout_.stride, queries, p_, dout_, panel.dv, Start::Keep);
+                product<T, Layout::Transposed>(panel.count, queries_.stride, queries, ds_, queries_, panel.dk, Start::Keep);
+                product<T, Layout::Rows>(queries, queries_.stride, panel.count, ds_, panel.keys, dq_, start);
+            }
+            start = Start::Keep;
         }
         addToQueries(h, query, queries);
     }
 
+    void softmaxGradient(const Panel& panel, int64_t h, int64_t query, int64_t queries, bool border) {
+        for (int64_t i = 0; i < queries; ++i) {
+            const T lse = *row<const T>(step_.lse, b_, query + i, h), delta = *row<const T>(step_.delta, b_, query + i, h);
+            if (border) {
+                const bool seesNothing = lse == -kInfinity<T>;
+                softmaxGradientRow<true>(
+                    i, panel.lanes(), lse, delta, static_cast<T>(most(0, problem_.lo[query + i] - panel.first)),
+                    static_cast<T>(seesNothing ? 0 : most(0, least(panel.count, problem_.hi[query + i] - panel.first))));
+            } else {
+                softmaxGradientRow<false>(i, panel.lanes(), lse, delta, 0, 0);
+            }
+        }
+    }
+
     // Row i of S and dP becomes row i of P and dS; lanes outside [from, to) become 0.
     template <bool masked>
-    void softmaxGradient(int64_t i, int64_t lanes, T lse, T delta, T from, T to) {
+    void softmaxGradientRow(int64_t i, int64_t lanes, T lse, T delta, T from, T to) {
         const T slope = static_cast<T>(step_.softmax_scale * kLog2E), offset = lse * static_cast<T>(kLog2E);
         const T scale = static_cast<T>(step_.softmax_scale);
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
-            T* const pAt = p_.data + i * kTile + lane;
-            T* const dsAt = ds_.data + i * kTile + lane;
+            T* const pAt = p_.from(i, lane).data;
+            T* const dsAt = ds_.from(i, lane).data;
             Vec<T> p = exp2<T>(load(pAt) * slope - offset);
             Vec<T> ds = p * (load(dsAt) - delta) * scale;
             if (masked) {
@@ -131,58 +172,56 @@ private:
 
     // The three products for a border tile with a NaN or infinity among its operands, over visible pairs only: 0 times it
     // must not reach who cannot see it.
-    void accumulateVisible(const int64_t* lo, const int64_t* hi, int64_t queries) {
+    void accumulateVisible(const Panel& panel, const int64_t* lo, const int64_t* hi, int64_t queries, Start start) {
         for (int64_t i = 0; i < queries; ++i) {
-            const int64_t from = most(0, lo[i] - first_), visible = most(0, least(count_, hi[i] - first_) - from);
-            const auto at = [&](Matrix<T> matrix, int64_t r, int64_t c) { return Matrix<T>{matrix.data + r * matrix.stride + c, matrix.stride}; };
-            product<T, Layout::Transposed>(visible, valueWidth_, 1, read(at(p_, i, from)), read(at(dout_, i, 0)), at(dv_, from, 0), Start::Keep);
-            product<T, Layout::Transposed>(visible, width_, 1, read(at(ds_, i, from)), read(at(queries_, i, 0)), at(dk_, from, 0), Start::Keep);
-            product<T, Layout::Rows>(1, width_, visible, read(at(ds_, i, from)), read(at(keys_, from, 0)), at(dq_, i, 0), Start::Zero);
+            const int64_t from = most(0, lo[i] - panel.first);
+            const int64_t visible = most(0, least(panel.count, hi[i] - panel.first) - from);
+            product<T, Layout::Transposed>(visible, dout_.stride, 1, p_.from(i, from), dout_.from(i, 0), panel.dv.from(from, 0),
+                                           Start::Keep);
+            product<T, Layout::Transposed>(visible, queries_.stride, 1, ds_.from(i, from), queries_.from(i, 0),
+                                           panel.dk.from(from, 0), Start::Keep);
+            product<T, Layout::Rows>(1, queries_.stride, visible, ds_.from(i, from), panel.keys.from(from, 0), dq_.from(i, 0),
+                                     start);
         }
     }
 
     void addToQueries(int64_t h, int64_t query, int64_t queries) {
-        int64_t* const turn = reinterpret_cast<int64_t*>(problem_.workspace) + (b_ * step_.q_heads + h) * tiles(step_.q_len) + query / kTile;
-        const int64_t mine = tile_ - problem_.lo[query] / kTile;
+        int64_t* const turns = reinterpret_cast<int64_t*>(problem_.workspace);
+        int64_t* const turn = turns + (b_ * step_.q_heads + h) * tiles(step_.q_len) + query / kTile;
+        const int64_t mine = index_ - problem_.lo[query] / size_;
         awaitTurn(turn, mine);
-        const bool overwrite = mine == 0 && !(step_.flags & FLASHRING_ADD_DQ);
+        const bool add = mine > 0 || step_.flags & FLASHRING_ADD_DQ;
         for (int64_t i = 0; i < queries; ++i) {
-            addRow(dq_.data + i * dq_.stride, row<T>(step_.dq, b_, query + i, h), step_.head_dim, overwrite);
+            writeRow(dq_.from(i, 0).data, row<T>(step_.dq, b_, query + i, h), step_.head_dim, add);
         }
         __atomic_store_n(turn, mine + 1, __ATOMIC_RELEASE);
     }
 
-    static void addRow(const T* from, T* to, int64_t dim, bool overwrite) {
+    void write(const Panel& panel, Matrix<T> sum, const flashring_tensor& tensor, int64_t dim) {
+        for (int64_t j = 0; j < panel.count; ++j) {
+            writeRow(sum.from(j, 0).data, row<T>(tensor, b_, panel.first + j, keyHead_), dim, step_.flags & FLASHRING_ADD_DKV);
+        }
+    }
+
+    static void writeRow(const T* from, T* to, int64_t dim, bool add) {
         for (int64_t d = 0; d < dim; ++d) {
-            to[d] = overwrite ? from[d] : to[d] + from[d];
+            to[d] = add ? to[d] + from[d] : from[d];
         }
     }
-
-    void add(Matrix<T> sum, const flashring_tensor& tensor, int64_t dim) {
-        for (int64_t j = 0; j < count_; ++j) {
-            addRow(sum.data + j * sum.stride, row<T>(tensor, b_, first_ + j, keyHead_), dim, !(step_.flags & FLASHRING_ADD_DKV));
-        }
-    }
-
-    static Matrix<const T> read(Matrix<T> matrix) { return {matrix.data, matrix.stride}; }
 
     const Problem& problem_;
     const flashring_step& step_;
-    const int64_t b_, keyHead_, tile_;
-    const int64_t first_, count_;            // the keys of this tile
-    const int64_t width_, valueWidth_;       // head_dim and value_dim in whole vectors
-    bool finiteKeys_ = true;
-    Matrix<T> keys_;                         // [kTile keys][width]
-    Matrix<T> keysAcross_, valuesAcross_;    // [dim][kTile keys] K^T, V^T
-    Matrix<T> dk_, dv_;                      // [kTile keys][width]
-    Matrix<T> queries_, dout_, dq_;          // [kTile queries][width]
-    Matrix<T> p_, ds_;                       // [kTile queries][kTile keys] S then P, dP then dS
+    const int64_t b_, keyHead_, index_, size_;
+    const int64_t first_, count_, panels_;  // the keys of this task
+    Matrix<T> queries_, dout_, dq_;         // [kTile queries][dim] of the tile at hand
+    Matrix<T> p_, ds_;                      // [kTile queries][kTile keys] S then P, dP then dS
+    Panel panel_[kPanels];
 };
 
 template <class T, class Element>
 void backwardAs(const Problem& problem) {
     const flashring_step& step = problem.step;
-    const int64_t queryTiles = tiles(step.q_len), keyTiles = tiles(step.kv_len), rows = step.batch * step.kv_heads;
+    const int64_t queryTiles = tiles(step.q_len), rows = step.batch * step.kv_heads;
     // Fresh turn counters; queries that no task will reach get their zeros here.
     parallelFor(step.batch * step.q_heads * queryTiles, [&](int64_t index, char*) {
         reinterpret_cast<int64_t*>(problem.workspace)[index] = 0;
@@ -197,10 +236,14 @@ void backwardAs(const Problem& problem) {
             }
         }
     });
+    // Enough tasks for many threads, whatever the thread count: it must not change the order of sums.
+    using Task = BackwardTask<T, Element>;
+    const int64_t panels = most(1, least(Task::panelsThatFit(step), rows * tiles(step.kv_len) / 64));
+    const int64_t keys = panels * kTile, groups = (step.kv_len + keys - 1) / keys;
     // Early keys are seen most under a causal mask: longest first.
-    parallelFor(keyTiles * rows, [&](int64_t index, char* scratch) {
+    parallelFor(groups * rows, [&](int64_t index, char* scratch) {
         const int64_t line = index % rows;
-        BackwardTile<T, Element>(problem, line / step.kv_heads, line % step.kv_heads, index / rows, scratch).run();
+        Task(problem, line / step.kv_heads, line % step.kv_heads, index / rows, keys, scratch).run();
     });
 }
 

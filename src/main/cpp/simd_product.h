@@ -15,10 +15,13 @@ template <class T>
 struct Matrix {
     T* data;
     int64_t stride;
+
+    Matrix<T> from(int64_t row, int64_t column) const { return {data + row * stride + column, stride}; }
+    operator Matrix<const T>() const { return {data, stride}; }
 };
 
-// What C starts from: 0, itself, or itself with column j scaled by factor[j].
-enum class Start { Zero, Keep, Scale };
+// What C starts from: 0 or itself; where a factor is given, itself with column j scaled by factor[j].
+enum class Start { Zero, Keep };
 
 template <class T, Layout layout, int R, int V>
 inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Start start, const T* factor) {
@@ -28,9 +31,10 @@ inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T>
 #pragma GCC unroll 16
         for (int v = 0; v < V; ++v) {
             const T* const from = c.data + i * c.stride + v * kLanes<T>;
-            sum[i][v] = start == Start::Zero   ? Vec<T>{}
-                        : start == Start::Keep ? load<T>(from)
-                                               : load<T>(from) * load<T>(factor + v * kLanes<T>);
+            sum[i][v] = start == Start::Zero ? Vec<T>{} : load<T>(from);
+            if (factor) {
+                sum[i][v] *= load<T>(factor + v * kLanes<T>);
+            }
         }
     }
     for (int64_t k = 0; k < depth; ++k) {

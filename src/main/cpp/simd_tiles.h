@@ -8,7 +8,8 @@
 namespace flashring {
 namespace {
 
-constexpr int64_t kTile = 64;  // queries, and keys, of a tile: two tiles of 128 floats a row fit the first-level cache
+constexpr int64_t kTile = 64;   // queries, and keys, of a tile: one of 128 floats a row fits the first-level cache
+constexpr int64_t kPanels = 4;  // tiles that a task holds at most: what it streams is copied once for all of them
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -24,6 +25,11 @@ public:
         T* const piece = reinterpret_cast<T*>(next_);
         next_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
         return piece;
+    }
+
+    template <class T>
+    Matrix<T> take(int64_t rows, int64_t columns) {
+        return {take<T>(rows * columns), columns};
     }
 
 private:
@@ -45,27 +51,16 @@ void copyRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t 
     }
 }
 
-// The same rows where they lie when their type is already T, else converted into `scratch`.
-template <class T, class Element>
-Matrix<const T> rowsOf(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim,
-                       Matrix<T> scratch) {
-    if constexpr (sizeof(Element) == sizeof(T)) {
-        return {row<const Element>(tensor, b, first, head), tensor.stride_seq};
-    } else {
-        copyRows<T, Element>(tensor, b, first, count, head, dim, scratch);
-        return {scratch.data, scratch.stride};
-    }
-}
-
-// to[d][i] = factor * from[i][d]; lanes from `count` up to kTile become 0.
+// to[d][i] = factor * from[i][d]; columns from `count` up to kTile become 0.
 template <class T>
-void transpose(Matrix<const T> from, int64_t count, int64_t dim, T factor, T* to /* [dim][kTile] */) {
+void transpose(Matrix<const T> from, int64_t count, int64_t dim, T factor, Matrix<T> to) {
     for (int64_t d = 0; d < dim; ++d) {
+        T* const line = to.data + d * to.stride;
         for (int64_t i = 0; i < count; ++i) {
-            to[d * kTile + i] = factor * from.data[i * from.stride + d];
+            line[i] = factor * from.data[i * from.stride + d];
         }
         for (int64_t i = count; i < kTile; ++i) {
-            to[d * kTile + i] = 0;
+            line[i] = 0;
         }
     }
 }
