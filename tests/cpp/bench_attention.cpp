@@ -1,4 +1,4 @@
-// Times the kernels without a JVM: bench_attention [kernel] [dtype] [threads] [seconds per row], names as the library prints
+// Times the kernels without a JVM: bench_attention [kernel] [dtype] [threads] [seconds per row] [bshd|bhsd], names as the library prints
 // them, "all" for any. B1 H8 S4096, head dims 64 and 128, full and causal; the best of the runs that fit in the time, by
 // the clock and by the CPU time of all threads together, which tells more on a busy machine.
 #include <chrono>
@@ -37,10 +37,11 @@ void require(int32_t status) {
     }
 }
 
-void bench(const flashring_capability& row, int64_t dim, bool causal, double budget) {
+void bench(const flashring_capability& row, int64_t dim, bool causal, double budget, Order order) {
     Case c;
     c.dtype = row.dtype;
     c.shape = {1, 4096, 4096, 8, 8, dim, dim};
+    c.order = order;
     c.scale = 1 / std::sqrt(static_cast<double>(dim));
     c.qRanges = c.kvRanges = {{0, 4096, 1}};
     c.mask.right = causal ? 0 : -1;
@@ -68,6 +69,7 @@ int main(int count, char** arguments) {
         require(flashring_set_threads(std::atoi(arguments[3])));
     }
     const double budget = std::atof(argument(4, "1").c_str());
+    const Order order = argument(5, "bshd") == "bhsd" ? Order::BHSD : Order::BSHD;
     std::printf("%d threads\n", flashring_threads());
     for (int32_t i = 0; i < flashring_capability_count(); ++i) {
         flashring_capability row{};
@@ -79,7 +81,7 @@ int main(int count, char** arguments) {
         }
         for (const int64_t dim : {64, 128}) {
             for (const bool causal : {false, true}) {
-                bench(row, dim, causal, budget);
+                bench(row, dim, causal, budget, order);
             }
         }
     }

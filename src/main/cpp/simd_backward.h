@@ -115,6 +115,7 @@ private:
         Start start = Start::Zero;
         for (int64_t n = 0; n < panels_; ++n) {
             const Panel& panel = panel_[n];
+            prefetch(h, query + kTile + n * kTile / panels_, query + kTile + (n + 1) * kTile / panels_);
             if (lo[0] >= panel.first + panel.count || hi[queries - 1] <= panel.first) {
                 continue;
             }
@@ -134,6 +135,12 @@ private:
             start = Start::Keep;
         }
         addToQueries(h, query, queries);
+    }
+
+    void prefetch(int64_t h, int64_t query, int64_t end) {
+        end = least(end, step_.q_len);
+        prefetchRows<Element>(step_.q, b_, query, end, h, step_.head_dim);
+        prefetchRows<Element>(step_.dout, b_, query, end, h, step_.value_dim);
     }
 
     void softmaxGradient(const Panel& panel, int64_t h, int64_t query, int64_t queries, bool border) {

@@ -103,6 +103,7 @@ private:
                 copyRows<T, Element>(step_.v, b_, key, keys, keyHead_, step_.value_dim, values_);
                 copied = true;
             }
+            prefetch(key + kTile + n * kTile / panels_, key + kTile + (n + 1) * kTile / panels_);
             const bool border = !panel.seesAll(key, keys);
             product<T, Layout::Rows>(keys, panel.lanes(), step_.head_dim, keys_, panel.queries, scores_, Start::Zero);
             if (border) {
@@ -118,6 +119,12 @@ private:
                                                Start::Keep, rescale_);
             }
         }
+    }
+
+    void prefetch(int64_t key, int64_t end) {
+        end = least(end, step_.kv_len);
+        prefetchRows<Element>(step_.k, b_, key, end, keyHead_, step_.head_dim);
+        prefetchRows<Element>(step_.v, b_, key, end, keyHead_, step_.value_dim);
     }
 
     void mask(const Panel& panel, int64_t key, int64_t keys) {

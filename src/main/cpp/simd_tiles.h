@@ -51,6 +51,17 @@ void copyRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t 
     }
 }
 
+// Asks for rows that will be copied soon: each may lie on a page of its own, which no hardware prefetcher foresees.
+template <class Element>
+void prefetchRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t end, int64_t head, int64_t dim) {
+    for (int64_t i = first; i < end; ++i) {
+        const Element* const line = row<const Element>(tensor, b, i, head);
+        for (int64_t d = 0; d < dim; d += 64 / static_cast<int64_t>(sizeof(Element))) {
+            __builtin_prefetch(line + d, 0, 2);
+        }
+    }
+}
+
 // to[d][i] = factor * from[i][d]; columns from `count` up to kTile become 0.
 template <class T>
 void transpose(Matrix<const T> from, int64_t count, int64_t dim, T factor, Matrix<T> to) {

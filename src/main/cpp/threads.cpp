@@ -1,6 +1,7 @@
 #include "threads.h"
 
 #include <sched.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -26,7 +27,9 @@ struct FreeScratch {
 char* threadScratch() {
     thread_local std::unique_ptr<char, FreeScratch> scratch;
     if (!scratch) {
-        scratch.reset(static_cast<char*>(std::aligned_alloc(64, kScratchBytes)));
+        // One huge page where the system has them: a task walks through all of it over and over.
+        scratch.reset(static_cast<char*>(std::aligned_alloc(kScratchBytes, kScratchBytes)));
+        madvise(scratch.get(), kScratchBytes, MADV_HUGEPAGE);
     }
     return scratch.get();
 }
