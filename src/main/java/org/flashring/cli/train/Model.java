@@ -1,0 +1,38 @@
+package org.flashring.cli.train;
+
+import org.flashring.internal.Checks;
+
+/**
+ * The size of a {@link Transformer}.
+ *
+ * @param layers  blocks of attention and MLP
+ * @param heads   query heads
+ * @param kvHeads key and value heads, a divisor of heads
+ * @param dim     width of the residual stream, a multiple of 2 * heads
+ */
+record Model(int layers, int heads, int kvHeads, int dim) {
+    /**
+     * @throws IllegalArgumentException if sizes do not fit together
+     */
+    Model {
+        Checks.atLeast("layers", layers, 1);
+        Checks.atLeast("heads", heads, 1);
+        Checks.atLeast("kv-heads", kvHeads, 1);
+        Checks.atLeast("dim", dim, 1);
+        if (heads % kvHeads != 0) {
+            throw Checks.broken("heads", heads, "be a multiple of kv-heads = " + kvHeads);
+        }
+        if (dim % (2L * heads) != 0) {
+            throw Checks.broken("dim", dim, "be a multiple of 2 * heads = " + 2L * heads + ", because rotary positions turn pairs");
+        }
+    }
+
+    int headDim() {
+        return dim / heads;
+    }
+
+    /** Returns the width of the gated MLP, 8/3 dim to a multiple of 16: its three matrices cost as much as two of 4 dim. */
+    int hidden() {
+        return (8 * dim / 3 + 15) / 16 * 16;
+    }
+}

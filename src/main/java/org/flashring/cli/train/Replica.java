@@ -1,0 +1,101 @@
+package org.flashring.cli.train;
+
+import java.util.List;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.AdamW;
+import org.bytedeco.pytorch.AdamWOptions;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorVector;
+import org.flashring.DType;
+import org.flashring.Plan;
+import org.flashring.RingAttention;
+import org.flashring.comm.Communicator;
+import org.flashring.sync.GradientSync;
+import org.flashring.sync.ShardedBatch;
+import org.flashring.sync.TokenLoss;
+
+/**
+ * One rank's copy of the model and what trains it. All ranks start from equal parameters and add equal gradients, so their
+ * parameters stay equal to the bit. One thread uses it.
+ */
+final class Replica implements AutoCloseable {
+    private final Plan plan;
+    private final int rank;
+    private final PointerScope owned = new PointerScope();
+    private final Transformer transformer;
+    private final AdamW optimizer;
+    private final RingAttention ring;
+    private final AttentionTape tape;
+    private final TokenLoss loss;
+    private final GradientSync sync;
+
+    /** Makes the copy of {@code communicator}'s rank; {@code plan} is that of all ranks. */
+    Replica(Settings settings, Plan plan, Communicator communicator) {
+        this.plan = plan;
+        this.rank = communicator.rank();
+        this.transformer = new Transformer(settings.model(), settings.seed());
+        List<Transformer.Parameter> parameters = transformer.parameters();
+        this.optimizer = new AdamW(new TensorVector(parameters.stream().map(Transformer.Parameter::tensor).toArray(Tensor[]::new)),
+                new AdamWOptions(settings.learningRate()));
+        this.ring = new RingAttention(plan, communicator);
+        this.tape = new AttentionTape(ring);
+        this.loss = new TokenLoss(communicator);
+        long[] counts = parameters.stream().mapToLong(parameter -> parameter.tensor().numel()).toArray();
+        this.sync = new GradientSync(communicator, DType.FLOAT32, counts, GradientSync.DEFAULT_BUCKET_BYTES);
+    }
+
+    /**
+     * Returns the mean loss of a batch in nats per byte, and leaves its gradient, summed over ranks, in the parameters.
+     * Collective.
+     *
+     * @param tokens [batch][context], the same on every rank
+     */
+    @SuppressWarnings("try") // a scope works by being open
+    double backward(long[][] tokens) {
+        try (PointerScope step = new PointerScope()) {
+            optimizer.zero_grad();
+            ShardedBatch batch = ShardedBatch.of(tokens, plan.queries(), plan.mask(), rank);
+            long targets = loss.totalTargets(batch.targets());
+            Tensor lossSum = transformer.lossSum(batch, tape);
+            tape.backward(lossSum.div(new Scalar((double) targets)));
+            List<Transformer.Parameter> parameters = transformer.parameters();
+            for (int i = parameters.size() - 1; i >= 0; i--) {
+                sync.ready(i, parameters.get(i).tensor().grad().data_ptr().address());
+            }
+            sync.finish();
+            return loss.mean(lossSum.item_double(), targets);
+        }
+    }
+
+    /** Takes one step of AdamW with the gradients that {@link #backward} left. */
+    @SuppressWarnings("try") // a scope works by being open
+    void update() {
+        try (PointerScope step = new PointerScope()) {
+            optimizer.step();
+        }
+    }
+
+    /** Gives this copy the parameters of another. */
+    @SuppressWarnings("try") // a scope works by being open
+    void copyParameters(Replica other) {
+        try (PointerScope step = new PointerScope(); NoGradGuard noGradient = new NoGradGuard()) {
+            for (int i = 0; i < transformer.parameters().size(); i++) {
+                transformer.parameters().get(i).tensor().copy_(other.transformer.parameters().get(i).tensor());
+            }
+        }
+    }
+
+    Transformer transformer() {
+        return transformer;
+    }
+
+    @Override
+    public void close() {
+        sync.close();
+        loss.close();
+        ring.close();
+        owned.close();
+    }
+}
