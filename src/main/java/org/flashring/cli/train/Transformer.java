@@ -20,7 +20,6 @@ final class Transformer {
     static final int VOCABULARY = 256;
 
     private static final double NORM_EPSILON = 1e-6;
-    private static final double INIT_DEVIATION = 0.02;
     private static final double ROPE_BASE = 10_000;
     private static final long SUM = 2; // at::Reduction::Sum
 
@@ -41,20 +40,22 @@ final class Transformer {
         Random random = new Random(seed);
         int dim = model.dim();
         int kvDim = model.kvHeads() * model.headDim();
-        double residualDeviation = INIT_DEVIATION / Math.sqrt(2.0 * model.layers()); // as GPT-2: the stream sums 2 * layers of them
-        embedding = matrix("embedding", random, INIT_DEVIATION, VOCABULARY, dim);
+        // Scaled to the width: smaller weights make attention uniform, and its gradients all cancellation and no signal.
+        double deviation = 1 / Math.sqrt(dim);
+        double residual = deviation / Math.sqrt(2.0 * model.layers()); // the stream sums 2 * layers of these
+        embedding = matrix("embedding", random, deviation, VOCABULARY, dim);
         for (int layer = 0; layer < model.layers(); layer++) {
             String prefix = "layer" + layer + ".";
             blocks.add(new Block(
                     ones(prefix + "attention_norm", dim),
-                    matrix(prefix + "query", random, INIT_DEVIATION, dim, dim),
-                    matrix(prefix + "key", random, INIT_DEVIATION, kvDim, dim),
-                    matrix(prefix + "value", random, INIT_DEVIATION, kvDim, dim),
-                    matrix(prefix + "output", random, residualDeviation, dim, dim),
+                    matrix(prefix + "query", random, deviation, dim, dim),
+                    matrix(prefix + "key", random, deviation, kvDim, dim),
+                    matrix(prefix + "value", random, deviation, kvDim, dim),
+                    matrix(prefix + "output", random, residual, dim, dim),
                     ones(prefix + "mlp_norm", dim),
-                    matrix(prefix + "gate", random, INIT_DEVIATION, model.hidden(), dim),
-                    matrix(prefix + "up", random, INIT_DEVIATION, model.hidden(), dim),
-                    matrix(prefix + "down", random, residualDeviation, dim, model.hidden())));
+                    matrix(prefix + "gate", random, deviation, model.hidden(), dim),
+                    matrix(prefix + "up", random, deviation, model.hidden(), dim),
+                    matrix(prefix + "down", random, residual, dim, model.hidden())));
         }
         finalNorm = ones("final_norm", dim);
     }
