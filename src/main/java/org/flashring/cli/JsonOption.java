@@ -61,7 +61,12 @@ public final class JsonOption {
     /** Writes {@code results} (a record, map or list; enums in lower case, numbers that are not finite as null) if FILE was given. */
     public void write(Object results) throws IOException {
         if (file != null) {
-            Files.writeString(file, GSON.toJson(results) + "\n");
+            write(file, results);
         }
+    }
+
+    /** Writes {@code results} to {@code file} in the same form. */
+    public static void write(Path file, Object results) throws IOException {
+        Files.writeString(file, GSON.toJson(results) + "\n");
     }
 }

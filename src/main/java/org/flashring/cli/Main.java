@@ -1,5 +1,6 @@
 package org.flashring.cli;
 
+import org.flashring.cli.train.TrainCommand;
 import org.flashring.cli.verify.VerifyCommand;
 import org.flashring.internal.Native;
 import picocli.CommandLine;
@@ -14,7 +15,7 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "flashring",
         description = "Flash attention and context-parallel (ring) attention for the JVM.",
-        subcommands = {InfoCommand.class, VerifyCommand.class, PlanCommand.class},
+        subcommands = {InfoCommand.class, VerifyCommand.class, PlanCommand.class, TrainCommand.class},
         mixinStandardHelpOptions = true,
         versionProvider = Main.Version.class,
         synopsisSubcommandLabel = "COMMAND",

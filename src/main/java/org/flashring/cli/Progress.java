@@ -24,6 +24,11 @@ public final class Progress implements AutoCloseable {
                 .build() : null;
     }
 
+    /** Returns whether there is a terminal to show the bar on. */
+    public boolean isShown() {
+        return bar != null;
+    }
+
     /** Counts one step as done, and shows {@code message} beside the bar. */
     public void step(String message) {
         if (bar != null) {

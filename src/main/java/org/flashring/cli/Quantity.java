@@ -5,7 +5,7 @@ import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.TypeConversionException;
 
 /** Reads a number of tokens or bytes, such as 4096, 128K or 80G: suffixes K, M, G and T are powers of 1024. */
-final class Quantity implements ITypeConverter<Long> {
+public final class Quantity implements ITypeConverter<Long> {
     private static final String SUFFIXES = "KMGT";
 
     @Override
@@ -20,7 +20,7 @@ final class Quantity implements ITypeConverter<Long> {
     }
 
     /** Returns bytes as people read them: "1.50 GiB". */
-    static String bytes(long bytes) {
+    public static String bytes(long bytes) {
         int unit = 0;
         double value = bytes;
         while (value >= 1024 && unit < SUFFIXES.length()) {

@@ -1,0 +1,167 @@
+package org.flashring.cli.train;
+
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Locale;
+import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
+import org.flashring.Layout;
+import org.flashring.Plan;
+import org.flashring.cli.JsonOption;
+import org.flashring.cli.Progress;
+import org.flashring.cli.Quantity;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/** {@code flashring train}: a small transformer learns a text, each sequence sharded over ranks. */
+@Command(
+        name = "train",
+        description = {"Train a byte-level transformer on your text, each sequence sharded over ranks.",
+                "Dense layers are PyTorch's, attention is FlashRing's ring; ranks are threads of this process."},
+        mixinStandardHelpOptions = true,
+        sortOptions = false,
+        footer = {"", "Example:", "  flashring train --text README.md --ranks 4 --steps 30 --compare"})
+public final class TrainCommand implements Callable<Integer> {
+    @Spec private CommandSpec spec;
+
+    @Option(names = "--text", required = true, arity = "1..*", paramLabel = "FILE",
+            description = "Text to learn: files, or directories that are read with all below them but hidden and binary files.")
+    private List<Path> text;
+
+    @Option(names = "--ranks", defaultValue = "4", description = "Ranks that share each sequence (default: ${DEFAULT-VALUE}).")
+    private int ranks;
+
+    @Option(names = "--layout", defaultValue = "zigzag",
+            description = "How a sequence is cut over ranks: contiguous, zigzag or striped (default: ${DEFAULT-VALUE}).")
+    private Layout.Policy layout;
+
+    @Option(names = "--compare", description = "Also run each step on one rank, and fail if losses or gradients differ by more than float32 explains.")
+    private boolean compare;
+
+    @Option(names = "--steps", defaultValue = "100", description = "Optimizer steps (default: ${DEFAULT-VALUE}).")
+    private int steps;
+
+    @Option(names = "--context", defaultValue = "1021",
+            description = "Bytes in a sequence, over all ranks; any number from 2 on (default: ${DEFAULT-VALUE}).")
+    private int context;
+
+    @Option(names = "--batch", defaultValue = "4", description = "Sequences per step (default: ${DEFAULT-VALUE}).")
+    private int batch;
+
+    @Option(names = "--window", paramLabel = "KEYS", defaultValue = "0",
+            description = "Bytes that a byte sees, itself included; 0: all before it (default: ${DEFAULT-VALUE}).")
+    private int window;
+
+    @Option(names = "--layers", defaultValue = "4", description = "Layers (default: ${DEFAULT-VALUE}).")
+    private int layers;
+
+    @Option(names = "--heads", defaultValue = "4", description = "Query heads (default: ${DEFAULT-VALUE}).")
+    private int heads;
+
+    @Option(names = "--kv-heads", defaultValue = "2", description = "Key and value heads, a divisor of --heads (default: ${DEFAULT-VALUE}).")
+    private int kvHeads;
+
+    @Option(names = "--dim", defaultValue = "128", description = "Width of the model, a multiple of 2 * --heads (default: ${DEFAULT-VALUE}).")
+    private int dim;
+
+    @Option(names = "--lr", defaultValue = "1e-3", description = "Learning rate of AdamW (default: ${DEFAULT-VALUE}).")
+    private double learningRate;
+
+    @Option(names = "--seed", defaultValue = "1", description = "Seed of parameters and batches (default: ${DEFAULT-VALUE}).")
+    private long seed;
+
+    @Option(names = "--out", paramLabel = "DIR", defaultValue = "flashring-train",
+            description = "Where loss.png and result.json go (default: ${DEFAULT-VALUE}).")
+    private Path out;
+
+    @Mixin private JsonOption json;
+
+    /**
+     * What result.json holds.
+     *
+     * @param bytesHeld       per rank, by attention's plan: all its buffers, which the layers share
+     * @param tokensPerSecond of the median step
+     */
+    record Result(List<String> text, int textFiles, int textBytes, Settings settings, long parameters, String plan, List<Long> bytesHeld,
+            double firstLoss, double lastLoss, double tokensPerSecond, Comparison.Result comparison, List<Training.Step> steps) {}
+
+    @Override
+    public Integer call() throws IOException {
+        PrintWriter console = spec.commandLine().getOut();
+        Settings settings = new Settings(new Model(layers, heads, kvHeads, dim), ranks, steps, context, batch, learningRate, layout, window, seed);
+        Corpus corpus = Corpus.read(text);
+        if (corpus.length() < context) {
+            console.printf("The text has %,d bytes, fewer than --context %,d: a sequence is the whole text.%n", corpus.length(), context);
+            settings = settings.withContext(corpus.length());
+        }
+        createOut();
+        Result result = run(settings, corpus, console);
+        JsonOption.write(out.resolve("result.json"), result);
+        json.write(result);
+        boolean drawn = draw(result, console);
+        console.printf(Locale.ROOT, "Written     %s%s%n", drawn ? out.resolve("loss.png") + ", " : "", out.resolve("result.json"));
+        return result.comparison() == null || result.comparison().passed() ? 0 : 1;
+    }
+
+    private void createOut() {
+        try {
+            Files.createDirectories(out);
+        } catch (IOException e) {
+            throw new ParameterException(spec.commandLine(), "--out " + out + " cannot be made a directory; give another place.", e);
+        }
+        if (!Files.isWritable(out)) {
+            throw new ParameterException(spec.commandLine(), "--out " + out + " cannot be written to; give another place.");
+        }
+    }
+
+    private Result run(Settings settings, Corpus corpus, PrintWriter console) {
+        try (Progress progress = new Progress("train", settings.steps())) {
+            StepReport report = new StepReport(settings, progress, console);
+            Training training = new Training(settings, corpus, compare, report);
+            Plan plan = training.plan();
+            List<Long> bytesHeld = IntStream.range(0, plan.worldSize()).mapToObj(plan::bytesHeld).toList();
+            console.printf(Locale.ROOT, "Text        %,d bytes in %d %s%n", corpus.length(), corpus.files(), corpus.files() == 1 ? "file" : "files");
+            console.printf(Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
+            console.printf(Locale.ROOT, "Attention   %s a rank for buffers, by plan%n", Quantity.bytes(bytesHeld.stream().max(Comparator.naturalOrder()).orElseThrow()));
+            console.flush();
+            Training.Outcome outcome = training.run();
+            List<Training.Step> done = outcome.steps();
+            Result result = new Result(text.stream().map(Path::toString).toList(), corpus.files(), corpus.length(), settings, outcome.parameters(),
+                    plan.toString(), bytesHeld, done.get(0).loss(), done.get(done.size() - 1).loss(), report.tokensPerSecond(done), outcome.comparison(), done);
+            summarize(result, console);
+            return result;
+        }
+    }
+
+    private static void summarize(Result result, PrintWriter console) {
+        List<Training.Step> steps = result.steps();
+        console.printf(Locale.ROOT, "Loss        %.4f -> %.4f nats per byte in %d steps; %,.0f tokens/s%n", result.firstLoss(), result.lastLoss(), steps.size(), result.tokensPerSecond());
+        console.printf(Locale.ROOT, "Memory      %s in the process half-way, %s at the end; %,d parameters on each rank%n",
+                Quantity.bytes(steps.get(steps.size() / 2).residentBytes()), Quantity.bytes(steps.get(steps.size() - 1).residentBytes()), result.parameters());
+        Comparison.Result comparison = result.comparison();
+        if (comparison != null) {
+            console.printf(Locale.ROOT, "1 rank      largest difference of the loss %.1e (allowed %.0e), of a gradient %.1e (allowed %.0e; %s, step %d): %s%n",
+                    comparison.lossDifference(), comparison.lossBar(), comparison.gradientDifference(), comparison.gradientBar(),
+                    comparison.parameter(), comparison.step(), comparison.passed() ? "equal" : "NOT EQUAL");
+        }
+    }
+
+    /** Returns whether the picture could be drawn: a JDK without fonts cannot, and that is no reason to lose the results. */
+    private boolean draw(Result result, PrintWriter console) throws IOException {
+        try {
+            LossChart.write(out.resolve("loss.png"), "Training loss on " + String.join(", ", result.text()), result.settings().ranks(), result.steps());
+            return true;
+        } catch (LinkageError | InternalError | RuntimeException e) {
+            console.println("No loss.png: this JDK cannot draw text (" + e + ").");
+            return false;
+        }
+    }
+}

@@ -1,0 +1,116 @@
+package org.flashring.cli.train;
+
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+import java.util.function.Consumer;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.openblas.presets.openblas_nolapack;
+import org.bytedeco.pytorch.global.torch;
+import org.flashring.Plan;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.LocalGroup;
+
+/** A training run: one thread of this JVM per rank, each with a replica of its own. */
+final class Training {
+    /** A peer that fails ends all waits at once; one that is slow, as rank 0 when it also trains alone, is waited for. */
+    private static final Duration DEADLINE = Duration.ofDays(1);
+
+    /**
+     * One optimizer step.
+     *
+     * @param loss          mean over all bytes of the batch, in nats, before the step
+     * @param lossOfOne     the same on one rank, or null without comparison
+     * @param seconds       from the batch to the new parameters, comparison apart
+     * @param residentBytes memory of the process after the step
+     */
+    record Step(double loss, Double lossOfOne, double seconds, long residentBytes) {}
+
+    /**
+     * What came out.
+     *
+     * @param parameters number of learnt values
+     * @param steps      in order
+     * @param comparison with one rank, or null
+     */
+    record Outcome(long parameters, List<Step> steps, Comparison.Result comparison) {}
+
+    private final Settings settings;
+    private final Plan plan;
+    private final Corpus corpus;
+    private final boolean compare;
+    private final Consumer<Step> listener;
+
+    /** Prepares a run whose steps {@code listener} is told of as they are done, on a thread of the run. */
+    Training(Settings settings, Corpus corpus, boolean compare, Consumer<Step> listener) {
+        this.settings = settings;
+        this.plan = settings.plan();
+        this.corpus = corpus;
+        this.compare = compare;
+        this.listener = listener;
+    }
+
+    Plan plan() {
+        return plan;
+    }
+
+    /** Returns what came out. */
+    Outcome run() {
+        int threads = Math.max(1, Runtime.getRuntime().availableProcessors() / settings.ranks());
+        openblas_nolapack.blas_set_num_threads(threads);
+        return LocalGroup.run(settings.ranks(), DEADLINE, communicator -> {
+            torch.set_num_threads(threads); // of this thread's own work: ranks share the cores
+            return train(communicator);
+        }).get(0);
+    }
+
+    private Outcome train(Communicator communicator) {
+        boolean first = communicator.rank() == 0;
+        try (Replica replica = new Replica(settings, plan, communicator);
+                Reference reference = first && compare ? new Reference(settings) : null) {
+            Random random = new Random(settings.seed());
+            List<Step> steps = new ArrayList<>();
+            for (int i = 1; i <= settings.steps(); i++) {
+                long[][] tokens = corpus.batch(settings.batch(), settings.context(), random);
+                long start = System.nanoTime();
+                double loss = replica.backward(tokens);
+                long backward = System.nanoTime();
+                Double lossOfOne = reference == null ? null : reference.compare(i, tokens, replica, loss);
+                long update = System.nanoTime();
+                replica.update();
+                if (first) {
+                    double seconds = (backward - start + System.nanoTime() - update) / 1e9;
+                    steps.add(new Step(loss, lossOfOne, seconds, Pointer.physicalBytes()));
+                    listener.accept(steps.get(i - 1));
+                }
+            }
+            return new Outcome(replica.transformer().parameterCount(), steps, reference == null ? null : reference.comparison.result());
+        }
+    }
+
+    /** The same model on one rank. */
+    private static final class Reference implements AutoCloseable {
+        private final Communicator alone = LocalGroup.single();
+        private final Replica replica;
+        private final Comparison comparison = new Comparison();
+
+        Reference(Settings settings) {
+            Settings one = settings.withRanks(1);
+            this.replica = new Replica(one, one.plan(), alone);
+        }
+
+        double compare(int step, long[][] tokens, Replica sharded, double loss) {
+            replica.copyParameters(sharded);
+            double lossOfOne = replica.backward(tokens);
+            comparison.add(step, loss, lossOfOne, sharded.transformer().parameters(), replica.transformer().parameters());
+            return lossOfOne;
+        }
+
+        @Override
+        public void close() {
+            replica.close();
+            alone.close();
+        }
+    }
+}
