@@ -269,7 +269,9 @@ final class LocalCommunicator implements Communicator {
         if (bytes > 0 && (address <= 0 || address % alignment != 0)) {
             throw Checks.broken(name, address, "be the address of " + bytes + " bytes, a multiple of " + alignment);
         }
-        Checks.sum("end of " + name, address, bytes);
+        if (address > Long.MAX_VALUE - bytes) {
+            throw Checks.broken("end of " + name, address + " + " + bytes, "fit in 63 bits");
+        }
     }
 
     private static void apart(long send, long sendBytes, long receive, long receiveBytes) {
