@@ -24,7 +24,7 @@ public:
 
 private:
     static int64_t within(const flashring_range& range, int64_t bound) {
-        if (bound <= range.start) {
+        if (range.length == 0 || bound <= range.start) {  // the start and stride of an empty range mean nothing
             return 0;
         }
         return std::min(range.length, (bound - range.start - 1) / range.stride + 1);

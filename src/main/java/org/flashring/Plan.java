@@ -153,12 +153,19 @@ public final class Plan {
 
     /** Returns the rank whose keys {@code rank} holds in {@code step}. */
     public int source(int rank, int step) {
+        checkPlace(rank, step);
         return Math.floorMod(rank - step, worldSize());
     }
 
     /** Returns whether {@code rank} computes in {@code step}: the mask leaves something, or it is its own first step. */
     public boolean computes(int rank, int step) {
+        checkPlace(rank, step);
         return step == 0 || sees[rank][step];
+    }
+
+    private void checkPlace(int rank, int step) {
+        Checks.between("rank", rank, 0, worldSize() - 1L);
+        Checks.between("step", step, 0, worldSize() - 1L);
     }
 
     /** Returns the last step in which {@code rank} computes. */

@@ -97,24 +97,27 @@ public final class GradientSync implements AutoCloseable {
      * Notes that the gradient of {@code parameter} is complete at {@code address}, where it must stay until {@link #finish}. Sums
      * the buckets whose turn has come; collective in that sense.
      *
-     * @throws IllegalArgumentException if there is no such parameter or the address is null
+     * @throws IllegalArgumentException if there is no such parameter, or the address is null or not aligned to the type
      * @throws IllegalStateException    if the parameter was ready before, or after close
      */
     public void ready(int parameter, long address) {
+        long buffer = packed.address(); // throws after close
         Checks.between("parameter", parameter, 0, counts.length - 1L);
-        Checks.atLeast("address", address, 1);
+        if (address <= 0 || address % dtype.bytes() != 0) {
+            throw Checks.broken("address", address, "be that of " + counts[parameter] + " elements, a multiple of " + dtype.bytes());
+        }
         if (addresses[parameter] != 0) {
             throw new IllegalStateException("gradient " + parameter + " was ready before; call finish first");
         }
         addresses[parameter] = address;
         Bucket bucket = buckets.get(bucketOf[parameter]);
         if (bucket.isPacked()) {
-            combiner.copyBytes(packed.address() + offsets[parameter], address, bytes(parameter));
+            combiner.copyBytes(buffer + offsets[parameter], address, bytes(parameter));
         }
         missing[bucketOf[parameter]]--;
         while (started < buckets.size() && missing[started] == 0) {
             Bucket next = buckets.get(started++);
-            long data = next.isPacked() ? packed.address() + next.offset() : addresses[next.first()];
+            long data = next.isPacked() ? buffer + next.offset() : addresses[next.first()];
             communicator.allReduce(data, next.elements(), dtype);
         }
     }
@@ -122,9 +125,10 @@ public final class GradientSync implements AutoCloseable {
     /**
      * Completes the sums: every gradient then holds its sum over ranks, and the next round may begin.
      *
-     * @throws IllegalStateException if a gradient was not ready; the message says which
+     * @throws IllegalStateException if a gradient was not ready; the message says which; or after close
      */
     public void finish() {
+        long buffer = packed.address(); // throws after close
         for (int i = 0; i < counts.length; i++) {
             if (addresses[i] == 0) {
                 throw new IllegalStateException("gradient " + i + " of " + counts.length + " is not ready");
@@ -132,7 +136,7 @@ public final class GradientSync implements AutoCloseable {
         }
         for (int i = 0; i < counts.length; i++) {
             if (buckets.get(bucketOf[i]).isPacked()) {
-                combiner.copyBytes(addresses[i], packed.address() + offsets[i], bytes(i));
+                combiner.copyBytes(addresses[i], buffer + offsets[i], bytes(i));
             }
         }
         reset();

@@ -25,6 +25,7 @@ public final class TokenLoss implements AutoCloseable {
      * Returns the number of targets over all ranks. Collective.
      *
      * @throws IllegalArgumentException if {@code localTargets} is negative, or there is no target on any rank
+     * @throws IllegalStateException    after close
      */
     public long totalTargets(long localTargets) {
         Checks.atLeast("localTargets", localTargets, 0);
@@ -38,6 +39,9 @@ public final class TokenLoss implements AutoCloseable {
     }
 
     private double sum(double local) {
+        if (value.isNull()) {
+            throw new IllegalStateException("the TokenLoss of rank " + communicator.rank() + " is closed");
+        }
         value.put(0, local);
         communicator.allReduce(value.address(), 1, DType.FLOAT64);
         return value.get(0);
