@@ -259,6 +259,33 @@ inline Results oracle(const Case& c) {
     return r;
 }
 
+// The rows of the capability table that this machine can run.
+inline std::vector<flashring_capability> availableRows() {
+    std::vector<flashring_capability> rows;
+    for (int32_t i = 0; i < flashring_capability_count(); ++i) {
+        flashring_capability row{};
+        row.size = sizeof row;
+        CHECK(flashring_capability_get(i, &row) == FLASHRING_OK, "%s", flashring_last_error());
+        if (row.available && !row.cuda) rows.push_back(row);
+    }
+    return rows;
+}
+
+// How far results may lie from exact ones on operands of order 1, relative to max(1, |result|).
+struct Bars {
+    double out, state, gradient;  // out; acc, lse and dv; dq and dk, which see the rounding of out through delta
+};
+
+inline Bars barsOf(const flashring_capability& row) {
+    if (row.kernel == FLASHRING_KERNEL_AMX) return {2e-2, 2e-2, 1e-1};  // P and dS are rounded to bfloat16
+    switch (row.dtype) {
+        case FLASHRING_FLOAT64: return {1e-12, 1e-12, 1e-12};
+        case FLASHRING_FLOAT32: return {2e-5, 2e-5, 2e-5};
+        case FLASHRING_BFLOAT16: return {8e-3, 2e-5, 8e-2};
+        default: return {1e-3, 2e-5, 1e-2};
+    }
+}
+
 // ---- random cases ----
 
 inline int64_t pick(std::mt19937_64& random, int64_t first, int64_t last) {

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "flashring.h"
@@ -38,7 +39,25 @@ inline const char* nameOf(int32_t dtype) {
     return names[dtype];
 }
 
-// Decodes by the definition of the formats, independently of the library.
+// A 16-bit float by the definition of its format, independently of the library.
+inline double decode16(int32_t dtype, int bits) {
+    const int mantissaBits = dtype == FLASHRING_BFLOAT16 ? 7 : 10, exponentBits = 15 - mantissaBits;
+    const int bias = (1 << (exponentBits - 1)) - 1, special = (1 << exponentBits) - 1;
+    const int exponent = (bits >> mantissaBits) & special, mantissa = bits & ((1 << mantissaBits) - 1);
+    const double sign = bits & 0x8000 ? -1 : 1;
+    if (exponent == special) {
+        return mantissa ? NAN : sign * INFINITY;
+    }
+    const double fraction = std::ldexp(mantissa, -mantissaBits) + (exponent ? 1 : 0);
+    return sign * std::ldexp(fraction, (exponent ? exponent : 1) - bias);
+}
+
+inline std::vector<double> decodeTable(int32_t dtype) {
+    std::vector<double> table;
+    for (int bits = 0; bits < 65536; ++bits) table.push_back(decode16(dtype, bits));
+    return table;
+}
+
 inline double decode(int32_t dtype, const char* address) {
     if (dtype == FLASHRING_FLOAT64) {
         double value;
@@ -50,17 +69,10 @@ inline double decode(int32_t dtype, const char* address) {
         std::memcpy(&value, address, 4);
         return value;
     }
+    static const std::vector<double> bfloat16 = decodeTable(FLASHRING_BFLOAT16), float16 = decodeTable(FLASHRING_FLOAT16);
     uint16_t bits;
     std::memcpy(&bits, address, 2);
-    const int mantissaBits = dtype == FLASHRING_BFLOAT16 ? 7 : 10, exponentBits = 15 - mantissaBits;
-    const int bias = (1 << (exponentBits - 1)) - 1, special = (1 << exponentBits) - 1;
-    const int exponent = (bits >> mantissaBits) & special, mantissa = bits & ((1 << mantissaBits) - 1);
-    const double sign = bits & 0x8000 ? -1 : 1;
-    if (exponent == special) {
-        return mantissa ? NAN : sign * INFINITY;
-    }
-    const double fraction = std::ldexp(mantissa, -mantissaBits) + (exponent ? 1 : 0);
-    return sign * std::ldexp(fraction, (exponent ? exponent : 1) - bias);
+    return (dtype == FLASHRING_BFLOAT16 ? bfloat16 : float16)[bits];
 }
 
 inline void encode(int32_t dtype, char* address, double value) {
@@ -176,6 +188,13 @@ inline Difference difference(const Buffer& a, const Buffer& b) {
         if (error > result.largest) result = {error, i, s, h, d};
     });
     return result;
+}
+
+inline void checkClose(const std::string& context, const char* name, const Buffer& actual, const Buffer& expected, double most) {
+    const Difference worst = difference(actual, expected);
+    CHECK(worst.largest <= most, "%s: %s differs by %g at (%lld, %lld, %lld, %lld), at most %g allowed", context.c_str(), name,
+          worst.largest, static_cast<long long>(worst.b), static_cast<long long>(worst.s), static_cast<long long>(worst.h),
+          static_cast<long long>(worst.d), most);
 }
 
 #endif

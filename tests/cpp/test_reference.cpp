@@ -12,20 +12,15 @@ int main() {
         if (cases % 2) splits = {c.shape.kvLen / 3, c.shape.kvLen / 3, c.shape.kvLen / 2};
         Results actual(c);
         run(c, actual, FLASHRING_KERNEL_REFERENCE, splits);
-        const auto compare = [&](const char* name, const Buffer& a, const Buffer& b) {
-            const Difference worst = difference(a, b);
-            CHECK(worst.largest <= bar, "case %ld %s: %s differs by %g at (%lld, %lld, %lld, %lld)", cases, c.describe().c_str(),
-                  name, worst.largest, static_cast<long long>(worst.b), static_cast<long long>(worst.s),
-                  static_cast<long long>(worst.h), static_cast<long long>(worst.d));
-        };
-        compare("out", actual.out, expected.out);
-        compare("acc", actual.acc, expected.acc);
-        compare("lse", actual.lse, expected.lse);
-        compare("delta", actual.delta, expected.delta);
-        compare("dq", actual.dq, expected.dq);
-        compare("dk", actual.dk, expected.dk);
-        compare("dv", actual.dv, expected.dv);
-        CHECK(actual.intact(), "case %ld %s: wrote outside a tensor", cases, c.describe().c_str());
+        const std::string context = "case " + std::to_string(cases) + " " + c.describe();
+        checkClose(context, "out", actual.out, expected.out, bar);
+        checkClose(context, "acc", actual.acc, expected.acc, bar);
+        checkClose(context, "lse", actual.lse, expected.lse, bar);
+        checkClose(context, "delta", actual.delta, expected.delta, bar);
+        checkClose(context, "dq", actual.dq, expected.dq, bar);
+        checkClose(context, "dk", actual.dk, expected.dk, bar);
+        checkClose(context, "dv", actual.dv, expected.dv, bar);
+        CHECK(actual.intact(), "%s: wrote outside a tensor", context.c_str());
     }
     return finish("reference", cases);
 }
