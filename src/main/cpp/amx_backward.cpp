@@ -252,10 +252,10 @@ private:
         const Tile* const query = queries.queryColumns + 2 * u * shape_.keyDepth;
         const Tile* const dout = queries.doutColumns + 2 * u * shape_.valueDepth;
         Products products;
-        products.multiply<Start::Zero>(block(scratch.scores), {scratch.keyRows[2 * s], 1}, {scratch.keyRows[2 * s + 1], 1}, {query, 1},
-                                       {query + shape_.keyDepth, 1}, shape_.keyDepth);
-        products.multiply<Start::Zero>(block(scratch.weightGradients), {scratch.valueRows[2 * s], 1}, {scratch.valueRows[2 * s + 1], 1},
-                                       {dout, 1}, {dout + shape_.valueDepth, 1}, shape_.valueDepth);
+        products.multiply({block(scratch.scores), {scratch.keyRows[2 * s], 1}, {scratch.keyRows[2 * s + 1], 1}, {query, 1},
+                           {query + shape_.keyDepth, 1}, shape_.keyDepth, Start::Zero});
+        products.multiply({block(scratch.weightGradients), {scratch.valueRows[2 * s], 1}, {scratch.valueRows[2 * s + 1], 1}, {dout, 1},
+                           {dout + shape_.valueDepth, 1}, shape_.valueDepth, Start::Zero});
     }
 
     // From S^T and dP^T to the operands P^T and dS^T.
@@ -300,8 +300,8 @@ private:
         }
         Products products;
         for (int64_t t = 0; t < count; t += 2) {
-            products.multiply<Start::Load>({&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]}, {a[0], 1}, {a[1], 1}, {b + t, count},
-                                           {b + t + 1, count}, kQuerySteps);
+            products.multiply({{&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]}, {a[0], 1}, {a[1], 1}, {b + t, count}, {b + t + 1, count},
+                               kQuerySteps, Start::Load});
         }
     }
 
@@ -329,19 +329,13 @@ private:
             }
             return;
         }
-        first ? addBlocks<Start::Zero>(gradient, keys, begin, end, scratch) : addBlocks<Start::Load>(gradient, keys, begin, end, scratch);
-    }
-
-    template <Start start>
-    void addBlocks(Tile* gradient, const Tile* keys, int64_t begin, int64_t end, const Scratch& scratch) const {
-        constexpr int64_t columns = 2 * kQuerySteps, keyStride = 2 * kMaxDepth;
         Products products;
         for (int64_t d = 0; d < 2 * shape_.keyDepth; d += 2) {
             for (int64_t j = 0; j < columns; j += 2) {
                 Tile *const upper = gradient + d * columns + j, *const lower = upper + columns;
-                products.multiply<start>({upper, upper + 1, lower, lower + 1}, {keys + d, keyStride}, {keys + d + 1, keyStride},
-                                         {scratch.scoreGradientPairs[j] + begin, 1}, {scratch.scoreGradientPairs[j + 1] + begin, 1},
-                                         end - begin);
+                products.multiply({{upper, upper + 1, lower, lower + 1}, {keys + d, keyStride}, {keys + d + 1, keyStride},
+                                   {scratch.scoreGradientPairs[j] + begin, 1}, {scratch.scoreGradientPairs[j + 1] + begin, 1},
+                                   end - begin, first ? Start::Zero : Start::Load});
             }
         }
     }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kStep = kTileDepth;           // keys per tile of the inner dimension of V^T P^T
 constexpr int64_t kBlockSteps = 2;              // keys of a block, in steps
-constexpr int64_t kSpanSteps = 16;              // keys that stay in the second-level cache for all groups of a task, in steps
+constexpr int64_t kSpanSteps = 32;              // keys that stay in the second-level cache for all groups of a task, in steps
 constexpr int64_t kBlock = kBlockSteps * kStep;
 constexpr int64_t kGroup = 2 * kTileRows;       // queries that take part in one product
 constexpr int64_t kGroups = 4;                  // groups of a task: reuse of a block of keys while it is in the caches
@@ -170,8 +170,8 @@ private:
         Products products;
         for (int64_t t = 0; t < shape_.valueTiles; t += 2) {
             Tile(&upper)[2] = group.output[t], (&lower)[2] = group.output[t + 1];
-            products.multiply<Start::Load>({upper, upper + 1, lower, lower + 1}, {values + t, shape_.valueTiles},
-                                           {values + t + 1, shape_.valueTiles}, {scratch.weights[0], 1}, {scratch.weights[1], 1}, steps);
+            products.multiply({{upper, upper + 1, lower, lower + 1}, {values + t, shape_.valueTiles}, {values + t + 1, shape_.valueTiles},
+                               {scratch.weights[0], 1}, {scratch.weights[1], 1}, steps, Start::Load});
         }
     }
 
@@ -179,10 +179,10 @@ private:
     void score(const Group& group, const Tile* keys, int64_t steps, Scratch& scratch) const {
         Products products;
         for (int64_t s = 0; s < steps; ++s) {
-            products.multiply<Start::Zero>(
-                {scoreTile(scratch, 0, s, 0), scoreTile(scratch, 1, s, 0), scoreTile(scratch, 0, s, 1), scoreTile(scratch, 1, s, 1)},
-                {keys + 2 * s * shape_.keyDepth, 1}, {keys + (2 * s + 1) * shape_.keyDepth, 1}, {group.query[0], 1},
-                {group.query[1], 1}, shape_.keyDepth);
+            products.multiply(
+                {{scoreTile(scratch, 0, s, 0), scoreTile(scratch, 1, s, 0), scoreTile(scratch, 0, s, 1), scoreTile(scratch, 1, s, 1)},
+                 {keys + 2 * s * shape_.keyDepth, 1}, {keys + (2 * s + 1) * shape_.keyDepth, 1}, {group.query[0], 1},
+                 {group.query[1], 1}, shape_.keyDepth, Start::Zero});
         }
     }
 

@@ -69,8 +69,17 @@ struct Block {
 
 enum class Start { Zero, Load };
 
-// Products C = A B or C += A B of 32 x 32 blocks, one after the other. The tile unit does not rename its registers: a block
-// that stored all of C at its end would hold up the next one, so the lower half is stored inside the next block.
+// C = A B (Start::Zero) or C += A B (Start::Load) for a 32 x 32 block of C and `depth` >= 1 tiles of the inner dimension; a1
+// and b1 are the second 16 rows of A and columns of B.
+struct Product {
+    Block c;
+    Panel a0, a1, b0, b1;
+    int64_t depth;
+    Start start;
+};
+
+// Products one after the other. The tile unit does not rename its registers: a product that stored all of C at its end
+// would hold up the next one, so the lower half is stored inside the next product.
 class Products {
 public:
     Products() = default;
@@ -78,41 +87,40 @@ public:
     Products& operator=(const Products&) = delete;
     ~Products() { storeLower(); }
 
-    // `depth` >= 1 tiles of the inner dimension; a1 and b1 are the second 16 rows of A and columns of B.
-    template <Start start>
-    void multiply(const Block& c, Panel a0, Panel a1, Panel b0, Panel b1, int64_t depth) {
-        tileLoad<4>(a0.tiles);
-        tileLoad<6>(b0.tiles);
-        begin<start, 0>(c.c00);
+    void multiply(const Product& product) {
+        const Block& c = product.c;
+        tileLoad<4>(product.a0.tiles);
+        tileLoad<6>(product.b0.tiles);
+        begin<0>(product.start, c.c00);
         tileMultiply<0, 4, 6>();
-        tileLoad<7>(b1.tiles);
-        begin<start, 1>(c.c01);
+        tileLoad<7>(product.b1.tiles);
+        begin<1>(product.start, c.c01);
         tileMultiply<1, 4, 7>();
         storeLower();
-        tileLoad<5>(a1.tiles);
-        begin<start, 2>(c.c10);
+        tileLoad<5>(product.a1.tiles);
+        begin<2>(product.start, c.c10);
         tileMultiply<2, 5, 6>();
-        begin<start, 3>(c.c11);
+        begin<3>(product.start, c.c11);
         tileMultiply<3, 5, 7>();
-        for (int64_t k = 1; k < depth; ++k) {
-            tileLoad<4>(a0.tiles + k * a0.step);
-            tileLoad<6>(b0.tiles + k * b0.step);
+        for (int64_t k = 1; k < product.depth; ++k) {
+            tileLoad<4>(product.a0.tiles + k * product.a0.step);
+            tileLoad<6>(product.b0.tiles + k * product.b0.step);
             tileMultiply<0, 4, 6>();
-            tileLoad<7>(b1.tiles + k * b1.step);
+            tileLoad<7>(product.b1.tiles + k * product.b1.step);
             tileMultiply<1, 4, 7>();
-            tileLoad<5>(a1.tiles + k * a1.step);
+            tileLoad<5>(product.a1.tiles + k * product.a1.step);
             tileMultiply<2, 5, 6>();
             tileMultiply<3, 5, 7>();
         }
         tileStore<0>(c.c00);
         tileStore<1>(c.c01);
-        lower_ = c.c10;
+        lowerLeft_ = c.c10;
         lowerRight_ = c.c11;
     }
 
 private:
-    template <Start start, int Register>
-    static void begin(const Tile* c) {
+    template <int Register>
+    static void begin(Start start, const Tile* c) {
         if (start == Start::Zero) {
             tileZero<Register>();
         } else {
@@ -121,13 +129,13 @@ private:
     }
 
     void storeLower() {
-        if (lower_) {
-            tileStore<2>(lower_);
+        if (lowerLeft_) {
+            tileStore<2>(lowerLeft_);
             tileStore<3>(lowerRight_);
         }
     }
 
-    Tile* lower_ = nullptr;
+    Tile* lowerLeft_ = nullptr;
     Tile* lowerRight_ = nullptr;
 };
 
