@@ -28,7 +28,7 @@ struct QueryTile {
     Tile* doutColumns;     // [2 kQuerySteps][valueDepth]
     Tile* queryPairs;      // [kQuerySteps][2 keyDepth]
     Tile* doutPairs;       // [kQuerySteps][2 valueDepth]
-    Tile* gradient;        // dQ^T float32 [2 keyDepth][2 kQuerySteps]
+    Tile* gradient;        // dQ^T float32 [2 keyDepth][2 steps in use]
     struct Statistics {
         alignas(64) float lse[kQueryTile];     // to base 2; +infinity where the query sees nothing
         alignas(64) float delta[kQueryTile];
@@ -75,11 +75,12 @@ public:
         const Rows queries{row<const uint16_t>(step_.q, b, 0, h), step_.q.stride_seq, step_.q_len, step_.head_dim};
         const Rows douts{row<const uint16_t>(step_.dout, b, 0, h), step_.dout.stride_seq, step_.q_len, step_.value_dim};
         const int64_t first = tile * kQueryTile;
-        for (int64_t i = 0; i < 2 * kQuerySteps; ++i) {
+        const int64_t steps = stepsOf(step_.q_len - first, kQuerySteps);
+        for (int64_t i = 0; i < 2 * steps; ++i) {
             packColumns(packed.queryColumns + i * shape_.keyDepth, queries, first + i * kTileRows);
             packColumns(packed.doutColumns + i * shape_.valueDepth, douts, first + i * kTileRows);
         }
-        for (int64_t s = 0; s < kQuerySteps; ++s) {
+        for (int64_t s = 0; s < steps; ++s) {
             packPairs(packed.queryPairs + s * 2 * shape_.keyDepth, nullptr, queries, first + s * kStep);
             packPairs(packed.doutPairs + s * 2 * shape_.valueDepth, nullptr, douts, first + s * kStep);
         }
@@ -97,7 +98,8 @@ public:
     void attend(int64_t b, int64_t g, int64_t tile, Scratch& scratch) const {
         const TileScope scope;
         packKeys(b, g, tile, scratch);
-        for (int64_t i = 0; i < 2 * kKeySteps; ++i) {
+        const int64_t keySteps = stepsOf(step_.kv_len - tile * kKeyTile, kKeySteps);
+        for (int64_t i = 0; i < 2 * keySteps; ++i) {
             clear(scratch.dk[i], 2 * shape_.keyDepth);
             clear(scratch.dv[i], 2 * shape_.valueDepth);
         }
@@ -111,7 +113,7 @@ public:
             }
         }
         const bool add = step_.flags & FLASHRING_ADD_DKV;
-        for (int64_t i = 0; i < 2 * kKeySteps; ++i) {
+        for (int64_t i = 0; i < 2 * keySteps; ++i) {
             writeRows(step_.dk, b, g, tile * kKeyTile + i * kTileRows, step_.head_dim, scratch.dk[i], scale_, add);
             writeRows(step_.dv, b, g, tile * kKeyTile + i * kTileRows, step_.value_dim, scratch.dv[i], 1, add);
         }
@@ -121,11 +123,12 @@ public:
         const QueryTile packed = queryTile(b, h, tile);
         const Range sees = keyTiles(tile);
         const bool add = step_.flags & FLASHRING_ADD_DQ;
+        const int64_t columns = 2 * stepsOf(step_.q_len - tile * kQueryTile, kQuerySteps);
         for (int64_t d = 0; d < 2 * shape_.keyDepth; ++d) {
-            for (int64_t j = 0; j < 2 * kQuerySteps; ++j) {
+            for (int64_t j = 0; j < columns; ++j) {
                 __m512i words[16] = {};
                 if (sees.begin < sees.end) {
-                    loadTile(words, packed.gradient + d * 2 * kQuerySteps + j);
+                    loadTile(words, packed.gradient + d * columns + j);
                     transpose(words);
                 }
                 const int64_t first = tile * kQueryTile + j * kTileRows;
@@ -141,6 +144,9 @@ private:
     struct Range {
         int64_t begin, end;
     };
+
+    // Steps that hold `rows` rows, at most a tile of them.
+    static int64_t stepsOf(int64_t rows, int64_t most) { return rows < most * kStep ? divideUp(rows, kStep) : most; }
 
     // The tiles of keys that a tile of queries sees.
     Range keyTiles(int64_t tile) const {
@@ -163,13 +169,14 @@ private:
     void packKeys(int64_t b, int64_t g, int64_t tile, Scratch& scratch) const {
         const Rows keys{row<const uint16_t>(step_.k, b, 0, g), step_.k.stride_seq, step_.kv_len, step_.head_dim};
         const Rows values{row<const uint16_t>(step_.v, b, 0, g), step_.v.stride_seq, step_.kv_len, step_.value_dim};
-        for (int64_t i = 0; i < 2 * kKeySteps; ++i) {
-            packRows(scratch.keyRows[i], keys, tile * kKeyTile + i * kTileRows);
-            packRows(scratch.valueRows[i], values, tile * kKeyTile + i * kTileRows);
-        }
         scratch.keysNonFinite = false;
-        for (int64_t s = 0; s < kKeySteps; ++s) {
-            packPairs(nullptr, scratch.keyPairColumns[s], keys, tile * kKeyTile + s * kStep);
+        for (int64_t s = 0; s < stepsOf(step_.kv_len - tile * kKeyTile, kKeySteps); ++s) {
+            const int64_t first = tile * kKeyTile + s * kStep;
+            for (int64_t i = 0; i < 2; ++i) {
+                packRows(scratch.keyRows[2 * s + i], keys, first + i * kTileRows);
+                packRows(scratch.valueRows[2 * s + i], values, first + i * kTileRows);
+            }
+            packPairs(nullptr, scratch.keyPairColumns[s], keys, first);
             scratch.keysNonFinite = scratch.keysNonFinite || anyNonFinite(scratch.keyPairColumns[s], 2 * shape_.keyDepth);
         }
     }
@@ -188,17 +195,18 @@ private:
         const int64_t begin = lo > 0 ? lo / kStep : 0, end = hi < kKeyTile ? divideUp(hi, kStep) : kKeySteps;
         const bool border = problem_.lo[firstQuery + count - 1] > firstKey + begin * kStep ||
                             problem_.hi[firstQuery] < firstKey + end * kStep;
-        for (int64_t u = 0; u < kQuerySteps; ++u) {
+        const int64_t steps = stepsOf(count, kQuerySteps);
+        for (int64_t u = 0; u < steps; ++u) {
             const int64_t i = firstQuery + u * kStep;
             gradeQueries(queries, u, i, count - u * kStep, firstKey, begin, end, border, scratch);
         }
         for (int64_t s = begin; s < end; ++s) {
-            accumulate(&scratch.dv[2 * s], &scratch.weights[2 * s], queries.doutPairs, 2 * shape_.valueDepth, border);
-            accumulate(&scratch.dk[2 * s], &scratch.scoreGradientRows[2 * s], queries.queryPairs, 2 * shape_.keyDepth, border);
+            accumulate(&scratch.dv[2 * s], &scratch.weights[2 * s], queries.doutPairs, 2 * shape_.valueDepth, steps, border);
+            accumulate(&scratch.dk[2 * s], &scratch.scoreGradientRows[2 * s], queries.queryPairs, 2 * shape_.keyDepth, steps, border);
         }
         int32_t* const turn = &queries.statistics->turn;
         await(turn, static_cast<int32_t>(keyTile));
-        addQueryGradient(queries.gradient, first, begin, end, border, scratch);
+        addQueryGradient(queries.gradient, 2 * steps, first, begin, end, border, scratch);
         __atomic_store_n(turn, static_cast<int32_t>(keyTile + 1), __ATOMIC_RELEASE);
     }
 
@@ -224,7 +232,7 @@ private:
         const int64_t last = first + (count < kStep ? count : kStep) - 1;
         for (int64_t s = begin; s < end; ++s) {
             const int64_t key = firstKey + s * kStep;
-            if (border && (count <= 0 || problem_.lo[first] >= key + kStep || problem_.hi[last] <= key)) {
+            if (border && (problem_.lo[first] >= key + kStep || problem_.hi[last] <= key)) {
                 hide(u, s, scratch);
                 continue;
             }
@@ -288,12 +296,13 @@ private:
         }
     }
 
-    // 32 rows of dV or dK [2][count] += P^T or dS^T times dO or Q as pairs [kQuerySteps][count].
-    static void accumulate(Tile (*c)[2 * kMaxDepth], const Tile (*a)[kQuerySteps], const Tile* b, int64_t count, bool border) {
-        if (border && anyNonFinite(b, kQuerySteps * count)) {
+    // 32 rows of dV or dK [2][count] += P^T or dS^T times dO or Q as pairs [steps][count].
+    static void accumulate(Tile (*c)[2 * kMaxDepth], const Tile (*a)[kQuerySteps], const Tile* b, int64_t count, int64_t steps,
+                           bool border) {
+        if (border && anyNonFinite(b, steps * count)) {
             for (int64_t i = 0; i < 2; ++i) {
                 for (int64_t t = 0; t < count; ++t) {
-                    multiplyNonZero<Weights::A>(&c[i][t], {a[i], 1}, {b + t, count}, kQuerySteps);
+                    multiplyNonZero<Weights::A>(&c[i][t], {a[i], 1}, {b + t, count}, steps);
                 }
             }
             return;
@@ -301,7 +310,7 @@ private:
         Products products;
         for (int64_t t = 0; t < count; t += 2) {
             products.multiply({{&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]}, {a[0], 1}, {a[1], 1}, {b + t, count}, {b + t + 1, count},
-                               kQuerySteps, Start::Load});
+                               steps, Start::Load});
         }
     }
 
@@ -316,8 +325,8 @@ private:
     }
 
     // dQ^T += K^T dS^T over the steps [begin, end) of the keys.
-    void addQueryGradient(Tile* gradient, bool first, int64_t begin, int64_t end, bool border, const Scratch& scratch) const {
-        constexpr int64_t columns = 2 * kQuerySteps, keyStride = 2 * kMaxDepth;
+    void addQueryGradient(Tile* gradient, int64_t columns, bool first, int64_t begin, int64_t end, bool border, const Scratch& scratch) const {
+        constexpr int64_t keyStride = 2 * kMaxDepth;
         const Tile* const keys = scratch.keyPairColumns[begin];
         if (border && scratch.keysNonFinite) {
             if (first) {
