@@ -4,49 +4,15 @@
 //     dV += P^T dO    dK += dS^T Q    dQ^T += K^T dS^T
 //
 // Tasks that share queries add to dQ in the order of their keys, whatever the threads do: the sum has the same bits always.
-#include <math.h>
 #include <sched.h>
 
 #include "amx_nonfinite.h"
-#include "amx_pack.h"
+#include "amx_queries.h"
 #include "attention_amx.h"
 #include "threads.h"
 
 namespace flashring {
 namespace {
-
-constexpr int64_t kStep = kTileDepth;
-constexpr int64_t kKeySteps = 4;                       // a tile of keys: 128
-constexpr int64_t kKeyTile = kKeySteps * kStep;
-constexpr int64_t kQuerySteps = 4;                     // a tile of queries: 128
-constexpr int64_t kQueryTile = kQuerySteps * kStep;
-constexpr int64_t kMaxDepth = kMaxHeadDim / kTileDepth;
-
-// The queries of one tile of one head, packed, with their part of dQ; `tiles` many, one after the other.
-struct QueryTile {
-    Tile* queryColumns;    // [2 kQuerySteps][keyDepth]
-    Tile* doutColumns;     // [2 kQuerySteps][valueDepth]
-    Tile* queryPairs;      // [kQuerySteps][2 keyDepth]
-    Tile* doutPairs;       // [kQuerySteps][2 valueDepth]
-    Tile* gradient;        // dQ^T float32 [2 keyDepth][2 steps in use]
-    struct Statistics {
-        alignas(64) float lse[kQueryTile];     // to base 2; +infinity where the query sees nothing
-        alignas(64) float delta[kQueryTile];
-        int32_t turn;                          // the tile of keys that adds to `gradient` next
-    }* statistics;
-};
-
-struct Shape {
-    int64_t keyDepth, valueDepth, queryTiles, keyTiles;
-
-    explicit Shape(const flashring_step& step)
-        : keyDepth(divideUp(step.head_dim, kTileDepth)),
-          valueDepth(divideUp(step.value_dim, kTileDepth)),
-          queryTiles(divideUp(step.q_len, kQueryTile)),
-          keyTiles(divideUp(step.kv_len, kKeyTile)) {}
-
-    int64_t tilesOfQueries() const { return kQuerySteps * (8 * keyDepth + 4 * valueDepth) + divideUp(sizeof(QueryTile::Statistics), sizeof(Tile)); }
-};
 
 struct Scratch {
     Tile keyRows[2 * kKeySteps][kMaxDepth];
@@ -63,36 +29,12 @@ static_assert(sizeof(Scratch) <= kScratchBytes, "the backward scratch fits");
 
 class Backward {
 public:
-    explicit Backward(const Problem& problem)
+    Backward(const Problem& problem, const Queries& queries)
         : problem_(problem),
           step_(problem.step),
-          shape_(problem.step),
+          queries_(queries),
           scale_(static_cast<float>(problem.step.softmax_scale)),
           scale2_(static_cast<float>(problem.step.softmax_scale * 1.4426950408889634)) {}
-
-    void pack(int64_t b, int64_t h, int64_t tile) const {
-        const QueryTile packed = queryTile(b, h, tile);
-        const Rows queries{row<const uint16_t>(step_.q, b, 0, h), step_.q.stride_seq, step_.q_len, step_.head_dim};
-        const Rows douts{row<const uint16_t>(step_.dout, b, 0, h), step_.dout.stride_seq, step_.q_len, step_.value_dim};
-        const int64_t first = tile * kQueryTile;
-        const int64_t steps = stepsOf(step_.q_len - first, kQuerySteps);
-        for (int64_t i = 0; i < 2 * steps; ++i) {
-            packColumns(packed.queryColumns + i * shape_.keyDepth, queries, first + i * kTileRows);
-            packColumns(packed.doutColumns + i * shape_.valueDepth, douts, first + i * kTileRows);
-        }
-        for (int64_t s = 0; s < steps; ++s) {
-            packPairs(packed.queryPairs + s * 2 * shape_.keyDepth, nullptr, queries, first + s * kStep);
-            packPairs(packed.doutPairs + s * 2 * shape_.valueDepth, nullptr, douts, first + s * kStep);
-        }
-        QueryTile::Statistics& statistics = *packed.statistics;
-        for (int64_t i = 0; i < kQueryTile; ++i) {
-            const bool real = first + i < step_.q_len;
-            const float lse = real ? *row<const float>(step_.lse, b, first + i, h) : -INFINITY;
-            statistics.lse[i] = lse == -INFINITY ? INFINITY : lse * 1.44269504f;
-            statistics.delta[i] = real ? *row<const float>(step_.delta, b, first + i, h) : 0;
-        }
-        statistics.turn = static_cast<int32_t>(keyTiles(tile).begin);
-    }
 
     // dK and dV of one tile of keys, and its share of dQ.
     void attend(int64_t b, int64_t g, int64_t tile, Scratch& scratch) const {
@@ -100,15 +42,15 @@ public:
         packKeys(b, g, tile, scratch);
         const int64_t keySteps = stepsOf(step_.kv_len - tile * kKeyTile, kKeySteps);
         for (int64_t i = 0; i < 2 * keySteps; ++i) {
-            clear(scratch.dk[i], 2 * shape_.keyDepth);
-            clear(scratch.dv[i], 2 * shape_.valueDepth);
+            clear(scratch.dk[i], 2 * queries_.keyDepth);
+            clear(scratch.dv[i], 2 * queries_.valueDepth);
         }
         const int64_t group = step_.q_heads / step_.kv_heads;
         for (int64_t h = g * group; h < (g + 1) * group; ++h) {
-            for (int64_t t = 0; t < shape_.queryTiles; ++t) {
-                const Range sees = keyTiles(t);
+            for (int64_t t = 0; t < queries_.tiles; ++t) {
+                const Queries::Range sees = queries_.keyTiles(t);
                 if (sees.begin <= tile && tile < sees.end) {
-                    advance(queryTile(b, h, t), t, tile, tile == sees.begin, scratch);
+                    advance(pairOf(b, h, t, tile), tile, tile == sees.begin, scratch);
                 }
             }
         }
@@ -119,53 +61,7 @@ public:
         }
     }
 
-    void finish(int64_t b, int64_t h, int64_t tile) const {
-        const QueryTile packed = queryTile(b, h, tile);
-        const Range sees = keyTiles(tile);
-        const bool add = step_.flags & FLASHRING_ADD_DQ;
-        const int64_t columns = 2 * stepsOf(step_.q_len - tile * kQueryTile, kQuerySteps);
-        for (int64_t d = 0; d < 2 * shape_.keyDepth; ++d) {
-            for (int64_t j = 0; j < columns; ++j) {
-                __m512i words[16] = {};
-                if (sees.begin < sees.end) {
-                    loadTile(words, packed.gradient + d * columns + j);
-                    transpose(words);
-                }
-                const int64_t first = tile * kQueryTile + j * kTileRows;
-                for (int64_t i = 0; i < kTileRows && first + i < step_.q_len; ++i) {
-                    writeRow(row<float>(step_.dq, b, first + i, h) + d * kTileRows, step_.head_dim - d * kTileRows,
-                             _mm512_castsi512_ps(words[i]), scale_, add);
-                }
-            }
-        }
-    }
-
 private:
-    struct Range {
-        int64_t begin, end;
-    };
-
-    // Steps that hold `rows` rows, at most a tile of them.
-    static int64_t stepsOf(int64_t rows, int64_t most) { return rows < most * kStep ? divideUp(rows, kStep) : most; }
-
-    // The tiles of keys that a tile of queries sees.
-    Range keyTiles(int64_t tile) const {
-        const int64_t first = tile * kQueryTile, end = first + kQueryTile < step_.q_len ? first + kQueryTile : step_.q_len;
-        const int64_t lo = problem_.lo[first], hi = problem_.hi[end - 1];
-        return lo < hi ? Range{lo / kKeyTile, divideUp(hi, kKeyTile)} : Range{0, 0};
-    }
-
-    QueryTile queryTile(int64_t b, int64_t h, int64_t tile) const {
-        Tile* const columns = reinterpret_cast<Tile*>(problem_.workspace) +
-                              ((b * step_.q_heads + h) * shape_.queryTiles + tile) * shape_.tilesOfQueries();
-        Tile* const doutColumns = columns + 2 * kQuerySteps * shape_.keyDepth;
-        Tile* const queryPairs = doutColumns + 2 * kQuerySteps * shape_.valueDepth;
-        Tile* const doutPairs = queryPairs + 2 * kQuerySteps * shape_.keyDepth;
-        Tile* const gradient = doutPairs + 2 * kQuerySteps * shape_.valueDepth;
-        Tile* const statistics = gradient + 4 * kQuerySteps * shape_.keyDepth;
-        return {columns, doutColumns, queryPairs, doutPairs, gradient, reinterpret_cast<QueryTile::Statistics*>(statistics)};
-    }
-
     void packKeys(int64_t b, int64_t g, int64_t tile, Scratch& scratch) const {
         const Rows keys{row<const uint16_t>(step_.k, b, 0, g), step_.k.stride_seq, step_.kv_len, step_.head_dim};
         const Rows values{row<const uint16_t>(step_.v, b, 0, g), step_.v.stride_seq, step_.kv_len, step_.value_dim};
@@ -177,7 +73,7 @@ private:
                 packRows(scratch.valueRows[2 * s + i], values, first + i * kTileRows);
             }
             packPairs(nullptr, scratch.keyPairColumns[s], keys, first);
-            scratch.keysNonFinite = scratch.keysNonFinite || anyNonFinite(scratch.keyPairColumns[s], 2 * shape_.keyDepth);
+            scratch.keysNonFinite = scratch.keysNonFinite || anyNonFinite(scratch.keyPairColumns[s], 2 * queries_.keyDepth);
         }
     }
 
@@ -188,25 +84,35 @@ private:
         }
     }
 
-    void advance(const QueryTile& queries, int64_t queryTile, int64_t keyTile, bool first, Scratch& scratch) const {
+    // A tile of queries and a tile of keys that meet.
+    struct Pair {
+        QueryTile queries;
+        int64_t firstQuery, count, querySteps;
+        int64_t firstKey, begin, end;  // steps [begin, end) of the keys are seen
+        bool border;                   // not every query sees all of them
+    };
+
+    Pair pairOf(int64_t b, int64_t h, int64_t queryTile, int64_t keyTile) const {
         const int64_t firstQuery = queryTile * kQueryTile, firstKey = keyTile * kKeyTile;
         const int64_t count = step_.q_len - firstQuery < kQueryTile ? step_.q_len - firstQuery : kQueryTile;
-        const int64_t lo = problem_.lo[firstQuery] - firstKey, hi = problem_.hi[firstQuery + count - 1] - firstKey;
-        const int64_t begin = lo > 0 ? lo / kStep : 0, end = hi < kKeyTile ? divideUp(hi, kStep) : kKeySteps;
-        const bool border = problem_.lo[firstQuery + count - 1] > firstKey + begin * kStep ||
-                            problem_.hi[firstQuery] < firstKey + end * kStep;
-        const int64_t steps = stepsOf(count, kQuerySteps);
-        for (int64_t u = 0; u < steps; ++u) {
-            const int64_t i = firstQuery + u * kStep;
-            gradeQueries(queries, u, i, count - u * kStep, firstKey, begin, end, border, scratch);
+        const int64_t last = firstQuery + count - 1;
+        const int64_t lo = problem_.lo[firstQuery] - firstKey, hi = problem_.hi[last] - firstKey;
+        const int64_t begin = lo > 0 ? lo / kStep : 0, end = stepsOf(hi, kKeySteps);
+        const bool border = problem_.lo[last] > firstKey + begin * kStep || problem_.hi[firstQuery] < firstKey + end * kStep;
+        return {queries_.tile(b, h, queryTile), firstQuery, count, stepsOf(count, kQuerySteps), firstKey, begin, end, border};
+    }
+
+    void advance(const Pair& pair, int64_t keyTile, bool first, Scratch& scratch) const {
+        for (int64_t u = 0; u < pair.querySteps; ++u) {
+            gradeQueries(pair, u, scratch);
         }
-        for (int64_t s = begin; s < end; ++s) {
-            accumulate(&scratch.dv[2 * s], &scratch.weights[2 * s], queries.doutPairs, 2 * shape_.valueDepth, steps, border);
-            accumulate(&scratch.dk[2 * s], &scratch.scoreGradientRows[2 * s], queries.queryPairs, 2 * shape_.keyDepth, steps, border);
+        for (int64_t s = pair.begin; s < pair.end; ++s) {
+            accumulate(&scratch.dv[2 * s], &scratch.weights[2 * s], pair, pair.queries.doutPairs, 2 * queries_.valueDepth);
+            accumulate(&scratch.dk[2 * s], &scratch.scoreGradientRows[2 * s], pair, pair.queries.queryPairs, 2 * queries_.keyDepth);
         }
-        int32_t* const turn = &queries.statistics->turn;
+        int32_t* const turn = &pair.queries.statistics->turn;
         await(turn, static_cast<int32_t>(keyTile));
-        addQueryGradient(queries.gradient, 2 * steps, first, begin, end, border, scratch);
+        addQueryGradient(pair, first, scratch);
         __atomic_store_n(turn, static_cast<int32_t>(keyTile + 1), __ATOMIC_RELEASE);
     }
 
@@ -216,28 +122,28 @@ private:
         __m512i lo, hi;  // keys of the tile that each sees
     };
 
-    // P^T and dS^T of the 32 queries from `first` on, `count` of them real, and the steps [begin, end) of the keys.
-    void gradeQueries(const QueryTile& queries, int64_t u, int64_t first, int64_t count, int64_t firstKey, int64_t begin, int64_t end,
-                      bool border, Scratch& scratch) const {
+    // P^T and dS^T of step u of the queries.
+    void gradeQueries(const Pair& pair, int64_t u, Scratch& scratch) const {
+        const int64_t first = pair.firstQuery + u * kStep, count = pair.count - u * kStep;
         Lanes lanes[2];
         for (int64_t j = 0; j < 2; ++j) {
             const int64_t i = j * kTileRows;
-            lanes[j].lse = _mm512_load_ps(queries.statistics->lse + u * kStep + i);
-            lanes[j].delta = _mm512_load_ps(queries.statistics->delta + u * kStep + i);
-            if (border) {
-                lanes[j].lo = localBounds(problem_.lo + first + i, count - i, firstKey, kKeyTile);
-                lanes[j].hi = localBounds(problem_.hi + first + i, count - i, firstKey, kKeyTile);
+            lanes[j].lse = _mm512_load_ps(pair.queries.statistics->lse + u * kStep + i);
+            lanes[j].delta = _mm512_load_ps(pair.queries.statistics->delta + u * kStep + i);
+            if (pair.border) {
+                lanes[j].lo = localBounds(problem_.lo + first + i, count - i, pair.firstKey, kKeyTile);
+                lanes[j].hi = localBounds(problem_.hi + first + i, count - i, pair.firstKey, kKeyTile);
             }
         }
         const int64_t last = first + (count < kStep ? count : kStep) - 1;
-        for (int64_t s = begin; s < end; ++s) {
-            const int64_t key = firstKey + s * kStep;
-            if (border && (problem_.lo[first] >= key + kStep || problem_.hi[last] <= key)) {
+        for (int64_t s = pair.begin; s < pair.end; ++s) {
+            const int64_t key = pair.firstKey + s * kStep;
+            if (problem_.lo[first] >= key + kStep || problem_.hi[last] <= key) {
                 hide(u, s, scratch);
                 continue;
             }
-            score(queries, u, s, scratch);
-            if (border && (count < kStep || problem_.lo[last] > key || problem_.hi[first] < key + kStep)) {
+            score(pair.queries, u, s, scratch);
+            if (problem_.lo[last] > key || problem_.hi[first] < key + kStep) {
                 grade<true>(lanes, u, s, scratch);
             } else {
                 grade<false>(lanes, u, s, scratch);
@@ -257,13 +163,13 @@ private:
     // S^T and dP^T of step s of the keys and step u of the queries.
     void score(const QueryTile& queries, int64_t u, int64_t s, Scratch& scratch) const {
         const auto block = [](Tile (&c)[2][2]) { return Block{&c[0][0], &c[0][1], &c[1][0], &c[1][1]}; };
-        const Tile* const query = queries.queryColumns + 2 * u * shape_.keyDepth;
-        const Tile* const dout = queries.doutColumns + 2 * u * shape_.valueDepth;
+        const Tile* const query = queries.queryColumns + 2 * u * queries_.keyDepth;
+        const Tile* const dout = queries.doutColumns + 2 * u * queries_.valueDepth;
         Products products;
         products.multiply({block(scratch.scores), {scratch.keyRows[2 * s], 1}, {scratch.keyRows[2 * s + 1], 1}, {query, 1},
-                           {query + shape_.keyDepth, 1}, shape_.keyDepth, Start::Zero});
+                           {query + queries_.keyDepth, 1}, queries_.keyDepth, Start::Zero});
         products.multiply({block(scratch.weightGradients), {scratch.valueRows[2 * s], 1}, {scratch.valueRows[2 * s + 1], 1}, {dout, 1},
-                           {dout + shape_.valueDepth, 1}, shape_.valueDepth, Start::Zero});
+                           {dout + queries_.valueDepth, 1}, queries_.valueDepth, Start::Zero});
     }
 
     // From S^T and dP^T to the operands P^T and dS^T.
@@ -296,10 +202,10 @@ private:
         }
     }
 
-    // 32 rows of dV or dK [2][count] += P^T or dS^T times dO or Q as pairs [steps][count].
-    static void accumulate(Tile (*c)[2 * kMaxDepth], const Tile (*a)[kQuerySteps], const Tile* b, int64_t count, int64_t steps,
-                           bool border) {
-        if (border && anyNonFinite(b, steps * count)) {
+    // 32 rows of dV or dK [2][count] += P^T or dS^T times dO or Q as pairs [querySteps][count].
+    static void accumulate(Tile (*c)[2 * kMaxDepth], const Tile (*a)[kQuerySteps], const Pair& pair, const Tile* b, int64_t count) {
+        const int64_t steps = pair.querySteps;
+        if (pair.border && anyNonFinite(b, steps * count)) {
             for (int64_t i = 0; i < 2; ++i) {
                 for (int64_t t = 0; t < count; ++t) {
                     multiplyNonZero<Weights::A>(&c[i][t], {a[i], 1}, {b + t, count}, steps);
@@ -324,27 +230,29 @@ private:
         }
     }
 
-    // dQ^T += K^T dS^T over the steps [begin, end) of the keys.
-    void addQueryGradient(Tile* gradient, int64_t columns, bool first, int64_t begin, int64_t end, bool border, const Scratch& scratch) const {
+    // dQ^T += K^T dS^T, or = for the first tile of keys.
+    void addQueryGradient(const Pair& pair, bool first, const Scratch& scratch) const {
         constexpr int64_t keyStride = 2 * kMaxDepth;
+        const int64_t columns = 2 * pair.querySteps, begin = pair.begin, depth = pair.end - pair.begin;
+        Tile* const gradient = pair.queries.gradient;
         const Tile* const keys = scratch.keyPairColumns[begin];
-        if (border && scratch.keysNonFinite) {
+        if (pair.border && scratch.keysNonFinite) {
             if (first) {
-                clear(gradient, 2 * shape_.keyDepth * columns);
+                clear(gradient, 2 * queries_.keyDepth * columns);
             }
-            for (int64_t i = 0; i < 2 * shape_.keyDepth * columns; ++i) {
+            for (int64_t i = 0; i < 2 * queries_.keyDepth * columns; ++i) {
                 multiplyNonZero<Weights::B>(gradient + i, {keys + i / columns, keyStride},
-                                            {scratch.scoreGradientPairs[i % columns] + begin, 1}, end - begin);
+                                            {scratch.scoreGradientPairs[i % columns] + begin, 1}, depth);
             }
             return;
         }
         Products products;
-        for (int64_t d = 0; d < 2 * shape_.keyDepth; d += 2) {
+        for (int64_t d = 0; d < 2 * queries_.keyDepth; d += 2) {
             for (int64_t j = 0; j < columns; j += 2) {
                 Tile *const upper = gradient + d * columns + j, *const lower = upper + columns;
                 products.multiply({{upper, upper + 1, lower, lower + 1}, {keys + d, keyStride}, {keys + d + 1, keyStride},
                                    {scratch.scoreGradientPairs[j] + begin, 1}, {scratch.scoreGradientPairs[j + 1] + begin, 1},
-                                   end - begin, first ? Start::Zero : Start::Load});
+                                   depth, first ? Start::Zero : Start::Load});
             }
         }
     }
@@ -360,46 +268,34 @@ private:
         }
     }
 
-    static void writeRow(float* target, int64_t count, __m512 values, float factor, bool add) {
-        const __mmask16 lanes = firstLanes16(count);
-        __m512 result = _mm512_mul_ps(values, _mm512_set1_ps(factor));
-        if (add) {
-            result = _mm512_add_ps(result, _mm512_maskz_loadu_ps(lanes, target));
-        }
-        _mm512_mask_storeu_ps(target, lanes, result);
-    }
-
     const Problem& problem_;
     const flashring_step& step_;
-    const Shape shape_;
+    const Queries& queries_;
     const float scale_, scale2_;  // to base e, to base 2
 };
 
 }  // namespace
 
-int64_t amxBackwardWorkspace(const flashring_step& step) {
-    const Shape shape(step);
-    return step.batch * step.q_heads * shape.queryTiles * shape.tilesOfQueries() * static_cast<int64_t>(sizeof(Tile));
-}
+int64_t amxBackwardWorkspace(const flashring_step& step) { return Queries(step, nullptr).bytes(); }
 
 void amxBackward(const Problem& problem) {
-    const Backward backward(problem);
     const flashring_step& step = problem.step;
-    const Shape shape(step);
-    const int64_t queryHeads = step.batch * step.q_heads, keyHeads = step.batch * step.kv_heads;
-    parallelFor(queryHeads * shape.queryTiles, [&](int64_t index, char*) {
-        const int64_t head = index / shape.queryTiles;
-        backward.pack(head / step.q_heads, head % step.q_heads, index % shape.queryTiles);
-    });
+    const Queries queries(step, &problem);
+    const Backward backward(problem, queries);
+    const auto forEachQueryTile = [&](const auto& body) {
+        parallelFor(step.batch * step.q_heads * queries.tiles, [&](int64_t index, char*) {
+            const int64_t head = index / queries.tiles;
+            body(head / step.q_heads, head % step.q_heads, index % queries.tiles);
+        });
+    };
+    forEachQueryTile([&](int64_t b, int64_t h, int64_t tile) { queries.pack(b, h, tile); });
     // Ascending tiles of keys: a task waits only for lower ones, which are done or running.
-    parallelFor(keyHeads * shape.keyTiles, [&](int64_t index, char* scratch) {
-        const int64_t head = index % keyHeads;
-        backward.attend(head / step.kv_heads, head % step.kv_heads, index / keyHeads, *reinterpret_cast<Scratch*>(scratch));
+    const int64_t heads = step.batch * step.kv_heads;
+    parallelFor(heads * divideUp(step.kv_len, kKeyTile), [&](int64_t index, char* scratch) {
+        const int64_t head = index % heads;
+        backward.attend(head / step.kv_heads, head % step.kv_heads, index / heads, *reinterpret_cast<Scratch*>(scratch));
     });
-    parallelFor(queryHeads * shape.queryTiles, [&](int64_t index, char*) {
-        const int64_t head = index / shape.queryTiles;
-        backward.finish(head / step.q_heads, head % step.q_heads, index % shape.queryTiles);
-    });
+    forEachQueryTile([&](int64_t b, int64_t h, int64_t tile) { queries.finish(b, h, tile); });
 }
 
 }  // namespace flashring
