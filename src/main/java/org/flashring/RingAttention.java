@@ -24,7 +24,6 @@ public final class RingAttention implements AutoCloseable {
     private final RingBuffers buffers;
     private final StepKernel kernel;
     private final Combiner combiner;
-    private final RingStepEvent event = new RingStepEvent();
     private final AtomicBoolean busy = new AtomicBoolean();
     private boolean posting; // peers may read this rank's memory
     private boolean closed;
@@ -80,7 +79,7 @@ public final class RingAttention implements AutoCloseable {
             Tensor state = buffers.state(out, last > 0);
             packKeys(k, v);
             for (int step = 0; step < plan.steps(); step++) {
-                event.begin();
+                RingStepEvent event = RingStepEvent.start();
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
                 if (computes) {
@@ -88,7 +87,7 @@ public final class RingAttention implements AutoCloseable {
                             step > 0, step == last);
                 }
                 communicator.await();
-                event.end(rank, step, plan.source(rank, step), false, computes);
+                RingStepEvent.end(event, rank, step, plan.source(rank, step), false, computes);
             }
         } catch (RuntimeException | Error e) {
             abandon(e);
@@ -126,7 +125,7 @@ public final class RingAttention implements AutoCloseable {
             packKeys(k, v);
             boolean ring = plan.steps() > 1;
             for (int step = 0; step < plan.steps(); step++) {
-                event.begin();
+                RingStepEvent event = RingStepEvent.start();
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
                 Tensor dKey = ring ? buffers.keyGrad(step) : buffers.wholeGrad(dk, buffers.keyGrad(step));
@@ -142,7 +141,7 @@ public final class RingAttention implements AutoCloseable {
                     deliver(dk, dKey);
                     deliver(dv, dValue);
                 }
-                event.end(rank, step, plan.source(rank, step), true, computes);
+                RingStepEvent.end(event, rank, step, plan.source(rank, step), true, computes);
             }
             if (ring) {
                 communicator.await();

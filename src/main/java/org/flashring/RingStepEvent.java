@@ -14,6 +14,8 @@ import jdk.jfr.StackTrace;
 @Description("Attention of one rank's queries over one block of keys, the exchange that runs beside it included")
 @StackTrace(false)
 final class RingStepEvent extends Event {
+    private static final RingStepEvent PROBE = new RingStepEvent();
+
     @Label("Rank")
     int rank;
 
@@ -30,12 +32,25 @@ final class RingStepEvent extends Event {
     @Description("False where the mask leaves nothing of the block")
     boolean computed;
 
-    void end(int atRank, int atStep, int ofSource, boolean isBackward, boolean wasComputed) {
-        rank = atRank;
-        step = atStep;
-        source = ofSource;
-        backward = isBackward;
-        computed = wasComputed;
-        commit();
+    /** Returns an event that has begun, or null where no recording wants it: then nothing is allocated. */
+    static RingStepEvent start() {
+        if (!PROBE.isEnabled()) {
+            return null;
+        }
+        RingStepEvent event = new RingStepEvent(); // one that was committed keeps its duration
+        event.begin();
+        return event;
+    }
+
+    /** Ends and records what {@link #start} returned. */
+    static void end(RingStepEvent event, int rank, int step, int source, boolean backward, boolean computed) {
+        if (event != null) {
+            event.rank = rank;
+            event.step = step;
+            event.source = source;
+            event.backward = backward;
+            event.computed = computed;
+            event.commit();
+        }
     }
 }

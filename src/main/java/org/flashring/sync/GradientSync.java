@@ -152,7 +152,7 @@ public final class GradientSync implements AutoCloseable {
 
     /** Frees the buffers. Closing twice is harmless; the communicator stays open. */
     @Override
-    public void close() {
+    public synchronized void close() {
         combiner.close();
         packed.close();
     }

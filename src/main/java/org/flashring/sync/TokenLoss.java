@@ -49,7 +49,7 @@ public final class TokenLoss implements AutoCloseable {
 
     /** Frees the buffer. Closing twice is harmless; the communicator stays open. */
     @Override
-    public void close() {
+    public synchronized void close() {
         value.close();
     }
 }

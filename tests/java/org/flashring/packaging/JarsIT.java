@@ -1,0 +1,90 @@
+package org.flashring.packaging;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.jar.Attributes;
+import java.util.jar.JarEntry;
+import java.util.jar.JarFile;
+import org.junit.jupiter.api.Test;
+
+/** What is in the jars, and what the native library asks of a machine. */
+class JarsIT {
+    private static final String NATIVES = "org/flashring/internal/linux-x86_64/";
+
+    private static List<String> files(Path jar) throws IOException {
+        try (JarFile file = new JarFile(jar.toFile())) {
+            return file.stream().filter(entry -> !entry.isDirectory()).map(JarEntry::getName).toList();
+        }
+    }
+
+    private static String moduleName(Path jar) throws IOException {
+        try (JarFile file = new JarFile(jar.toFile())) {
+            return file.getManifest().getMainAttributes().getValue(new Attributes.Name("Automatic-Module-Name"));
+        }
+    }
+
+    @Test
+    void theCoreJarHoldsTheLibraryAlone() throws IOException {
+        assertThat(moduleName(Program.CORE)).isEqualTo("org.flashring");
+        assertThat(files(Program.CORE)).contains("org/flashring/RingAttention.class", "org/flashring/comm/LocalGroup.class")
+                .noneMatch(name -> name.startsWith("org/flashring/cli/"))
+                .noneMatch(name -> name.endsWith(".so") || name.endsWith(".cpp") || name.endsWith("Test.class"))
+                .allMatch(name -> name.startsWith("org/flashring/") || name.startsWith("META-INF/"));
+    }
+
+    @Test
+    void theNativeJarHoldsBothLibraries() throws IOException {
+        assertThat(moduleName(Program.NATIVES)).isEqualTo("org.flashring.natives");
+        assertThat(files(Program.NATIVES)).contains(NATIVES + "libflashring.so", NATIVES + "libjniNative.so")
+                .noneMatch(name -> name.endsWith(".class"))
+                .allMatch(name -> name.startsWith(NATIVES) || name.startsWith("META-INF/"));
+    }
+
+    @Test
+    void theNativeLibraryNeedsTheSystemAloneAndNoCuda() throws IOException {
+        try (JarFile jar = new JarFile(Program.NATIVES.toFile()); InputStream library = jar.getInputStream(jar.getEntry(NATIVES + "libflashring.so"))) {
+            List<String> needed = needed(ByteBuffer.wrap(library.readAllBytes()).order(ByteOrder.LITTLE_ENDIAN));
+            assertThat(needed).contains("libc.so.6").isSubsetOf("libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1",
+                    "libpthread.so.0", "libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2");
+        }
+    }
+
+    /** Returns the libraries that a 64-bit ELF file names as needed: the DT_NEEDED entries of its dynamic section. */
+    private static List<String> needed(ByteBuffer elf) {
+        int dynamicSection = 6;
+        int neededTag = 1;
+        int sections = (int) elf.getLong(0x28);
+        int sectionBytes = elf.getShort(0x3a);
+        List<String> names = new ArrayList<>();
+        for (int i = 0; i < elf.getShort(0x3c); i++) {
+            int section = sections + i * sectionBytes;
+            if (elf.getInt(section + 4) == dynamicSection) {
+                int strings = (int) elf.getLong(sections + elf.getInt(section + 0x28) * sectionBytes + 0x18);
+                int start = (int) elf.getLong(section + 0x18);
+                int end = start + (int) elf.getLong(section + 0x20);
+                for (int entry = start; entry < end; entry += 16) {
+                    if (elf.getLong(entry) == neededTag) {
+                        names.add(string(elf, strings + (int) elf.getLong(entry + 8)));
+                    }
+                }
+            }
+        }
+        return names;
+    }
+
+    private static String string(ByteBuffer elf, int start) {
+        int end = start;
+        while (elf.get(end) != 0) {
+            end++;
+        }
+        return new String(elf.array(), start, end - start, StandardCharsets.US_ASCII);
+    }
+}

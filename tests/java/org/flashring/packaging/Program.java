@@ -1,0 +1,95 @@
+package org.flashring.packaging;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.File;
+import java.io.IOException;
+import java.io.StringWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import javax.tools.JavaCompiler;
+import javax.tools.StandardJavaFileManager;
+import javax.tools.ToolProvider;
+
+/** {@code tests/consumer/Consumer.java}, compiled against the packaged jar and run in JVMs of its own. */
+final class Program {
+    private static final Path TARGET = Path.of(property("flashring.target"));
+    private static final String VERSION = property("flashring.version");
+    static final Path CORE = TARGET.resolve("flashring-" + VERSION + ".jar");
+    static final Path NATIVES = TARGET.resolve("flashring-" + VERSION + "-linux-x86_64.jar");
+    private static final Path SOURCE = Path.of(property("flashring.tests"), "consumer/Consumer.java");
+
+    private final Path classes;
+
+    /** How a JVM ended. */
+    record Ending(int status, String output) {}
+
+    private Program(Path classes) {
+        this.classes = classes;
+    }
+
+    private static String property(String name) {
+        String value = System.getProperty(name);
+        assertThat(value).as("system property %s, set by the build", name).isNotNull();
+        return value;
+    }
+
+    /** Returns what the library needs besides its two jars: the JavaCPP runtime and the logging facade, no more. */
+    static List<Path> dependencies() throws IOException {
+        try (Stream<Path> jars = Files.list(TARGET.resolve("lib"))) {
+            List<Path> needed = jars.filter(jar -> jar.getFileName().toString().matches("(javacpp|slf4j-api)-.*\\.jar")).sorted().toList();
+            assertThat(needed).as("javacpp, its natives, slf4j-api").hasSize(3);
+            return needed;
+        }
+    }
+
+    /** Returns the program, compiled into {@code classes} without a warning. */
+    static Program compile(Path classes) throws IOException {
+        JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
+        StringWriter messages = new StringWriter();
+        try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
+            List<String> options = List.of("--release", "17", "-Xlint:all", "-Werror", "-proc:none", "-d", classes.toString(),
+                    "-classpath", join(List.of(CORE, dependencies().get(0), dependencies().get(1))));
+            boolean compiled = compiler.getTask(messages, files, null, options, null, files.getJavaFileObjects(SOURCE)).call();
+            assertThat(compiled).as(messages.toString()).isTrue();
+        }
+        return new Program(classes);
+    }
+
+    static String join(List<Path> paths) {
+        return paths.stream().map(Path::toString).collect(Collectors.joining(File.pathSeparator));
+    }
+
+    /** Returns a JVM started with the given jars on its class path and {@code cache} as JavaCPP's cache folder. */
+    Process start(Path cache, Path output, List<Path> jars, String door) throws IOException {
+        List<Path> classPath = new ArrayList<>(jars);
+        classPath.addAll(dependencies());
+        classPath.add(classes);
+        return start(cache, output, List.of("-classpath", join(classPath), "Consumer", door));
+    }
+
+    /** Returns a JVM started with {@code arguments}. */
+    static Process start(Path cache, Path output, List<String> arguments) throws IOException {
+        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin/java").toString(),
+                "-Xcheck:jni", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dorg.bytedeco.javacpp.cachedir=" + cache));
+        command.addAll(arguments);
+        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile());
+        builder.environment().remove("JAVA_TOOL_OPTIONS");
+        builder.environment().put("FLASHRING_THREADS", "1");
+        return builder.start();
+    }
+
+    /** Returns how a JVM ended; it is killed if it takes longer than a minute. */
+    static Ending end(Process process, Path output) throws IOException, InterruptedException {
+        boolean ended = process.waitFor(60, TimeUnit.SECONDS);
+        if (!ended) {
+            process.destroyForcibly().waitFor();
+        }
+        return new Ending(ended ? process.exitValue() : -1, Files.readString(output));
+    }
+}

@@ -1,0 +1,87 @@
+package org.flashring.robustness;
+
+import java.util.function.IntConsumer;
+import org.flashring.DType;
+import org.flashring.comm.Communicator;
+
+/** A communicator that tells someone the number of each call that waits or sends, before it makes it. */
+final class FaultyCommunicator implements Communicator {
+    private final Communicator real;
+    private final IntConsumer before;
+    private int calls;
+
+    FaultyCommunicator(Communicator real, IntConsumer before) {
+        this.real = real;
+        this.before = before;
+    }
+
+    /** Returns how many calls were made or tried. */
+    int calls() {
+        return calls;
+    }
+
+    private Communicator next() {
+        before.accept(calls++);
+        return real;
+    }
+
+    @Override
+    public int rank() {
+        return real.rank();
+    }
+
+    @Override
+    public int worldSize() {
+        return real.worldSize();
+    }
+
+    @Override
+    public void post(long send, long sendBytes, int to, long receive, long receiveBytes, int from) {
+        next().post(send, sendBytes, to, receive, receiveBytes, from);
+    }
+
+    @Override
+    public void await() {
+        next().await();
+    }
+
+    @Override
+    public void allGather(long send, long bytes, long receive) {
+        next().allGather(send, bytes, receive);
+    }
+
+    @Override
+    public void allToAll(long send, long bytes, long receive) {
+        next().allToAll(send, bytes, receive);
+    }
+
+    @Override
+    public void allReduce(long data, long count, DType dtype) {
+        next().allReduce(data, count, dtype);
+    }
+
+    @Override
+    public void reduceScatter(long send, long count, DType dtype, long receive) {
+        next().reduceScatter(send, count, dtype, receive);
+    }
+
+    @Override
+    public void barrier() {
+        next().barrier();
+    }
+
+    @Override
+    public Communicator split(int color, int key) {
+        return next().split(color, key);
+    }
+
+    @Override
+    public void abort(Throwable cause) {
+        real.abort(cause);
+    }
+
+    @Override
+    public void close() {
+        real.close();
+    }
+}
