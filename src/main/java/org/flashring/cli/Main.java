@@ -1,5 +1,6 @@
 package org.flashring.cli;
 
+import org.flashring.cli.bench.BenchCommand;
 import org.flashring.cli.train.TrainCommand;
 import org.flashring.cli.verify.VerifyCommand;
 import org.flashring.internal.Native;
@@ -15,7 +16,7 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "flashring",
         description = "Flash attention and context-parallel (ring) attention for the JVM.",
-        subcommands = {InfoCommand.class, VerifyCommand.class, PlanCommand.class, TrainCommand.class},
+        subcommands = {InfoCommand.class, TrainCommand.class, VerifyCommand.class, BenchCommand.class, PlanCommand.class},
         mixinStandardHelpOptions = true,
         versionProvider = Main.Version.class,
         synopsisSubcommandLabel = "COMMAND",

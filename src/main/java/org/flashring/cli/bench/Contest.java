@@ -1,0 +1,105 @@
+package org.flashring.cli.bench;
+
+import java.util.Arrays;
+import java.util.List;
+import java.util.function.Consumer;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch.ScalarType;
+
+/** Both contenders on the same inputs, turn by turn, so that what disturbs the machine disturbs both. */
+final class Contest {
+    private static final int WARM_UP = 2;
+    private static final long PAUSE_MILLIS = 10; // for the other's workers to go to sleep
+
+    /**
+     * One pass of one case.
+     *
+     * @param pass              forward or backward
+     * @param flops             floating-point operations
+     * @param flashRingMillis   every timed run of this library
+     * @param torchMillis       every timed run of PyTorch
+     * @param largestDifference largest |ours - theirs| over outputs or gradients
+     */
+    record Score(String pass, double flops, double[] flashRingMillis, double[] torchMillis, double largestDifference) {
+        double flashRingMedian() {
+            return median(flashRingMillis);
+        }
+
+        double torchMedian() {
+            return median(torchMillis);
+        }
+
+        /** Returns how many times as fast as PyTorch this library is. */
+        double ratio() {
+            return torchMedian() / flashRingMedian();
+        }
+    }
+
+    private Contest() {}
+
+    /** Returns the scores of forward and backward over {@code repeats} timed runs; {@code onRun} is told of every run. */
+    @SuppressWarnings("try") // the scope frees PyTorch's tensors at its end
+    static List<Score> run(BenchCase bench, int repeats, Runnable onRun) {
+        try (PointerScope scope = new PointerScope()) {
+            Inputs inputs = Inputs.draw(bench);
+            try (FlashRingContender ours = new FlashRingContender(bench, inputs)) {
+                TorchContender theirs = new TorchContender(bench, inputs);
+                double[][] millis = new double[4][repeats];
+                for (int run = -WARM_UP; run < repeats; run++) {
+                    double[] times = {
+                        time(ours, Contender::forward), time(theirs, Contender::forward),
+                        timeBackward(ours), timeBackward(theirs)};
+                    for (int i = 0; run >= 0 && i < times.length; i++) {
+                        millis[i][run] = times[i];
+                    }
+                    onRun.run();
+                }
+                return List.of(
+                        new Score("forward", bench.forwardFlops(), millis[0], millis[1], difference(List.of(ours.output()), List.of(theirs.output()))),
+                        new Score("backward", bench.backwardFlops(), millis[2], millis[3], difference(ours.gradients(), theirs.gradients())));
+            }
+        }
+    }
+
+    /** Returns the number of runs of a case, warm-up included. */
+    static int runs(int repeats) {
+        return WARM_UP + repeats;
+    }
+
+    private static double timeBackward(Contender contender) {
+        contender.prepareBackward();
+        return time(contender, Contender::backward);
+    }
+
+    private static double time(Contender contender, Consumer<Contender> pass) {
+        pause();
+        long start = System.nanoTime();
+        pass.accept(contender);
+        return (System.nanoTime() - start) / 1e6;
+    }
+
+    private static void pause() {
+        try {
+            Thread.sleep(PAUSE_MILLIS);
+        } catch (InterruptedException e) {
+            throw new IllegalStateException("interrupted", e);
+        }
+    }
+
+    private static double difference(List<Tensor> ours, List<Tensor> theirs) {
+        double largest = 0;
+        for (int i = 0; i < ours.size(); i++) {
+            Tensor difference = ours.get(i).to(ScalarType.Double).sub(theirs.get(i).to(ScalarType.Double));
+            largest = Math.max(largest, difference.abs().max().item_double());
+        }
+        return largest;
+    }
+
+    static double median(double[] values) {
+        double[] sorted = values.clone();
+        Arrays.sort(sorted);
+        int middle = sorted.length / 2;
+        return sorted.length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+    }
+}
