@@ -19,7 +19,7 @@ import org.flashring.Plan;
 import org.flashring.support.MaskRule;
 
 /** The interval of every query is the set of keys that the pairwise rule lets it see, and plans count those pairs. */
-class MaskProperties {
+class MaskPropertiesTest {
     private static final int TOKENS = 48;
 
     @Provide
@@ -27,7 +27,7 @@ class MaskProperties {
         Arbitrary<Long> bound = Arbitraries.longs().between(-1, 12);
         Arbitrary<long[]> lengths = Arbitraries.longs().between(0, 14).array(long[].class).ofMinSize(1).ofMaxSize(6);
         Arbitrary<long[]> prefixes = Arbitraries.longs().between(0, 20).array(long[].class).ofSize(6);
-        return Combinators.combine(bound, bound, lengths.injectNull(0.4), prefixes.injectNull(0.5)).as(MaskProperties::rule);
+        return Combinators.combine(bound, bound, lengths.injectNull(0.4), prefixes.injectNull(0.5)).as(MaskPropertiesTest::rule);
     }
 
     private static MaskRule rule(long left, long right, long[] documentLengths, long[] prefixes) {

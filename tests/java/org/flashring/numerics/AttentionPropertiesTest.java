@@ -29,7 +29,7 @@ import org.flashring.support.StepRun;
 
 /** What must hold of attention whatever the numbers. */
 @PropertyDefaults(shrinking = ShrinkingMode.OFF) // a seed has no simpler one
-class AttentionProperties {
+class AttentionPropertiesTest {
     private static final double BOUND = 1e-12;
 
     private static Problem problem(long seed, DType dtype) {

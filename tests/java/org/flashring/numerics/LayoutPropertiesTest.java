@@ -16,7 +16,7 @@ import org.flashring.Layout;
 import org.flashring.Positions;
 
 /** A layout deals every token to one rank, says which, and takes it back; positions count as brute force does. */
-class LayoutProperties {
+class LayoutPropertiesTest {
 
     @Provide
     Arbitrary<long[]> documents() {
