@@ -17,7 +17,8 @@ struct Dense {
     int64_t heads, seq, dim;
     std::vector<double> values;
 
-    explicit Dense(const Buffer& x) : heads(x.heads()), seq(x.seq()), dim(x.dim()), values(static_cast<size_t>(x.batch() * heads * seq * dim)) {
+    explicit Dense(const Buffer& x)
+        : heads(x.heads()), seq(x.seq()), dim(x.dim()), values(static_cast<size_t>(x.batch() * heads * seq * dim)) {
         x.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { row(b, h, s)[d] = x.get(b, s, h, d); });
     }
 
@@ -49,13 +50,16 @@ Results plain(const Case& c) {
                 double maximum = -INFINITY, sum = 0, delta = 0;
                 for (size_t j = 0; j < score.size(); ++j) {
                     const bool visible = sees(c.mask, qPositions[static_cast<size_t>(i)], kPositions[j]);
-                    score[j] = visible ? narrow(c.scale * narrow(dot(q.row(b, h, i), k.row(b, g, static_cast<int64_t>(j)), s.headDim))) : -INFINITY;
+                    const double product = narrow(dot(q.row(b, h, i), k.row(b, g, static_cast<int64_t>(j)), s.headDim));
+                    score[j] = visible ? narrow(c.scale * product) : -INFINITY;
                     maximum = std::max(maximum, score[j]);
                 }
                 for (double x : score) sum += maximum == -INFINITY ? 0 : std::exp(x - maximum);
                 r.lse.set(b, i, h, 0, sum == 0 ? -INFINITY : maximum + std::log(sum));
                 for (size_t j = 0; j < score.size(); ++j) {
-                    if (sum > 0) add(out.row(b, h, i), narrow(std::exp(score[j] - maximum) / sum), v.row(b, g, static_cast<int64_t>(j)), s.valueDim);
+                    if (sum == 0) continue;
+                    const double p = narrow(std::exp(score[j] - maximum) / sum);
+                    add(out.row(b, h, i), p, v.row(b, g, static_cast<int64_t>(j)), s.valueDim);
                 }
                 for (int64_t d = 0; d < s.valueDim; ++d) delta += narrow(out.row(b, h, i)[d]) * dout.row(b, h, i)[d];
                 for (size_t j = 0; j < score.size(); ++j) {
@@ -101,7 +105,8 @@ struct Tensor {
     Buffer Results::*member;
     double factor;  // of the error of the plain formula
 };
-const Tensor kTensors[] = {{"out", &Results::out, 2}, {"lse", &Results::lse, 2}, {"dq", &Results::dq, 3}, {"dk", &Results::dk, 3}, {"dv", &Results::dv, 3}};
+const Tensor kTensors[] = {
+    {"out", &Results::out, 2}, {"lse", &Results::lse, 2}, {"dq", &Results::dq, 3}, {"dk", &Results::dk, 3}, {"dv", &Results::dv, 3}};
 
 void checkAccuracy(Case& c, const std::vector<int64_t>& splits) {
     Case wide = inFloat64(c);
@@ -112,8 +117,9 @@ void checkAccuracy(Case& c, const std::vector<int64_t>& splits) {
     for (const Tensor& tensor : kTensors) {
         const Difference mine = difference(actual.*tensor.member, expected.*tensor.member);
         const double bar = tensor.factor * difference(rough.*tensor.member, expected.*tensor.member).largest + 1e-5;
-        CHECK(mine.largest <= bar, "%s: %s differs by %g > %g at (%lld, %lld, %lld, %lld)", c.describe().c_str(), tensor.name, mine.largest, bar,
-              static_cast<long long>(mine.b), static_cast<long long>(mine.s), static_cast<long long>(mine.h), static_cast<long long>(mine.d));
+        CHECK(mine.largest <= bar, "%s: %s differs by %g > %g at (%lld, %lld, %lld, %lld)", c.describe().c_str(), tensor.name,
+              mine.largest, bar, static_cast<long long>(mine.b), static_cast<long long>(mine.s), static_cast<long long>(mine.h),
+              static_cast<long long>(mine.d));
     }
     CHECK(actual.intact(), "%s: wrote outside a tensor", c.describe().c_str());
 }
@@ -189,6 +195,26 @@ void checkExtremes(std::mt19937_64& random) {
     }
 }
 
+// Backward with both ADD flags over its own results doubles them; forward to `out` alone gives the bits it gives with `acc`.
+void checkFlags(std::mt19937_64& random) {
+    Case c = drawLong(random, 4, 2, 203, 80);
+    Results once(c), again(c);
+    run(c, once, FLASHRING_KERNEL_AMX);
+    again = once;
+    Step step(c, again, FLASHRING_KERNEL_AMX, 0, c.shape.kvLen);
+    CHECK(step.backward(FLASHRING_ADD_DQ | FLASHRING_ADD_DKV) == FLASHRING_OK, "backward: %s", flashring_last_error());
+    for (Buffer Results::*member : {&Results::dq, &Results::dk, &Results::dv}) {
+        (once.*member).forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            const double single = (once.*member).get(b, s, h, d), sum = (again.*member).get(b, s, h, d);
+            CHECK(sum == 2 * single, "added gradient %g is not twice %g", sum, single);
+        });
+    }
+    again.out.fill(NAN);
+    step.raw.acc.data = nullptr;
+    CHECK(step.forward(FLASHRING_FINISH) == FLASHRING_OK, "forward: %s", flashring_last_error());
+    CHECK(again.out.sameBits(once.out), "out changes without acc");
+}
+
 }  // namespace
 
 int main() {
@@ -214,5 +240,6 @@ int main() {
     checkExtremes(random);
     checkDeterminism(random);
     checkNan(random);
+    checkFlags(random);
     return finish("amx", cases);
 }

@@ -168,8 +168,8 @@ private:
         Products products;
         products.multiply({block(scratch.scores), {scratch.keyRows[2 * s], 1}, {scratch.keyRows[2 * s + 1], 1}, {query, 1},
                            {query + queries_.keyDepth, 1}, queries_.keyDepth, Start::Zero});
-        products.multiply({block(scratch.weightGradients), {scratch.valueRows[2 * s], 1}, {scratch.valueRows[2 * s + 1], 1}, {dout, 1},
-                           {dout + queries_.valueDepth, 1}, queries_.valueDepth, Start::Zero});
+        products.multiply({block(scratch.weightGradients), {scratch.valueRows[2 * s], 1}, {scratch.valueRows[2 * s + 1], 1},
+                           {dout, 1}, {dout + queries_.valueDepth, 1}, queries_.valueDepth, Start::Zero});
     }
 
     // From S^T and dP^T to the operands P^T and dS^T.
@@ -186,7 +186,8 @@ private:
                     __m512 gradient = _mm512_mul_ps(weight, _mm512_sub_ps(dp, lanes[j].delta));
                     if (border) {
                         const __m512i key = _mm512_set1_epi32(static_cast<int32_t>(s * kStep + i * kTileRows + w));
-                        const __mmask16 seen = _mm512_mask_cmplt_epi32_mask(_mm512_cmple_epi32_mask(lanes[j].lo, key), key, lanes[j].hi);
+                        const __mmask16 begun = _mm512_cmple_epi32_mask(lanes[j].lo, key);
+                        const __mmask16 seen = _mm512_mask_cmplt_epi32_mask(begun, key, lanes[j].hi);
                         weight = _mm512_maskz_mov_ps(seen, weight);
                         gradient = _mm512_maskz_mov_ps(seen, gradient);
                     }
@@ -215,8 +216,8 @@ private:
         }
         Products products;
         for (int64_t t = 0; t < count; t += 2) {
-            products.multiply({{&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]}, {a[0], 1}, {a[1], 1}, {b + t, count}, {b + t + 1, count},
-                               steps, Start::Load});
+            products.multiply({{&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]}, {a[0], 1}, {a[1], 1}, {b + t, count},
+                               {b + t + 1, count}, steps, Start::Load});
         }
     }
 

@@ -140,9 +140,11 @@ private:
         const __mmask16 columns = firstLanes16(step_.value_dim - t * kTileRows);
         __m512i words[16];
         for (int64_t i = 0; i < 16; ++i) {
-            words[i] = begun >> i & 1
-                           ? _mm512_maskz_loadu_epi32(columns, row<const float>(step_.acc, b, group.first + j * kTileRows + i, h) + t * kTileRows)
-                           : _mm512_setzero_si512();
+            words[i] = _mm512_setzero_si512();
+            if (begun >> i & 1) {
+                const float* const state = row<const float>(step_.acc, b, group.first + j * kTileRows + i, h);
+                words[i] = _mm512_maskz_loadu_epi32(columns, state + t * kTileRows);
+            }
         }
         transpose(words);
         storeTile(&group.output[t][j], words);
@@ -162,7 +164,8 @@ private:
         if (border && anyNonFinite(values, steps * shape_.valueTiles)) {
             for (int64_t t = 0; t < shape_.valueTiles; ++t) {
                 for (int64_t j = 0; j < 2; ++j) {
-                    multiplyNonZero<Weights::B>(&group.output[t][j], {values + t, shape_.valueTiles}, {scratch.weights[j], 1}, steps);
+                    multiplyNonZero<Weights::B>(&group.output[t][j], {values + t, shape_.valueTiles}, {scratch.weights[j], 1},
+                                                steps);
                 }
             }
             return;
@@ -170,8 +173,9 @@ private:
         Products products;
         for (int64_t t = 0; t < shape_.valueTiles; t += 2) {
             Tile(&upper)[2] = group.output[t], (&lower)[2] = group.output[t + 1];
-            products.multiply({{upper, upper + 1, lower, lower + 1}, {values + t, shape_.valueTiles}, {values + t + 1, shape_.valueTiles},
-                               {scratch.weights[0], 1}, {scratch.weights[1], 1}, steps, Start::Load});
+            products.multiply({{upper, upper + 1, lower, lower + 1}, {values + t, shape_.valueTiles},
+                               {values + t + 1, shape_.valueTiles}, {scratch.weights[0], 1}, {scratch.weights[1], 1}, steps,
+                               Start::Load});
         }
     }
 
@@ -179,15 +183,12 @@ private:
     void score(const Group& group, const Tile* keys, int64_t steps, Scratch& scratch) const {
         Products products;
         for (int64_t s = 0; s < steps; ++s) {
-            products.multiply(
-                {{scoreTile(scratch, 0, s, 0), scoreTile(scratch, 1, s, 0), scoreTile(scratch, 0, s, 1), scoreTile(scratch, 1, s, 1)},
-                 {keys + 2 * s * shape_.keyDepth, 1}, {keys + (2 * s + 1) * shape_.keyDepth, 1}, {group.query[0], 1},
-                 {group.query[1], 1}, shape_.keyDepth, Start::Zero});
+            const auto tile = [&](int64_t j, int64_t key) { return reinterpret_cast<Tile*>(scratch.scores[j][key]); };
+            const int64_t upper = s * kStep, lower = upper + kTileRows;
+            products.multiply({{tile(0, upper), tile(1, upper), tile(0, lower), tile(1, lower)},
+                               {keys + 2 * s * shape_.keyDepth, 1}, {keys + (2 * s + 1) * shape_.keyDepth, 1}, {group.query[0], 1},
+                               {group.query[1], 1}, shape_.keyDepth, Start::Zero});
         }
-    }
-
-    static Tile* scoreTile(Scratch& scratch, int64_t j, int64_t s, int64_t half) {
-        return reinterpret_cast<Tile*>(scratch.scores[j][s * kStep + half * kTileRows]);
     }
 
     // Scores of pairs that the mask hides become -infinity.
@@ -290,7 +291,8 @@ private:
             }
             if (step_.flags & FLASHRING_FINISH) {
                 const __m256bh narrow = _mm512_cvtneps_pbh(_mm512_castsi512_ps(words[i]));
-                _mm256_mask_storeu_epi16(row<uint16_t>(step_.out, b, query, h) + t * kTileRows, columns, reinterpret_cast<const __m256i&>(narrow));
+                uint16_t* const out = row<uint16_t>(step_.out, b, query, h);
+                _mm256_mask_storeu_epi16(out + t * kTileRows, columns, reinterpret_cast<const __m256i&>(narrow));
             }
         }
     }

@@ -149,8 +149,10 @@ static inline __m512i localBounds(const int64_t* positions, int64_t count, int64
     __m256i halves[2];
     for (int i = 0; i < 2; ++i) {
         const __mmask8 lanes = static_cast<__mmask8>(firstLanes16(count - 8 * i));
-        const __m512i offset = _mm512_maskz_sub_epi64(lanes, _mm512_maskz_loadu_epi64(lanes, positions + 8 * i), _mm512_set1_epi64(base));
-        halves[i] = _mm512_cvtepi64_epi32(_mm512_min_epi64(_mm512_max_epi64(offset, _mm512_setzero_si512()), _mm512_set1_epi64(limit)));
+        const __m512i values = _mm512_maskz_loadu_epi64(lanes, positions + 8 * i);
+        const __m512i offset = _mm512_maskz_sub_epi64(lanes, values, _mm512_set1_epi64(base));
+        const __m512i notBelow = _mm512_max_epi64(offset, _mm512_setzero_si512());
+        halves[i] = _mm512_cvtepi64_epi32(_mm512_min_epi64(notBelow, _mm512_set1_epi64(limit)));
     }
     return _mm512_inserti64x4(_mm512_castsi256_si512(halves[0]), halves[1], 1);
 }
