@@ -32,10 +32,11 @@ public final class Consumer {
     private Consumer() {}
 
     public static void main(String[] arguments) throws Exception {
-        if (arguments[0].equals("threads")) {
-            touchAllAtOnce();
-        } else {
-            touch(arguments[0]);
+        switch (arguments[0]) {
+            case "threads" -> touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan"));
+            case "threads with JavaCPP" -> touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan", "JavaCPP"));
+            case "interrupted" -> touchInterrupted();
+            default -> touch(arguments[0]);
         }
         AttentionShape shape = AttentionShape.of(1, 1, 1, DIM, DType.FLOAT32);
         Plan plan = Plan.of(shape, Layout.zigzag(LENGTH, 2), Mask.causal(), AttentionOptions.defaults());
@@ -47,7 +48,7 @@ public final class Consumer {
     private static void touch(String door) {
         switch (door) {
             case "buffer" -> Memory.of(floats(4));
-            case "pointer" -> Memory.of(new FloatPointer(4)).bytes();
+            case "JavaCPP" -> Memory.of(new FloatPointer(4)).bytes();
             case "host" -> HostBuffer.allocate(16).close();
             case "group" -> LocalGroup.single().close();
             case "table" -> Capability.all();
@@ -56,8 +57,15 @@ public final class Consumer {
         }
     }
 
-    private static void touchAllAtOnce() throws InterruptedException {
-        List<String> doors = List.of("buffer", "pointer", "host", "group", "table", "plan");
+    private static void touchInterrupted() {
+        Thread.currentThread().interrupt();
+        touch("plan");
+        if (!Thread.interrupted()) {
+            throw new IllegalStateException("the interrupt was lost");
+        }
+    }
+
+    private static void touchAllAtOnce(List<String> doors) throws InterruptedException {
         CyclicBarrier ready = new CyclicBarrier(doors.size());
         List<Thread> threads = new ArrayList<>();
         for (String door : doors) {

@@ -39,7 +39,7 @@ class ConsumerIT {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"buffer", "group", "threads"})
+    @ValueSource(strings = {"buffer", "group", "JavaCPP", "threads with JavaCPP", "interrupted"})
     void runsFromAnEmptyCacheWhateverIsTouchedFirst(String door) throws Exception {
         assertRight(run(List.of(Program.CORE, Program.NATIVES), door));
     }

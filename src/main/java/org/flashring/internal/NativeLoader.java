@@ -3,9 +3,11 @@ package org.flashring.internal;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
+import java.nio.channels.OverlappingFileLockException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.concurrent.locks.LockSupport;
 import org.bytedeco.javacpp.Loader;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -17,6 +19,8 @@ import org.slf4j.LoggerFactory;
 final class NativeLoader {
     private static final Logger LOG = LoggerFactory.getLogger(NativeLoader.class);
 
+    private static final long POLL_NANOS = 5_000_000;
+
     private NativeLoader() {}
 
     /**
@@ -25,14 +29,40 @@ final class NativeLoader {
      * @throws UnsatisfiedLinkError if it cannot be loaded; the message says what to add or install
      */
     static void load() {
+        boolean interrupted = Thread.interrupted(); // would close the lock's channel, and no second attempt is possible
         try (FileChannel channel = FileChannel.open(lockFile(), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
-                FileLock lock = channel.lock()) {
+                FileLock lock = lock(channel)) {
             LOG.debug("loading natives under {}", lock);
             Loader.load(Native.class);
         } catch (IOException e) {
             throw failure("JavaCPP's cache folder cannot be locked; set -Dorg.bytedeco.javacpp.cachedir to a writable one", e);
         } catch (UnsatisfiedLinkError e) {
             throw failure("it is not on the class path or cannot be loaded; add flashring-<version>-" + Loader.getPlatform() + ".jar", e);
+        } finally {
+            if (interrupted) {
+                Thread.currentThread().interrupt();
+            }
+        }
+    }
+
+    /**
+     * Returns the lock, once no other process has it. Polled: JavaCPP locks a file of its own, and where another thread of the
+     * process waits for that one, the system would take two blocking locks for a deadlock and refuse.
+     */
+    private static FileLock lock(FileChannel channel) throws IOException {
+        FileLock lock = tryLock(channel);
+        while (lock == null) {
+            LockSupport.parkNanos(POLL_NANOS);
+            lock = tryLock(channel);
+        }
+        return lock;
+    }
+
+    private static FileLock tryLock(FileChannel channel) throws IOException {
+        try {
+            return channel.tryLock();
+        } catch (OverlappingFileLockException e) {
+            return null; // another class loader of this process has it
         }
     }
 
