@@ -1,0 +1,98 @@
+package org.flashring.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** Bad input ends with exit code 2 and one sentence that names the option and what is wrong with it. */
+class BadUsageTest {
+    @TempDir private Path folder;
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', value = {
+        "--frob                                        | --frob",
+        "frob                                          | frob",
+        "info --frob                                   | --frob",
+        "info --json                                   | --json",
+        "plan                                          | --length is missing",
+        "plan --length 0                               | --length is 0",
+        "plan --length -5                              | --length is -5",
+        "plan --length many                            | 'many' is not a number",
+        "plan --length 9999999999T                     | '9999999999T' is not a number",
+        "plan --length 2T                              | --length is 2199023255552",
+        "plan --length 64 --ranks 0                    | worldSize is 0",
+        "plan --length 64 --causal --full              | --causal and --full",
+        "plan --length 64 --window 0                   | --window is 0",
+        "plan --length 64 --layout spiral              | but was 'spiral'",
+        "plan --length 64 --dtype int8                 | but was 'int8'",
+        "plan --length 64 --head-dim 257               | 257",
+        "plan --length 64 --heads 6 --kv-heads 4       | multiple of kvHeads = 4",
+        "plan --length 64 --heads 0                    | queryHeads is 0",
+        "plan --length 64 --layers 0                   | --layers is 0",
+        "plan --length 64 --hidden 0                   | --hidden is 0",
+        "plan --length 64 --batch 0                    | batch is 0",
+        "plan --length 64 --memory 0                   | --memory is 0",
+        "plan --length 64 --document-length 0          | --document-length is 0",
+        "plan --length 64M --document-length 2         | --document-length is 2",
+        "plan --length 64 --documents a --document-length 2 | --documents and --document-length",
+        "plan --documents no-such-file                 | no-such-file cannot be read",
+        "verify --cases -1                             | --cases is -1",
+        "verify --case -1                              | --case is -1",
+        "verify --seed x                               | --seed",
+        "bench --repeats 0                             | --repeats is 0",
+        "bench --threads 0                             | --threads is 0",
+        "bench --length 0                              | --length is 0",
+        "bench --heads 3 --kv-heads 2                  | multiple of kvHeads = 2",
+        "bench --dtype float32,complex                 | but was 'complex'",
+        "bench --dim 300 --length 8                    | 300",
+        "train                                         | --text",
+        "train --text no-such-file                     | no-such-file",
+    })
+    void namesWhatIsWrong(String line, String expected) {
+        assertRefused(Cli.run(line.strip().split(" ")), expected);
+    }
+
+    @ParameterizedTest
+    @CsvSource({"info", "plan --length 64", "verify --cases 0", "bench --length 8"})
+    void resultsThatCannotBeKept(String line) throws IOException {
+        Path occupied = Files.createDirectory(folder.resolve("results"));
+        assertRefused(Cli.run((line + " --json " + occupied).split(" ")), "is a directory");
+        assertRefused(Cli.run((line + " --json " + folder.resolve("absent/results.json")).split(" ")), "directory that does not exist");
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', value = {"3 x 4 | whole numbers", "3 -4 | out of range", "'' | whole numbers"})
+    void documentsThatAreNone(String text, String expected) throws IOException {
+        Path file = Files.writeString(folder.resolve("documents"), text);
+        assertRefused(Cli.run("plan", "--documents", file.toString()), expected);
+    }
+
+    @Test
+    void documentsThatDisagree() throws IOException {
+        Path file = Files.writeString(folder.resolve("documents"), "3 4\n5");
+        assertRefused(Cli.run("plan", "--documents", file.toString(), "--length", "13"), "it must be 12");
+        assertRefused(Cli.run("plan", "--documents", file.toString(), "--memory", "1G"), "--documents fixes it");
+    }
+
+    @Test
+    void noCommand() {
+        assertRefused(Cli.run(), "info, train, verify, bench, plan");
+    }
+
+    @Test
+    void stackTraceOnRequestAlone() {
+        assertThat(Cli.run("plan", "--length", "0", "--verbose").err()).contains("\tat org.flashring.cli.");
+    }
+
+    private static void assertRefused(Cli run, String expected) {
+        assertThat(run.err()).as("one sentence").startsWith("flashring").contains(expected).hasLineCount(1);
+        assertThat(run.exitCode()).isEqualTo(2);
+        assertThat(run.out()).isEmpty();
+    }
+}

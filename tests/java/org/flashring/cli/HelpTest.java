@@ -1,0 +1,37 @@
+package org.flashring.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+import picocli.CommandLine;
+
+/** Every command has help, and the example in it is one that the command takes. */
+class HelpTest {
+    static Stream<String> commands() {
+        return Main.commandLine().getSubcommands().keySet().stream();
+    }
+
+    @ParameterizedTest
+    @MethodSource("commands")
+    void exampleParses(String command) {
+        Cli help = Cli.run(command, "--help");
+        assertThat(help.exitCode()).isZero();
+        assertThat(help.out()).contains("--json").contains("Example:");
+        List<String> examples = help.out().lines().filter(line -> line.startsWith("  flashring ")).toList();
+        assertThat(examples).isNotEmpty().allSatisfy(example -> {
+            String[] words = example.strip().split(" ");
+            CommandLine.ParseResult parsed = Main.commandLine().parseArgs(Arrays.copyOfRange(words, 1, words.length));
+            assertThat(parsed.subcommand().commandSpec().name()).isEqualTo(command);
+        });
+    }
+
+    @ParameterizedTest
+    @MethodSource("commands")
+    void version(String command) {
+        assertThat(Cli.run(command, "--version").out()).isEqualTo(Cli.run("--version").out()).startsWith("flashring 0.");
+    }
+}

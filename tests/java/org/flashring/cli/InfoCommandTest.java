@@ -1,0 +1,52 @@
+package org.flashring.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import com.google.gson.JsonObject;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.flashring.Capability;
+import org.flashring.internal.Native;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class InfoCommandTest {
+    @TempDir private Path folder;
+
+    @Test
+    void saysWhatThereIs() {
+        Cli run = Cli.run("info");
+        assertThat(run.exitCode()).isZero();
+        assertThat(run.err()).isEmpty();
+        assertThat(run.out()).contains(Native.version(), "linux-x86_64", "libflashring.so", Native.threads() + " threads", "PyTorch");
+        assertThat(run.out()).contains(Native.deviceCount() > 0 ? "CUDA devices     " + Native.deviceCount() : Native.deviceCause());
+        for (Capability row : Capability.all()) {
+            assertThat(run.out()).containsPattern(row.name() + " +" + row.dtype().name().toLowerCase() + ".*"
+                    + (row.available() ? "yes$" : "lacks " + row.requirement()).replace("$", ""));
+        }
+    }
+
+    @Test
+    void json() throws IOException {
+        Path file = folder.resolve("info.json");
+        assertThat(Cli.run("info", "--json", file.toString()).exitCode()).isZero();
+        JsonObject info = Cli.json(file);
+        assertThat(info.get("version").getAsString()).isEqualTo(Native.version());
+        assertThat(Path.of(info.get("nativeLibrary").getAsString())).exists();
+        assertThat(info.getAsJsonArray("capabilities")).hasSameSizeAs(Capability.all());
+        assertThat(info.getAsJsonArray("capabilities").get(0).getAsJsonObject().get("available").isJsonPrimitive()).isTrue();
+    }
+
+    /** The README's table is this command's output, between two markers. */
+    @Test
+    void readmeShowsTheCapabilityTable() throws IOException {
+        String readme = Files.readString(Path.of("README.md"));
+        assertThat(readme).containsOnlyOnce("<!-- capabilities -->").containsOnlyOnce("<!-- /capabilities -->");
+        List<String> shown = readme.substring(readme.indexOf("<!-- capabilities -->"), readme.indexOf("<!-- /capabilities -->"))
+                .lines().skip(1).filter(line -> !line.isBlank()).toList();
+        assertThat(shown).as("README.md, to be replaced by what 'flashring info --markdown' prints")
+                .isEqualTo(Cli.run("info", "--markdown").out().lines().toList());
+    }
+}

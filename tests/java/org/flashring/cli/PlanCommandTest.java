@@ -1,0 +1,115 @@
+package org.flashring.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import org.flashring.AttentionOptions;
+import org.flashring.AttentionShape;
+import org.flashring.DType;
+import org.flashring.Layout;
+import org.flashring.Mask;
+import org.flashring.Plan;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+class PlanCommandTest {
+    @TempDir private Path folder;
+
+    @Test
+    @Timeout(value = 10, unit = TimeUnit.SECONDS)
+    void aMillionTokensOverFourRanks() throws IOException {
+        JsonObject result = plan("--length", "1M", "--ranks", "4", "--document-length", "5000", "--memory", "80G");
+        double pairs = 0;
+        for (JsonElement step : result.getAsJsonArray("perStep")) {
+            pairs += step.getAsJsonObject().get("visiblePairs").getAsDouble();
+        }
+        long last = (1 << 20) % 5000; // tokens of the document that the end cuts off
+        assertThat(pairs).isEqualTo((1 << 20) / 5000 * (5000 * 5001 / 2.0) + last * (last + 1) / 2.0);
+    }
+
+    @Test
+    void numbersAreThoseOfThePlan() throws IOException {
+        JsonObject result = plan("--length", "1000", "--ranks", "3", "--layout", "striped", "--window", "10", "--heads", "4", "--kv-heads", "2",
+                "--head-dim", "16", "--layers", "5", "--hidden", "96", "--dtype", "float16", "--batch", "2");
+        AttentionShape shape = AttentionShape.of(2, 4, 2, 16, DType.FLOAT16);
+        Plan plan = Plan.of(shape, Layout.striped(1000, 3), Mask.causal().window(9, 0), AttentionOptions.defaults());
+        List<JsonElement> ranks = new ArrayList<>(result.getAsJsonArray("ranks").asList());
+        assertThat(ranks).hasSize(3);
+        for (int rank = 0; rank < 3; rank++) {
+            JsonObject row = ranks.get(rank).getAsJsonObject();
+            JsonObject memory = row.getAsJsonObject("memory");
+            long tokens = plan.queries().localLength(rank);
+            assertThat(row.get("tokens").getAsLong()).isEqualTo(tokens);
+            assertThat(row.get("forwardFlops").getAsDouble()).isEqualTo(plan.forwardFlops(rank));
+            assertThat(row.get("forwardBytesSent").getAsLong()).isEqualTo(plan.forwardBytesSent(rank));
+            assertThat(row.get("backwardBytesSent").getAsLong()).isEqualTo(plan.backwardBytesSent(rank));
+            assertThat(memory.get("ringBuffers").getAsLong()).isEqualTo(plan.bytesHeld(rank));
+            assertThat(memory.get("layerTensors").getAsLong()).isEqualTo(plan.callerBytes(rank));
+            // q and out of 4 heads, k and v of 2 heads, 16 float16 each, and a float32 lse per query head; 4 more layers, 2 rows
+            assertThat(memory.get("savedTensors").getAsLong()).isEqualTo(4 * 2 * tokens * ((4 + 4 + 2 + 2) * 16 * 2 + 4 * 4));
+            assertThat(memory.get("hiddenStates").getAsLong()).isEqualTo(5 * 2 * tokens * 96 * 2);
+        }
+    }
+
+    @Test
+    void stepsSumToTheTotals() throws IOException {
+        JsonObject result = plan("--length", "997", "--ranks", "4", "--full");
+        for (JsonElement rank : result.getAsJsonArray("ranks")) {
+            long forward = 0;
+            long backward = 0;
+            for (JsonElement step : result.getAsJsonArray("perStep")) {
+                if (step.getAsJsonObject().get("rank").equals(rank.getAsJsonObject().get("rank"))) {
+                    forward += step.getAsJsonObject().get("forwardBytesSent").getAsLong();
+                    backward += step.getAsJsonObject().get("backwardBytesSent").getAsLong();
+                }
+            }
+            assertThat(forward).isPositive().isEqualTo(rank.getAsJsonObject().get("forwardBytesSent").getAsLong());
+            assertThat(backward).isPositive().isEqualTo(rank.getAsJsonObject().get("backwardBytesSent").getAsLong());
+        }
+    }
+
+    @Test
+    void theLargestLengthFitsAndTheNextDoesNot() throws IOException {
+        long memory = 64 << 20;
+        long largest = plan("--length", "1K", "--memory", "64M").get("largestLength").getAsLong();
+        assertThat(held(largest)).isLessThanOrEqualTo(memory);
+        assertThat(held(largest + 1)).isGreaterThan(memory);
+    }
+
+    private long held(long length) throws IOException {
+        long most = 0;
+        for (JsonElement rank : plan("--length", Long.toString(length)).getAsJsonArray("ranks")) {
+            long held = 0;
+            for (var part : rank.getAsJsonObject().getAsJsonObject("memory").entrySet()) {
+                held += part.getValue().getAsLong();
+            }
+            most = Math.max(most, held);
+        }
+        return most;
+    }
+
+    @Test
+    void documentsFromAFile() throws IOException {
+        Path file = Files.writeString(folder.resolve("documents"), "10 20\n\n0\t5\n");
+        assertThat(plan("--documents", file.toString(), "--ranks", "2").get("length").getAsLong()).isEqualTo(35);
+    }
+
+    private JsonObject plan(String... options) throws IOException {
+        Path file = folder.resolve("plan.json");
+        List<String> words = new ArrayList<>(List.of("plan", "--json", file.toString()));
+        words.addAll(List.of(options));
+        Cli run = Cli.run(words.toArray(String[]::new));
+        assertThat(run.err()).isEmpty();
+        assertThat(run.exitCode()).isZero();
+        assertThat(run.out()).contains("Per rank", "Per ring step");
+        return Cli.json(file);
+    }
+}
