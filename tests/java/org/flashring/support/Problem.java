@@ -2,6 +2,7 @@ package org.flashring.support;
 
 import java.util.Random;
 import org.flashring.AttentionShape;
+import org.flashring.DType;
 
 /**
  * One attention problem over a whole sequence. Its random inputs follow from the seed alone.
@@ -13,6 +14,12 @@ public record Problem(AttentionShape shape, int queryLength, int keyLength, Mask
     /** Returns self-attention over {@code length} tokens with the default scale. */
     public static Problem of(AttentionShape shape, int length, MaskRule mask, long seed) {
         return new Problem(shape, length, length, mask, Double.NaN, seed);
+    }
+
+    /** Returns the same problem with inputs rounded to {@code dtype}. */
+    public Problem in(DType dtype) {
+        AttentionShape other = new AttentionShape(shape.batch(), shape.queryHeads(), shape.kvHeads(), shape.headDim(), shape.valueDim(), dtype);
+        return new Problem(other, queryLength, keyLength, mask, scale, seed);
     }
 
     /** Dense [batch, length, heads, dim] values, representable in the problem's type. */
