@@ -7,6 +7,7 @@
 #include "capabilities.h"
 #include "failure.h"
 #include "intervals.h"
+#include "memory.h"
 #include "rowwise.h"
 #include "threads.h"
 #include "validate.h"
@@ -49,14 +50,6 @@ void requireNotNull(const char* name, Pointer pointer) {
 void requireDirection(int32_t direction) {
     if (direction != FLASHRING_FORWARD && direction != FLASHRING_BACKWARD) {
         fail(FLASHRING_INVALID_ARGUMENT, "direction = %d must be 0 (forward) or 1 (backward)", direction);
-    }
-}
-
-void requireHost(int32_t device) {
-    if (device != FLASHRING_HOST) {
-        const char* const cause = flashring_device_cause();
-        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", device,
-             *cause ? cause : "no kernel of this library runs on CUDA devices");
     }
 }
 
@@ -170,9 +163,6 @@ int32_t flashring_set_threads(int32_t threads) {
 
 int64_t flashring_call_count(void) { return calls.load(std::memory_order_relaxed); }
 
-void* flashring_host_allocate(int64_t bytes) {
-    constexpr int64_t most = INT64_C(1) << 56;
-    return bytes < 0 || bytes > most ? nullptr : std::aligned_alloc(64, static_cast<size_t>(bytes == 0 ? 64 : aligned(bytes)));
-}
+void* flashring_host_allocate(int64_t bytes) { return allocate(bytes); }
 
 void flashring_host_free(void* memory) { std::free(memory); }

@@ -40,13 +40,17 @@ const char* dtypeName(int32_t dtype) {
     return names[dtype];
 }
 
-int32_t select(const flashring_step& step, flashring_direction direction) {
-    const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
-    if (step.device != FLASHRING_HOST) {
+void requireHost(int32_t device) {
+    if (device != FLASHRING_HOST) {
         const char* const cause = flashring_device_cause();
-        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", step.device,
+        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", device,
              *cause ? cause : "no kernel of this library runs on CUDA devices");
     }
+}
+
+int32_t select(const flashring_step& step, flashring_direction direction) {
+    const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
+    requireHost(step.device);
     if (step.head_dim > kMaxHeadDim || step.value_dim > kMaxHeadDim) {
         fail(FLASHRING_UNSUPPORTED, "head_dim = %lld, value_dim = %lld: kernels serve up to %lld",
              static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),

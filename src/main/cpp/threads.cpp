@@ -1,7 +1,6 @@
 #include "threads.h"
 
 #include <sched.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +12,8 @@
 #include <new>
 #include <system_error>
 #include <thread>
+
+#include "memory.h"
 
 namespace flashring {
 namespace {
@@ -27,9 +28,7 @@ struct FreeScratch {
 char* threadScratch() {
     thread_local std::unique_ptr<char, FreeScratch> scratch;
     if (!scratch) {
-        // One huge page where the system has them: a task walks through all of it over and over.
-        scratch.reset(static_cast<char*>(std::aligned_alloc(kScratchBytes, kScratchBytes)));
-        madvise(scratch.get(), kScratchBytes, MADV_HUGEPAGE);
+        scratch.reset(static_cast<char*>(allocate(kScratchBytes)));
     }
     return scratch.get();
 }
