@@ -27,7 +27,7 @@ int64_t workspaceBytes(const flashring_step& step, flashring_direction direction
 
 }  // namespace
 
-const Kernel kAmx = {FLASHRING_KERNEL_AMX, "amx", "AMX-BF16 and AVX-512 F, BW, DQ, VL, BF16, with leave of the kernel to use tiles",
+const Kernel kAmx = {FLASHRING_KERNEL_AMX, "amx", "AMX-BF16 tiles that Linux permits, and AVX-512 F, BW, DQ, VL, BF16",
                      available, amxForward, amxBackward, workspaceBytes};
 
 }  // namespace flashring
