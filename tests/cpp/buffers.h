@@ -13,6 +13,12 @@
 
 #include "flashring.h"
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kThinning = 4;  // instrumented code is slow: it runs a quarter of the random cases
+#else
+constexpr int kThinning = 1;
+#endif
+
 inline int failures = 0;
 
 #define CHECK(condition, ...)                                       \

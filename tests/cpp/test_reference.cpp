@@ -5,7 +5,7 @@ int main() {
     constexpr double bar = 1e-12;
     std::mt19937_64 random(1);
     long cases = 0;
-    for (; cases < 300; ++cases) {
+    for (; cases < 300 / kThinning; ++cases) {
         Case c = drawCase(random, FLASHRING_FLOAT64, 40);
         const Results expected = oracle(c);
         std::vector<int64_t> splits;
