@@ -106,12 +106,12 @@ class PrecisionTest {
     @ParameterizedTest
     @MethodSource("float64Kernels")
     void everyKernelIsExactInFloat64(Kernel kernel) {
-        for (MaskRule mask : List.of(MaskRule.FULL, MaskRule.CAUSAL.documents(0, 40, 41, 131), MaskRule.FULL.window(17, 5).prefix(9))) {
-            for (int headDim : new int[] {7, 64, 130, 256}) {
-                Problem problem = Problem.of(new AttentionShape(1, 2, 1, headDim, 37, DType.FLOAT64), 131, mask, headDim);
+        for (MaskRule mask : List.of(MaskRule.FULL, MaskRule.CAUSAL.documents(0, 40, 41, 97), MaskRule.FULL.window(17, 5).prefix(9))) {
+            for (int headDim : new int[] {7, 130, 256}) {
+                Problem problem = Problem.of(new AttentionShape(1, 2, 1, headDim, 37, DType.FLOAT64), 97, mask, headDim);
                 Result exact = Oracle.float64(problem);
                 for (int world : new int[] {1, 4}) {
-                    RingRun run = RingRun.of(problem, Layout.zigzag(131, world)).with(AttentionOptions.defaults().withKernel(kernel));
+                    RingRun run = RingRun.of(problem, Layout.zigzag(97, world)).with(AttentionOptions.defaults().withKernel(kernel));
                     run.run().requireWithin(1e-12, exact, problem + " with " + kernel + " over " + world + " ranks");
                 }
             }
