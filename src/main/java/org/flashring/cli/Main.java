@@ -34,7 +34,7 @@ public final class Main implements Runnable {
     }
 
     /** Returns the command line, ready to execute; tests may give it streams of their own. */
-    static CommandLine commandLine() {
+    public static CommandLine commandLine() {
         Main main = new Main();
         CommandLine commandLine = new CommandLine(main)
                 .setCaseInsensitiveEnumValuesAllowed(true)

@@ -23,32 +23,33 @@ final class LossChart {
     private static final int WIDTH = 960;
     private static final int HEIGHT = 560;
     private static final Color BLUE = new Color(0x1f5fa8);
-    private static final Color ORANGE = new Color(0xe07b00);
+    private static final Color ORANGE = new Color(0xffc46b);
     private static final Color GRID = new Color(0xe4e4e4);
 
     private LossChart() {}
 
-    /** Writes a PNG to {@code file}: one curve of the ranks, and dots for one rank where it was compared with. */
+    /** Writes a PNG to {@code file}: the curve of the ranks, over a broad one of one rank where that was compared with. */
     static void write(Path file, String title, int ranks, List<Training.Step> steps) throws IOException {
         System.setProperty("java.awt.headless", "true");
         XYChart chart = new XYChartBuilder().width(WIDTH).height(HEIGHT).title(title)
                 .xAxisTitle("step").yAxisTitle("loss (nats per byte)").build();
         style(chart.getStyler());
         double[] x = IntStream.rangeClosed(1, steps.size()).asDoubleStream().toArray();
-        XYSeries sharded = chart.addSeries(ranks == 1 ? "1 rank" : ranks + " ranks, ring attention", x, steps.stream().mapToDouble(Training.Step::loss).toArray());
-        sharded.setLineColor(BLUE);
-        sharded.setLineStyle(new BasicStroke(2.5f));
-        sharded.setMarkerColor(BLUE);
-        sharded.setMarker(steps.size() == 1 ? SeriesMarkers.CIRCLE : SeriesMarkers.NONE);
         if (steps.get(0).lossOfOne() != null) {
-            XYSeries one = chart.addSeries("1 rank, same parameters", x, steps.stream().mapToDouble(Training.Step::lossOfOne).toArray());
-            one.setLineColor(ORANGE);
-            one.setLineStyle(new BasicStroke(1.5f, BasicStroke.CAP_BUTT, BasicStroke.JOIN_ROUND, 1, new float[] {3, 5}, 0));
-            one.setMarker(SeriesMarkers.NONE);
+            series(chart, "1 rank, same parameters", x, steps.stream().mapToDouble(Training.Step::lossOfOne).toArray(), ORANGE, 9);
         }
+        series(chart, ranks == 1 ? "1 rank" : ranks + " ranks", x, steps.stream().mapToDouble(Training.Step::loss).toArray(), BLUE, 2.5f);
         try (OutputStream out = Files.newOutputStream(file)) {
             BitmapEncoder.saveBitmap(chart, out, BitmapFormat.PNG);
         }
+    }
+
+    private static void series(XYChart chart, String name, double[] x, double[] y, Color color, float width) {
+        XYSeries series = chart.addSeries(name, x, y);
+        series.setLineColor(color);
+        series.setLineStyle(new BasicStroke(width, BasicStroke.CAP_ROUND, BasicStroke.JOIN_ROUND));
+        series.setMarkerColor(color);
+        series.setMarker(x.length == 1 ? SeriesMarkers.CIRCLE : SeriesMarkers.NONE); // one point makes no line
     }
 
     private static void style(XYStyler styler) {

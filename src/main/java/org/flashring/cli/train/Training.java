@@ -57,10 +57,10 @@ final class Training {
 
     /** Returns what came out. */
     Outcome run() {
-        int threads = Math.max(1, Runtime.getRuntime().availableProcessors() / settings.ranks());
-        openblas_nolapack.blas_set_num_threads(threads);
+        // Ranks are the parallelism: teams of threads inside PyTorch would fight over the cores that ranks and attention fill.
+        openblas_nolapack.blas_set_num_threads(1);
         return LocalGroup.run(settings.ranks(), DEADLINE, communicator -> {
-            torch.set_num_threads(threads); // of this thread's own work: ranks share the cores
+            torch.set_num_threads(1); // this thread's alone
             return train(communicator);
         }).get(0);
     }
