@@ -8,9 +8,11 @@ import org.flashring.internal.Checks;
  * @param layers  blocks of attention and MLP
  * @param heads   query heads
  * @param kvHeads key and value heads, a divisor of heads
- * @param dim     width of the residual stream, a multiple of 2 * heads
+ * @param dim     width of the residual stream, a multiple of 2 * heads, at most 16,384
  */
 record Model(int layers, int heads, int kvHeads, int dim) {
+    private static final int WIDEST = 1 << 14; // a matrix then fits into a Java array
+
     /**
      * @throws IllegalArgumentException if sizes do not fit together
      */
@@ -18,7 +20,7 @@ record Model(int layers, int heads, int kvHeads, int dim) {
         Checks.atLeast("layers", layers, 1);
         Checks.atLeast("heads", heads, 1);
         Checks.atLeast("kv-heads", kvHeads, 1);
-        Checks.atLeast("dim", dim, 1);
+        Checks.between("dim", dim, 1, WIDEST);
         if (heads % kvHeads != 0) {
             throw Checks.broken("heads", heads, "be a multiple of kv-heads = " + kvHeads);
         }

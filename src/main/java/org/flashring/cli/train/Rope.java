@@ -13,8 +13,8 @@ final class Rope {
     Rope(ShardedBatch batch, int headDim, double base) {
         int half = headDim / 2;
         long[] positions = batch.positions();
-        float[] cosines = new float[positions.length * half];
-        float[] sines = new float[positions.length * half];
+        float[] cosines = new float[Math.multiplyExact(positions.length, half)];
+        float[] sines = new float[Math.multiplyExact(positions.length, half)];
         for (int pair = 0; pair < half; pair++) {
             double frequency = Math.pow(base, -(double) pair / half);
             for (int token = 0; token < positions.length; token++) {

@@ -1,0 +1,103 @@
+package org.flashring.cli.train;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.Tensor;
+import org.flashring.Layout;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** Whole training runs of a tiny model: sharding changes nothing, the loss falls, nothing leaks. */
+class TrainingTest {
+    private static final Model TINY = new Model(2, 4, 2, 16);
+
+    @TempDir private Path folder;
+    private Corpus corpus;
+
+    @BeforeEach
+    void writeText() throws IOException {
+        corpus = Corpus.read(List.of(Files.writeString(folder.resolve("text"), "A ring of ranks passes its keys around. ".repeat(20))));
+    }
+
+    @ParameterizedTest(name = "{0} ranks, {1}, {2} bytes, window {3}")
+    @CsvSource({"1, ZIGZAG, 37, 0", "2, CONTIGUOUS, 37, 0", "2, ZIGZAG, 41, 0", "2, STRIPED, 37, 0", "3, CONTIGUOUS, 37, 0", "3, ZIGZAG, 61, 7",
+        "3, STRIPED, 37, 0", "4, CONTIGUOUS, 61, 7", "4, ZIGZAG, 61, 0", "4, STRIPED, 61, 7", "8, ZIGZAG, 5, 0", "8, STRIPED, 3, 0"})
+    void ranksLearnWhatOneRankLearns(int ranks, Layout.Policy layout, int context, int window) {
+        Comparison.Result comparison = run(new Settings(TINY, ranks, 4, context, 2, 1e-3, layout, window, 7), true).comparison();
+        assertThat(comparison.lossDifference()).isLessThanOrEqualTo(1e-5);
+        assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
+        assertThat(comparison.passed()).isTrue();
+    }
+
+    @Test
+    void lossFalls() {
+        List<Training.Step> steps = run(new Settings(TINY, 3, 40, 61, 2, 3e-3, Layout.Policy.ZIGZAG, 0, 1), false).steps();
+        assertThat(steps).hasSize(40);
+        assertThat(steps.get(0).loss()).isBetween(5.0, 7.0); // ln 256 = 5.5: nothing is known yet
+        assertThat(steps.get(39).loss()).isLessThan(3.3);    // the text's 15 letters alone give ln 15 = 2.7
+    }
+
+    @Test
+    void everySeedIsRepeatable() {
+        Settings settings = new Settings(TINY, 2, 3, 31, 1, 1e-3, Layout.Policy.ZIGZAG, 0, 5);
+        assertThat(losses(run(settings, false))).isEqualTo(losses(run(settings, false)));
+    }
+
+    @Test
+    void keepsNoNativeObjectFromStepToStep() {
+        List<Long> live = new ArrayList<>();
+        new Training(new Settings(TINY, 1, 12, 31, 1, 1e-3, Layout.Policy.ZIGZAG, 0, 1), corpus, true, step -> live.add(Pointer.totalCount())).run();
+        assertThat(live.get(11)).isLessThanOrEqualTo(live.get(2));
+    }
+
+    @Test
+    @SuppressWarnings("try") // a scope works by being open
+    void comparisonSeesDifferences() {
+        try (PointerScope scope = new PointerScope()) {
+            List<Transformer.Parameter> parameters = new Transformer(TINY, 1).parameters();
+            List<Transformer.Parameter> others = new Transformer(TINY, 1).parameters();
+            for (int i = 0; i < parameters.size(); i++) {
+                parameters.get(i).tensor().square().sum().backward();
+                others.get(i).tensor().square().sum().backward();
+            }
+            Comparison equal = new Comparison();
+            equal.add(1, 2.5, 2.5, parameters, others);
+            assertThat(equal.result()).isEqualTo(new Comparison.Result(0, 1e-5, 0, 1e-4, "none", 0, true));
+
+            Comparison lossApart = new Comparison();
+            lossApart.add(1, 2.5, 2.50002, parameters, others);
+            assertThat(lossApart.result().passed()).isFalse();
+            Comparison lossLost = new Comparison();
+            lossLost.add(1, Double.NaN, 2.5, parameters, others);
+            assertThat(lossLost.result().passed()).isFalse();
+
+            Tensor gradient = parameters.get(3).tensor().grad();
+            gradient.mul_(new Scalar(1.001));
+            Comparison gradientApart = new Comparison();
+            gradientApart.add(9, 2.5, 2.5, parameters, others);
+            assertThat(gradientApart.result().gradientDifference()).isBetween(9e-4, 1.1e-3);
+            assertThat(gradientApart.result().parameter()).isEqualTo(parameters.get(3).name());
+            assertThat(gradientApart.result().step()).isEqualTo(9);
+            assertThat(gradientApart.result().passed()).isFalse();
+        }
+    }
+
+    private Training.Outcome run(Settings settings, boolean compare) {
+        return new Training(settings, corpus, compare, step -> {}).run();
+    }
+
+    private static List<Double> losses(Training.Outcome outcome) {
+        return outcome.steps().stream().map(Training.Step::loss).toList();
+    }
+}
