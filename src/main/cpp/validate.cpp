@@ -19,6 +19,8 @@ template <class... Arguments>
     fail(FLASHRING_INVALID_ARGUMENT, format, arguments...);
 }
 
+[[noreturn]] void invalid(const char* sentence) { fail(FLASHRING_INVALID_ARGUMENT, "%s", sentence); }
+
 using Wide = long long;  // what printf calls int64_t
 
 void requireAtLeast(const char* field, int64_t value, int64_t least) {

@@ -33,11 +33,13 @@ public final class Layout {
     }
 
     private final Policy policy;
+    private final long start;
     private final long length;
     private final List<Positions> shards;
 
-    private Layout(Policy policy, long length, List<Positions> shards) {
+    private Layout(Policy policy, long start, long length, List<Positions> shards) {
         this.policy = policy;
+        this.start = start;
         this.length = length;
         this.shards = List.copyOf(shards);
     }
@@ -86,7 +88,7 @@ public final class Layout {
                 case STRIPED -> striped(length, rank, worldSize);
             });
         }
-        return new Layout(policy, length, shards);
+        return new Layout(policy, 0, length, shards);
     }
 
     private static Positions piece(long start, long length, int index, int pieces) {
@@ -119,9 +121,25 @@ public final class Layout {
         return Positions.of(List.of(new Positions.Range(rank, (length - rank - 1) / worldSize + 1, worldSize)));
     }
 
+    /**
+     * Returns this layout moved to begin at global position {@code position}: new tokens that follow a cache of keys, say.
+     *
+     * @throws IllegalArgumentException if {@code position} is negative or a moved position overflows
+     */
+    public Layout startingAt(long position) {
+        Checks.atLeast("position", position, 0);
+        Checks.sum("end", position, length);
+        return new Layout(policy, position, length, shards.stream().map(shard -> shard.movedBy(position - start)).toList());
+    }
+
     /** Returns the policy. */
     public Policy policy() {
         return policy;
+    }
+
+    /** Returns the global position of the first token; 0 unless moved. */
+    public long start() {
+        return start;
     }
 
     /** Returns the number of tokens over all ranks. */
@@ -157,10 +175,10 @@ public final class Layout {
     /**
      * Returns the rank that holds global position {@code position}.
      *
-     * @throws IllegalArgumentException unless 0 ≤ position &lt; length()
+     * @throws IllegalArgumentException unless start() ≤ position &lt; start() + length()
      */
     public int rankOf(long position) {
-        Checks.between("position", position, 0, length - 1);
+        Checks.between("position", position, start, start + length - 1);
         int rank = 0;
         while (!shards.get(rank).contains(position)) {
             rank++;
@@ -175,6 +193,6 @@ public final class Layout {
 
     @Override
     public String toString() {
-        return policy + " " + length + " tokens over " + worldSize() + (worldSize() == 1 ? " rank" : " ranks");
+        return policy + " " + length + " tokens " + (start == 0 ? "" : "from " + start + " on ") + "over " + worldSize() + (worldSize() == 1 ? " rank" : " ranks");
     }
 }

@@ -2,6 +2,7 @@ package org.flashring;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
@@ -70,7 +71,10 @@ public final class Plan {
         return new Plan(shape, layout, layout, mask, options);
     }
 
-    /** Returns the plan of attention whose queries and keys are laid out apart, as when new tokens meet a cache of keys. */
+    /**
+     * Returns the plan of attention whose queries and keys are laid out apart, as when new tokens, whose layout
+     * {@linkplain Layout#startingAt starts} at the length of a cache, meet the keys of all.
+     */
     public static Plan of(AttentionShape shape, Layout queries, Layout keys, Mask mask, AttentionOptions options) {
         return new Plan(shape, queries, keys, mask, options);
     }
@@ -270,10 +274,10 @@ public final class Plan {
         StringBuilder text = new StringBuilder();
         text.append(shape).append(", ").append(queries).append(", ").append(mask).append(": ").append(steps).append(steps == 1 ? " step\n" : " steps\n");
         for (int rank = 0; rank < worldSize(); rank++) {
-            text.append(String.format("rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n", rank,
+            text.append(String.format(Locale.ROOT, "rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n", rank,
                     queries.localLength(rank), queries.positions(rank).ranges().size() > 4 ? "" : queries.positions(rank),
                     forwardFlops(rank) / 1e9, forwardBytesSent(rank),
-                    options.backward() ? String.format(" and %,d B backward", backwardBytesSent(rank)) : "", bytesHeld(rank)));
+                    options.backward() ? String.format(Locale.ROOT, " and %,d B backward", backwardBytesSent(rank)) : "", bytesHeld(rank)));
         }
         return text.toString();
     }

@@ -70,6 +70,10 @@ public final class Positions {
         return length == 0 ? of(List.of()) : of(List.of(new Range(start, length, 1)));
     }
 
+    Positions movedBy(long distance) {
+        return new Positions(ranges.stream().map(range -> new Range(range.start() + distance, range.length(), range.stride())).toList());
+    }
+
     /** Returns the ranges, ascending. */
     public List<Range> ranges() {
         return ranges;

@@ -68,6 +68,18 @@ class LayoutPropertiesTest {
     }
 
     @Property
+    void aMovedLayoutDealsTheSameTokensFurtherOn(@ForAll Layout.Policy policy, @ForAll("documents") long[] documents,
+            @ForAll @IntRange(min = 1, max = 9) int world, @ForAll @LongRange(max = 1L << 40) long start) {
+        Layout layout = Layout.of(policy, documents, world);
+        Layout moved = layout.startingAt(7).startingAt(start);
+        assertThat(moved.start()).isEqualTo(start);
+        for (long position = 0; position < layout.length(); position++) {
+            assertThat(moved.rankOf(start + position)).isEqualTo(layout.rankOf(position));
+            assertThat(moved.localIndexOf(start + position)).isEqualTo(layout.localIndexOf(position));
+        }
+    }
+
+    @Property
     void shardsAreEqualWhereTheyCanBe(@ForAll Layout.Policy policy, @ForAll @LongRange(max = 1L << 40) long length, @ForAll @IntRange(min = 1, max = 17) int world) {
         Layout layout = Layout.of(policy, length, world);
         long least = Long.MAX_VALUE;

@@ -62,6 +62,7 @@ public final class ShardedBatch {
         Checks.notNull("targets", targets);
         Checks.notNull("layout", layout);
         Checks.notNull("mask", mask);
+        Checks.equal("layout.start", layout.start(), 0, "for a whole sequence is sharded");
         Checks.atLeast("shift", shift, 1);
         Checks.atLeast("tokens.length", tokens.length, 1);
         Checks.equal("targets.length", targets.length, tokens.length, "as many rows as tokens");
