@@ -109,6 +109,8 @@ std::vector<Bad> table() {
         {"mask.cu_seqlens[0] = 1", invalid, attention, [](S&, F& f) { f.cuSeqlens[0] = 1; }},
         {"mask.cu_seqlens[2] = 2", invalid, attention, [](S&, F& f) { f.cuSeqlens[2] = 2; }},
         {"mask.cu_seqlens[1] = -3", invalid, attention, [](S&, F& f) { f.cuSeqlens[1] = -3; }},
+        {"mask.cu_seqlens = ", invalid, attention, [](S& s, F& f) { s.mask.cu_seqlens = static_cast<int64_t*>(shifted(f.cuSeqlens.data(), 4)); }},
+        {"q_positions = ", invalid, attention, [](S& s, F& f) { s.q_positions.ranges = static_cast<flashring_range*>(shifted(f.ranges.data(), 1)); }},
         {"mask.prefix_lengths[1] = -2", invalid, attention, [](S&, F& f) { f.prefixes[1] = -2; }},
         {"q.data", invalid, attention, [](S& s, F&) { s.q.data = nullptr; }},
         {"k.data", invalid, attention, [](S& s, F&) { s.k.data = nullptr; }},

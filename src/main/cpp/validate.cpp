@@ -35,10 +35,14 @@ void requireWithin(const char* field, int32_t value, int32_t first, int32_t last
     }
 }
 
-void checkHeader(const char* type, const void* structure, uint32_t size, std::size_t expected) {
-    if (reinterpret_cast<uintptr_t>(structure) % alignof(int64_t) != 0) {
-        invalid("%s at %p must be aligned to %zu bytes", type, structure, alignof(int64_t));
+// Before anything behind the address is read.
+void requireAligned(const char* field, const void* address) {
+    if (reinterpret_cast<uintptr_t>(address) % alignof(int64_t) != 0) {
+        invalid("%s = %p must be aligned to %zu bytes", field, address, alignof(int64_t));
     }
+}
+
+void checkSize(const char* type, uint32_t size, std::size_t expected) {
     if (size != expected) {
         invalid("%s.size = %u must be sizeof(%s) = %zu", type, size, type, expected);
     }
@@ -142,6 +146,7 @@ void checkPositions(const char* name, const flashring_positions& positions, cons
     if (positions.count > 0 && !positions.ranges) {
         invalid("%s.ranges must not be null where %s.count = %lld", name, name, Wide{positions.count});
     }
+    requireAligned(name, positions.ranges);
     int64_t total = 0, next = 0;
     for (int64_t i = 0; i < positions.count; ++i) {
         const flashring_range& range = positions.ranges[i];
@@ -176,6 +181,8 @@ void checkMask(const flashring_mask& mask) {
     if (mask.documents < 0) {
         invalid("mask.documents = %lld must not be negative", Wide{mask.documents});
     }
+    requireAligned("mask.cu_seqlens", mask.cu_seqlens);
+    requireAligned("mask.prefix_lengths", mask.prefix_lengths);
     if (mask.cu_seqlens) {
         if (mask.cu_seqlens[0] != 0) {
             invalid("mask.cu_seqlens[0] = %lld must be 0", Wide{mask.cu_seqlens[0]});
@@ -242,7 +249,8 @@ void checkShape(const flashring_step* step) {
     if (!step) {
         invalid("step must not be null");
     }
-    checkHeader("flashring_step", step, step->size, sizeof *step);
+    requireAligned("step", step);
+    checkSize("flashring_step", step->size, sizeof *step);
     if (step->device < FLASHRING_HOST) {
         invalid("device = %d must be -1 (the host) or a CUDA device", step->device);
     }
@@ -340,7 +348,8 @@ void checkCombine(const flashring_combine_args* args) {
     if (!args) {
         invalid("args must not be null");
     }
-    checkHeader("flashring_combine_args", args, args->size, sizeof *args);
+    requireAligned("args", args);
+    checkSize("flashring_combine_args", args->size, sizeof *args);
     if (args->device < FLASHRING_HOST) {
         invalid("device = %d must be -1 (the host) or a CUDA device", args->device);
     }
