@@ -11,11 +11,12 @@ void* allocate(int64_t bytes) {
     if (bytes < 0 || bytes > most) {
         return nullptr;
     }
-    const int64_t alignment = bytes >= hugePage ? hugePage : line;
-    const auto size = static_cast<size_t>(bytes == 0 ? line : (bytes + line - 1) / line * line);
-    void* const memory = std::aligned_alloc(static_cast<size_t>(alignment), size);
-    if (memory && bytes >= hugePage) {
-        madvise(memory, size, MADV_HUGEPAGE);  // a wish: smaller pages serve as well
+    void* memory = nullptr;
+    if (posix_memalign(&memory, bytes >= hugePage ? hugePage : line, static_cast<size_t>(bytes == 0 ? line : bytes)) != 0) {
+        return nullptr;
+    }
+    if (bytes >= hugePage) {
+        madvise(memory, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // a wish: smaller pages serve as well
     }
     return memory;
 }
