@@ -23,7 +23,8 @@ import org.flashring.device.HostBuffer;
 /**
  * A program that uses the library as any other would: causal attention of two ranks, forward and backward, checked by hand.
  * With q = 0 every visible key weighs the same: out[i] is the mean of v[0..i], lse[i] = ln(i + 1), and dv[j] sums
- * dout[i] / (i + 1) over i &gt;= j. Its argument says what it touches first.
+ * dout[i] / (i + 1) over i &gt;= j. Its first argument says what it touches first,
+ * its second, in milliseconds since 1970, when: so that several processes do it at the same instant.
  */
 public final class Consumer {
     private static final int LENGTH = 13;
@@ -32,6 +33,9 @@ public final class Consumer {
     private Consumer() {}
 
     public static void main(String[] arguments) throws Exception {
+        if (arguments.length > 1) {
+            awaitInstant(Long.parseLong(arguments[1]));
+        }
         switch (arguments[0]) {
             case "threads" -> touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan"));
             case "threads with JavaCPP" -> touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan", "JavaCPP"));
@@ -42,6 +46,12 @@ public final class Consumer {
         Plan plan = Plan.of(shape, Layout.zigzag(LENGTH, 2), Mask.causal(), AttentionOptions.defaults());
         LocalGroup.run(2, communicator -> attend(plan, communicator));
         System.out.println("forward and backward are right");
+    }
+
+    private static void awaitInstant(long millis) {
+        while (System.currentTimeMillis() < millis) {
+            Thread.onSpinWait();
+        }
     }
 
     /** Makes the first use of the library by one of its doors. */

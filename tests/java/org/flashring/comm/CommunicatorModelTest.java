@@ -13,6 +13,7 @@ import java.util.stream.Stream;
 import org.flashring.DType;
 import org.flashring.support.Elements;
 import org.flashring.support.FencedBuffer;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
@@ -246,6 +247,25 @@ class CommunicatorModelTest {
                 assertThat(came.get()).isGreaterThanOrEqualTo(round * world);
                 communicator.barrier();
             }
+        });
+    }
+
+    @Test
+    void aMessageIsTakenAsSoonAsItIsPostedThoughItsSenderAwaitsLater() {
+        FencedBuffer sent = filled(DType.FLOAT64, 1, 1);
+        FencedBuffer received = blank(DType.FLOAT64, 1);
+        all(2, communicator -> {
+            if (communicator.rank() == 0) {
+                communicator.post(0, 0, 1, address(received), 8, 1);
+            } else {
+                Thread.sleep(100); // rank 0 waits by now
+                communicator.post(address(sent), 8, 0, 0, 0, 0);
+                for (int i = 0; i < 1000 && Double.isNaN(received.get(0)); i++) {
+                    Thread.sleep(1);
+                }
+                assertEquals(initial(DType.FLOAT64, 1, 0), received.get(0));
+            }
+            communicator.await();
         });
     }
 

@@ -66,11 +66,13 @@ final class Program {
     }
 
     /** Returns a JVM started with the given jars on its class path and {@code cache} as JavaCPP's cache folder. */
-    Process start(Path cache, Path output, List<Path> jars, String door) throws IOException {
+    Process start(Path cache, Path output, List<Path> jars, String... arguments) throws IOException {
         List<Path> classPath = new ArrayList<>(jars);
         classPath.addAll(dependencies());
         classPath.add(classes);
-        return start(cache, output, List.of("-classpath", join(classPath), "Consumer", door));
+        List<String> all = new ArrayList<>(List.of("-classpath", join(classPath), "Consumer"));
+        all.addAll(List.of(arguments));
+        return start(cache, output, all);
     }
 
     /** Returns a JVM started with {@code arguments}. */

@@ -16,6 +16,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
@@ -96,18 +97,24 @@ class LifecycleTest {
     @ParameterizedTest
     @MethodSource("owners")
     void closingFromManyThreadsAtOnceFreesOnce(Class<?> type) throws Exception {
-        for (int trial = 0; trial < 50; trial++) {
-            AutoCloseable owner = OWNERS.get(type).get();
-            CountDownLatch go = new CountDownLatch(1);
-            List<Thread> threads = Stream.generate(() -> new Thread(() -> {
-                await(go);
-                catchThrowable(owner::close); // may refuse while another thread closes; must not free twice
-            })).limit(4).toList();
-            threads.forEach(Thread::start);
-            go.countDown();
-            for (Thread thread : threads) {
-                thread.join();
+        int threads = 2;
+        List<AutoCloseable> owners = Stream.generate(OWNERS.get(type)).limit(1000).toList();
+        AtomicInteger arrived = new AtomicInteger();
+        Runnable closeAll = () -> {
+            for (int i = 0; i < owners.size(); i++) {
+                arrived.incrementAndGet();
+                while (arrived.get() < threads * (i + 1)) {
+                    Thread.onSpinWait(); // until all are at this owner
+                }
+                catchThrowable(owners.get(i)::close); // may refuse while another thread closes; must not free twice
             }
+        };
+        List<Thread> closers = Stream.generate(() -> new Thread(closeAll)).limit(threads).toList();
+        closers.forEach(Thread::start);
+        for (Thread closer : closers) {
+            closer.join();
+        }
+        for (AutoCloseable owner : owners) {
             owner.close();
         }
     }

@@ -126,6 +126,25 @@ class RingFailureTest {
         return Stream.of(0, 3, 7, 12, CALLS - 1).map(call -> Arguments.of(1, call));
     }
 
+    /** Its buffers are freed next: no peer may be at them. */
+    @Test
+    void aRingThatFailsHasEndedTheGroupBeforeItThrows() {
+        LocalGroup.run(2, LONG, communicator -> {
+            Plan plan = Plan.of(SHAPE, Layout.zigzag(2 * Operand.LENGTH, 2), Mask.full(), AttentionOptions.defaults());
+            FaultyCommunicator faulty = new FaultyCommunicator(communicator, call -> {
+                if (communicator.rank() == 1 && call == 1) { // its keys are posted
+                    throw new IllegalStateException("killed");
+                }
+            });
+            try (RingAttention ring = new RingAttention(plan, faulty)) {
+                Throwable thrown = catchThrowable(() -> Operand.call(ring, false, null, null));
+                assertThat(thrown).hasMessageContaining("killed");
+                assertThat(catchThrowable(communicator::barrier)).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 failed");
+            }
+            return null;
+        });
+    }
+
     @Test
     void aRankWithATensorOfTheWrongShapeIsTheOneThatIsNamed() {
         Throwable thrown = catchThrowable(() -> LocalGroup.run(WORLD, LONG, communicator -> {
