@@ -17,8 +17,8 @@ import org.flashring.internal.Checks;
  * }</pre>
  */
 public final class LocalGroup {
-    /** How long an operation waits for its peers unless told otherwise. */
-    public static final Duration DEFAULT_DEADLINE = Duration.ofSeconds(60);
+    /** How long an operation waits for its peers unless told otherwise: longer than a step of a very long sequence. */
+    public static final Duration DEFAULT_DEADLINE = Duration.ofMinutes(10);
 
     private static final int MOST_RANKS = 1024; // threads of one JVM; mailboxes take its square
     private static final Duration LONGEST_DEADLINE = Duration.ofNanos(Long.MAX_VALUE);
