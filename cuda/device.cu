@@ -1,14 +1,15 @@
-// Which CUDA devices this process can use. Asked once; the CUDA runtime is linked statically and finds the driver itself.
-#include <cuda_runtime_api.h>
-
+// Which CUDA devices this process can use, asked once, and how kernels are started. The CUDA runtime is linked
+// statically and finds the driver itself.
 #include <cstdio>
 
-#include "flashring.h"
+#include "device.h"
 
+namespace flashring {
 namespace {
 
 struct Devices {
     int count = 0;
+    bool capable = false;
     char cause[200] = "";
 
     Devices() {
@@ -24,6 +25,10 @@ struct Devices {
         } else if (count == 0) {
             std::snprintf(cause, sizeof cause, "there is no CUDA device");
         }
+        for (int device = 0; device < count; ++device) {
+            int major = 0;
+            capable |= cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 8;
+        }
     }
 };
 
@@ -34,6 +39,61 @@ const Devices& devices() {
 
 }  // namespace
 
-int32_t flashring_device_count(void) { return devices().count; }
+int computeCapability(int32_t device) {
+    int major = 0, minor = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
+    return major * 10 + minor;
+}
 
-const char* flashring_device_cause(void) { return devices().cause; }
+bool anyDeviceCapable() { return devices().capable; }
+
+void check(cudaError_t error, const char* call) {
+    if (error != cudaSuccess) {
+        cudaGetLastError();  // the failure is reported here; it must not surface again in the caller's next check
+        fail(FLASHRING_DEVICE_ERROR, "%s: %s (%s)", call, cudaGetErrorString(error), cudaGetErrorName(error));
+    }
+}
+
+DeviceScope::DeviceScope(int32_t device) {
+    check(cudaGetDevice(&previous_), "cudaGetDevice");
+    if (previous_ != device) {
+        check(cudaSetDevice(device), "cudaSetDevice");
+        changed_ = true;
+    }
+}
+
+DeviceScope::~DeviceScope() {
+    if (changed_) {
+        cudaSetDevice(previous_);
+    }
+}
+
+void launchUntyped(const void* kernel, const char* name, int64_t blocks, int threads, int sharedBytes, void** arguments,
+                   cudaStream_t stream) {
+    constexpr int kDefaultSharedBytes = 48 << 10;  // more needs the kernel's consent
+    if (blocks == 0) {
+        return;
+    }
+    if (blocks > INT32_MAX) {
+        fail(FLASHRING_UNSUPPORTED, "%s: %lld blocks are more than a CUDA grid holds", name, static_cast<long long>(blocks));
+    }
+    if (sharedBytes > kDefaultSharedBytes) {
+        int device = 0, most = 0;
+        check(cudaGetDevice(&device), "cudaGetDevice");
+        check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
+        if (sharedBytes > most) {
+            fail(FLASHRING_UNSUPPORTED, "%s: needs %d bytes of shared memory a block, device %d has %d", name, sharedBytes, device, most);
+        }
+        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes), name);
+    }
+    check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments,
+                           static_cast<size_t>(sharedBytes), stream),
+          name);
+}
+
+}  // namespace flashring
+
+int32_t flashring_device_count(void) { return flashring::devices().count; }
+
+const char* flashring_device_cause(void) { return flashring::devices().cause; }

@@ -158,6 +158,10 @@ public:
         return true;
     }
 
+    // Elements, holes and fences.
+    char* memory() { return bytes_.data(); }
+    size_t memoryBytes() const { return bytes_.size(); }
+
     bool sameBits(const Buffer& other) const { return bytes_ == other.bytes_; }
 
     int64_t batch() const { return batch_; }

@@ -55,11 +55,11 @@ void requireDirection(int32_t direction) {
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// The workspace holds lo and hi, then the kernel's own share.
+// The workspace of a CPU kernel holds lo and hi, then the kernel's own share.
 int64_t intervalBytes(const flashring_step& step) { return 2 * aligned(step.q_len * static_cast<int64_t>(sizeof(int64_t))); }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction, const Kernel& kernel) {
-    return intervalBytes(step) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0);
+    return (kernel.cuda ? 0 : intervalBytes(step)) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0);
 }
 
 void attend(const flashring_step* step, flashring_direction direction) {
@@ -69,11 +69,14 @@ void attend(const flashring_step* step, flashring_direction direction) {
     direction == FLASHRING_FORWARD ? checkForward(*step) : checkBackward(*step);
     checkWorkspace(*step, workspaceBytes(*step, direction, kernel));
     char* const workspace = static_cast<char*>(step->workspace);
+    const auto run = direction == FLASHRING_FORWARD ? kernel.forward : kernel.backward;
+    if (kernel.cuda) {
+        return run({*step, nullptr, nullptr, workspace});
+    }
     int64_t* const lo = reinterpret_cast<int64_t*>(workspace);
     int64_t* const hi = reinterpret_cast<int64_t*>(workspace + intervalBytes(*step) / 2);
     visibleKeys(*step, lo, hi);
-    const Problem problem{*step, lo, hi, workspace + intervalBytes(*step)};
-    direction == FLASHRING_FORWARD ? kernel.forward(problem) : kernel.backward(problem);
+    run({*step, lo, hi, workspace + intervalBytes(*step)});
 }
 
 }  // namespace
@@ -93,9 +96,9 @@ int32_t flashring_delta(const flashring_step* step) {
     return guarded([&] {
         calls.fetch_add(1, std::memory_order_relaxed);
         checkShape(step);
-        requireHost(step->device);
+        requireDevice(step->device);
         checkDelta(*step);
-        delta(*step);
+        step->device == FLASHRING_HOST ? delta(*step) : deltaOnDevice(*step);
     });
 }
 
@@ -103,8 +106,8 @@ int32_t flashring_combine(const flashring_combine_args* args) {
     return guarded([&] {
         calls.fetch_add(1, std::memory_order_relaxed);
         checkCombine(args);
-        requireHost(args->device);
-        combine(*args);
+        requireDevice(args->device);
+        args->device == FLASHRING_HOST ? combine(*args) : combineOnDevice(*args);
     });
 }
 
@@ -141,7 +144,7 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
         }
         const Capability& entry = capability(index);
         constexpr int32_t maxDim = kMaxHeadDim;
-        *result = {sizeof *result, entry.kernel->id, 0, entry.dtype, maxDim, maxDim, 1, 1, 1,
+        *result = {sizeof *result, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim, 1, 1, 1,
                    available(entry), entry.kernel->name, entry.kernel->requirement};
     });
 }

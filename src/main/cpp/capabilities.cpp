@@ -24,6 +24,12 @@ constexpr Capability kTable[] = {
     {&kReference, FLASHRING_FLOAT32},
     {&kReference, FLASHRING_BFLOAT16},
     {&kReference, FLASHRING_FLOAT16},
+    {&kCudaMma, FLASHRING_BFLOAT16},
+    {&kCudaMma, FLASHRING_FLOAT16},
+    {&kCudaReference, FLASHRING_FLOAT64},
+    {&kCudaReference, FLASHRING_FLOAT32},
+    {&kCudaReference, FLASHRING_BFLOAT16},
+    {&kCudaReference, FLASHRING_FLOAT16},
 };
 constexpr int32_t kRows = sizeof kTable / sizeof kTable[0];
 
@@ -40,17 +46,17 @@ const char* dtypeName(int32_t dtype) {
     return names[dtype];
 }
 
-void requireHost(int32_t device) {
-    if (device != FLASHRING_HOST) {
+void requireDevice(int32_t device) {
+    const int32_t count = flashring_device_count();
+    if (device >= count) {
         const char* const cause = flashring_device_cause();
-        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", device,
-             *cause ? cause : "no kernel of this library runs on CUDA devices");
+        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", device, *cause ? cause : "there is no CUDA device of this number");
     }
 }
 
 int32_t select(const flashring_step& step, flashring_direction direction) {
     const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
-    requireHost(step.device);
+    requireDevice(step.device);
     if (step.head_dim > kMaxHeadDim || step.value_dim > kMaxHeadDim) {
         fail(FLASHRING_UNSUPPORTED, "head_dim = %lld, value_dim = %lld: kernels serve up to %lld",
              static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
@@ -59,7 +65,8 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
     const Kernel* wanted = nullptr;
     for (int32_t i = 0; i < kRows; ++i) {
         const Capability& row = kTable[i];
-        if (step.kernel != FLASHRING_KERNEL_AUTO && row.kernel->id != step.kernel) {
+        if (row.kernel->cuda != (step.device != FLASHRING_HOST) ||
+            (step.kernel != FLASHRING_KERNEL_AUTO && row.kernel->id != step.kernel)) {
             continue;
         }
         wanted = row.kernel;
@@ -70,8 +77,9 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
     if (wanted && !wanted->available()) {
         fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): this machine lacks %s", step.kernel, wanted->name, wanted->requirement);
     }
-    fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, %s", step.kernel,
-         wanted ? wanted->name : "not built in", dtypeName(step.dtype), pass);
+    fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, %s on %s", step.kernel,
+         wanted ? wanted->name : "none of that number here", dtypeName(step.dtype), pass,
+         step.device == FLASHRING_HOST ? "the host" : "CUDA");
 }
 
 }  // namespace flashring

@@ -18,8 +18,8 @@ bool available(const Capability& row);
 // The row that serves a step whose shape is checked; fails with FLASHRING_UNSUPPORTED when none does.
 int32_t select(const flashring_step& step, flashring_direction direction);
 
-// Fails with FLASHRING_UNSUPPORTED for CUDA devices.
-void requireHost(int32_t device);
+// Fails with FLASHRING_UNSUPPORTED where this process cannot use the device; the host always passes.
+void requireDevice(int32_t device);
 
 const char* dtypeName(int32_t dtype);
 

@@ -1,5 +1,27 @@
-// The device queries of a library that was built without CUDA.
-#include "flashring.h"
+// The device side of a library that was built without CUDA: no device, hence nothing that could run there.
+#include "capabilities.h"
+#include "failure.h"
+#include "rowwise.h"
+
+namespace flashring {
+namespace {
+
+[[noreturn]] void refuse() { fail(FLASHRING_UNSUPPORTED, "%s", flashring_device_cause()); }
+
+constexpr Kernel absent(int32_t id, const char* name) {
+    return {id, name, "a FlashRing that was built with CUDA", [] { return false; }, [](const Problem&) { refuse(); },
+            [](const Problem&) { refuse(); }, nullptr, true};
+}
+
+}  // namespace
+
+const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma");
+const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference");
+
+void deltaOnDevice(const flashring_step&) { refuse(); }
+void combineOnDevice(const flashring_combine_args&) { refuse(); }
+
+}  // namespace flashring
 
 int32_t flashring_device_count(void) { return 0; }
 

@@ -10,6 +10,10 @@
  *    Nothing here prints, throws across the border, or ends the process.
  *  - Memory belongs to the caller and is borrowed for the call (on a GPU: until the stream has passed it).
  *  - Structs start with their size: set it to sizeof(the struct), zero the rest, then fill in.
+ *  - On a CUDA device everything that a step points to (tensors, workspace, position ranges, cu_seqlens, prefix_lengths)
+ *    is memory that the device can read, and is read when the stream gets there: calls return at once and never wait.
+ *    The values behind such pointers cannot be checked on the host; ranges and offsets that break their rules give wrong
+ *    results, and a deterministic backward step may then never finish.
  *  - Strides are counted in elements; the last dimension (head dim) is contiguous.
  *  - Everything is thread-safe; calls from several threads share one pool of CPU workers.
  */
@@ -47,7 +51,8 @@ typedef enum flashring_kernel {
     FLASHRING_KERNEL_SIMD128 = 2,   /* baseline x86-64 (SSE2) */
     FLASHRING_KERNEL_AVX2 = 3,
     FLASHRING_KERNEL_AVX512 = 4,
-    FLASHRING_KERNEL_AMX = 5        /* AVX-512 with bfloat16 tile products */
+    FLASHRING_KERNEL_AMX = 5,       /* AVX-512 with bfloat16 tile products */
+    FLASHRING_KERNEL_MMA = 6        /* CUDA tensor cores, warp by warp (compute capability 8.0 and newer) */
 } flashring_kernel;
 
 enum { FLASHRING_HOST = -1 };       /* flashring_step.device: the host; n >= 0 is CUDA device n */

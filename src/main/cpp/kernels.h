@@ -1,4 +1,4 @@
-// The border between the entry points and the CPU kernels.
+// The border between the entry points and the kernels.
 #ifndef FLASHRING_KERNELS_H
 #define FLASHRING_KERNELS_H
 
@@ -8,7 +8,7 @@ namespace flashring {
 
 constexpr int64_t kMaxHeadDim = 256;
 
-// A checked step on the host, ready to run.
+// A checked step, ready to run. CUDA kernels compute the intervals themselves: lo and hi are null for them.
 struct Problem {
     const flashring_step& step;
     const int64_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i];
@@ -16,7 +16,8 @@ struct Problem {
     char* workspace;     // 64-byte aligned, Kernel::workspaceBytes of it
 };
 
-// One implementation of forward and backward. Kernels never throw; they read flags, shapes and operands from the step.
+// One implementation of forward and backward, reading flags, shapes and operands from the step. CPU kernels never throw;
+// CUDA kernels fail with FLASHRING_DEVICE_ERROR.
 struct Kernel {
     int32_t id;               // flashring_kernel
     const char* name;
@@ -24,14 +25,15 @@ struct Kernel {
     bool (*available)();      // asked once
     void (*forward)(const Problem&);
     void (*backward)(const Problem&);
-    int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the intervals; null: none
+    int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the CPU's intervals; null: none
+    bool cuda = false;        // runs on CUDA devices, else on the host
 };
 
-extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAmx;
+extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAmx, kCudaMma, kCudaReference;
 
 // Address of element (batch, seq, head, 0).
 template <class T>
-static inline T* row(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t head) {
+static constexpr T* row(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t head) {
     return static_cast<T*>(tensor.data) + batch * tensor.stride_batch + seq * tensor.stride_seq +
            head * tensor.stride_head;
 }

@@ -6,9 +6,11 @@
 
 namespace flashring {
 
-// Both take checked arguments on the host.
+// All take checked arguments, whose operands live on the host or on the CUDA device that they name.
 void delta(const flashring_step& step);
 void combine(const flashring_combine_args& args);
+void deltaOnDevice(const flashring_step& step);
+void combineOnDevice(const flashring_combine_args& args);
 
 }  // namespace flashring
 

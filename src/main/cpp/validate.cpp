@@ -139,7 +139,7 @@ void requireDistinct(const char* outputName, const flashring_tensor& output, con
     }
 }
 
-void checkPositions(const char* name, const flashring_positions& positions, const char* lengthName, int64_t length) {
+void checkPositions(int32_t device, const char* name, const flashring_positions& positions, const char* lengthName, int64_t length) {
     if (positions.count < 0) {
         invalid("%s.count = %lld must not be negative", name, Wide{positions.count});
     }
@@ -147,6 +147,9 @@ void checkPositions(const char* name, const flashring_positions& positions, cons
         invalid("%s.ranges must not be null where %s.count = %lld", name, name, Wide{positions.count});
     }
     requireAligned(name, positions.ranges);
+    if (device != FLASHRING_HOST) {
+        return;  // the ranges live there
+    }
     int64_t total = 0, next = 0;
     for (int64_t i = 0; i < positions.count; ++i) {
         const flashring_range& range = positions.ranges[i];
@@ -177,12 +180,18 @@ void checkPositions(const char* name, const flashring_positions& positions, cons
     }
 }
 
-void checkMask(const flashring_mask& mask) {
+void checkMask(int32_t device, const flashring_mask& mask) {
     if (mask.documents < 0) {
         invalid("mask.documents = %lld must not be negative", Wide{mask.documents});
     }
     requireAligned("mask.cu_seqlens", mask.cu_seqlens);
     requireAligned("mask.prefix_lengths", mask.prefix_lengths);
+    if (!mask.cu_seqlens && mask.documents > 1) {
+        invalid("mask.documents = %lld must be 0 or 1 where mask.cu_seqlens is null", Wide{mask.documents});
+    }
+    if (device != FLASHRING_HOST) {
+        return;  // the offsets and prefixes live there
+    }
     if (mask.cu_seqlens) {
         if (mask.cu_seqlens[0] != 0) {
             invalid("mask.cu_seqlens[0] = %lld must be 0", Wide{mask.cu_seqlens[0]});
@@ -193,8 +202,6 @@ void checkMask(const flashring_mask& mask) {
                         Wide{mask.cu_seqlens[i]}, Wide{mask.cu_seqlens[i - 1]});
             }
         }
-    } else if (mask.documents > 1) {
-        invalid("mask.documents = %lld must be 0 or 1 where mask.cu_seqlens is null", Wide{mask.documents});
     }
     if (mask.prefix_lengths) {
         const int64_t count = mask.cu_seqlens ? mask.documents : 1;
@@ -218,9 +225,9 @@ void checkAttention(const flashring_step& step) {
         invalid("softmax_scale = %g must be finite and greater than 0", step.softmax_scale);
     }
     checkStream(step.device, step.stream);
-    checkPositions("q_positions", step.q_positions, "q_len", step.q_len);
-    checkPositions("kv_positions", step.kv_positions, "kv_len", step.kv_len);
-    checkMask(step.mask);
+    checkPositions(step.device, "q_positions", step.q_positions, "q_len", step.q_len);
+    checkPositions(step.device, "kv_positions", step.kv_positions, "kv_len", step.kv_len);
+    checkMask(step.device, step.mask);
     checkTensor("q", step.q, queries(step), step.dtype, Access::Read);
     checkTensor("k", step.k, keys(step), step.dtype, Access::Read);
     checkTensor("v", step.v, values(step), step.dtype, Access::Read);
@@ -255,7 +262,7 @@ void checkShape(const flashring_step* step) {
         invalid("device = %d must be -1 (the host) or a CUDA device", step->device);
     }
     requireWithin("dtype", step->dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AMX);
+    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_MMA);
     requireWithin("deterministic", step->deterministic, 0, 1);
     constexpr int32_t known = FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV;
     if (step->flags & ~known) {

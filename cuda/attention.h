@@ -1,0 +1,39 @@
+// What all attention kernels share: their arguments, and the jobs that run before them on the stream.
+#ifndef FLASHRING_CUDA_ATTENTION_H
+#define FLASHRING_CUDA_ATTENTION_H
+
+#include "device.h"
+#include "kernels.h"
+
+namespace flashring {
+
+constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8.0 or newer";
+
+struct Arguments {
+    flashring_step step;
+    const int32_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i]; neither ever decreases with i
+    const int32_t* hi;   // [q_len]
+    int32_t* turns;      // deterministic backward: a ticket counter, then [batch, q_heads, query tiles] turns; else null
+    float scaleLog2;     // softmax_scale * log2(e)
+    bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
+    bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
+};
+
+// Starts the kernel that computes lo and hi into the front of the workspace.
+Arguments prepare(const Problem& problem);
+
+// Bytes at the front of the workspace that hold lo and hi.
+int64_t intervalBytesOnDevice(const flashring_step& step);
+
+// Writes zeros to a float32 [batch, seq, heads, dim].
+void clearOnDevice(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, void* stream);
+
+// The kernels on tensor cores, for one element type; the rest of the step is in the arguments.
+template <class Element>
+void forwardStep(const Arguments& arguments);
+template <class Element>
+void backwardStep(const Arguments& arguments);
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,50 @@
+// The host side of every launch: errors, the current device, grids of any size.
+#ifndef FLASHRING_CUDA_DEVICE_H
+#define FLASHRING_CUDA_DEVICE_H
+
+#include <cuda_runtime.h>
+
+#include "failure.h"
+
+namespace flashring {
+
+// Fails with FLASHRING_DEVICE_ERROR naming the call.
+void check(cudaError_t error, const char* call);
+
+// Makes a device current, and the caller's own again at the end of the scope.
+class DeviceScope {
+public:
+    explicit DeviceScope(int32_t device);
+    ~DeviceScope();
+    DeviceScope(const DeviceScope&) = delete;
+    DeviceScope& operator=(const DeviceScope&) = delete;
+
+private:
+    int previous_ = 0;
+    bool changed_ = false;
+};
+
+// Of this device: 80, 90, ...
+int computeCapability(int32_t device);
+
+// True where some device of this process runs our machine code: compute capability 8.0 and newer.
+bool anyDeviceCapable();
+
+void launchUntyped(const void* kernel, const char* name, int64_t blocks, int threads, int sharedBytes, void** arguments,
+                   cudaStream_t stream);
+
+// Starts a kernel on a grid of any number of blocks, none included.
+template <class... Parameters>
+void launch(void (*kernel)(Parameters...), const char* name, int64_t blocks, int threads, int sharedBytes, void* stream,
+            Parameters... parameters) {
+    void* arguments[] = {&parameters...};
+    launchUntyped(reinterpret_cast<const void*>(kernel), name, blocks, threads, sharedBytes, arguments,
+                  static_cast<cudaStream_t>(stream));
+}
+
+constexpr int64_t roundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+constexpr int64_t ceilDiv(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,244 @@
+// One forward step on tensor cores: FlashAttention-2 (Dao 2023), algorithm 1, with the state (acc, lse) of earlier steps
+// read as (O, m = lse, l = 1).
+#ifndef FLASHRING_CUDA_FORWARD_CUH
+#define FLASHRING_CUDA_FORWARD_CUH
+
+#include <math.h>
+
+#include "attention.h"
+#include "outputs.cuh"
+#include "tiles.h"
+
+namespace flashring {
+
+template <int kIndex>
+struct ForwardConfig {
+    static constexpr HeadDims kDims = kHeadDims[kIndex];
+    static constexpr ForwardTile kTile = forwardTile(kDims);
+    static constexpr int kThreads = kTile.warps * 32;
+    static constexpr int kWarpQueries = kTile.queries / kTile.warps;
+    static constexpr int kM = kWarpQueries / 16;       // fragments of a warp along the queries,
+    static constexpr int kScoreN = kTile.keys / 8;     // along the keys,
+    static constexpr int kOutN = kDims.value / 8;      // and along the output's columns
+    using Queries = SharedTile<kTile.queries, kDims.key>;
+    using Keys = SharedTile<kTile.keys, kDims.key>;
+    using Values = SharedTile<kTile.keys, kDims.value>;
+    static constexpr int kSharedBytes = Queries::kBytes + Keys::kBytes + Values::kBytes;
+};
+
+// The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside that
+// nobody sees, such as between the two ends of a zigzag shard under a sliding window.
+struct KeySpan {
+    int begin, gapBegin, gapEnd, end;
+
+    __device__ int limit(int key) const { return key < gapBegin ? gapBegin : end; }
+    __device__ int next(int key, int keys) const {
+        const int following = key + keys;
+        return key < gapBegin && following >= gapBegin ? gapEnd : following;
+    }
+};
+
+// Run by the whole block.
+template <int kThreads>
+__device__ KeySpan keySpan(const Arguments& a, int first, int last, int narrowest) {
+    __shared__ unsigned long long widest;  // the gap's length, then its first key
+    if (threadIdx.x == 0) {
+        widest = 0;
+    }
+    __syncthreads();
+    for (int row = first + threadIdx.x; row < last; row += kThreads) {
+        const int from = a.hi[row], length = a.lo[row + 1] - from;
+        if (length > narrowest) {
+            atomicMax(&widest, static_cast<unsigned long long>(length) << 32 | static_cast<unsigned>(from));
+        }
+    }
+    __syncthreads();
+    const int begin = a.lo[first], end = a.hi[last], length = static_cast<int>(widest >> 32);
+    const int gapBegin = length ? static_cast<int>(widest & 0xffffffff) : end;
+    return {begin, gapBegin, gapBegin + length, end};
+}
+
+constexpr float kSlack = 8;  // in units of log2; 2^8 keeps weights and their sums far inside float16 and float32
+
+// Running maximum (in units of log2, at most kSlack behind) and sum of one row; each lane of a quad holds its own part of
+// the sum.
+struct RowState {
+    float maximum, sum;
+};
+
+template <class Element, int kIndex>
+__global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig<kIndex>::kTile.blocksPerSm)
+    forwardKernel(const __grid_constant__ Arguments a) {
+    using Config = ForwardConfig<kIndex>;
+    constexpr int kM = Config::kM, kKeys = Config::kTile.keys;
+    const flashring_step& step = a.step;
+    extern __shared__ __align__(16) char memory[];
+    const typename Config::Queries queries{memory};
+    const typename Config::Keys keys{memory + Config::Queries::kBytes};
+    const typename Config::Values values{keys.memory + Config::Keys::kBytes};
+
+    // Later queries see more keys under a causal mask: they start first.
+    const int length = static_cast<int>(step.q_len), heads = static_cast<int>(step.q_heads);
+    const int tiles = (length + Config::kTile.queries - 1) / Config::kTile.queries;
+    const int first = (tiles - 1 - static_cast<int>(blockIdx.x % tiles)) * Config::kTile.queries;
+    const int head = blockIdx.x / tiles % heads, batch = blockIdx.x / tiles / heads;
+    const int keyHead = head / (heads / static_cast<int>(step.kv_heads));
+    const Element* const q = row<const Element>(step.q, batch, 0, head);
+    const Element* const k = row<const Element>(step.k, batch, 0, keyHead);
+    const Element* const v = row<const Element>(step.v, batch, 0, keyHead);
+    const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
+
+    load<Config::kThreads>(queries, q, step.q.stride_seq, first, 0, length, keyDim, a.vectorInputs);
+    const KeySpan span = keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
+    if (span.begin < span.end) {
+        load<Config::kThreads>(keys, k, step.k.stride_seq, span.begin, 0, span.limit(span.begin), keyDim, a.vectorInputs);
+    }
+
+    // Lane l knows what query warpFirst + l of its warp sees; rows past the end repeat the last one.
+    const int lane = threadIdx.x % 32, warpRow = threadIdx.x / 32 * Config::kWarpQueries, warpFirst = first + warpRow;
+    const int ownRow = min(warpFirst + lane % Config::kWarpQueries, length - 1);
+    const int lo = a.lo[ownRow], hi = a.hi[ownRow];
+
+    float out[kM][Config::kOutN][4];
+    RowState state[kM][2];
+    clear(out);
+    const bool resume = step.flags & FLASHRING_RESUME;
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int i = warpFirst + m * 16 + half * 8 + lane / 4;
+            state[m][half] = {-INFINITY, 0};
+            const float lse = resume && i < length ? *row<const float>(step.lse, batch, i, head) : -INFINITY;
+            if (lse != -INFINITY) {
+                const float* const acc = row<const float>(step.acc, batch, i, head);
+                state[m][half] = {lse * static_cast<float>(M_LOG2E), lane % 4 == 0 ? 1.0f : 0.0f};
+                forEachPair(out, m, half, [&](int col, float& x, float& y) {
+                    const float2 pair = loadPair(acc, col, valueDim, a.vectorOutputs);
+                    x = pair.x;
+                    y = pair.y;
+                });
+            }
+        }
+    }
+
+    for (int key = span.begin; key < span.end;) {
+        const int next = span.next(key, kKeys);
+        const bool seen = __any_sync(~0u, lo < key + kKeys && hi > key);
+        waitForCopies();
+        __syncthreads();  // the keys are here, and nobody reads the previous values any more
+        load<Config::kThreads>(values, v, step.v.stride_seq, key, 0, span.limit(key), valueDim, a.vectorInputs);
+        float scores[kM][Config::kScoreN][4];
+        if (seen) {
+            clear(scores);
+            multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(scores, queries, warpRow, keys, 0);
+        }
+        waitForCopies();
+        __syncthreads();  // the values are here, and nobody reads the keys any more
+        if (next < span.end) {
+            load<Config::kThreads>(keys, k, step.k.stride_seq, next, 0, span.limit(next), keyDim, a.vectorInputs);
+        }
+        if (seen) {
+            if (!__all_sync(~0u, lo <= key && hi >= key + kKeys)) {
+#pragma unroll
+                for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                    for (int half = 0; half < 2; ++half) {
+                        const int rowLo = __shfl_sync(~0u, lo, m * 16 + half * 8 + lane / 4) - key;
+                        const int rowHi = __shfl_sync(~0u, hi, m * 16 + half * 8 + lane / 4) - key;
+                        forEachPair(scores, m, half, [&](int col, float& x, float& y) {
+                            x = col >= rowLo && col < rowHi ? x : -INFINITY;
+                            y = col + 1 >= rowLo && col + 1 < rowHi ? y : -INFINITY;
+                        });
+                    }
+                }
+            }
+            // The maximum only follows the scores once they are far above it: until then weights up to 2^kSlack do no harm,
+            // and the output need not be scaled down. The sum repairs it exactly.
+            bool behind = false;
+            float decay[kM][2];
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int half = 0; half < 2; ++half) {
+                    float top = -INFINITY;
+                    forEachPair(scores, m, half, [&](int, float x, float y) { top = fmaxf(top, fmaxf(x, y)); });
+                    top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+                    top = fmaxf(top, __shfl_xor_sync(~0u, top, 2)) * a.scaleLog2;
+                    RowState& row = state[m][half];
+                    const float before = row.maximum;
+                    row.maximum = top > before + kSlack ? top : before;
+                    const float shift = row.maximum == -INFINITY ? 0 : row.maximum;  // a row that has seen nothing yet
+                    decay[m][half] = exp2Fast(before - shift);
+                    behind |= before != row.maximum;
+                    float sum = 0;
+                    forEachPair(scores, m, half, [&](int, float& x, float& y) {
+                        x = exp2Fast(fmaf(x, a.scaleLog2, -shift));
+                        y = exp2Fast(fmaf(y, a.scaleLog2, -shift));
+                        sum += x + y;
+                    });
+                    row.sum = fmaf(row.sum, decay[m][half], sum);
+                }
+            }
+            if (__any_sync(~0u, behind)) {
+#pragma unroll
+                for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                    for (int half = 0; half < 2; ++half) {
+                        forEachPair(out, m, half, [&](int, float& x, float& y) {
+                            x *= decay[m][half];
+                            y *= decay[m][half];
+                        });
+                    }
+                }
+            }
+            multiply<Element, kKeys>(out, scores, values);
+        }
+        key = next;
+    }
+
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int i = warpFirst + m * 16 + half * 8 + lane / 4;
+            float sum = state[m][half].sum;
+            sum += __shfl_xor_sync(~0u, sum, 1);
+            sum += __shfl_xor_sync(~0u, sum, 2);
+            if (i >= length) {
+                continue;
+            }
+            const float inverse = sum == 0 ? 0 : 1 / sum;
+            if (lane % 4 == 0) {
+                *row<float>(step.lse, batch, i, head) =
+                    sum == 0 ? -INFINITY : fmaf(state[m][half].maximum, static_cast<float>(M_LN2), logf(sum));
+            }
+            float* const acc = step.acc.data ? row<float>(step.acc, batch, i, head) : nullptr;
+            Element* const finished = step.flags & FLASHRING_FINISH ? row<Element>(step.out, batch, i, head) : nullptr;
+            forEachPair(out, m, half, [&](int col, float x, float y) {
+                if (acc) {
+                    storePair(acc, col, valueDim, a.vectorOutputs, x * inverse, y * inverse);
+                }
+                if (finished) {
+                    storePair(finished, col, valueDim, a.vectorOutputs, x * inverse, y * inverse);
+                }
+            });
+        }
+    }
+    waitForCopies();  // of queries, where no key was seen
+}
+
+template <class Element>
+void forwardStep(const Arguments& a) {
+    const flashring_step& step = a.step;
+    withHeadDims(step, [&](auto index) {
+        using Config = ForwardConfig<decltype(index)::value>;
+        launch(forwardKernel<Element, decltype(index)::value>, "forward kernel",
+               ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads, Config::kSharedBytes,
+               step.stream, a);
+    });
+}
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,61 @@
+// Which keys one query sees, by the drawing in flashring.h. constexpr, so that the host and the CUDA kernel share it.
+#ifndef FLASHRING_VISIBILITY_H
+#define FLASHRING_VISIBILITY_H
+
+#include "flashring.h"
+
+namespace flashring {
+
+// A document [start, end) and the length of its prefix; empty for queries outside every document.
+struct Document {
+    int64_t start, end, prefix;
+};
+
+// The document with this index, or past the last one an empty document. Without cu_seqlens one document has no end.
+constexpr Document documentAt(const flashring_mask& mask, int64_t index) {
+    if (!mask.cu_seqlens) {
+        return {0, INT64_MAX, mask.prefix_lengths ? mask.prefix_lengths[0] : 0};
+    }
+    const int64_t start = mask.cu_seqlens[index];
+    if (index == mask.documents) {
+        return {start, start, 0};
+    }
+    return {start, mask.cu_seqlens[index + 1], mask.prefix_lengths ? mask.prefix_lengths[index] : 0};
+}
+
+// Global key positions [first, last).
+struct Interval {
+    int64_t first, last;
+};
+
+// What the query at position q of a document sees.
+constexpr Interval visible(const flashring_mask& mask, const Document& document, int64_t q) {
+    Interval keys{document.start, document.end};
+    if (q < document.end) {
+        if (mask.left >= 0 && mask.left < q - document.start) {
+            keys.first = q - mask.left;
+        }
+        if (mask.right >= 0 && mask.right < document.end - q - 1) {
+            keys.last = q + mask.right + 1;
+        }
+    }
+    const int64_t length = document.end - document.start;
+    const int64_t prefixEnd = document.start + (document.prefix < length ? document.prefix : length);
+    if (keys.last < prefixEnd) {
+        keys.last = prefixEnd;
+    }
+    return keys;
+}
+
+// How many positions of the range lie below the bound.
+constexpr int64_t countBelow(const flashring_range& range, int64_t bound) {
+    if (range.length == 0 || bound <= range.start) {  // the start and stride of an empty range mean nothing
+        return 0;
+    }
+    const int64_t count = (bound - range.start - 1) / range.stride + 1;
+    return count < range.length ? count : range.length;
+}
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,233 @@
+// CUDA kernels: the on-device reference against the host's, and every tensor-core kernel against the on-device reference,
+// over random shapes, masks, positions, strides and resumed blocks. Options: --seeds N (per kernel), --from SEED, --small.
+#include <cstring>
+
+#include "device_case.h"
+
+namespace {
+
+struct Bars {
+    double out, acc, lse, gradient;  // relative to max(1, |expected|), on N(0, 1) operands
+};
+
+// The on-device reference repeats the host's sums in another order; results are rounded once to the type they are stored in.
+// An `out` of 16 bits may land on the neighbour, and delta and with it the gradients follow.
+Bars referenceBars(int32_t dtype) {
+    switch (dtype) {
+        case FLASHRING_FLOAT64: return {1e-12, 1e-12, 1e-12, 1e-12};
+        case FLASHRING_FLOAT32: return {1e-6, 1e-6, 1e-6, 1e-5};
+        case FLASHRING_BFLOAT16: return {8e-3, 1e-6, 1e-6, 8e-3};
+        default: return {1e-3, 1e-6, 1e-6, 1e-3};
+    }
+}
+
+// Probabilities and their gradients are rounded to the element type before they are multiplied.
+Bars mmaBars(int32_t dtype) {
+    return dtype == FLASHRING_BFLOAT16 ? Bars{3e-2, 2e-2, 1e-4, 1.5e-1} : Bars{4e-3, 3e-3, 1e-4, 2e-2};
+}
+
+// sqrt(sum (a - b)^2 / sum b^2): what a single large deviation does not show, many small ones do.
+double normDifference(const Buffer& a, const Buffer& b) {
+    double error = 0, size = 0;
+    a.forEach([&](int64_t i, int64_t s, int64_t h, int64_t d) {
+        const double x = a.get(i, s, h, d), y = b.get(i, s, h, d);
+        if (std::isfinite(y)) {
+            error += (x - y) * (x - y);
+            size += y * y;
+        }
+    });
+    return size == 0 ? error : std::sqrt(error / size);
+}
+
+struct Worst {
+    double out = 0, acc = 0, lse = 0, gradient = 0, norm = 0;
+};
+
+void compare(const char* what, uint64_t seed, const Case& c, const Results& actual, const Results& expected, const Bars& bars,
+             double normBar, Worst& worst) {
+    const auto check = [&](const char* name, const Buffer& a, const Buffer& b, double bar, double& most) {
+        const Difference d = difference(a, b);
+        most = std::max(most, d.largest);
+        CHECK(d.largest <= bar, "%s --from %llu: %s: %s differs by %g at (%lld, %lld, %lld, %lld)", what,
+              static_cast<unsigned long long>(seed), c.describe().c_str(), name, d.largest, static_cast<long long>(d.b),
+              static_cast<long long>(d.s), static_cast<long long>(d.h), static_cast<long long>(d.d));
+        const double norm = normDifference(a, b);
+        worst.norm = std::max(worst.norm, norm);
+        CHECK(norm <= normBar, "%s --from %llu: %s: %s differs by %g of its norm", what, static_cast<unsigned long long>(seed),
+              c.describe().c_str(), name, norm);
+    };
+    check("out", actual.out, expected.out, bars.out, worst.out);
+    check("acc", actual.acc, expected.acc, bars.acc, worst.acc);
+    check("lse", actual.lse, expected.lse, bars.lse, worst.lse);
+    check("dq", actual.dq, expected.dq, bars.gradient, worst.gradient);
+    check("dk", actual.dk, expected.dk, bars.gradient, worst.gradient);
+    check("dv", actual.dv, expected.dv, bars.gradient, worst.gradient);
+    CHECK(actual.intact(), "%s --from %llu: %s: wrote outside a tensor", what, static_cast<unsigned long long>(seed), c.describe().c_str());
+}
+
+std::vector<int64_t> drawSplits(std::mt19937_64& random, int64_t length) {
+    std::vector<int64_t> splits;
+    for (int64_t n = pick(random, 0, 2); n > 0; --n) splits.push_back(pick(random, 0, length));
+    std::sort(splits.begin(), splits.end());
+    return splits;
+}
+
+void report(const char* what, int32_t dtype, const char* dims, long cases, const Worst& w) {
+    std::printf("%-10s %-9s %-8s %5ld cases   largest: out %.1e acc %.1e lse %.1e gradients %.1e   norm %.1e\n", what, nameOf(dtype), dims,
+                cases, w.out, w.acc, w.lse, w.gradient, w.norm);
+    std::fflush(stdout);
+}
+
+long checkReference(int32_t dtype, long seeds, uint64_t from) {
+    Worst worst;
+    for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
+        std::mt19937_64 random(seed);
+        Case c = drawCase(random, dtype, 60);
+        Results expected(c), actual(c);
+        run(c, expected, FLASHRING_KERNEL_REFERENCE);
+        const std::vector<int64_t> splits = drawSplits(random, c.shape.kvLen);
+        DeviceCase(c, actual).run(FLASHRING_KERNEL_REFERENCE, splits, false);
+        compare("reference", seed, c, actual, expected, referenceBars(dtype), 1e-2, worst);
+    }
+    report("reference", dtype, "any", seeds, worst);
+    return seeds;
+}
+
+// keyDim 0: any dims.
+long checkMma(int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds, uint64_t from) {
+    Worst worst;
+    for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
+        std::mt19937_64 random(seed);
+        Case c = drawCase(random, dtype, pick(random, 0, 1) ? longest : longest / 6);
+        if (keyDim) {
+            c.shape.headDim = keyDim;
+            c.shape.valueDim = valueDim;
+            c.scale = 1 / std::sqrt(static_cast<double>(keyDim));
+            c.draw(random);
+        }
+        Results expected(c), actual(c);
+        DeviceCase(c, expected).run(FLASHRING_KERNEL_REFERENCE, {}, false);
+        const std::vector<int64_t> splits = drawSplits(random, c.shape.kvLen);
+        DeviceCase(c, actual).run(FLASHRING_KERNEL_AUTO, splits, seed % 3 == 0);
+        compare("mma", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+    }
+    char dims[32];
+    std::snprintf(dims, sizeof dims, keyDim ? "%lld/%lld" : "any", static_cast<long long>(keyDim), static_cast<long long>(valueDim));
+    report("mma", dtype, dims, seeds, worst);
+    return seeds;
+}
+
+Case causalCase(int32_t dtype, int64_t length, int64_t dim) {
+    std::mt19937_64 random(9);
+    Case c;
+    c.dtype = dtype;
+    c.shape = {2, length, length, 4, 2, dim, dim};
+    c.scale = 1 / std::sqrt(static_cast<double>(dim));
+    c.mask.right = 0;
+    c.qRanges = c.kvRanges = {{0, length, 1}};
+    c.draw(random);
+    return c;
+}
+
+// A deterministic backward pass gives the same bits every time; forward does anyway.
+long checkDeterministic(long repeats) {
+    const int64_t dims[] = {64, 96, 128, 256};
+    for (const int64_t dim : dims) {
+        Case c = causalCase(FLASHRING_BFLOAT16, 777, dim);
+        Results first(c);
+        DeviceCase(c, first).run(FLASHRING_KERNEL_AUTO, {}, true);
+        for (long n = 1; n < repeats; ++n) {
+            Results again(c);
+            DeviceCase(c, again).run(FLASHRING_KERNEL_AUTO, {}, true);
+            CHECK(again.out.sameBits(first.out) && again.lse.sameBits(first.lse), "forward differs between runs, dim %lld", static_cast<long long>(dim));
+            CHECK(again.dq.sameBits(first.dq) && again.dk.sameBits(first.dk) && again.dv.sameBits(first.dv),
+                  "deterministic backward differs between runs, dim %lld", static_cast<long long>(dim));
+        }
+    }
+    std::printf("deterministic: %ld repeats of %zu shapes bitwise equal\n", repeats, sizeof dims / sizeof dims[0]);
+    return repeats * 4;
+}
+
+// A NaN in one query changes the results of that query alone.
+long checkNan() {
+    Case c = causalCase(FLASHRING_BFLOAT16, 200, 128);
+    Results clean(c), dirty(c);
+    DeviceCase(c, clean).run(FLASHRING_KERNEL_AUTO, {}, true);
+    c.q.set(1, 77, 2, 5, NAN);
+    DeviceCase(c, dirty).run(FLASHRING_KERNEL_AUTO, {}, true);
+    dirty.out.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+        const double value = dirty.out.get(b, s, h, d);
+        const bool own = b == 1 && s == 77 && h == 2;
+        CHECK(own ? std::isnan(value) : value == clean.out.get(b, s, h, d), "a NaN in query (1, 77, 2) reached out (%lld, %lld, %lld)",
+              static_cast<long long>(b), static_cast<long long>(s), static_cast<long long>(h));
+    });
+    return 1;
+}
+
+// Every pair of types that a ring converts, and a sum in place.
+long checkCombine() {
+    long cases = 0;
+    for (int32_t dst = 0; dst < 4; ++dst)
+        for (int32_t a = 0; a < 4; ++a)
+            for (const Order order : {Order::BSHD, Order::BHSD, Order::Padded}) {
+                std::mt19937_64 random(static_cast<uint64_t>(++cases));
+                std::normal_distribution<double> normal;
+                Buffer first(a, 2, 33, 3, 40, order), second(dst, 2, 33, 3, 40, order), expected(dst, 2, 33, 3, 40, order);
+                first.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { first.set(b, s, h, d, normal(random)); });
+                second.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { second.set(b, s, h, d, normal(random)); });
+                flashring_combine_args args{sizeof args, FLASHRING_HOST, dst, a, dst, 0, 2, 33, 3, 40, expected.tensor(), first.tensor(), second.tensor(), nullptr};
+                CHECK(flashring_combine(&args) == FLASHRING_OK, "%s", flashring_last_error());
+                DeviceMemory source(first.memoryBytes()), sum(second.memoryBytes());
+                CUDA(cudaMemcpy(source.data(), first.memory(), first.memoryBytes(), cudaMemcpyHostToDevice));
+                CUDA(cudaMemcpy(sum.data(), second.memory(), second.memoryBytes(), cudaMemcpyHostToDevice));
+                args.a.data = source.data() + (static_cast<char*>(first.tensor().data) - first.memory());
+                args.b.data = args.dst.data = sum.data() + (static_cast<char*>(second.tensor().data) - second.memory());
+                args.device = 0;
+                CHECK(flashring_combine(&args) == FLASHRING_OK, "%s", flashring_last_error());
+                CUDA(cudaMemcpy(second.memory(), sum.data(), second.memoryBytes(), cudaMemcpyDeviceToHost));
+                CHECK(second.sameBits(expected), "combine %s += %s, order %d", nameOf(dst), nameOf(a), static_cast<int>(order));
+            }
+    return cases;
+}
+
+long checkRefusals() {
+    Case c = causalCase(FLASHRING_BFLOAT16, 8, 64);
+    Results r(c);
+    Step step(c, r, FLASHRING_KERNEL_AUTO, 0, 8);
+    int32_t row;
+    step.raw.device = flashring_device_count();
+    CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED, "a device that is not there was accepted");
+    step.raw.device = 0;
+    step.raw.kernel = FLASHRING_KERNEL_AVX2;
+    CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED, "a CPU kernel was accepted on CUDA");
+    step.raw.kernel = FLASHRING_KERNEL_MMA;
+    step.raw.dtype = FLASHRING_FLOAT32;
+    CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED, "float32 was accepted by mma");
+    return 3;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    long seeds = 20;
+    uint64_t from = 1;
+    bool small = false;
+    for (int i = 1; i < count; ++i) {
+        if (!std::strcmp(arguments[i], "--small")) small = true;
+        if (!std::strcmp(arguments[i], "--seeds") && i + 1 < count) seeds = std::atol(arguments[++i]);
+        if (!std::strcmp(arguments[i], "--from") && i + 1 < count) from = std::strtoull(arguments[++i], nullptr, 10);
+    }
+    if (flashring_device_count() == 0) {
+        std::printf("skipped: %s\n", flashring_device_cause());
+        return 77;
+    }
+    long cases = checkRefusals() + checkCombine();
+    for (int32_t dtype = 0; dtype < 4; ++dtype) cases += checkReference(dtype, seeds, from);
+    const int64_t dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {192, 192}, {256, 256}};
+    for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
+        for (const auto& d : dims) cases += checkMma(dtype, d[0], d[1], small ? 150 : 600, seeds, from);
+        cases += checkMma(dtype, 0, 0, small ? 150 : 600, seeds, from);
+    }
+    cases += checkNan() + checkDeterministic(small ? 2 : 20);
+    return finish("cuda", cases);
+}
