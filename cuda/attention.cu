@@ -4,16 +4,20 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
+
 #include "tiles.h"
 
 namespace flashring {
 namespace {
 
-// The ticket counter, then one turn for each query tile of each head.
+// The ticket counter, then one turn for each query tile of each head, of the smaller tiles that either kernel has.
 int64_t turnBytes(const flashring_step& step) {
     int64_t tiles = 0;
     withHeadDims(step, [&](auto index) {
-        tiles = ceilDiv(step.q_len, backwardTile(kHeadDims[decltype(index)::value], SharedMemory::Ampere).queries);
+        for (const SharedMemory memory : {SharedMemory::Ampere, SharedMemory::Hopper}) {
+            tiles = std::max(tiles, ceilDiv(step.q_len, backwardTile(kHeadDims[decltype(index)::value], memory).queries));
+        }
     });
     return (1 + step.batch * step.q_heads * tiles) * static_cast<int64_t>(sizeof(int32_t));
 }

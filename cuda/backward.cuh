@@ -314,7 +314,18 @@ __device__ void backward(const Arguments& a) {
         }
         __syncthreads();  // P and dS are complete
 
-        // dQ first: its additions to memory proceed under the other products.
+        multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dv, weights, gradientKey, douts, dimWarp * Config::kValueDims);
+        if (kDoutStages == 1 && more) {
+            __syncthreads();  // nobody reads dO any more
+            loadDouts(0, nextHead, nextTile);
+        }
+
+        multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dk, gradients, gradientKey, queries, dimWarp * Config::kKeyDims);
+        if (kQueryStages == 1 && more) {
+            __syncthreads();  // nobody reads the queries any more
+            loadQueries(0, nextHead, nextTile);
+        }
+
         float dq[Config::kDqQueries / 16][Config::kDqDims / 8][4];
         clear(dq);
         multiply<Element, kKeys, Stored::AlongDepth, Stored::AcrossDepth>(dq, gradients, dqQuery, keys, dqDim);
@@ -330,19 +341,6 @@ __device__ void backward(const Arguments& a) {
         if (a.turns) {
             passTurn(turn, own);
         }
-
-        multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dv, weights, gradientKey, douts, dimWarp * Config::kValueDims);
-        if (kDoutStages == 1 && more) {
-            __syncthreads();  // nobody reads dO any more
-            loadDouts(0, nextHead, nextTile);
-        }
-
-        multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dk, gradients, gradientKey, queries, dimWarp * Config::kKeyDims);
-        if (kQueryStages == 1 && more) {
-            __syncthreads();  // nobody reads the queries any more
-            loadQueries(0, nextHead, nextTile);
-        }
-
         stage ^= 1;
         head = nextHead;
         queryTile = nextTile;

@@ -37,16 +37,20 @@ enum class SharedMemory { Ampere = 163 << 10, Hopper = 227 << 10 };
 // keys, dK and dV keys x dims, dQ queries x dims.
 //
 // dK and dV stay in registers (128 a thread where keys x dims = 128 x 128). Everything else is read from shared memory. Two
-// stages of queries and of dO hide their loads, and save a barrier each, where there is room.
+// stages of queries and of dO hide their loads, and save a barrier each, where there is room. On Hopper there is even
+// room for two blocks of 4 warps where dims are 64, which fill each other's waits.
 struct BackwardTile {
     int queries, keys, warps, blocksPerSm, queryStages, doutStages;
     int scoreQueryWarps, gradientKeyWarps, dqQueryWarps;
 };
 
 constexpr BackwardTile backwardTile(HeadDims dims, SharedMemory memory) {
-    const int stages = memory == SharedMemory::Hopper ? 2 : 1;
-    return dims.key <= 64    ? BackwardTile{128, 128, 8, 1, 2, stages, 4, 4, 4}
-           : dims.key <= 96  ? BackwardTile{64, 128, 8, 1, 2, 2, 2, 4, 4}
+    const bool hopper = memory == SharedMemory::Hopper;
+    const int stages = hopper ? 2 : 1;
+    if (dims.key <= 64) {
+        return hopper ? BackwardTile{64, 128, 4, 2, 2, 2, 2, 4, 2} : BackwardTile{128, 128, 8, 1, 2, 1, 4, 4, 4};
+    }
+    return dims.key <= 96    ? BackwardTile{64, 128, 8, 1, 2, 2, 2, 4, 4}
            : dims.key <= 128 ? BackwardTile{64, 128, 8, 1, 2, stages, 2, 4, 2}
            : dims.key <= 192 ? BackwardTile{64, 64, 8, 1, 2, stages, 4, 2, 2}
                              : BackwardTile{64, 64, 8, 1, stages, stages, 4, 2, 2};
