@@ -7,8 +7,6 @@
 
 namespace flashring {
 
-constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8.0 or newer";
-
 struct Arguments {
     flashring_step step;
     const int32_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i]; neither ever decreases with i

@@ -26,8 +26,10 @@ struct Devices {
             std::snprintf(cause, sizeof cause, "there is no CUDA device");
         }
         for (int device = 0; device < count; ++device) {
-            int major = 0;
-            capable |= cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 8;
+            int major = 0, sharedBytes = 0;
+            capable |= cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 8 &&
+                       cudaDeviceGetAttribute(&sharedBytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess &&
+                       sharedBytes >= 163 << 10;
         }
     }
 };

@@ -27,7 +27,7 @@ private:
 // Of this device: 80, 90, ...
 int computeCapability(int32_t device);
 
-// True where some device of this process runs our machine code: compute capability 8.0 and newer.
+// True where some device of this process meets kCudaRequirement.
 bool anyDeviceCapable();
 
 void launchUntyped(const void* kernel, const char* name, int64_t blocks, int threads, int sharedBytes, void** arguments,

@@ -76,7 +76,7 @@ int main(int count, char** arguments) {
         row.size = sizeof row;
         require(flashring_capability_get(i, &row));
         const bool wanted = (kernel == "all" && row.kernel != FLASHRING_KERNEL_REFERENCE) || kernel == row.name;
-        if (!row.available || !wanted || (dtype != "all" && dtype != nameOf(row.dtype))) {
+        if (!row.available || row.cuda || !wanted || (dtype != "all" && dtype != nameOf(row.dtype))) {
             continue;
         }
         for (const int64_t dim : {64, 128}) {

@@ -9,7 +9,7 @@ namespace {
 [[noreturn]] void refuse() { fail(FLASHRING_UNSUPPORTED, "%s", flashring_device_cause()); }
 
 constexpr Kernel absent(int32_t id, const char* name) {
-    return {id, name, "a FlashRing that was built with CUDA", [] { return false; }, [](const Problem&) { refuse(); },
+    return {id, name, kCudaRequirement, [] { return false; }, [](const Problem&) { refuse(); },
             [](const Problem&) { refuse(); }, nullptr, true};
 }
 

@@ -29,6 +29,9 @@ struct Kernel {
     bool cuda = false;        // runs on CUDA devices, else on the host
 };
 
+// What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.
+constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8.0 or newer, 163 KB of shared memory a block";
+
 extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAmx, kCudaMma, kCudaReference;
 
 // Address of element (batch, seq, head, 0).

@@ -51,7 +51,7 @@ final class InfoCommand implements Callable<Integer> {
     static Table markdown(List<Capability> capabilities) {
         Table table = new Table("Kernel", "Element type", " Head dim", "Value dim ≠ head dim", "Forward", "Backward", "Needs");
         for (Capability row : capabilities) {
-            table.row(row.name(), type(row), "≤ " + row.maxHeadDim(), yes(row.unequalDims()), yes(row.forward()), yes(row.backward()), row.requirement());
+            table.row(name(row), type(row), "≤ " + row.maxHeadDim(), yes(row.unequalDims()), yes(row.forward()), yes(row.backward()), row.requirement());
         }
         return table;
     }
@@ -67,10 +67,14 @@ final class InfoCommand implements Callable<Integer> {
         out.println();
         Table table = new Table("Kernel", "Element type", " Head dim", "Forward", "Backward", "Available");
         for (Capability row : info.capabilities()) {
-            table.row(row.name(), type(row), "≤ " + row.maxHeadDim(), yes(row.forward()), yes(row.backward()),
+            table.row(name(row), type(row), "≤ " + row.maxHeadDim(), yes(row.forward()), yes(row.backward()),
                     row.available() ? "yes" : "no: this machine lacks " + row.requirement());
         }
         table.print(out);
+    }
+
+    private static String name(Capability row) {
+        return row.cuda() ? "cuda " + row.name() : row.name();
     }
 
     private static String type(Capability row) {
