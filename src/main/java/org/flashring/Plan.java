@@ -84,7 +84,7 @@ public final class Plan {
         for (int source = 0; source < worldSize(); source++) {
             sources.add(keys.positions(source));
         }
-        return new StepKernel(shape, options.scaleFor(shape), options.kernel(), mask, queries.positions(rank), sources);
+        return new StepKernel(shape, options.scaleFor(shape), options, mask, queries.positions(rank), sources);
     }
 
     /** Returns whether any query sees any key. O(documents) leaps: past the queries that the next key lies beyond, then past the keys behind them. */
