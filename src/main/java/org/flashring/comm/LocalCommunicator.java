@@ -6,14 +6,12 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.DType;
-import org.flashring.device.HostBuffer;
+import org.flashring.device.Device;
 import org.flashring.internal.Checks;
-import org.flashring.internal.Combiner;
+import org.flashring.internal.Cudart;
 
-/** A rank of a {@link LocalGroup}: it reads its peers' memory directly. */
+/** A rank of a {@link LocalGroup}: it copies from its peers' memory directly. */
 final class LocalCommunicator implements Communicator {
-    /** Elements that a reduction sums at a time: small enough for a core's cache. */
-    private static final int CHUNK = 16 * 1024;
     /** The type is part of what ranks must agree on. */
     private static final String[] ALL_REDUCE = perType("allReduce");
     private static final String[] REDUCE_SCATTER = perType("reduceScatter");
@@ -24,15 +22,19 @@ final class LocalCommunicator implements Communicator {
     private final int[] from = new int[LocalExchange.DEPTH];
     private final long[] receive = new long[LocalExchange.DEPTH];
     private final long[] receiveBytes = new long[LocalExchange.DEPTH];
+    private final long[] number = new long[LocalExchange.DEPTH]; // of each message posted, among all to the same rank
     private int posted;
-    private final Combiner combiner = new Combiner();
-    private HostBuffer sums; // made by the first reduction
+    private final long[] received; // messages from each rank, ever
+    private final LocalQueue queue;
     private final AtomicBoolean busy = new AtomicBoolean();
     private boolean closed;
 
-    LocalCommunicator(LocalExchange exchange, int rank) {
+    LocalCommunicator(LocalExchange exchange, int rank, Device device) {
         this.exchange = exchange;
         this.rank = rank;
+        this.received = new long[exchange.worldSize()];
+        this.queue = new LocalQueue(device, exchange.worldSize());
+        exchange.join(rank, queue);
     }
 
     private static String[] perType(String operation) {
@@ -50,43 +52,70 @@ final class LocalCommunicator implements Communicator {
     }
 
     @Override
+    public Device device() {
+        return queue.device();
+    }
+
+    @Override
+    public void stream(long stream) {
+        if (!device().isCuda() && stream != 0) {
+            throw Checks.broken("stream", stream, "be 0 on the host");
+        }
+        int current = enter();
+        queue.stream(stream);
+        leave(current);
+    }
+
+    @Override
+    public void synchronize() {
+        int current = enter();
+        try {
+            queue.synchronize();
+            exchange.requireAlive();
+        } finally {
+            leave(current);
+        }
+    }
+
+    @Override
     public void post(long send, long sendBytes, int to, long receive, long receiveBytes, int from) {
         Checks.between("to", to, 0, worldSize() - 1L);
         Checks.between("from", from, 0, worldSize() - 1L);
         address("send", send, Checks.atLeast("sendBytes", sendBytes, 0), 1);
         address("receive", receive, Checks.atLeast("receiveBytes", receiveBytes, 0), 1);
         apart(send, sendBytes, receive, receiveBytes);
-        enter();
+        int current = enter();
         try {
             if (posted == LocalExchange.DEPTH) {
                 throw new IllegalStateException("more than " + LocalExchange.DEPTH + " exchanges posted without await");
             }
-            exchange.put(rank, to, send, sendBytes);
+            number[posted] = exchange.put(rank, to, send, sendBytes, queue.posted(posted));
             this.to[posted] = to;
             this.from[posted] = from;
             this.receive[posted] = receive;
             this.receiveBytes[posted] = receiveBytes;
             posted++;
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
     @Override
     public void await() {
-        enter();
+        int current = enter();
         try {
             for (int i = 0; i < posted; i++) {
                 long source = exchange.peek(from[i], rank, receiveBytes[i]);
-                combiner.copyBytes(receive[i], source, receiveBytes[i]);
-                exchange.take(from[i], rank);
+                queue.receive(i, exchange.ready(from[i], rank), receive[i], source, receiveBytes[i]);
+                exchange.take(from[i], rank, queue.received(from[i], received[from[i]]++));
             }
             for (int i = 0; i < posted; i++) {
                 exchange.drained(rank, to[i]);
+                queue.await(exchange.copied(rank, to[i], number[i]));
             }
             posted = 0;
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
@@ -100,7 +129,7 @@ final class LocalCommunicator implements Communicator {
         }
         collective("allGather", send, bytes, () -> {
             for (int peer = 0; peer < worldSize(); peer++) {
-                combiner.copyBytes(receive + peer * bytes, exchange.first(peer), bytes);
+                queue.copy(receive + peer * bytes, exchange.first(peer), bytes);
             }
         });
     }
@@ -113,7 +142,7 @@ final class LocalCommunicator implements Communicator {
         apart(send, total, receive, total);
         collective("allToAll", send, bytes, () -> {
             for (int peer = 0; peer < worldSize(); peer++) {
-                combiner.copyBytes(receive + peer * bytes, exchange.first(peer) + rank * bytes, bytes);
+                queue.copy(receive + peer * bytes, exchange.first(peer) + rank * bytes, bytes);
             }
         });
     }
@@ -125,14 +154,8 @@ final class LocalCommunicator implements Communicator {
         address("data", data, bytes, dtype.bytes());
         collective(ALL_REDUCE[dtype.code()], data, bytes, () -> {
             long share = (count + worldSize() - 1) / worldSize(); // this rank alone touches its share, on all ranks
-            long end = Math.min(count, (rank + 1) * share);
-            for (long start = rank * share; start < end; start += CHUNK) {
-                long length = Math.min(CHUNK, end - start);
-                sum(start, length, dtype);
-                for (int peer = 0; peer < worldSize(); peer++) {
-                    combiner.convert(exchange.first(peer) + start * dtype.bytes(), dtype, sums.address(), dtype.accumulator(), length);
-                }
-            }
+            long[] shares = addresses(rank * share * dtype.bytes());
+            queue.sum(shares, shares, Math.min(share, count - rank * share), dtype);
         });
     }
 
@@ -147,39 +170,33 @@ final class LocalCommunicator implements Communicator {
             apart(send, total, receive, bytes);
         }
         collective(REDUCE_SCATTER[dtype.code()], send, bytes, () -> {
-            for (long start = 0; start < count; start += CHUNK) {
-                long length = Math.min(CHUNK, count - start);
-                sum(rank * count + start, length, dtype);
-                combiner.convert(receive + start * dtype.bytes(), dtype, sums.address(), dtype.accumulator(), length);
-            }
+            queue.sum(addresses(rank * bytes), new long[] {receive}, count, dtype);
         });
     }
 
-    /** Sums elements [start, start + length) of what every rank published, in rank order, into the scratch of sums. */
-    private void sum(long start, long length, DType dtype) {
-        if (sums == null) {
-            sums = HostBuffer.allocate((long) CHUNK * Double.BYTES);
+    /** Returns the address of byte {@code offset} of what each rank published. */
+    private long[] addresses(long offset) {
+        long[] addresses = new long[worldSize()];
+        for (int peer = 0; peer < addresses.length; peer++) {
+            addresses[peer] = exchange.first(peer) + offset;
         }
-        DType wide = dtype.accumulator();
-        combiner.convert(sums.address(), wide, exchange.first(0) + start * dtype.bytes(), dtype, length);
-        for (int peer = 1; peer < worldSize(); peer++) {
-            combiner.add(sums.address(), wide, exchange.first(peer) + start * dtype.bytes(), dtype, length);
-        }
+        return addresses;
     }
 
     @Override
     public void barrier() {
-        enter();
+        int current = enter();
         try {
+            queue.synchronize();
             exchange.barrier(rank, "barrier");
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
     @Override
     public Communicator split(int color, int key) {
-        enter();
+        int current = enter();
         try {
             exchange.publish(rank, color, key);
             exchange.barrier(rank, "split");
@@ -194,13 +211,13 @@ final class LocalCommunicator implements Communicator {
                 LocalExchange group = new LocalExchange(members.size(), exchange.deadlineNanos());
                 exchange.adopt(group);
                 for (int i = 0; i < members.size(); i++) {
-                    exchange.give(members.get(i), new LocalCommunicator(group, i));
+                    exchange.give(members.get(i), new LocalCommunicator(group, i, exchange.queue(members.get(i)).device()));
                 }
             }
             exchange.barrier(rank, "split");
             return (Communicator) exchange.takeGift(rank);
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
@@ -221,19 +238,16 @@ final class LocalCommunicator implements Communicator {
                 exchange.end(new LocalExchange.Failure(rank, "left the group with " + posted + " exchanges posted but not awaited", null));
             }
             exchange.leave(rank);
-            combiner.close();
-            if (sums != null) {
-                sums.close();
-            }
         }
         busy.set(false);
     }
 
     /** Publishes an address and a size, waits for all ranks, fails on all of them where sizes differ, copies, and waits again. */
     private void collective(String operation, long address, long bytes, Runnable copy) {
-        enter();
+        int current = enter();
         try {
             exchange.publish(rank, address, bytes);
+            queue.ready();
             exchange.barrier(rank, operation);
             for (int peer = 0; peer < worldSize(); peer++) {
                 if (exchange.second(peer) != bytes) {
@@ -242,7 +256,11 @@ final class LocalCommunicator implements Communicator {
             }
             exchange.beginCopy();
             try {
+                for (int peer = 0; peer < worldSize(); peer++) {
+                    queue.await(exchange.queue(peer).readyEvent());
+                }
                 copy.run();
+                queue.done();
             } catch (RuntimeException | Error e) {
                 exchange.endCopy();
                 abort(e);
@@ -250,19 +268,33 @@ final class LocalCommunicator implements Communicator {
             }
             exchange.endCopy();
             exchange.barrier(rank, operation);
+            for (int peer = 0; peer < worldSize(); peer++) {
+                queue.await(exchange.queue(peer).doneEvent());
+            }
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
-    private void enter() {
+    /** Makes this thread the one inside, and the device its current one. Returns what {@link #leave} wants. */
+    private int enter() {
         if (!busy.compareAndSet(false, true)) {
             throw new IllegalStateException("another thread is inside the communicator of rank " + rank + "; each thread needs its own");
         }
-        if (closed) {
+        try {
+            if (closed) {
+                throw new IllegalStateException("the communicator of rank " + rank + " is closed");
+            }
+            return Cudart.enter(device());
+        } catch (IllegalStateException e) {
             busy.set(false);
-            throw new IllegalStateException("the communicator of rank " + rank + " is closed");
+            throw e;
         }
+    }
+
+    private void leave(int current) {
+        Cudart.leave(current);
+        busy.set(false);
     }
 
     private static void address(String name, long address, long bytes, int alignment) {

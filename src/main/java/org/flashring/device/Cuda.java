@@ -1,5 +1,6 @@
 package org.flashring.device;
 
+import java.util.List;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Native;
@@ -80,6 +81,20 @@ public final class Cuda {
             Checks.between(name + ".ordinal", device.ordinal(), 0, deviceCount() - 1L);
         }
         return device;
+    }
+
+    /** Lets {@code device} reach the memory of its peers directly, where the machine can; else copies go through the host. */
+    public static void enablePeers(Device device, List<Device> peers) {
+        int previous = Cudart.enter(require("device", device));
+        try {
+            for (Device peer : peers) {
+                if (device.isCuda() && peer.isCuda() && !peer.equals(device)) {
+                    Cudart.enablePeer(device, peer);
+                }
+            }
+        } finally {
+            Cudart.leave(previous);
+        }
     }
 
     static Device requireCuda(String name, Device device) {
