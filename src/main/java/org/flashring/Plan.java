@@ -1,8 +1,10 @@
 package org.flashring;
 
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
@@ -77,6 +79,39 @@ public final class Plan {
      */
     public static Plan of(AttentionShape shape, Layout queries, Layout keys, Mask mask, AttentionOptions options) {
         return new Plan(shape, queries, keys, mask, options);
+    }
+
+    /**
+     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask and options. Processes compare
+     * it before they communicate.
+     */
+    public Map<String, String> terms() {
+        Map<String, String> terms = new LinkedHashMap<>();
+        terms.put("batch", String.valueOf(shape.batch()));
+        terms.put("queryHeads", String.valueOf(shape.queryHeads()));
+        terms.put("kvHeads", String.valueOf(shape.kvHeads()));
+        terms.put("headDim", String.valueOf(shape.headDim()));
+        terms.put("valueDim", String.valueOf(shape.valueDim()));
+        terms.put("dtype", shape.dtype().name());
+        terms.put("layout of the queries", describe(queries));
+        terms.put("layout of the keys", describe(keys));
+        terms.put("mask", mask + " #" + Integer.toHexString(mask.hashCode()));
+        terms.put("softmaxScale", String.valueOf(options.scaleFor(shape)));
+        terms.put("backward", String.valueOf(options.backward()));
+        terms.put("wireDType", wireDType().name());
+        terms.put("kernel", options.kernel().name());
+        terms.put("deterministic", String.valueOf(options.deterministic()));
+        terms.put("device", options.cuda() ? "cuda" : "host");
+        return terms;
+    }
+
+    /** Returns the layout in words, and a number that tells layouts apart whose words are the same. */
+    private static String describe(Layout layout) {
+        int hash = 1;
+        for (int rank = 0; rank < layout.worldSize(); rank++) {
+            hash = 31 * hash + layout.positions(rank).hashCode();
+        }
+        return layout + " #" + Integer.toHexString(hash);
     }
 
     StepKernel kernel(int rank) {

@@ -102,6 +102,7 @@ public final class RingAttention implements AutoCloseable {
             packKeys(k, v);
             for (int step = 0; step < plan.steps(); step++) {
                 RingStepEvent event = RingStepEvent.start();
+                communicator.at("forward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
                 if (computes) {
@@ -158,6 +159,7 @@ public final class RingAttention implements AutoCloseable {
             boolean ring = plan.steps() > 1;
             for (int step = 0; step < plan.steps(); step++) {
                 RingStepEvent event = RingStepEvent.start();
+                communicator.at("backward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
                 Tensor dKey = ring ? buffers.keyGrad(step) : buffers.wholeGrad(dk, buffers.keyGrad(step));

@@ -36,6 +36,9 @@ public interface Communicator extends AutoCloseable {
     /** Waits on the host until all work of the stream is done, this group's included, or the group has failed. */
     void synchronize();
 
+    /** Says what the verbs that follow are for, such as step 2 of "forward": a failure's message repeats it. */
+    void at(String phase, int step);
+
     /**
      * Starts to send {@code sendBytes} at {@code send} to rank {@code to} and to receive {@code receiveBytes} at {@code receive}
      * from rank {@code from}. Neither buffer may be touched before {@link #await()}. Zero bytes are allowed.

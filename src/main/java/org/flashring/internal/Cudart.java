@@ -2,6 +2,7 @@ package org.flashring.internal;
 
 import static org.bytedeco.cuda.global.cudart.*;
 
+import java.nio.charset.StandardCharsets;
 import org.bytedeco.cuda.cudart.CUevent_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.cudart;
@@ -143,6 +144,17 @@ public final class Cudart {
                 check(status, "cudaDeviceEnablePeerAccess");
             }
         }
+    }
+
+    /** Returns where the device sits on its host's bus, such as 0000:3b:00.0: the same device has the same place in all processes. */
+    public static String busId(Device device) {
+        byte[] text = new byte[32];
+        check(cudaDeviceGetPCIBusId(text, text.length, device.ordinal()), "cudaDeviceGetPCIBusId");
+        int length = 0;
+        while (text[length] != 0) {
+            length++;
+        }
+        return new String(text, 0, length, StandardCharsets.US_ASCII);
     }
 
     private static void check(int status, String call) {
