@@ -7,7 +7,8 @@ set -euo pipefail
 home=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 cache=$home/cache
 mkdir -p "$cache" 2>/dev/null || cache=$(mktemp -d)
-java=("$home/runtime/bin/java" -Dorg.bytedeco.javacpp.maxPhysicalBytes=0 "-Dorg.bytedeco.javacpp.cachedir=$cache")
+java=("$home/runtime/bin/java" -Dfile.encoding=UTF-8 -Dsun.stdout.encoding=UTF-8 -Dorg.bytedeco.javacpp.maxPhysicalBytes=0
+    "-Dorg.bytedeco.javacpp.cachedir=$cache")
 # shellcheck disable=SC2206 # several options in one variable
 java+=(${FLASHRING_JAVA_OPTS:-} -cp "$home/tests:$home/lib/*")
 

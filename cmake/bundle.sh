@@ -18,7 +18,8 @@ mkdir -p "$bundle/lib"
 
 for jar in "$target"/flashring-*.jar "$target"/lib/*.jar "$target"/bundle-lib/*.jar; do
     case ${jar##*/} in
-        pytorch-* | openblas-* | xchart-* | *-sources.jar | *-javadoc.jar) ;;
+        pytorch-* | openblas-*) ;;
+        xchart-* | VectorGraphics2D-* | animated-gif-* | graphics2d-* | fontbox-* | pdfbox-* | commons-logging-*) ;;
         *) cp "$jar" "$bundle/lib/" ;;
     esac
 done

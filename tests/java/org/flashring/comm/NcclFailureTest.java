@@ -3,18 +3,14 @@ package org.flashring.comm;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
-import java.net.InetAddress;
-import java.net.ServerSocket;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.TimeUnit;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.launch.Environment;
+import org.flashring.support.RankProcesses;
 import org.flashring.support.RequiresGpu;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -76,63 +72,38 @@ class NcclFailureTest {
 
     @Test
     void aProcessThatIsKilledIsNoticedAtOnce() throws Exception {
-        List<Process> ranks = start();
-        awaitRunning(ranks);
-        ranks.get(1).destroyForcibly();
+        RankProcesses ranks = running();
+        ranks.rank(1).destroyForcibly();
         long start = System.nanoTime();
-        assertThat(ranks.get(0).waitFor(30, TimeUnit.SECONDS)).isTrue();
+        assertThat(ranks.exitCode(0, Duration.ofSeconds(30))).isEqualTo(3);
         assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(DEADLINE.plus(SLACK));
-        assertThat(output(0)).contains("CommunicationException").contains("rank 1 is gone");
-        assertThat(ranks.get(0).exitValue()).isEqualTo(3);
+        assertThat(ranks.output(0)).contains("CommunicationException").contains("rank 1 is gone");
     }
 
     @Test
     void aProcessThatStopsIsNoticedAfterTheDeadline() throws Exception {
-        List<Process> ranks = start();
-        awaitRunning(ranks);
+        RankProcesses ranks = running();
         try {
-            signal("STOP", ranks.get(1));
+            signal("STOP", ranks.rank(1));
             long start = System.nanoTime();
-            assertThat(ranks.get(0).waitFor(30, TimeUnit.SECONDS)).isTrue();
+            assertThat(ranks.exitCode(0, Duration.ofSeconds(30))).isEqualTo(3);
             assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(DEADLINE.plus(SLACK));
-            assertThat(output(0)).contains("CommunicationException").contains("rank 0 waited 2000 ms, the deadline, in exchange")
-                    .contains("of ring");
-            assertThat(ranks.get(0).exitValue()).isEqualTo(3);
+            assertThat(ranks.output(0)).contains("CommunicationException")
+                    .contains("rank 0 waited 2000 ms, the deadline, in exchange").contains("of ring");
         } finally {
-            ranks.get(1).destroyForcibly();
+            ranks.rank(1).destroyForcibly();
         }
+    }
+
+    private RankProcesses running() throws Exception {
+        RankProcesses ranks = RankProcesses.start(Rank.class, 2, folder);
+        ranks.awaitOutput("running");
+        Thread.sleep(300);
+        return ranks;
     }
 
     private static void signal(String name, Process process) throws IOException, InterruptedException {
         assertThat(new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid())).start().waitFor()).isZero();
-    }
-
-    private List<Process> start() throws IOException {
-        int port;
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            port = socket.getLocalPort();
-        }
-        List<Process> ranks = new ArrayList<>();
-        for (int rank = 0; rank < 2; rank++) {
-            ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                    "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-cp", System.getProperty("java.class.path"), Rank.class.getName());
-            builder.environment().putAll(Map.of("RANK", String.valueOf(rank), "LOCAL_RANK", String.valueOf(rank), "WORLD_SIZE", "2",
-                    "MASTER_ADDR", "127.0.0.1", "MASTER_PORT", String.valueOf(port)));
-            ranks.add(builder.redirectErrorStream(true).redirectOutput(folder.resolve("rank" + rank).toFile()).start());
-        }
-        return ranks;
-    }
-
-    private void awaitRunning(List<Process> ranks) throws Exception {
-        for (int i = 0; i < 600 && !(output(0).contains("running") && output(1).contains("running")); i++) {
-            assertThat(ranks).allMatch(Process::isAlive, "alive: " + output(0) + output(1));
-            Thread.sleep(100);
-        }
-        Thread.sleep(300);
-    }
-
-    private String output(int rank) throws IOException {
-        return Files.readString(folder.resolve("rank" + rank));
     }
 
     /** What each process runs: a ring without end. */

@@ -34,6 +34,7 @@ final class NcclCommunicator implements Communicator {
     private record Channel(ncclComm comm, Stream stream) {}
 
     private final NcclWorld world;
+    private final NcclRoom room;
     private final Device device;
     private final int rank;
     private final int worldSize;
@@ -45,12 +46,14 @@ final class NcclCommunicator implements Communicator {
     private final ReentrantLock gate = new ReentrantLock();
     private final AtomicBoolean busy = new AtomicBoolean();
     private int postedCount;
+    private int splits;
     private long stream;
-    private boolean surrendered; // the watchdog has taken NCCL's communicators; guarded by the gate unless that took too long
+    private boolean surrendered; // NCCL's communicators are ended, or will be by whom they were given to; guarded by the gate unless that took too long
     private boolean closed;
 
-    NcclCommunicator(NcclWorld world, Device device, List<ncclComm> comms) {
+    NcclCommunicator(NcclWorld world, NcclRoom room, Device device, List<ncclComm> comms) {
         this.world = world;
+        this.room = room;
         this.device = device;
         this.rank = Nccl.rank(comms.get(0));
         this.worldSize = Nccl.size(comms.get(0));
@@ -184,7 +187,8 @@ final class NcclCommunicator implements Communicator {
         List<ncclComm> parts = new ArrayList<>();
         NcclWork work = queue("split", -1, -1, channels.get(0), first -> channels.forEach(c -> parts.add(Nccl.split(c.comm(), color, key))));
         Cudart.waitEvent(stream, work.ended.handle());
-        return onDevice(() -> new NcclCommunicator(world, device, parts));
+        NcclRoom part = room.part(splits++, color, Nccl.size(parts.get(0)));
+        return onDevice(() -> new NcclCommunicator(world, part, device, parts));
     }
 
     @Override
@@ -204,15 +208,7 @@ final class NcclCommunicator implements Communicator {
                 LockSupport.parkNanos(PARK_NANOS);
             }
             world.remove(this);
-            gate.lock();
-            try {
-                if (!surrendered) {
-                    surrendered = true;
-                    channels.forEach(channel -> Nccl.destroy(channel.comm()));
-                }
-            } finally {
-                gate.unlock();
-            }
+            room.leave(surrender(), world.hasFailed() ? 0 : world.deadlineNanos());
             channels.forEach(channel -> channel.stream().close());
             backlog.close();
             reached.close();
@@ -250,7 +246,7 @@ final class NcclCommunicator implements Communicator {
         }
     }
 
-    /** Gives NCCL's communicators up to the watchdog: no verb will use them again. */
+    /** Gives NCCL's communicators up, if they were not before: no verb will use them again. */
     List<ncclComm> surrender() {
         boolean locked = false;
         try {

@@ -32,6 +32,7 @@ import org.flashring.launch.Session;
  * <p>An operation that waits for its peers longer than the deadline, an error that NCCL notices and a process that dies end the
  * group: its work on the devices stops, and every call on every surviving rank, {@link Communicator#synchronize} included, throws
  * a {@link CommunicationException} that names rank, operation and step. Streams then hold whatever there was; results are void.
+ * Ranks of one JVM leave together: close waits for the others, the deadline long at most.
  */
 public final class NcclGroup {
     /** NCCL waits for ever for a rank that never comes; making a group is given up after this, or the deadline if that is longer. */
@@ -76,10 +77,11 @@ public final class NcclGroup {
         }
         List<byte[]> ids = newIds();
         NcclWorld world = new NcclWorld(deadline, null);
+        NcclRoom room = new NcclRoom(devices.size());
         List<CompletableFuture<Communicator>> ranks = new ArrayList<>();
         for (int rank = 0; rank < devices.size(); rank++) {
             int own = rank;
-            ranks.add(inBackground(() -> connect(world, devices.get(own), own, devices.size(), ids)));
+            ranks.add(inBackground(() -> connect(world, room, devices.get(own), own, devices.size(), ids)));
         }
         List<Communicator> communicators = new ArrayList<>();
         for (int rank = 0; rank < ranks.size(); rank++) {
@@ -110,7 +112,7 @@ public final class NcclGroup {
             requireDistinct(session, device);
             List<byte[]> ids = sharedIds(session);
             NcclWorld world = new NcclWorld(deadline, session);
-            return await(inBackground(() -> connect(world, device, environment.rank(), environment.worldSize(), ids)),
+            return await(inBackground(() -> connect(world, new NcclRoom(1), device, environment.rank(), environment.worldSize(), ids)),
                     environment.rank(), deadline, world);
         } catch (RuntimeException e) {
             session.fail("rank " + environment.rank() + " failed at the start: " + e.getMessage());
@@ -178,14 +180,14 @@ public final class NcclGroup {
         }
     }
 
-    private static Communicator connect(NcclWorld world, Device device, int rank, int worldSize, List<byte[]> ids) {
+    private static Communicator connect(NcclWorld world, NcclRoom room, Device device, int rank, int worldSize, List<byte[]> ids) {
         int current = Cudart.enter(device);
         try {
             List<ncclComm> comms = new ArrayList<>();
             for (byte[] id : ids) {
                 comms.add(Nccl.initRank(id, rank, worldSize));
             }
-            return new NcclCommunicator(world, device, comms);
+            return new NcclCommunicator(world, room, device, comms);
         } finally {
             Cudart.leave(current);
         }

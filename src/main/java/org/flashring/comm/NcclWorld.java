@@ -61,6 +61,10 @@ final class NcclWorld {
         }
     }
 
+    long deadlineNanos() {
+        return deadlineNanos;
+    }
+
     boolean hasFailed() {
         return failure != null;
     }
