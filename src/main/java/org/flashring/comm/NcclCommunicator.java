@@ -58,7 +58,7 @@ final class NcclCommunicator implements Communicator {
         this.rank = Nccl.rank(comms.get(0));
         this.worldSize = Nccl.size(comms.get(0));
         for (ncclComm comm : comms) {
-            channels.add(new Channel(comm, Stream.create(device)));
+            channels.add(new Channel(comm, Stream.createUrgent(device)));
         }
         backlog = new NcclBacklog(device);
         reached = Event.create(device);
@@ -123,11 +123,15 @@ final class NcclCommunicator implements Communicator {
 
     @Override
     public void await() {
-        world.check();
-        for (int i = 0; i < postedCount; i++) {
-            Cudart.waitEvent(stream, posted[i].ended.handle());
+        int current = enter();
+        try {
+            for (int i = 0; i < postedCount; i++) {
+                Cudart.waitEvent(stream, posted[i].ended.handle());
+            }
+            postedCount = 0;
+        } finally {
+            leave(current);
         }
-        postedCount = 0;
     }
 
     @Override
@@ -185,8 +189,7 @@ final class NcclCommunicator implements Communicator {
     public Communicator split(int color, int key) {
         Checks.atLeast("color", color, 0);
         List<ncclComm> parts = new ArrayList<>();
-        NcclWork work = queue("split", -1, -1, channels.get(0), first -> channels.forEach(c -> parts.add(Nccl.split(c.comm(), color, key))));
-        Cudart.waitEvent(stream, work.ended.handle());
+        follow(queue("split", -1, -1, channels.get(0), first -> channels.forEach(c -> parts.add(Nccl.split(c.comm(), color, key)))));
         NcclRoom part = room.part(splits++, color, Nccl.size(parts.get(0)));
         return onDevice(() -> new NcclCommunicator(world, part, device, parts));
     }
@@ -273,8 +276,15 @@ final class NcclCommunicator implements Communicator {
 
     /** Queues an operation whose end the caller's stream waits for. */
     private void collective(String operation, Channel channel, Call call) {
-        NcclWork work = queue(operation, -1, -1, channel, call);
-        Cudart.waitEvent(stream, work.ended.handle());
+        follow(queue(operation, -1, -1, channel, call));
+    }
+
+    /** Makes later work of the caller's stream wait for the end of an operation. */
+    private void follow(NcclWork work) {
+        onDevice(() -> {
+            Cudart.waitEvent(stream, work.ended.handle());
+            return null;
+        });
     }
 
     /** Queues an operation on a channel: it begins when the caller's stream has come here. */

@@ -47,32 +47,42 @@ public final class DeviceBuffer extends OwnedMemory {
      */
     public void copyFromHost(long from, long count, long stream) {
         checkCount(count);
-        Cudart.copy(address(), Checks.atLeast("from", from, 1), count, stream);
+        onDevice(() -> Cudart.copy(address(), Checks.atLeast("from", from, 1), count, stream));
     }
 
     /** Copies the first {@code count} bytes of this buffer to the host address {@code to}, in the order of {@code stream}. */
     public void copyToHost(long to, long count, long stream) {
         checkCount(count);
-        Cudart.copy(Checks.atLeast("to", to, 1), address(), count, stream);
+        onDevice(() -> Cudart.copy(Checks.atLeast("to", to, 1), address(), count, stream));
     }
 
     /** Copies what {@code from} points to, of the size of this buffer at most, and waits for it. */
     public void upload(Pointer from) {
         long count = checkCount((from.limit() - from.position()) * from.sizeof());
         copyFromHost(from.address() + from.position() * from.sizeof(), count, 0);
-        Cudart.synchronizeStream(0);
+        onDevice(() -> Cudart.synchronizeStream(0));
     }
 
     /** Copies to what {@code to} points to, of the size of this buffer at most, and waits for it. */
     public void download(Pointer to) {
         long count = checkCount((to.limit() - to.position()) * to.sizeof());
         copyToHost(to.address() + to.position() * to.sizeof(), count, 0);
-        Cudart.synchronizeStream(0);
+        onDevice(() -> Cudart.synchronizeStream(0));
     }
 
     /** Sets every byte to the low byte of {@code value}, in the order of {@code stream}. */
     public void fill(int value, long stream) {
-        Cudart.fill(address(), value, bytes(), stream);
+        onDevice(() -> Cudart.fill(address(), value, bytes(), stream));
+    }
+
+    /** Runs a call for which stream 0 stands for the default stream of this buffer's device. */
+    private void onDevice(Runnable call) {
+        int previous = Cudart.enter(device());
+        try {
+            call.run();
+        } finally {
+            Cudart.leave(previous);
+        }
     }
 
     private long checkCount(long count) {

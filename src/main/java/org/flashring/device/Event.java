@@ -46,7 +46,12 @@ public final class Event implements AutoCloseable {
 
     /** Notes the point that {@code stream}, a {@code cudaStream_t} of the same device, has been given work up to. */
     public void record(long stream) {
-        Cudart.recordEvent(handle(), stream);
+        int previous = Cudart.enter(device); // whose default stream 0 stands for
+        try {
+            Cudart.recordEvent(handle(), stream);
+        } finally {
+            Cudart.leave(previous);
+        }
     }
 
     /** Returns whether the work before the last record is done. */

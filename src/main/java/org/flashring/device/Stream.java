@@ -23,9 +23,18 @@ public final class Stream implements AutoCloseable {
      * @throws IllegalArgumentException      unless {@code device} is a CUDA device of this process
      */
     public static Stream create(Device device) {
+        return create(device, false);
+    }
+
+    /** Returns a new stream as {@link #create} does, whose kernels go first where others have not all begun: for communication. */
+    public static Stream createUrgent(Device device) {
+        return create(device, true);
+    }
+
+    private static Stream create(Device device, boolean urgent) {
         int previous = Cudart.enter(Cuda.requireCuda("device", device));
         try {
-            return new Stream(device, Cudart.createStream(), true);
+            return new Stream(device, Cudart.createStream(urgent), true);
         } finally {
             Cudart.leave(previous);
         }
@@ -51,7 +60,12 @@ public final class Stream implements AutoCloseable {
 
     /** Makes later work of this stream wait for what {@code event} has recorded; the host does not wait. */
     public void await(Event event) {
-        Cudart.waitEvent(handle(), event.handle());
+        int previous = Cudart.enter(device); // whose default stream 0 stands for
+        try {
+            Cudart.waitEvent(handle(), event.handle());
+        } finally {
+            Cudart.leave(previous);
+        }
     }
 
     /**
@@ -59,7 +73,12 @@ public final class Stream implements AutoCloseable {
      * {@link org.flashring.comm.Communicator#synchronize()}, which knows a deadline.
      */
     public void synchronize() {
-        Cudart.synchronizeStream(handle());
+        int previous = Cudart.enter(device);
+        try {
+            Cudart.synchronizeStream(handle());
+        } finally {
+            Cudart.leave(previous);
+        }
     }
 
     @Override

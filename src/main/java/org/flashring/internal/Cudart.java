@@ -82,10 +82,13 @@ public final class Cudart {
         check(cudaMemsetAsync(new RawPointer().at(address), value, bytes, new StreamHandle(stream)), "cudaMemsetAsync");
     }
 
-    /** Returns a stream of the current device that does not wait for the default stream. */
-    public static long createStream() {
+    /** Returns a stream of the current device that does not wait for the default stream; of the highest priority if {@code urgent}. */
+    public static long createStream(boolean urgent) {
+        int[] lowest = new int[1];
+        int[] highest = new int[1];
+        check(cudaDeviceGetStreamPriorityRange(lowest, highest), "cudaDeviceGetStreamPriorityRange");
         CUstream_st stream = new CUstream_st();
-        check(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+        check(cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, urgent ? highest[0] : lowest[0]), "cudaStreamCreateWithPriority");
         return stream.address();
     }
 

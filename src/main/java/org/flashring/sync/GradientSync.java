@@ -11,7 +11,6 @@ import org.flashring.device.OwnedMemory;
 import org.flashring.device.Stream;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Combiner;
-import org.flashring.internal.Cudart;
 
 /**
  * Sums gradients over ranks in buckets, as they become ready: small ones are packed together, large ones are summed where they
@@ -176,7 +175,7 @@ public final class GradientSync implements AutoCloseable {
         }
         if (stream != null) {
             mark.record(stream.handle());
-            Cudart.waitEvent(caller, mark.handle());
+            Stream.wrap(communicator.device(), caller).await(mark);
         }
         reset();
     }
