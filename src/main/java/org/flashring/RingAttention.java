@@ -7,6 +7,7 @@ import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Combiner;
 import org.flashring.internal.Cudart;
+import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
 
 /**
@@ -33,6 +34,7 @@ public final class RingAttention implements AutoCloseable {
     private final Combiner combiner;
     private final AtomicBoolean busy = new AtomicBoolean();
     private boolean posting; // peers may read this rank's memory
+    private boolean inStep;
     private boolean closed;
 
     /**
@@ -102,7 +104,7 @@ public final class RingAttention implements AutoCloseable {
             packKeys(k, v);
             for (int step = 0; step < plan.steps(); step++) {
                 RingStepEvent event = RingStepEvent.start();
-                communicator.at("forward", step);
+                beginStep(Native.FORWARD, "forward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
                 if (computes) {
@@ -111,6 +113,7 @@ public final class RingAttention implements AutoCloseable {
                 }
                 communicator.await();
                 RingStepEvent.end(event, rank, step, plan.source(rank, step), false, computes);
+                endStep();
             }
         } catch (RuntimeException | Error e) {
             abandon(e);
@@ -159,7 +162,7 @@ public final class RingAttention implements AutoCloseable {
             boolean ring = plan.steps() > 1;
             for (int step = 0; step < plan.steps(); step++) {
                 RingStepEvent event = RingStepEvent.start();
-                communicator.at("backward", step);
+                beginStep(Native.BACKWARD, "backward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
                 Tensor dKey = ring ? buffers.keyGrad(step) : buffers.wholeGrad(dk, buffers.keyGrad(step));
@@ -176,6 +179,7 @@ public final class RingAttention implements AutoCloseable {
                     deliver(dv, dValue);
                 }
                 RingStepEvent.end(event, rank, step, plan.source(rank, step), true, computes);
+                endStep();
             }
             if (ring) {
                 communicator.await();
@@ -257,9 +261,23 @@ public final class RingAttention implements AutoCloseable {
     }
 
     private void leave(int current) {
+        if (inStep) {
+            endStep(); // it failed
+        }
         Cudart.leave(current);
         posting = false;
         busy.set(false);
+    }
+
+    private void beginStep(int direction, String phase, int step) {
+        communicator.at(phase, step);
+        Native.rangeBegin(direction, step);
+        inStep = true;
+    }
+
+    private void endStep() {
+        Native.rangeEnd();
+        inStep = false;
     }
 
     /** Runs what follows in the order of {@code stream}. */
