@@ -293,6 +293,16 @@ class RendezvousTest {
     }
 
     @Test
+    void useAfterCloseThrows() throws InterruptedException {
+        Session session = sessions(1).get(0);
+        session.close();
+        session.close();
+        assertThatThrownBy(() -> session.exchange(new byte[1])).isInstanceOf(IllegalStateException.class).hasMessageContaining("closed");
+        assertThatThrownBy(() -> session.listen(what -> {})).isInstanceOf(IllegalStateException.class).hasMessageContaining("closed");
+        session.fail("nobody hears this");
+    }
+
+    @Test
     void whoLeavesInPeaceAlarmsNobody() throws InterruptedException {
         List<Session> sessions = sessions(3);
         BlockingQueue<String> heard = new LinkedBlockingQueue<>();

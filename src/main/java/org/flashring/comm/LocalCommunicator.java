@@ -58,12 +58,15 @@ final class LocalCommunicator implements Communicator {
 
     @Override
     public void stream(long stream) {
-        if (!device().isCuda() && stream != 0) {
-            throw Checks.broken("stream", stream, "be 0 on the host");
-        }
         int current = enter();
-        queue.stream(stream);
-        leave(current);
+        try {
+            if (!device().isCuda() && stream != 0) {
+                throw Checks.broken("stream", stream, "be 0 on the host");
+            }
+            queue.stream(stream);
+        } finally {
+            leave(current);
+        }
     }
 
     @Override

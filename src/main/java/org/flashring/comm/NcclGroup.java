@@ -115,7 +115,6 @@ public final class NcclGroup {
             return await(inBackground(() -> connect(world, new NcclRoom(1), device, environment.rank(), environment.worldSize(), ids)),
                     environment.rank(), deadline, world);
         } catch (RuntimeException e) {
-            session.fail("rank " + environment.rank() + " failed at the start: " + e.getMessage());
             session.close();
             throw e;
         }

@@ -46,6 +46,7 @@ public final class Session implements AutoCloseable {
      */
     public byte[][] exchange(byte[] own) {
         byte[][] all = new byte[worldSize][];
+        requireOpen();
         all[rank] = Checks.notNull("own", own).clone();
         try {
             if (rank == 0) {
@@ -81,6 +82,7 @@ public final class Session implements AutoCloseable {
 
     /** Calls {@code failed}, on another thread and perhaps more than once, when a rank says that it failed or its process is gone. */
     public void listen(Consumer<String> failed) {
+        requireOpen();
         listener = Checks.notNull("failed", failed);
         for (int peer = 0; peer < worldSize; peer++) {
             if (links[peer] != null) {
@@ -117,11 +119,17 @@ public final class Session implements AutoCloseable {
         }
     }
 
+    private void requireOpen() {
+        if (isClosed()) {
+            throw new IllegalStateException("the session of rank " + rank + " is closed");
+        }
+    }
+
     private synchronized boolean isClosed() {
         return closed;
     }
 
-    /** Tells all other ranks that {@code what} happened. */
+    /** Tells all other ranks that {@code what} happened; after close there is nobody to tell. */
     public void fail(String what) {
         pass(what, rank);
     }
