@@ -13,9 +13,7 @@ public enum Kernel {
     /** AVX-512. */
     AVX512,
     /** AVX-512 with bfloat16 tile products. */
-    AMX,
-    /** CUDA tensor cores, warp by warp; compute capability 8.0 and newer. */
-    MMA;
+    AMX;
 
     /** Returns the number that stands for this kernel in the native interface. */
     public int code() {
