@@ -7,6 +7,7 @@
 #include "capabilities.h"
 #include "failure.h"
 #include "intervals.h"
+#include "nvtx.h"
 #include "memory.h"
 #include "rowwise.h"
 #include "threads.h"
@@ -63,11 +64,13 @@ int64_t workspaceBytes(const flashring_step& step, flashring_direction direction
 }
 
 void attend(const flashring_step* step, flashring_direction direction) {
+    const Range entry(direction == FLASHRING_FORWARD ? "forward step" : "backward step");
     calls.fetch_add(1, std::memory_order_relaxed);
     checkShape(step);
     const Kernel& kernel = *capability(select(*step, direction)).kernel;
     direction == FLASHRING_FORWARD ? checkForward(*step) : checkBackward(*step);
     checkWorkspace(*step, workspaceBytes(*step, direction, kernel));
+    const Range running(kernel.name);
     char* const workspace = static_cast<char*>(step->workspace);
     const auto run = direction == FLASHRING_FORWARD ? kernel.forward : kernel.backward;
     if (kernel.cuda) {
@@ -94,6 +97,7 @@ int32_t flashring_backward_step(const flashring_step* step) {
 
 int32_t flashring_delta(const flashring_step* step) {
     return guarded([&] {
+        const Range entry("delta");
         calls.fetch_add(1, std::memory_order_relaxed);
         checkShape(step);
         requireDevice(step->device);
@@ -104,6 +108,7 @@ int32_t flashring_delta(const flashring_step* step) {
 
 int32_t flashring_combine(const flashring_combine_args* args) {
     return guarded([&] {
+        const Range entry("combine");
         calls.fetch_add(1, std::memory_order_relaxed);
         checkCombine(args);
         requireDevice(args->device);
@@ -148,6 +153,12 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
                    available(entry), entry.kernel->name, entry.kernel->requirement};
     });
 }
+
+void flashring_range_begin(int32_t direction, int32_t number) {
+    beginRange(direction == FLASHRING_FORWARD ? "ring step, forward" : "ring step, backward", number);
+}
+
+void flashring_range_end(void) { endRange(); }
 
 const char* flashring_last_error(void) { return lastError; }
 

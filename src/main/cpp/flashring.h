@@ -227,6 +227,13 @@ FLASHRING_API int32_t flashring_set_threads(int32_t threads);
 /* Kernel entries (step, delta, combine) since the library was loaded, refused ones included: shows whether native code ran. */
 FLASHRING_API int64_t flashring_call_count(void);
 
+/*
+ * Marks what this thread does until the matching end as the ring's step of that number, for NVIDIA's profilers (NVTX domain
+ * "flashring", the number as payload). Entries and kernels mark themselves. Near free where no profiler listens.
+ */
+FLASHRING_API void flashring_range_begin(int32_t direction, int32_t number);
+FLASHRING_API void flashring_range_end(void);
+
 /* 64-byte aligned host memory, not cleared; null when there is none. flashring_host_free(null) does nothing. */
 FLASHRING_API void* flashring_host_allocate(int64_t bytes);
 FLASHRING_API void flashring_host_free(void* memory);

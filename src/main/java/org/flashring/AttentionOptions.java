@@ -5,13 +5,16 @@ import org.flashring.internal.Checks;
 /**
  * Choices that leave the mathematics alone but for the scale.
  *
- * @param softmaxScale factor of the scores; NaN stands for 1 / sqrt(headDim)
- * @param backward     whether backward will be called; false saves its buffers
- * @param wireDType    type of dK and dV while they travel: null for the accumulator type, or the shape's own for slow links
- * @param kernel       which implementation runs, {@link Kernel#AUTO} but for comparisons
+ * @param softmaxScale  factor of the scores; NaN stands for 1 / sqrt(headDim)
+ * @param backward      whether backward will be called; false saves its buffers
+ * @param wireDType     type of dK and dV while they travel: null for the accumulator type, or the shape's own for slow links
+ * @param kernel        which implementation runs, {@link Kernel#AUTO} but for comparisons
+ * @param cuda          whether tensors lie on, and kernels run on, CUDA devices rather than the host
+ * @param deterministic whether backward gives the same bits on every run, at some cost on CUDA; on the host it always does
  */
-public record AttentionOptions(double softmaxScale, boolean backward, DType wireDType, Kernel kernel) {
-    private static final AttentionOptions DEFAULTS = new AttentionOptions(Double.NaN, true, null, Kernel.AUTO);
+public record AttentionOptions(double softmaxScale, boolean backward, DType wireDType, Kernel kernel, boolean cuda,
+        boolean deterministic) {
+    private static final AttentionOptions DEFAULTS = new AttentionOptions(Double.NaN, true, null, Kernel.AUTO, false, false);
 
     /**
      * @throws IllegalArgumentException unless the scale is NaN or positive and finite
@@ -23,7 +26,7 @@ public record AttentionOptions(double softmaxScale, boolean backward, DType wire
         Checks.notNull("kernel", kernel);
     }
 
-    /** Returns scale 1 / sqrt(headDim), backward on, dK and dV travelling unrounded, and the fastest kernel. */
+    /** Returns scale 1 / sqrt(headDim), backward on, dK and dV travelling unrounded, and the fastest kernel of the host. */
     public static AttentionOptions defaults() {
         return DEFAULTS;
     }
@@ -33,22 +36,32 @@ public record AttentionOptions(double softmaxScale, boolean backward, DType wire
         if (Double.isNaN(scale)) {
             throw Checks.broken("softmaxScale", scale, "be positive and finite");
         }
-        return new AttentionOptions(scale, backward, wireDType, kernel);
+        return new AttentionOptions(scale, backward, wireDType, kernel, cuda, deterministic);
     }
 
     /** Returns these options without backward. */
     public AttentionOptions forwardOnly() {
-        return new AttentionOptions(softmaxScale, false, wireDType, kernel);
+        return new AttentionOptions(softmaxScale, false, wireDType, kernel, cuda, deterministic);
     }
 
     /** Returns these options with dK and dV rounded to {@code dtype} at each hop. */
     public AttentionOptions withWireDType(DType dtype) {
-        return new AttentionOptions(softmaxScale, backward, Checks.notNull("wireDType", dtype), kernel);
+        return new AttentionOptions(softmaxScale, backward, Checks.notNull("wireDType", dtype), kernel, cuda, deterministic);
     }
 
     /** Returns these options with a kernel of the caller's choice. */
     public AttentionOptions withKernel(Kernel kernel) {
-        return new AttentionOptions(softmaxScale, backward, wireDType, kernel);
+        return new AttentionOptions(softmaxScale, backward, wireDType, kernel, cuda, deterministic);
+    }
+
+    /** Returns these options for tensors and kernels on CUDA devices. */
+    public AttentionOptions onCuda() {
+        return new AttentionOptions(softmaxScale, backward, wireDType, kernel, true, deterministic);
+    }
+
+    /** Returns these options with a backward that gives the same bits on every run. */
+    public AttentionOptions asDeterministic() {
+        return new AttentionOptions(softmaxScale, backward, wireDType, kernel, cuda, true);
     }
 
     double scaleFor(AttentionShape shape) {

@@ -1,6 +1,7 @@
 package org.flashring;
 
 import org.flashring.comm.LocalGroup;
+import org.flashring.device.Device;
 
 /**
  * Exact attention on one device in O(length) memory: {@link RingAttention} with a world of one.
@@ -32,7 +33,16 @@ public final class FlashAttention implements AutoCloseable {
      * @throws IllegalArgumentException if the plan is for more than one rank
      */
     public FlashAttention(Plan plan) {
-        this.attention = new RingAttention(plan, LocalGroup.single());
+        this(plan, Device.HOST);
+    }
+
+    /**
+     * Makes attention after a plan on one device, the host or a GPU.
+     *
+     * @throws IllegalArgumentException if the plan is for more than one rank or for the other kind of device
+     */
+    public FlashAttention(Plan plan, Device device) {
+        this.attention = new RingAttention(plan, LocalGroup.single(device));
     }
 
     /** Computes out and lse, as {@link RingAttention#forward} does. */
@@ -40,9 +50,20 @@ public final class FlashAttention implements AutoCloseable {
         attention.forward(q, k, v, out, lse);
     }
 
+    /** Computes out and lse in the order of a stream, as {@link RingAttention#forward} does. */
+    public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, long stream) {
+        attention.forward(q, k, v, out, lse, stream);
+    }
+
     /** Computes dq, dk and dv, as {@link RingAttention#backward} does. */
     public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv) {
         attention.backward(q, k, v, out, lse, dout, dq, dk, dv);
+    }
+
+    /** Computes dq, dk and dv in the order of a stream, as {@link RingAttention#backward} does. */
+    public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv,
+            long stream) {
+        attention.backward(q, k, v, out, lse, dout, dq, dk, dv, stream);
     }
 
     /** Frees the buffers. Closing twice is harmless. */

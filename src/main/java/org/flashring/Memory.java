@@ -7,13 +7,14 @@ import java.nio.DoubleBuffer;
 import java.nio.FloatBuffer;
 import java.nio.ShortBuffer;
 import org.bytedeco.javacpp.Pointer;
-import org.flashring.device.HostBuffer;
+import org.flashring.device.Device;
+import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 
 /**
- * A borrowed piece of host memory that a tensor lies in: a raw address, a JavaCPP {@link Pointer}, a direct
- * {@code java.nio} buffer or a {@link HostBuffer}. It is never freed here; a pointer or buffer is kept reachable while the
+ * A borrowed piece of memory that a tensor lies in: a raw address on the host or on a CUDA device, a JavaCPP {@link Pointer}, a
+ * direct {@code java.nio} buffer or an {@link OwnedMemory}. It is never freed here; a pointer or buffer is kept reachable while the
  * Memory is.
  */
 public final class Memory {
@@ -21,27 +22,34 @@ public final class Memory {
 
     private final long address;
     private final long bytes;
+    private final Device device;
     private final boolean writable;
     private final Object owner;
 
-    private Memory(long address, long bytes, boolean writable, Object owner) {
+    private Memory(long address, long bytes, Device device, boolean writable, Object owner) {
         this.address = address;
         this.bytes = bytes;
+        this.device = device;
         this.writable = writable;
         this.owner = owner;
     }
 
-    /** Returns the memory at a raw address, whose extent the caller answers for. Null (0) holds only empty tensors. */
+    /** Returns the host memory at a raw address, whose extent the caller answers for. Null (0) holds only empty tensors. */
     public static Memory of(long address) {
         Checks.atLeast("address", address, 0);
-        return new Memory(address, address == 0 ? 0 : UNKNOWN, true, null);
+        return new Memory(address, address == 0 ? 0 : UNKNOWN, Device.HOST, true, null);
     }
 
-    /** Returns {@code bytes} bytes of memory at a raw address; tensors that reach beyond are refused. */
+    /** Returns {@code bytes} bytes of host memory at a raw address; tensors that reach beyond are refused. */
     public static Memory of(long address, long bytes) {
+        return of(address, bytes, Device.HOST);
+    }
+
+    /** Returns {@code bytes} bytes at a raw address of {@code device}, such as another framework's device pointer. */
+    public static Memory of(long address, long bytes, Device device) {
         Checks.atLeast("address", address, address == 0 && bytes == 0 ? 0 : 1);
         Checks.atLeast("bytes", bytes, 0);
-        return new Memory(address, bytes, true, null);
+        return new Memory(address, bytes, Checks.notNull("device", device), true, null);
     }
 
     /**
@@ -56,7 +64,7 @@ public final class Memory {
         }
         long offset = pointer.position() * pointer.sizeof();
         long remaining = pointer.limit() > 0 ? (pointer.limit() - pointer.position()) * pointer.sizeof() : UNKNOWN;
-        return new Memory(pointer.address() + offset, remaining, true, pointer);
+        return new Memory(pointer.address() + offset, remaining, Device.HOST, true, pointer);
     }
 
     /**
@@ -90,17 +98,18 @@ public final class Memory {
         if (order != ByteOrder.nativeOrder()) {
             throw Checks.broken("buffer order", order, "be the native " + ByteOrder.nativeOrder());
         }
-        return new Memory(Native.address(buffer) + ((long) buffer.position() << shift), (long) buffer.remaining() << shift, !buffer.isReadOnly(), buffer);
+        return new Memory(Native.address(buffer) + ((long) buffer.position() << shift), (long) buffer.remaining() << shift,
+                Device.HOST, !buffer.isReadOnly(), buffer);
     }
 
     /**
-     * Returns the memory of a host buffer.
+     * Returns the memory of a buffer on its device.
      *
      * @throws IllegalArgumentException if the buffer is null
      * @throws IllegalStateException    after its close
      */
-    public static Memory of(HostBuffer buffer) {
-        return new Memory(Checks.notNull("buffer", buffer).address(), buffer.bytes(), true, buffer);
+    public static Memory of(OwnedMemory buffer) {
+        return new Memory(Checks.notNull("buffer", buffer).address(), buffer.bytes(), buffer.device(), true, buffer);
     }
 
     /** Returns the address of the first byte. */
@@ -113,12 +122,17 @@ public final class Memory {
         return bytes;
     }
 
+    /** Returns the device that the memory lies on. */
+    public Device device() {
+        return device;
+    }
+
     boolean writable() {
         return writable;
     }
 
-    /** Returns whether the memory has been given back behind our back: the pointer or host buffer it came from is closed. */
+    /** Returns whether the memory has been given back behind our back: the pointer or buffer it came from is closed. */
     boolean closed() {
-        return owner instanceof Pointer pointer && pointer.isNull() || owner instanceof HostBuffer buffer && buffer.isClosed();
+        return owner instanceof Pointer pointer && pointer.isNull() || owner instanceof OwnedMemory buffer && buffer.isClosed();
     }
 }

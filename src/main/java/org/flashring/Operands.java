@@ -1,15 +1,18 @@
 package org.flashring;
 
+import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 
 /** The one check of the tensors that callers hand in; allocates nothing unless it fails. */
 final class Operands {
     private final Plan plan;
     private final int rank;
+    private final Device device;
 
-    Operands(Plan plan, int rank) {
+    Operands(Plan plan, int rank, Device device) {
         this.plan = plan;
         this.rank = rank;
+        this.device = device;
     }
 
     void checkForward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
@@ -76,6 +79,9 @@ final class Operands {
         Checks.notNull(name, tensor);
         if (tensor.memory().closed()) {
             throw Checks.broken(name, "closed", "point to memory");
+        }
+        if (tensor.elements() > 0 && !tensor.memory().device().equals(device)) {
+            throw Checks.broken(name, "on " + tensor.memory().device(), "lie on " + device + ", the communicator's device");
         }
         if (tensor.dtype() != dtype && tensor.dtype() != orElse) {
             throw Checks.broken(name + ".dtype", tensor.dtype(), "be " + dtype + (orElse == null || orElse == dtype ? "" : " or " + orElse));

@@ -1,8 +1,10 @@
 package org.flashring;
 
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
@@ -79,12 +81,45 @@ public final class Plan {
         return new Plan(shape, queries, keys, mask, options);
     }
 
+    /**
+     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask and options. Processes compare
+     * it before they communicate.
+     */
+    public Map<String, String> terms() {
+        Map<String, String> terms = new LinkedHashMap<>();
+        terms.put("batch", String.valueOf(shape.batch()));
+        terms.put("queryHeads", String.valueOf(shape.queryHeads()));
+        terms.put("kvHeads", String.valueOf(shape.kvHeads()));
+        terms.put("headDim", String.valueOf(shape.headDim()));
+        terms.put("valueDim", String.valueOf(shape.valueDim()));
+        terms.put("dtype", shape.dtype().name());
+        terms.put("layout of the queries", describe(queries));
+        terms.put("layout of the keys", describe(keys));
+        terms.put("mask", mask + " #" + Integer.toHexString(mask.hashCode()));
+        terms.put("softmaxScale", String.valueOf(options.scaleFor(shape)));
+        terms.put("backward", String.valueOf(options.backward()));
+        terms.put("wireDType", wireDType().name());
+        terms.put("kernel", options.kernel().name());
+        terms.put("deterministic", String.valueOf(options.deterministic()));
+        terms.put("device", options.cuda() ? "cuda" : "host");
+        return terms;
+    }
+
+    /** Returns the layout in words, and a number that tells layouts apart whose words are the same. */
+    private static String describe(Layout layout) {
+        int hash = 1;
+        for (int rank = 0; rank < layout.worldSize(); rank++) {
+            hash = 31 * hash + layout.positions(rank).hashCode();
+        }
+        return layout + " #" + Integer.toHexString(hash);
+    }
+
     StepKernel kernel(int rank) {
         List<Positions> sources = new ArrayList<>();
         for (int source = 0; source < worldSize(); source++) {
             sources.add(keys.positions(source));
         }
-        return new StepKernel(shape, options.scaleFor(shape), options.kernel(), mask, queries.positions(rank), sources);
+        return new StepKernel(shape, options.scaleFor(shape), options, mask, queries.positions(rank), sources);
     }
 
     /** Returns whether any query sees any key. O(documents) leaps: past the queries that the next key lies beyond, then past the keys behind them. */

@@ -2,9 +2,12 @@ package org.flashring;
 
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.comm.Communicator;
-import org.flashring.device.HostBuffer;
+import org.flashring.device.Device;
+import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Combiner;
+import org.flashring.internal.Cudart;
+import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
 
 /**
@@ -14,24 +17,30 @@ import org.flashring.internal.StepKernel;
  *
  * <p>Every rank makes one from the same plan and calls the same methods in the same order. All buffers are allocated here, in
  * one block of {@link Plan#bytesHeld}; calls allocate nothing. One thread at a time uses it.
+ *
+ * <p>On a CUDA device calls return once their work is queued, and the host never waits for it: the work runs in the order of
+ * the caller's stream, the communication beside it, joined by events. Calls share the buffers, so give calls on different streams
+ * an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer that failed.
  */
 public final class RingAttention implements AutoCloseable {
     private final Plan plan;
     private final Communicator communicator;
     private final int rank;
     private final Operands operands;
-    private final HostBuffer block;
+    private final Device device;
+    private final OwnedMemory block;
     private final RingBuffers buffers;
     private final StepKernel kernel;
     private final Combiner combiner;
     private final AtomicBoolean busy = new AtomicBoolean();
     private boolean posting; // peers may read this rank's memory
+    private boolean inStep;
     private boolean closed;
 
     /**
      * Makes this rank's part of the operation.
      *
-     * @throws IllegalArgumentException if an argument is null or the communicator's world size is not the plan's
+     * @throws IllegalArgumentException if an argument is null, or the communicator's world size or kind of device is not the plan's
      * @throws OutOfMemoryError         if the buffers cannot be had
      */
     public RingAttention(Plan plan, Communicator communicator) {
@@ -39,13 +48,18 @@ public final class RingAttention implements AutoCloseable {
         this.communicator = Checks.notNull("communicator", communicator);
         Checks.equal("communicator.worldSize", communicator.worldSize(), plan.worldSize(), "as planned");
         this.rank = communicator.rank();
-        this.operands = new Operands(plan, rank);
+        this.device = communicator.device();
+        if (device.isCuda() != plan.options().cuda()) {
+            throw Checks.broken("communicator.device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+        }
+        this.operands = new Operands(plan, rank, device);
         BufferPlan layout = BufferPlan.of(plan, rank);
-        this.block = HostBuffer.allocate(layout.totalBytes());
+        this.block = OwnedMemory.allocate(device, layout.totalBytes());
         this.buffers = new RingBuffers(plan, rank, layout, block.address());
         this.kernel = plan.kernel(rank);
         this.kernel.workspace(block.address() + layout.workspace(), layout.totalBytes() - layout.workspace());
-        this.combiner = new Combiner();
+        this.kernel.place(device);
+        this.combiner = new Combiner(device);
     }
 
     /** Returns the plan. */
@@ -72,14 +86,25 @@ public final class RingAttention implements AutoCloseable {
      * @throws org.flashring.comm.CommunicationException if a peer fails or disagrees
      */
     public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
-        enter();
+        forward(q, k, v, out, lse, 0);
+    }
+
+    /**
+     * As {@link #forward(Tensor, Tensor, Tensor, Tensor, Tensor)}, in the order of a stream.
+     *
+     * @param stream {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the host
+     */
+    public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, long stream) {
+        int current = enter();
         try {
+            follow(stream);
             operands.checkForward(q, k, v, out, lse);
             int last = plan.lastComputed(rank);
             Tensor state = buffers.state(out, last > 0);
             packKeys(k, v);
             for (int step = 0; step < plan.steps(); step++) {
                 RingStepEvent event = RingStepEvent.start();
+                beginStep(Native.FORWARD, "forward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
                 if (computes) {
@@ -88,13 +113,13 @@ public final class RingAttention implements AutoCloseable {
                 }
                 communicator.await();
                 RingStepEvent.end(event, rank, step, plan.source(rank, step), false, computes);
+                endStep();
             }
         } catch (RuntimeException | Error e) {
             abandon(e);
             throw e;
         } finally {
-            posting = false;
-            busy.set(false);
+            leave(current);
         }
     }
 
@@ -117,8 +142,19 @@ public final class RingAttention implements AutoCloseable {
      * @throws org.flashring.comm.CommunicationException if a peer fails or disagrees
      */
     public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv) {
-        enter();
+        backward(q, k, v, out, lse, dout, dq, dk, dv, 0);
+    }
+
+    /**
+     * As {@link #backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)}, in the order of a stream.
+     *
+     * @param stream as in forward
+     */
+    public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv,
+            long stream) {
+        int current = enter();
         try {
+            follow(stream);
             operands.checkBackward(q, k, v, out, lse, dout, dq, dk, dv);
             kernel.delta(out, dout, buffers.delta());
             Tensor dQuery = buffers.queryGrad(dq);
@@ -126,6 +162,7 @@ public final class RingAttention implements AutoCloseable {
             boolean ring = plan.steps() > 1;
             for (int step = 0; step < plan.steps(); step++) {
                 RingStepEvent event = RingStepEvent.start();
+                beginStep(Native.BACKWARD, "backward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
                 Tensor dKey = ring ? buffers.keyGrad(step) : buffers.wholeGrad(dk, buffers.keyGrad(step));
@@ -142,6 +179,7 @@ public final class RingAttention implements AutoCloseable {
                     deliver(dv, dValue);
                 }
                 RingStepEvent.end(event, rank, step, plan.source(rank, step), true, computes);
+                endStep();
             }
             if (ring) {
                 communicator.await();
@@ -153,8 +191,7 @@ public final class RingAttention implements AutoCloseable {
             abandon(e);
             throw e;
         } finally {
-            posting = false;
-            busy.set(false);
+            leave(current);
         }
     }
 
@@ -207,14 +244,47 @@ public final class RingAttention implements AutoCloseable {
         }
     }
 
-    private void enter() {
+    /** Makes this thread the one inside, and the device its current one. Returns what {@link #leave} wants. */
+    private int enter() {
         if (!busy.compareAndSet(false, true)) {
             throw new IllegalStateException("another thread is inside this RingAttention; each thread needs its own");
         }
-        if (closed) {
+        try {
+            if (closed) {
+                throw new IllegalStateException("the RingAttention of rank " + rank + " is closed");
+            }
+            return Cudart.enter(device);
+        } catch (IllegalStateException e) {
             busy.set(false);
-            throw new IllegalStateException("the RingAttention of rank " + rank + " is closed");
+            throw e;
         }
+    }
+
+    private void leave(int current) {
+        if (inStep) {
+            endStep(); // it failed
+        }
+        Cudart.leave(current);
+        posting = false;
+        busy.set(false);
+    }
+
+    private void beginStep(int direction, String phase, int step) {
+        communicator.at(phase, step);
+        Native.rangeBegin(direction, step);
+        inStep = true;
+    }
+
+    private void endStep() {
+        Native.rangeEnd();
+        inStep = false;
+    }
+
+    /** Runs what follows in the order of {@code stream}. */
+    private void follow(long stream) {
+        communicator.stream(stream);
+        kernel.stream(stream);
+        combiner.stream(stream);
     }
 
     /** Frees the buffers. Closing twice is harmless; the communicator stays open. */

@@ -60,7 +60,7 @@ final class BadShapes {
                 argument("options: scale minus infinity", () -> OPTIONS.withSoftmaxScale(Double.NEGATIVE_INFINITY), "softmaxScale", "-Infinity"),
                 argument("options: scale NaN", () -> OPTIONS.withSoftmaxScale(Double.NaN), "softmaxScale", "NaN"),
                 argument("options: kernel null", () -> OPTIONS.withKernel(null), "kernel", null),
-                argument("options: kernel null to the constructor", () -> new AttentionOptions(1, true, null, null), "kernel", null),
+                argument("options: kernel null to the constructor", () -> new AttentionOptions(1, true, null, null, false, false), "kernel", null),
                 argument("options: wire type null", () -> OPTIONS.withWireDType(null), "wireDType", null),
 
                 argument("layout: negative length", () -> Layout.contiguous(-1, 4), "length", -1),

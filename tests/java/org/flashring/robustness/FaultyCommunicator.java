@@ -3,6 +3,7 @@ package org.flashring.robustness;
 import java.util.function.IntConsumer;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
+import org.flashring.device.Device;
 
 /** A communicator that tells someone the number of each call that waits or sends, before it makes it. */
 final class FaultyCommunicator implements Communicator {
@@ -33,6 +34,26 @@ final class FaultyCommunicator implements Communicator {
     @Override
     public int worldSize() {
         return real.worldSize();
+    }
+
+    @Override
+    public Device device() {
+        return real.device();
+    }
+
+    @Override
+    public void stream(long stream) {
+        real.stream(stream);
+    }
+
+    @Override
+    public void at(String phase, int step) {
+        real.at(phase, step);
+    }
+
+    @Override
+    public void synchronize() {
+        next().synchronize();
     }
 
     @Override

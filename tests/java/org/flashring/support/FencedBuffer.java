@@ -44,6 +44,21 @@ public final class FencedBuffer {
         return Memory.of(bytes.slice(start, (FENCE + elements) * dtype.bytes() - start).order(ByteOrder.nativeOrder()));
     }
 
+    /** Returns the bytes of elements and fences, to be copied to a device and back. */
+    ByteBuffer whole() {
+        return bytes.duplicate().order(ByteOrder.nativeOrder());
+    }
+
+    /** Returns where element {@code first} lies, in bytes from the start of {@link #whole}. */
+    long offset(long first) {
+        return (FENCE + first) * dtype.bytes();
+    }
+
+    /** Returns the bytes from element {@code first} to the last one. */
+    long extent(long first) {
+        return (elements - first) * dtype.bytes();
+    }
+
     public double get(long element) {
         return Elements.get(dtype, bytes, Math.toIntExact(FENCE + element));
     }

@@ -19,6 +19,11 @@ public record Result(double[] out, double[] lse, double[] dq, double[] dk, doubl
                 nan(problem.keyElements(shape.valueDim())));
     }
 
+    /** Returns a result of the same numbers. */
+    public Result copy() {
+        return new Result(out.clone(), lse.clone(), dq.clone(), dk.clone(), dv.clone());
+    }
+
     private static double[] nan(int count) {
         double[] values = new double[count];
         Arrays.fill(values, Double.NaN);

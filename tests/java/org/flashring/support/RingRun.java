@@ -5,6 +5,7 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Plan;
 import org.flashring.RingAttention;
+import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
 
 /**
@@ -48,18 +49,25 @@ public record RingRun(Problem problem, Layout queries, Layout keys, AttentionOpt
         Plan plan = plan();
         Result result = Result.none(problem);
         LocalGroup.run(plan.worldSize(), communicator -> {
-            int rank = communicator.rank();
-            RankTensors t = new RankTensors(problem.shape(), queries.positions(rank), keys.positions(rank), placement, gradients);
-            t.scatter(inputs);
-            try (RingAttention ring = new RingAttention(plan, communicator)) {
-                ring.forward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor());
-                ring.backward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor(), t.dout.tensor(),
-                        t.dq.tensor(), t.dk.tensor(), t.dv.tensor());
-            }
-            t.requireFencesWhole();
-            t.gather(result);
+            rank(plan, communicator, inputs, result, 0);
             return null;
         });
         return result;
+    }
+
+    /** Runs one rank's part on its communicator's device, in the order of a stream, and puts its outputs into {@code result}. */
+    public void rank(Plan plan, Communicator communicator, Problem.Inputs inputs, Result result, long stream) {
+        int rank = communicator.rank();
+        RankTensors t = new RankTensors(problem.shape(), queries.positions(rank), keys.positions(rank), placement, gradients);
+        t.scatter(inputs);
+        try (RingAttention ring = new RingAttention(plan, communicator); DeviceCopies on = new DeviceCopies(communicator.device())) {
+            ring.forward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out), on.tensor(t.lse), stream);
+            ring.backward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out), on.tensor(t.lse), on.tensor(t.dout),
+                    on.tensor(t.dq), on.tensor(t.dk), on.tensor(t.dv), stream);
+            communicator.synchronize();
+            on.download();
+        }
+        t.requireFencesWhole();
+        t.gather(result);
     }
 }

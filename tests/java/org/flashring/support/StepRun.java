@@ -2,10 +2,12 @@ package org.flashring.support;
 
 import java.util.ArrayList;
 import java.util.List;
+import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Positions;
+import org.flashring.device.Device;
 import org.flashring.device.HostBuffer;
 import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
@@ -32,8 +34,10 @@ public final class StepRun {
         }
         TestTensor state = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), shape.valueDim());
         TestTensor delta = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), 1);
-        try (StepKernel step = new StepKernel(shape, problem.effectiveScale(), kernel, problem.mask().mask(), queries, blocks);
+        AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
+        try (StepKernel step = new StepKernel(shape, problem.effectiveScale(), options, problem.mask().mask(), queries, blocks);
                 HostBuffer workspace = HostBuffer.allocate(Math.max(step.workspaceBytes(Native.FORWARD), step.workspaceBytes(Native.BACKWARD)))) {
+            step.place(Device.HOST);
             step.workspace(workspace.address(), workspace.bytes());
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);

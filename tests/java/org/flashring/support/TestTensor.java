@@ -2,8 +2,10 @@ package org.flashring.support;
 
 import java.util.BitSet;
 import org.flashring.DType;
+import org.flashring.Memory;
 import org.flashring.Positions;
 import org.flashring.Tensor;
+import org.flashring.device.Device;
 
 /** A strided view of [batch, length, heads, dim] in a {@link FencedBuffer}, read and written one element at a time. */
 public record TestTensor(FencedBuffer buffer, long first, long batch, long length, long heads, long dim,
@@ -30,7 +32,17 @@ public record TestTensor(FencedBuffer buffer, long first, long batch, long lengt
 
     /** Returns what the library is given. */
     public Tensor tensor() {
-        return Tensor.strided(buffer.memory(length == 0 ? 0 : first), buffer.dtype(), batch, length, heads, dim, strideBatch, strideLength, strideHead);
+        return over(buffer.memory(length == 0 ? 0 : first));
+    }
+
+    /** Returns the same view of a copy of the buffer that starts at {@code address} of {@code device}. */
+    Tensor tensor(long address, Device device) {
+        long start = length == 0 ? 0 : first;
+        return over(Memory.of(address + buffer.offset(start), buffer.extent(start), device));
+    }
+
+    private Tensor over(Memory memory) {
+        return Tensor.strided(memory, buffer.dtype(), batch, length, heads, dim, strideBatch, strideLength, strideHead);
     }
 
     private long element(long b, long s, long h, long d) {

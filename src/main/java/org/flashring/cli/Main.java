@@ -16,7 +16,7 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "flashring",
         description = "Flash attention and context-parallel (ring) attention for the JVM.",
-        subcommands = {InfoCommand.class, TrainCommand.class, VerifyCommand.class, BenchCommand.class, PlanCommand.class},
+        subcommands = {InfoCommand.class, TrainCommand.class, VerifyCommand.class, BenchCommand.class, PlanCommand.class, LaunchCommand.class},
         mixinStandardHelpOptions = true,
         versionProvider = Main.Version.class,
         synopsisSubcommandLabel = "COMMAND",

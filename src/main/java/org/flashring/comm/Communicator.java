@@ -1,10 +1,14 @@
 package org.flashring.comm;
 
 import org.flashring.DType;
+import org.flashring.device.Device;
 
 /**
  * One rank's view of a group of ranks: a few verbs, as in a small MPI. Every rank of the group calls the same collectives in
- * the same order. Addresses are those of the device that the group works on. One thread at a time uses a communicator.
+ * the same order. Addresses are those of the rank's device. One thread at a time uses a communicator.
+ *
+ * <p>On a CUDA device verbs queue their work in the order of a stream, see {@link #stream}, and return: what is said of a verb's
+ * end holds for later work of that stream. {@link #synchronize} brings the host to the same point.
  *
  * <p>Every verb throws {@link CommunicationException}, on every surviving rank, when a peer failed, disagrees about sizes or
  * does not come within the deadline. A group that has failed stays so: make a new one. Arguments that break a rule are an
@@ -17,6 +21,23 @@ public interface Communicator extends AutoCloseable {
 
     /** Returns the number of ranks. */
     int worldSize();
+
+    /** Returns the device that this rank's memory lies on. */
+    Device device();
+
+    /**
+     * Sets the stream in whose order the verbs that follow work; it starts as the default stream.
+     *
+     * @param stream {@code cudaStream_t} of {@link #device}, or 0 for the default stream, the only one of the host
+     * @throws IllegalArgumentException if a stream is given to the host
+     */
+    void stream(long stream);
+
+    /** Waits on the host until all work of the stream is done, this group's included, or the group has failed. */
+    void synchronize();
+
+    /** Says what the verbs that follow are for, such as step 2 of "forward": a failure's message repeats it. */
+    void at(String phase, int step);
 
     /**
      * Starts to send {@code sendBytes} at {@code send} to rank {@code to} and to receive {@code receiveBytes} at {@code receive}
@@ -33,7 +54,7 @@ public interface Communicator extends AutoCloseable {
     /** Sends the r-th {@code bytes} at {@code send} to rank r, and puts what rank r sent here r-th at {@code receive}. */
     void allToAll(long send, long bytes, long receive);
 
-    /** Sums {@code count} elements over all ranks, in place and in rank order, so that all ranks get the same bits. */
+    /** Sums {@code count} elements over all ranks, in place. All ranks get the same bits. */
     void allReduce(long data, long count, DType dtype);
 
     /**
@@ -42,7 +63,7 @@ public interface Communicator extends AutoCloseable {
      */
     void reduceScatter(long send, long count, DType dtype, long receive);
 
-    /** Returns once every rank has come here. */
+    /** Returns on the host once every rank has come here and done all work of its stream. */
     void barrier();
 
     /**

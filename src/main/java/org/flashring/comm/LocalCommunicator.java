@@ -6,14 +6,12 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.DType;
-import org.flashring.device.HostBuffer;
+import org.flashring.device.Device;
 import org.flashring.internal.Checks;
-import org.flashring.internal.Combiner;
+import org.flashring.internal.Cudart;
 
-/** A rank of a {@link LocalGroup}: it reads its peers' memory directly. */
+/** A rank of a {@link LocalGroup}: it copies from its peers' memory directly. */
 final class LocalCommunicator implements Communicator {
-    /** Elements that a reduction sums at a time: small enough for a core's cache. */
-    private static final int CHUNK = 16 * 1024;
     /** The type is part of what ranks must agree on. */
     private static final String[] ALL_REDUCE = perType("allReduce");
     private static final String[] REDUCE_SCATTER = perType("reduceScatter");
@@ -24,15 +22,19 @@ final class LocalCommunicator implements Communicator {
     private final int[] from = new int[LocalExchange.DEPTH];
     private final long[] receive = new long[LocalExchange.DEPTH];
     private final long[] receiveBytes = new long[LocalExchange.DEPTH];
+    private final long[] number = new long[LocalExchange.DEPTH]; // of each message posted, among all to the same rank
     private int posted;
-    private final Combiner combiner = new Combiner();
-    private HostBuffer sums; // made by the first reduction
+    private final long[] received; // messages from each rank, ever
+    private final LocalQueue queue;
     private final AtomicBoolean busy = new AtomicBoolean();
     private boolean closed;
 
-    LocalCommunicator(LocalExchange exchange, int rank) {
+    LocalCommunicator(LocalExchange exchange, int rank, Device device) {
         this.exchange = exchange;
         this.rank = rank;
+        this.received = new long[exchange.worldSize()];
+        this.queue = new LocalQueue(device, exchange.worldSize());
+        exchange.join(rank, queue);
     }
 
     private static String[] perType(String operation) {
@@ -50,136 +52,138 @@ final class LocalCommunicator implements Communicator {
     }
 
     @Override
+    public Device device() {
+        return queue.device();
+    }
+
+    @Override
+    public void stream(long stream) {
+        int current = enter();
+        try {
+            if (!device().isCuda() && stream != 0) {
+                throw Checks.broken("stream", stream, "be 0 on the host");
+            }
+            queue.stream(stream);
+        } finally {
+            leave(current);
+        }
+    }
+
+    @Override
+    public void at(String phase, int step) {
+        // the peers wait for each other on the host: stack traces say what for
+    }
+
+    @Override
+    public void synchronize() {
+        int current = enter();
+        try {
+            queue.synchronize();
+            exchange.requireAlive();
+        } finally {
+            leave(current);
+        }
+    }
+
+    @Override
     public void post(long send, long sendBytes, int to, long receive, long receiveBytes, int from) {
-        Checks.between("to", to, 0, worldSize() - 1L);
-        Checks.between("from", from, 0, worldSize() - 1L);
-        address("send", send, Checks.atLeast("sendBytes", sendBytes, 0), 1);
-        address("receive", receive, Checks.atLeast("receiveBytes", receiveBytes, 0), 1);
-        apart(send, sendBytes, receive, receiveBytes);
-        enter();
+        Ranges.exchange(worldSize(), send, sendBytes, to, receive, receiveBytes, from);
+        int current = enter();
         try {
             if (posted == LocalExchange.DEPTH) {
                 throw new IllegalStateException("more than " + LocalExchange.DEPTH + " exchanges posted without await");
             }
-            exchange.put(rank, to, send, sendBytes);
+            number[posted] = exchange.put(rank, to, send, sendBytes, queue.posted(posted));
             this.to[posted] = to;
             this.from[posted] = from;
             this.receive[posted] = receive;
             this.receiveBytes[posted] = receiveBytes;
             posted++;
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
     @Override
     public void await() {
-        enter();
+        int current = enter();
         try {
             for (int i = 0; i < posted; i++) {
                 long source = exchange.peek(from[i], rank, receiveBytes[i]);
-                combiner.copyBytes(receive[i], source, receiveBytes[i]);
-                exchange.take(from[i], rank);
+                queue.receive(i, exchange.ready(from[i], rank), receive[i], source, receiveBytes[i]);
+                exchange.take(from[i], rank, queue.received(from[i], received[from[i]]++));
             }
             for (int i = 0; i < posted; i++) {
                 exchange.drained(rank, to[i]);
+                queue.await(exchange.copied(rank, to[i], number[i]));
             }
             posted = 0;
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
     @Override
     public void allGather(long send, long bytes, long receive) {
-        address("send", send, Checks.atLeast("bytes", bytes, 0), 1);
-        long total = Checks.product("received bytes", bytes, worldSize());
-        address("receive", receive, total, 1);
-        if (send != receive + rank * bytes) {
-            apart(send, bytes, receive, total);
-        }
+        Ranges.allGather(rank, worldSize(), send, bytes, receive);
         collective("allGather", send, bytes, () -> {
             for (int peer = 0; peer < worldSize(); peer++) {
-                combiner.copyBytes(receive + peer * bytes, exchange.first(peer), bytes);
+                queue.copy(receive + peer * bytes, exchange.first(peer), bytes);
             }
         });
     }
 
     @Override
     public void allToAll(long send, long bytes, long receive) {
-        long total = Checks.product("sent bytes", Checks.atLeast("bytes", bytes, 0), worldSize());
-        address("send", send, total, 1);
-        address("receive", receive, total, 1);
-        apart(send, total, receive, total);
+        Ranges.allToAll(worldSize(), send, bytes, receive);
         collective("allToAll", send, bytes, () -> {
             for (int peer = 0; peer < worldSize(); peer++) {
-                combiner.copyBytes(receive + peer * bytes, exchange.first(peer) + rank * bytes, bytes);
+                queue.copy(receive + peer * bytes, exchange.first(peer) + rank * bytes, bytes);
             }
         });
     }
 
     @Override
     public void allReduce(long data, long count, DType dtype) {
-        Checks.notNull("dtype", dtype);
-        long bytes = Checks.product("bytes", Checks.atLeast("count", count, 0), dtype.bytes());
-        address("data", data, bytes, dtype.bytes());
+        long bytes = Ranges.allReduce(data, count, dtype);
         collective(ALL_REDUCE[dtype.code()], data, bytes, () -> {
             long share = (count + worldSize() - 1) / worldSize(); // this rank alone touches its share, on all ranks
-            long end = Math.min(count, (rank + 1) * share);
-            for (long start = rank * share; start < end; start += CHUNK) {
-                long length = Math.min(CHUNK, end - start);
-                sum(start, length, dtype);
-                for (int peer = 0; peer < worldSize(); peer++) {
-                    combiner.convert(exchange.first(peer) + start * dtype.bytes(), dtype, sums.address(), dtype.accumulator(), length);
-                }
-            }
+            long[] shares = addresses(rank * share * dtype.bytes());
+            queue.sum(shares, shares, Math.min(share, count - rank * share), dtype);
         });
     }
 
     @Override
     public void reduceScatter(long send, long count, DType dtype, long receive) {
-        Checks.notNull("dtype", dtype);
-        long bytes = Checks.product("bytes", Checks.atLeast("count", count, 0), dtype.bytes());
-        long total = Checks.product("sent bytes", bytes, worldSize());
-        address("send", send, total, dtype.bytes());
-        address("receive", receive, bytes, dtype.bytes());
-        if (receive != send + rank * bytes) {
-            apart(send, total, receive, bytes);
-        }
+        long bytes = Ranges.reduceScatter(rank, worldSize(), send, count, dtype, receive);
         collective(REDUCE_SCATTER[dtype.code()], send, bytes, () -> {
-            for (long start = 0; start < count; start += CHUNK) {
-                long length = Math.min(CHUNK, count - start);
-                sum(rank * count + start, length, dtype);
-                combiner.convert(receive + start * dtype.bytes(), dtype, sums.address(), dtype.accumulator(), length);
-            }
+            queue.sum(addresses(rank * bytes), new long[] {receive}, count, dtype);
         });
     }
 
-    /** Sums elements [start, start + length) of what every rank published, in rank order, into the scratch of sums. */
-    private void sum(long start, long length, DType dtype) {
-        if (sums == null) {
-            sums = HostBuffer.allocate((long) CHUNK * Double.BYTES);
+    /** Returns the address of byte {@code offset} of what each rank published. */
+    private long[] addresses(long offset) {
+        long[] addresses = new long[worldSize()];
+        for (int peer = 0; peer < addresses.length; peer++) {
+            addresses[peer] = exchange.first(peer) + offset;
         }
-        DType wide = dtype.accumulator();
-        combiner.convert(sums.address(), wide, exchange.first(0) + start * dtype.bytes(), dtype, length);
-        for (int peer = 1; peer < worldSize(); peer++) {
-            combiner.add(sums.address(), wide, exchange.first(peer) + start * dtype.bytes(), dtype, length);
-        }
+        return addresses;
     }
 
     @Override
     public void barrier() {
-        enter();
+        int current = enter();
         try {
+            queue.synchronize();
             exchange.barrier(rank, "barrier");
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
     @Override
     public Communicator split(int color, int key) {
-        enter();
+        int current = enter();
         try {
             exchange.publish(rank, color, key);
             exchange.barrier(rank, "split");
@@ -194,13 +198,13 @@ final class LocalCommunicator implements Communicator {
                 LocalExchange group = new LocalExchange(members.size(), exchange.deadlineNanos());
                 exchange.adopt(group);
                 for (int i = 0; i < members.size(); i++) {
-                    exchange.give(members.get(i), new LocalCommunicator(group, i));
+                    exchange.give(members.get(i), new LocalCommunicator(group, i, exchange.queue(members.get(i)).device()));
                 }
             }
             exchange.barrier(rank, "split");
             return (Communicator) exchange.takeGift(rank);
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
@@ -221,19 +225,16 @@ final class LocalCommunicator implements Communicator {
                 exchange.end(new LocalExchange.Failure(rank, "left the group with " + posted + " exchanges posted but not awaited", null));
             }
             exchange.leave(rank);
-            combiner.close();
-            if (sums != null) {
-                sums.close();
-            }
         }
         busy.set(false);
     }
 
     /** Publishes an address and a size, waits for all ranks, fails on all of them where sizes differ, copies, and waits again. */
     private void collective(String operation, long address, long bytes, Runnable copy) {
-        enter();
+        int current = enter();
         try {
             exchange.publish(rank, address, bytes);
+            queue.ready();
             exchange.barrier(rank, operation);
             for (int peer = 0; peer < worldSize(); peer++) {
                 if (exchange.second(peer) != bytes) {
@@ -242,7 +243,11 @@ final class LocalCommunicator implements Communicator {
             }
             exchange.beginCopy();
             try {
+                for (int peer = 0; peer < worldSize(); peer++) {
+                    queue.await(exchange.queue(peer).readyEvent());
+                }
                 copy.run();
+                queue.done();
             } catch (RuntimeException | Error e) {
                 exchange.endCopy();
                 abort(e);
@@ -250,33 +255,32 @@ final class LocalCommunicator implements Communicator {
             }
             exchange.endCopy();
             exchange.barrier(rank, operation);
+            for (int peer = 0; peer < worldSize(); peer++) {
+                queue.await(exchange.queue(peer).doneEvent());
+            }
         } finally {
-            busy.set(false);
+            leave(current);
         }
     }
 
-    private void enter() {
+    /** Makes this thread the one inside, and the device its current one. Returns what {@link #leave} wants. */
+    private int enter() {
         if (!busy.compareAndSet(false, true)) {
             throw new IllegalStateException("another thread is inside the communicator of rank " + rank + "; each thread needs its own");
         }
-        if (closed) {
+        try {
+            if (closed) {
+                throw new IllegalStateException("the communicator of rank " + rank + " is closed");
+            }
+            return Cudart.enter(device());
+        } catch (IllegalStateException e) {
             busy.set(false);
-            throw new IllegalStateException("the communicator of rank " + rank + " is closed");
+            throw e;
         }
     }
 
-    private static void address(String name, long address, long bytes, int alignment) {
-        if (bytes > 0 && (address <= 0 || address % alignment != 0)) {
-            throw Checks.broken(name, address, "be the address of " + bytes + " bytes, a multiple of " + alignment);
-        }
-        if (address > Long.MAX_VALUE - bytes) {
-            throw Checks.broken("end of " + name, address + " + " + bytes, "fit in 63 bits");
-        }
-    }
-
-    private static void apart(long send, long sendBytes, long receive, long receiveBytes) {
-        if (sendBytes > 0 && receiveBytes > 0 && send < receive + receiveBytes && receive < send + sendBytes) {
-            throw Checks.broken("receive", receive, "not overlap the " + sendBytes + " bytes at send = " + send);
-        }
+    private void leave(int current) {
+        Cudart.leave(current);
+        busy.set(false);
     }
 }

@@ -29,11 +29,14 @@ final class LocalExchange {
 
     private final long[] address; // of message m from a to b at ((a * worldSize + b) * DEPTH + m % DEPTH)
     private final long[] bytes;
+    private final long[] ready;   // event after which the message may be read; 0 where it may at once
+    private final long[] copied;  // event after which it has been read
     private final long[] sent;    // messages put into the mailbox of a pair, ever
     private final long[] taken;   // messages taken out of it, ever
 
     private final long[] board;   // two published numbers per rank
     private final Object[] gift;  // an object handed to each rank by split
+    private final LocalQueue[] queues; // of each rank; closed together, as ranks wait for each other's events
     private final boolean[] gone; // ranks that have left
     private final Set<LocalExchange> parts = Collections.newSetFromMap(new WeakHashMap<>()); // groups split off
 
@@ -52,10 +55,13 @@ final class LocalExchange {
         int pairs = Math.multiplyExact(worldSize, worldSize);
         address = new long[Math.multiplyExact(pairs, DEPTH)];
         bytes = new long[pairs * DEPTH];
+        ready = new long[pairs * DEPTH];
+        copied = new long[pairs * DEPTH];
         sent = new long[pairs];
         taken = new long[pairs];
         board = new long[2 * worldSize];
         gift = new Object[worldSize];
+        queues = new LocalQueue[worldSize];
         gone = new boolean[worldSize];
         here = new boolean[worldSize];
     }
@@ -68,15 +74,25 @@ final class LocalExchange {
         return deadlineNanos;
     }
 
-    /** Puts a message from {@code from} to {@code to} into their mailbox, which has room: see {@link #DEPTH}. */
-    synchronized void put(int from, int to, long messageAddress, long messageBytes) {
+    /** Notes where a rank copies; once for each rank, before any verb. */
+    synchronized void join(int rank, LocalQueue queue) {
+        queues[rank] = queue;
+    }
+
+    synchronized LocalQueue queue(int rank) {
+        return queues[rank];
+    }
+
+    /** Puts a message from {@code from} to {@code to} into their mailbox, which has room: see {@link #DEPTH}. Returns its number. */
+    synchronized long put(int from, int to, long messageAddress, long messageBytes, long readyEvent) {
         check();
         int pair = from * worldSize + to;
         int slot = pair * DEPTH + (int) (sent[pair] % DEPTH);
         address[slot] = messageAddress;
         bytes[slot] = messageBytes;
-        sent[pair]++;
+        ready[slot] = readyEvent;
         notifyAll();
+        return sent[pair]++;
     }
 
     /**
@@ -98,10 +114,23 @@ final class LocalExchange {
         return address[slot];
     }
 
-    /** Takes the message that was peeked at; its sender may overwrite it. */
-    synchronized void take(int from, int to) {
-        taken[from * worldSize + to]++;
+    /** Returns the event after which the message that was peeked at may be read. */
+    synchronized long ready(int from, int to) {
+        int pair = from * worldSize + to;
+        return ready[pair * DEPTH + (int) (taken[pair] % DEPTH)];
+    }
+
+    /** Takes the message that was peeked at; its sender may overwrite it after {@code copiedEvent}. */
+    synchronized void take(int from, int to, long copiedEvent) {
+        int pair = from * worldSize + to;
+        copied[pair * DEPTH + (int) (taken[pair] % DEPTH)] = copiedEvent;
+        taken[pair]++;
         endCopy();
+    }
+
+    /** Returns the event after which a message that was taken has been read. */
+    synchronized long copied(int from, int to, long number) {
+        return copied[(from * worldSize + to) * DEPTH + (int) (number % DEPTH)];
     }
 
     /** Waits until every message from {@code from} to {@code to} has been taken. */
@@ -219,10 +248,24 @@ final class LocalExchange {
         return failure;
     }
 
-    /** Notes that a rank has left: peers that wait for it fail. */
+    /** Notes that a rank has left: peers that wait for it fail. The last one to leave frees what they shared. */
     synchronized void leave(int rank) {
         gone[rank] = true;
         notifyAll();
+        boolean all = true;
+        for (boolean left : gone) {
+            all &= left;
+        }
+        if (all) {
+            for (LocalQueue queue : queues) {
+                queue.close();
+            }
+        }
+    }
+
+    /** Throws if the group has failed. */
+    synchronized void requireAlive() {
+        check();
     }
 
     private void check() {

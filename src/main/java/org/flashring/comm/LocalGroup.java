@@ -6,11 +6,13 @@ import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Function;
+import org.flashring.device.Cuda;
+import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 
 /**
- * A group whose ranks are threads of this JVM and whose transport is memory copies: for machines without GPUs, for tests, and
- * for several ranks on one device.
+ * A group whose ranks are threads of this JVM and whose transport is memory copies: for machines without GPUs, for tests, for
+ * several ranks on one GPU, and for the GPUs of one host, between which copies take no processor away from the kernels.
  *
  * <pre>{@code
  * List<Double> losses = LocalGroup.run(4, communicator -> trainOn(communicator));
@@ -31,7 +33,37 @@ public final class LocalGroup {
      * @throws IllegalArgumentException unless 1 ≤ worldSize ≤ 1024 and the deadline is positive
      */
     public static List<Communicator> create(int worldSize, Duration deadline) {
-        return List.copyOf(ranks(exchange(worldSize, deadline)));
+        return List.copyOf(ranks(exchange(worldSize, deadline), host(worldSize)));
+    }
+
+    /**
+     * Returns the communicators of a new group whose rank r works on {@code devices.get(r)}: each on the host, or each on a CUDA
+     * device, which several may share.
+     *
+     * @throws IllegalArgumentException      unless there are 1 to 1024 devices of one kind and the deadline is positive
+     * @throws UnsupportedOperationException if a device is CUDA's and there is no CUDA
+     */
+    public static List<Communicator> create(List<Device> devices, Duration deadline) {
+        checkDevices(devices);
+        return List.copyOf(ranks(exchange(devices.size(), deadline), devices));
+    }
+
+    private static List<Device> host(int worldSize) {
+        return Collections.nCopies(worldSize, Device.HOST);
+    }
+
+    private static void checkDevices(List<Device> devices) {
+        Checks.notNull("devices", devices);
+        Checks.between("devices.size", devices.size(), 1, MOST_RANKS);
+        for (int rank = 0; rank < devices.size(); rank++) {
+            Cuda.require("devices[" + rank + "]", devices.get(rank));
+            if (devices.get(rank).isCuda() != devices.get(0).isCuda()) {
+                throw Checks.broken("devices", devices, "be the host for all ranks, or CUDA devices for all");
+            }
+        }
+        for (Device device : devices) {
+            Cuda.enablePeers(device, devices);
+        }
     }
 
     private static LocalExchange exchange(int worldSize, Duration deadline) {
@@ -43,17 +75,22 @@ public final class LocalGroup {
         return new LocalExchange(worldSize, deadline.toNanos());
     }
 
-    private static List<Communicator> ranks(LocalExchange exchange) {
+    private static List<Communicator> ranks(LocalExchange exchange, List<Device> devices) {
         List<Communicator> ranks = new ArrayList<>();
         for (int rank = 0; rank < exchange.worldSize(); rank++) {
-            ranks.add(new LocalCommunicator(exchange, rank));
+            ranks.add(new LocalCommunicator(exchange, rank, devices.get(rank)));
         }
         return ranks;
     }
 
-    /** Returns the communicator of a group of one. */
+    /** Returns the communicator of a group of one on the host. */
     public static Communicator single() {
-        return create(1, DEFAULT_DEADLINE).get(0);
+        return single(Device.HOST);
+    }
+
+    /** Returns the communicator of a group of one on {@code device}. */
+    public static Communicator single(Device device) {
+        return create(List.of(Checks.notNull("device", device)), DEFAULT_DEADLINE).get(0);
     }
 
     /** Returns what {@code body} returned on each rank, in rank order, with the default deadline. */
@@ -66,12 +103,21 @@ public final class LocalGroup {
      * the others' waits end too and the first failure is thrown here, naming its rank.
      */
     public static <T> List<T> run(int worldSize, Duration deadline, Function<Communicator, T> body) {
+        return run(exchange(worldSize, deadline), host(worldSize), body);
+    }
+
+    /** Returns what {@code body} returned on each rank, rank r working on {@code devices.get(r)}, see {@link #create(List, Duration)}. */
+    public static <T> List<T> run(List<Device> devices, Duration deadline, Function<Communicator, T> body) {
+        checkDevices(devices);
+        return run(exchange(devices.size(), deadline), devices, body);
+    }
+
+    private static <T> List<T> run(LocalExchange exchange, List<Device> devices, Function<Communicator, T> body) {
         Checks.notNull("body", body);
-        LocalExchange exchange = exchange(worldSize, deadline);
-        List<T> results = new ArrayList<>(Collections.nCopies(worldSize, null));
+        List<T> results = new ArrayList<>(Collections.nCopies(devices.size(), null));
         AtomicBoolean threw = new AtomicBoolean();
         List<Thread> threads = new ArrayList<>();
-        for (Communicator rank : ranks(exchange)) {
+        for (Communicator rank : ranks(exchange, devices)) {
             Thread thread = new Thread(() -> {
                 try (rank) {
                     T result = apply(body, rank);

@@ -1,17 +1,12 @@
 package org.flashring.device;
 
-import org.flashring.Memory;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 
-/** An owner of host memory outside the Java heap, 64-byte aligned. Closing twice is harmless; use after close throws. */
-public final class HostBuffer implements AutoCloseable {
-    private final long bytes;
-    private long address;
-
+/** An owner of host memory outside the Java heap, 64-byte aligned. */
+public final class HostBuffer extends OwnedMemory {
     private HostBuffer(long address, long bytes) {
-        this.address = address;
-        this.bytes = bytes;
+        super(Device.HOST, address, bytes);
     }
 
     /**
@@ -29,36 +24,8 @@ public final class HostBuffer implements AutoCloseable {
         return new HostBuffer(address, bytes);
     }
 
-    /**
-     * Returns the address of the first byte.
-     *
-     * @throws IllegalStateException after close
-     */
-    public synchronized long address() {
-        if (address == 0) {
-            throw new IllegalStateException("the buffer of " + bytes + " bytes is closed");
-        }
-        return address;
-    }
-
-    /** Returns the size in bytes. */
-    public long bytes() {
-        return bytes;
-    }
-
-    /** Returns whether the buffer has been closed. */
-    public synchronized boolean isClosed() {
-        return address == 0;
-    }
-
-    /** Returns the buffer as memory that tensors can be laid over; operations refuse them after close. */
-    public Memory memory() {
-        return Memory.of(this);
-    }
-
     @Override
-    public synchronized void close() {
-        Native.hostFree(address);
-        address = 0;
+    void free(long ownedAddress) {
+        Native.hostFree(ownedAddress);
     }
 }

@@ -3,6 +3,7 @@ package org.flashring.internal;
 import org.bytedeco.javacpp.Pointer;
 import org.flashring.DType;
 import org.flashring.Tensor;
+import org.flashring.device.Device;
 
 /** Copies, conversions and sums of tensors: {@code flashring_combine}, its struct made once. For one thread at a time. */
 public final class Combiner implements AutoCloseable {
@@ -13,14 +14,24 @@ public final class Combiner implements AutoCloseable {
     private final RawPointer target = new RawPointer();
     private final RawPointer source = new RawPointer();
 
-    /** Makes a combiner of host memory. */
-    public Combiner() {
-        args.device(Native.HOST);
+    private final boolean cuda;
+
+    /** Makes a combiner of memory on {@code device}. */
+    public Combiner(Device device) {
+        args.device(device.ordinal());
+        cuda = device.isCuda();
+    }
+
+    /** Runs what follows in the order of a CUDA stream; 0 is the default stream, and the only one of the host. */
+    public void stream(long stream) {
+        args.stream(stream);
     }
 
     /** Copies {@code bytes} bytes that do not overlap. */
     public void copyBytes(long to, long from, long bytes) {
-        if (bytes > 0) {
+        if (bytes > 0 && cuda) {
+            Cudart.copy(target.at(to), source.at(from), bytes, args.stream());
+        } else if (bytes > 0) {
             Pointer.memcpy(target.at(to), source.at(from), bytes);
         }
     }

@@ -259,6 +259,8 @@ public final class Native {
     @Name("flashring_threads") public static native int threads();
     @Name("flashring_set_threads") public static native int setThreads(int threads);
     @Name("flashring_call_count") public static native long callCount();
+    @Name("flashring_range_begin") public static native void rangeBegin(int direction, int number);
+    @Name("flashring_range_end") public static native void rangeEnd();
     @Name("flashring_host_allocate") public static native @Cast("void*") long hostAllocate(long bytes);
     @Name("flashring_host_free") public static native void hostFree(@Cast("void*") long memory);
 }

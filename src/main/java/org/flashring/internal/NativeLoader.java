@@ -13,31 +13,53 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Loads the native library, one process at a time. JavaCPP unpacks natives from jars into a cache shared by all
+ * Loads native libraries, one process at a time. JavaCPP unpacks natives from jars into a cache shared by all
  * processes of a user without guarding against a reader of a half-written file; one process per GPU starts just so.
  */
 final class NativeLoader {
     private static final Logger LOG = LoggerFactory.getLogger(NativeLoader.class);
 
     private static final long POLL_NANOS = 5_000_000;
+    private static final String UNLOCKABLE =
+            "JavaCPP's cache folder cannot be locked; set -Dorg.bytedeco.javacpp.cachedir to a writable one";
 
     private NativeLoader() {}
 
     /**
-     * Returns once the native library is loaded. Called from the initialiser of {@link Native} alone.
+     * Returns once FlashRing's own library is loaded. Called from the initialiser of {@link Native} alone.
      *
      * @throws UnsatisfiedLinkError if it cannot be loaded; the message says what to add or install
      */
     static void load() {
+        try {
+            loadAlone(Native.class);
+        } catch (IOException e) {
+            throw failure("FlashRing's native library", UNLOCKABLE, e);
+        } catch (UnsatisfiedLinkError e) {
+            throw failure("FlashRing's native library",
+                    "it is not on the class path or cannot be loaded; add flashring-<version>-" + Loader.getPlatform() + ".jar", e);
+        }
+    }
+
+    /**
+     * Returns once the libraries behind a JavaCPP preset are loaded.
+     *
+     * @throws UnsatisfiedLinkError if they cannot be
+     */
+    static void load(Class<?> preset) {
+        try {
+            loadAlone(preset);
+        } catch (IOException e) {
+            throw failure(preset.getName(), UNLOCKABLE, e);
+        }
+    }
+
+    private static void loadAlone(Class<?> binding) throws IOException {
         boolean interrupted = Thread.interrupted(); // would close the lock's channel, and no second attempt is possible
         try (FileChannel channel = FileChannel.open(lockFile(), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
                 FileLock lock = lock(channel)) {
-            LOG.debug("loading natives under {}", lock);
-            Loader.load(Native.class);
-        } catch (IOException e) {
-            throw failure("JavaCPP's cache folder cannot be locked; set -Dorg.bytedeco.javacpp.cachedir to a writable one", e);
-        } catch (UnsatisfiedLinkError e) {
-            throw failure("it is not on the class path or cannot be loaded; add flashring-<version>-" + Loader.getPlatform() + ".jar", e);
+            LOG.debug("loading {} under {}", binding, lock);
+            Loader.load(binding);
         } finally {
             if (interrupted) {
                 Thread.currentThread().interrupt();
@@ -62,14 +84,14 @@ final class NativeLoader {
         try {
             return channel.tryLock();
         } catch (OverlappingFileLockException e) {
-            return null; // another class loader of this process has it
+            return null; // another thread or class loader of this process has it
         }
     }
 
-    private static UnsatisfiedLinkError failure(String reason, Throwable cause) {
+    private static UnsatisfiedLinkError failure(String what, String reason, Throwable cause) {
         Throwable root = cause.getCause() == null ? cause : cause.getCause();
         UnsatisfiedLinkError error = new UnsatisfiedLinkError(
-                "FlashRing's native library for " + Loader.getPlatform() + ": " + reason + " (" + root.getMessage() + ")");
+                what + " for " + Loader.getPlatform() + ": " + reason + " (" + root.getMessage() + ")");
         error.initCause(cause);
         return error;
     }

@@ -1,19 +1,17 @@
 package org.flashring.internal;
 
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
-import java.nio.LongBuffer;
-import java.util.ArrayList;
 import java.util.List;
+import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
-import org.flashring.Kernel;
 import org.flashring.Mask;
 import org.flashring.Positions;
 import org.flashring.Tensor;
+import org.flashring.device.Device;
+import org.flashring.device.OwnedMemory;
 
 /**
  * The native step ({@code flashring_step}) of one rank: shape, mask and positions are written once, operands before each
- * call. For one thread at a time; nothing is allocated after construction.
+ * call. For one thread at a time; nothing is allocated after {@link #place}.
  */
 public final class StepKernel implements AutoCloseable {
     private final Native.Step step = Native.newStep();
@@ -29,29 +27,44 @@ public final class StepKernel implements AutoCloseable {
     private final Native.TensorView dq = step.dq();
     private final Native.TensorView dk = step.dk();
     private final Native.TensorView dv = step.dv();
-    private final List<LongBuffer> tables = new ArrayList<>(); // what the step points at
+    private final Mask mask;
+    private final Positions queries;
+    private final List<Positions> keys;
     private final long[] keyTables;  // address of each source's position ranges
-    private final long[] keyRanges;  // and their number
-    private final long[] keyLengths;
     private final long[] bytes = new long[1];
+    private OwnedMemory tables;      // what the step points at besides tensors
 
     /** Makes the step of queries at {@code queries} that will meet, one at a time, the keys at {@code keys}. */
-    public StepKernel(AttentionShape shape, double softmaxScale, Kernel kernel, Mask mask, Positions queries, List<Positions> keys) {
-        step.device(Native.HOST).dtype(shape.dtype().code()).kernel(kernel.code());
+    public StepKernel(AttentionShape shape, double softmaxScale, AttentionOptions options, Mask mask, Positions queries, List<Positions> keys) {
+        this.mask = mask;
+        this.queries = queries;
+        this.keys = keys;
+        this.keyTables = new long[keys.size()];
+        step.device(options.cuda() ? 0 : Native.HOST).dtype(shape.dtype().code()).kernel(options.kernel().code());
+        step.deterministic(options.deterministic() ? 1 : 0);
         step.batch(shape.batch()).queryHeads(shape.queryHeads()).kvHeads(shape.kvHeads());
         step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(softmaxScale);
         step.queryLength(queries.length());
-        step.queryPositions().ranges(table(ranges(queries))).count(queries.ranges().size());
-        step.mask().left(mask.left()).right(mask.right());
-        step.mask().cuSeqlens(table(mask.cuSeqlens())).documents(mask.cuSeqlens() == null ? 0 : mask.documentCount());
-        step.mask().prefixLengths(table(mask.prefixLengths()));
-        keyTables = new long[keys.size()];
-        keyRanges = new long[keys.size()];
-        keyLengths = new long[keys.size()];
+    }
+
+    /** Readies the step to run on {@code device}: puts mask and positions there, where the tensors will be. */
+    public void place(Device device) {
+        Tables layout = new Tables();
+        long queryTable = layout.add(ranges(queries));
+        long cuSeqlens = layout.add(mask.cuSeqlens());
+        long prefixLengths = layout.add(mask.prefixLengths());
         for (int i = 0; i < keys.size(); i++) {
-            keyTables[i] = table(ranges(keys.get(i)));
-            keyRanges[i] = keys.get(i).ranges().size();
-            keyLengths[i] = keys.get(i).length();
+            keyTables[i] = layout.add(ranges(keys.get(i)));
+        }
+        tables = layout.on(device);
+        long base = tables.address();
+        step.device(device.ordinal());
+        step.queryPositions().ranges(base + queryTable).count(queries.ranges().size());
+        step.mask().left(mask.left()).right(mask.right());
+        step.mask().cuSeqlens(mask.cuSeqlens() == null ? 0 : base + cuSeqlens).documents(mask.cuSeqlens() == null ? 0 : mask.documentCount());
+        step.mask().prefixLengths(mask.prefixLengths() == null ? 0 : base + prefixLengths);
+        for (int i = 0; i < keyTables.length; i++) {
+            keyTables[i] += base;
         }
     }
 
@@ -66,21 +79,11 @@ public final class StepKernel implements AutoCloseable {
         return flat;
     }
 
-    private long table(long[] values) {
-        if (values == null) {
-            return 0;
-        }
-        LongBuffer table = ByteBuffer.allocateDirect(Math.max(1, values.length) * Long.BYTES).order(ByteOrder.nativeOrder()).asLongBuffer();
-        table.put(values).rewind();
-        tables.add(table);
-        return Native.address(table);
-    }
-
     /** Returns the workspace that the largest of the steps needs in {@code direction}, in bytes. */
     public long workspaceBytes(int direction) {
         long most = 0;
-        for (long length : keyLengths) {
-            step.keyLength(length);
+        for (Positions source : keys) {
+            step.keyLength(source.length());
             Status.check(Native.workspaceBytes(step, direction, bytes));
             most = Math.max(most, bytes[0]);
         }
@@ -92,16 +95,21 @@ public final class StepKernel implements AutoCloseable {
         Status.check(Native.select(step, direction, new int[1]));
     }
 
+    /** Runs what follows in the order of a CUDA stream; 0 is the default stream, and the only one of the host. */
+    public void stream(long stream) {
+        step.stream(stream);
+    }
+
     /** Sets the workspace, to be kept until close. */
     public void workspace(long address, long workspaceBytes) {
         step.workspace(address).workspaceBytes(workspaceBytes);
     }
 
-    private void keys(int source, Tensor keys, Tensor values) {
-        step.keyLength(keyLengths[source]);
-        keyPositions.ranges(keyTables[source]).count(keyRanges[source]);
-        Views.set(k, keys);
-        Views.set(v, values);
+    private void meet(int source, Tensor key, Tensor value) {
+        step.keyLength(keys.get(source).length());
+        keyPositions.ranges(keyTables[source]).count(keys.get(source).ranges().size());
+        Views.set(k, key);
+        Views.set(v, value);
     }
 
     /**
@@ -110,7 +118,7 @@ public final class StepKernel implements AutoCloseable {
      */
     public void forward(int source, Tensor query, Tensor key, Tensor value, Tensor state, Tensor result, Tensor logSumExp,
             boolean resume, boolean finish) {
-        keys(source, key, value);
+        meet(source, key, value);
         Views.set(q, query);
         if (state == null) {
             Views.set(acc, 0, 0, 0, 0);
@@ -134,7 +142,7 @@ public final class StepKernel implements AutoCloseable {
     /** Computes gradients through the keys of {@code source}; overwrites those of q, k and v unless told to add. */
     public void backward(int source, Tensor query, Tensor key, Tensor value, Tensor logSumExp, Tensor gradient, Tensor rowSums,
             Tensor dQuery, Tensor dKey, Tensor dValue, boolean addQuery) {
-        keys(source, key, value);
+        meet(source, key, value);
         Views.set(q, query);
         Views.set(lse, logSumExp);
         Views.set(dout, gradient);
@@ -148,6 +156,9 @@ public final class StepKernel implements AutoCloseable {
 
     @Override
     public void close() {
+        if (tables != null) {
+            tables.close();
+        }
         step.close();
     }
 }

@@ -5,7 +5,10 @@ import java.util.Arrays;
 import java.util.List;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
-import org.flashring.device.HostBuffer;
+import org.flashring.device.Device;
+import org.flashring.device.Event;
+import org.flashring.device.OwnedMemory;
+import org.flashring.device.Stream;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Combiner;
 
@@ -13,6 +16,9 @@ import org.flashring.internal.Combiner;
  * Sums gradients over ranks in buckets, as they become ready: small ones are packed together, large ones are summed where they
  * lie. Buckets run in one fixed order on every rank, from the last parameter to the first, the order in which backward makes
  * their gradients; each starts as soon as it is complete and those before it have started.
+ *
+ * <p>On a CUDA device sums run in a stream of this object's own, beside the rest of backward. Give it a communicator of its own,
+ * {@code communicator.split(0, rank)}, so that they also run beside a ring's traffic.
  *
  * <pre>{@code
  * for (int i = parameters - 1; i >= 0; i--) sync.ready(i, addressOfGradient(i));
@@ -38,8 +44,10 @@ public final class GradientSync implements AutoCloseable {
     private final long[] offsets;   // of packed parameters
     private final int[] missing;    // gradients each bucket still waits for
     private final long[] addresses; // of the gradients that are ready, else 0
-    private final HostBuffer packed;
-    private final Combiner combiner = new Combiner();
+    private final OwnedMemory packed;
+    private final Combiner combiner;
+    private final Stream stream; // of the sums; null on the host
+    private final Event mark;
     private int started;            // buckets already summed
 
     /**
@@ -59,7 +67,14 @@ public final class GradientSync implements AutoCloseable {
         this.addresses = new long[counts.length];
         long packedBytes = fillBuckets(bucketBytes);
         this.missing = new int[buckets.size()];
-        this.packed = HostBuffer.allocate(packedBytes);
+        this.packed = OwnedMemory.allocate(communicator.device(), packedBytes);
+        Device device = communicator.device();
+        this.combiner = new Combiner(device);
+        this.stream = device.isCuda() ? Stream.create(device) : null;
+        this.mark = device.isCuda() ? Event.create(device) : null;
+        if (stream != null) {
+            combiner.stream(stream.handle());
+        }
         reset();
     }
 
@@ -101,6 +116,15 @@ public final class GradientSync implements AutoCloseable {
      * @throws IllegalStateException    if the parameter was ready before, or after close
      */
     public void ready(int parameter, long address) {
+        ready(parameter, address, 0);
+    }
+
+    /**
+     * As {@link #ready(int, long)}, the gradient being complete after the work that a stream has been given so far.
+     *
+     * @param caller {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the host
+     */
+    public void ready(int parameter, long address, long caller) {
         long buffer = packed.address(); // throws after close
         Checks.between("parameter", parameter, 0, counts.length - 1L);
         if (address <= 0 || address % dtype.bytes() != 0) {
@@ -110,6 +134,11 @@ public final class GradientSync implements AutoCloseable {
             throw new IllegalStateException("gradient " + parameter + " was ready before; call finish first");
         }
         addresses[parameter] = address;
+        if (stream != null) {
+            mark.record(caller);
+            stream.await(mark);
+            communicator.stream(stream.handle());
+        }
         Bucket bucket = buckets.get(bucketOf[parameter]);
         if (bucket.isPacked()) {
             combiner.copyBytes(buffer + offsets[parameter], address, bytes(parameter));
@@ -128,6 +157,11 @@ public final class GradientSync implements AutoCloseable {
      * @throws IllegalStateException if a gradient was not ready; the message says which; or after close
      */
     public void finish() {
+        finish(0);
+    }
+
+    /** As {@link #finish()}, for the later work of a stream: {@code caller} is as in ready. The host does not wait. */
+    public void finish(long caller) {
         long buffer = packed.address(); // throws after close
         for (int i = 0; i < counts.length; i++) {
             if (addresses[i] == 0) {
@@ -138,6 +172,10 @@ public final class GradientSync implements AutoCloseable {
             if (buckets.get(bucketOf[i]).isPacked()) {
                 combiner.copyBytes(addresses[i], buffer + offsets[i], bytes(i));
             }
+        }
+        if (stream != null) {
+            mark.record(stream.handle());
+            Stream.wrap(communicator.device(), caller).await(mark);
         }
         reset();
     }
@@ -155,5 +193,9 @@ public final class GradientSync implements AutoCloseable {
     public synchronized void close() {
         combiner.close();
         packed.close();
+        if (stream != null) {
+            stream.close();
+            mark.close();
+        }
     }
 }

@@ -3,6 +3,8 @@ package org.flashring.sync;
 import org.bytedeco.javacpp.DoublePointer;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
+import org.flashring.device.Device;
+import org.flashring.device.DeviceBuffer;
 import org.flashring.internal.Checks;
 
 /**
@@ -15,10 +17,13 @@ import org.flashring.internal.Checks;
 public final class TokenLoss implements AutoCloseable {
     private final Communicator communicator;
     private final DoublePointer value = new DoublePointer(1);
+    private final DeviceBuffer onDevice; // where the device adds; null on the host
 
     /** Makes the loss of the batches that the ranks of {@code communicator} share. */
     public TokenLoss(Communicator communicator) {
         this.communicator = Checks.notNull("communicator", communicator);
+        Device device = communicator.device();
+        this.onDevice = device.isCuda() ? DeviceBuffer.allocate(device, Double.BYTES) : null;
     }
 
     /**
@@ -43,7 +48,14 @@ public final class TokenLoss implements AutoCloseable {
             throw new IllegalStateException("the TokenLoss of rank " + communicator.rank() + " is closed");
         }
         value.put(0, local);
-        communicator.allReduce(value.address(), 1, DType.FLOAT64);
+        if (onDevice == null) {
+            communicator.allReduce(value.address(), 1, DType.FLOAT64);
+        } else {
+            onDevice.upload(value);
+            communicator.allReduce(onDevice.address(), 1, DType.FLOAT64);
+            communicator.synchronize();
+            onDevice.download(value);
+        }
         return value.get(0);
     }
 
@@ -51,5 +63,8 @@ public final class TokenLoss implements AutoCloseable {
     @Override
     public synchronized void close() {
         value.close();
+        if (onDevice != null) {
+            onDevice.close();
+        }
     }
 }

@@ -8,6 +8,7 @@ import org.flashring.Positions;
 import org.flashring.RingAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
+import org.flashring.device.Device;
 import org.flashring.internal.Combiner;
 
 /** Runs a scenario through the ring, one thread per rank. */
@@ -29,7 +30,7 @@ final class RingRun {
         DType dtype = shape.dtype();
         Positions positions = plan.queries().positions(communicator.rank());
         boolean headsFirst = scenario.headsFirst();
-        try (RingAttention attention = new RingAttention(plan, communicator); Combiner combiner = new Combiner()) {
+        try (RingAttention attention = new RingAttention(plan, communicator); Combiner combiner = new Combiner(Device.HOST)) {
             Shard q = new Shard(dtype, shape.batch(), positions, shape.queryHeads(), shape.headDim(), headsFirst).load(operands.q(), combiner);
             Shard k = new Shard(dtype, shape.batch(), positions, shape.kvHeads(), shape.headDim(), headsFirst).load(operands.k(), combiner);
             Shard v = new Shard(dtype, shape.batch(), positions, shape.kvHeads(), shape.valueDim(), headsFirst).load(operands.v(), combiner);

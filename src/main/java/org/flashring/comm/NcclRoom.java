@@ -1,0 +1,52 @@
+package org.flashring.comm;
+
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import org.bytedeco.cuda.nccl.ncclComm;
+import org.flashring.internal.Nccl;
+
+/**
+ * The ranks of one group that live in this process. They leave together: NCCL frees the memory of all of them when the last one
+ * goes, which waits for their devices; a rank that had gone on would have given its device work that waits for the last one.
+ */
+final class NcclRoom {
+    private final int size;
+    private final List<ncclComm> left = new ArrayList<>();
+    private final Map<List<Integer>, NcclRoom> parts = new HashMap<>();
+    private int gone;
+    private boolean empty;
+
+    NcclRoom(int size) {
+        this.size = size;
+    }
+
+    /** Returns the room of those who gave {@code color} in the {@code number}-th split: {@code members} ranks, wherever they live. */
+    synchronized NcclRoom part(int number, int color, int members) {
+        return parts.computeIfAbsent(List.of(number, color), key -> new NcclRoom(size == 1 ? 1 : members));
+    }
+
+    /**
+     * Leaves with what NCCL gave this rank, nothing if that is ended already. Returns once all ranks here have left or the time is
+     * over; the last one frees everything.
+     */
+    synchronized void leave(List<ncclComm> comms, long nanos) {
+        left.addAll(comms);
+        if (++gone == size) {
+            left.forEach(Nccl::destroy);
+            empty = true;
+            notifyAll();
+            return;
+        }
+        long end = System.nanoTime() + nanos;
+        try {
+            while (!empty && end - System.nanoTime() > 0) {
+                TimeUnit.NANOSECONDS.timedWait(this, end - System.nanoTime());
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+package org.flashring.device;
+
+import java.util.List;
+import org.flashring.internal.Checks;
+import org.flashring.internal.Cudart;
+import org.flashring.internal.Native;
+
+/** Whether this process can use CUDA devices, and if not, why. Asked once. */
+public final class Cuda {
+    private static final String CAUSE = findCause();
+
+    private Cuda() {}
+
+    private static String findCause() {
+        if (Native.deviceCount() == 0) {
+            return Native.deviceCause();
+        }
+        try {
+            Cudart.load();
+            return "";
+        } catch (LinkageError e) {
+            Throwable root = e;
+            while (root.getCause() != null) {
+                root = root.getCause();
+            }
+            return "the CUDA runtime's Java preset cannot be loaded: " + root.getMessage();
+        }
+    }
+
+    /** Returns whether there is at least one CUDA device that this process can use. */
+    public static boolean isAvailable() {
+        return CAUSE.isEmpty();
+    }
+
+    /** Returns why {@link #isAvailable} is false; empty when it is true. */
+    public static String unavailabilityCause() {
+        return CAUSE;
+    }
+
+    /** Returns the number of CUDA devices that this process can use. */
+    public static int deviceCount() {
+        return isAvailable() ? Native.deviceCount() : 0;
+    }
+
+    /**
+     * Memory of a device, in bytes.
+     *
+     * @param free  not in use by any process
+     * @param total there is
+     */
+    public record MemoryFigures(long free, long total) {}
+
+    /**
+     * Returns the memory figures of {@code device} as they are now.
+     *
+     * @throws IllegalArgumentException      if the device is the host or does not exist
+     * @throws UnsupportedOperationException if there is no CUDA
+     */
+    public static MemoryFigures memory(Device device) {
+        int previous = Cudart.enter(requireCuda("device", device));
+        try {
+            long[] figures = Cudart.memoryInfo();
+            return new MemoryFigures(figures[0], figures[1]);
+        } finally {
+            Cudart.leave(previous);
+        }
+    }
+
+    /**
+     * Returns {@code device} if it exists: the host, or a CUDA device of this process.
+     *
+     * @throws UnsupportedOperationException if it is a CUDA device and there is no CUDA; the message says why
+     * @throws IllegalArgumentException      if there is no device of that number
+     */
+    public static Device require(String name, Device device) {
+        Checks.notNull(name, device);
+        if (device.isCuda()) {
+            if (!isAvailable()) {
+                throw new UnsupportedOperationException(name + " is " + device + "; CUDA is not available: " + CAUSE);
+            }
+            Checks.between(name + ".ordinal", device.ordinal(), 0, deviceCount() - 1L);
+        }
+        return device;
+    }
+
+    /** Lets {@code device} reach the memory of its peers directly, where the machine can; else copies go through the host. */
+    public static void enablePeers(Device device, List<Device> peers) {
+        int previous = Cudart.enter(require("device", device));
+        try {
+            for (Device peer : peers) {
+                if (device.isCuda() && peer.isCuda() && !peer.equals(device)) {
+                    Cudart.enablePeer(device, peer);
+                }
+            }
+        } finally {
+            Cudart.leave(previous);
+        }
+    }
+
+    static Device requireCuda(String name, Device device) {
+        if (!Checks.notNull(name, device).isCuda()) {
+            throw Checks.broken(name, device, "be a CUDA device");
+        }
+        return require(name, device);
+    }
+}

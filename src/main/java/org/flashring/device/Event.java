@@ -1,0 +1,76 @@
+package org.flashring.device;
+
+import org.flashring.internal.Checks;
+import org.flashring.internal.Cudart;
+
+/** A CUDA event: a point in a stream that other streams and the host can wait for. Closing twice is harmless; use after close throws. */
+public final class Event implements AutoCloseable {
+    private final Device device;
+    private final boolean owned;
+    private final long handle;
+    private boolean closed;
+
+    private Event(Device device, long handle, boolean owned) {
+        this.device = device;
+        this.handle = handle;
+        this.owned = owned;
+    }
+
+    /**
+     * Returns a new event, which keeps no time and counts as done until it is recorded.
+     *
+     * @throws UnsupportedOperationException if there is no CUDA
+     * @throws IllegalArgumentException      unless {@code device} is a CUDA device of this process
+     */
+    public static Event create(Device device) {
+        int previous = Cudart.enter(Cuda.requireCuda("device", device));
+        try {
+            return new Event(device, Cudart.createEvent(), true);
+        } finally {
+            Cudart.leave(previous);
+        }
+    }
+
+    /** Returns a view of somebody else's {@code cudaEvent_t}, which stays theirs. */
+    public static Event wrap(Device device, long handle) {
+        return new Event(Cuda.requireCuda("device", device), Checks.atLeast("handle", handle, 1), false);
+    }
+
+    /** Returns the {@code cudaEvent_t}. */
+    public long handle() {
+        if (closed) {
+            throw new IllegalStateException("the event on " + device + " is closed");
+        }
+        return handle;
+    }
+
+    /** Notes the point that {@code stream}, a {@code cudaStream_t} of the same device, has been given work up to. */
+    public void record(long stream) {
+        int previous = Cudart.enter(device); // whose default stream 0 stands for
+        try {
+            Cudart.recordEvent(handle(), stream);
+        } finally {
+            Cudart.leave(previous);
+        }
+    }
+
+    /** Returns whether the work before the last record is done. */
+    public boolean isDone() {
+        return Cudart.isDone(handle());
+    }
+
+    /** Waits on the host until the work before the last record is done. */
+    public void synchronize() {
+        Cudart.synchronizeEvent(handle());
+    }
+
+    @Override
+    public void close() {
+        if (!closed) {
+            closed = true;
+            if (owned) {
+                Cudart.destroyEvent(handle);
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+package org.flashring.internal;
+
+import static org.bytedeco.cuda.global.cudart.*;
+
+import java.nio.charset.StandardCharsets;
+import org.bytedeco.cuda.cudart.CUevent_st;
+import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.SizeTPointer;
+import org.flashring.device.Device;
+
+/**
+ * The few calls of the CUDA runtime that this library makes, with handles and addresses as {@code long}. A call that fails
+ * throws {@link IllegalStateException} with CUDA's name for the error, which may belong to earlier, asynchronous work; memory
+ * that cannot be had is an {@link OutOfMemoryError}. Use only where {@link org.flashring.device.Cuda#isAvailable()}.
+ */
+public final class Cudart {
+    private static final int ON_HOST = -1;
+
+    private Cudart() {}
+
+    /** Returns once the preset is loaded; throws {@link LinkageError} if it cannot be. */
+    public static void load() {
+        NativeLoader.load(cudart.class);
+    }
+
+    /** Makes {@code device} current for this thread; nothing for the host. Returns what {@link #leave} wants afterwards. */
+    public static int enter(Device device) {
+        if (!device.isCuda()) {
+            return ON_HOST;
+        }
+        int[] previous = new int[1];
+        check(cudaGetDevice(previous), "cudaGetDevice");
+        if (previous[0] != device.ordinal()) {
+            check(cudaSetDevice(device.ordinal()), "cudaSetDevice");
+        }
+        return previous[0];
+    }
+
+    /** Makes the device current again that was before {@link #enter}. */
+    public static void leave(int previous) {
+        if (previous != ON_HOST) {
+            check(cudaSetDevice(previous), "cudaSetDevice");
+        }
+    }
+
+    /** Returns the address of {@code bytes} bytes of the current device's memory. */
+    public static long malloc(long bytes) {
+        try (RawPointer memory = new RawPointer()) {
+            check(cudaMalloc(memory, bytes), "cudaMalloc of " + bytes + " bytes");
+            return memory.address();
+        }
+    }
+
+    public static void free(long address) {
+        try (RawPointer memory = new RawPointer()) {
+            check(cudaFree(memory.at(address)), "cudaFree");
+        }
+    }
+
+    /** Returns the current device's free and total bytes. */
+    public static long[] memoryInfo() {
+        try (SizeTPointer free = new SizeTPointer(1); SizeTPointer total = new SizeTPointer(1)) {
+            check(cudaMemGetInfo(free, total), "cudaMemGetInfo");
+            return new long[] {free.get(), total.get()};
+        }
+    }
+
+    /** Copies between any two of host and devices, in the order of {@code stream}. Pageable host memory may make the caller wait. */
+    public static void copy(Pointer to, Pointer from, long bytes, long stream) {
+        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, new StreamHandle(stream)), "cudaMemcpyAsync");
+    }
+
+    /** As {@link #copy(Pointer, Pointer, long, long)}, by address. */
+    public static void copy(long to, long from, long bytes, long stream) {
+        copy(new RawPointer().at(to), new RawPointer().at(from), bytes, stream);
+    }
+
+    /** Sets every byte to the low byte of {@code value}, in the order of {@code stream}. */
+    public static void fill(long address, int value, long bytes, long stream) {
+        check(cudaMemsetAsync(new RawPointer().at(address), value, bytes, new StreamHandle(stream)), "cudaMemsetAsync");
+    }
+
+    /** Returns a stream of the current device that does not wait for the default stream; of the highest priority if {@code urgent}. */
+    public static long createStream(boolean urgent) {
+        int[] lowest = new int[1];
+        int[] highest = new int[1];
+        check(cudaDeviceGetStreamPriorityRange(lowest, highest), "cudaDeviceGetStreamPriorityRange");
+        CUstream_st stream = new CUstream_st();
+        check(cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, urgent ? highest[0] : lowest[0]), "cudaStreamCreateWithPriority");
+        return stream.address();
+    }
+
+    public static void destroyStream(long stream) {
+        check(cudaStreamDestroy(new StreamHandle(stream)), "cudaStreamDestroy");
+    }
+
+    public static void synchronizeStream(long stream) {
+        check(cudaStreamSynchronize(new StreamHandle(stream)), "cudaStreamSynchronize");
+    }
+
+    /** Makes later work of {@code stream} wait for what {@code event} has recorded last. */
+    public static void waitEvent(long stream, long event) {
+        check(cudaStreamWaitEvent(new StreamHandle(stream), new EventHandle(event), 0), "cudaStreamWaitEvent");
+    }
+
+    /** Returns an event of the current device that keeps no time. */
+    public static long createEvent() {
+        CUevent_st event = new CUevent_st();
+        check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+        return event.address();
+    }
+
+    public static void destroyEvent(long event) {
+        check(cudaEventDestroy(new EventHandle(event)), "cudaEventDestroy");
+    }
+
+    public static void recordEvent(long event, long stream) {
+        check(cudaEventRecord(new EventHandle(event), new StreamHandle(stream)), "cudaEventRecord");
+    }
+
+    /** Returns whether the work before the event's last record is done. */
+    public static boolean isDone(long event) {
+        int status = cudaEventQuery(new EventHandle(event));
+        if (status == cudaErrorNotReady) {
+            cudaGetLastError(); // not an error: forget it
+            return false;
+        }
+        check(status, "cudaEventQuery");
+        return true;
+    }
+
+    public static void synchronizeEvent(long event) {
+        check(cudaEventSynchronize(new EventHandle(event)), "cudaEventSynchronize");
+    }
+
+    /** Lets the current device read and write {@code peer}'s memory directly where the machine can; else copies go through the host. */
+    public static void enablePeer(Device device, Device peer) {
+        int[] can = new int[1];
+        check(cudaDeviceCanAccessPeer(can, device.ordinal(), peer.ordinal()), "cudaDeviceCanAccessPeer");
+        if (can[0] != 0) {
+            int status = cudaDeviceEnablePeerAccess(peer.ordinal(), 0);
+            if (status == cudaErrorPeerAccessAlreadyEnabled) {
+                cudaGetLastError(); // not an error: forget it
+            } else {
+                check(status, "cudaDeviceEnablePeerAccess");
+            }
+        }
+    }
+
+    /** Returns where the device sits on its host's bus, such as 0000:3b:00.0: the same device has the same place in all processes. */
+    public static String busId(Device device) {
+        byte[] text = new byte[32];
+        check(cudaDeviceGetPCIBusId(text, text.length, device.ordinal()), "cudaDeviceGetPCIBusId");
+        int length = 0;
+        while (text[length] != 0) {
+            length++;
+        }
+        return new String(text, 0, length, StandardCharsets.US_ASCII);
+    }
+
+    private static void check(int status, String call) {
+        if (status == cudaSuccess) {
+            return;
+        }
+        String message = call + " failed with " + cudaGetErrorName(status).getString() + ": " + cudaGetErrorString(status).getString();
+        if (status == cudaErrorMemoryAllocation) {
+            cudaGetLastError(); // the device stays usable
+            throw new OutOfMemoryError(message);
+        }
+        throw new IllegalStateException(message);
+    }
+
+    /** A stream as the preset wants it. */
+    public static final class StreamHandle extends CUstream_st {
+        public StreamHandle(long handle) {
+            super(null);
+            address = handle;
+        }
+    }
+
+    private static final class EventHandle extends CUevent_st {
+        EventHandle(long handle) {
+            super(null);
+            address = handle;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+package org.flashring.internal;
+
+import static org.bytedeco.cuda.global.nccl.*;
+
+import org.bytedeco.cuda.global.nccl;
+import org.bytedeco.cuda.nccl.ncclComm;
+import org.bytedeco.cuda.nccl.ncclConfig_t;
+import org.bytedeco.cuda.nccl.ncclUniqueId;
+import org.bytedeco.javacpp.BytePointer;
+import org.flashring.DType;
+
+/**
+ * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's words for it.
+ * No call here is newer than NCCL 2.18, so that any release from there on serves, older than the preset's headers or not.
+ */
+public final class Nccl {
+    /** Bytes of a group's id. */
+    public static final int ID_BYTES = NCCL_UNIQUE_ID_BYTES;
+
+    private static final int[] TYPES = {ncclFloat64, ncclFloat32, ncclBfloat16, ncclFloat16}; // by DType
+
+    private Nccl() {}
+
+    /** Returns NCCL's release, such as 22803; throws {@link LinkageError} if there is no NCCL. */
+    public static int load() {
+        NativeLoader.load(nccl.class);
+        int[] version = new int[1];
+        check(ncclGetVersion(version), "ncclGetVersion");
+        return version[0];
+    }
+
+    /** Returns the id of a new group, which its ranks pass to {@link #initRank}. */
+    public static byte[] newId() {
+        try (ncclUniqueId id = new ncclUniqueId()) {
+            check(ncclGetUniqueId(id), "ncclGetUniqueId");
+            byte[] bytes = new byte[ID_BYTES];
+            new BytePointer(id).get(bytes);
+            return bytes;
+        }
+    }
+
+    /** Returns this rank's communicator on the current device, once all ranks have called this. */
+    public static ncclComm initRank(byte[] idBytes, int rank, int worldSize) {
+        ncclComm comm = new ncclComm();
+        try (ncclUniqueId id = new ncclUniqueId()) {
+            new BytePointer(id).put(idBytes);
+            check(ncclCommInitRank(comm, worldSize, id, rank), "ncclCommInitRank");
+        }
+        return comm;
+    }
+
+    public static ncclComm split(ncclComm comm, int color, int key) {
+        ncclComm part = new ncclComm();
+        check(ncclCommSplit(comm, color, key, part, (ncclConfig_t) null), "ncclCommSplit");
+        return part;
+    }
+
+    public static int rank(ncclComm comm) {
+        int[] rank = new int[1];
+        check(ncclCommUserRank(comm, rank), "ncclCommUserRank");
+        return rank[0];
+    }
+
+    public static int size(ncclComm comm) {
+        int[] size = new int[1];
+        check(ncclCommCount(comm, size), "ncclCommCount");
+        return size[0];
+    }
+
+    public static void destroy(ncclComm comm) {
+        check(ncclCommDestroy(comm), "ncclCommDestroy");
+    }
+
+    /** Ends work under way on {@code comms} and frees them. What NCCL says of it does not matter any more. */
+    public static void abort(Iterable<ncclComm> comms) {
+        ncclGroupStart();
+        comms.forEach(nccl::ncclCommAbort);
+        ncclGroupEnd();
+    }
+
+    /** Returns NCCL's words for a failure noticed in the background, or null. */
+    public static String asyncError(ncclComm comm) {
+        int[] error = new int[1];
+        int status = ncclCommGetAsyncError(comm, error);
+        int worst = status != ncclSuccess ? status : error[0];
+        return worst == ncclSuccess || worst == ncclInProgress ? null : words(worst);
+    }
+
+    public static void groupStart() {
+        check(ncclGroupStart(), "ncclGroupStart");
+    }
+
+    public static void groupEnd() {
+        check(ncclGroupEnd(), "ncclGroupEnd");
+    }
+
+    public static void send(long address, long bytes, int to, ncclComm comm, long stream) {
+        check(ncclSend(at(address), bytes, ncclInt8, to, comm, on(stream)), "ncclSend");
+    }
+
+    public static void receive(long address, long bytes, int from, ncclComm comm, long stream) {
+        check(ncclRecv(at(address), bytes, ncclInt8, from, comm, on(stream)), "ncclRecv");
+    }
+
+    public static void allGather(long send, long receive, long bytes, ncclComm comm, long stream) {
+        check(ncclAllGather(at(send), at(receive), bytes, ncclInt8, comm, on(stream)), "ncclAllGather");
+    }
+
+    public static void allReduce(long data, long count, DType dtype, ncclComm comm, long stream) {
+        check(ncclAllReduce(at(data), at(data), count, TYPES[dtype.code()], ncclSum, comm, on(stream)), "ncclAllReduce");
+    }
+
+    public static void reduceScatter(long send, long receive, long count, DType dtype, ncclComm comm, long stream) {
+        check(ncclReduceScatter(at(send), at(receive), count, TYPES[dtype.code()], ncclSum, comm, on(stream)), "ncclReduceScatter");
+    }
+
+    private static RawPointer at(long address) {
+        return new RawPointer().at(address);
+    }
+
+    private static Cudart.StreamHandle on(long stream) {
+        return new Cudart.StreamHandle(stream);
+    }
+
+    private static void check(int status, String call) {
+        if (status != ncclSuccess) {
+            throw new IllegalStateException(call + " failed: " + words(status));
+        }
+    }
+
+    private static String words(int status) {
+        BytePointer detail = ncclGetLastError(null);
+        String last = detail == null || detail.isNull() ? "" : detail.getString();
+        return ncclGetErrorString(status).getString() + (last.isEmpty() ? "" : " (" + last + ")");
+    }
+}

@@ -1,0 +1,42 @@
+package org.flashring.internal;
+
+import java.util.Arrays;
+import org.bytedeco.javacpp.LongPointer;
+import org.flashring.device.Device;
+import org.flashring.device.DeviceBuffer;
+import org.flashring.device.HostBuffer;
+import org.flashring.device.OwnedMemory;
+
+/** Small tables of 64-bit numbers, gathered into one piece of memory on a device. */
+final class Tables {
+    private long[] values = new long[64];
+    private int count;
+
+    /** Appends a table, and returns where it will lie, in bytes from the start; null appends nothing. */
+    long add(long[] table) {
+        long offset = (long) count * Long.BYTES;
+        if (table != null) {
+            if (count + table.length > values.length) {
+                values = Arrays.copyOf(values, Math.max(2 * values.length, count + table.length));
+            }
+            System.arraycopy(table, 0, values, count, table.length);
+            count += table.length;
+        }
+        return offset;
+    }
+
+    /** Returns new memory on {@code device} that holds all tables. */
+    OwnedMemory on(Device device) {
+        long bytes = (long) count * Long.BYTES;
+        try (LongPointer source = new LongPointer(values)) {
+            if (device.isCuda()) {
+                DeviceBuffer memory = DeviceBuffer.allocate(device, bytes);
+                memory.upload(source.limit(count));
+                return memory;
+            }
+            HostBuffer memory = HostBuffer.allocate(bytes);
+            LongPointer.memcpy(new RawPointer().at(memory.address()), source, bytes);
+            return memory;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+package org.flashring.numerics;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.flashring.AttentionOptions;
+import org.flashring.AttentionShape;
+import org.flashring.DType;
+import org.flashring.Layout;
+import org.flashring.Plan;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.LocalGroup;
+import org.flashring.comm.NcclGroup;
+import org.flashring.device.Cuda;
+import org.flashring.device.Device;
+import org.flashring.launch.Environment;
+import org.flashring.support.MaskRule;
+import org.flashring.support.Problem;
+import org.flashring.support.RankProcesses;
+import org.flashring.support.RequiresGpu;
+import org.flashring.support.Result;
+import org.flashring.support.RingRun;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.TestFactory;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The ring on GPUs against the CPU kernels in the same type: several ranks on one GPU, copies between two, NCCL. */
+class GpuRingTest {
+    private static final Duration DEADLINE = Duration.ofSeconds(30);
+    private static final int[] LENGTHS = {257, 1, 130, 67, 512, 31};
+    private static final int[][] HEADS = {{4, 1}, {2, 2}, {8, 2}};
+
+    private record Case(Problem problem, Layout layout) {
+        @Override
+        public String toString() {
+            return problem + ", " + layout;
+        }
+    }
+
+    private static List<Case> cases(DType dtype, int... worlds) {
+        List<Case> cases = new ArrayList<>();
+        for (int world : worlds) {
+            for (Layout.Policy policy : Layout.Policy.values()) {
+                for (int mask = 0; mask < 4; mask++) {
+                    int number = cases.size();
+                    int length = LENGTHS[number % LENGTHS.length];
+                    int[] heads = HEADS[number % HEADS.length];
+                    AttentionShape shape = AttentionShape.of(1 + number % 2, heads[0], heads[1], number % 4 < 2 ? 64 : 128, dtype);
+                    cases.add(new Case(Problem.of(shape, length, mask(mask, length), number), Layout.of(policy, length, world)));
+                }
+            }
+        }
+        return cases;
+    }
+
+    private static MaskRule mask(int number, int length) {
+        return switch (number) {
+            case 0 -> MaskRule.CAUSAL;
+            case 1 -> MaskRule.FULL;
+            case 2 -> MaskRule.FULL.window(20, 0);
+            default -> MaskRule.CAUSAL.documents(0, length / 3, length / 3, length / 2, length);
+        };
+    }
+
+    @TestFactory
+    @RequiresGpu
+    Stream<DynamicTest> severalRanksOnOneGpuInFloat32() {
+        return tests(cases(DType.FLOAT32, 1, 2, 3, 8), 1e-4, world -> LocalGroup.create(Collections.nCopies(world, Device.cuda(0)), DEADLINE));
+    }
+
+    @TestFactory
+    @RequiresGpu
+    Stream<DynamicTest> severalRanksOnOneGpuInBfloat16() {
+        return tests(cases(DType.BFLOAT16, 1, 2, 4, 8), 0.06, world -> LocalGroup.create(Collections.nCopies(world, Device.cuda(0)), DEADLINE));
+    }
+
+    @TestFactory
+    @RequiresGpu(2)
+    Stream<DynamicTest> copiesBetweenGpus() {
+        return tests(cases(DType.BFLOAT16, 2, 4), 0.06,
+                world -> LocalGroup.create(IntStream.range(0, world).mapToObj(rank -> Device.cuda(rank % Cuda.deviceCount())).toList(), DEADLINE));
+    }
+
+    @TestFactory
+    @RequiresGpu(value = 2, nccl = true)
+    Stream<DynamicTest> ncclByThreads() {
+        return tests(cases(DType.BFLOAT16, 2), 0.06, world -> NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE));
+    }
+
+    @TestFactory
+    @RequiresGpu(value = 2, nccl = true)
+    Stream<DynamicTest> ncclByProcesses(@TempDir Path folder) throws Exception {
+        RankProcesses ranks = RankProcesses.start(Rank.class, 2, folder);
+        return IntStream.range(0, 2).mapToObj(rank -> DynamicTest.dynamicTest("rank " + rank, () -> {
+            assertThat(ranks.exitCode(rank, Duration.ofSeconds(120))).as(ranks.output(rank)).isZero();
+            assertThat(ranks.output(rank)).contains("12 cases agree");
+        }));
+    }
+
+    /** What each process runs: all cases of a world of two, each rank looking at its own tokens. */
+    static final class Rank {
+        private Rank() {}
+
+        public static void main(String[] args) {
+            List<Case> cases = cases(DType.BFLOAT16, 2);
+            Map<String, String> terms = run(cases.get(0)).plan().terms();
+            try (Communicator communicator = NcclGroup.join(Environment.current(), terms, DEADLINE)) {
+                for (Case one : cases) {
+                    Result expected = onTheHost(one);
+                    Result result = expected.copy(); // of which this rank overwrites its own tokens
+                    RingRun run = run(one);
+                    run.rank(run.plan(), communicator, one.problem().inputs(), result, 0);
+                    result.requireWithin(0.06, expected, one.toString());
+                }
+                communicator.barrier();
+            }
+            System.out.println(cases.size() + " cases agree");
+        }
+    }
+
+    private static Result onTheHost(Case one) {
+        return RingRun.of(one.problem(), Layout.contiguous(one.problem().queryLength(), 1)).run();
+    }
+
+    private static RingRun run(Case one) {
+        return RingRun.of(one.problem(), one.layout()).with(AttentionOptions.defaults().onCuda());
+    }
+
+    private interface Groups {
+        List<Communicator> create(int world);
+    }
+
+    private static Stream<DynamicTest> tests(List<Case> cases, double bound, Groups groups) {
+        return cases.stream().map(one -> DynamicTest.dynamicTest(one.toString(), () -> check(one, bound, groups)));
+    }
+
+    private static void check(Case one, double bound, Groups groups) {
+        Result expected = onTheHost(one);
+        RingRun run = run(one);
+        Plan plan = run.plan();
+        Result result = Result.none(one.problem());
+        Problem.Inputs inputs = one.problem().inputs();
+        List<CompletableFuture<Void>> ranks = new ArrayList<>();
+        for (Communicator communicator : groups.create(one.layout().worldSize())) {
+            CompletableFuture<Void> done = new CompletableFuture<>();
+            ranks.add(done);
+            new Thread(() -> {
+                try (communicator; org.flashring.device.Stream stream = org.flashring.device.Stream.create(communicator.device())) {
+                    run.rank(plan, communicator, inputs, result, stream.handle());
+                    communicator.barrier();
+                } catch (Throwable e) {
+                    done.completeExceptionally(e);
+                }
+                done.complete(null);
+            }).start();
+        }
+        assertThat(ranks).allSatisfy(rank -> assertThat(rank).succeedsWithin(Duration.ofSeconds(60)));
+        result.requireWithin(bound, expected, one.toString());
+    }
+}

@@ -1,0 +1,67 @@
+package org.flashring.support;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+
+/** Processes that run one main class each, with the variables by which torchrun tells ranks who they are. */
+public record RankProcesses(List<Process> processes, Path folder) {
+    /** Starts a rank per process; what they print goes to files in {@code folder}. */
+    public static RankProcesses start(Class<?> main, int worldSize, Path folder) throws IOException {
+        int port;
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            port = socket.getLocalPort();
+        }
+        List<Process> ranks = new ArrayList<>();
+        for (int rank = 0; rank < worldSize; rank++) {
+            ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                    "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-cp", System.getProperty("java.class.path"), main.getName());
+            builder.environment().putAll(Map.of("RANK", String.valueOf(rank), "LOCAL_RANK", String.valueOf(rank),
+                    "WORLD_SIZE", String.valueOf(worldSize), "MASTER_ADDR", "127.0.0.1", "MASTER_PORT", String.valueOf(port)));
+            ranks.add(builder.redirectErrorStream(true).redirectOutput(folder.resolve("rank" + rank).toFile()).start());
+        }
+        return new RankProcesses(List.copyOf(ranks), folder);
+    }
+
+    public Process rank(int rank) {
+        return processes.get(rank);
+    }
+
+    /** Returns what a rank has printed so far. */
+    public String output(int rank) {
+        try {
+            return Files.readString(folder.resolve("rank" + rank));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** Waits until all ranks have printed {@code text}; fails if one ends before. */
+    public void awaitOutput(String text) throws InterruptedException {
+        for (int rank = 0; rank < processes.size(); rank++) {
+            while (!output(rank).contains(text)) {
+                if (!rank(rank).isAlive()) {
+                    throw new AssertionError("rank " + rank + " ended: " + output(rank));
+                }
+                Thread.sleep(50);
+            }
+        }
+    }
+
+    /** Returns a rank's exit code; fails if it does not end in time. */
+    public int exitCode(int rank, Duration patience) throws InterruptedException {
+        if (!rank(rank).waitFor(patience.toMillis(), TimeUnit.MILLISECONDS)) {
+            rank(rank).destroyForcibly();
+            throw new AssertionError("rank " + rank + " does not end: " + output(rank));
+        }
+        return rank(rank).exitValue();
+    }
+}
