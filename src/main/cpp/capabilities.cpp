@@ -33,6 +33,15 @@ constexpr Capability kTable[] = {
 };
 constexpr int32_t kRows = sizeof kTable / sizeof kTable[0];
 
+const char* kernelName(int32_t id) {
+    for (const Capability& row : kTable) {
+        if (row.kernel->id == id) {
+            return row.kernel->name;
+        }
+    }
+    return "any";
+}
+
 }  // namespace
 
 int32_t capabilityCount() { return kRows; }
@@ -78,7 +87,7 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
         fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): this machine lacks %s", step.kernel, wanted->name, wanted->requirement);
     }
     fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, %s on %s", step.kernel,
-         wanted ? wanted->name : "none of that number here", dtypeName(step.dtype), pass,
+         kernelName(step.kernel), dtypeName(step.dtype), pass,
          step.device == FLASHRING_HOST ? "the host" : "CUDA");
 }
 

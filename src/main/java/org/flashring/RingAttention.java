@@ -6,7 +6,7 @@ import org.flashring.device.Device;
 import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Combiner;
-import org.flashring.internal.Cudart;
+import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
 
@@ -253,8 +253,8 @@ public final class RingAttention implements AutoCloseable {
             if (closed) {
                 throw new IllegalStateException("the RingAttention of rank " + rank + " is closed");
             }
-            return Cudart.enter(device);
-        } catch (IllegalStateException e) {
+            return CurrentDevice.enter(device);
+        } catch (RuntimeException | Error e) {
             busy.set(false);
             throw e;
         }
@@ -264,7 +264,7 @@ public final class RingAttention implements AutoCloseable {
         if (inStep) {
             endStep(); // it failed
         }
-        Cudart.leave(current);
+        CurrentDevice.leave(current);
         posting = false;
         busy.set(false);
     }

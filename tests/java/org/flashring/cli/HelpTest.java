@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -11,6 +12,8 @@ import picocli.CommandLine;
 
 /** Every command has help, and the example in it is one that the command takes. */
 class HelpTest {
+    private static final Set<String> MAKERS = Set.of("launch", "bundle"); // the others report
+
     static Stream<String> commands() {
         return Main.commandLine().getSubcommands().keySet().stream();
     }
@@ -20,7 +23,8 @@ class HelpTest {
     void exampleParses(String command) {
         Cli help = Cli.run(command, "--help");
         assertThat(help.exitCode()).isZero();
-        assertThat(help.out()).contains("--json").contains("Example:");
+        assertThat(help.out()).contains("Example:");
+        assertThat(help.out().contains("--json")).as("--json").isEqualTo(!MAKERS.contains(command));
         List<String> examples = help.out().lines().filter(line -> line.startsWith("  flashring ")).toList();
         assertThat(examples).isNotEmpty().allSatisfy(example -> {
             String[] words = example.strip().split(" ");

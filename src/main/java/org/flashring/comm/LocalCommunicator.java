@@ -8,7 +8,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.DType;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
-import org.flashring.internal.Cudart;
+import org.flashring.internal.CurrentDevice;
 
 /** A rank of a {@link LocalGroup}: it copies from its peers' memory directly. */
 final class LocalCommunicator implements Communicator {
@@ -272,15 +272,15 @@ final class LocalCommunicator implements Communicator {
             if (closed) {
                 throw new IllegalStateException("the communicator of rank " + rank + " is closed");
             }
-            return Cudart.enter(device());
-        } catch (IllegalStateException e) {
+            return CurrentDevice.enter(device());
+        } catch (RuntimeException | Error e) {
             busy.set(false);
             throw e;
         }
     }
 
     private void leave(int current) {
-        Cudart.leave(current);
+        CurrentDevice.leave(current);
         busy.set(false);
     }
 }

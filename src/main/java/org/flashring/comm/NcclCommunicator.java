@@ -14,6 +14,7 @@ import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;
 import org.flashring.device.Stream;
 import org.flashring.internal.Checks;
+import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Nccl;
 
@@ -358,24 +359,24 @@ final class NcclCommunicator implements Communicator {
                 throw new IllegalStateException("the communicator of rank " + rank + " is closed");
             }
             world.check();
-            return Cudart.enter(device);
-        } catch (IllegalStateException | CommunicationException e) {
+            return CurrentDevice.enter(device);
+        } catch (RuntimeException | Error e) {
             busy.set(false);
             throw e;
         }
     }
 
     private void leave(int current) {
-        Cudart.leave(current);
+        CurrentDevice.leave(current);
         busy.set(false);
     }
 
     private <T> T onDevice(Supplier<T> action) {
-        int current = Cudart.enter(device);
+        int current = CurrentDevice.enter(device);
         try {
             return action.get();
         } finally {
-            Cudart.leave(current);
+            CurrentDevice.leave(current);
         }
     }
 }

@@ -19,6 +19,7 @@ import org.bytedeco.cuda.nccl.ncclComm;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
+import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Nccl;
 import org.flashring.launch.Environment;
@@ -180,7 +181,7 @@ public final class NcclGroup {
     }
 
     private static Communicator connect(NcclWorld world, NcclRoom room, Device device, int rank, int worldSize, List<byte[]> ids) {
-        int current = Cudart.enter(device);
+        int current = CurrentDevice.enter(device);
         try {
             List<ncclComm> comms = new ArrayList<>();
             for (byte[] id : ids) {
@@ -188,7 +189,7 @@ public final class NcclGroup {
             }
             return new NcclCommunicator(world, room, device, comms);
         } finally {
-            Cudart.leave(current);
+            CurrentDevice.leave(current);
         }
     }
 

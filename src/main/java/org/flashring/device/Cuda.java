@@ -2,6 +2,7 @@ package org.flashring.device;
 
 import java.util.List;
 import org.flashring.internal.Checks;
+import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Native;
 
@@ -57,12 +58,12 @@ public final class Cuda {
      * @throws UnsupportedOperationException if there is no CUDA
      */
     public static MemoryFigures memory(Device device) {
-        int previous = Cudart.enter(requireCuda("device", device));
+        int previous = CurrentDevice.enter(requireCuda("device", device));
         try {
             long[] figures = Cudart.memoryInfo();
             return new MemoryFigures(figures[0], figures[1]);
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 
@@ -85,7 +86,7 @@ public final class Cuda {
 
     /** Lets {@code device} reach the memory of its peers directly, where the machine can; else copies go through the host. */
     public static void enablePeers(Device device, List<Device> peers) {
-        int previous = Cudart.enter(require("device", device));
+        int previous = CurrentDevice.enter(require("device", device));
         try {
             for (Device peer : peers) {
                 if (device.isCuda() && peer.isCuda() && !peer.equals(device)) {
@@ -93,7 +94,7 @@ public final class Cuda {
                 }
             }
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 

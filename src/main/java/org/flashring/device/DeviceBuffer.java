@@ -2,6 +2,7 @@ package org.flashring.device;
 
 import org.bytedeco.javacpp.Pointer;
 import org.flashring.internal.Checks;
+import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 
 /**
@@ -25,11 +26,11 @@ public final class DeviceBuffer extends OwnedMemory {
      */
     public static DeviceBuffer allocate(Device device, long bytes) {
         Checks.atLeast("bytes", bytes, 0);
-        int previous = Cudart.enter(Cuda.requireCuda("device", device));
+        int previous = CurrentDevice.enter(Cuda.requireCuda("device", device));
         try {
             return new DeviceBuffer(device, Cudart.malloc(Math.max(bytes, 1)), bytes, true);
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 
@@ -77,11 +78,11 @@ public final class DeviceBuffer extends OwnedMemory {
 
     /** Runs a call for which stream 0 stands for the default stream of this buffer's device. */
     private void onDevice(Runnable call) {
-        int previous = Cudart.enter(device());
+        int previous = CurrentDevice.enter(device());
         try {
             call.run();
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 

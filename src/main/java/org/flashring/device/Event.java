@@ -1,6 +1,7 @@
 package org.flashring.device;
 
 import org.flashring.internal.Checks;
+import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 
 /** A CUDA event: a point in a stream that other streams and the host can wait for. Closing twice is harmless; use after close throws. */
@@ -23,11 +24,11 @@ public final class Event implements AutoCloseable {
      * @throws IllegalArgumentException      unless {@code device} is a CUDA device of this process
      */
     public static Event create(Device device) {
-        int previous = Cudart.enter(Cuda.requireCuda("device", device));
+        int previous = CurrentDevice.enter(Cuda.requireCuda("device", device));
         try {
             return new Event(device, Cudart.createEvent(), true);
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 
@@ -46,11 +47,11 @@ public final class Event implements AutoCloseable {
 
     /** Notes the point that {@code stream}, a {@code cudaStream_t} of the same device, has been given work up to. */
     public void record(long stream) {
-        int previous = Cudart.enter(device); // whose default stream 0 stands for
+        int previous = CurrentDevice.enter(device); // whose default stream 0 stands for
         try {
             Cudart.recordEvent(handle(), stream);
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 

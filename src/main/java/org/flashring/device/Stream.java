@@ -1,6 +1,7 @@
 package org.flashring.device;
 
 import org.flashring.internal.Checks;
+import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 
 /** A CUDA stream: work in it runs in order, beside that of other streams. Closing twice is harmless; use after close throws. */
@@ -32,11 +33,11 @@ public final class Stream implements AutoCloseable {
     }
 
     private static Stream create(Device device, boolean urgent) {
-        int previous = Cudart.enter(Cuda.requireCuda("device", device));
+        int previous = CurrentDevice.enter(Cuda.requireCuda("device", device));
         try {
             return new Stream(device, Cudart.createStream(urgent), true);
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 
@@ -60,11 +61,11 @@ public final class Stream implements AutoCloseable {
 
     /** Makes later work of this stream wait for what {@code event} has recorded; the host does not wait. */
     public void await(Event event) {
-        int previous = Cudart.enter(device); // whose default stream 0 stands for
+        int previous = CurrentDevice.enter(device); // whose default stream 0 stands for
         try {
             Cudart.waitEvent(handle(), event.handle());
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 
@@ -73,11 +74,11 @@ public final class Stream implements AutoCloseable {
      * {@link org.flashring.comm.Communicator#synchronize()}, which knows a deadline.
      */
     public void synchronize() {
-        int previous = Cudart.enter(device);
+        int previous = CurrentDevice.enter(device);
         try {
             Cudart.synchronizeStream(handle());
         } finally {
-            Cudart.leave(previous);
+            CurrentDevice.leave(previous);
         }
     }
 

@@ -16,8 +16,6 @@ import org.flashring.device.Device;
  * that cannot be had is an {@link OutOfMemoryError}. Use only where {@link org.flashring.device.Cuda#isAvailable()}.
  */
 public final class Cudart {
-    private static final int ON_HOST = -1;
-
     private Cudart() {}
 
     /** Returns once the preset is loaded; throws {@link LinkageError} if it cannot be. */
@@ -25,24 +23,14 @@ public final class Cudart {
         NativeLoader.load(cudart.class);
     }
 
-    /** Makes {@code device} current for this thread; nothing for the host. Returns what {@link #leave} wants afterwards. */
-    public static int enter(Device device) {
-        if (!device.isCuda()) {
-            return ON_HOST;
-        }
+    /** Makes device {@code ordinal} current for this thread. Returns the one that was. */
+    static int makeCurrent(int ordinal) {
         int[] previous = new int[1];
         check(cudaGetDevice(previous), "cudaGetDevice");
-        if (previous[0] != device.ordinal()) {
-            check(cudaSetDevice(device.ordinal()), "cudaSetDevice");
+        if (previous[0] != ordinal) {
+            check(cudaSetDevice(ordinal), "cudaSetDevice");
         }
         return previous[0];
-    }
-
-    /** Makes the device current again that was before {@link #enter}. */
-    public static void leave(int previous) {
-        if (previous != ON_HOST) {
-            check(cudaSetDevice(previous), "cudaSetDevice");
-        }
     }
 
     /** Returns the address of {@code bytes} bytes of the current device's memory. */
