@@ -8,6 +8,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import org.flashring.Capability;
+import org.flashring.device.Cuda;
 import org.flashring.internal.Native;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -21,7 +22,7 @@ class InfoCommandTest {
         assertThat(run.exitCode()).isZero();
         assertThat(run.err()).isEmpty();
         assertThat(run.out()).contains(Native.version(), "linux-x86_64", "libflashring.so", Native.threads() + " threads", "PyTorch");
-        assertThat(run.out()).contains(Native.deviceCount() > 0 ? "CUDA devices     " + Native.deviceCount() : Native.deviceCause());
+        assertThat(run.out()).contains("CUDA devices     " + (Cuda.isAvailable() ? Cuda.deviceCount() : "none: " + Cuda.unavailabilityCause()));
         for (Capability row : Capability.all()) {
             assertThat(run.out()).containsPattern(row.name() + " +" + row.dtype().name().toLowerCase() + ".*"
                     + (row.available() ? "yes$" : "lacks " + row.requirement()).replace("$", ""));
@@ -35,6 +36,8 @@ class InfoCommandTest {
         JsonObject info = Cli.json(file);
         assertThat(info.get("version").getAsString()).isEqualTo(Native.version());
         assertThat(Path.of(info.get("nativeLibrary").getAsString())).exists();
+        assertThat(info.get("cudaDevices").getAsInt()).isEqualTo(Cuda.deviceCount());
+        assertThat(info.get("cudaCause").getAsString()).isEqualTo(Cuda.unavailabilityCause());
         assertThat(info.getAsJsonArray("capabilities")).hasSameSizeAs(Capability.all());
         assertThat(info.getAsJsonArray("capabilities").get(0).getAsJsonObject().get("available").isJsonPrimitive()).isTrue();
     }

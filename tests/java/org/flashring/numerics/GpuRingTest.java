@@ -2,12 +2,10 @@ package org.flashring.numerics;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
-import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -18,21 +16,17 @@ import org.flashring.Layout;
 import org.flashring.Plan;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
-import org.flashring.comm.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
-import org.flashring.launch.Environment;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Problem;
-import org.flashring.support.RankProcesses;
 import org.flashring.support.RequiresGpu;
 import org.flashring.support.Result;
 import org.flashring.support.RingRun;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.TestFactory;
-import org.junit.jupiter.api.io.TempDir;
 
-/** The ring on GPUs against the CPU kernels in the same type: several ranks on one GPU, copies between two, NCCL. */
+/** The ring on GPUs against the CPU kernels in the same type: several ranks on one GPU, and copies between two. */
 class GpuRingTest {
     private static final Duration DEADLINE = Duration.ofSeconds(30);
     private static final int[] LENGTHS = {257, 1, 130, 67, 512, 31};
@@ -87,43 +81,6 @@ class GpuRingTest {
     Stream<DynamicTest> copiesBetweenGpus() {
         return tests(cases(DType.BFLOAT16, 2, 4), 0.06,
                 world -> LocalGroup.create(IntStream.range(0, world).mapToObj(rank -> Device.cuda(rank % Cuda.deviceCount())).toList(), DEADLINE));
-    }
-
-    @TestFactory
-    @RequiresGpu(value = 2, nccl = true)
-    Stream<DynamicTest> ncclByThreads() {
-        return tests(cases(DType.BFLOAT16, 2), 0.06, world -> NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE));
-    }
-
-    @TestFactory
-    @RequiresGpu(value = 2, nccl = true)
-    Stream<DynamicTest> ncclByProcesses(@TempDir Path folder) throws Exception {
-        RankProcesses ranks = RankProcesses.start(Rank.class, 2, folder);
-        return IntStream.range(0, 2).mapToObj(rank -> DynamicTest.dynamicTest("rank " + rank, () -> {
-            assertThat(ranks.exitCode(rank, Duration.ofSeconds(120))).as(ranks.output(rank)).isZero();
-            assertThat(ranks.output(rank)).contains("12 cases agree");
-        }));
-    }
-
-    /** What each process runs: all cases of a world of two, each rank looking at its own tokens. */
-    static final class Rank {
-        private Rank() {}
-
-        public static void main(String[] args) {
-            List<Case> cases = cases(DType.BFLOAT16, 2);
-            Map<String, String> terms = run(cases.get(0)).plan().terms();
-            try (Communicator communicator = NcclGroup.join(Environment.current(), terms, DEADLINE)) {
-                for (Case one : cases) {
-                    Result expected = onTheHost(one);
-                    Result result = expected.copy(); // of which this rank overwrites its own tokens
-                    RingRun run = run(one);
-                    run.rank(run.plan(), communicator, one.problem().inputs(), result, 0);
-                    result.requireWithin(0.06, expected, one.toString());
-                }
-                communicator.barrier();
-            }
-            System.out.println(cases.size() + " cases agree");
-        }
     }
 
     private static Result onTheHost(Case one) {

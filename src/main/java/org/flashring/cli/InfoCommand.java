@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.concurrent.Callable;
 import org.bytedeco.javacpp.Loader;
 import org.flashring.Capability;
+import org.flashring.device.Cuda;
 import org.flashring.internal.Native;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -37,7 +38,7 @@ final class InfoCommand implements Callable<Integer> {
         PrintWriter out = spec.commandLine().getOut();
         List<Capability> capabilities = Capability.all();
         Info info = new Info(Native.version(), Loader.getPlatform(), System.getProperty("java.vm.name") + " " + Runtime.version(),
-                nativeLibrary(), Machine.current(), Native.deviceCount(), Native.deviceCause(), optional(), capabilities);
+                nativeLibrary(), Machine.current(), Cuda.deviceCount(), Cuda.unavailabilityCause(), optional(), capabilities);
         if (markdown) {
             markdown(capabilities).printMarkdown(out);
         } else {
