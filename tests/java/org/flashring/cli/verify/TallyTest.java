@@ -3,11 +3,13 @@ package org.flashring.cli.verify;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.stream.IntStream;
 import org.flashring.DType;
 import org.flashring.Kernel;
+import org.flashring.device.Device;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -36,7 +38,7 @@ class TallyTest {
     void aWrongElementFails() {
         Scenario scenario = firstOf(DType.FLOAT64);
         Operands operands = Operands.draw(scenario, new Random(1));
-        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE);
+        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
         for (Results.Name name : Results.Name.values()) {
             double[] wrong = exact.get(name).clone();
@@ -53,7 +55,7 @@ class TallyTest {
     void thePlainFormulaIsRightToItsPrecision(DType dtype) {
         Scenario scenario = firstOf(dtype);
         Operands operands = Operands.draw(scenario, new Random(2));
-        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE);
+        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Results plain = PlainFormula.compute(scenario, operands);
         for (Results.Name name : Results.Name.values()) {
             assertThat(Tally.error(plain.get(name), exact.get(name))).as(name.toString()).isPositive().isLessThan(20 * Rounding.unit(dtype));

@@ -1,5 +1,8 @@
 package org.flashring.cli.verify;
 
+import java.util.List;
+import java.util.stream.IntStream;
+import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Kernel;
@@ -9,44 +12,56 @@ import org.flashring.RingAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
 import org.flashring.device.Device;
-import org.flashring.internal.Combiner;
+import org.flashring.device.Stream;
 
 /** Runs a scenario through the ring, one thread per rank. */
 final class RingRun {
     private RingRun() {}
 
-    static Results run(Scenario scenario, Operands operands, Kernel kernel) {
-        Plan plan = Plan.of(scenario.shape(), scenario.layout(), scenario.mask(), scenario.options().withKernel(kernel));
+    /** Returns what the ranks compute, which take turns on {@code devices}: the host alone, or CUDA devices. */
+    static Results run(Scenario scenario, Operands operands, Kernel kernel, List<Device> devices) {
+        AttentionOptions options = scenario.options().withKernel(kernel);
+        Plan plan = Plan.of(scenario.shape(), scenario.layout(), scenario.mask(), devices.get(0).isCuda() ? options.onCuda() : options);
+        List<Device> ranks = IntStream.range(0, plan.worldSize()).mapToObj(rank -> devices.get(rank % devices.size())).toList();
         Results results = Results.zeros(scenario);
-        LocalGroup.run(plan.worldSize(), communicator -> {
-            rank(scenario, operands, plan, communicator, results);
+        LocalGroup.run(ranks, LocalGroup.DEFAULT_DEADLINE, communicator -> {
+            if (communicator.device().isCuda()) {
+                try (Stream stream = Stream.create(communicator.device())) {
+                    rank(scenario, operands, plan, communicator, stream.handle(), results);
+                    communicator.barrier();
+                }
+            } else {
+                rank(scenario, operands, plan, communicator, 0, results);
+            }
             return null;
         });
         return results;
     }
 
-    private static void rank(Scenario scenario, Operands operands, Plan plan, Communicator communicator, Results results) {
+    private static void rank(Scenario scenario, Operands operands, Plan plan, Communicator communicator, long stream, Results results) {
         AttentionShape shape = scenario.shape();
         DType dtype = shape.dtype();
         Positions positions = plan.queries().positions(communicator.rank());
-        boolean headsFirst = scenario.headsFirst();
-        try (RingAttention attention = new RingAttention(plan, communicator); Combiner combiner = new Combiner(Device.HOST)) {
-            Shard q = new Shard(dtype, shape.batch(), positions, shape.queryHeads(), shape.headDim(), headsFirst).load(operands.q(), combiner);
-            Shard k = new Shard(dtype, shape.batch(), positions, shape.kvHeads(), shape.headDim(), headsFirst).load(operands.k(), combiner);
-            Shard v = new Shard(dtype, shape.batch(), positions, shape.kvHeads(), shape.valueDim(), headsFirst).load(operands.v(), combiner);
-            Shard dout = new Shard(dtype, shape.batch(), positions, shape.queryHeads(), shape.valueDim(), headsFirst).load(operands.dout(), combiner);
-            Shard out = new Shard(dtype, shape.batch(), positions, shape.queryHeads(), shape.valueDim(), headsFirst);
-            Shard lse = new Shard(dtype.accumulator(), shape.batch(), positions, shape.queryHeads(), 1, headsFirst);
-            Shard dq = new Shard(scenario.gradients(), shape.batch(), positions, shape.queryHeads(), shape.headDim(), headsFirst);
-            Shard dk = new Shard(scenario.gradients(), shape.batch(), positions, shape.kvHeads(), shape.headDim(), headsFirst);
-            Shard dv = new Shard(scenario.gradients(), shape.batch(), positions, shape.kvHeads(), shape.valueDim(), headsFirst);
-            attention.forward(q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor());
-            attention.backward(q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor(), dout.tensor(), dq.tensor(), dk.tensor(), dv.tensor());
-            out.store(results.out(), combiner);
-            lse.store(results.lse(), combiner);
-            dq.store(results.dq(), combiner);
-            dk.store(results.dk(), combiner);
-            dv.store(results.dv(), combiner);
+        try (RingAttention attention = new RingAttention(plan, communicator);
+                Shards shards = new Shards(communicator.device(), shape.batch(), positions, scenario.headsFirst())) {
+            Shard q = shards.make(dtype, shape.queryHeads(), shape.headDim()).load(operands.q());
+            Shard k = shards.make(dtype, shape.kvHeads(), shape.headDim()).load(operands.k());
+            Shard v = shards.make(dtype, shape.kvHeads(), shape.valueDim()).load(operands.v());
+            Shard dout = shards.make(dtype, shape.queryHeads(), shape.valueDim()).load(operands.dout());
+            Shard out = shards.make(dtype, shape.queryHeads(), shape.valueDim());
+            Shard lse = shards.make(dtype.accumulator(), shape.queryHeads(), 1);
+            Shard dq = shards.make(scenario.gradients(), shape.queryHeads(), shape.headDim());
+            Shard dk = shards.make(scenario.gradients(), shape.kvHeads(), shape.headDim());
+            Shard dv = shards.make(scenario.gradients(), shape.kvHeads(), shape.valueDim());
+            attention.forward(q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor(), stream);
+            attention.backward(q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor(), dout.tensor(), dq.tensor(), dk.tensor(), dv.tensor(),
+                    stream);
+            communicator.synchronize();
+            out.store(results.out());
+            lse.store(results.lse());
+            dq.store(results.dq());
+            dk.store(results.dk());
+            dv.store(results.dv());
         }
     }
 }

@@ -16,7 +16,7 @@ final class Scenarios {
     private static final int MASKS = 7;
     private static final int[] LENGTHS = {1, 3, 7, 29, 61, 97, 101, 127, 129, 151, 199};
     private static final int[][] HEADS = {{1, 1}, {4, 4}, {4, 2}, {6, 1}}; // queries, keys
-    private static final int[] DIMS = {64, 1, 16, 17, 32, 80, 128, 3, 96};
+    private static final int[] DIMS = {64, 1, 16, 17, 32, 80, 128, 3, 96, 192, 48, 253, 256};
 
     static final int FIXED = WORLDS.length * POLICIES.length * MASKS;
 
@@ -43,7 +43,7 @@ final class Scenarios {
         int[] heads = HEADS[index / TYPES.length % HEADS.length];
         int dim = DIMS[index % DIMS.length];
         DType dtype = TYPES[index % TYPES.length];
-        AttentionShape shape = new AttentionShape(1 + index / MASKS % 2, heads[0], heads[1], dim, index % 5 == 0 ? dim + 3 : dim, dtype);
+        AttentionShape shape = new AttentionShape(1 + index / MASKS % 2, heads[0], heads[1], dim, index % 5 == 0 ? Math.min(dim + 3, 256) : dim, dtype);
         long[] documents = {0, 1, 1, 1 + length / 3, length - length / 4, length};
         Mask mask = switch (index % MASKS) {
             case 0 -> Mask.full();

@@ -3,22 +3,30 @@ package org.flashring.cli.verify;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.DoubleBuffer;
+import org.bytedeco.javacpp.BytePointer;
 import org.flashring.DType;
 import org.flashring.Memory;
 import org.flashring.Positions;
 import org.flashring.Tensor;
+import org.flashring.device.Device;
+import org.flashring.device.DeviceBuffer;
 import org.flashring.internal.Combiner;
 
 /** One rank's part of a tensor, cut from and put back into the dense float64 whole. Memory that nobody wrote reads as NaN. */
-final class Shard {
+final class Shard implements AutoCloseable {
     private final Positions positions;
     private final int batch;
     private final int row; // elements of a token
     private final DoubleBuffer values; // [batch, local length, heads, dim]
     private final Tensor wide;
-    private final Tensor tensor;
+    private final Tensor tensor; // on the host
+    private final ByteBuffer memory; // of that
+    private final DeviceBuffer copy; // of that memory on a CUDA device; null on the host
+    private final Tensor onDevice;
+    private final Combiner combiner; // of the host
 
-    Shard(DType dtype, long batch, Positions positions, long heads, long dim, boolean headsFirst) {
+    Shard(Device device, Combiner combiner, DType dtype, long batch, Positions positions, long heads, long dim, boolean headsFirst) {
+        this.combiner = combiner;
         this.positions = positions;
         this.batch = (int) batch;
         this.row = Math.toIntExact(heads * dim);
@@ -27,8 +35,20 @@ final class Shard {
         ByteBuffer wideMemory = nan(elements * Double.BYTES);
         this.values = wideMemory.asDoubleBuffer();
         this.wide = Tensor.bshd(Memory.of(wideMemory), DType.FLOAT64, batch, length, heads, dim);
-        Memory memory = Memory.of(nan(elements * dtype.bytes()));
-        this.tensor = headsFirst ? Tensor.bhsd(memory, dtype, batch, heads, length, dim) : Tensor.bshd(memory, dtype, batch, length, heads, dim);
+        this.memory = nan(elements * dtype.bytes());
+        this.tensor = view(Memory.of(memory), dtype, length, heads, dim, headsFirst);
+        if (device.isCuda()) {
+            this.copy = DeviceBuffer.allocate(device, memory.capacity());
+            this.onDevice = view(copy.memory(), dtype, length, heads, dim, headsFirst);
+            upload();
+        } else {
+            this.copy = null;
+            this.onDevice = tensor;
+        }
+    }
+
+    private Tensor view(Memory place, DType dtype, long length, long heads, long dim, boolean headsFirst) {
+        return headsFirst ? Tensor.bhsd(place, dtype, batch, heads, length, dim) : Tensor.bshd(place, dtype, batch, length, heads, dim);
     }
 
     private static ByteBuffer nan(int bytes) {
@@ -41,20 +61,37 @@ final class Shard {
 
     /** Returns the tensor that the ring works on. */
     Tensor tensor() {
-        return tensor;
+        return onDevice;
     }
 
     /** Fills the tensor from the whole, and returns this. */
-    Shard load(double[] whole, Combiner combiner) {
+    Shard load(double[] whole) {
         forEachToken(whole, (local, global) -> values.put(local, whole, global, row));
         combiner.convert(tensor, wide);
+        upload();
         return this;
     }
 
-    /** Puts the tensor into the whole. */
-    void store(double[] whole, Combiner combiner) {
+    /** Puts the tensor into the whole. The caller has waited for the work on the device. */
+    void store(double[] whole) {
+        if (copy != null) {
+            copy.download(new BytePointer(memory));
+        }
         combiner.convert(wide, tensor);
         forEachToken(whole, (local, global) -> values.get(local, whole, global, row));
+    }
+
+    private void upload() {
+        if (copy != null) {
+            copy.upload(new BytePointer(memory));
+        }
+    }
+
+    @Override
+    public void close() {
+        if (copy != null) {
+            copy.close();
+        }
     }
 
     private interface Copy {

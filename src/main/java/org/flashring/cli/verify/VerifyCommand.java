@@ -12,10 +12,12 @@ import org.flashring.AttentionShape;
 import org.flashring.Capability;
 import org.flashring.DType;
 import org.flashring.Kernel;
+import org.flashring.cli.DeviceOption;
 import org.flashring.cli.JsonOption;
 import org.flashring.cli.Machine;
 import org.flashring.cli.Progress;
 import org.flashring.cli.Table;
+import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -26,13 +28,14 @@ import picocli.CommandLine.Spec;
 /** {@code flashring verify}: the ring and all kernels of this machine against the plain formula in float64 on one rank. */
 @Command(
         name = "verify",
-        description = {"Check the ring and every kernel that this machine can run against the plain formula in float64 on one rank:"
+        description = {"Check the ring and every kernel that the device can run against the plain formula in float64 on one rank:"
                 + " a fixed grid of worlds, layouts and masks, then random cases. Forward and backward.",
                 "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
-                + " 3 times (dq, dk, dv) that of the plain formula computed in the same type."},
+                + " 3 times (dq, dk, dv) that of the plain formula computed in the same type.",
+                "With --device cuda the ranks of a case share one GPU or, every second case, take all GPUs in turn."},
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring verify --seed 7 --cases 500"})
+        footer = {"", "Example:", "  flashring verify --seed 7 --cases 500", "  flashring verify --device cuda --cases 500"})
 public final class VerifyCommand implements Callable<Integer> {
     private static final int SHOWN = 10;
 
@@ -47,17 +50,20 @@ public final class VerifyCommand implements Callable<Integer> {
     @Option(names = "--case", paramLabel = "I", description = "Run case I alone, and say what it is.")
     private Integer only;
 
+    @Mixin private DeviceOption device;
+
     @Mixin private JsonOption json;
 
     /** A check that failed. */
     record Failure(int index, String kernel, String what, String scenario, String replay) {}
 
     /** What {@code --json} writes; checks count (case, kernel) pairs, each of five tensors. */
-    record Result(Machine machine, long seed, int cases, int checks, double seconds, Map<DType, Map<Results.Name, Tally.Worst>> worst,
+    record Result(Machine machine, List<String> devices, long seed, int cases, int checks, double seconds, Map<DType, Map<Results.Name, Tally.Worst>> worst,
             List<Failure> failures) {}
 
     private final Tally tally = new Tally();
     private final List<Failure> failures = new ArrayList<>();
+    private List<Device> devices;
     private int checks;
 
     @Override
@@ -65,6 +71,7 @@ public final class VerifyCommand implements Callable<Integer> {
         Checks.atLeast("--cases", cases, 0);
         int[] indices = only == null ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};
+        devices = device.devices();
         Scenarios scenarios = new Scenarios(seed);
         PrintWriter out = spec.commandLine().getOut();
         long start = System.nanoTime();
@@ -78,20 +85,21 @@ public final class VerifyCommand implements Callable<Integer> {
                 progress.step(checks + " checks, " + failures.size() + " failed");
             }
         }
-        Result result = new Result(Machine.current(), seed, indices.length, checks, (System.nanoTime() - start) / 1e9, tally.worst(), failures);
+        Result result = new Result(Machine.current(), devices.stream().map(Device::toString).toList(), seed, indices.length, checks,
+                (System.nanoTime() - start) / 1e9, tally.worst(), failures);
         print(out, result);
         json.write(result);
         return failures.isEmpty() ? 0 : 1;
     }
 
     private void check(Scenario scenario, Operands operands) {
-        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE);
+        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
         for (Kernel kernel : kernels(scenario.shape())) {
             checks++;
             Results results;
             try {
-                results = RingRun.run(scenario, operands, kernel);
+                results = RingRun.run(scenario, operands, kernel, ranksOf(scenario));
             } catch (RuntimeException e) {
                 fail(scenario, kernel, e.getMessage());
                 continue;
@@ -107,13 +115,18 @@ public final class VerifyCommand implements Callable<Integer> {
 
     private void fail(Scenario scenario, Kernel kernel, String what) {
         failures.add(new Failure(scenario.index(), lower(kernel), what, scenario.toString(),
-                "./flashring verify --seed " + seed + " --case " + scenario.index()));
+                "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + " --seed " + seed + " --case " + scenario.index()));
     }
 
-    /** Returns the kernels of this machine that serve the shape. */
-    private static List<Kernel> kernels(AttentionShape shape) {
+    /** Returns where the ranks of a case go: every second case has them all on one device, the others on all devices in turn. */
+    private List<Device> ranksOf(Scenario scenario) {
+        return scenario.index() % 2 == 0 ? devices.subList(0, 1) : devices;
+    }
+
+    /** Returns the kernels of the device that serve the shape. */
+    private List<Kernel> kernels(AttentionShape shape) {
         return Capability.all().stream()
-                .filter(row -> row.available() && !row.cuda() && row.dtype() == shape.dtype() && row.forward() && row.backward())
+                .filter(row -> row.available() && row.cuda() == devices.get(0).isCuda() && row.dtype() == shape.dtype() && row.forward() && row.backward())
                 .filter(row -> shape.headDim() <= row.maxHeadDim() && shape.valueDim() <= row.maxValueDim())
                 .filter(row -> row.unequalDims() || shape.headDim() == shape.valueDim())
                 .map(Capability::kernel).distinct().toList();
@@ -125,7 +138,7 @@ public final class VerifyCommand implements Callable<Integer> {
                 String.format(Locale.ROOT, "%.2e", worst.error()), String.format(Locale.ROOT, "%.2e", worst.allowed()),
                 String.format(Locale.ROOT, "%.2f", worst.share()), worst.index())));
         table.print(out);
-        out.printf(Locale.ROOT, "%n%d cases, %d checks in %.1f s: %s%n", result.cases(), result.checks(), result.seconds(),
+        out.printf(Locale.ROOT, "%n%d cases, %d checks on %s in %.1f s: %s%n", result.cases(), result.checks(), String.join(", ", result.devices()), result.seconds(),
                 result.failures().isEmpty() ? "all passed." : result.failures().size() + " failed.");
         for (Failure failure : result.failures().subList(0, Math.min(SHOWN, result.failures().size()))) {
             out.println("FAILED " + failure.kernel() + ": " + failure.what() + " (" + failure.scenario() + ")");
