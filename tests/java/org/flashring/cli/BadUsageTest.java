@@ -1,10 +1,12 @@
 package org.flashring.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import org.flashring.device.Cuda;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -45,6 +47,8 @@ class BadUsageTest {
         "verify --cases -1                             | --cases is -1",
         "verify --case -1                              | --case is -1",
         "verify --seed x                               | --seed",
+        "verify --device tpu                           | but was 'tpu'",
+        "bench --device tpu                            | but was 'tpu'",
         "bench --repeats 0                             | --repeats is 0",
         "bench --threads 0                             | --threads is 0",
         "bench --length 0                              | --length is 0",
@@ -88,6 +92,13 @@ class BadUsageTest {
     @Test
     void stackTraceOnRequestAlone() {
         assertThat(Cli.run("plan", "--length", "0", "--verbose").err()).contains("\tat org.flashring.cli.");
+    }
+
+    @ParameterizedTest
+    @CsvSource({"verify --cases 1 --device cuda", "verify --case 3 --device cuda", "bench --length 8 --device cuda"})
+    void cudaWhereThereIsNone(String line) {
+        assumeFalse(Cuda.isAvailable(), "there is CUDA here");
+        assertRefused(Cli.run(line.split(" ")), "--device is cuda:0; CUDA is not available: " + Cuda.unavailabilityCause());
     }
 
     private static void assertRefused(Cli run, String expected) {

@@ -52,6 +52,7 @@ class NoCudaTest {
         refused(() -> Stream.create(Device.cuda(0)));
         refused(() -> Event.create(Device.cuda(0)));
         refused(() -> Cuda.memory(Device.cuda(0)));
+        refused(() -> Cuda.name(Device.cuda(0)));
     }
 
     @Test

@@ -25,4 +25,9 @@ public final class DeviceOption {
         Cuda.require("--device", Device.cuda(0));
         return IntStream.range(0, Cuda.deviceCount()).mapToObj(Device::cuda).toList();
     }
+
+    /** Returns what results call the device, such as host or cuda:0 NVIDIA H200. */
+    public static String name(Device device) {
+        return device.isCuda() ? device + " " + Cuda.name(device) : device.toString();
+    }
 }

@@ -44,6 +44,16 @@ public final class Cuda {
     }
 
     /**
+     * Returns the model of {@code device}, as CUDA names it.
+     *
+     * @throws IllegalArgumentException      if the device is the host or does not exist
+     * @throws UnsupportedOperationException if there is no CUDA
+     */
+    public static String name(Device device) {
+        return Cudart.name(requireCuda("device", device));
+    }
+
+    /**
      * Memory of a device, in bytes.
      *
      * @param free  not in use by any process

@@ -5,6 +5,7 @@ import static org.bytedeco.cuda.global.cudart.*;
 import java.nio.charset.StandardCharsets;
 import org.bytedeco.cuda.cudart.CUevent_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.cuda.cudart.cudaDeviceProp;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.SizeTPointer;
@@ -44,6 +45,14 @@ public final class Cudart {
     public static void free(long address) {
         try (RawPointer memory = new RawPointer()) {
             check(cudaFree(memory.at(address)), "cudaFree");
+        }
+    }
+
+    /** Returns the device's model. */
+    public static String name(Device device) {
+        try (cudaDeviceProp properties = new cudaDeviceProp()) {
+            check(cudaGetDeviceProperties(properties, device.ordinal()), "cudaGetDeviceProperties");
+            return properties.name().getString();
         }
     }
 

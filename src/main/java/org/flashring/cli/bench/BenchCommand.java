@@ -11,10 +11,12 @@ import org.bytedeco.openblas.global.openblas_nolapack;
 import org.bytedeco.pytorch.global.torch;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
+import org.flashring.cli.DeviceOption;
 import org.flashring.cli.JsonOption;
 import org.flashring.cli.Machine;
 import org.flashring.cli.Progress;
 import org.flashring.cli.Table;
+import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 import picocli.CommandLine.Command;
@@ -23,19 +25,22 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
-/** {@code flashring bench}: this library beside PyTorch's scaled_dot_product_attention, in one run. */
+/** {@code flashring bench}: this library beside PyTorch's scaled_dot_product_attention, in one run, or alone on a GPU. */
 @Command(
         name = "bench",
         description = {"Time this library beside PyTorch's scaled_dot_product_attention: the same inputs, the same threads, turn by turn.",
-                "Options that take several values take them apart by commas; every combination is run."},
+                "Options that take several values take them apart by commas; every combination is run.",
+                "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU."},
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring bench --dtype float32 --length 1024,4096 --dim 64 --causal"})
+        footer = {"", "Example:", "  flashring bench --dtype float32 --length 1024,4096 --dim 64 --causal",
+            "  flashring bench --device cuda --dtype bfloat16 --length 16384"})
 public final class BenchCommand implements Callable<Integer> {
     @Spec private CommandSpec spec;
 
-    @Option(names = "--dtype", split = ",", defaultValue = "float32,bfloat16",
-            description = "float64, float32, bfloat16, float16 (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--dtype", split = ",",
+            description = "float64, float32, bfloat16, float16 (default: float32,bfloat16; on CUDA, where float32 has the plain kernel alone,"
+                    + " float16,bfloat16).")
     private List<DType> dtypes;
 
     @Option(names = "--batch", defaultValue = "1", description = "Sequences (default: ${DEFAULT-VALUE}).")
@@ -65,10 +70,12 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--repeats", paramLabel = "N", defaultValue = "7", description = "Timed runs of each, after two to warm up (default: ${DEFAULT-VALUE}).")
     private int repeats;
 
+    @Mixin private DeviceOption device;
+
     @Mixin private JsonOption json;
 
     /** One line of the table. */
-    record Line(DType dtype, long batch, long heads, long kvHeads, long length, long dim, boolean causal, double flashRingMillis,
+    record Line(DType dtype, String shape, long batch, long heads, long kvHeads, long length, long dim, boolean causal, double flashRingMillis,
             double torchMillis, double ratio, Contest.Score score) {}
 
     /**
@@ -80,7 +87,26 @@ public final class BenchCommand implements Callable<Integer> {
     @Override
     public Integer call() throws IOException {
         Checks.atLeast("--repeats", repeats, 1);
-        List<BenchCase> cases = cases();
+        Device first = device.devices().get(0);
+        List<BenchCase> cases = cases(dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16));
+        if (first.isCuda()) {
+            onDevice(cases, first);
+        } else {
+            onHost(cases);
+        }
+        return 0;
+    }
+
+    private void onDevice(List<BenchCase> cases, Device gpu) throws IOException {
+        if (threads != null) {
+            throw new IllegalArgumentException("--threads and --device cuda do not go together: threads are the host's");
+        }
+        DeviceBench.Result result = DeviceBench.run(cases, repeats, gpu);
+        DeviceBench.print(spec.commandLine().getOut(), result);
+        json.write(result);
+    }
+
+    private void onHost(List<BenchCase> cases) throws IOException {
         int nativeThreads = Native.threads();
         int torchThreads = torch.get_num_threads();
         int used = threads == null ? nativeThreads : (int) Checks.atLeast("--threads", threads, 1);
@@ -93,7 +119,6 @@ public final class BenchCommand implements Callable<Integer> {
         } finally {
             useThreads(nativeThreads, torchThreads);
         }
-        return 0;
     }
 
     private static void useThreads(int ours, int theirs) {
@@ -104,9 +129,9 @@ public final class BenchCommand implements Callable<Integer> {
         openblas_nolapack.blas_set_num_threads(1); // PyTorch calls it from each of its own threads
     }
 
-    private List<BenchCase> cases() {
+    private List<BenchCase> cases(List<DType> types) {
         List<BenchCase> cases = new ArrayList<>();
-        for (DType dtype : dtypes) {
+        for (DType dtype : types) {
             for (long length : lengths) {
                 Checks.atLeast("--length", length, 1);
                 for (long dim : dims) {
@@ -129,7 +154,7 @@ public final class BenchCommand implements Callable<Integer> {
             for (BenchCase bench : cases) {
                 AttentionShape shape = bench.shape();
                 for (Contest.Score score : Contest.run(bench, repeats, () -> progress.step(shape.toString()))) {
-                    lines.add(new Line(shape.dtype(), shape.batch(), shape.queryHeads(), shape.kvHeads(), bench.length(), shape.headDim(),
+                    lines.add(new Line(shape.dtype(), bench.label(), shape.batch(), shape.queryHeads(), shape.kvHeads(), bench.length(), shape.headDim(),
                             bench.causal(), score.flashRingMedian(), score.torchMedian(), score.ratio(), score));
                 }
             }
@@ -140,15 +165,13 @@ public final class BenchCommand implements Callable<Integer> {
     private static void print(PrintWriter out, Result result) {
         out.printf(Locale.ROOT, "%s, %d threads; median of %d runs, in milliseconds; load average before: %.1f%n", result.machine().processor(),
                 result.threads(), result.repeats(), result.loadAverage());
-        out.println("FLOPs: forward 4 * batch * heads * length^2 * dim, half of it when causal; backward 2.5 times forward");
+        out.println(BenchCase.FLOPS);
         out.println();
         Table table = new Table("Element type", "Shape", "Mask", "Pass", " FlashRing ms", " PyTorch ms", " FlashRing GFLOP/s",
                 " PyTorch GFLOP/s", " Ratio", " Largest difference");
         for (Line line : result.lines()) {
-            String kv = line.kvHeads() == line.heads() ? "" : "/" + line.kvHeads();
-            table.row(line.dtype().name().toLowerCase(Locale.ROOT),
-                    "B" + line.batch() + " H" + line.heads() + kv + " S" + line.length() + " D" + line.dim(),
-                    line.causal() ? "causal" : "full", line.score().pass(), format("%.2f", line.flashRingMillis()), format("%.2f", line.torchMillis()),
+            table.row(line.dtype().name().toLowerCase(Locale.ROOT), line.shape(), line.causal() ? "causal" : "full", line.score().pass(),
+                    format("%.2f", line.flashRingMillis()), format("%.2f", line.torchMillis()),
                     format("%.1f", line.score().flops() / line.flashRingMillis() / 1e6), format("%.1f", line.score().flops() / line.torchMillis() / 1e6),
                     format("%.2f", line.ratio()), format("%.1e", line.score().largestDifference()));
         }

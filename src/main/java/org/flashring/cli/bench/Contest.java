@@ -1,6 +1,5 @@
 package org.flashring.cli.bench;
 
-import java.util.Arrays;
 import java.util.List;
 import java.util.function.Consumer;
 import org.bytedeco.javacpp.PointerScope;
@@ -23,11 +22,11 @@ final class Contest {
      */
     record Score(String pass, double flops, double[] flashRingMillis, double[] torchMillis, double largestDifference) {
         double flashRingMedian() {
-            return median(flashRingMillis);
+            return Median.of(flashRingMillis);
         }
 
         double torchMedian() {
-            return median(torchMillis);
+            return Median.of(torchMillis);
         }
 
         /** Returns how many times as fast as PyTorch this library is. */
@@ -94,12 +93,5 @@ final class Contest {
             largest = Math.max(largest, difference.abs().max().item_double());
         }
         return largest;
-    }
-
-    static double median(double[] values) {
-        double[] sorted = values.clone();
-        Arrays.sort(sorted);
-        int middle = sorted.length / 2;
-        return sorted.length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
     }
 }

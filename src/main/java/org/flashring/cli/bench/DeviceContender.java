@@ -6,28 +6,31 @@ import java.nio.DoubleBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
+import java.util.function.Consumer;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.FlashAttention;
 import org.flashring.Kernel;
 import org.flashring.Layout;
-import org.flashring.Memory;
 import org.flashring.Plan;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
 import org.flashring.device.OwnedMemory;
-import org.flashring.device.Stream;
 import org.flashring.internal.Combiner;
+import org.flashring.internal.Native;
 
-/** This library on memory of a device, its own or what another contender reads; calls are queued on the device's default stream. */
+/** This library on its own memory of the host or of a GPU, where calls are queued on the default stream and return. */
 final class DeviceContender implements AutoCloseable {
-    private static final int CHUNK = 1 << 16; // elements drawn by one thread
+    private static final int CHUNK = 1 << 16; // elements that one thread draws
+    private static final int CHUNKS = 64;     // drawn at a time
 
     private final Device device;
     private final AttentionShape shape;
     private final long length;
+    private final boolean causal;
     private final FlashAttention attention;
     private final Combiner combiner;
     private final List<OwnedMemory> buffers = new ArrayList<>();
@@ -45,6 +48,7 @@ final class DeviceContender implements AutoCloseable {
         this.device = device;
         this.shape = bench.shape();
         this.length = bench.length();
+        this.causal = bench.causal();
         AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
         Plan plan = Plan.of(shape, Layout.contiguous(length, 1), bench.mask(), device.isCuda() ? options.onCuda() : options);
         this.attention = new FlashAttention(plan, device);
@@ -53,31 +57,27 @@ final class DeviceContender implements AutoCloseable {
 
     /** Returns the fastest kernel on inputs from N(0, 1), dense [batch, length, heads, dim]. */
     static DeviceContender drawn(BenchCase bench, Device device) {
-        DeviceContender contender = new DeviceContender(bench, Kernel.AUTO, device);
-        try {
-            contender.allocate();
-            contender.draw(List.of(contender.q, contender.k, contender.v, contender.dout));
-            return contender;
-        } catch (RuntimeException | Error e) {
-            contender.close();
-            throw e;
-        }
+        return new DeviceContender(bench, Kernel.AUTO, device).filled(DeviceContender::draw);
     }
 
-    /** Returns the plain formula in float64 on the first key head of {@code other}'s first sequence, with the query heads that share it. */
-    static DeviceContender exactFirstHead(BenchCase bench, DeviceContender other) {
-        AttentionShape all = bench.shape();
-        AttentionShape one = AttentionShape.of(1, all.queryHeads() / all.kvHeads(), 1, all.headDim(), DType.FLOAT64);
-        DeviceContender contender = new DeviceContender(new BenchCase(one, bench.length(), bench.causal()), Kernel.REFERENCE, other.device);
+    /** Returns the plain formula in float64 on the first key head of this one's first sequence, with the query heads that share it. */
+    DeviceContender exactFirstHead() {
+        AttentionShape one = AttentionShape.of(1, shape.queryHeads() / shape.kvHeads(), 1, shape.headDim(), DType.FLOAT64);
+        return new DeviceContender(new BenchCase(one, length, causal), Kernel.REFERENCE, device).filled(exact -> {
+            exact.combiner.convert(exact.q, first(exact.q.heads(), q));
+            exact.combiner.convert(exact.k, first(exact.k.heads(), k));
+            exact.combiner.convert(exact.v, first(exact.v.heads(), v));
+            exact.combiner.convert(exact.dout, first(exact.dout.heads(), dout));
+        });
+    }
+
+    private DeviceContender filled(Consumer<DeviceContender> fill) {
         try {
-            contender.allocate();
-            contender.combiner.convert(contender.q, contender.firstOf(other.q));
-            contender.combiner.convert(contender.k, contender.firstOf(other.k));
-            contender.combiner.convert(contender.v, contender.firstOf(other.v));
-            contender.combiner.convert(contender.dout, contender.firstOf(other.dout));
-            return contender;
+            allocate();
+            fill.accept(this);
+            return this;
         } catch (RuntimeException | Error e) {
-            contender.close();
+            close();
             throw e;
         }
     }
@@ -100,28 +100,31 @@ final class DeviceContender implements AutoCloseable {
         return Tensor.bshd(buffer.memory(), dtype, shape.batch(), length, heads, dim);
     }
 
-    /** Fills the tensors chunk by chunk through a staging buffer of float64. */
-    private void draw(List<Tensor> tensors) {
-        int chunks = Math.max(1, Runtime.getRuntime().availableProcessors());
-        ByteBuffer drawn = ByteBuffer.allocateDirect(chunks * CHUNK * Double.BYTES).order(ByteOrder.nativeOrder());
+    /** Fills the inputs, some chunks at a time, through a staging buffer. */
+    private void draw() {
+        ByteBuffer drawn = ByteBuffer.allocateDirect(CHUNKS * CHUNK * Double.BYTES).order(ByteOrder.nativeOrder());
         DoubleBuffer values = drawn.asDoubleBuffer();
         SplittableRandom seeds = new SplittableRandom(1);
         try (OwnedMemory staging = OwnedMemory.allocate(device, drawn.capacity())) {
-            for (Tensor tensor : tensors) {
+            for (Tensor tensor : List.of(q, k, v, dout)) {
                 for (long start = 0; start < tensor.elements(); start += values.capacity()) {
-                    SplittableRandom[] random = IntStream.range(0, chunks).mapToObj(i -> seeds.split()).toArray(SplittableRandom[]::new);
-                    IntStream.range(0, values.capacity() / CHUNK).parallel().forEach(chunk -> {
-                        for (int i = chunk * CHUNK; i < (chunk + 1) * CHUNK; i++) {
-                            values.put(i, random[chunk].nextGaussian());
-                        }
-                    });
-                    combiner.copyBytes(staging.address(), Memory.of(drawn).address(), drawn.capacity());
+                    draw(values, seeds);
+                    combiner.copyBytes(staging.address(), Native.address(drawn), drawn.capacity());
                     combiner.convert(tensor.address() + start * tensor.dtype().bytes(), tensor.dtype(), staging.address(), DType.FLOAT64,
                             Math.min(values.capacity(), tensor.elements() - start));
                     synchronize();
                 }
             }
         }
+    }
+
+    private static void draw(DoubleBuffer values, SplittableRandom seeds) {
+        SplittableRandom[] random = Stream.generate(seeds::split).limit(CHUNKS).toArray(SplittableRandom[]::new);
+        IntStream.range(0, CHUNKS).parallel().forEach(chunk -> {
+            for (int i = chunk * CHUNK; i < (chunk + 1) * CHUNK; i++) {
+                values.put(i, random[chunk].nextGaussian());
+            }
+        });
     }
 
     void forward() {
@@ -136,33 +139,50 @@ final class DeviceContender implements AutoCloseable {
     /** Waits for everything that is queued. */
     void synchronize() {
         if (device.isCuda()) {
-            Stream.wrap(device, 0).synchronize();
+            org.flashring.device.Stream.wrap(device, 0).synchronize();
         }
     }
 
-    /** Returns the largest |other's out - out|, this being exactFirstHead of the other. */
-    double outputError(DeviceContender other) {
-        return largestDifference(out, other.out);
+    /** Returns the largest |out - exact.out|, {@code exact} being this one's {@link #exactFirstHead}. */
+    double outputError(DeviceContender exact) {
+        return largestDifference(out, exact.out);
     }
 
-    /** Returns the largest difference over dq, dk and dv, this being exactFirstHead of the other. */
-    double gradientError(DeviceContender other) {
-        return Math.max(largestDifference(dq, other.dq), Math.max(largestDifference(dk, other.dk), largestDifference(dv, other.dv)));
+    /** Returns the largest difference over dq, dk and dv. */
+    double gradientError(DeviceContender exact) {
+        return Math.max(largestDifference(dq, exact.dq), Math.max(largestDifference(dk, exact.dk), largestDifference(dv, exact.dv)));
     }
 
-    private double largestDifference(Tensor exact, Tensor whole) {
-        double[] expected = onHost(exact);
-        double[] actual = onHost(firstOf(whole));
+    private double largestDifference(Tensor result, Tensor exact) {
+        DoubleBuffer actual = onHost(first(exact.heads(), result));
+        DoubleBuffer expected = onHost(exact);
         double largest = 0;
-        for (int i = 0; i < expected.length; i++) {
-            largest = Math.max(largest, Math.abs(actual[i] - expected[i])); // NaN stays
+        for (int i = 0; i < expected.capacity(); i++) {
+            largest = Math.max(largest, Math.abs(actual.get(i) - expected.get(i))); // NaN stays
         }
         return largest;
     }
 
-    /** Returns the heads that this contender has, out of all heads and sequences. */
-    private Tensor firstOf(Tensor whole) {
-        long heads = whole.heads() == 0 ? 0 : headsOf(whole);
-        return Tensor.strided(whole.memory(), whole.dtype(), 1, length, heads, whole.dim(), whole.strideBatch(), whole.strideLength(), whole.strideHead());
+    /** Returns the first heads of the first sequence. */
+    private static Tensor first(long heads, Tensor whole) {
+        return Tensor.strided(whole.memory(), whole.dtype(), 1, whole.length(), heads, whole.dim(), whole.strideBatch(), whole.strideLength(),
+                whole.strideHead());
+    }
+
+    private DoubleBuffer onHost(Tensor tensor) {
+        ByteBuffer host = ByteBuffer.allocateDirect(Math.toIntExact(tensor.elements() * Double.BYTES)).order(ByteOrder.nativeOrder());
+        try (OwnedMemory staging = OwnedMemory.allocate(device, host.capacity())) {
+            combiner.convert(Tensor.bshd(staging.memory(), DType.FLOAT64, tensor.batch(), tensor.length(), tensor.heads(), tensor.dim()), tensor);
+            combiner.copyBytes(Native.address(host), staging.address(), host.capacity());
+            synchronize();
+        }
+        return host.asDoubleBuffer();
+    }
+
+    @Override
+    public void close() {
+        attention.close();
+        combiner.close();
+        buffers.forEach(OwnedMemory::close);
     }
 }

@@ -85,7 +85,7 @@ public final class VerifyCommand implements Callable<Integer> {
                 progress.step(checks + " checks, " + failures.size() + " failed");
             }
         }
-        Result result = new Result(Machine.current(), devices.stream().map(Device::toString).toList(), seed, indices.length, checks,
+        Result result = new Result(Machine.current(), devices.stream().map(DeviceOption::name).toList(), seed, indices.length, checks,
                 (System.nanoTime() - start) / 1e9, tally.worst(), failures);
         print(out, result);
         json.write(result);
@@ -126,7 +126,8 @@ public final class VerifyCommand implements Callable<Integer> {
     /** Returns the kernels of the device that serve the shape. */
     private List<Kernel> kernels(AttentionShape shape) {
         return Capability.all().stream()
-                .filter(row -> row.available() && row.cuda() == devices.get(0).isCuda() && row.dtype() == shape.dtype() && row.forward() && row.backward())
+                .filter(row -> row.available() && row.cuda() == devices.get(0).isCuda() && row.dtype() == shape.dtype())
+                .filter(row -> row.forward() && row.backward())
                 .filter(row -> shape.headDim() <= row.maxHeadDim() && shape.valueDim() <= row.maxValueDim())
                 .filter(row -> row.unequalDims() || shape.headDim() == shape.valueDim())
                 .map(Capability::kernel).distinct().toList();
@@ -138,8 +139,8 @@ public final class VerifyCommand implements Callable<Integer> {
                 String.format(Locale.ROOT, "%.2e", worst.error()), String.format(Locale.ROOT, "%.2e", worst.allowed()),
                 String.format(Locale.ROOT, "%.2f", worst.share()), worst.index())));
         table.print(out);
-        out.printf(Locale.ROOT, "%n%d cases, %d checks on %s in %.1f s: %s%n", result.cases(), result.checks(), String.join(", ", result.devices()), result.seconds(),
-                result.failures().isEmpty() ? "all passed." : result.failures().size() + " failed.");
+        out.printf(Locale.ROOT, "%n%d cases, %d checks on %s in %.1f s: %s%n", result.cases(), result.checks(), String.join(", ", result.devices()),
+                result.seconds(), result.failures().isEmpty() ? "all passed." : result.failures().size() + " failed.");
         for (Failure failure : result.failures().subList(0, Math.min(SHOWN, result.failures().size()))) {
             out.println("FAILED " + failure.kernel() + ": " + failure.what() + " (" + failure.scenario() + ")");
             out.println("       " + failure.replay());

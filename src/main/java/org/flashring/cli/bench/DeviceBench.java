@@ -1,0 +1,119 @@
+package org.flashring.cli.bench;
+
+import java.io.PrintWriter;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import org.flashring.AttentionShape;
+import org.flashring.DType;
+import org.flashring.cli.DeviceOption;
+import org.flashring.cli.Machine;
+import org.flashring.cli.Progress;
+import org.flashring.cli.Table;
+import org.flashring.device.Device;
+
+/** This library alone on a GPU: batches of calls that are queued together, timed from an idle device to an idle device. */
+final class DeviceBench {
+    private static final double BATCH_MILLIS = 20; // long beside what queueing and waiting take
+    private static final int MOST_CALLS = 1000;    // of a batch
+    private static final long CHECKED_LENGTH = 16384;    // the plain formula is slow
+    private static final long CHECKED_ELEMENTS = 1 << 27; // of a tensor, which comes to the host as float64
+
+    /**
+     * One pass of one case.
+     *
+     * @param bench        the case
+     * @param pass         forward or backward
+     * @param calls        calls of a batch
+     * @param batchMillis  milliseconds of a call, the mean of each batch
+     * @param millis       their median
+     * @param flops        floating-point operations of a call
+     * @param bytes        bytes that a call must read and write at least
+     * @param largestError largest |result - exact| over out, or over dq, dk and dv; NaN where it was not looked at
+     */
+    record Line(BenchCase bench, String pass, int calls, double[] batchMillis, double millis, double flops, double bytes, double largestError) {}
+
+    /** What {@code --json} writes. */
+    record Result(Machine machine, String device, int repeats, List<Line> lines) {}
+
+    private DeviceBench() {}
+
+    /** Returns the lines of all cases, {@code repeats} batches each. */
+    static Result run(List<BenchCase> cases, int repeats, Device device) {
+        List<Line> lines = new ArrayList<>();
+        try (Progress progress = new Progress("bench", cases.size())) {
+            for (BenchCase bench : cases) {
+                run(bench, repeats, device, lines);
+                progress.step(bench.label());
+            }
+        }
+        return new Result(Machine.current(), DeviceOption.name(device), repeats, lines);
+    }
+
+    private static void run(BenchCase bench, int repeats, Device device, List<Line> lines) {
+        try (DeviceContender contender = DeviceContender.drawn(bench, device)) {
+            int forwardCalls = calls(contender, contender::forward);
+            double[] forward = time(contender, contender::forward, forwardCalls, repeats);
+            int backwardCalls = calls(contender, contender::backward);
+            double[] backward = time(contender, contender::backward, backwardCalls, repeats);
+            double outputError = Double.NaN;
+            double gradientError = Double.NaN;
+            if (checked(bench)) {
+                try (DeviceContender exact = contender.exactFirstHead()) {
+                    exact.forward();
+                    exact.backward();
+                    outputError = contender.outputError(exact);
+                    gradientError = contender.gradientError(exact);
+                }
+            }
+            lines.add(new Line(bench, "forward", forwardCalls, forward, Median.of(forward), bench.forwardFlops(), bench.forwardBytes(), outputError));
+            lines.add(new Line(bench, "backward", backwardCalls, backward, Median.of(backward), bench.backwardFlops(), bench.backwardBytes(),
+                    gradientError));
+        }
+    }
+
+    private static boolean checked(BenchCase bench) {
+        AttentionShape shape = bench.shape();
+        return shape.dtype() != DType.FLOAT64 && bench.length() <= CHECKED_LENGTH
+                && bench.length() * (shape.queryHeads() / shape.kvHeads()) * shape.headDim() <= CHECKED_ELEMENTS;
+    }
+
+    /** Warms up, and returns how many calls make a batch. */
+    private static int calls(DeviceContender contender, Runnable pass) {
+        time(contender, pass, 1, 1);
+        double once = time(contender, pass, 1, 1)[0];
+        return (int) Math.max(1, Math.min(MOST_CALLS, Math.ceil(BATCH_MILLIS / once)));
+    }
+
+    private static double[] time(DeviceContender contender, Runnable pass, int calls, int batches) {
+        double[] millis = new double[batches];
+        for (int batch = 0; batch < batches; batch++) {
+            contender.synchronize();
+            long start = System.nanoTime();
+            for (int call = 0; call < calls; call++) {
+                pass.run();
+            }
+            contender.synchronize();
+            millis[batch] = (System.nanoTime() - start) / 1e6 / calls;
+        }
+        return millis;
+    }
+
+    static void print(PrintWriter out, Result result) {
+        out.printf(Locale.ROOT, "%s; median of %d batches of calls, %.0f ms or more each%n", result.device(), result.repeats(), BATCH_MILLIS);
+        out.println(BenchCase.FLOPS + "; bytes: each operand once");
+        out.println("Largest error: |result - exact| over the first key head of the first sequence, exact being the plain formula in float64");
+        out.println("on the same device; not taken of float64 itself and of sequences longer than " + CHECKED_LENGTH);
+        out.println("PyTorch is not beside it: its Java preset is built for the CPU.");
+        out.println();
+        Table table = new Table("Element type", "Shape", "Mask", "Pass", " ms", " TFLOP/s", " GB/s", " Largest error");
+        for (Line line : result.lines()) {
+            BenchCase bench = line.bench();
+            table.row(bench.shape().dtype().name().toLowerCase(Locale.ROOT), bench.label(), bench.causal() ? "causal" : "full", line.pass(),
+                    String.format(Locale.ROOT, "%.3f", line.millis()), String.format(Locale.ROOT, "%.1f", line.flops() / line.millis() / 1e9),
+                    String.format(Locale.ROOT, "%.1f", line.bytes() / line.millis() / 1e6),
+                    Double.isNaN(line.largestError()) ? "-" : String.format(Locale.ROOT, "%.1e", line.largestError()));
+        }
+        table.print(out);
+    }
+}
