@@ -41,10 +41,17 @@ final class Tally {
                 case FLOAT32 -> output ? FLOAT32_OUTPUT : FLOAT32_GRADIENT;
                 // The formula may be right by luck; rounding the right result is never held against a kernel.
                 case BFLOAT16, FLOAT16 -> (output ? OUTPUT_FACTOR : GRADIENT_FACTOR)
-                        * Math.max(error(plain.get(name), exact.get(name)), Rounding.unit(dtype));
+                        * Math.max(error(plain.get(name), exact.get(name)), Rounding.unit(dtype)) + wireRounding(scenario, name);
             });
         }
         return allowed;
+    }
+
+    /** Returns what dK and dV may lose on their way round in 16 bits, once at each rank; one device's formula does not travel. */
+    private static double wireRounding(Scenario scenario, Results.Name name) {
+        DType wire = scenario.options().wireDType();
+        boolean travels = name == Results.Name.DK || name == Results.Name.DV;
+        return travels && wire != null && wire.bytes() == 2 ? scenario.layout().worldSize() * Rounding.unit(wire) : 0;
     }
 
     /** Returns the largest |result - exact| over the largest |exact| (or 1, where that is less); infinity if NaN or infinities differ. */
