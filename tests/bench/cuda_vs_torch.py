@@ -12,81 +12,12 @@ import argparse
 import ctypes as c
 import math
 import random
-import statistics
 import sys
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-RESUME, FINISH, ADD_DQ = 1, 2, 4
-CODES = {torch.float64: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
-I32, I64, PTR = c.c_int32, c.c_int64, c.c_void_p
-
-
-class Tensor(c.Structure):
-    _fields_ = [("data", PTR), ("stride_batch", I64), ("stride_seq", I64), ("stride_head", I64)]
-
-
-class Positions(c.Structure):
-    _fields_ = [("ranges", PTR), ("count", I64)]
-
-
-class Mask(c.Structure):
-    _fields_ = [("left", I64), ("right", I64), ("cu_seqlens", PTR), ("documents", I64), ("prefix_lengths", PTR)]
-
-
-OPERANDS = ("q", "k", "v", "out", "acc", "lse", "dout", "delta", "dq", "dk", "dv")
-
-
-class Step(c.Structure):
-    _fields_ = [("size", c.c_uint32)] + [(n, I32) for n in ("device", "dtype", "kernel", "flags", "deterministic")] + \
-        [(n, I64) for n in ("batch", "q_len", "kv_len", "q_heads", "kv_heads", "head_dim", "value_dim")] + \
-        [("softmax_scale", c.c_double), ("q_positions", Positions), ("kv_positions", Positions), ("mask", Mask),
-         ("workspace", PTR), ("workspace_bytes", I64), ("stream", PTR)] + [(n, Tensor) for n in OPERANDS]
-
-
-def view(t):
-    return Tensor(t.data_ptr(), *(t.stride()[:3]))
-
-
-class FlashRing:
-    def __init__(self, path):
-        self.lib = c.CDLL(path)
-        self.lib.flashring_last_error.restype = c.c_char_p
-
-    def call(self, name, *arguments):
-        if getattr(self.lib, name)(*arguments) != 0:
-            raise RuntimeError(name + ": " + self.lib.flashring_last_error().decode())
-
-    def step(self, q, k, v, q_ranges, kv_ranges, scale, left=-1, right=-1, documents=None, prefixes=None, deterministic=0):
-        """A step and the device tensors it borrows, which must stay alive with it."""
-        (b, sq, hq, d), (_, sk, hk, dv) = q.shape, v.shape
-        s = Step(size=c.sizeof(Step), device=q.device.index, dtype=CODES[q.dtype], deterministic=deterministic, batch=b, q_len=sq,
-                 kv_len=sk, q_heads=hq, kv_heads=hk, head_dim=d, value_dim=dv, softmax_scale=scale)
-        s.q, s.k, s.v = view(q), view(k), view(v)
-        lists = [torch.tensor(x, dtype=torch.int64, device=q.device) for x in (q_ranges, kv_ranges, documents or [], prefixes or [])]
-        s.q_positions, s.kv_positions = Positions(lists[0].data_ptr(), len(q_ranges)), Positions(lists[1].data_ptr(), len(kv_ranges))
-        s.mask = Mask(left, right, lists[2].data_ptr() if documents else None, len(documents) - 1 if documents else 0,
-                      lists[3].data_ptr() if prefixes else None)
-        s.stream = torch.cuda.current_stream().cuda_stream
-        need, most = I64(), 0
-        for direction in (0, 1):
-            self.call("flashring_workspace_bytes", c.byref(s), direction, c.byref(need))
-            most = max(most, need.value)
-        workspace = torch.empty(most, dtype=torch.uint8, device=q.device)
-        s.workspace, s.workspace_bytes = workspace.data_ptr(), most
-        s.keep = lists + [workspace, q, k, v]
-        return s
-
-
-def attach(s, **tensors):
-    for name, tensor in tensors.items():
-        setattr(s, name, view(tensor))
-        s.keep.append(tensor)
-
-
-def empty(*shape, dtype=torch.float32):
-    return torch.full(shape, math.nan, dtype=dtype, device="cuda")
+from flashring_ctypes import ADD_DQ, FINISH, RESUME, FlashRing, attach, empty, interleaved, positions, visible
 
 
 # ---- check ----
@@ -107,10 +38,6 @@ def gradients(dtype, q, k, v, dout, seen, scale):
     return [out.detach()] + list(torch.autograd.grad(out, (q, k, v), dout.to(dtype)))
 
 
-def positions(ranges):
-    return torch.cat([start + torch.arange(n, device="cuda") * stride for start, n, stride in ranges])
-
-
 def draw_ranges(r, n):
     kind = r.randrange(4)
     if kind == 0:
@@ -129,24 +56,6 @@ def split(ranges, at):
         second.append((start + k * stride, n - k, stride))
         at -= k
     return first, second
-
-
-def visible(q_positions, k_positions, left, right, documents, prefixes):
-    q, k = q_positions[:, None], k_positions[None]
-    start, end, prefix = torch.zeros_like(q), torch.full_like(q, 1 << 60), torch.full_like(q, prefixes[0] if prefixes else 0)
-    if documents:
-        bounds = torch.tensor(documents, device="cuda")
-        index = torch.searchsorted(bounds[1:].contiguous(), q, right=True)
-        inside = index < len(documents) - 1
-        at = index.clamp(max=len(documents) - 2)
-        start, end = bounds[at], torch.where(inside, bounds[at + 1], bounds[at])
-        prefix = torch.tensor(prefixes, device="cuda")[at] if prefixes else torch.zeros_like(q)
-    seen = (k >= start) & (k < end)
-    if left >= 0:
-        seen &= k >= q - left
-    if right >= 0:
-        seen &= (k <= q + right) | (k < start + prefix)
-    return seen
 
 
 def check_case(ring, seed):
@@ -226,21 +135,6 @@ def check(ring, seeds, first):
 
 # ---- bench ----
 
-def interleaved(bodies, repeats=12):
-    """Median milliseconds of each body, run in turns."""
-    times = {name: [] for name in bodies}
-    for n in range(repeats + 2):
-        for name, body in bodies.items():
-            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()
-            body()
-            stop.record()
-            stop.synchronize()
-            if n >= 2:
-                times[name].append(start.elapsed_time(stop))
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
 def bench_shape(ring, b, s, hq, hk, d, causal, dtype=torch.bfloat16, deterministic=0):
     q, dout = (torch.randn(b, s, hq, d, device="cuda").to(dtype) for _ in range(2))
     k, v = (torch.randn(b, s, hk, d, device="cuda").to(dtype) for _ in range(2))
@@ -273,7 +167,7 @@ def bench_shape(ring, b, s, hq, hk, d, causal, dtype=torch.bfloat16, determinist
             forward(), backward()
             theirs = [result.detach()] + list(backwards[name]())
             errors = [(a.float() - b.transpose(1, 2).float()).norm().item() / b.float().norm().item() for a, b in zip(step.keep[-7:-6] + step.keep[-3:], theirs)]
-    f, w = interleaved(forwards), interleaved(backwards)
+    f, w = interleaved(forwards, repeats=12), interleaved(backwards, repeats=12)
     flops = 4.0 * b * hq * s * s * d * (0.5 if causal else 1)
     rate = lambda t, times: {n: times * flops / x * 1e-9 for n, x in t.items()}
     rf, rw = rate(f, 1), rate(w, 2.5)
