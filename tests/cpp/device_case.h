@@ -43,27 +43,25 @@ public:
     DeviceCase(const DeviceCase&) = delete;
     DeviceCase& operator=(const DeviceCase&) = delete;
 
-    // Forward, delta and backward in blocks of keys that end at `splits`; the results come back into the case's buffers.
+    // Forward in blocks of keys that end at `splits`; the results come back into the case's buffers.
+    void forward(int32_t kernel, std::vector<int64_t> splits) {
+        queueForward(kernel, std::move(splits));
+        download();
+    }
+
+    // Forward, delta and backward likewise.
     void run(int32_t kernel, std::vector<int64_t> splits, bool deterministic) {
+        queueForward(kernel, splits);
         splits.push_back(case_.shape.kvLen);
-        int64_t first = 0;
-        for (size_t i = 0; i < splits.size(); ++i) {
-            const int32_t flags = (i > 0 ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
-            step(kernel, first, splits[i] - first, flags, deterministic, FLASHRING_FORWARD);
-            first = splits[i];
-        }
         Step whole(case_, results_, kernel, 0, case_.shape.kvLen);
         toDevice(whole.raw);
         require(flashring_delta(&whole.raw), "delta");
-        first = 0;
+        int64_t first = 0;
         for (size_t i = 0; i < splits.size(); ++i) {
             step(kernel, first, splits[i] - first, i > 0 ? FLASHRING_ADD_DQ : 0, deterministic, FLASHRING_BACKWARD);
             first = splits[i];
         }
-        CUDA(cudaStreamSynchronize(stream_));
-        for (const Mirror& mirror : mirrors_) {
-            CUDA(cudaMemcpy(mirror.buffer->memory(), mirror.device.data(), mirror.buffer->memoryBytes(), cudaMemcpyDeviceToHost));
-        }
+        download();
     }
 
 private:
@@ -102,6 +100,23 @@ private:
         raw.kv_positions.ranges = keep(raw.kv_positions.ranges, raw.kv_positions.count);
         raw.mask.prefix_lengths = keep(raw.mask.prefix_lengths, raw.mask.cu_seqlens ? raw.mask.documents : 1);
         raw.mask.cu_seqlens = keep(raw.mask.cu_seqlens, raw.mask.documents + 1);
+    }
+
+    void queueForward(int32_t kernel, std::vector<int64_t> splits) {
+        splits.push_back(case_.shape.kvLen);
+        int64_t first = 0;
+        for (size_t i = 0; i < splits.size(); ++i) {
+            const int32_t flags = (i > 0 ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
+            step(kernel, first, splits[i] - first, flags, false, FLASHRING_FORWARD);
+            first = splits[i];
+        }
+    }
+
+    void download() {
+        CUDA(cudaStreamSynchronize(stream_));
+        for (const Mirror& mirror : mirrors_) {
+            CUDA(cudaMemcpy(mirror.buffer->memory(), mirror.device.data(), mirror.buffer->memoryBytes(), cudaMemcpyDeviceToHost));
+        }
     }
 
     void step(int32_t kernel, int64_t first, int64_t count, int32_t flags, bool deterministic, flashring_direction direction) {

@@ -1,0 +1,215 @@
+// Hard numbers for the forward kernels on tensor cores: row maxima that rise by just less and just more than 8 in log2 units, or at
+// every key, scores of +-1e4, equal and alternating ones, denormals, queries that see nothing, NaN and infinity in queries, and the
+// same bits a hundred times. Against the on-device reference, for what AUTO takes and for mma. Options: --small.
+#include <cstring>
+
+#include "device_case.h"
+
+namespace {
+
+constexpr int32_t kTypes[] = {FLASHRING_BFLOAT16, FLASHRING_FLOAT16};
+constexpr int64_t kDims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}};
+
+Case makeCase(int32_t dtype, const int64_t (&dims)[2], int64_t length, int64_t qHeads, int64_t kvHeads, bool causal) {
+    std::mt19937_64 random(static_cast<uint64_t>(dims[0]));
+    Case c;
+    c.dtype = dtype;
+    c.shape = {1, length, length, qHeads, kvHeads, dims[0], dims[1]};
+    c.scale = 1 / std::sqrt(static_cast<double>(dims[0]));
+    c.mask.right = causal ? 0 : -1;
+    c.qRanges = c.kvRanges = {{0, length, 1}};
+    c.draw(random);
+    return c;
+}
+
+flashring_capability capabilityOf(Case& c, Results& r, int32_t kernel) {
+    Step step(c, r, kernel, 0, c.shape.kvLen);
+    step.raw.device = 0;
+    int32_t row = 0;
+    CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_OK, "%s", flashring_last_error());
+    flashring_capability capability{};
+    capability.size = sizeof capability;
+    flashring_capability_get(row, &capability);
+    return capability;
+}
+
+// What AUTO takes and mma, once where they are the same.
+std::vector<flashring_capability> kernelsFor(Case& c, Results& r) {
+    std::vector<flashring_capability> kernels{capabilityOf(c, r, FLASHRING_KERNEL_AUTO)};
+    if (kernels[0].kernel != FLASHRING_KERNEL_MMA) kernels.push_back(capabilityOf(c, r, FLASHRING_KERNEL_MMA));
+    return kernels;
+}
+
+// Probabilities are rounded to the element type before they are multiplied; sums of them are not.
+double barOf(int32_t dtype) { return dtype == FLASHRING_BFLOAT16 ? 3e-2 : 4e-3; }
+
+void compare(const char* what, Case& c, double bar) {
+    Results expected(c);
+    DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});
+    const int64_t length = c.shape.kvLen;
+    for (const flashring_capability& kernel : kernelsFor(c, expected)) {
+        for (const std::vector<int64_t>& splits : {std::vector<int64_t>{}, {length / 3, length / 3, length - 50}}) {
+            Results actual(c);
+            DeviceCase(c, actual).forward(kernel.kernel, splits);
+            const std::string context = std::string(kernel.name) + " " + what + (splits.empty() ? ": " : ", resumed: ") + c.describe();
+            checkClose(context, "out", actual.out, expected.out, bar);
+            checkClose(context, "lse", actual.lse, expected.lse, 1e-4);
+            CHECK(actual.intact(), "%s: wrote outside a tensor", context.c_str());
+        }
+    }
+}
+
+// The scores of one head in log2 units: unit * level(key), both exact in 16 bits, the level in two digits.
+struct Pattern {
+    double unit;
+    int64_t (*level)(int64_t key, int64_t keys);
+};
+
+constexpr int64_t kHuge = 902;  // 16 * 902 in log2 units is a score of 1e4
+
+const Pattern kPatterns[] = {
+    {7.9, [](int64_t key, int64_t) { return key / 64; }},
+    {8.1, [](int64_t key, int64_t) { return key / 64; }},
+    {7.9, [](int64_t key, int64_t) { return key / 80; }},
+    {8.1, [](int64_t key, int64_t) { return key / 128; }},
+    {8.1, [](int64_t key, int64_t) { return key / 176; }},
+    {7.9, [](int64_t key, int64_t) { return key; }},
+    {8.1, [](int64_t key, int64_t keys) { return (key * 37) % keys; }},
+    {16, [](int64_t, int64_t) { return -kHuge; }},
+    {16, [](int64_t key, int64_t) { return key % 2 ? kHuge : -kHuge; }},
+    {16, [](int64_t key, int64_t keys) { return key == keys / 3 ? kHuge : 0; }},
+};
+constexpr int64_t kHeads = sizeof kPatterns / sizeof kPatterns[0];
+
+// A pattern for each head. Queries side by side take it as it is, upside down (what rises falls), halved, and as equal scores.
+void steer(Case& c) {
+    constexpr double kFactors[] = {1, -1, 0.5, 0};
+    c.scale = std::log(2.0);
+    c.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+        const double unit = kFactors[s % 4] * kPatterns[h].unit;
+        c.q.set(b, s, h, d, d == 0 ? 16 * unit : d == 1 ? unit : 0);
+    });
+    c.k.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+        const int64_t level = kPatterns[h].level(s, c.shape.kvLen);
+        if (d < 2) c.k.set(b, s, h, d, static_cast<double>(d == 0 ? level / 16 : level % 16));
+    });
+}
+
+long checkScores(int64_t length) {
+    long cases = 0;
+    for (const int32_t dtype : kTypes)
+        for (const auto& dims : kDims)
+            for (const bool causal : {false, true}) {
+                Case c = makeCase(dtype, dims, length, kHeads, kHeads, causal);
+                steer(c);
+                compare("steered scores", c, barOf(dtype));
+                ++cases;
+            }
+    return cases;
+}
+
+long checkDenormals() {
+    long cases = 0;
+    const auto scale = [](Buffer& buffer, double factor) {
+        buffer.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer.set(b, s, h, d, factor * buffer.get(b, s, h, d)); });
+    };
+    for (const int32_t dtype : kTypes)
+        for (const auto& dims : kDims) {
+            Case c = makeCase(dtype, dims, 150, 2, 1, true);
+            const double tiny = dtype == FLASHRING_BFLOAT16 ? 1e-39 : 1e-5;
+            scale(c.q, tiny);
+            scale(c.k, tiny);
+            compare("denormal scores", c, barOf(dtype));
+            if (dtype == FLASHRING_FLOAT16) {  // bfloat16 has float32's exponents, and so no denormals that sums could keep
+                scale(c.v, tiny);
+                compare("denormal values", c, 2e-7);
+            }
+            ++cases;
+        }
+    return cases;
+}
+
+// Two documents that end before the queries do.
+long checkNothingVisible() {
+    long cases = 0;
+    for (const int32_t dtype : kTypes)
+        for (const auto& dims : kDims) {
+            Case c = makeCase(dtype, dims, 300, 2, 1, true);
+            c.mask.cuSeqlens = {0, 70, 100};
+            compare("nothing visible", c, barOf(dtype));
+            Results r(c);
+            for (const flashring_capability& kernel : kernelsFor(c, r)) {
+                DeviceCase(c, r).forward(kernel.kernel, {});
+                r.out.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+                    CHECK(s < 100 || (r.out.get(b, s, h, d) == 0 && r.lse.get(b, s, h) == -INFINITY),
+                          "%s: query %lld sees nothing and gets out %g, lse %g: %s", kernel.name, static_cast<long long>(s),
+                          r.out.get(b, s, h, d), r.lse.get(b, s, h), c.describe().c_str());
+                });
+            }
+            ++cases;
+        }
+    return cases;
+}
+
+// A query that is not finite changes its own results and nobody else's bits.
+long checkPoisonedQueries() {
+    long cases = 0;
+    for (const int32_t dtype : kTypes)
+        for (const auto& dims : kDims)
+            for (const double poison : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
+                Case c = makeCase(dtype, dims, 300, 2, 1, true);
+                const auto poisoned = [](int64_t s, int64_t h) { return h == 1 && (s == 0 || s == 63 || s == 130 || s == 299); };
+                Case bad = c;
+                bad.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+                    if (poisoned(s, h) && d == dims[0] / 2) bad.q.set(b, s, h, d, poison);
+                });
+                Results clean(c), dirty(bad);
+                for (const flashring_capability& kernel : kernelsFor(c, clean)) {
+                    DeviceCase(c, clean).forward(kernel.kernel, {});
+                    DeviceCase(bad, dirty).forward(kernel.kernel, {});
+                    dirty.out.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+                        const double out = dirty.out.get(b, s, h, d), lse = dirty.lse.get(b, s, h);
+                        const bool right = !poisoned(s, h)    ? out == clean.out.get(b, s, h, d) && lse == clean.lse.get(b, s, h)
+                                           : std::isnan(poison) ? std::isnan(out) && std::isnan(lse)
+                                                                : true;
+                        CHECK(right, "%s: %g in queries of head 1 gives out %g, lse %g in query %lld of head %lld: %s", kernel.name, poison,
+                              out, lse, static_cast<long long>(s), static_cast<long long>(h), c.describe().c_str());
+                    });
+                }
+                ++cases;
+            }
+    return cases;
+}
+
+long checkRepeats(int64_t length, int repeats) {
+    long cases = 0;
+    for (const auto& dims : kDims) {
+        Case c = makeCase(FLASHRING_BFLOAT16, dims, length, 4, 2, true);
+        Results r(c);
+        for (const flashring_capability& kernel : kernelsFor(c, r)) {
+            DeviceCase device(c, r);
+            device.forward(kernel.kernel, {});
+            const Buffer out = r.out, lse = r.lse;
+            for (int n = 1; n < repeats; ++n) {
+                device.forward(kernel.kernel, {});
+                CHECK(r.out.sameBits(out) && r.lse.sameBits(lse), "%s: run %d differs from the first: %s", kernel.name, n + 1, c.describe().c_str());
+            }
+            std::printf("%s, dim %lld/%lld: %d runs\n", kernel.name, static_cast<long long>(dims[0]), static_cast<long long>(dims[1]), repeats);
+        }
+        ++cases;
+    }
+    return cases;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    const bool small = count > 1 && !std::strcmp(arguments[1], "--small");
+    if (flashring_device_count() == 0) {
+        std::printf("skipped: %s\n", flashring_device_cause());
+        return 77;
+    }
+    const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPoisonedQueries() +
+                       checkRepeats(small ? 200 : 777, small ? 2 : 100);
+    return finish("cuda extremes", cases);
+}
