@@ -1,5 +1,7 @@
-// Times the CUDA kernels without a JVM: shape, milliseconds, TFLOP/s and GB/s of operands, the median of ten runs.
+// Times the CUDA kernels without a JVM: shape, milliseconds, TFLOP/s and GB/s of operands, the median of ten runs, and the host
+// microseconds of a forward call until it is queued and returns, the least of twenty loops.
 // Options: --kernel reference|mma, --dtype bf16|fp16|fp32, --dim D, --seq S, --batch B, --heads H, --kv-heads H, --deterministic.
+#include <chrono>
 #include <cstring>
 #include <random>
 
@@ -58,6 +60,22 @@ double medianMilliseconds(const Body& body) {
     return (times[4] + times[5]) / 2;
 }
 
+// A loop queues some 20 ms, and never so much that the stream makes the host wait.
+template <class Body>
+double hostMicroseconds(const Body& body, double milliseconds) {
+    using Micros = std::chrono::duration<double, std::micro>;
+    const int calls = static_cast<int>(std::clamp(20 / milliseconds, 1.0, 100.0));
+    double least = INFINITY;
+    for (int loop = 0; loop < 20; ++loop) {
+        CUDA(cudaDeviceSynchronize());
+        const auto start = std::chrono::steady_clock::now();
+        for (int call = 0; call < calls; ++call) body();
+        least = std::min(least, Micros(std::chrono::steady_clock::now() - start).count() / calls);
+    }
+    CUDA(cudaDeviceSynchronize());
+    return least;
+}
+
 void bench(const Options& o, int64_t dim, bool causal) {
     const int64_t kvHeads = o.kvHeads ? o.kvHeads : o.heads;
     const int64_t qElements = o.batch * o.length * o.heads * dim, kvElements = o.batch * o.length * kvHeads * dim, rows = o.batch * o.length * o.heads;
@@ -103,16 +121,17 @@ void bench(const Options& o, int64_t dim, bool causal) {
     step.workspace_bytes = std::max(forwardBytes, backwardBytes);
 
     step.flags = FLASHRING_FINISH;
-    const double forward = medianMilliseconds([&] { require(flashring_forward_step(&step)); });
+    const auto forwardStep = [&] { require(flashring_forward_step(&step)); };
+    const double forward = medianMilliseconds(forwardStep), host = hostMicroseconds(forwardStep, forward);
     const double deltas = medianMilliseconds([&] { require(flashring_delta(&step)); });
     step.flags = 0;
     const double backward = medianMilliseconds([&] { require(flashring_backward_step(&step)); });
     const double flops = 4.0 * static_cast<double>(rows) * static_cast<double>(o.length * dim) * (causal ? 0.5 : 1);
     const double bytes = static_cast<double>(sizeOf(o.dtype) * 2 * (qElements + kvElements));
-    std::printf("%-8s B%lld H%lld/%lld S%lld D%-3lld %-6s  forward %8.3f ms %6.1f TFLOP/s %6.1f GB/s   delta %6.3f ms   backward %8.3f ms %6.1f TFLOP/s\n",
+    std::printf("%-8s B%lld H%lld/%lld S%lld D%-3lld %-6s  forward %8.3f ms %6.1f TFLOP/s %6.1f GB/s %5.1f us of host   delta %6.3f ms   backward %8.3f ms %6.1f TFLOP/s\n",
                 nameOf(o.dtype), static_cast<long long>(o.batch), static_cast<long long>(o.heads), static_cast<long long>(kvHeads),
                 static_cast<long long>(o.length), static_cast<long long>(dim), causal ? "causal" : "full", forward, flops / forward * 1e-9,
-                bytes / forward * 1e-6, deltas, backward, 2.5 * flops / backward * 1e-9);
+                bytes / forward * 1e-6, host, deltas, backward, 2.5 * flops / backward * 1e-9);
     std::fflush(stdout);
 }
 

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.util.Arrays;
 import java.util.List;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
@@ -36,6 +37,7 @@ class DeviceBenchTest {
         assertThat(result.lines()).allSatisfy(line -> {
             assertThat(line.largestError()).isPositive().isLessThan(bound);
             assertThat(line.batchMillis()).hasSize(3).contains(line.millis());
+            assertThat(line.hostMicros()).isPositive().isLessThanOrEqualTo(1.001e3 * Arrays.stream(line.batchMillis()).min().orElseThrow());
         });
         StringWriter text = new StringWriter();
         DeviceBench.print(new PrintWriter(text, true), result);

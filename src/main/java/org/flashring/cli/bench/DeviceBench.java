@@ -15,7 +15,7 @@ import org.flashring.device.Device;
 /** This library alone on a GPU: batches of calls that are queued together, timed from an idle device to an idle device. */
 final class DeviceBench {
     private static final double BATCH_MILLIS = 20; // long beside what queueing and waiting take
-    private static final int MOST_CALLS = 1000;    // of a batch
+    private static final int MOST_CALLS = 100;     // of a batch: a stream takes their kernels without making the host wait
     private static final long CHECKED_LENGTH = 16384;    // the plain formula is slow
     private static final long CHECKED_ELEMENTS = 1 << 27; // of a tensor, which comes to the host as float64
 
@@ -27,11 +27,18 @@ final class DeviceBench {
      * @param calls        calls of a batch
      * @param batchMillis  milliseconds of a call, the mean of each batch
      * @param millis       their median
+     * @param hostMicros   microseconds of a call until it was queued and returned, the least of all batches
      * @param flops        floating-point operations of a call
      * @param bytes        bytes that a call must read and write at least
      * @param largestError largest |result - exact| over out, or over dq, dk and dv; NaN where it was not looked at
      */
-    record Line(BenchCase bench, String pass, int calls, double[] batchMillis, double millis, double flops, double bytes, double largestError) {}
+    record Line(BenchCase bench, String pass, int calls, double[] batchMillis, double millis, double hostMicros, double flops, double bytes, double largestError) {
+        private Line(BenchCase bench, String pass, Times times, double flops, double bytes, double largestError) {
+            this(bench, pass, times.calls, times.batchMillis, Median.of(times.batchMillis), times.hostMicros, flops, bytes, largestError);
+        }
+    }
+
+    private record Times(int calls, double[] batchMillis, double hostMicros) {}
 
     /** What {@code --json} writes. */
     record Result(Machine machine, String device, int repeats, List<Line> lines) {}
@@ -52,10 +59,8 @@ final class DeviceBench {
 
     private static void run(BenchCase bench, int repeats, Device device, List<Line> lines) {
         try (DeviceContender contender = DeviceContender.drawn(bench, device)) {
-            int forwardCalls = calls(contender, contender::forward);
-            double[] forward = time(contender, contender::forward, forwardCalls, repeats);
-            int backwardCalls = calls(contender, contender::backward);
-            double[] backward = time(contender, contender::backward, backwardCalls, repeats);
+            Times forward = time(contender, contender::forward, repeats);
+            Times backward = time(contender, contender::backward, repeats);
             double outputError = Double.NaN;
             double gradientError = Double.NaN;
             if (checked(bench)) {
@@ -66,9 +71,8 @@ final class DeviceBench {
                     gradientError = contender.gradientError(exact);
                 }
             }
-            lines.add(new Line(bench, "forward", forwardCalls, forward, Median.of(forward), bench.forwardFlops(), bench.forwardBytes(), outputError));
-            lines.add(new Line(bench, "backward", backwardCalls, backward, Median.of(backward), bench.backwardFlops(), bench.backwardBytes(),
-                    gradientError));
+            lines.add(new Line(bench, "forward", forward, bench.forwardFlops(), bench.forwardBytes(), outputError));
+            lines.add(new Line(bench, "backward", backward, bench.backwardFlops(), bench.backwardBytes(), gradientError));
         }
     }
 
@@ -78,40 +82,45 @@ final class DeviceBench {
                 && bench.length() * (shape.queryHeads() / shape.kvHeads()) * shape.headDim() <= CHECKED_ELEMENTS;
     }
 
-    /** Warms up, and returns how many calls make a batch. */
-    private static int calls(DeviceContender contender, Runnable pass) {
+    /** Warms up, chooses how many calls make a batch, and times batches of them. */
+    private static Times time(DeviceContender contender, Runnable pass, int batches) {
         time(contender, pass, 1, 1);
-        double once = time(contender, pass, 1, 1)[0];
-        return (int) Math.max(1, Math.min(MOST_CALLS, Math.ceil(BATCH_MILLIS / once)));
+        double once = time(contender, pass, 1, 1).batchMillis[0];
+        return time(contender, pass, (int) Math.max(1, Math.min(MOST_CALLS, Math.ceil(BATCH_MILLIS / once))), batches);
     }
 
-    private static double[] time(DeviceContender contender, Runnable pass, int calls, int batches) {
+    private static Times time(DeviceContender contender, Runnable pass, int calls, int batches) {
         double[] millis = new double[batches];
+        double hostMicros = Double.POSITIVE_INFINITY;
         for (int batch = 0; batch < batches; batch++) {
             contender.synchronize();
             long start = System.nanoTime();
             for (int call = 0; call < calls; call++) {
                 pass.run();
             }
+            long queued = System.nanoTime();
             contender.synchronize();
             millis[batch] = (System.nanoTime() - start) / 1e6 / calls;
+            hostMicros = Math.min(hostMicros, (queued - start) / 1e3 / calls);
         }
-        return millis;
+        return new Times(calls, millis, hostMicros);
     }
 
     static void print(PrintWriter out, Result result) {
-        out.printf(Locale.ROOT, "%s; median of %d batches of calls, %.0f ms or more each%n", result.device(), result.repeats(), BATCH_MILLIS);
+        out.printf(Locale.ROOT, "%s; median of %d batches of calls, of %.0f ms or %d calls each%n", result.device(), result.repeats(), BATCH_MILLIS,
+                MOST_CALLS);
         out.println(BenchCase.FLOPS + "; bytes: each operand once");
         out.println("Largest error: |result - exact| over the first key head of the first sequence, exact being the plain formula in float64");
         out.println("on the same device; not taken of float64 itself and of sequences longer than " + CHECKED_LENGTH);
+        out.println("Host us: what a call takes until it is queued and returns, the least of all batches");
         out.println("PyTorch is not beside it: its Java preset is built for the CPU.");
         out.println();
-        Table table = new Table("Element type", "Shape", "Mask", "Pass", " ms", " TFLOP/s", " GB/s", " Largest error");
+        Table table = new Table("Element type", "Shape", "Mask", "Pass", " ms", " TFLOP/s", " GB/s", " Host us", " Largest error");
         for (Line line : result.lines()) {
             BenchCase bench = line.bench();
             table.row(bench.shape().dtype().name().toLowerCase(Locale.ROOT), bench.label(), bench.causal() ? "causal" : "full", line.pass(),
                     String.format(Locale.ROOT, "%.3f", line.millis()), String.format(Locale.ROOT, "%.1f", line.flops() / line.millis() / 1e9),
-                    String.format(Locale.ROOT, "%.1f", line.bytes() / line.millis() / 1e6),
+                    String.format(Locale.ROOT, "%.1f", line.bytes() / line.millis() / 1e6), String.format(Locale.ROOT, "%.1f", line.hostMicros()),
                     Double.isNaN(line.largestError()) ? "-" : String.format(Locale.ROOT, "%.1e", line.largestError()));
         }
         table.print(out);
