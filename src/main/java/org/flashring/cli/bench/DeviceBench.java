@@ -32,7 +32,8 @@ final class DeviceBench {
      * @param bytes        bytes that a call must read and write at least
      * @param largestError largest |result - exact| over out, or over dq, dk and dv; NaN where it was not looked at
      */
-    record Line(BenchCase bench, String pass, int calls, double[] batchMillis, double millis, double hostMicros, double flops, double bytes, double largestError) {
+    record Line(BenchCase bench, String pass, int calls, double[] batchMillis, double millis, double hostMicros, double flops, double bytes,
+            double largestError) {
         private Line(BenchCase bench, String pass, Times times, double flops, double bytes, double largestError) {
             this(bench, pass, times.calls, times.batchMillis, Median.of(times.batchMillis), times.hostMicros, flops, bytes, largestError);
         }
