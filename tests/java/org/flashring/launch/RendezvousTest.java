@@ -57,19 +57,20 @@ class RendezvousTest {
 
     private record Ending(Session session, Throwable thrown) {}
 
+    private static Ending join(Guest guest) {
+        try {
+            return new Ending(Rendezvous.join(guest.environment(), guest.terms(), guest.deadline()), null);
+        } catch (Throwable e) {
+            return new Ending(null, e);
+        }
+    }
+
     private static List<Ending> meet(List<Guest> guests) throws InterruptedException {
         Ending[] endings = new Ending[guests.size()];
         List<Thread> threads = new ArrayList<>();
         for (int i = 0; i < guests.size(); i++) {
             int own = i;
-            Guest guest = guests.get(i);
-            Thread thread = new Thread(() -> {
-                try {
-                    endings[own] = new Ending(Rendezvous.join(guest.environment(), guest.terms(), guest.deadline()), null);
-                } catch (Throwable e) {
-                    endings[own] = new Ending(null, e);
-                }
-            });
+            Thread thread = new Thread(() -> endings[own] = join(guests.get(own)));
             threads.add(thread);
             thread.start();
         }
@@ -182,6 +183,34 @@ class RendezvousTest {
                 new Guest(rank(2, 3, port), Map.of(), DEADLINE)));
         assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("world size is 3 on rank"));
+    }
+
+    @Test
+    void aDisagreementIsToldToARankThatComesLater() throws InterruptedException {
+        int port = freePort();
+        Ending[] late = new Ending[1];
+        Thread latecomer = new Thread(() -> {
+            for (int i = 0; i < 5; i++) {
+                pause();
+            }
+            late[0] = join(new Guest(rank(2, 3, port), Map.of(), DEADLINE));
+        });
+        latecomer.start();
+        meet(List.of(
+                new Guest(rank(0, 2, port), Map.of(), DEADLINE),
+                new Guest(rank(1, 3, port), Map.of(), DEADLINE)));
+        latecomer.join();
+        assertThat(late[0].thrown()).isInstanceOf(CommunicationException.class).hasMessageContaining("world size is 3 on rank 1");
+    }
+
+    @Test
+    void nobodyIsWaitedForWhenAllWhoDisagreeHaveCome() throws InterruptedException {
+        int port = freePort();
+        long start = System.nanoTime();
+        meet(List.of(
+                new Guest(rank(0, 2, port), Map.of(), DEADLINE),
+                new Guest(rank(1, 2, port), Map.of("dtype", "BFLOAT16"), DEADLINE)));
+        assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofSeconds(2));
     }
 
     @Test

@@ -24,7 +24,7 @@ import org.flashring.internal.Native;
  */
 public final class Rendezvous {
     private static final int RETRY_MILLIS = 50;
-    private static final int GRACE_MILLIS = 2_000; // for those who come after a disagreement was found
+    private static final int GRACE_MILLIS = 2_000; // how long a disagreement is told to ranks that come after it was found
 
     private Rendezvous() {}
 
@@ -77,7 +77,7 @@ public final class Rendezvous {
             problem = disagreement == null ? problem : disagreement;
             tell(links, problem);
             if (problem != null) {
-                refuseLatecomers(server, problem);
+                refuseLatecomers(server, hellos, links, problem);
                 links.forEach(Frames::close);
                 throw new CommunicationException("the ranks cannot start: " + problem);
             }
@@ -136,13 +136,18 @@ public final class Rendezvous {
         link.close();
     }
 
-    private static void refuseLatecomers(ServerSocket server, String problem) throws IOException {
+    /** Tells those still under way, as far as the processes that came know of any, {@link #GRACE_MILLIS} at most. */
+    private static void refuseLatecomers(ServerSocket server, List<Hello> hellos, List<Frames> links, String problem) throws IOException {
         long end = System.nanoTime() + GRACE_MILLIS * 1_000_000L;
-        List<Hello> late = new ArrayList<>();
-        List<Frames> links = new ArrayList<>();
-        while (accept(server, end, late, links)) {
-            refuse(links.remove(0), problem);
+        while (anyAbsent(hellos) && accept(server, end, hellos, links)) {
+            tell(links.subList(links.size() - 1, links.size()), problem);
         }
+    }
+
+    /** Returns whether a rank has not come, of the largest world that anyone speaks of. */
+    private static boolean anyAbsent(List<Hello> hellos) {
+        int world = hellos.stream().mapToInt(Hello::worldSize).max().orElseThrow();
+        return hellos.stream().mapToInt(Hello::rank).filter(rank -> rank >= 0 && rank < world).distinct().count() < world;
     }
 
     private static Session follow(Environment environment, Hello own, Duration deadline, long end) throws IOException {
