@@ -38,7 +38,11 @@ class LauncherTest {
             program(tool, "PATH=/usr/bin:/bin exec " + tool + " \"$@\"");
         }
         java("17.0.9");
-        program("mvn", "echo built >> \"" + folder + "/builds\"; sleep 1");
+        maven("");
+    }
+
+    private void maven(String then) throws IOException {
+        program("mvn", "echo built >> \"" + folder + "/builds\"" + then);
     }
 
     private void java(String version) throws IOException {
@@ -88,6 +92,7 @@ class LauncherTest {
 
     @Test
     void severalFirstUsesBuildOnce() throws IOException, InterruptedException {
+        maven("; sleep 1"); // until all have seen that there is no build
         List<Process> starts = List.of(start(script, "info"), start(script, "info"), start(script, "info"));
         for (Process process : starts) {
             assertThat(finish(process).exitCode()).isZero();
