@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "attention.h"
+#include "nonfinite.cuh"
 #include "outputs.cuh"
 #include "tiles.h"
 
@@ -242,7 +242,10 @@ __device__ void backward(const Arguments& a) {
     const int firstKey = tile * kKeys;
     const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
 
-    load<kThreads>(keys, row<const Element>(step.k, batch, 0, keyHead), step.k.stride_seq, firstKey, 0, keyLength, keyDim, a.vectorInputs);
+    const auto loadKeys = [&] {
+        load<kThreads>(keys, row<const Element>(step.k, batch, 0, keyHead), step.k.stride_seq, firstKey, 0, keyLength, keyDim, a.vectorInputs);
+    };
+    loadKeys();
     load<kThreads>(values, row<const Element>(step.v, batch, 0, keyHead), step.v.stride_seq, firstKey, 0, keyLength, valueDim, a.vectorInputs);
 
     // The queries that see any of these keys, and their tiles.
@@ -269,6 +272,12 @@ __device__ void backward(const Arguments& a) {
                        lastQuery, valueDim, a.vectorInputs);
     };
 
+    // Whether some query of the tile does not see all of these keys; lo and hi of its queries.
+    const auto bordered = [&](int queryTile, const int32_t* lo, const int32_t* hi) {
+        const int first = queryTile * kQueries;
+        return first < firstQuery || first + kQueries > lastQuery || lo[kQueries - 1] > firstKey || hi[0] < firstKey + kKeys;
+    };
+
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int scoreQuery = warp % Config::kTile.scoreQueryWarps * Config::kScoreQueries;
     const int scoreKey = warp / Config::kTile.scoreQueryWarps * Config::kScoreKeys;
@@ -287,6 +296,11 @@ __device__ void backward(const Arguments& a) {
         loadQueries(0, head, queryTile);
         loadDouts(0, head, queryTile);
     }
+    // Whether any key is not finite, and whether anything was in a bordered tile. Not in registers, which are scarce.
+    __shared__ bool nonFiniteKeys, nonFinite;
+    nonFinite = false;
+    waitForCopies();
+    nonFiniteKeys = __syncthreads_or(anyNonFinite<Element, kThreads>(keys));
     while (more) {
         int nextHead = head, nextTile = queryTile + 1;
         if (nextTile == lastTile) {
@@ -312,6 +326,14 @@ __device__ void backward(const Arguments& a) {
         for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
             scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery, strip, firstKey + strip, ownLo, ownHi);
         }
+        const bool found = bordered(queryTile, rows.lo, rows.hi) &&
+                           __syncthreads_or(nonFiniteKeys || anyNonFinite<Element, kThreads>(queries) || anyNonFinite<Element, kThreads>(douts));
+        if (found) {
+            clearNonFinite<Element, kThreads>(keys);
+            clearNonFinite<Element, kThreads>(queries);
+            clearNonFinite<Element, kThreads>(douts);
+            nonFinite = true;
+        }
         __syncthreads();  // P and dS are complete
 
         multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dv, weights, gradientKey, douts, dimWarp * Config::kValueDims);
@@ -329,6 +351,10 @@ __device__ void backward(const Arguments& a) {
         float dq[Config::kDqQueries / 16][Config::kDqDims / 8][4];
         clear(dq);
         multiply<Element, kKeys, Stored::AlongDepth, Stored::AcrossDepth>(dq, gradients, dqQuery, keys, dqDim);
+        if (found) {
+            __syncthreads();  // nobody reads the keys any more
+            loadKeys();
+        }
         // The first tile of keys that meets this tile of queries has turn 0.
         int32_t* const turn = a.turns ? a.turns + 1 + (int64_t{batch} * heads + head) * queryTiles + queryTile : nullptr;
         const int32_t own = a.turns ? tile - a.lo[queryTile * kQueries] / kKeys : 0;
@@ -352,7 +378,27 @@ __device__ void backward(const Arguments& a) {
                   keyDim, static_cast<float>(step.softmax_scale), add, a.vectorOutputs);
     storeGradient(dv, row<float>(step.dv, batch, keyRow, keyHead), step.dv.stride_seq, keyLength - keyRow, dimWarp * Config::kValueDims,
                   valueDim, 1, add, a.vectorOutputs);
-    waitForCopies();  // of keys and values, where no query sees them
+    waitForCopies();  // of keys, where they were read again
+
+    if (nonFinite) {  // what the products of bordered tiles have left out
+        __syncthreads();  // dk and dv are written
+        for (head = keyHead * group; head < (keyHead + 1) * group; ++head) {
+            for (queryTile = firstTile; queryTile < lastTile; ++queryTile) {
+                const int first = queryTile * kQueries, queries = min(kQueries, length - first);
+                if (!bordered(queryTile, a.lo + first, a.hi + first)) {
+                    continue;
+                }
+                const auto seen = [&](int j, int i) { return sees(a, first + i, firstKey + j); };
+                addNonFinite<kThreads>(row<const Element>(step.dout, batch, first, head), step.dout.stride_seq, kKeys, queries, valueDim, seen,
+                                       [&](int j, int col, float sum) { row<float>(step.dv, batch, firstKey + j, keyHead)[col] += sum; });
+                addNonFinite<kThreads>(row<const Element>(step.q, batch, first, head), step.q.stride_seq, kKeys, queries, keyDim, seen,
+                                       [&](int j, int col, float sum) { row<float>(step.dk, batch, firstKey + j, keyHead)[col] += sum; });
+                addNonFinite<kThreads>(row<const Element>(step.k, batch, firstKey, keyHead), step.k.stride_seq, queries, kKeys, keyDim,
+                                       [&](int i, int j) { return seen(j, i); },
+                                       [&](int i, int col, float sum) { atomicAdd(row<float>(step.dq, batch, first + i, head) + col, sum); });
+            }
+        }
+    }
 }
 
 template <class Element, int kIndex, SharedMemory kMemory>

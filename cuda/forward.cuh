@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "attention.h"
+#include "nonfinite.cuh"
 #include "outputs.cuh"
 #include "tiles.h"
 
@@ -30,20 +30,26 @@ struct ForwardConfig {
 // nobody sees, such as between the two ends of a zigzag shard under a sliding window.
 struct KeySpan {
     int begin, gapBegin, gapEnd, end;
+    const int* inner;  // in shared memory, for registers are scarce: every query sees [inner[0], inner[1])
 
     __device__ int limit(int key) const { return key < gapBegin ? gapBegin : end; }
     __device__ int next(int key, int keys) const {
         const int following = key + keys;
         return key < gapBegin && following >= gapBegin ? gapEnd : following;
     }
+    // Whether some query does not see all of these keys.
+    __device__ bool bordered(int key, int keys) const { return key < inner[0] || key + keys > inner[1]; }
 };
 
 // Run by the whole block.
 template <int kThreads>
 __device__ KeySpan keySpan(const Arguments& a, int first, int last, int narrowest) {
     __shared__ unsigned long long widest;  // the gap's length, then its first key
+    __shared__ int inner[2];
     if (threadIdx.x == 0) {
         widest = 0;
+        inner[0] = a.lo[last];
+        inner[1] = a.hi[first];
     }
     __syncthreads();
     for (int row = first + threadIdx.x; row < last; row += kThreads) {
@@ -55,7 +61,7 @@ __device__ KeySpan keySpan(const Arguments& a, int first, int last, int narrowes
     __syncthreads();
     const int begin = a.lo[first], end = a.hi[last], length = static_cast<int>(widest >> 32);
     const int gapBegin = length ? static_cast<int>(widest & 0xffffffff) : end;
-    return {begin, gapBegin, gapBegin + length, end};
+    return {begin, gapBegin, gapBegin + length, end, inner};
 }
 
 constexpr float kSlack = 8;  // in units of log2; 2^8 keeps weights and their sums far inside float16 and float32
@@ -122,6 +128,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
         }
     }
 
+    bool nonFinite = false;  // whether any value of a bordered tile was
     for (int key = span.begin; key < span.end;) {
         const int next = span.next(key, kKeys);
         const bool seen = __any_sync(~0u, lo < key + kKeys && hi > key);
@@ -134,6 +141,10 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
             multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(scores, queries, warpRow, keys, 0);
         }
         waitForCopies();
+        if (span.bordered(key, kKeys) && __syncthreads_or(anyNonFinite<Element, Config::kThreads>(values))) {
+            clearNonFinite<Element, Config::kThreads>(values);
+            nonFinite = true;
+        }
         __syncthreads();  // the values are here, and nobody reads the keys any more
         if (next < span.end) {
             load<Config::kThreads>(keys, k, step.k.stride_seq, next, 0, span.limit(next), keyDim, a.vectorInputs);
@@ -226,6 +237,25 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
         }
     }
     waitForCopies();  // of queries, where no key was seen
+    if (nonFinite) {  // what the products of bordered tiles have left out; found again, for registers are scarce
+        const KeySpan again = keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
+        for (int key = again.begin; key < again.end; key = again.next(key, kKeys)) {
+            if (again.bordered(key, kKeys)) {
+                addNonFinite<Config::kThreads>(
+                    v + key * step.v.stride_seq, step.v.stride_seq, Config::kTile.queries, kKeys, valueDim,
+                    [&](int i, int j) { return sees(a, first + i, key + j); },
+                    [&](int i, int col, float sum) {
+                        if (step.acc.data) {
+                            row<float>(step.acc, batch, first + i, head)[col] += sum;
+                        }
+                        if (step.flags & FLASHRING_FINISH) {
+                            Element& x = row<Element>(step.out, batch, first + i, head)[col];
+                            x = Element(static_cast<float>(x) + sum);
+                        }
+                    });
+            }
+        }
+    }
 }
 
 template <class Element>

@@ -25,6 +25,16 @@ __device__ inline uint32_t pack<__half>(float first, float second) {
     return reinterpret_cast<const uint32_t&>(pair);
 }
 
+// sum += 0 * pair, each half by itself.
+template <class Element>
+__device__ void addZeroTimes(uint32_t& sum, uint32_t pair) {
+    if constexpr (__is_same(Element, __nv_bfloat16)) {
+        asm("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(pair), "r"(0));
+    } else {
+        asm("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(pair), "r"(0));
+    }
+}
+
 // c [16, 8] += a [16, 16] b [16, 8]. Lane l holds c(l / 4, 2 (l % 4) + {0, 1}), and the same 8 rows below.
 template <class Element>
 __device__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -87,15 +97,38 @@ struct SharedTile {
     __device__ void storePair(int row, int col, uint32_t pair) const { *reinterpret_cast<uint32_t*>(memory + offset(row, col)) = pair; }
 };
 
+// The words of 16 bytes of a tile that one of kThreads threads fills: every kRowsAtOnce rows and kLanes words from its first on.
+template <int kThreads, int kRows, int kCols>
+struct Share {
+    static constexpr int kWords = kCols / 8, kLanes = kWords & -kWords;  // lanes that share a row
+    static constexpr int kRowsAtOnce = kThreads / kLanes;
+    static_assert(kRows % kRowsAtOnce == 0, "whole passes");
+
+    __device__ static int row() { return threadIdx.x / kLanes; }
+    __device__ static int col() { return threadIdx.x % kLanes * 8; }
+
+    // Calls body with each word. The thread sees what it copied once it has waited for its copies.
+    template <class Body>
+    __device__ static void forEachWord(const SharedTile<kRows, kCols>& tile, const Body& body) {
+        char* const first = tile.memory + tile.offset(row(), col());
+#pragma unroll
+        for (int r = 0; r < kRows; r += kRowsAtOnce) {
+#pragma unroll
+            for (int c = 0; c < kCols; c += kLanes * 8) {
+                body(*reinterpret_cast<uint4*>(first + tile.offset(r, c)));
+            }
+        }
+    }
+};
+
 // Fills the tile with rows [first, first + kRows) of source [.., dim], with zeros for rows outside [begin, end) and for
 // columns from dim on. In the background where rows are whole 16-byte words (`vector`), by elements otherwise.
 template <int kThreads, class Element, int kRows, int kCols>
 __device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source, int64_t stride, int first, int begin, int end,
                      int dim, bool vector) {
-    constexpr int kWords = kCols / 8, kLanes = kWords & -kWords;  // lanes that share a row
-    constexpr int kRowsAtOnce = kThreads / kLanes;
-    static_assert(kRows % kRowsAtOnce == 0, "whole passes");
-    const int row = threadIdx.x / kLanes, col = threadIdx.x % kLanes * 8;
+    using Own = Share<kThreads, kRows, kCols>;
+    constexpr int kLanes = Own::kLanes, kRowsAtOnce = Own::kRowsAtOnce;
+    const int row = Own::row(), col = Own::col();
     const Element* const own = source + (first + row) * stride + col;
     if (vector) {
         const uint32_t target = tile.address(row, col);
