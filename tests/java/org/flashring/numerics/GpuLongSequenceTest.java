@@ -20,13 +20,15 @@ import org.flashring.comm.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
+import org.flashring.support.HostMemory;
 import org.flashring.support.RequiresGpu;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Long causal sequences on two GPUs, forward and backward: they finish, and take the device memory that the plan said. */
+/** Long causal sequences on two GPUs, forward and backward: they finish, take the device memory that the plan said, and none of the host's. */
 @RequiresGpu(value = 2, nccl = true)
 class GpuLongSequenceTest {
+    private static final long MIB = 1 << 20;
     private static final AttentionShape SHAPE = AttentionShape.of(1, 32, 8, 128, DType.BFLOAT16);
 
     @ParameterizedTest
@@ -68,22 +70,26 @@ class GpuLongSequenceTest {
             Tensor dk = on.make(tokens, 8);
             Tensor dv = on.make(tokens, 8);
             Tensor lse = Tensor.lse(on.memory(tokens * 32 * 4).memory(), DType.FLOAT32, 1, 32, tokens);
-            communicator.synchronize();
-            long start = System.nanoTime();
-            ring.forward(q, k, v, out, lse);
-            communicator.synchronize();
-            long middle = System.nanoTime();
-            ring.backward(q, k, v, out, lse, dout, dq, dk, dv);
-            communicator.synchronize();
-            long end = System.nanoTime();
-            long used = before - Cuda.memory(communicator.device()).free();
-            long planned = plan.bytesHeld(rank) + plan.callerBytes(rank);
-            assertThat((double) used / planned).isBetween(0.95, 1.05);
-            communicator.barrier();
-            return String.format(Locale.ROOT, "%,d tokens, rank %d: forward %.3f s (%.0f TFLOP/s), backward %.3f s (%.0f TFLOP/s), "
-                    + "%,d bytes of device memory, planned %,d", plan.queries().length(), rank, (middle - start) / 1e9,
-                    plan.forwardFlops(rank) / (middle - start) / 1e3, (end - middle) / 1e9, 2.5 * plan.forwardFlops(rank) / (end - middle) / 1e3,
-                    used, planned);
+            communicator.barrier(); // everybody's buffers are there
+            try (HostMemory host = new HostMemory()) {
+                long start = System.nanoTime();
+                ring.forward(q, k, v, out, lse);
+                communicator.synchronize();
+                long middle = System.nanoTime();
+                ring.backward(q, k, v, out, lse, dout, dq, dk, dv);
+                communicator.synchronize();
+                long end = System.nanoTime();
+                long grown = host.most() - host.first();
+                long used = before - Cuda.memory(communicator.device()).free();
+                long planned = plan.bytesHeld(rank) + plan.callerBytes(rank);
+                assertThat((double) used / planned).isBetween(0.95, 1.05);
+                assertThat(grown).as("host memory that the process took between the first step and the last").isLessThan(64 * MIB);
+                communicator.barrier();
+                return String.format(Locale.ROOT, "%,d tokens, rank %d: forward %.3f s (%.0f TFLOP/s), backward %.3f s (%.0f TFLOP/s), "
+                        + "%,d bytes of device memory, planned %,d; %,d bytes of host memory, then at most %,d more", plan.queries().length(), rank,
+                        (middle - start) / 1e9, plan.forwardFlops(rank) / (middle - start) / 1e3, (end - middle) / 1e9,
+                        2.5 * plan.forwardFlops(rank) / (end - middle) / 1e3, used, planned, host.first(), grown);
+            }
         }
     }
 

@@ -5,12 +5,9 @@ import static org.assertj.core.api.Assertions.offset;
 import static org.assertj.core.api.Assertions.withinPercentage;
 
 import com.sun.management.ThreadMXBean;
-import java.io.IOException;
 import java.lang.management.ManagementFactory;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.IntStream;
 import java.util.stream.LongStream;
@@ -26,6 +23,7 @@ import org.flashring.Tensor;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
 import org.flashring.support.Elements;
+import org.flashring.support.HostMemory;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Oracle;
 import org.flashring.support.Problem;
@@ -86,13 +84,13 @@ class LongSequenceTest {
     }
 
     @Test
-    void ringRunsInThatMemory() throws IOException {
+    void ringRunsInThatMemory() {
         Plan plan = plan(TOKENS, WORLD, AttentionOptions.defaults().forwardOnly());
-        long peakBefore = statusBytes("VmHWM");
-        long before = statusBytes("VmRSS");
+        long peakBefore = HostMemory.statusBytes("VmHWM");
+        long before = HostMemory.statusBytes("VmRSS");
         List<Shard> shards = LocalGroup.run(WORLD, communicator -> forward(plan, communicator));
         long planned = IntStream.range(0, WORLD).mapToLong(rank -> plan.bytesHeld(rank) + plan.callerBytes(rank)).sum();
-        assertThat(statusBytes("VmHWM")).as("peak memory of the process, %d before", before)
+        assertThat(HostMemory.statusBytes("VmHWM")).as("peak memory of the process, %d before", before)
                 .isLessThan(Math.max(peakBefore, before + planned + 256 * MIB));
 
         for (int cut = 0; cut <= 2 * WORLD; cut++) { // the documents at the borders of shards
@@ -167,10 +165,5 @@ class LongSequenceTest {
                         .isCloseTo(expected.out()[token * DIM + d], offset(0x1p-6));
             }
         }
-    }
-
-    private static long statusBytes(String field) throws IOException {
-        return Files.readAllLines(Path.of("/proc/self/status")).stream().filter(line -> line.startsWith(field + ":"))
-                .mapToLong(line -> Long.parseLong(line.replaceAll("[^0-9]", "")) << 10).findFirst().orElseThrow();
     }
 }
