@@ -19,7 +19,7 @@ import org.flashring.comm.Communicator;
 import org.flashring.comm.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
-import org.flashring.device.DeviceBuffer;
+import org.flashring.support.DeviceTensors;
 import org.flashring.support.HostMemory;
 import org.flashring.support.RequiresGpu;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -60,16 +60,16 @@ class GpuLongSequenceTest {
         long tokens = plan.queries().localLength(rank);
         warmUp(communicator);
         long before = Cuda.memory(communicator.device()).free();
-        try (Tensors on = new Tensors(communicator.device()); RingAttention ring = new RingAttention(plan, communicator)) {
-            Tensor q = on.make(tokens, 32);
-            Tensor k = on.make(tokens, 8);
-            Tensor v = on.make(tokens, 8);
-            Tensor out = on.make(tokens, 32);
-            Tensor dout = on.make(tokens, 32);
-            Tensor dq = on.make(tokens, 32);
-            Tensor dk = on.make(tokens, 8);
-            Tensor dv = on.make(tokens, 8);
-            Tensor lse = Tensor.lse(on.memory(tokens * 32 * 4).memory(), DType.FLOAT32, 1, 32, tokens);
+        try (DeviceTensors on = new DeviceTensors(communicator.device()); RingAttention ring = new RingAttention(plan, communicator)) {
+            Tensor q = on.make(tokens, 32, 128);
+            Tensor k = on.make(tokens, 8, 128);
+            Tensor v = on.make(tokens, 8, 128);
+            Tensor out = on.make(tokens, 32, 128);
+            Tensor dout = on.make(tokens, 32, 128);
+            Tensor dq = on.make(tokens, 32, 128);
+            Tensor dk = on.make(tokens, 8, 128);
+            Tensor dv = on.make(tokens, 8, 128);
+            Tensor lse = on.lse(tokens, 32);
             communicator.barrier(); // everybody's buffers are there
             try (HostMemory host = new HostMemory()) {
                 long start = System.nanoTime();
@@ -97,41 +97,15 @@ class GpuLongSequenceTest {
     private static void warmUp(Communicator communicator) {
         Plan small = Plan.of(SHAPE, Layout.zigzag(512, 2), Mask.causal(), AttentionOptions.defaults().onCuda());
         long tokens = small.queries().localLength(communicator.rank());
-        try (Tensors on = new Tensors(communicator.device()); RingAttention ring = new RingAttention(small, communicator)) {
-            Tensor lse = Tensor.lse(on.memory(tokens * 32 * 4).memory(), DType.FLOAT32, 1, 32, tokens);
-            Tensor q = on.make(tokens, 32);
-            Tensor k = on.make(tokens, 8);
-            Tensor v = on.make(tokens, 8);
-            Tensor out = on.make(tokens, 32);
+        try (DeviceTensors on = new DeviceTensors(communicator.device()); RingAttention ring = new RingAttention(small, communicator)) {
+            Tensor lse = on.lse(tokens, 32);
+            Tensor q = on.make(tokens, 32, 128);
+            Tensor k = on.make(tokens, 8, 128);
+            Tensor v = on.make(tokens, 8, 128);
+            Tensor out = on.make(tokens, 32, 128);
             ring.forward(q, k, v, out, lse);
-            ring.backward(q, k, v, out, lse, on.make(tokens, 32), on.make(tokens, 32), on.make(tokens, 8), on.make(tokens, 8));
+            ring.backward(q, k, v, out, lse, on.make(tokens, 32, 128), on.make(tokens, 32, 128), on.make(tokens, 8, 128), on.make(tokens, 8, 128));
             communicator.barrier();
-        }
-    }
-
-    /** Device memory for the caller's tensors, of one small value each. */
-    private static final class Tensors implements AutoCloseable {
-        private final Device device;
-        private final List<DeviceBuffer> buffers = new ArrayList<>();
-
-        Tensors(Device device) {
-            this.device = device;
-        }
-
-        DeviceBuffer memory(long bytes) {
-            DeviceBuffer buffer = DeviceBuffer.allocate(device, bytes);
-            buffers.add(buffer);
-            buffer.fill(0x3C, 0); // about 0.01 in bfloat16
-            return buffer;
-        }
-
-        Tensor make(long tokens, long heads) {
-            return Tensor.bshd(memory(tokens * heads * 128 * 2).memory(), DType.BFLOAT16, 1, tokens, heads, 128);
-        }
-
-        @Override
-        public void close() {
-            buffers.forEach(DeviceBuffer::close);
         }
     }
 }
