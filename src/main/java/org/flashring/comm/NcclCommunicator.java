@@ -212,7 +212,7 @@ final class NcclCommunicator implements Communicator {
                 LockSupport.parkNanos(PARK_NANOS);
             }
             world.remove(this);
-            room.leave(surrender(), world.hasFailed() ? 0 : world.deadlineNanos());
+            room.leave(surrender(), world.hasFailed(), world.deadlineNanos());
             channels.forEach(channel -> channel.stream().close());
             backlog.close();
             reached.close();

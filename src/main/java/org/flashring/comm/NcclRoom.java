@@ -30,17 +30,21 @@ final class NcclRoom {
 
     /**
      * Leaves with what NCCL gave this rank, nothing if that is ended already. Returns once all ranks here have left or the time is
-     * over; the last one frees everything.
+     * over; the last one frees everything. After a failure there is nobody to wait for, and NCCL may never come back.
      */
-    synchronized void leave(List<ncclComm> comms, long nanos) {
+    synchronized void leave(List<ncclComm> comms, boolean failed, long nanos) {
         left.addAll(comms);
         if (++gone == size) {
-            left.forEach(Nccl::destroy);
+            if (failed) {
+                NcclWorld.end(List.of(), () -> Nccl.abort(left));
+            } else {
+                left.forEach(Nccl::destroy);
+            }
             empty = true;
             notifyAll();
             return;
         }
-        long end = System.nanoTime() + nanos;
+        long end = System.nanoTime() + (failed ? 0 : nanos);
         try {
             while (!empty && end - System.nanoTime() > 0) {
                 TimeUnit.NANOSECONDS.timedWait(this, end - System.nanoTime());

@@ -5,6 +5,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import org.bytedeco.cuda.nccl.ncclComm;
+import org.flashring.device.Device;
+import org.flashring.internal.DeferredFrees;
 import org.flashring.internal.Nccl;
 import org.flashring.launch.Session;
 
@@ -115,22 +117,38 @@ final class NcclWorld {
         if (tellPeers && session != null) {
             session.fail(what);
         }
-        Thread abort = new Thread(() -> abort(all), "flashring abort");
-        abort.setDaemon(true);
-        abort.start();
+        boolean ended = end(all.stream().map(NcclCommunicator::device).toList(), () -> Nccl.abort(surrendered(all)));
+        failure = new CommunicationException(ended ? what : what + "; its work on the devices is not ended yet: their memory is freed once it is", cause);
+    }
+
+    /**
+     * Runs a call of NCCL's that ends work on {@code devices}, and returns whether it came back soon. If it hangs it does so on a thread of
+     * its own: until it is back, closing a buffer on one of the devices does not wait for that work, and the memory is freed then.
+     */
+    static boolean end(List<Device> devices, Runnable call) {
+        devices.forEach(DeferredFrees::hold);
+        Thread thread = new Thread(() -> {
+            try {
+                call.run();
+            } finally {
+                devices.forEach(DeferredFrees::release);
+            }
+        }, "flashring abort");
+        thread.setDaemon(true);
+        thread.start();
         try {
-            abort.join(ABORT_MILLIS);
+            thread.join(ABORT_MILLIS);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
-        failure = new CommunicationException(what, cause);
+        return !thread.isAlive();
     }
 
-    private static void abort(List<NcclCommunicator> members) {
+    private static List<ncclComm> surrendered(List<NcclCommunicator> members) {
         List<ncclComm> comms = new ArrayList<>();
         for (NcclCommunicator member : members) {
             comms.addAll(member.surrender());
         }
-        Nccl.abort(comms);
+        return comms;
     }
 }

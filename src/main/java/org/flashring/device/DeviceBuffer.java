@@ -4,6 +4,7 @@ import org.bytedeco.javacpp.Pointer;
 import org.flashring.internal.Checks;
 import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
+import org.flashring.internal.DeferredFrees;
 
 /**
  * An owner of a CUDA device's memory, or a view of somebody else's. Copies run in the order of a stream and the host does not
@@ -93,7 +94,7 @@ public final class DeviceBuffer extends OwnedMemory {
     @Override
     void free(long ownedAddress) {
         if (owned) {
-            Cudart.free(ownedAddress);
+            DeferredFrees.free(device(), () -> Cudart.free(ownedAddress));
         }
     }
 }
