@@ -205,12 +205,17 @@ class RendezvousTest {
 
     @Test
     void nobodyIsWaitedForWhenAllWhoDisagreeHaveCome() throws InterruptedException {
-        int port = freePort();
-        long start = System.nanoTime();
-        meet(List.of(
-                new Guest(rank(0, 2, port), Map.of(), DEADLINE),
-                new Guest(rank(1, 2, port), Map.of("dtype", "BFLOAT16"), DEADLINE)));
-        assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofSeconds(2));
+        Duration shortest = DEADLINE;
+        for (int attempt = 0; attempt < 3; attempt++) { // a busy machine may be slow once; latecomers would get two seconds each time
+            int port = freePort();
+            long start = System.nanoTime();
+            meet(List.of(
+                    new Guest(rank(0, 2, port), Map.of(), DEADLINE),
+                    new Guest(rank(1, 2, port), Map.of("dtype", "BFLOAT16"), DEADLINE)));
+            Duration taken = Duration.ofNanos(System.nanoTime() - start);
+            shortest = taken.compareTo(shortest) < 0 ? taken : shortest;
+        }
+        assertThat(shortest).isLessThan(Duration.ofSeconds(2));
     }
 
     @Test
