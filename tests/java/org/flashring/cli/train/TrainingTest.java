@@ -1,16 +1,19 @@
 package org.flashring.cli.train;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.offset;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Supplier;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
+import org.flashring.DType;
 import org.flashring.Layout;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -21,6 +24,9 @@ import org.junit.jupiter.params.provider.CsvSource;
 /** Whole training runs of a tiny model: sharding changes nothing, the loss falls, nothing leaks. */
 class TrainingTest {
     private static final Model TINY = new Model(2, 4, 2, 16);
+    private static final Supplier<List<Transformer.Parameter>> NOT_ASKED = () -> {
+        throw new AssertionError("no gradient differs enough to be judged");
+    };
 
     @TempDir private Path folder;
     private Corpus corpus;
@@ -65,31 +71,44 @@ class TrainingTest {
     @SuppressWarnings("try") // a scope works by being open
     void comparisonSeesDifferences() {
         try (PointerScope scope = new PointerScope()) {
-            List<Transformer.Parameter> parameters = new Transformer(TINY, 1).parameters();
-            List<Transformer.Parameter> others = new Transformer(TINY, 1).parameters();
+            List<Transformer.Parameter> parameters = new Transformer(TINY, 1, DType.FLOAT32).parameters();
+            List<Transformer.Parameter> others = new Transformer(TINY, 1, DType.FLOAT32).parameters();
             for (int i = 0; i < parameters.size(); i++) {
                 parameters.get(i).tensor().square().sum().backward();
                 others.get(i).tensor().square().sum().backward();
             }
             Comparison equal = new Comparison();
-            equal.add(1, 2.5, 2.5, parameters, others);
-            assertThat(equal.result()).isEqualTo(new Comparison.Result(0, 1e-5, 0, 1e-4, "none", 0, true));
+            equal.add(1, 2.5, 2.5, parameters, others, NOT_ASKED);
+            assertThat(equal.result()).isEqualTo(new Comparison.Result(0, 1e-5, 0, 1e-4, "none", 0, 0, 3, true));
 
             Comparison lossApart = new Comparison();
-            lossApart.add(1, 2.5, 2.50002, parameters, others);
+            lossApart.add(1, 2.5, 2.50002, parameters, others, NOT_ASKED);
             assertThat(lossApart.result().passed()).isFalse();
             Comparison lossLost = new Comparison();
-            lossLost.add(1, Double.NaN, 2.5, parameters, others);
+            lossLost.add(1, Double.NaN, 2.5, parameters, others, NOT_ASKED);
             assertThat(lossLost.result().passed()).isFalse();
 
             Tensor gradient = parameters.get(3).tensor().grad();
             gradient.mul_(new Scalar(1.001));
             Comparison gradientApart = new Comparison();
-            gradientApart.add(9, 2.5, 2.5, parameters, others);
+            gradientApart.add(9, 2.5, 2.5, parameters, others, () -> others);
             assertThat(gradientApart.result().gradientDifference()).isBetween(9e-4, 1.1e-3);
             assertThat(gradientApart.result().parameter()).isEqualTo(parameters.get(3).name());
             assertThat(gradientApart.result().step()).isEqualTo(9);
             assertThat(gradientApart.result().passed()).isFalse();
+
+            List<Transformer.Parameter> exact = new Transformer(TINY, 1, DType.FLOAT64).parameters();
+            exact.forEach(parameter -> parameter.tensor().square().sum().backward());
+            exact.get(3).tensor().grad().mul_(new Scalar(1.0006)); // others are off by 6e-4, parameters by 4e-4
+            Comparison bothOff = new Comparison();
+            bothOff.add(9, 2.5, 2.5, parameters, others, () -> exact);
+            assertThat(bothOff.result().errorRatio()).isCloseTo(2 / 3.0, offset(0.01));
+            assertThat(bothOff.result().passed()).isTrue();
+            exact.get(3).tensor().grad().mul_(new Scalar(1.0002 / 1.0006)); // others by 2e-4, parameters by 8e-4
+            Comparison muchWorse = new Comparison();
+            muchWorse.add(9, 2.5, 2.5, parameters, others, () -> exact);
+            assertThat(muchWorse.result().errorRatio()).isCloseTo(4, offset(0.1));
+            assertThat(muchWorse.result().passed()).isFalse();
         }
     }
 

@@ -8,7 +8,6 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
-import org.flashring.DType;
 import org.flashring.Plan;
 import org.flashring.RingAttention;
 import org.flashring.comm.Communicator;
@@ -31,11 +30,11 @@ final class Replica implements AutoCloseable {
     private final TokenLoss loss;
     private final GradientSync sync;
 
-    /** Makes the copy of {@code communicator}'s rank; {@code plan} is that of all ranks. */
+    /** Makes the copy of {@code communicator}'s rank; {@code plan} is that of all ranks, its type that of the model. */
     Replica(Settings settings, Plan plan, Communicator communicator) {
         this.plan = plan;
         this.rank = communicator.rank();
-        this.transformer = new Transformer(settings.model(), settings.seed());
+        this.transformer = new Transformer(settings.model(), settings.seed(), plan.shape().dtype());
         List<Transformer.Parameter> parameters = transformer.parameters();
         this.optimizer = new AdamW(new TensorVector(parameters.stream().map(Transformer.Parameter::tensor).toArray(Tensor[]::new)),
                 new AdamWOptions(settings.learningRate()));
@@ -43,7 +42,7 @@ final class Replica implements AutoCloseable {
         this.tape = new AttentionTape(ring);
         this.loss = new TokenLoss(communicator);
         long[] counts = parameters.stream().mapToLong(parameter -> parameter.tensor().numel()).toArray();
-        this.sync = new GradientSync(communicator, DType.FLOAT32, counts, GradientSync.DEFAULT_BUCKET_BYTES);
+        this.sync = new GradientSync(communicator, plan.shape().dtype(), counts, GradientSync.DEFAULT_BUCKET_BYTES);
     }
 
     /**

@@ -3,6 +3,7 @@ package org.flashring.cli.train;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.sync.ShardedBatch;
 
 /** Rotary position embedding (Su et al. 2021) at the global positions of one rank's tokens; halves are paired, as in Llama. */
@@ -10,7 +11,7 @@ final class Rope {
     private final Tensor cos; // [batch, local length, 1, headDim / 2]
     private final Tensor sin;
 
-    Rope(ShardedBatch batch, int headDim, double base) {
+    Rope(ShardedBatch batch, int headDim, double base, ScalarType type) {
         int half = headDim / 2;
         long[] positions = batch.positions();
         float[] cosines = new float[Math.multiplyExact(positions.length, half)];
@@ -23,8 +24,8 @@ final class Rope {
             }
         }
         long[] shape = {batch.batch(), batch.localLength(), 1, half};
-        cos = Tensor.create(cosines, shape);
-        sin = Tensor.create(sines, shape);
+        cos = Tensor.create(cosines, shape).to(type);
+        sin = Tensor.create(sines, shape).to(type);
     }
 
     /** Returns [batch, local length, heads, headDim] with every pair (i, i + headDim / 2) turned by its angle. */

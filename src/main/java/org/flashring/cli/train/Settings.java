@@ -46,10 +46,10 @@ record Settings(Model model, int ranks, int steps, int context, int batch, doubl
         return new Settings(model, ranks, steps, context, batch, learningRate, layout, window, seed);
     }
 
-    /** Returns the plan of every attention layer: causal over the whole sequence, float32. */
-    Plan plan() {
+    /** Returns the plan of every attention layer: causal over the whole sequence. */
+    Plan plan(DType dtype) {
         Mask mask = window == 0 ? Mask.causal() : Mask.causal().window(window - 1L, 0);
-        AttentionShape shape = AttentionShape.of(batch, model.heads(), model.kvHeads(), model.headDim(), DType.FLOAT32);
+        AttentionShape shape = AttentionShape.of(batch, model.heads(), model.kvHeads(), model.headDim(), dtype);
         return Plan.of(shape, Layout.of(layout, context, ranks), mask, AttentionOptions.defaults());
     }
 }

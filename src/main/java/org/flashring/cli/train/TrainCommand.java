@@ -148,10 +148,15 @@ public final class TrainCommand implements Callable<Integer> {
                 Quantity.bytes(steps.get(steps.size() / 2).residentBytes()), Quantity.bytes(steps.get(steps.size() - 1).residentBytes()), result.parameters());
         Comparison.Result comparison = result.comparison();
         if (comparison != null) {
-            console.printf(Locale.ROOT, "1 rank      largest difference of the loss %.1e (allowed %.0e), of a gradient %.1e (allowed %.0e; %s, step %d): %s%n",
+            console.printf(Locale.ROOT, "1 rank      largest difference of the loss %.1e (allowed %.0e), of a gradient %.1e (allowed %.0e; %s, step %d)%s: %s%n",
                     comparison.lossDifference(), comparison.lossBar(), comparison.gradientDifference(), comparison.gradientBar(),
-                    comparison.parameter(), comparison.step(), comparison.passed() ? "equal" : "NOT EQUAL");
+                    comparison.parameter(), comparison.step(), judgement(comparison), comparison.passed() ? "equal" : "NOT EQUAL");
         }
+    }
+
+    private static String judgement(Comparison.Result comparison) {
+        return comparison.errorRatio() == 0 ? "" : String.format(Locale.ROOT,
+                "; where it is more, %.1f times as far from float64 as on one rank (allowed %.0f)", comparison.errorRatio(), comparison.errorBar());
     }
 
     /** Returns whether the picture could be drawn: a JDK without fonts cannot, and that is no reason to lose the results. */

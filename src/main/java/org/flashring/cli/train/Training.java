@@ -8,6 +8,7 @@ import java.util.function.Consumer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.openblas.presets.openblas_nolapack;
 import org.bytedeco.pytorch.global.torch;
+import org.flashring.DType;
 import org.flashring.Plan;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
@@ -45,7 +46,7 @@ final class Training {
     /** Prepares a run whose steps {@code listener} is told of as they are done, on a thread of the run. */
     Training(Settings settings, Corpus corpus, boolean compare, Consumer<Step> listener) {
         this.settings = settings;
-        this.plan = settings.plan();
+        this.plan = settings.plan(DType.FLOAT32);
         this.corpus = corpus;
         this.compare = compare;
         this.listener = listener;
@@ -89,26 +90,41 @@ final class Training {
         }
     }
 
-    /** The same model on one rank. */
+    /** The same model on one rank, and in float64 there once that is asked for. */
     private static final class Reference implements AutoCloseable {
         private final Communicator alone = LocalGroup.single();
+        private final Settings one;
         private final Replica replica;
         private final Comparison comparison = new Comparison();
+        private Replica exact;
 
         Reference(Settings settings) {
-            Settings one = settings.withRanks(1);
-            this.replica = new Replica(one, one.plan(), alone);
+            this.one = settings.withRanks(1);
+            this.replica = new Replica(one, one.plan(DType.FLOAT32), alone);
         }
 
         double compare(int step, long[][] tokens, Replica sharded, double loss) {
             replica.copyParameters(sharded);
             double lossOfOne = replica.backward(tokens);
-            comparison.add(step, loss, lossOfOne, sharded.transformer().parameters(), replica.transformer().parameters());
+            comparison.add(step, loss, lossOfOne, sharded.transformer().parameters(), replica.transformer().parameters(),
+                    () -> exactly(tokens, sharded));
             return lossOfOne;
+        }
+
+        private List<Transformer.Parameter> exactly(long[][] tokens, Replica sharded) {
+            if (exact == null) {
+                exact = new Replica(one, one.plan(DType.FLOAT64), alone);
+            }
+            exact.copyParameters(sharded);
+            exact.backward(tokens);
+            return exact.transformer().parameters();
         }
 
         @Override
         public void close() {
+            if (exact != null) {
+                exact.close();
+            }
             replica.close();
             alone.close();
         }

@@ -8,6 +8,8 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorOptional;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.flashring.DType;
 import org.flashring.sync.ShardedBatch;
 
 /**
@@ -30,13 +32,16 @@ final class Transformer {
             Tensor mlpNorm, Tensor gate, Tensor up, Tensor down) {}
 
     private final Model model;
+    private final ScalarType type;
     private final List<Parameter> parameters = new ArrayList<>();
     private final Tensor embedding;
     private final List<Block> blocks = new ArrayList<>();
     private final Tensor finalNorm;
 
-    Transformer(Model model, long seed) {
+    /** Makes a model of float32 or float64 parameters, whose values do not depend on the type. */
+    Transformer(Model model, long seed, DType dtype) {
         this.model = model;
+        this.type = dtype == DType.FLOAT64 ? ScalarType.Double : ScalarType.Float;
         Random random = new Random(seed);
         int dim = model.dim();
         int kvDim = model.kvHeads() * model.headDim();
@@ -65,11 +70,11 @@ final class Transformer {
         for (int i = 0; i < values.length; i++) {
             values[i] = (float) (deviation * random.nextGaussian());
         }
-        return parameter(name, Tensor.create(values, rows, columns));
+        return parameter(name, Tensor.create(values, rows, columns).to(type));
     }
 
     private Tensor ones(String name, int size) {
-        return parameter(name, torch.ones(size));
+        return parameter(name, torch.ones(size).to(type));
     }
 
     private Tensor parameter(String name, Tensor tensor) {
@@ -90,7 +95,7 @@ final class Transformer {
 
     /** Returns the sum of this rank's token losses, in nats. Collective, by its attention. */
     Tensor lossSum(ShardedBatch batch, AttentionTape tape) {
-        Rope rope = new Rope(batch, model.headDim(), ROPE_BASE);
+        Rope rope = new Rope(batch, model.headDim(), ROPE_BASE, type);
         Tensor x = torch.embedding(embedding, Tensor.create(batch.tokens(), batch.batch(), batch.localLength()));
         for (Block block : blocks) {
             Tensor h = norm(x, block.attentionNorm);
