@@ -18,6 +18,7 @@ import org.flashring.Layout;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
 import org.flashring.comm.NcclGroup;
+import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.launch.Environment;
 import org.flashring.support.MaskRule;
@@ -31,12 +32,13 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The ring over NCCL on two GPUs against the same kernel on one GPU, forward and backward: by threads, then by processes. */
+/** The ring over NCCL on all GPUs of the host against the same kernel on one GPU, forward and backward: by threads, then by processes. */
 class NcclRingTest {
     private static final Duration DEADLINE = Duration.ofSeconds(30);
-    private static final int WORLD = 2;
+    private static final int FEWEST = 2;
+    private static final int WORLD = Math.max(FEWEST, Cuda.deviceCount());
     private static final int[] LENGTHS = {257, 131, 67};
-    private static final List<Case> CASES = cases();
+    private static final List<Case> CASES = cases(WORLD);
 
     private record Case(Problem problem, Layout layout) {
         @Override
@@ -45,8 +47,8 @@ class NcclRingTest {
         }
     }
 
-    /** Returns all cases; those of one problem follow each other. */
-    private static List<Case> cases() {
+    /** Returns all cases of {@code worldSize} ranks; those of one problem follow each other. */
+    private static List<Case> cases(int worldSize) {
         List<Case> cases = new ArrayList<>();
         for (DType dtype : List.of(DType.BFLOAT16, DType.FLOAT32)) {
             for (AttentionShape shape : List.of(AttentionShape.of(1, 32, 8, 64, dtype), AttentionShape.of(2, 4, 4, 128, dtype))) {
@@ -55,7 +57,7 @@ class NcclRingTest {
                             MaskRule.CAUSAL.documents(0, length / 3, length / 3, length / 2, length))) {
                         Problem problem = Problem.of(shape, length, mask, cases.size());
                         for (Layout.Policy policy : Layout.Policy.values()) {
-                            cases.add(new Case(problem, Layout.of(policy, length, WORLD)));
+                            cases.add(new Case(problem, Layout.of(policy, length, worldSize)));
                         }
                     }
                 }
@@ -107,9 +109,9 @@ class NcclRingTest {
     }
 
     @TestFactory
-    @RequiresGpu(value = WORLD, nccl = true)
+    @RequiresGpu(value = FEWEST, nccl = true)
     Stream<DynamicTest> byThreads() {
-        Threads threads = new Threads(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE));
+        Threads threads = new Threads(NcclGroup.create(IntStream.range(0, WORLD).mapToObj(Device::cuda).toList(), DEADLINE));
         return CASES.stream().map(one -> DynamicTest.dynamicTest(one.toString(), () -> threads.check(one))).onClose(threads::close);
     }
 
@@ -147,12 +149,12 @@ class NcclRingTest {
     }
 
     @TestFactory
-    @RequiresGpu(value = WORLD, nccl = true)
+    @RequiresGpu(value = FEWEST, nccl = true)
     Stream<DynamicTest> byProcesses(@TempDir Path folder) throws Exception {
         RankProcesses ranks = RankProcesses.start(Rank.class, WORLD, folder);
         return IntStream.range(0, WORLD).mapToObj(rank -> DynamicTest.dynamicTest("rank " + rank, () -> {
             assertThat(ranks.exitCode(rank, Duration.ofSeconds(120))).as(ranks.output(rank)).isZero();
-            assertThat(ranks.output(rank)).contains(CASES.size() + " cases agree");
+            assertThat(ranks.output(rank)).contains(CASES.size() + " cases agree, " + WORLD + " ranks");
         }));
     }
 
@@ -161,9 +163,10 @@ class NcclRingTest {
         private Rank() {}
 
         public static void main(String[] args) {
-            try (Communicator communicator = NcclGroup.join(Environment.current(), run(CASES.get(0)).plan().terms(), DEADLINE)) {
+            List<Case> cases = cases(Environment.current().worldSize());
+            try (Communicator communicator = NcclGroup.join(Environment.current(), run(cases.get(0)).plan().terms(), DEADLINE)) {
                 Solved solved = null;
-                for (Case one : CASES) {
+                for (Case one : cases) {
                     solved = Solved.on(communicator.device(), one.problem(), solved);
                     Result result = solved.result().copy(); // of which this rank overwrites its own tokens
                     RingRun run = run(one);
@@ -172,7 +175,7 @@ class NcclRingTest {
                 }
                 communicator.barrier();
             }
-            System.out.println(CASES.size() + " cases agree");
+            System.out.println(cases.size() + " cases agree, " + Environment.current().worldSize() + " ranks");
         }
     }
 }
