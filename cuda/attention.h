@@ -14,11 +14,34 @@ struct Arguments {
     int32_t* turns;      // deterministic backward: a ticket counter, then [batch, q_heads, query tiles] turns; else null
     float scaleLog2;     // softmax_scale * log2(e)
     bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
+    bool wideOutputs;    // out likewise
     bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
 };
 
-// Starts the kernel that computes lo and hi into the front of the workspace.
-Arguments prepare(const Problem& problem);
+// The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside that
+// nobody sees, such as between the two ends of a zigzag shard under a sliding window.
+struct KeySpan {
+    int begin, gapBegin, gapEnd, end;
+
+    __device__ int limit(int key) const { return key < gapBegin ? gapBegin : end; }
+    __device__ int next(int key, int keys) const {
+        const int following = key + keys;
+        return key < gapBegin && following >= gapBegin ? gapEnd : following;
+    }
+};
+
+// What prepare() is to tell, beside lo and hi, of each tile of `queries` queries.
+struct Tiling {
+    int queries, keys;   // gaps of no more than `keys` keys are not worth skipping
+    KeySpan* spans;      // [tiles]
+    int32_t* next;       // set to 0
+};
+
+// Starts the kernel that computes lo and hi into the front of the workspace, and tiling's spans where there is one.
+Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
+
+// Every row of the tensor starts on `bytes` bytes and holds a whole number of them.
+bool rowsAligned(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, int64_t elementSize, int64_t bytes);
 
 // Bytes at the front of the workspace that hold lo and hi.
 int64_t intervalBytesOnDevice(const flashring_step& step);

@@ -26,24 +26,16 @@ struct ForwardConfig {
     static constexpr int kSharedBytes = Queries::kBytes + Keys::kBytes + Values::kBytes;
 };
 
-// The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside that
-// nobody sees, such as between the two ends of a zigzag shard under a sliding window.
-struct KeySpan {
-    int begin, gapBegin, gapEnd, end;
+struct BorderedSpan : KeySpan {
     const int* inner;  // in shared memory, for registers are scarce: every query sees [inner[0], inner[1])
 
-    __device__ int limit(int key) const { return key < gapBegin ? gapBegin : end; }
-    __device__ int next(int key, int keys) const {
-        const int following = key + keys;
-        return key < gapBegin && following >= gapBegin ? gapEnd : following;
-    }
     // Whether some query does not see all of these keys.
     __device__ bool bordered(int key, int keys) const { return key < inner[0] || key + keys > inner[1]; }
 };
 
 // Run by the whole block.
 template <int kThreads>
-__device__ KeySpan keySpan(const Arguments& a, int first, int last, int narrowest) {
+__device__ BorderedSpan keySpan(const Arguments& a, int first, int last, int narrowest) {
     __shared__ unsigned long long widest;  // the gap's length, then its first key
     __shared__ int inner[2];
     if (threadIdx.x == 0) {
@@ -61,7 +53,7 @@ __device__ KeySpan keySpan(const Arguments& a, int first, int last, int narrowes
     __syncthreads();
     const int begin = a.lo[first], end = a.hi[last], length = static_cast<int>(widest >> 32);
     const int gapBegin = length ? static_cast<int>(widest & 0xffffffff) : end;
-    return {begin, gapBegin, gapBegin + length, end, inner};
+    return {{begin, gapBegin, gapBegin + length, end}, inner};
 }
 
 constexpr float kSlack = 8;  // in units of log2; 2^8 keeps weights and their sums far inside float16 and float32
@@ -95,7 +87,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
     const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
 
     load<Config::kThreads>(queries, q, step.q.stride_seq, first, 0, length, keyDim, a.vectorInputs);
-    const KeySpan span = keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
+    const BorderedSpan span = keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
     if (span.begin < span.end) {
         load<Config::kThreads>(keys, k, step.k.stride_seq, span.begin, 0, span.limit(span.begin), keyDim, a.vectorInputs);
     }
@@ -238,7 +230,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
     }
     waitForCopies();  // of queries, where no key was seen
     if (nonFinite) {  // what the products of bordered tiles have left out; found again, for registers are scarce
-        const KeySpan again = keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
+        const BorderedSpan again = keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
         for (int key = again.begin; key < again.end; key = again.next(key, kKeys)) {
             if (again.bordered(key, kKeys)) {
                 addNonFinite<Config::kThreads>(

@@ -1,5 +1,6 @@
 // CUDA kernels: the on-device reference against the host's, and every tensor-core kernel against the on-device reference,
-// over random shapes, masks, positions, strides and resumed blocks, with NaN and infinity among the operands too. Options: --seeds N (per kernel), --from SEED, --small.
+// over random shapes, masks, positions, strides and resumed blocks, with NaN and infinity among the operands too. Options: --seeds N (per kernel), --from SEED, --small,
+// --dtype bfloat16|float16 (the fast kernels of one type alone).
 #include <cstring>
 
 #include "device_case.h"
@@ -109,7 +110,9 @@ std::string nameOfDims(int64_t keyDim, int64_t valueDim) {
     return keyDim ? std::to_string(keyDim) + "/" + std::to_string(valueDim) : "any";
 }
 
-long checkMma(int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds, uint64_t from) {
+const char* nameOfChoice(int32_t kernel) { return kernel == FLASHRING_KERNEL_AUTO ? "auto" : "mma"; }
+
+long checkFast(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds, uint64_t from) {
     Worst worst;
     for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
         std::mt19937_64 random(seed);
@@ -117,11 +120,38 @@ long checkMma(int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, 
         Results expected(c), actual(c);
         DeviceCase(c, expected).run(FLASHRING_KERNEL_REFERENCE, {}, false);
         const std::vector<int64_t> splits = drawSplits(random, c.shape.kvLen);
-        DeviceCase(c, actual).run(FLASHRING_KERNEL_AUTO, splits, seed % 3 == 0);
-        compare("mma", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+        DeviceCase(c, actual).run(kernel, splits, seed % 3 == 0);
+        compare(nameOfChoice(kernel), seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
     }
-    report("mma", dtype, nameOfDims(keyDim, valueDim).c_str(), seeds, worst);
+    report(nameOfChoice(kernel), dtype, nameOfDims(keyDim, valueDim).c_str(), seeds, worst);
     return seeds;
+}
+
+// More tiles of queries than a GPU has multiprocessors: blocks that stay take several, with what lies between them masked.
+long checkManyTiles(int32_t dtype, int64_t keyDim, int64_t valueDim, bool small) {
+    if (!keyDim) return 0;
+    Worst worst;
+    std::mt19937_64 random(3);
+    long cases = 0;
+    for (const int64_t left : {int64_t{-1}, int64_t{150}}) {
+        Case c;
+        c.dtype = dtype;
+        const int64_t keys = small ? 140 : 300;
+        c.shape = {2, 130, keys, 72, 12, keyDim, valueDim};
+        c.scale = 1 / std::sqrt(static_cast<double>(keyDim));
+        c.mask.left = left;
+        c.mask.right = 0;
+        c.qRanges = {{0, 50, 1}, {keys, 80, 1}};
+        c.kvRanges = {{0, keys, 1}};
+        c.draw(random);
+        Results expected(c), actual(c);
+        DeviceCase(c, expected).run(FLASHRING_KERNEL_REFERENCE, {}, false);
+        DeviceCase(c, actual).run(FLASHRING_KERNEL_AUTO, {}, false);
+        compare("many tiles", 3, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+        ++cases;
+    }
+    report("many tiles", dtype, nameOfDims(keyDim, valueDim).c_str(), cases, worst);
+    return cases;
 }
 
 // NaN and infinity in a few elements or rows of one operand.
@@ -155,7 +185,7 @@ void clearWhereNeitherIsFinite(Results& first, Results& second) {
 }
 
 // What is not finite reaches those who see it, and nobody else: the on-device reference as the host's, the fast kernel as the former.
-long checkNonFinite(int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds, uint64_t from) {
+long checkNonFinite(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds, uint64_t from) {
     Worst worst;
     for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
         std::mt19937_64 random(seed);
@@ -164,7 +194,7 @@ long checkNonFinite(int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t lon
         const std::vector<int64_t> splits = drawSplits(random, c.shape.kvLen);
         Results expected(c), actual(c);
         DeviceCase(c, expected).run(FLASHRING_KERNEL_REFERENCE, splits, false);
-        DeviceCase(c, actual).run(FLASHRING_KERNEL_MMA, splits, seed % 3 == 0);
+        DeviceCase(c, actual).run(kernel, splits, seed % 3 == 0);
         if (c.shape.qLen * c.shape.kvLen < 10000) {
             Results host(c), reference = expected;
             run(c, host, FLASHRING_KERNEL_REFERENCE, splits);
@@ -257,8 +287,10 @@ int main(int count, char** arguments) {
     long seeds = 20;
     uint64_t from = 1;
     bool small = false;
+    const char* only = nullptr;
     for (int i = 1; i < count; ++i) {
         if (!std::strcmp(arguments[i], "--small")) small = true;
+        if (!std::strcmp(arguments[i], "--dtype") && i + 1 < count) only = arguments[++i];
         if (!std::strcmp(arguments[i], "--seeds") && i + 1 < count) seeds = std::atol(arguments[++i]);
         if (!std::strcmp(arguments[i], "--from") && i + 1 < count) from = std::strtoull(arguments[++i], nullptr, 10);
     }
@@ -267,13 +299,17 @@ int main(int count, char** arguments) {
         return 77;
     }
     long cases = checkRefusals() + checkCombine();
-    for (int32_t dtype = 0; dtype < 4; ++dtype) cases += checkReference(dtype, seeds, from);
+    for (int32_t dtype = 0; dtype < 4 && !only; ++dtype) cases += checkReference(dtype, seeds, from);
     const int64_t dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {192, 192}, {256, 256}, {0, 0}};
     const int64_t longest = small ? 150 : 600;
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
+        if (only && std::strcmp(only, nameOf(dtype))) continue;
         for (const auto& d : dims) {
-            cases += checkMma(dtype, d[0], d[1], longest, seeds, from);
-            cases += checkNonFinite(dtype, d[0], d[1], longest, seeds, from);
+            for (const int32_t kernel : {FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_MMA}) {
+                cases += checkFast(kernel, dtype, d[0], d[1], longest, seeds, from);
+                cases += checkNonFinite(kernel, dtype, d[0], d[1], longest, seeds, from);
+            }
+            cases += checkManyTiles(dtype, d[0], d[1], small);
         }
     }
     cases += checkDeterministic(small ? 2 : 20);

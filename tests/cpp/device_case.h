@@ -73,6 +73,7 @@ private:
     static DeviceMemory upload(const void* source, size_t bytes) {
         DeviceMemory memory(bytes);
         CUDA(cudaMemcpy(memory.data(), source, bytes, cudaMemcpyHostToDevice));
+        CUDA(cudaStreamSynchronize(nullptr));  // the copy may return before it has arrived, and other streams do not wait for it
         return memory;
     }
 

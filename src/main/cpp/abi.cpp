@@ -149,7 +149,8 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
         }
         const Capability& entry = capability(index);
         constexpr int32_t maxDim = kMaxHeadDim;
-        *result = {sizeof *result, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim, 1, 1, 1,
+        *result = {sizeof *result, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim,
+                   serves(entry, FLASHRING_FORWARD), serves(entry, FLASHRING_BACKWARD), 1,
                    available(entry), entry.kernel->name, entry.kernel->requirement};
     });
 }

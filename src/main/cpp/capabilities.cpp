@@ -24,6 +24,8 @@ constexpr Capability kTable[] = {
     {&kReference, FLASHRING_FLOAT32},
     {&kReference, FLASHRING_BFLOAT16},
     {&kReference, FLASHRING_FLOAT16},
+    {&kCudaWgmma, FLASHRING_BFLOAT16},
+    {&kCudaWgmma, FLASHRING_FLOAT16},
     {&kCudaMma, FLASHRING_BFLOAT16},
     {&kCudaMma, FLASHRING_FLOAT16},
     {&kCudaReference, FLASHRING_FLOAT64},
@@ -47,6 +49,10 @@ const char* kernelName(int32_t id) {
 int32_t capabilityCount() { return kRows; }
 
 const Capability& capability(int32_t row) { return kTable[row]; }
+
+bool serves(const Capability& row, flashring_direction direction) {
+    return direction == FLASHRING_FORWARD ? row.kernel->forward : row.kernel->backward;
+}
 
 bool available(const Capability& row) { return row.kernel->available(); }
 
@@ -79,7 +85,7 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
             continue;
         }
         wanted = row.kernel;
-        if (row.dtype == step.dtype && available(row)) {
+        if (row.dtype == step.dtype && serves(row, direction) && available(row)) {
             return i;
         }
     }

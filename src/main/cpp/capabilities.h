@@ -13,6 +13,7 @@ struct Capability {
 
 int32_t capabilityCount();
 const Capability& capability(int32_t row);
+bool serves(const Capability& row, flashring_direction direction);
 bool available(const Capability& row);
 
 // The row that serves a step whose shape is checked; fails with FLASHRING_UNSUPPORTED when none does.

@@ -8,15 +8,20 @@ namespace {
 
 [[noreturn]] void refuse() { fail(FLASHRING_UNSUPPORTED, "%s", flashring_device_cause()); }
 
-constexpr Kernel absent(int32_t id, const char* name) {
-    return {id, name, kCudaRequirement, [] { return false; }, [](const Problem&) { refuse(); },
+constexpr Kernel absent(int32_t id, const char* name, const char* requirement) {
+    return {id, name, requirement, [] { return false; }, [](const Problem&) { refuse(); },
             [](const Problem&) { refuse(); }, nullptr, true};
 }
 
 }  // namespace
 
-const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma");
-const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference");
+const Kernel kCudaWgmma = [] {
+    Kernel kernel = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
+    kernel.backward = nullptr;
+    return kernel;
+}();
+const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement);
+const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement);
 
 void deltaOnDevice(const flashring_step&) { refuse(); }
 void combineOnDevice(const flashring_combine_args&) { refuse(); }

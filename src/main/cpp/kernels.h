@@ -24,7 +24,7 @@ struct Kernel {
     const char* requirement;  // what the machine must have
     bool (*available)();      // asked once
     void (*forward)(const Problem&);
-    void (*backward)(const Problem&);
+    void (*backward)(const Problem&);  // null: serves forward alone
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the CPU's intervals; null: none
     bool cuda = false;        // runs on CUDA devices, else on the host
 };
@@ -32,7 +32,9 @@ struct Kernel {
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.
 constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8.0 or newer, 163 KB of shared memory a block";
 
-extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAmx, kCudaMma, kCudaReference;
+constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
+
+extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAmx, kCudaWgmma, kCudaMma, kCudaReference;
 
 // Address of element (batch, seq, head, 0).
 template <class T>

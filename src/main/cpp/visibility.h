@@ -52,7 +52,8 @@ constexpr int64_t countBelow(const flashring_range& range, int64_t bound) {
     if (range.length == 0 || bound <= range.start) {  // the start and stride of an empty range mean nothing
         return 0;
     }
-    const int64_t count = (bound - range.start - 1) / range.stride + 1;
+    const int64_t before = bound - range.start - 1;
+    const int64_t count = (range.stride == 1 ? before : before / range.stride) + 1;  // GPUs divide 64 bits slowly
     return count < range.length ? count : range.length;
 }
 

@@ -15,7 +15,9 @@ public enum Kernel {
     /** AVX-512 with bfloat16 tile products. */
     AMX,
     /** CUDA tensor cores, warp by warp; compute capability 8.0 and newer. */
-    MMA;
+    MMA,
+    /** Hopper's warpgroups and copy engine, forward alone; compute capability 9.0, rows of q, k and v on 16 bytes. */
+    WGMMA;
 
     /** Returns the number that stands for this kernel in the native interface. */
     public int code() {

@@ -1,0 +1,130 @@
+// The Hopper kernels as a row of the capability table: forward, for tensors that the copy engine can read.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+
+#include "attention.h"
+#include "hopper.h"
+#include "hopper_tiles.h"
+
+namespace flashring {
+namespace {
+
+struct Devices {
+    bool any = false;
+
+    Devices() {
+        for (int32_t device = 0; device < flashring_device_count(); ++device) {
+            any |= computeCapability(device) == 90;
+        }
+    }
+};
+
+bool anyHopper() {
+    static const Devices devices;
+    return devices.any;
+}
+
+constexpr int64_t kSpanBytes = sizeof(KeySpan), kCounterBytes = 64;
+
+// lo and hi, a span for each tile, the counter of tiles.
+struct Workspace {
+    int64_t spans, counter, bytes;
+};
+
+Workspace workspaceOf(const flashring_step& step) {
+    int64_t tiles = 0;
+    withHeadDims(step, [&](auto index) { tiles = ceilDiv(step.q_len, hopperTile(kHeadDims[decltype(index)::value]).queries()); });
+    const int64_t spans = intervalBytesOnDevice(step), counter = spans + roundUp(tiles * kSpanBytes, 64);
+    return {spans, counter, counter + kCounterBytes};
+}
+
+int64_t workspaceBytes(const flashring_step& step, flashring_direction) { return workspaceOf(step).bytes; }
+
+// Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few rounds of
+// tiles over the multiprocessors. Short sequences use each key less often, and take smaller groups.
+TileOrder orderOf(const flashring_step& step, int64_t tiles) {
+    int multiprocessors = 0;
+    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, step.device), "cudaDeviceGetAttribute");
+    const int64_t heads = step.batch * step.q_heads, rounds = tiles < 16 ? 2 : 4;
+    const int64_t wanted = std::min(ceilDiv(rounds * multiprocessors, tiles), heads);
+    return {static_cast<int>(tiles), static_cast<int>(heads), static_cast<int>(heads / wanted), static_cast<int>(wanted)};
+}
+
+using Encode = decltype(&cuTensorMapEncodeTiled);
+
+Encode encoder() {
+    static const Encode found = [] {
+        void* entry = nullptr;
+        cudaDriverEntryPointQueryResult result;
+        const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &result);
+        return error == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(entry) : nullptr;
+    }();
+    return found;
+}
+
+// A map of [batch, length, heads, dim] with boxes of one panel of `rows` rows; false where the copy engine cannot read it.
+// Alignment is looked at first: tools report every call that the driver refuses.
+bool encode(CUtensorMap& map, const flashring_tensor& tensor, int64_t batch, int64_t length, int64_t heads, int64_t dim, int32_t dtype, int rows) {
+    const auto bytes = [&](int64_t extent, int64_t stride) { return static_cast<cuuint64_t>(extent > 1 ? stride * 2 : roundUp(dim * 2, 16)); };
+    const cuuint64_t extents[] = {static_cast<cuuint64_t>(dim), static_cast<cuuint64_t>(length), static_cast<cuuint64_t>(heads), static_cast<cuuint64_t>(batch)};
+    const cuuint64_t strides[] = {bytes(length, tensor.stride_seq), bytes(heads, tensor.stride_head), bytes(batch, tensor.stride_batch)};
+    const cuuint32_t box[] = {64, static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
+    return rowsAligned(tensor, batch, length, heads, dim, 2, 16) && encoder()(&map, dtype == FLASHRING_BFLOAT16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4, tensor.data, extents,
+                     strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+// False where the step has to go another way.
+bool fill(HopperArguments& h, const flashring_step& step) {
+    const int64_t heads = step.batch * step.q_heads;
+    if (computeCapability(step.device) != 90 || !encoder()) {
+        return false;
+    }
+    bool fits = true;
+    withHeadDims(step, [&](auto index) {
+        constexpr HopperTile tile = hopperTile(kHeadDims[decltype(index)::value]);
+        const int64_t tiles = ceilDiv(step.q_len, tile.queries());
+        fits = tiles * heads <= INT32_MAX / 2 &&
+               encode(h.q, step.q, step.batch, step.q_len, step.q_heads, step.head_dim, step.dtype, 64) &&
+               encode(h.k, step.k, step.batch, step.kv_len, step.kv_heads, step.head_dim, step.dtype, tile.keys) &&
+               encode(h.v, step.v, step.batch, step.kv_len, step.kv_heads, step.value_dim, step.dtype, tile.keys);
+        h.order = orderOf(step, tiles);
+    });
+    return fits;
+}
+
+void forward(const Problem& problem) {
+    const flashring_step& step = problem.step;
+    if (step.q_len == 0 || step.kv_len == 0) {  // nothing to multiply
+        return kCudaMma.forward(problem);
+    }
+    const DeviceScope scope(step.device);
+    HopperArguments h;
+    if (!fill(h, step)) {
+        if (step.kernel == FLASHRING_KERNEL_WGMMA) {
+            fail(FLASHRING_UNSUPPORTED,
+                 "kernel = %d (wgmma) needs a device of compute capability 9.0, and q, k and v whose rows start on 16 bytes and hold a whole number of them",
+                 step.kernel);
+        }
+        return kCudaMma.forward(problem);
+    }
+    const Workspace layout = workspaceOf(step);
+    Tiling tiling{0, 0, reinterpret_cast<KeySpan*>(problem.workspace + layout.spans), reinterpret_cast<int32_t*>(problem.workspace + layout.counter)};
+    withHeadDims(step, [&](auto index) {
+        constexpr HopperTile tile = hopperTile(kHeadDims[decltype(index)::value]);
+        tiling.queries = tile.queries();
+        tiling.keys = tile.keys;
+    });
+    h.a = prepare(problem, &tiling);
+    h.spans = tiling.spans;
+    h.next = tiling.next;
+    step.dtype == FLASHRING_BFLOAT16 ? hopperForward<__nv_bfloat16>(h) : hopperForward<__half>(h);
+}
+
+}  // namespace
+
+const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper, forward, nullptr, workspaceBytes, true};
+
+}  // namespace flashring

@@ -1,0 +1,33 @@
+// What the host and the device side of the Hopper kernels share.
+#ifndef FLASHRING_CUDA_HOPPER_H
+#define FLASHRING_CUDA_HOPPER_H
+
+#include <cuda.h>
+
+#include "attention.h"
+
+namespace flashring {
+
+// Tiles are handed out one by one, the last queries of every head first: under a causal mask they see the most keys, and
+// short tiles at the end even out when blocks finish. Heads go in groups whose keys and values stay in the L2 cache together.
+struct TileOrder {
+    int tiles, heads;           // tiles of queries a head; heads of the whole batch
+    int groups, headsPerGroup;  // the last group also has what is left over
+
+    __host__ __device__ int count() const { return tiles * heads; }
+};
+
+struct HopperArguments {
+    Arguments a;
+    CUtensorMap q, k, v;   // boxes of one panel: 64 queries, or a block of keys
+    TileOrder order;
+    const KeySpan* spans;  // [order.tiles]
+    int32_t* next;         // tiles handed out beyond the first of each block
+};
+
+template <class Element>
+void hopperForward(const HopperArguments& arguments);
+
+}  // namespace flashring
+
+#endif

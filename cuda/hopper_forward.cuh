@@ -1,0 +1,420 @@
+// One forward step on Hopper: FlashAttention-2 (Dao 2023), algorithm 1, with the copy engine, asynchronous products of whole
+// warpgroups, and softmax and products of different warpgroups side by side as in FlashAttention-3 (Shah 2024, section 3.1).
+//
+// Each block stays on its multiprocessor and takes tiles of queries until there are none. Its warpgroups:
+//   producer    warp 0 copies queries, keys and values into rings of tiles; warp 1 fetches what the next tile sees
+//   consumers   64 queries each. Per block of keys: softmax of the scores, then, as one batch of products,
+//               O += P V of this block and S = Q K^T of the next one, which may be the first of the next tile
+// While one consumer computes its softmax the products of the others run. They fall into such a rhythm by themselves, or take
+// turns in issuing their batches where the tile table says so.
+#ifndef FLASHRING_CUDA_HOPPER_FORWARD_CUH
+#define FLASHRING_CUDA_HOPPER_FORWARD_CUH
+
+#include <math.h>
+
+#include "hopper_ptx.cuh"
+#include "hopper_rows.cuh"
+#include "hopper_schedule.cuh"
+#include "hopper_softmax.cuh"
+#include "hopper_tiles.h"
+#include "hopper_wgmma.cuh"
+
+namespace flashring {
+
+template <int kIndex>
+struct HopperConfig {
+    static constexpr HeadDims kDims = kHeadDims[kIndex];
+    static constexpr HopperTile kTile = hopperTile(kDims);
+};
+
+constexpr int kSlots = 2;
+
+// Shared memory of a block. Starts on 1,024 bytes.
+template <class Config>
+struct HopperShared {
+    static constexpr HopperTile kTile = Config::kTile;
+    static constexpr int kQueryBytes = panels(Config::kDims.key) * panelBytes(64);  // of one consumer
+    static constexpr int kKeyBytes = panels(Config::kDims.key) * panelBytes(kTile.keys);
+    static constexpr int kValueBytes = panels(Config::kDims.value) * panelBytes(kTile.keys);
+
+    char queries[kTile.queryStages][kTile.consumers][kQueryBytes];
+    char keys[kTile.stages][kKeyBytes];
+    char values[kTile.stages][kValueBytes];
+    TileSlot<kTile.queries()> slots[kSlots];
+    uint64_t queriesFull[kTile.queryStages][kTile.consumers], queriesEmpty[kTile.queryStages][kTile.consumers];
+    uint64_t keysFull[kTile.stages], keysEmpty[kTile.stages];
+    uint64_t valuesFull[kTile.stages], valuesEmpty[kTile.stages];
+    uint64_t slotFull[kSlots], slotEmpty[kSlots];
+
+    __device__ void initBarriers() {
+        const auto init = [](uint64_t* barriers, int n, int count) {
+            for (int i = 0; i < n; ++i) {
+                initBarrier(sharedAddress(barriers + i), count);
+            }
+        };
+        constexpr int kWarps = kTile.consumers * 4;  // each consumer warp says for itself that it is done with a tile
+        init(queriesFull[0], kTile.queryStages * kTile.consumers, 1);
+        init(queriesEmpty[0], kTile.queryStages * kTile.consumers, 4);
+        init(keysFull, kTile.stages, 1);
+        init(keysEmpty, kTile.stages, kWarps);
+        init(valuesFull, kTile.stages, 1);
+        init(valuesEmpty, kTile.stages, kWarps);
+        init(slotFull, kSlots, 1);
+        init(slotEmpty, kSlots, kWarps + 1);  // and warp 0 of the producer
+        publishBarriers();
+    }
+};
+
+// Warp 1 of the producer: fetches each tile while an earlier one is worked on.
+template <class Config>
+__device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h) {
+    RingIndex<kSlots> slot;
+    for (int index = static_cast<int>(blockIdx.x);;) {
+        const TileFetch<Config::kTile.queries()> tile(h.a, h.order, h.spans, index);
+        if (threadIdx.x % 32 == 0 && tile.more()) {
+            index = static_cast<int>(gridDim.x) + atomicAdd(h.next, 1);
+        }
+        wait(sharedAddress(&shared.slotEmpty[slot.stage]), slot.parity ^ 1);
+        tile.store(shared.slots[slot.stage]);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) {
+            arrive(sharedAddress(&shared.slotFull[slot.stage]));
+        }
+        if (!tile.more()) {
+            return;
+        }
+        index = __shfl_sync(~0u, index, 0);
+        slot.advance();
+    }
+}
+
+// Lane 0 of warp 0 of the producer. Values follow their keys one block late: the consumers ask for them in that order.
+template <class Config>
+__device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h) {
+    using Shared = HopperShared<Config>;
+    constexpr HopperTile kTile = Config::kTile;
+    RingIndex<kSlots> slot;
+    RingIndex<kTile.queryStages> query;
+    RingIndex<kTile.stages> key, value;
+    const int group = static_cast<int>(h.a.step.q_heads / h.a.step.kv_heads);
+    int valueRow = -1, valueHead = 0, valueBatch = 0;  // the values to come
+
+    const auto copyValues = [&] {
+        if (valueRow >= 0) {
+            const uint32_t full = sharedAddress(&shared.valuesFull[value.stage]), target = sharedAddress(shared.values[value.stage]);
+            wait(sharedAddress(&shared.valuesEmpty[value.stage]), value.parity ^ 1);
+            arriveExpecting(full, Shared::kValueBytes);
+            for (int panel = 0; panel < panels(Config::kDims.value); ++panel) {
+                copyBox(target + panel * panelBytes(kTile.keys), h.v, panel * kPanelColumns, valueRow, valueHead, valueBatch, full);
+            }
+            value.advance();
+        }
+    };
+
+    for (;;) {
+        wait(sharedAddress(&shared.slotFull[slot.stage]), slot.parity);
+        const auto& tile = shared.slots[slot.stage];
+        const int first = tile.first, head = tile.head, batch = tile.batch, keyHead = head / group;
+        const KeySpan span = tile.span;
+        arrive(sharedAddress(&shared.slotEmpty[slot.stage]));
+        slot.advance();
+        if (first < 0) {
+            break;
+        }
+        for (int consumer = 0; consumer < kTile.consumers; ++consumer) {
+            const uint32_t full = sharedAddress(&shared.queriesFull[query.stage][consumer]), target = sharedAddress(shared.queries[query.stage][consumer]);
+            wait(sharedAddress(&shared.queriesEmpty[query.stage][consumer]), query.parity ^ 1);
+            arriveExpecting(full, Shared::kQueryBytes);
+            for (int panel = 0; panel < panels(Config::kDims.key); ++panel) {
+                copyBox(target + panel * panelBytes(64), h.q, panel * kPanelColumns, first + consumer * 64, head, batch, full);
+            }
+        }
+        query.advance();
+        for (int row = span.begin; row < span.end; row = span.next(row, kTile.keys)) {
+            const uint32_t keysFull = sharedAddress(&shared.keysFull[key.stage]), target = sharedAddress(shared.keys[key.stage]);
+            wait(sharedAddress(&shared.keysEmpty[key.stage]), key.parity ^ 1);
+            arriveExpecting(keysFull, Shared::kKeyBytes);
+            for (int panel = 0; panel < panels(Config::kDims.key); ++panel) {
+                copyBox(target + panel * panelBytes(kTile.keys), h.k, panel * kPanelColumns, row, keyHead, batch, keysFull);
+            }
+            key.advance();
+            copyValues();
+            valueRow = row;
+            valueHead = keyHead;
+            valueBatch = batch;
+        }
+    }
+    copyValues();
+}
+
+// One consumer warpgroup. Scores of the next block are computed beside the weighted values of this one, so a tile's end
+// reaches into the next tile: its first scores are on their way while this one's output is written.
+template <class Element, class Config>
+class Consumer {
+    using Shared = HopperShared<Config>;
+    static constexpr HopperTile kTile = Config::kTile;
+    static constexpr HeadDims kDims = Config::kDims;
+    static constexpr int kKeys = kTile.keys, kTurnThreads = 256;
+    // Blocks passed before the first and after the last that is used: while the last one's values are held, only as many
+    // keys as there are stages can come after it.
+    static constexpr int kMostPassed = kTile.stages / 2;
+
+public:
+    __device__ __forceinline__ Consumer(Shared& shared, const HopperArguments& h, int number)
+        : shared_(shared), h_(h), number_(number), warpQuery_(number * 64 + uniform(threadIdx.x % 128 / 32) * 16) {}
+
+    __device__ __forceinline__ void run() {
+        if (kTile.turns && number_ == kTile.consumers - 1) {
+            arriveNamed(1, kTurnThreads);  // the first consumer's turn
+        }
+        enterTile();
+        wait(address(shared_.keysFull[key_.stage]), key_.parity);
+        beginProducts();
+        multiplyKeys();
+        commitProducts();
+        waitForProducts<0>();
+        releaseKeys();
+        begin();
+        while (step()) {
+        }
+        passValues();
+    }
+
+private:
+    static __device__ __forceinline__ uint32_t address(const uint64_t& barrier) { return sharedAddress(&barrier); }
+
+    // Says for this warp that it is done with what the barrier guards.
+    static __device__ __forceinline__ void release(const uint64_t& barrier) {
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) {
+            arrive(address(barrier));
+        }
+    }
+
+    __device__ __forceinline__ void releaseKeys() {
+        release(shared_.keysEmpty[key_.stage]);
+        key_.advance();
+    }
+
+    __device__ __forceinline__ void releaseValues() {
+        release(shared_.valuesEmpty[value_.stage]);
+        value_.advance();
+    }
+
+    __device__ __forceinline__ void releaseQueries() {
+        release(shared_.queriesEmpty[query_.stage][number_]);
+        query_.advance();
+    }
+
+    __device__ __forceinline__ void takeTurn() const {
+        if constexpr (kTile.turns) {
+            syncNamed(1 + number_, kTurnThreads);
+        }
+    }
+
+    __device__ __forceinline__ void endTurn(bool more) const {
+        if (kTile.turns && (more || number_ + 1 < kTile.consumers)) {
+            arriveNamed(1 + (number_ + 1) % kTile.consumers, kTurnThreads);
+        }
+    }
+
+    __device__ __forceinline__ void passKeys() {
+        takeTurn();
+        endTurn(true);
+        wait(address(shared_.keysFull[key_.stage]), key_.parity);
+        releaseKeys();
+        ++valuesToPass_;
+    }
+
+    __device__ __forceinline__ void passValues() {
+        for (; valuesToPass_ > 0; --valuesToPass_) {
+            wait(address(shared_.valuesFull[value_.stage]), value_.parity);
+            releaseValues();
+        }
+    }
+
+    // Goes to the first block that these queries see of the tile in slot_, and takes its queries. Of the tile's blocks each
+    // consumer works on those between the first and the last that its own queries see, and lets the others pass; a
+    // consumer that sees nothing works on the first.
+    __device__ __forceinline__ void enterTile() {
+        wait(address(shared_.slotFull[slot_.stage]), slot_.parity);
+        const auto& tile = shared_.slots[slot_.stage];
+        more_ = uniform(tile.first) >= 0;
+        if (!more_) {
+            return;
+        }
+        const int lo = uniform(tile.lo[number_ * 64]), hi = uniform(tile.hi[number_ * 64 + 63]);
+        row_ = uniform(tile.span.begin);
+        end_ = max(lo < hi ? hi : row_ + 1, uniform(tile.span.end) - kMostPassed * kKeys);
+        for (int passed = 0; passed < kMostPassed && row_ + kKeys <= lo && lo < hi; ++passed) {
+            passKeys();
+            row_ = uniform(tile.span.next(row_, kKeys));
+        }
+        prefetchEarlier<kDims.value>(h_.a.step, tile.first + warpQuery_, tile.head, tile.batch);
+        wait(address(shared_.queriesFull[query_.stage][number_]), query_.parity);
+        if constexpr (kTile.queriesInRegisters) {
+            const int lane = threadIdx.x % 32;
+            const uint32_t base = sharedAddress(shared_.queries[query_.stage][number_]) + (warpQuery_ % 64 + lane % 16) * 128;
+#pragma unroll
+            for (int k = 0; k < kDims.key / 16; ++k) {
+                loadMatrices<false>(queries_[k], base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
+            }
+            releaseQueries();
+        }
+    }
+
+    // scores = Q K^T
+    __device__ __forceinline__ void multiplyKeys() {
+        using Product = Wgmma<kKeys>;
+        const uint64_t keys = describe(sharedAddress(shared_.keys[key_.stage]), 0);
+        const uint64_t queries = describe(sharedAddress(shared_.queries[query_.stage][number_]), 0);
+#pragma unroll
+        for (int k = 0; k < kDims.key / 16; ++k) {
+            const uint64_t b = keys + described(k / 4 * panelBytes(kKeys) + k % 4 * 32);
+            if constexpr (kTile.queriesInRegisters) {
+                k == 0 ? Product::template registers<Element, 0, 0>(scores_, queries_[k], b)
+                       : Product::template registers<Element, 1, 0>(scores_, queries_[k], b);
+            } else {
+                const uint64_t a = queries + described(k / 4 * panelBytes(64) + k % 4 * 32);
+                k == 0 ? Product::template shared<Element, 0>(scores_, a, b) : Product::template shared<Element, 1>(scores_, a, b);
+            }
+        }
+    }
+
+    // out += weights V
+    __device__ __forceinline__ void multiplyValues() {
+        const uint64_t values = describe(sharedAddress(shared_.values[value_.stage]), panelBytes(kKeys));
+#pragma unroll
+        for (int k = 0; k < kKeys / 16; ++k) {
+            Wgmma<kDims.value>::template registers<Element, 1, 1>(out_, weights_[k], values + described(k * 16 * 128));
+        }
+    }
+
+    __device__ __forceinline__ void begin() {
+#pragma unroll
+        for (int i = 0; i < kDims.value / 2; ++i) {
+            out_[i] = 0;
+        }
+        state_[0] = state_[1] = {-INFINITY, 0};
+    }
+
+    // From the scores of one block to those of the next; false where there is none.
+    __device__ __forceinline__ bool step() {
+        const uint32_t slot = slot_.stage;
+        const auto& tile = shared_.slots[slot];
+        const int next = uniform(tile.span.next(row_, kKeys));
+        const bool last = next >= end_;
+        if (!kTile.queriesInRegisters && last) {
+            releaseQueries();
+        }
+        bool seen[2] = {true, true};
+        if (tile.lo[warpQuery_ + 15] > row_ || tile.hi[warpQuery_] < row_ + kKeys) {
+            hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row_);
+        }
+        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, h_.a.scaleLog2);
+
+        passValues();
+        row_ = next;
+        if (last) {
+            for (const int end = uniform(tile.span.end); row_ < end; row_ = uniform(tile.span.next(row_, kKeys))) {
+                passKeys();
+            }
+            slot_.advance();
+            enterTile();
+        }
+        if (more_) {
+            wait(address(shared_.keysFull[key_.stage]), key_.parity);
+        }
+        wait(address(shared_.valuesFull[value_.stage]), value_.parity);
+        takeTurn();
+        beginProducts();
+        multiplyValues();
+        commitProducts();
+        multiplyKeys();  // of nothing useful where there is no next tile
+        commitProducts();
+        endTurn(more_);
+        waitForProducts<1>();
+        releaseValues();
+        if (last) {
+            writeRows<Element, kDims.value>(h_.a, out_, state_, tile.first + warpQuery_, tile.head, tile.batch);
+            release(shared_.slotEmpty[slot]);
+            begin();
+        }
+        waitForProducts<0>();
+        if (more_) {
+            releaseKeys();
+        }
+        return more_;
+    }
+
+    Shared& shared_;
+    const HopperArguments& h_;
+    const int number_, warpQuery_;  // of the consumers; first query of this warp in the tile
+    RingIndex<kSlots> slot_;
+    RingIndex<kTile.queryStages> query_;
+    RingIndex<kTile.stages> key_, value_;
+    int row_, end_;           // first key of the block whose scores are ready; end of the keys that these queries see
+    int valuesToPass_ = 0;    // blocks whose keys went by, and whose values come before the next that are used
+    bool more_;
+    float out_[kDims.value / 2], scores_[kKeys / 2];
+    uint32_t weights_[kKeys / 16][4], queries_[kTile.queriesInRegisters ? kDims.key / 16 : 1][4];
+    SoftmaxRow state_[2];
+};
+
+template <class Element, class Config>
+__global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperForwardKernel(const __grid_constant__ HopperArguments h) {
+    extern __shared__ __align__(1024) char memory[];
+    HopperShared<Config>& shared = *reinterpret_cast<HopperShared<Config>*>(memory);
+    if (threadIdx.x == 0) {
+        shared.initBarriers();
+        prefetchMap(h.q);
+        prefetchMap(h.k);
+        prefetchMap(h.v);
+    }
+    __syncthreads();
+    waitForEarlierKernel();
+    const int warpgroup = uniform(static_cast<int>(threadIdx.x) / 128);
+    if (warpgroup == 0) {
+        lowerRegisters<Config::kTile.producerRegisters>();
+        if (threadIdx.x / 32 == 1) {
+            schedule(shared, h);
+        } else if (threadIdx.x == 0) {
+            copyTiles(shared, h);
+        }
+    } else {
+        raiseRegisters<Config::kTile.consumerRegisters>();
+        Consumer<Element, Config>(shared, h, warpgroup - 1).run();
+    }
+}
+
+template <class Element, class Config>
+void launchHopper(const HopperArguments& h) {
+    constexpr int kBytes = sizeof(HopperShared<Config>);
+    static_assert(kBytes <= 227 << 10, "more shared memory than a block can have");
+    static_assert(Config::kTile.registersFit(), "more registers than a block is started with: the last consumer would wait for ever");
+    const auto kernel = hopperForwardKernel<Element, Config>;
+    int multiprocessors = 0;
+    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, h.a.step.device), "cudaDeviceGetAttribute");
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "cudaFuncSetAttribute");
+    // It may start while the intervals are still computed.
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = static_cast<unsigned>(min(multiprocessors, h.order.count()));
+    config.blockDim = Config::kTile.threads();
+    config.dynamicSmemBytes = kBytes;
+    config.stream = static_cast<cudaStream_t>(h.a.step.stream);
+    config.attrs = &early;
+    config.numAttrs = 1;
+    check(cudaLaunchKernelEx(&config, kernel, h), "Hopper forward kernel");
+}
+
+template <class Element>
+void hopperForward(const HopperArguments& h) {
+    withHeadDims(h.a.step, [&](auto index) { launchHopper<Element, HopperConfig<decltype(index)::value>>(h); });
+}
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,3 @@
+#include "hopper_forward.cuh"
+
+template void flashring::hopperForward<__half>(const flashring::HopperArguments&);

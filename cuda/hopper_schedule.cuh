@@ -1,0 +1,77 @@
+// Which tile of queries a block works on next, and which keys that tile sees.
+#ifndef FLASHRING_CUDA_HOPPER_SCHEDULE_CUH
+#define FLASHRING_CUDA_HOPPER_SCHEDULE_CUH
+
+#include "hopper.h"
+
+namespace flashring {
+
+// The tile of queries, and the head within the batch, that come at this place in the order.
+__device__ inline void locate(const TileOrder& order, int index, int& tile, int& head) {
+    const int perGroup = order.tiles * order.headsPerGroup, group = min(index / perGroup, order.groups - 1), rest = index - group * perGroup;
+    const int inGroup = group + 1 == order.groups ? order.heads - group * order.headsPerGroup : order.headsPerGroup;
+    tile = order.tiles - 1 - rest / inGroup;
+    head = group * order.headsPerGroup + rest % inGroup;
+}
+
+// What the consumers know of a tile, in shared memory.
+template <int kQueries>
+struct TileSlot {
+    int first, head, batch;  // its first query; first < 0: there are no more tiles
+    KeySpan span;            // never empty: a tile that sees nothing walks over one block of keys, all masked
+    int lo[kQueries], hi[kQueries];
+};
+
+// A tile on its way from global memory to a slot, held by one warp.
+template <int kQueries>
+class TileFetch {
+public:
+    __device__ TileFetch(const Arguments& a, const TileOrder& order, const KeySpan* spans, int index) {
+        const int lane = threadIdx.x % 32;
+        if (index >= order.count()) {
+            first_ = -1;
+            return;
+        }
+        int tile, head;
+        locate(order, index, tile, head);
+        const int last = static_cast<int>(a.step.q_len) - 1, heads = static_cast<int>(a.step.q_heads);
+        first_ = tile * kQueries;
+        head_ = head % heads;
+        batch_ = head / heads;
+        span_ = spans[tile];
+#pragma unroll
+        for (int i = 0; i < kQueries / 32; ++i) {
+            // Rows past the end repeat the last query; a consumer without any query sees nothing.
+            const int row = i * 32 + lane, query = min(first_ + row, last);
+            const bool used = first_ + row / 64 * 64 <= last;
+            lo_[i] = used ? a.lo[query] : 0;
+            hi_[i] = used ? a.hi[query] : 0;
+        }
+    }
+
+    __device__ bool more() const { return first_ >= 0; }
+
+    __device__ void store(TileSlot<kQueries>& slot) const {
+        const int lane = threadIdx.x % 32;
+        if (lane == 0) {
+            slot.first = first_;
+            slot.head = head_;
+            slot.batch = batch_;
+            slot.span = span_.begin < span_.end ? span_ : KeySpan{0, 1, 1, 1};
+        }
+#pragma unroll
+        for (int i = 0; i < kQueries / 32; ++i) {
+            slot.lo[i * 32 + lane] = lo_[i];
+            slot.hi[i * 32 + lane] = hi_[i];
+        }
+    }
+
+private:
+    int first_, head_ = 0, batch_ = 0;
+    KeySpan span_{};
+    int lo_[kQueries / 32]{}, hi_[kQueries / 32]{};
+};
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,105 @@
+// Online softmax of one warpgroup's scores. Lane l of a warp holds rows l / 4 and l / 4 + 8 of 16, two columns in each 8.
+#ifndef FLASHRING_CUDA_HOPPER_SOFTMAX_CUH
+#define FLASHRING_CUDA_HOPPER_SOFTMAX_CUH
+
+#include <math.h>
+
+#include "mma.cuh"
+
+namespace flashring {
+
+// Reference (in units of log2; -inf before any key was seen) and sum of one row. Weights are 2^(score - reference), and each
+// lane of a quad holds its own part of the sum.
+struct SoftmaxRow {
+    float reference, sum;
+};
+
+// A lane's weights of a block may sum up to this before the reference must follow: far inside float16, and all sums inside
+// float32. A first reference has to give each lane this much, so that weights in float16 keep their bits.
+constexpr float kLargestSum = 8192, kSmallestSum = 0.25f;
+
+// Sets the scores of keys outside [lo, hi) of their row to -inf; seen: whether the block has a key inside.
+template <int kKeys>
+__device__ __forceinline__ void hide(float (&scores)[kKeys / 2], bool (&seen)[2], const int* lo, const int* hi, int key) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int from = lo[half * 8 + lane / 4] - key, to = hi[half * 8 + lane / 4] - key;
+        seen[half] = from < kKeys && to > 0 && from < to;
+#pragma unroll
+        for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const int column = n * 8 + lane % 4 * 2 + e;
+                float& score = scores[n * 4 + half * 2 + e];
+                score = column >= from && column < to ? score : -INFINITY;
+            }
+        }
+    }
+}
+
+// weights = 2^(scaleLog2 scores - maximum), rounded to Element; returns their sums by row.
+template <class Element, int kKeys>
+__device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], const SoftmaxRow (&state)[2], float scaleLog2) {
+    float sums[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float shift = state[half].reference == -INFINITY ? 0 : state[half].reference;  // a row that has seen nothing yet
+        float sum = 0;
+#pragma unroll
+        for (int n = 0; n < kKeys / 8; ++n) {
+            const float x = exp2Fast(fmaf(scores[n * 4 + half * 2], scaleLog2, -shift));
+            const float y = exp2Fast(fmaf(scores[n * 4 + half * 2 + 1], scaleLog2, -shift));
+            sum += x;
+            sum += y;
+            weights[n / 2][n % 2 * 2 + half] = pack<Element>(x, y);
+        }
+        sums[half] = sum;
+    }
+    return {sums[0], sums[1]};
+}
+
+// Takes a block of scores into the state: weights for the next product; out scaled down where the reference moves.
+//
+// Weights are computed against the reference as it stands, without looking for the block's maximum; the first reference
+// is 0. Only where a sum shows that this does not fit the scores is the maximum found, and everything done again.
+// Division by the sum at the end makes any reference exact.
+template <class Element, int kKeys, int kColumns>
+__device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
+                                        SoftmaxRow (&state)[2], const bool (&seen)[2], float scaleLog2) {
+    float2 sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
+    const bool fresh[2] = {state[0].reference == -INFINITY && seen[0], state[1].reference == -INFINITY && seen[1]};
+    const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) && !(fresh[1] && sums.y < kSmallestSum);
+    if (__all_sync(~0u, fits)) {
+        state[0].reference = fresh[0] ? 0 : state[0].reference;
+        state[1].reference = fresh[1] ? 0 : state[1].reference;
+    } else {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float top = -INFINITY;
+#pragma unroll
+            for (int n = 0; n < kKeys / 8; ++n) {
+                top = fmaxf(top, fmaxf(scores[n * 4 + half * 2], scores[n * 4 + half * 2 + 1]));
+            }
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 2)) * scaleLog2;
+            SoftmaxRow& row = state[half];
+            const float before = row.reference;
+            row.reference = fmaxf(before, top);
+            const float decay = exp2Fast(before - (row.reference == -INFINITY ? 0 : row.reference));
+            row.sum *= decay;
+#pragma unroll
+            for (int n = 0; n < kColumns / 4; ++n) {
+                out[n * 4 + half * 2] *= decay;
+                out[n * 4 + half * 2 + 1] *= decay;
+            }
+        }
+        sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
+    }
+    state[0].sum += sums.x;
+    state[1].sum += sums.y;
+}
+
+}  // namespace flashring
+
+#endif

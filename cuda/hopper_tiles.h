@@ -1,0 +1,41 @@
+// Every tile size of the Hopper kernels, with its reasons.
+#ifndef FLASHRING_CUDA_HOPPER_TILES_H
+#define FLASHRING_CUDA_HOPPER_TILES_H
+
+#include "tiles.h"
+
+namespace flashring {
+
+// A block is one producer warpgroup and `consumers` consumer warpgroups of 64 queries each; it walks over the keys, `keys`
+// at a time. Registers are per thread; what the consumers gain over `launchRegisters` the producer has to give.
+//
+// While one consumer computes its softmax the others keep the tensor cores busy, so more keys a block hide more latency,
+// until scores (keys / 2 registers), weights (keys / 4), output (value dim / 2) and what a consumer keeps of its queries
+// (dim / 4, where they are read from registers: it saves a third of the shared memory's bandwidth) no longer fit.
+//
+// Shared memory (227 KB) holds `queryStages` tiles of queries, so that the next tile's are there when this one ends (one is
+// enough where they go on to registers), and `stages` of keys and values each.
+struct HopperTile {
+    int consumers, keys, queryStages, stages;
+    bool queriesInRegisters, turns;
+    int producerRegisters, consumerRegisters;
+
+    constexpr int queries() const { return consumers * 64; }
+    constexpr int threads() const { return (consumers + 1) * 128; }
+    constexpr int launchRegisters() const { return 65536 / threads() / 8 * 8; }
+    constexpr bool registersFit() const { return producerRegisters + consumers * consumerRegisters <= (consumers + 1) * launchRegisters(); }
+};
+
+// Consumers with as much to keep as those of wide heads fall behind each other without turns; the others lose by waiting.
+// At dim 64 the exponentials take as long as the products: three consumers overlap them best, on 160 registers each.
+constexpr HopperTile hopperTile(HeadDims dims) {
+    return dims.key <= 64      ? HopperTile{3, 128, 2, 4, false, false, 32, 160}
+           : dims.key <= 128   ? HopperTile{2, 128, 1, 3, true, false, 40, 232}
+           : dims.value <= 128 ? HopperTile{2, 96, 2, 2, false, true, 40, 232}
+           : dims.value <= 192 ? HopperTile{2, 80, 2, 2, false, true, 40, 232}
+                               : HopperTile{2, 80, 1, 2, false, true, 40, 232};
+}
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,249 @@
+// Clocks that the consumers of the Hopper forward kernel take for a block of keys where nothing is copied: one block a
+// multiprocessor, made-up keys and values that stay in shared memory, the production tile, and every schedule that fits:
+//   turns      consumers take turns in issuing their products, or issue them when they are ready
+//   reference  the softmax keeps its reference while the sums fit (advance()), or finds every block's maximum first
+//   queries    in registers or in shared memory
+// Beside them the clocks the tensor cores need. Fails where schedules disagree about the output. No options.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "hopper_ptx.cuh"
+#include "hopper_softmax.cuh"
+#include "hopper_tiles.h"
+#include "hopper_wgmma.cuh"
+
+namespace flashring {
+namespace {
+
+using Element = __nv_bfloat16;
+
+constexpr int kBlocks = 1024, kRuns = 5, kMostMultiprocessors = 256;
+constexpr int kFlopsPerClock = 4096;  // of a multiprocessor's tensor cores, 16-bit elements
+__managed__ long long clocks[kMostMultiprocessors];     // of each block of threads
+__managed__ float results[kMostMultiprocessors * 384];  // of each of its consumers' threads
+
+template <int kDim, bool kTurnsTaken, bool kMaximumFirst, bool kInRegisters>
+struct Schedule {
+    static constexpr int kHeadDim = kDim;
+    static constexpr bool kTurns = kTurnsTaken, kMaximum = kMaximumFirst, kRegisters = kInRegisters;
+    static constexpr HopperTile kTile = hopperTile({kDim, kDim});
+
+    struct Shared {
+        char queries[kTile.consumers][panels(kDim) * panelBytes(64)];
+        char keys[kTile.stages][panels(kDim) * panelBytes(kTile.keys)], values[kTile.stages][panels(kDim) * panelBytes(kTile.keys)];
+        long long start;
+    };
+};
+
+// Elements of variance 1, the same in every block and every schedule of one tile.
+template <class Shared>
+__device__ void fill(Shared& shared) {
+    const auto element = [](uint32_t i) {  // from bits that look random
+        i = (i ^ 61 ^ i >> 16) * 0x9e3779b1u;
+        return (((i ^ i >> 15) * 0x85ebca6bu >> 8) * 0x1p-24f - 0.5f) * 3.4641f;
+    };
+    uint32_t* words = reinterpret_cast<uint32_t*>(&shared);
+    for (uint32_t i = threadIdx.x; i < sizeof(Shared) / 4; i += blockDim.x) {
+        words[i] = pack<Element>(element(2 * i), element(2 * i + 1));
+    }
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // products read by way of the asynchronous proxy
+    __syncthreads();
+}
+
+// As advance(), with every block's maximum found before its weights (Dao 2023, algorithm 1).
+template <int kKeys, int kColumns>
+__device__ __forceinline__ void advanceByMaximum(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
+                                                 SoftmaxRow (&state)[2], float scaleLog2) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float top = scores[half * 2];
+#pragma unroll
+        for (int n = 0; n < kKeys / 8; ++n) {
+            top = fmaxf(top, fmaxf(scores[n * 4 + half * 2], scores[n * 4 + half * 2 + 1]));
+        }
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2)) * scaleLog2;
+        top = fmaxf(top, state[half].reference);
+        const float decay = exp2Fast(state[half].reference - top);
+        state[half] = {top, state[half].sum * decay};
+#pragma unroll
+        for (int n = 0; n < kColumns / 4; ++n) {
+            out[n * 4 + half * 2] *= decay;
+            out[n * 4 + half * 2 + 1] *= decay;
+        }
+    }
+    const float2 sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
+    // Never so: it holds the exponentials before the turn, as the vote in advance() does.
+    if (__any_sync(~0u, sums.x + sums.y == -1)) asm volatile("nanosleep.u32 0;");
+    state[0].sum += sums.x;
+    state[1].sum += sums.y;
+}
+
+// One consumer: Consumer in hopper_forward.cuh without tiles, masks and waiting for copies.
+template <class Schedule>
+class Core {
+    static constexpr HopperTile kTile = Schedule::kTile;
+    static constexpr int kDim = Schedule::kHeadDim, kKeys = kTile.keys, kTurnThreads = 256;
+
+public:
+    __device__ __forceinline__ Core(typename Schedule::Shared& shared, int number) : shared_(shared), number_(number) {}
+
+    __device__ __forceinline__ void run(int blocks, float scaleLog2) {
+        if constexpr (Schedule::kRegisters) {
+            const int lane = threadIdx.x % 32;
+            const uint32_t base = sharedAddress(shared_.queries[number_]) + (threadIdx.x % 128 / 32 * 16 + lane % 16) * 128;
+#pragma unroll
+            for (int k = 0; k < kDim / 16; ++k) {
+                loadMatrices<false>(queries_[k], base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
+            }
+        }
+        beginProducts();
+        multiplyKeys();
+        commitProducts();
+        waitForProducts<0>();
+        syncNamed(kTile.consumers + 1, kTile.consumers * 128);
+        if (Schedule::kTurns && number_ == kTile.consumers - 1) arriveNamed(1, kTurnThreads);  // the first consumer's turn
+        shared_.start = clock64();
+#pragma unroll 1
+        for (int block = 1; block <= blocks; ++block) {
+            Schedule::kMaximum ? advanceByMaximum<kKeys>(scores_, weights_, out_, state_, scaleLog2)
+                               : advance<Element, kKeys>(scores_, weights_, out_, state_, {true, true}, scaleLog2);
+            if (Schedule::kTurns) syncNamed(1 + number_, kTurnThreads);
+            beginProducts();
+            multiplyValues();
+            commitProducts();
+            multiplyKeys();
+            commitProducts();
+            if (Schedule::kTurns && (block < blocks || number_ + 1 < kTile.consumers)) arriveNamed(1 + (number_ + 1) % kTile.consumers, kTurnThreads);
+            waitForProducts<1>();
+            waitForProducts<0>();
+        }
+        syncNamed(kTile.consumers + 1, kTile.consumers * 128);
+        clocks[blockIdx.x] = clock64() - shared_.start;
+    }
+
+    // Of the thread's part of the output: the sum, after division by the sums of weights.
+    __device__ __forceinline__ float result() const {
+        float sum = 0;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float pair = state_[half].sum + __shfl_xor_sync(~0u, state_[half].sum, 1);
+            const float inverse = 1 / (pair + __shfl_xor_sync(~0u, pair, 2));
+#pragma unroll
+            for (int n = 0; n < kDim / 8; ++n) {
+                sum += (out_[n * 4 + half * 2] + out_[n * 4 + half * 2 + 1]) * inverse;
+            }
+        }
+        return sum;
+    }
+
+private:
+    __device__ __forceinline__ void multiplyKeys() {
+        const uint64_t queries = describe(sharedAddress(shared_.queries[number_]), 0), keys = describe(sharedAddress(shared_.keys[key_.stage]), 0);
+#pragma unroll
+        for (int k = 0; k < kDim / 16; ++k) {
+            const uint64_t a = queries + described(k / 4 * panelBytes(64) + k % 4 * 32);
+            const uint64_t b = keys + described(k / 4 * panelBytes(kKeys) + k % 4 * 32);
+            if constexpr (Schedule::kRegisters) {
+                k ? Wgmma<kKeys>::template registers<Element, 1, 0>(scores_, queries_[k], b)
+                  : Wgmma<kKeys>::template registers<Element, 0, 0>(scores_, queries_[k], b);
+            } else {
+                k ? Wgmma<kKeys>::template shared<Element, 1>(scores_, a, b) : Wgmma<kKeys>::template shared<Element, 0>(scores_, a, b);
+            }
+        }
+        key_.advance();
+    }
+
+    __device__ __forceinline__ void multiplyValues() {
+        const uint64_t values = describe(sharedAddress(shared_.values[value_.stage]), panelBytes(kKeys));
+#pragma unroll
+        for (int k = 0; k < kKeys / 16; ++k) {
+            Wgmma<kDim>::template registers<Element, 1, 1>(out_, weights_[k], values + described(k * 16 * 128));
+        }
+        value_.advance();
+    }
+
+    typename Schedule::Shared& shared_;
+    const int number_;
+    RingIndex<kTile.stages> key_, value_;
+    float out_[kDim / 2] = {}, scores_[kKeys / 2];
+    uint32_t weights_[kKeys / 16][4], queries_[Schedule::kRegisters ? kDim / 16 : 1][4];
+    SoftmaxRow state_[2] = {{-INFINITY, 0}, {-INFINITY, 0}};
+};
+
+// The first warpgroup only gives its registers away.
+template <class Schedule>
+__global__ void __launch_bounds__(Schedule::kTile.threads(), 1) hopperCoreKernel(int blocks, float scaleLog2) {
+    extern __shared__ __align__(1024) char memory[];
+    auto& shared = reinterpret_cast<typename Schedule::Shared&>(memory);
+    fill(shared);
+    const int warpgroup = uniform(static_cast<int>(threadIdx.x) / 128);
+    if (warpgroup == 0) return lowerRegisters<Schedule::kTile.producerRegisters>();
+    raiseRegisters<Schedule::kTile.consumerRegisters>();
+    Core<Schedule> core(shared, warpgroup - 1);
+    core.run(blocks, scaleLog2);
+    results[blockIdx.x * (blockDim.x - 128) + threadIdx.x - 128] = core.result();
+}
+
+void require(cudaError_t error) {
+    if (error == cudaSuccess) return;
+    std::fprintf(stderr, "%s\n", cudaGetErrorString(error));
+    std::exit(1);
+}
+
+// Prints a line of the table; returns what each thread got for an output.
+template <class Schedule>
+std::vector<float> measure(int multiprocessors) {
+    constexpr HopperTile kTile = Schedule::kTile;
+    constexpr int kBytes = sizeof(typename Schedule::Shared);
+    require(cudaFuncSetAttribute(hopperCoreKernel<Schedule>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+    const float scaleLog2 = 1.442695f / std::sqrt(static_cast<float>(Schedule::kHeadDim));
+    std::vector<long long> taken;
+    for (int run = 0; run < kRuns; ++run) {
+        hopperCoreKernel<Schedule><<<multiprocessors, kTile.threads(), kBytes>>>(kBlocks, scaleLog2);
+        require(cudaGetLastError());
+        require(cudaDeviceSynchronize());
+        if (run > 0) taken.insert(taken.end(), clocks, clocks + multiprocessors);  // the first run warms up
+    }
+    std::nth_element(taken.begin(), taken.begin() + taken.size() / 2, taken.end());
+    const double median = static_cast<double>(taken[taken.size() / 2]) / kBlocks;
+    const double ideal = 4.0 * kTile.queries() * kTile.keys * Schedule::kHeadDim / kFlopsPerClock;
+    std::printf("%4d  %3d x %-3d  %-5s  %-9s  %-9s  %12.0f  %5.0f  %4.0f %%\n", Schedule::kHeadDim, kTile.queries(), kTile.keys,
+                Schedule::kTurns ? "taken" : "none", Schedule::kMaximum ? "maximum" : "kept", Schedule::kRegisters ? "registers" : "shared",
+                median, ideal, 100 * ideal / median);
+    return std::vector<float>(results, results + multiprocessors * kTile.consumers * 128);
+}
+
+template <int kDim, bool... kRegisters>
+bool measureDim(int multiprocessors) {
+    const std::vector<float> all[] = {measure<Schedule<kDim, true, false, kRegisters>>(multiprocessors)...,
+                                      measure<Schedule<kDim, false, false, kRegisters>>(multiprocessors)...,
+                                      measure<Schedule<kDim, true, true, kRegisters>>(multiprocessors)...,
+                                      measure<Schedule<kDim, false, true, kRegisters>>(multiprocessors)...};
+    float worst = 0;
+    for (const auto& one : all)
+        for (size_t i = 0; i < one.size(); ++i) worst = std::fmax(worst, std::isfinite(one[i]) ? std::fabs(one[i] - all[0][i]) : INFINITY);
+    std::printf("%4d  schedules differ by %.1e in a thread's sum of outputs\n", kDim, worst);
+    return worst < 1e-2f;
+}
+
+}  // namespace
+}  // namespace flashring
+
+int main() {
+    using namespace flashring;
+    cudaDeviceProp device{};
+    const cudaError_t error = cudaGetDeviceProperties(&device, 0);
+    if (error != cudaSuccess || device.major != 9) {
+        std::printf("skipped: %s\n", error != cudaSuccess ? cudaGetErrorString(error) : "the first GPU is not of compute capability 9.0");
+        return 77;
+    }
+    std::printf("%s\n dim  tile       turns  reference  queries    clocks/block  ideal  share\n", device.name);
+    const int multiprocessors = std::min(device.multiProcessorCount, kMostMultiprocessors);
+    // Queries in registers do not fit beside the rest at 64 (of 160 registers a thread) and 256.
+    const bool narrow = measureDim<64, false>(multiprocessors), middle = measureDim<128, true, false>(multiprocessors);
+    return measureDim<256, false>(multiprocessors) && narrow && middle ? 0 : 1;
+}

@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Checks the machine code of the Hopper kernels:   hopper_sass.py libflashring.so [cuobjdump]
+
+Per kernel: the number of tensor-core instructions is the one its tile asks for, nothing is in local memory, and no
+exponential lies between the start of a consumer's batch of products and its end, where the compiler likes to move
+them and where they would hold up the tensor cores. Exit status 77 where there is no disassembler.
+"""
+import re
+import shutil
+import subprocess
+import sys
+
+DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in tiles.h
+KEYS = (128, 128, 128, 96, 80, 80)  # hopperTile() in hopper_tiles.h
+
+disassembler = sys.argv[2] if len(sys.argv) > 2 else shutil.which("cuobjdump")
+if not disassembler:
+    print("skipped: there is no cuobjdump")
+    sys.exit(77)
+listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, capture_output=True, text=True).stdout
+kernels = failures = 0
+for function in re.split(r"\n\s*Function : ", listing)[1:]:
+    found = re.match(r"\S*hopperForwardKernel\S*HopperConfigILi(\d)E", function)
+    if not found:
+        continue
+    kernels += 1
+    index = int(found.group(1))
+    code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", function)
+    products = [i for i, op in enumerate(code) if op.startswith("HGMMA")]
+    expected = 2 * DIMS[index][0] // 16 + KEYS[index] // 16  # scores before and in the loop, values in the loop
+    problems = []
+    if len(products) != expected:
+        problems.append(f"{len(products)} HGMMA instead of {expected}")
+    local = sum(op.startswith(("LDL", "STL")) for op in code)
+    if local:
+        problems.append(f"{local} accesses to local memory")
+    exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
+    turn = max(i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1])
+    late = sum(turn < i < products[-1] for i in exponentials)
+    before = sum(i < turn for i in exponentials)
+    if late or before < KEYS[index] // 2:
+        problems.append(f"{late} exponentials inside the batch, {before} before it")
+    failures += bool(problems)
+    print(f"{DIMS[index][0]}/{DIMS[index][1]}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
+          + "".join("; FAILED: " + p for p in problems))
+if kernels != 2 * len(DIMS):
+    failures += 1
+    print(f"FAILED: {kernels} Hopper kernels instead of {2 * len(DIMS)}")
+sys.exit(failures > 0)
