@@ -6,6 +6,7 @@
 
 #include "attention.h"
 #include "hopper.h"
+#include "hopper_ptx.cuh"
 #include "hopper_tiles.h"
 
 namespace flashring {
@@ -66,14 +67,19 @@ Encode encoder() {
 
 // A map of [batch, length, heads, dim] with boxes of one panel of `rows` rows; false where the copy engine cannot read it.
 // Alignment is looked at first: tools report every call that the driver refuses.
-bool encode(CUtensorMap& map, const flashring_tensor& tensor, int64_t batch, int64_t length, int64_t heads, int64_t dim, int32_t dtype, int rows) {
-    const auto bytes = [&](int64_t extent, int64_t stride) { return static_cast<cuuint64_t>(extent > 1 ? stride * 2 : roundUp(dim * 2, 16)); };
-    const cuuint64_t extents[] = {static_cast<cuuint64_t>(dim), static_cast<cuuint64_t>(length), static_cast<cuuint64_t>(heads), static_cast<cuuint64_t>(batch)};
+bool encode(CUtensorMap& map, const flashring_tensor& tensor, int64_t batch, int64_t length, int64_t heads, int64_t dim,
+            int32_t dtype, int rows) {
+    if (!rowsAligned(tensor, batch, length, heads, dim, 2, 16)) {
+        return false;
+    }
+    const auto bytes = [&](int64_t extent, int64_t stride) { return static_cast<cuuint64_t>((extent > 1 ? stride : dim) * 2); };
+    const cuuint64_t extents[] = {static_cast<cuuint64_t>(dim), static_cast<cuuint64_t>(length), static_cast<cuuint64_t>(heads),
+                                  static_cast<cuuint64_t>(batch)};
     const cuuint64_t strides[] = {bytes(length, tensor.stride_seq), bytes(heads, tensor.stride_head), bytes(batch, tensor.stride_batch)};
-    const cuuint32_t box[] = {64, static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
-    return rowsAligned(tensor, batch, length, heads, dim, 2, 16) && encoder()(&map, dtype == FLASHRING_BFLOAT16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4, tensor.data, extents,
-                     strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    const cuuint32_t box[] = {kPanelColumns, static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
+    const auto type = dtype == FLASHRING_BFLOAT16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    return encoder()(&map, type, 4, tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 // False where the step has to go another way.
@@ -111,7 +117,8 @@ void forward(const Problem& problem) {
         return kCudaMma.forward(problem);
     }
     const Workspace layout = workspaceOf(step);
-    Tiling tiling{0, 0, reinterpret_cast<KeySpan*>(problem.workspace + layout.spans), reinterpret_cast<int32_t*>(problem.workspace + layout.counter)};
+    Tiling tiling{0, 0, reinterpret_cast<KeySpan*>(problem.workspace + layout.spans),
+                  reinterpret_cast<int32_t*>(problem.workspace + layout.counter)};
     withHeadDims(step, [&](auto index) {
         constexpr HopperTile tile = hopperTile(kHeadDims[decltype(index)::value]);
         tiling.queries = tile.queries();

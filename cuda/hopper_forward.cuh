@@ -122,7 +122,8 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
             break;
         }
         for (int consumer = 0; consumer < kTile.consumers; ++consumer) {
-            const uint32_t full = sharedAddress(&shared.queriesFull[query.stage][consumer]), target = sharedAddress(shared.queries[query.stage][consumer]);
+            const uint32_t full = sharedAddress(&shared.queriesFull[query.stage][consumer]);
+            const uint32_t target = sharedAddress(shared.queries[query.stage][consumer]);
             wait(sharedAddress(&shared.queriesEmpty[query.stage][consumer]), query.parity ^ 1);
             arriveExpecting(full, Shared::kQueryBytes);
             for (int panel = 0; panel < panels(Config::kDims.key); ++panel) {

@@ -16,7 +16,8 @@ struct RowScales {
 
 // Joins a row's state with that of earlier steps, one more block of keys of reference lse and sum 1. One lane stores the
 // new lse; the others only compute.
-__device__ __forceinline__ RowScales finishRow(const flashring_step& step, float reference, float sum, int64_t batch, int query, int head, bool stores) {
+__device__ __forceinline__ RowScales finishRow(const flashring_step& step, float reference, float sum, int64_t batch, int query,
+                                               int head, bool stores) {
     float* const lse = row<float>(step.lse, batch, query, head);
     const float before = step.flags & FLASHRING_RESUME ? *lse * static_cast<float>(M_LOG2E) : -INFINITY;
     RowScales scales{1, 0, before != -INFINITY};
@@ -163,7 +164,8 @@ __device__ __forceinline__ void writeRow(const Arguments& a, const float* out, c
 
 // Writes the 16 rows of a warp that start at this query.
 template <class Element, int kColumns>
-__device__ __forceinline__ void writeRows(const Arguments& a, const float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first, int head, int batch) {
+__device__ __forceinline__ void writeRows(const Arguments& a, const float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first,
+                                          int head, int batch) {
     const int lane = threadIdx.x % 32, length = static_cast<int>(a.step.q_len);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

@@ -40,7 +40,8 @@ __device__ __forceinline__ void hide(float (&scores)[kKeys / 2], bool (&seen)[2]
 
 // weights = 2^(scaleLog2 scores - maximum), rounded to Element; returns their sums by row.
 template <class Element, int kKeys>
-__device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], const SoftmaxRow (&state)[2], float scaleLog2) {
+__device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                        const SoftmaxRow (&state)[2], float scaleLog2) {
     float sums[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
