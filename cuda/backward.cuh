@@ -7,6 +7,7 @@
 
 #include "nonfinite.cuh"
 #include "outputs.cuh"
+#include "prefix.cuh"
 #include "tiles.h"
 
 namespace flashring {
@@ -45,19 +46,6 @@ struct BackwardConfig {
                                         kTile.doutStages * Douts::kBytes + 2 * Scores::kBytes;
     static_assert(kSharedBytes <= static_cast<int>(kMemory), "what a block gets");
 };
-
-// How many leading indices of [0, length) satisfy a predicate that holds for a prefix of them. Run by the whole block.
-template <int kThreads, class Predicate>
-__device__ int prefixLength(int length, const Predicate& holds) {
-    int begin = 0, end = length;
-    while (begin < end) {
-        const int part = (end - begin + kThreads - 1) / kThreads;
-        const int last = begin + (static_cast<int>(threadIdx.x) + 1) * part - 1;
-        begin += part * __syncthreads_count(last < end && holds(last));
-        end = min(begin + part - 1, end);
-    }
-    return begin;
-}
 
 // Blocks that share a query tile add to its dQ in the order of their keys: `turn` counts those that have.
 __device__ inline void awaitTurn(const int32_t* turn, int32_t own) {

@@ -1,10 +1,11 @@
-// The Hopper kernels as a row of the capability table: forward, for tensors that the copy engine can read.
+// The Hopper kernels as a row of the capability table, for tensors that the copy engine can read.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <algorithm>
 
 #include "attention.h"
+#include "elements.h"
 #include "hopper.h"
 #include "hopper_ptx.cuh"
 #include "hopper_tiles.h"
@@ -41,7 +42,15 @@ Workspace workspaceOf(const flashring_step& step) {
     return {spans, counter, counter + kCounterBytes};
 }
 
-int64_t workspaceBytes(const flashring_step& step, flashring_direction) { return workspaceOf(step).bytes; }
+int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {
+    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes : kCudaMma.workspaceBytes(step, direction);
+}
+
+// dQ is gathered in no certain order, and dK and dV of wide heads would not fit into registers.
+bool takes(const flashring_step& step, flashring_direction direction) {
+    return direction == FLASHRING_FORWARD ||
+           (!step.deterministic && step.head_dim <= kMostHopperBackwardDim && step.value_dim <= kMostHopperBackwardDim);
+}
 
 // Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few rounds of
 // tiles over the multiprocessors. Short sequences use each key less often, and take smaller groups.
@@ -65,22 +74,31 @@ Encode encoder() {
     return found;
 }
 
-// A map of [batch, length, heads, dim] with boxes of one panel of `rows` rows; false where the copy engine cannot read it.
-// Alignment is looked at first: tools report every call that the driver refuses.
-bool encode(CUtensorMap& map, const flashring_tensor& tensor, int64_t batch, int64_t length, int64_t heads, int64_t dim,
-            int32_t dtype, int rows) {
-    if (!rowsAligned(tensor, batch, length, heads, dim, 2, 16)) {
+struct Extents {
+    int64_t batch, length, heads, dim;
+};
+
+// A map of a tensor with boxes of 128 bytes of `rows` rows; false where the copy engine cannot reach it. Alignment is looked
+// at first: tools report every call that the driver refuses.
+bool encode(CUtensorMap& map, const flashring_tensor& tensor, const Extents& e, int32_t dtype, int rows) {
+    const int64_t size = elementBytes(dtype);
+    if (!rowsAligned(tensor, e.batch, e.length, e.heads, e.dim, size, 16)) {
         return false;
     }
-    const auto bytes = [&](int64_t extent, int64_t stride) { return static_cast<cuuint64_t>((extent > 1 ? stride : dim) * 2); };
-    const cuuint64_t extents[] = {static_cast<cuuint64_t>(dim), static_cast<cuuint64_t>(length), static_cast<cuuint64_t>(heads),
-                                  static_cast<cuuint64_t>(batch)};
-    const cuuint64_t strides[] = {bytes(length, tensor.stride_seq), bytes(heads, tensor.stride_head), bytes(batch, tensor.stride_batch)};
-    const cuuint32_t box[] = {kPanelColumns, static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
-    const auto type = dtype == FLASHRING_BFLOAT16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    const auto bytes = [&](int64_t extent, int64_t stride) { return static_cast<cuuint64_t>((extent > 1 ? stride : e.dim) * size); };
+    const cuuint64_t extents[] = {static_cast<cuuint64_t>(e.dim), static_cast<cuuint64_t>(e.length), static_cast<cuuint64_t>(e.heads),
+                                  static_cast<cuuint64_t>(e.batch)};
+    const cuuint64_t strides[] = {bytes(e.length, tensor.stride_seq), bytes(e.heads, tensor.stride_head), bytes(e.batch, tensor.stride_batch)};
+    const cuuint32_t box[] = {static_cast<cuuint32_t>(128 / size), static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
+    const auto type = dtype == FLASHRING_BFLOAT16  ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                      : dtype == FLASHRING_FLOAT16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                   : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
     return encoder()(&map, type, 4, tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
+
+Extents queries(const flashring_step& step, int64_t dim) { return {step.batch, step.q_len, step.q_heads, dim}; }
+Extents keys(const flashring_step& step, int64_t dim) { return {step.batch, step.kv_len, step.kv_heads, dim}; }
 
 // False where the step has to go another way.
 bool fill(HopperArguments& h, const flashring_step& step) {
@@ -93,12 +111,31 @@ bool fill(HopperArguments& h, const flashring_step& step) {
         constexpr HopperTile tile = hopperTile(kHeadDims[decltype(index)::value]);
         const int64_t tiles = ceilDiv(step.q_len, tile.queries());
         fits = tiles * heads <= INT32_MAX / 2 &&
-               encode(h.q, step.q, step.batch, step.q_len, step.q_heads, step.head_dim, step.dtype, 64) &&
-               encode(h.k, step.k, step.batch, step.kv_len, step.kv_heads, step.head_dim, step.dtype, tile.keys) &&
-               encode(h.v, step.v, step.batch, step.kv_len, step.kv_heads, step.value_dim, step.dtype, tile.keys);
+               encode(h.q, step.q, queries(step, step.head_dim), step.dtype, 64) &&
+               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, tile.keys) &&
+               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys);
         h.order = orderOf(step, tiles);
     });
     return fits;
+}
+
+bool fill(HopperBackwardArguments& h, const flashring_step& step) {
+    bool fits = computeCapability(step.device) == 90 && encoder();
+    withHeadDims(step, [&](auto index) {
+        constexpr HopperBackwardTile tile = hopperBackwardTile(kHeadDims[decltype(index)::value]);
+        fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, tile.queries) &&
+               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, tile.keys) &&
+               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys) &&
+               encode(h.dout, step.dout, queries(step, step.value_dim), step.dtype, tile.queries) &&
+               encode(h.dq, step.dq, queries(step, step.head_dim), FLASHRING_FLOAT32, 16);
+    });
+    return fits;
+}
+
+[[noreturn]] void refuse(const flashring_step& step, const char* tensors) {
+    fail(FLASHRING_UNSUPPORTED,
+         "kernel = %d (wgmma) needs a device of compute capability 9.0, and %s whose rows start on 16 bytes and hold a whole number of them",
+         step.kernel, tensors);
 }
 
 void forward(const Problem& problem) {
@@ -110,9 +147,7 @@ void forward(const Problem& problem) {
     HopperArguments h;
     if (!fill(h, step)) {
         if (step.kernel == FLASHRING_KERNEL_WGMMA) {
-            fail(FLASHRING_UNSUPPORTED,
-                 "kernel = %d (wgmma) needs a device of compute capability 9.0, and q, k and v whose rows start on 16 bytes and hold a whole number of them",
-                 step.kernel);
+            refuse(step, "q, k and v");
         }
         return kCudaMma.forward(problem);
     }
@@ -130,8 +165,28 @@ void forward(const Problem& problem) {
     step.dtype == FLASHRING_BFLOAT16 ? hopperForward<__nv_bfloat16>(h) : hopperForward<__half>(h);
 }
 
+void backward(const Problem& problem) {
+    const flashring_step& step = problem.step;
+    if (step.q_len == 0 || step.kv_len == 0) {
+        return kCudaMma.backward(problem);
+    }
+    const DeviceScope scope(step.device);
+    HopperBackwardArguments h;
+    if (!fill(h, step)) {
+        if (step.kernel == FLASHRING_KERNEL_WGMMA) {
+            refuse(step, "q, k, v, dout and dq");
+        }
+        return kCudaMma.backward(problem);
+    }
+    h.a = prepare(problem);
+    if (!(step.flags & FLASHRING_ADD_DQ)) {
+        clearOnDevice(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, step.stream);
+    }
+    step.dtype == FLASHRING_BFLOAT16 ? hopperBackward<__nv_bfloat16>(h) : hopperBackward<__half>(h);
+}
+
 }  // namespace
 
-const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper, forward, nullptr, workspaceBytes, true};
+const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper, forward, backward, workspaceBytes, true, takes};
 
 }  // namespace flashring

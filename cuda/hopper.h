@@ -25,8 +25,16 @@ struct HopperArguments {
     int32_t* next;         // tiles handed out beyond the first of each block
 };
 
+struct HopperBackwardArguments {
+    Arguments a;
+    CUtensorMap q, k, v, dout;  // boxes of one panel: a tile of queries, or of keys
+    CUtensorMap dq;             // boxes of 16 queries and 32 columns
+};
+
 template <class Element>
 void hopperForward(const HopperArguments& arguments);
+template <class Element>
+void hopperBackward(const HopperBackwardArguments& arguments);
 
 }  // namespace flashring
 

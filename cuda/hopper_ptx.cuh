@@ -69,6 +69,22 @@ __device__ inline void copyBox(uint32_t target, const CUtensorMap& map, int colu
         : "memory");
 }
 
+// Adds a box of the map's shape in shared memory to the tensor, each element atomically; what lies outside the tensor is left
+// out. Writes of other threads to the box need publishWrites() and a barrier before.
+__device__ inline void addBox(const CUtensorMap& map, int column, int row, int head, int batch, uint32_t source) {
+    asm volatile("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map),
+                 "r"(column), "r"(row), "r"(head), "r"(batch), "r"(source)
+                 : "memory");
+}
+
+__device__ inline void commitBoxes() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+
+// Waits until the boxes that this thread has committed have been read from shared memory.
+__device__ inline void waitForBoxes() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+
+// Shows this thread's writes to shared memory to the copy engine and to products.
+__device__ inline void publishWrites() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 __device__ inline void prefetchMap(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
 
 // ---- warpgroups ----
@@ -100,6 +116,26 @@ __device__ void waitForProducts() {
 // Named barriers 1 to 15 among `threads` threads, those that only arrive included.
 __device__ inline void syncNamed(int barrier, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
 __device__ inline void arriveNamed(int barrier, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
+
+// Whether the predicate holds for any of the `threads` threads of a named barrier, all of which wait here.
+__device__ inline bool anyNamed(int barrier, int threads, bool holds) {
+    int any;
+    asm volatile(
+        "{\n"
+        ".reg .pred p, q;\n"
+        "setp.ne.s32 p, %1, 0;\n"
+        "bar.red.or.pred q, %2, %3, p;\n"
+        "selp.s32 %0, 1, 0, q;\n"
+        "}"
+        : "=r"(any) : "r"(static_cast<int>(holds)), "r"(barrier), "r"(threads) : "memory");
+    return any != 0;
+}
+
+// Four 8 x 8 matrices of 16-bit elements to shared memory; lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline void storeMatrices(uint32_t address, const uint32_t (&r)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                 : "memory");
+}
 
 // Where this kernel was started before an earlier one in the stream had ended: waits for its end and its writes.
 __device__ inline void waitForEarlierKernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }

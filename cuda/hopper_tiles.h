@@ -36,6 +36,24 @@ constexpr HopperTile hopperTile(HeadDims dims) {
                                : HopperTile{2, 80, 1, 2, false, true, 40, 232};
 }
 
+// Backward: a block is one producer warpgroup and two consumer warpgroups; it keeps 64 keys for each consumer and walks over the
+// queries, `queries` at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers), scores and their
+// gradients (queries registers) and its part of dQ (32) share its registers; wider heads than 128 would not fit.
+//
+// Products read shared memory about as fast as it goes, and more queries a tile read it less: 128 where dims leave the registers.
+struct HopperBackwardTile {
+    int queries;
+
+    static constexpr int keys = 128, consumers = 2, stages = 2, threads = 384;
+    static constexpr int producerRegisters = 32, consumerRegisters = 232;
+
+    constexpr bool registersFit() const { return producerRegisters + consumers * consumerRegisters <= 3 * (65536 / threads / 8 * 8); }
+};
+
+constexpr int kMostHopperBackwardDim = 128;
+
+constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) { return {dims.key <= 64 ? 128 : 64}; }
+
 }  // namespace flashring
 
 #endif

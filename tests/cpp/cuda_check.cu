@@ -278,7 +278,14 @@ long checkRefusals() {
     step.raw.kernel = FLASHRING_KERNEL_MMA;
     step.raw.dtype = FLASHRING_FLOAT32;
     CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED, "float32 was accepted by mma");
-    return 3;
+    step.raw.kernel = FLASHRING_KERNEL_WGMMA;
+    step.raw.dtype = FLASHRING_BFLOAT16;
+    step.raw.deterministic = 1;
+    CHECK(flashring_select(&step.raw, FLASHRING_BACKWARD, &row) == FLASHRING_UNSUPPORTED, "a deterministic backward step was accepted by wgmma");
+    step.raw.deterministic = 0;
+    step.raw.value_dim = 136;
+    CHECK(flashring_select(&step.raw, FLASHRING_BACKWARD, &row) == FLASHRING_UNSUPPORTED, "wide heads were accepted by wgmma's backward");
+    return 5;
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ import sys
 
 DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in tiles.h
 KEYS = (128, 128, 128, 96, 80, 80)  # hopperTile() in hopper_tiles.h
+BACKWARD_QUERIES = (128, 64, 64)    # hopperBackwardTile(), whose tiles have 128 keys
 
 disassembler = sys.argv[2] if len(sys.argv) > 2 else shutil.which("cuobjdump")
 if not disassembler:
@@ -20,30 +21,37 @@ if not disassembler:
 listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, capture_output=True, text=True).stdout
 kernels = failures = 0
 for function in re.split(r"\n\s*Function : ", listing)[1:]:
-    found = re.match(r"\S*hopperForwardKernel\S*HopperConfigILi(\d)E", function)
+    found = re.match(r"\S*hopper(Forward|Backward)Kernel\S*Hopper(?:Backward)?ConfigILi(\d)E", function)
     if not found:
         continue
     kernels += 1
-    index = int(found.group(1))
+    backward, index = found.group(1) == "Backward", int(found.group(2))
     code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", function)
     products = [i for i, op in enumerate(code) if op.startswith("HGMMA")]
-    expected = 2 * DIMS[index][0] // 16 + KEYS[index] // 16  # scores before and in the loop, values in the loop
+    if backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop
+        expected = 2 * sum(DIMS[index]) // 16 + 2 * BACKWARD_QUERIES[index] // 16 + 128 // 16
+    else:         # scores before and in the loop, values in the loop
+        expected = 2 * DIMS[index][0] // 16 + KEYS[index] // 16
     problems = []
     if len(products) != expected:
         problems.append(f"{len(products)} HGMMA instead of {expected}")
     local = sum(op.startswith(("LDL", "STL")) for op in code)
     if local:
         problems.append(f"{local} accesses to local memory")
+    name = f"{DIMS[index][0]}/{DIMS[index][1]} {'backward' if backward else 'forward'}"
     exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
-    turn = max(i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1])
+    # Backward's last batch is the next tile's dP; the batches of dV, dK, dQ and scores come before it.
+    arrivals = [i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1]]
+    turn = arrivals[-5 if backward else -1]
     late = sum(turn < i < products[-1] for i in exponentials)
     before = sum(i < turn for i in exponentials)
-    if late or before < KEYS[index] // 2:
+    if late or before < (BACKWARD_QUERIES[index] if backward else KEYS[index]) // 2:
         problems.append(f"{late} exponentials inside the batch, {before} before it")
     failures += bool(problems)
-    print(f"{DIMS[index][0]}/{DIMS[index][1]}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
+    print(f"{name}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
           + "".join("; FAILED: " + p for p in problems))
-if kernels != 2 * len(DIMS):
+wanted = 2 * (len(DIMS) + len(BACKWARD_QUERIES))
+if kernels != wanted:
     failures += 1
-    print(f"FAILED: {kernels} Hopper kernels instead of {2 * len(DIMS)}")
+    print(f"FAILED: {kernels} Hopper kernels instead of {wanted}")
 sys.exit(failures > 0)

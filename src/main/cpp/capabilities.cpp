@@ -85,16 +85,16 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
             continue;
         }
         wanted = row.kernel;
-        if (row.dtype == step.dtype && serves(row, direction) && available(row)) {
+        if (row.dtype == step.dtype && serves(row, direction) && (!wanted->takes || wanted->takes(step, direction)) && available(row)) {
             return i;
         }
     }
     if (wanted && !wanted->available()) {
         fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): this machine lacks %s", step.kernel, wanted->name, wanted->requirement);
     }
-    fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, %s on %s", step.kernel,
-         kernelName(step.kernel), dtypeName(step.dtype), pass,
-         step.device == FLASHRING_HOST ? "the host" : "CUDA");
+    fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s on %s", step.kernel,
+         kernelName(step.kernel), dtypeName(step.dtype), static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
+         step.deterministic && direction == FLASHRING_BACKWARD ? "deterministic " : "", pass, step.device == FLASHRING_HOST ? "the host" : "CUDA");
 }
 
 }  // namespace flashring

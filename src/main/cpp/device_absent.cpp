@@ -15,11 +15,7 @@ constexpr Kernel absent(int32_t id, const char* name, const char* requirement) {
 
 }  // namespace
 
-const Kernel kCudaWgmma = [] {
-    Kernel kernel = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
-    kernel.backward = nullptr;
-    return kernel;
-}();
+const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
 const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement);
 const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement);
 

@@ -27,6 +27,7 @@ struct Kernel {
     void (*backward)(const Problem&);  // null: serves forward alone
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the CPU's intervals; null: none
     bool cuda = false;        // runs on CUDA devices, else on the host
+    bool (*takes)(const flashring_step&, flashring_direction) = nullptr;  // null: every step of its types and dims
 };
 
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.

@@ -16,7 +16,10 @@ public enum Kernel {
     AMX,
     /** CUDA tensor cores, warp by warp; compute capability 8.0 and newer. */
     MMA,
-    /** Hopper's warpgroups and copy engine, forward alone; compute capability 9.0, rows of q, k and v on 16 bytes. */
+    /**
+     * Hopper's warpgroups and copy engine; compute capability 9.0, rows on 16 bytes. Backward up to dims of 128, and not where it has
+     * to be deterministic.
+     */
     WGMMA;
 
     /** Returns the number that stands for this kernel in the native interface. */

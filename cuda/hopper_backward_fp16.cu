@@ -1,0 +1,3 @@
+#include "hopper_backward.cuh"
+
+template void flashring::hopperBackward<__half>(const flashring::HopperBackwardArguments&);
