@@ -32,12 +32,14 @@ struct KeySpan {
 
 // What prepare() is to tell, beside lo and hi, of each tile of `queries` queries.
 struct Tiling {
-    int queries, keys;   // gaps of no more than `keys` keys are not worth skipping
-    KeySpan* spans;      // [tiles]
-    int32_t* next;       // set to 0
+    int queries, keys;         // gaps of no more than `keys` keys are not worth skipping
+    KeySpan* spans;            // [tiles]
+    int32_t* next;             // set to 0
+    int32_t* order = nullptr;  // [tiles] the tiles, longest first in each stretch of them, the last stretch first; null: not wanted
 };
 
-// Starts the kernel that computes lo and hi into the front of the workspace, and tiling's spans where there is one.
+// Starts the kernel that computes lo and hi into the front of the workspace, and what tiling wants where there is one; then it
+// starts early (device.h).
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
 // Every row of the tensor starts on `bytes` bytes and holds a whole number of them.

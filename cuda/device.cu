@@ -1,14 +1,30 @@
 // Which CUDA devices this process can use, asked once, and how kernels are started. The CUDA runtime is linked
 // statically and finds the driver itself.
 #include <cstdio>
+#include <vector>
 
 #include "device.h"
 
 namespace flashring {
 namespace {
 
+struct Facts {
+    int capability = 0, multiprocessors = 0, sharedBytes = 0;  // the most shared memory that a block may ask for
+
+    explicit Facts(int device) {
+        int major = 0, minor = 0;
+        if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+            cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
+            cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) == cudaSuccess &&
+            cudaDeviceGetAttribute(&sharedBytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess) {
+            capability = major * 10 + minor;
+        }
+    }
+};
+
 struct Devices {
     int count = 0;
+    std::vector<Facts> facts;
     bool capable = false;
     char cause[200] = "";
 
@@ -26,10 +42,8 @@ struct Devices {
             std::snprintf(cause, sizeof cause, "there is no CUDA device");
         }
         for (int device = 0; device < count; ++device) {
-            int major = 0, sharedBytes = 0;
-            capable |= cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 8 &&
-                       cudaDeviceGetAttribute(&sharedBytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess &&
-                       sharedBytes >= 163 << 10;
+            facts.emplace_back(device);
+            capable |= facts.back().capability >= 80 && facts.back().sharedBytes >= 163 << 10;
         }
     }
 };
@@ -41,12 +55,9 @@ const Devices& devices() {
 
 }  // namespace
 
-int computeCapability(int32_t device) {
-    int major = 0, minor = 0;
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
-    return major * 10 + minor;
-}
+int computeCapability(int32_t device) { return devices().facts[static_cast<size_t>(device)].capability; }
+
+int multiprocessors(int32_t device) { return devices().facts[static_cast<size_t>(device)].multiprocessors; }
 
 bool anyDeviceCapable() { return devices().capable; }
 
@@ -71,7 +82,7 @@ DeviceScope::~DeviceScope() {
     }
 }
 
-void launchUntyped(const void* kernel, const char* name, int64_t blocks, int threads, int sharedBytes, void** arguments,
+void launchUntyped(const void* kernel, const char* name, Start start, int64_t blocks, int threads, int sharedBytes, void** arguments,
                    cudaStream_t stream) {
     constexpr int kDefaultSharedBytes = 48 << 10;  // more needs the kernel's consent
     if (blocks == 0) {
@@ -81,17 +92,29 @@ void launchUntyped(const void* kernel, const char* name, int64_t blocks, int thr
         fail(FLASHRING_UNSUPPORTED, "%s: %lld blocks are more than a CUDA grid holds", name, static_cast<long long>(blocks));
     }
     if (sharedBytes > kDefaultSharedBytes) {
-        int device = 0, most = 0;
+        int device = 0;
         check(cudaGetDevice(&device), "cudaGetDevice");
-        check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
+        const int most = devices().facts[static_cast<size_t>(device)].sharedBytes;
         if (sharedBytes > most) {
             fail(FLASHRING_UNSUPPORTED, "%s: needs %d bytes of shared memory a block, device %d has %d", name, sharedBytes, device, most);
         }
         check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes), name);
     }
-    check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments,
-                           static_cast<size_t>(sharedBytes), stream),
-          name);
+    // A multiprocessor is split into cache and shared memory anew only when it is empty: kernels that are to meet on one ask for
+    // the same split.
+    cudaLaunchAttribute early[2]{};
+    early[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early[0].val.programmaticStreamSerializationAllowed = 1;
+    early[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+    early[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
+    cudaLaunchConfig_t config{};
+    config.gridDim = static_cast<unsigned>(blocks);
+    config.blockDim = static_cast<unsigned>(threads);
+    config.dynamicSmemBytes = static_cast<size_t>(sharedBytes);
+    config.stream = stream;
+    config.attrs = early;
+    config.numAttrs = start == Start::Early ? 2 : 0;
+    check(cudaLaunchKernelExC(&config, kernel, arguments), name);
 }
 
 }  // namespace flashring

@@ -27,19 +27,31 @@ private:
 // Of this device: 80, 90, ...
 int computeCapability(int32_t device);
 
+int multiprocessors(int32_t device);
+
 // True where some device of this process meets kCudaRequirement.
 bool anyDeviceCapable();
 
-void launchUntyped(const void* kernel, const char* name, int64_t blocks, int threads, int sharedBytes, void** arguments,
+// When a kernel starts: after all that came before it in the stream, or as soon as the kernel before it lets it and there is
+// room (programmatic dependent launch). Whoever starts early calls waitForEarlierKernel() before it reads or writes global memory.
+enum class Start { InOrder, Early };
+
+void launchUntyped(const void* kernel, const char* name, Start start, int64_t blocks, int threads, int sharedBytes, void** arguments,
                    cudaStream_t stream);
 
 // Starts a kernel on a grid of any number of blocks, none included.
 template <class... Parameters>
-void launch(void (*kernel)(Parameters...), const char* name, int64_t blocks, int threads, int sharedBytes, void* stream,
+void launch(void (*kernel)(Parameters...), const char* name, Start start, int64_t blocks, int threads, int sharedBytes, void* stream,
             Parameters... parameters) {
     void* arguments[] = {&parameters...};
-    launchUntyped(reinterpret_cast<const void*>(kernel), name, blocks, threads, sharedBytes, arguments,
+    launchUntyped(reinterpret_cast<const void*>(kernel), name, start, blocks, threads, sharedBytes, arguments,
                   static_cast<cudaStream_t>(stream));
+}
+
+template <class... Parameters>
+void launch(void (*kernel)(Parameters...), const char* name, int64_t blocks, int threads, int sharedBytes, void* stream,
+            Parameters... parameters) {
+    launch(kernel, name, Start::InOrder, blocks, threads, sharedBytes, stream, parameters...);
 }
 
 constexpr int64_t roundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }

@@ -28,18 +28,18 @@ bool anyHopper() {
     return devices.any;
 }
 
-constexpr int64_t kSpanBytes = sizeof(KeySpan), kCounterBytes = 64;
+constexpr int64_t kSpanBytes = sizeof(KeySpan), kPlaceBytes = sizeof(int32_t), kCounterBytes = 64;
 
-// lo and hi, a span for each tile, the counter of tiles.
+// lo and hi, a span for each tile, the counter of tiles, the order of tiles.
 struct Workspace {
-    int64_t spans, counter, bytes;
+    int64_t spans, counter, order, bytes;
 };
 
 Workspace workspaceOf(const flashring_step& step) {
     int64_t tiles = 0;
     withHeadDims(step, [&](auto index) { tiles = ceilDiv(step.q_len, hopperTile(kHeadDims[decltype(index)::value]).queries()); });
-    const int64_t spans = intervalBytesOnDevice(step), counter = spans + roundUp(tiles * kSpanBytes, 64);
-    return {spans, counter, counter + kCounterBytes};
+    const int64_t spans = intervalBytesOnDevice(step), counter = spans + roundUp(tiles * kSpanBytes, 64), order = counter + kCounterBytes;
+    return {spans, counter, order, order + roundUp(tiles * kPlaceBytes, 64)};
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {
@@ -55,10 +55,8 @@ bool takes(const flashring_step& step, flashring_direction direction) {
 // Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few rounds of
 // tiles over the multiprocessors. Short sequences use each key less often, and take smaller groups.
 TileOrder orderOf(const flashring_step& step, int64_t tiles) {
-    int multiprocessors = 0;
-    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, step.device), "cudaDeviceGetAttribute");
     const int64_t heads = step.batch * step.q_heads, rounds = tiles < 16 ? 2 : 4;
-    const int64_t wanted = std::min(ceilDiv(rounds * multiprocessors, tiles), heads);
+    const int64_t wanted = std::min(ceilDiv(rounds * multiprocessors(step.device), tiles), heads);
     return {static_cast<int>(tiles), static_cast<int>(heads), static_cast<int>(heads / wanted), static_cast<int>(wanted)};
 }
 
@@ -153,7 +151,8 @@ void forward(const Problem& problem) {
     }
     const Workspace layout = workspaceOf(step);
     Tiling tiling{0, 0, reinterpret_cast<KeySpan*>(problem.workspace + layout.spans),
-                  reinterpret_cast<int32_t*>(problem.workspace + layout.counter)};
+                  reinterpret_cast<int32_t*>(problem.workspace + layout.counter),
+                  step.mask.cu_seqlens ? reinterpret_cast<int32_t*>(problem.workspace + layout.order) : nullptr};
     withHeadDims(step, [&](auto index) {
         constexpr HopperTile tile = hopperTile(kHeadDims[decltype(index)::value]);
         tiling.queries = tile.queries();
@@ -162,6 +161,7 @@ void forward(const Problem& problem) {
     h.a = prepare(problem, &tiling);
     h.spans = tiling.spans;
     h.next = tiling.next;
+    h.order.sorted = tiling.order;
     step.dtype == FLASHRING_BFLOAT16 ? hopperForward<__nv_bfloat16>(h) : hopperForward<__half>(h);
 }
 

@@ -9,10 +9,12 @@
 namespace flashring {
 
 // Tiles are handed out one by one, the last queries of every head first: under a causal mask they see the most keys, and
-// short tiles at the end even out when blocks finish. Heads go in groups whose keys and values stay in the L2 cache together.
+// short tiles at the end even out when blocks finish. Documents are as long as they are, and have their tiles sorted.
+// Heads go in groups whose keys and values stay in the L2 cache together.
 struct TileOrder {
     int tiles, heads;           // tiles of queries a head; heads of the whole batch
     int groups, headsPerGroup;  // the last group also has what is left over
+    const int32_t* sorted = nullptr;  // [tiles] in device memory, or null: the last first
 
     __host__ __device__ int count() const { return tiles * heads; }
 };

@@ -44,7 +44,7 @@ struct HopperShared {
     uint64_t queriesFull[kTile.queryStages][kTile.consumers], queriesEmpty[kTile.queryStages][kTile.consumers];
     uint64_t keysFull[kTile.stages], keysEmpty[kTile.stages];
     uint64_t valuesFull[kTile.stages], valuesEmpty[kTile.stages];
-    uint64_t slotFull[kSlots], slotEmpty[kSlots];
+    uint64_t slotFull[kSlots], slotEmpty[kSlots], tileWanted;
 
     __device__ void initBarriers() {
         const auto init = [](uint64_t* barriers, int n, int count) {
@@ -61,19 +61,19 @@ struct HopperShared {
         init(valuesEmpty, kTile.stages, kWarps);
         init(slotFull, kSlots, 1);
         init(slotEmpty, kSlots, kWarps + 1);  // and warp 0 of the producer
+        init(&tileWanted, 1, 1);
         publishBarriers();
     }
 };
 
-// Warp 1 of the producer: fetches each tile while an earlier one is worked on.
+// Warp 1 of the producer: fetches each tile while an earlier one is worked on. It takes the next one from the counter only when
+// warp 0 asks for it: a tile that waits here is missed at the end, when other blocks have nothing left.
 template <class Config>
 __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h) {
     RingIndex<kSlots> slot;
+    RingIndex<1> wanted;
     for (int index = static_cast<int>(blockIdx.x);;) {
         const TileFetch<Config::kTile.queries()> tile(h.a, h.order, h.spans, index);
-        if (threadIdx.x % 32 == 0 && tile.more()) {
-            index = static_cast<int>(gridDim.x) + atomicAdd(h.next, 1);
-        }
         wait(sharedAddress(&shared.slotEmpty[slot.stage]), slot.parity ^ 1);
         tile.store(shared.slots[slot.stage]);
         __syncwarp();
@@ -83,8 +83,13 @@ __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h)
         if (!tile.more()) {
             return;
         }
-        index = __shfl_sync(~0u, index, 0);
         slot.advance();
+        wait(sharedAddress(&shared.tileWanted), wanted.parity);
+        wanted.advance();
+        if (threadIdx.x % 32 == 0) {
+            index = static_cast<int>(gridDim.x) + atomicAdd(h.next, 1);
+        }
+        index = __shfl_sync(~0u, index, 0);
     }
 }
 
@@ -131,7 +136,11 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
             }
         }
         query.advance();
-        for (int row = span.begin; row < span.end; row = span.next(row, kTile.keys)) {
+        for (int row = span.begin, next; row < span.end; row = next) {
+            next = span.next(row, kTile.keys);
+            if (next >= span.end) {  // the consumers are a few blocks behind: enough for the next tile to come
+                arrive(sharedAddress(&shared.tileWanted));
+            }
             const uint32_t keysFull = sharedAddress(&shared.keysFull[key.stage]), target = sharedAddress(shared.keys[key.stage]);
             wait(sharedAddress(&shared.keysEmpty[key.stage]), key.parity ^ 1);
             arriveExpecting(keysFull, Shared::kKeyBytes);
@@ -373,6 +382,7 @@ __global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperForwardKerne
         prefetchMap(h.v);
     }
     __syncthreads();
+    letNextKernelStart();
     waitForEarlierKernel();
     const int warpgroup = uniform(static_cast<int>(threadIdx.x) / 128);
     if (warpgroup == 0) {
@@ -393,22 +403,8 @@ void launchHopper(const HopperArguments& h) {
     constexpr int kBytes = sizeof(HopperShared<Config>);
     static_assert(kBytes <= 227 << 10, "more shared memory than a block can have");
     static_assert(Config::kTile.registersFit(), "more registers than a block is started with: the last consumer would wait for ever");
-    const auto kernel = hopperForwardKernel<Element, Config>;
-    int multiprocessors = 0;
-    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, h.a.step.device), "cudaDeviceGetAttribute");
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "cudaFuncSetAttribute");
-    // It may start while the intervals are still computed.
-    cudaLaunchAttribute early{};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = static_cast<unsigned>(min(multiprocessors, h.order.count()));
-    config.blockDim = Config::kTile.threads();
-    config.dynamicSmemBytes = kBytes;
-    config.stream = static_cast<cudaStream_t>(h.a.step.stream);
-    config.attrs = &early;
-    config.numAttrs = 1;
-    check(cudaLaunchKernelEx(&config, kernel, h), "Hopper forward kernel");
+    launch(hopperForwardKernel<Element, Config>, "Hopper forward kernel", Start::Early,
+           min(multiprocessors(h.a.step.device), h.order.count()), Config::kTile.threads(), kBytes, h.a.step.stream, h);
 }
 
 template <class Element>

@@ -10,7 +10,7 @@ namespace flashring {
 __device__ inline void locate(const TileOrder& order, int index, int& tile, int& head) {
     const int perGroup = order.tiles * order.headsPerGroup, group = min(index / perGroup, order.groups - 1), rest = index - group * perGroup;
     const int inGroup = group + 1 == order.groups ? order.heads - group * order.headsPerGroup : order.headsPerGroup;
-    tile = order.tiles - 1 - rest / inGroup;
+    tile = order.sorted ? order.sorted[rest / inGroup] : order.tiles - 1 - rest / inGroup;
     head = group * order.headsPerGroup + rest % inGroup;
 }
 

@@ -3,6 +3,7 @@
 
 #include "attention.h"
 #include "elements.h"
+#include "hopper_ptx.cuh"
 #include "visibility.h"
 
 namespace flashring {
@@ -11,31 +12,44 @@ namespace {
 constexpr int kMaxThreads = 256;
 constexpr int64_t kMaxTokens = INT64_C(1) << 30;  // local indices are 32 bits wide, with room for a tile beyond the end
 
-// The global position of local token i, or -1 where the ranges end before it.
-__device__ int64_t positionOf(const flashring_positions& positions, int64_t i) {
-    for (int64_t r = 0; r < positions.count; ++r) {
-        const flashring_range range = positions.ranges[r];
-        if (i < range.length) {
-            return range.start + i * range.stride;
-        }
-        i -= range.length;
-    }
-    return -1;
-}
+// Ranges of positions. The first one, most often the only one, is on its way to a register before it is needed.
+class Ranges {
+public:
+    __device__ explicit Ranges(const flashring_positions& positions)
+        : positions_(positions), first_(positions.count > 0 ? positions.ranges[0] : flashring_range{}) {}
 
-// The local tokens whose global position is below the bound.
-__device__ int64_t tokensBelow(const flashring_positions& positions, int64_t bound) {
-    int64_t count = 0;
-    for (int64_t r = 0; r < positions.count; ++r) {
-        const flashring_range range = positions.ranges[r];
-        const int64_t inside = countBelow(range, bound);
-        count += inside;
-        if (inside < range.length) {
-            break;
+    // The global position of local token i, or -1 where the ranges end before it.
+    __device__ int64_t positionOf(int64_t i) const {
+        for (int64_t r = 0; r < positions_.count; ++r) {
+            const flashring_range range = at(r);
+            if (i < range.length) {
+                return range.start + i * range.stride;
+            }
+            i -= range.length;
         }
+        return -1;
     }
-    return count;
-}
+
+    // The local tokens whose global position is below the bound.
+    __device__ int64_t tokensBelow(int64_t bound) const {
+        int64_t count = 0;
+        for (int64_t r = 0; r < positions_.count; ++r) {
+            const flashring_range range = at(r);
+            const int64_t inside = countBelow(range, bound);
+            count += inside;
+            if (inside < range.length) {
+                break;
+            }
+        }
+        return count;
+    }
+
+private:
+    __device__ flashring_range at(int64_t r) const { return r == 0 ? first_ : positions_.ranges[r]; }
+
+    const flashring_positions& positions_;
+    const flashring_range first_;
+};
 
 // The first document that ends after position q.
 __device__ int64_t documentOf(const flashring_mask& mask, int64_t q) {
@@ -51,22 +65,53 @@ __device__ int64_t documentOf(const flashring_mask& mask, int64_t q) {
     return first;
 }
 
-// The local keys [first, last) that local query i sees.
-__device__ void keysSeen(const flashring_step& step, int64_t i, int64_t& first, int64_t& last) {
-    const int64_t q = positionOf(step.q_positions, i);
-    if (q >= 0) {
-        const Interval keys = visible(step.mask, documentAt(step.mask, documentOf(step.mask, q)), q);
-        first = min(tokensBelow(step.kv_positions, keys.first), step.kv_len);
-        last = max(first, min(tokensBelow(step.kv_positions, keys.last), step.kv_len));
+struct Sight {
+    const flashring_step& step;
+    const Ranges queries, keys;
+
+    __device__ explicit Sight(const flashring_step& s) : step(s), queries(s.q_positions), keys(s.kv_positions) {}
+
+    // The local keys that local query i sees.
+    __device__ Interval operator()(int64_t i) const {
+        const int64_t q = queries.positionOf(i);
+        if (q < 0) {
+            return {0, 0};
+        }
+        const Interval seen = visible(step.mask, documentAt(step.mask, documentOf(step.mask, q)), q);
+        const int64_t first = min(keys.tokensBelow(seen.first), step.kv_len);
+        return {first, max(first, min(keys.tokensBelow(seen.last), step.kv_len))};
+    }
+};
+
+// A few rounds of tiles over the multiprocessors: enough to even out, and few enough for their keys to stay in the L2 cache.
+constexpr int kStretch = 512;
+
+// The block's part of tiling.order: tiles [begin, end) of all, by the keys between the first and the last that they see.
+__device__ void sortTiles(const Sight& sight, const Tiling& tiling, int begin, int end, int tiles) {
+    __shared__ unsigned lengths[kStretch];  // in blocks of keys, then the tile, so that all differ
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    constexpr int64_t kLongest = UINT32_MAX / kStretch;
+    for (int i = thread; i < end - begin; i += threads) {
+        const int64_t first = int64_t{begin + i} * tiling.queries, last = min(first + tiling.queries, sight.step.q_len) - 1;
+        const int64_t blocks = max(int64_t{0}, sight(last).last - sight(first).first + tiling.keys - 1) / tiling.keys;
+        lengths[i] = static_cast<unsigned>(min(blocks, kLongest)) * kStretch + static_cast<unsigned>(i);
+    }
+    __syncthreads();
+    for (int i = thread; i < end - begin; i += threads) {
+        int before = tiles - end;
+        for (int j = 0; j < end - begin; ++j) {
+            before += lengths[j] > lengths[i];
+        }
+        tiling.order[before] = begin + i;
     }
 }
 
-// The span of this block's tile, one thread a query that sees [lo, hi).
-__device__ void writeSpan(const Tiling& tiling, int64_t queries, int lo, int hi) {
+// The span of a tile, one thread a query that sees [lo, hi).
+__device__ void writeSpan(const Tiling& tiling, int tile, int64_t queries, int lo, int hi) {
     __shared__ int first[kMaxThreads];
     __shared__ unsigned long long widest;  // the gap's length, then its first key
-    const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
-    const int count = static_cast<int>(min(int64_t{blockDim.x}, queries - int64_t{block} * blockDim.x));
+    const int thread = static_cast<int>(threadIdx.x);
+    const int count = static_cast<int>(min(int64_t{blockDim.x}, queries - int64_t{tile} * blockDim.x));
     first[thread] = lo;
     if (thread == 0) {
         widest = 0;
@@ -78,27 +123,53 @@ __device__ void writeSpan(const Tiling& tiling, int64_t queries, int lo, int hi)
     __syncthreads();
     if (thread == count - 1) {
         const int length = static_cast<int>(widest >> 32), gap = length ? static_cast<int>(widest & 0xffffffff) : hi;
-        tiling.spans[block] = {first[0], gap, gap + length, hi};
-        if (block == 0) {
+        tiling.spans[tile] = {first[0], gap, gap + length, hi};
+        if (tile == 0) {
             *tiling.next = 0;
         }
     }
 }
 
-// One thread a query; where there is a tiling, one block a tile.
-__global__ void intervalsKernel(const __grid_constant__ flashring_step step, int32_t* lo, int32_t* hi, const __grid_constant__ Tiling tiling) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;");  // a next kernel that can start early may: it waits for this one's end
+// Asks for what every block reads first. It says nothing about the contents, which an earlier kernel may still write.
+__device__ void prefetch(const flashring_step& step) {
+    const auto line = [](const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); };
+    const int64_t bound = int64_t{threadIdx.x} * 16;  // of documents, 16 a line
+    if (threadIdx.x == 0 && step.q_positions.count > 0) {
+        line(step.q_positions.ranges);
+    }
+    if (threadIdx.x == 0 && step.kv_positions.count > 0) {
+        line(step.kv_positions.ranges);
+    }
+    if (step.mask.cu_seqlens && bound <= step.mask.documents) {
+        line(step.mask.cu_seqlens + bound);
+    }
+}
 #endif
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    int64_t first = 0, last = 0;
+
+// One thread a query; where there is a tiling, one block a tile, after `stretches` blocks that sort the tiles.
+__global__ void intervalsKernel(const __grid_constant__ flashring_step step, int32_t* lo, int32_t* hi, const __grid_constant__ Tiling tiling,
+                                int stretches) {
+#if __CUDA_ARCH__ >= 900
+    letNextKernelStart();
+    prefetch(step);
+    waitForEarlierKernel();
+#endif
+    const Sight sight(step);
+    const int block = static_cast<int>(blockIdx.x), tile = block - stretches, tiles = static_cast<int>(gridDim.x) - stretches;
+    if (tile < 0) {
+        const auto border = [&](int stretch) { return static_cast<int>(int64_t{stretch} * tiles / stretches); };
+        sortTiles(sight, tiling, border(block), border(block + 1), tiles);
+        return;
+    }
+    const int64_t i = int64_t{tile} * blockDim.x + threadIdx.x;
+    const Interval seen = i < step.q_len ? sight(i) : Interval{0, 0};
     if (i < step.q_len) {
-        keysSeen(step, i, first, last);
-        lo[i] = static_cast<int32_t>(first);
-        hi[i] = static_cast<int32_t>(last);
+        lo[i] = static_cast<int32_t>(seen.first);
+        hi[i] = static_cast<int32_t>(seen.last);
     }
     if (tiling.spans) {
-        writeSpan(tiling, step.q_len, static_cast<int>(first), static_cast<int>(last));
+        writeSpan(tiling, tile, step.q_len, static_cast<int>(seen.first), static_cast<int>(seen.last));
     }
 }
 
@@ -133,7 +204,9 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
     int32_t* const lo = reinterpret_cast<int32_t*>(problem.workspace);
     int32_t* const hi = reinterpret_cast<int32_t*>(problem.workspace + intervalBytesOnDevice(s) / 2);
     const int threads = tiling ? tiling->queries : kMaxThreads;
-    launch(intervalsKernel, "intervals kernel", ceilDiv(s.q_len, threads), threads, 0, s.stream, s, lo, hi, tiling ? *tiling : Tiling{});
+    const int64_t tiles = ceilDiv(s.q_len, threads), stretches = tiling && tiling->order ? ceilDiv(tiles, kStretch) : 0;
+    launch(intervalsKernel, "intervals kernel", tiling ? Start::Early : Start::InOrder, tiles + stretches, threads, 0, s.stream, s, lo, hi,
+           tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
 
     const int64_t size = elementBytes(s.dtype), accSize = elementBytes(accumulatorType(s.dtype));
     const auto queries = [&](const flashring_tensor& tensor, int64_t dim, int64_t elementSize, int64_t bytes) {

@@ -154,6 +154,77 @@ long checkManyTiles(int32_t dtype, int64_t keyDim, int64_t valueDim, bool small)
     return cases;
 }
 
+// Documents of 1 to 300 tokens with empty ones among them, of all that sequences are packed from; they end before the last query or
+// after it.
+Case documentsCase(std::mt19937_64& random, int32_t dtype, int64_t length, int64_t heads, int64_t keyDim, int64_t valueDim) {
+    Case c;
+    c.dtype = dtype;
+    c.shape = {1, length, length, heads, heads % 3 ? heads : heads / 3, keyDim, valueDim};
+    c.scale = 1 / std::sqrt(static_cast<double>(keyDim));
+    c.mask.right = pick(random, 0, 2) ? 0 : -1;
+    c.mask.left = pick(random, 0, 2) ? -1 : 100;
+    c.mask.cuSeqlens = {0};
+    for (std::vector<int64_t>& bounds = c.mask.cuSeqlens; bounds.back() < length - 150;) {
+        bounds.push_back(bounds.back() + (pick(random, 0, 5) ? pick(random, 1, 300) : 0));
+    }
+    c.qRanges = c.kvRanges = {{0, length, 1}};
+    c.draw(random);
+    return c;
+}
+
+// More tiles of queries than multiprocessors, of documents that come in no order; once also more than are sorted together.
+long checkManyDocuments(int32_t dtype, int64_t keyDim, int64_t valueDim, bool small) {
+    if (!keyDim) return 0;
+    Worst worst;
+    const long seeds = small ? 1 : 2;
+    const long cases = seeds + (!small && keyDim == 64);
+    for (long seed = 1; seed <= cases; ++seed) {
+        std::mt19937_64 random(static_cast<uint64_t>(seed));
+        Case c = seed > seeds ? documentsCase(random, dtype, 600 * 192 - 50, 1, 16, 16)
+                              : documentsCase(random, dtype, small ? 700 : 1450, 12, keyDim, valueDim);
+        Results expected(c), actual(c);
+        DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});
+        DeviceCase(c, actual).forward(FLASHRING_KERNEL_AUTO, {c.shape.kvLen / 2});
+        compare("documents", static_cast<uint64_t>(seed), c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+    }
+    report("documents", dtype, nameOfDims(keyDim, valueDim).c_str(), cases, worst);
+    return cases;
+}
+
+// Calls that follow each other in one stream through one workspace, with nothing between them: kernels that start early leave
+// alone what the call before still reads, and read nothing that it still writes.
+long checkQueued(bool small) {
+    const int64_t dims[] = {64, 128, 256};
+    const long repeats = small ? 2 : 50;
+    for (const int64_t dim : dims) {
+        std::mt19937_64 random(11);
+        Case packed = documentsCase(random, FLASHRING_BFLOAT16, small ? 400 : 1450, 6, dim, dim), plain = packed;
+        plain.mask = {};
+        Results first(packed), second(plain), firstQueued(packed), secondQueued(plain);
+        DeviceCase(packed, first).forward(FLASHRING_KERNEL_AUTO, {});
+        plain.q = first.out;
+        DeviceCase(plain, second).forward(FLASHRING_KERNEL_AUTO, {});
+        DeviceCase one(packed, firstQueued), two(plain, secondQueued);
+        flashring_step a = one.whole(FLASHRING_KERNEL_AUTO), b = two.whole(FLASHRING_KERNEL_AUTO), spoil = a;
+        const DeviceMemory workspace(static_cast<size_t>(std::max(a.workspace_bytes, b.workspace_bytes)));
+        a.workspace = b.workspace = spoil.workspace = workspace.data();
+        spoil.mask = b.mask;
+        b.q = a.out;
+        b.stream = a.stream;
+        for (long n = 0; n < repeats; ++n) {
+            for (const flashring_step* step : {&spoil, &a, &b}) {
+                CHECK(flashring_forward_step(step) == FLASHRING_OK, "%s", flashring_last_error());
+            }
+        }
+        one.download();
+        two.download();
+        CHECK(firstQueued.out.sameBits(first.out) && firstQueued.lse.sameBits(first.lse) && secondQueued.out.sameBits(second.out) &&
+                  secondQueued.lse.sameBits(second.lse), "dim %lld: calls that follow each other differ from the same ones alone", static_cast<long long>(dim));
+    }
+    std::printf("queued: %ld rounds of %zu dims bitwise as each call alone\n", repeats, sizeof dims / sizeof dims[0]);
+    return repeats * 3;
+}
+
 // NaN and infinity in a few elements or rows of one operand.
 void poison(std::mt19937_64& random, Case& c) {
     static const double values[] = {NAN, INFINITY, -INFINITY};
@@ -317,8 +388,9 @@ int main(int count, char** arguments) {
                 cases += checkNonFinite(kernel, dtype, d[0], d[1], longest, seeds, from);
             }
             cases += checkManyTiles(dtype, d[0], d[1], small);
+            cases += checkManyDocuments(dtype, d[0], d[1], small);
         }
     }
-    cases += checkDeterministic(small ? 2 : 20);
+    cases += checkDeterministic(small ? 2 : 20) + checkQueued(small);
     return finish("cuda", cases);
 }

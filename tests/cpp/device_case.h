@@ -64,6 +64,22 @@ public:
         download();
     }
 
+    // The whole forward step on the device's copies, but for its workspace. The results come back by download().
+    flashring_step whole(int32_t kernel) {
+        Step step(case_, results_, kernel, 0, case_.shape.kvLen);
+        toDevice(step.raw);
+        step.raw.flags = FLASHRING_FINISH;
+        require(flashring_workspace_bytes(&step.raw, FLASHRING_FORWARD, &step.raw.workspace_bytes), "workspace");
+        return step.raw;
+    }
+
+    void download() {
+        CUDA(cudaStreamSynchronize(stream_));
+        for (const Mirror& mirror : mirrors_) {
+            CUDA(cudaMemcpy(mirror.buffer->memory(), mirror.device.data(), mirror.buffer->memoryBytes(), cudaMemcpyDeviceToHost));
+        }
+    }
+
 private:
     struct Mirror {
         Buffer* buffer;
@@ -110,13 +126,6 @@ private:
             const int32_t flags = (i > 0 ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
             step(kernel, first, splits[i] - first, flags, false, FLASHRING_FORWARD);
             first = splits[i];
-        }
-    }
-
-    void download() {
-        CUDA(cudaStreamSynchronize(stream_));
-        for (const Mirror& mirror : mirrors_) {
-            CUDA(cudaMemcpy(mirror.buffer->memory(), mirror.device.data(), mirror.buffer->memoryBytes(), cudaMemcpyDeviceToHost));
         }
     }
 
