@@ -60,14 +60,20 @@ __device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32
     return {sums[0], sums[1]};
 }
 
-// Takes a block of scores into the state: weights for the next product; out scaled down where the reference moves.
+// Nothing has to be waited for before out is touched.
+struct Settled {
+    __device__ __forceinline__ void operator()() const {}
+};
+
+// Takes a block of scores into the state: weights for the next product; out scaled down where the reference moves, once
+// settle() has waited for what is still being added to it.
 //
 // Weights are computed against the reference as it stands, without looking for the block's maximum; the first reference
 // is 0. Only where a sum shows that this does not fit the scores is the maximum found, and everything done again.
 // Division by the sum at the end makes any reference exact.
-template <class Element, int kKeys, int kColumns>
+template <class Element, int kKeys, int kColumns, class Settle = Settled>
 __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
-                                        SoftmaxRow (&state)[2], const bool (&seen)[2], float scaleLog2) {
+                                        SoftmaxRow (&state)[2], const bool (&seen)[2], float scaleLog2, Settle settle = {}) {
     float2 sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
     const bool fresh[2] = {state[0].reference == -INFINITY && seen[0], state[1].reference == -INFINITY && seen[1]};
     const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) && !(fresh[1] && sums.y < kSmallestSum);
@@ -75,6 +81,7 @@ __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32
         state[0].reference = fresh[0] ? 0 : state[0].reference;
         state[1].reference = fresh[1] ? 0 : state[1].reference;
     } else {
+        settle();
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             float top = -INFINITY;

@@ -1,13 +1,16 @@
 // Clocks that the consumers of the Hopper forward kernel take for a block of keys where nothing is copied: one block a
 // multiprocessor, made-up keys and values that stay in shared memory, the production tile, and every schedule that fits:
-//   turns      consumers take turns in issuing their products, or issue them when they are ready
+//   turns      consumers take turns in issuing their products, or in their softmax, or do both when they are ready
 //   reference  the softmax keeps its reference while the sums fit (advance()), or finds every block's maximum first
 //   queries    in registers or in shared memory
+//   chains     one: the products of a consumer wait for its softmax; two, of half the keys each or of 64 queries each (a tile
+//              of their own): the products of one are under way while the softmax of the other is computed
 // Beside them the clocks the tensor cores need. Fails where schedules disagree about the output. No options.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <type_traits>
 #include <vector>
 
 #include "hopper_ptx.cuh"
@@ -25,18 +28,50 @@ constexpr int kFlopsPerClock = 4096;  // of a multiprocessor's tensor cores, 16-
 __managed__ long long clocks[kMostMultiprocessors];     // of each block of threads
 __managed__ float results[kMostMultiprocessors * 384];  // of each of its consumers' threads
 
-template <int kDim, bool kTurnsTaken, bool kMaximumFirst, bool kInRegisters>
+enum class Turns { None, Products, Softmax };
+enum class Chains { One, Keys, Queries };
+
+template <int kDim, Turns kTurnsTaken, bool kMaximumFirst, bool kInRegisters, Chains kChained = Chains::One>
 struct Schedule {
     static constexpr int kHeadDim = kDim;
-    static constexpr bool kTurns = kTurnsTaken, kMaximum = kMaximumFirst, kRegisters = kInRegisters;
-    static constexpr HopperTile kTile = hopperTile({kDim, kDim});
+    static constexpr Turns kTurns = kTurnsTaken;
+    static constexpr bool kMaximum = kMaximumFirst, kRegisters = kInRegisters;
+    static constexpr Chains kChains = kChained;
+    static constexpr bool kByQueries = kChains == Chains::Queries;
+    static constexpr HopperTile kTile = kByQueries ? HopperTile{2, 64, 1, 4, kRegisters, false, 40, 232} : hopperTile({kDim, kDim});
+    static constexpr int kPieces = kTile.consumers * (kByQueries ? 2 : 1);  // of 64 queries
 
     struct Shared {
-        char queries[kTile.consumers][panels(kDim) * panelBytes(64)];
+        char queries[kPieces][panels(kDim) * panelBytes(64)];
         char keys[kTile.stages][panels(kDim) * panelBytes(kTile.keys)], values[kTile.stages][panels(kDim) * panelBytes(kTile.keys)];
         long long start;
+        float scaleLog2;
     };
 };
+
+constexpr int kAllConsumers = 15;  // the barrier of all, beside those of the turns
+
+__device__ void loadQueries(uint32_t (&queries)[4], const char* piece, int k) {
+    const int lane = threadIdx.x % 32;
+    const uint32_t base = sharedAddress(piece) + (threadIdx.x % 128 / 32 * 16 + lane % 16) * 128;
+    loadMatrices<false>(queries, base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
+}
+
+// The sum of a thread's part of the output, divided by the sums of weights.
+template <int kDim>
+__device__ float sumOf(const float (&out)[kDim / 2], const SoftmaxRow (&state)[2]) {
+    float sum = 0;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float pair = state[half].sum + __shfl_xor_sync(~0u, state[half].sum, 1);
+        const float inverse = 1 / (pair + __shfl_xor_sync(~0u, pair, 2));
+#pragma unroll
+        for (int n = 0; n < kDim / 8; ++n) {
+            sum += (out[n * 4 + half * 2] + out[n * 4 + half * 2 + 1]) * inverse;
+        }
+    }
+    return sum;
+}
 
 // Elements of variance 1, the same in every block and every schedule of one tile.
 template <class Shared>
@@ -86,59 +121,56 @@ __device__ __forceinline__ void advanceByMaximum(const float (&scores)[kKeys / 2
 template <class Schedule>
 class Core {
     static constexpr HopperTile kTile = Schedule::kTile;
-    static constexpr int kDim = Schedule::kHeadDim, kKeys = kTile.keys, kTurnThreads = 256;
+    static constexpr Turns kTurns = Schedule::kTurns;
+    // Turns of products go between whole consumers. Exponentials are computed by each quarter of a multiprocessor for itself, and
+    // so turns of softmax go between those warps of the consumers that share a quarter.
+    static constexpr int kDim = Schedule::kHeadDim, kKeys = kTile.keys, kTurnThreads = kTurns == Turns::Softmax ? 64 : 256;
 
 public:
     __device__ __forceinline__ Core(typename Schedule::Shared& shared, int number) : shared_(shared), number_(number) {}
 
     __device__ __forceinline__ void run(int blocks, float scaleLog2) {
         if constexpr (Schedule::kRegisters) {
-            const int lane = threadIdx.x % 32;
-            const uint32_t base = sharedAddress(shared_.queries[number_]) + (threadIdx.x % 128 / 32 * 16 + lane % 16) * 128;
 #pragma unroll
             for (int k = 0; k < kDim / 16; ++k) {
-                loadMatrices<false>(queries_[k], base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
+                loadQueries(queries_[k], shared_.queries[number_], k);
             }
         }
         beginProducts();
         multiplyKeys();
         commitProducts();
         waitForProducts<0>();
-        syncNamed(kTile.consumers + 1, kTile.consumers * 128);
-        if (Schedule::kTurns && number_ == kTile.consumers - 1) arriveNamed(1, kTurnThreads);  // the first consumer's turn
+        shared_.scaleLog2 = scaleLog2;
+        syncNamed(kAllConsumers, kTile.consumers * 128);
+        const int quarter = kTurns == Turns::Softmax ? uniform(threadIdx.x / 32 % 4) : 0;
+        const int first = 1 + quarter * kTile.consumers, own = first + number_, following = first + (number_ + 1) % kTile.consumers;
+        if (kTurns != Turns::None && number_ == kTile.consumers - 1) arriveNamed(following, kTurnThreads);  // the first consumer's turn
         shared_.start = clock64();
 #pragma unroll 1
         for (int block = 1; block <= blocks; ++block) {
+            const bool followed = block < blocks || number_ + 1 < kTile.consumers;
+            if (kTurns == Turns::Softmax) {
+                syncNamed(own, kTurnThreads);
+                scaleLog2 = *const_cast<volatile float*>(&shared_.scaleLog2);  // read anew: no exponential comes before the turn
+            }
             Schedule::kMaximum ? advanceByMaximum<kKeys>(scores_, weights_, out_, state_, scaleLog2)
                                : advance<Element, kKeys>(scores_, weights_, out_, state_, {true, true}, scaleLog2);
-            if (Schedule::kTurns) syncNamed(1 + number_, kTurnThreads);
+            if (kTurns == Turns::Softmax && followed) arriveNamed(following, kTurnThreads);
+            if (kTurns == Turns::Products) syncNamed(own, kTurnThreads);
             beginProducts();
             multiplyValues();
             commitProducts();
             multiplyKeys();
             commitProducts();
-            if (Schedule::kTurns && (block < blocks || number_ + 1 < kTile.consumers)) arriveNamed(1 + (number_ + 1) % kTile.consumers, kTurnThreads);
+            if (kTurns == Turns::Products && followed) arriveNamed(following, kTurnThreads);
             waitForProducts<1>();
             waitForProducts<0>();
         }
-        syncNamed(kTile.consumers + 1, kTile.consumers * 128);
+        syncNamed(kAllConsumers, kTile.consumers * 128);
         clocks[blockIdx.x] = clock64() - shared_.start;
     }
 
-    // Of the thread's part of the output: the sum, after division by the sums of weights.
-    __device__ __forceinline__ float result() const {
-        float sum = 0;
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const float pair = state_[half].sum + __shfl_xor_sync(~0u, state_[half].sum, 1);
-            const float inverse = 1 / (pair + __shfl_xor_sync(~0u, pair, 2));
-#pragma unroll
-            for (int n = 0; n < kDim / 8; ++n) {
-                sum += (out_[n * 4 + half * 2] + out_[n * 4 + half * 2 + 1]) * inverse;
-            }
-        }
-        return sum;
-    }
+    __device__ __forceinline__ float result() const { return sumOf<kDim>(out_, state_); }
 
 private:
     __device__ __forceinline__ void multiplyKeys() {
@@ -174,6 +206,114 @@ private:
     SoftmaxRow state_[2] = {{-INFINITY, 0}, {-INFINITY, 0}};
 };
 
+// The same with two chains of scores, weights and products, and one output for both or one for each.
+template <class Schedule>
+class ChainedCore {
+    static constexpr HopperTile kTile = Schedule::kTile;
+    static constexpr int kDim = Schedule::kHeadDim, kOutputs = Schedule::kByQueries ? 2 : 1, kKeys = kTile.keys * kOutputs / 2;
+
+public:
+    __device__ __forceinline__ ChainedCore(typename Schedule::Shared& shared, int number) : shared_(shared), number_(number) {}
+
+    __device__ __forceinline__ void run(int blocks, float scaleLog2) {
+        if constexpr (Schedule::kRegisters) {
+#pragma unroll
+            for (int k = 0; k < kOutputs * kDim / 16; ++k) {
+                loadQueries(queries_[k], shared_.queries[number_ * kOutputs + k / (kDim / 16)], k % (kDim / 16));
+            }
+        }
+        beginProducts();
+        multiplyKeys<0>();
+        commitProducts();
+        waitForProducts<0>();
+        syncNamed(kAllConsumers, kTile.consumers * 128);
+        shared_.start = clock64();
+        // Nothing is under way where the loop begins anew: ptxas would serialise all products (C7514).
+#pragma unroll 1
+        for (int block = 1; block <= blocks; ++block) {
+            beginProducts();
+            multiplyKeys<1>();
+            commitProducts();
+            key_.advance();
+            weighChain<0>(scaleLog2);
+            beginProducts();
+            multiplyValues<0>();
+            commitProducts();
+            waitForProducts<1>();
+            beginProducts();
+            multiplyKeys<0>();
+            commitProducts();
+            weighChain<1>(scaleLog2);
+            beginProducts();
+            multiplyValues<1>();
+            commitProducts();
+            value_.advance();
+            waitForProducts<0>();
+        }
+        syncNamed(kAllConsumers, kTile.consumers * 128);
+        clocks[blockIdx.x] = clock64() - shared_.start;
+    }
+
+    __device__ __forceinline__ float result() const {
+        float sum = 0;
+#pragma unroll
+        for (int output = 0; output < kOutputs; ++output) {
+            sum += sumOf<kDim>(out_[output], state_[output]);
+        }
+        return sum;
+    }
+
+private:
+    template <int kChain>
+    __device__ __forceinline__ void weighChain(float scaleLog2) {
+        constexpr int kOutput = kChain % kOutputs;
+        advance<Element, kKeys>(scores_[kChain], weights_[kChain], out_[kOutput], state_[kOutput], {true, true}, scaleLog2,
+                                [] { waitForProducts<0>(); });
+    }
+
+    template <int kChain>
+    __device__ __forceinline__ void multiplyKeys() {
+        constexpr int kOutput = kChain % kOutputs;
+        const uint64_t queries = describe(sharedAddress(shared_.queries[number_ * kOutputs + kOutput]), 0);
+        const uint64_t keys = describe(sharedAddress(shared_.keys[key_.stage]), 0) + firstRow<kChain>();
+#pragma unroll
+        for (int k = 0; k < kDim / 16; ++k) {
+            const uint64_t a = queries + described(k / 4 * panelBytes(64) + k % 4 * 32);
+            const uint64_t b = keys + described(k / 4 * panelBytes(kTile.keys) + k % 4 * 32);
+            if constexpr (Schedule::kRegisters) {
+                const auto& piece = queries_[kOutput * kDim / 16 + k];
+                k ? Wgmma<kKeys>::template registers<Element, 1, 0>(scores_[kChain], piece, b)
+                  : Wgmma<kKeys>::template registers<Element, 0, 0>(scores_[kChain], piece, b);
+            } else {
+                k ? Wgmma<kKeys>::template shared<Element, 1>(scores_[kChain], a, b)
+                  : Wgmma<kKeys>::template shared<Element, 0>(scores_[kChain], a, b);
+            }
+        }
+    }
+
+    template <int kChain>
+    __device__ __forceinline__ void multiplyValues() {
+        const uint64_t values = describe(sharedAddress(shared_.values[value_.stage]), panelBytes(kTile.keys)) + firstRow<kChain>();
+#pragma unroll
+        for (int k = 0; k < kKeys / 16; ++k) {
+            Wgmma<kDim>::template registers<Element, 1, 1>(out_[kChain % kOutputs], weights_[kChain][k], values + described(k * 16 * 128));
+        }
+    }
+
+    // Where the keys of a chain begin in the block's.
+    template <int kChain>
+    static constexpr uint64_t firstRow() {
+        return Schedule::kByQueries ? 0 : described(kChain * kKeys * 128);
+    }
+
+    typename Schedule::Shared& shared_;
+    const int number_;
+    RingIndex<kTile.stages> key_, value_;
+    float out_[kOutputs][kDim / 2] = {}, scores_[2][kKeys / 2];
+    uint32_t weights_[2][kKeys / 16][4], queries_[Schedule::kRegisters ? kOutputs * kDim / 16 : 1][4];
+    SoftmaxRow state_[2][2] = {{{-INFINITY, 0}, {-INFINITY, 0}}, {{-INFINITY, 0}, {-INFINITY, 0}}};
+};
+
 // The first warpgroup only gives its registers away.
 template <class Schedule>
 __global__ void __launch_bounds__(Schedule::kTile.threads(), 1) hopperCoreKernel(int blocks, float scaleLog2) {
@@ -183,7 +323,7 @@ __global__ void __launch_bounds__(Schedule::kTile.threads(), 1) hopperCoreKernel
     const int warpgroup = uniform(static_cast<int>(threadIdx.x) / 128);
     if (warpgroup == 0) return lowerRegisters<Schedule::kTile.producerRegisters>();
     raiseRegisters<Schedule::kTile.consumerRegisters>();
-    Core<Schedule> core(shared, warpgroup - 1);
+    std::conditional_t<Schedule::kChains == Chains::One, Core<Schedule>, ChainedCore<Schedule>> core(shared, warpgroup - 1);
     core.run(blocks, scaleLog2);
     results[blockIdx.x * (blockDim.x - 128) + threadIdx.x - 128] = core.result();
 }
@@ -198,6 +338,8 @@ void require(cudaError_t error) {
 template <class Schedule>
 std::vector<float> measure(int multiprocessors) {
     constexpr HopperTile kTile = Schedule::kTile;
+    constexpr int kQueries = Schedule::kPieces * 64;
+    constexpr const char *kTurns[] = {"none", "products", "softmax"}, *kChains[] = {"one", "keys", "queries"};
     constexpr int kBytes = sizeof(typename Schedule::Shared);
     require(cudaFuncSetAttribute(hopperCoreKernel<Schedule>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
     const float scaleLog2 = 1.442695f / std::sqrt(static_cast<float>(Schedule::kHeadDim));
@@ -210,24 +352,40 @@ std::vector<float> measure(int multiprocessors) {
     }
     std::nth_element(taken.begin(), taken.begin() + taken.size() / 2, taken.end());
     const double median = static_cast<double>(taken[taken.size() / 2]) / kBlocks;
-    const double ideal = 4.0 * kTile.queries() * kTile.keys * Schedule::kHeadDim / kFlopsPerClock;
-    std::printf("%4d  %3d x %-3d  %-5s  %-9s  %-9s  %12.0f  %5.0f  %4.0f %%\n", Schedule::kHeadDim, kTile.queries(), kTile.keys,
-                Schedule::kTurns ? "taken" : "none", Schedule::kMaximum ? "maximum" : "kept", Schedule::kRegisters ? "registers" : "shared",
-                median, ideal, 100 * ideal / median);
+    const double ideal = 4.0 * kQueries * kTile.keys * Schedule::kHeadDim / kFlopsPerClock;
+    std::printf("%4d  %3d x %-3d  %-8s  %-9s  %-9s  %-7s  %12.0f  %5.0f  %4.0f %%\n", Schedule::kHeadDim, kQueries, kTile.keys,
+                kTurns[static_cast<int>(Schedule::kTurns)], Schedule::kMaximum ? "maximum" : "kept",
+                Schedule::kRegisters ? "registers" : "shared", kChains[static_cast<int>(Schedule::kChains)], median, ideal, 100 * ideal / median);
     return std::vector<float>(results, results + multiprocessors * kTile.consumers * 128);
 }
 
-template <int kDim, bool... kRegisters>
-bool measureDim(int multiprocessors) {
-    const std::vector<float> all[] = {measure<Schedule<kDim, true, false, kRegisters>>(multiprocessors)...,
-                                      measure<Schedule<kDim, false, false, kRegisters>>(multiprocessors)...,
-                                      measure<Schedule<kDim, true, true, kRegisters>>(multiprocessors)...,
-                                      measure<Schedule<kDim, false, true, kRegisters>>(multiprocessors)...};
+// Whether all schedules of one tile agree.
+bool agree(int dim, const std::vector<std::vector<float>>& all) {
     float worst = 0;
     for (const auto& one : all)
         for (size_t i = 0; i < one.size(); ++i) worst = std::fmax(worst, std::isfinite(one[i]) ? std::fabs(one[i] - all[0][i]) : INFINITY);
-    std::printf("%4d  schedules differ by %.1e in a thread's sum of outputs\n", kDim, worst);
+    std::printf("%4d  schedules differ by %.1e in a thread's sum of outputs\n", dim, worst);
     return worst < 1e-2f;
+}
+
+template <int kDim, bool... kRegisters>
+std::vector<std::vector<float>> measureDim(int multiprocessors) {
+    return {measure<Schedule<kDim, Turns::Products, false, kRegisters>>(multiprocessors)...,
+            measure<Schedule<kDim, Turns::None, false, kRegisters>>(multiprocessors)...,
+            measure<Schedule<kDim, Turns::Softmax, false, kRegisters>>(multiprocessors)...,
+            measure<Schedule<kDim, Turns::Products, true, kRegisters>>(multiprocessors)...,
+            measure<Schedule<kDim, Turns::None, true, kRegisters>>(multiprocessors)...};
+}
+
+// Queries in registers do not fit beside the rest at 64 (of 160 registers a thread) and 256, two chains at 64 alone.
+bool measureAll(int multiprocessors) {
+    auto narrow = measureDim<64, false>(multiprocessors);
+    narrow.push_back(measure<Schedule<64, Turns::None, false, false, Chains::Keys>>(multiprocessors));
+    bool good = agree(64, narrow);
+    good &= agree(64, {measure<Schedule<64, Turns::None, false, false, Chains::Queries>>(multiprocessors),
+                       measure<Schedule<64, Turns::None, false, true, Chains::Queries>>(multiprocessors)});
+    good &= agree(128, measureDim<128, true, false>(multiprocessors));
+    return agree(256, measureDim<256, false>(multiprocessors)) && good;
 }
 
 }  // namespace
@@ -241,9 +399,7 @@ int main() {
         std::printf("skipped: %s\n", error != cudaSuccess ? cudaGetErrorString(error) : "the first GPU is not of compute capability 9.0");
         return 77;
     }
-    std::printf("%s\n dim  tile       turns  reference  queries    clocks/block  ideal  share\n", device.name);
+    std::printf("%s\n dim  tile       turns     reference  queries    chains   clocks/block  ideal  share\n", device.name);
     const int multiprocessors = std::min(device.multiProcessorCount, kMostMultiprocessors);
-    // Queries in registers do not fit beside the rest at 64 (of 160 registers a thread) and 256.
-    const bool narrow = measureDim<64, false>(multiprocessors), middle = measureDim<128, true, false>(multiprocessors);
-    return measureDim<256, false>(multiprocessors) && narrow && middle ? 0 : 1;
+    return measureAll(multiprocessors) ? 0 : 1;
 }
