@@ -14,7 +14,7 @@ struct Arguments {
     int32_t* turns;      // deterministic backward: a ticket counter, then [batch, q_heads, query tiles] turns; else null
     float scaleLog2;     // softmax_scale * log2(e)
     bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
-    bool wideOutputs;    // out likewise
+    bool wideOutputs;    // out and acc likewise
     bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
 };
 

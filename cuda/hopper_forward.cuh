@@ -70,26 +70,31 @@ struct HopperShared {
 // warp 0 asks for it: a tile that waits here is missed at the end, when other blocks have nothing left.
 template <class Config>
 __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h) {
+    constexpr int kQueries = Config::kTile.queries();
+    const bool first = threadIdx.x % 32 == 0;
     RingIndex<kSlots> slot;
     RingIndex<1> wanted;
+    const auto take = [&] { return __shfl_sync(~0u, first ? static_cast<int>(gridDim.x) + atomicAdd(h.next, 1) : 0, 0); };
     for (int index = static_cast<int>(blockIdx.x);;) {
-        const TileFetch<Config::kTile.queries()> tile(h.a, h.order, h.spans, index);
+        const TileFetch<kQueries> tile(h.a, h.order, h.spans, index);
+        if (tile.unchanged(h.a.step.flags)) {
+            index = take();
+            continue;
+        }
         wait(sharedAddress(&shared.slotEmpty[slot.stage]), slot.parity ^ 1);
         tile.store(shared.slots[slot.stage]);
         __syncwarp();
-        if (threadIdx.x % 32 == 0) {
+        if (first) {
             arrive(sharedAddress(&shared.slotFull[slot.stage]));
         }
         if (!tile.more()) {
             return;
         }
+        prefetchEarlier<kQueries>(h.a, tile.first(), tile.head(), tile.batch());
         slot.advance();
         wait(sharedAddress(&shared.tileWanted), wanted.parity);
         wanted.advance();
-        if (threadIdx.x % 32 == 0) {
-            index = static_cast<int>(gridDim.x) + atomicAdd(h.next, 1);
-        }
-        index = __shfl_sync(~0u, index, 0);
+        index = take();
     }
 }
 
@@ -174,6 +179,10 @@ public:
         : shared_(shared), h_(h), number_(number), warpQuery_(number * 64 + uniform(threadIdx.x % 128 / 32) * 16) {}
 
     __device__ __forceinline__ void run() {
+        wait(address(shared_.slotFull[0]), 0);
+        if (uniform(shared_.slots[0].first) < 0) {
+            return;  // this block's tiles were all skipped
+        }
         if (kTile.turns && number_ == kTile.consumers - 1) {
             arriveNamed(1, kTurnThreads);  // the first consumer's turn
         }
@@ -182,6 +191,7 @@ public:
         beginProducts();
         multiplyKeys();
         commitProducts();
+        askForLse();
         waitForProducts<0>();
         releaseKeys();
         begin();
@@ -260,7 +270,6 @@ private:
             passKeys();
             row_ = uniform(tile.span.next(row_, kKeys));
         }
-        prefetchEarlier<kDims.value>(h_.a.step, tile.first + warpQuery_, tile.head, tile.batch);
         wait(address(shared_.queriesFull[query_.stage][number_]), query_.parity);
         if constexpr (kTile.queriesInRegisters) {
             const int lane = threadIdx.x % 32;
@@ -300,12 +309,26 @@ private:
         }
     }
 
+    // Asks for lse of the tile in slot_. Not before the products that come before it were issued: they would wait for it.
+    __device__ __forceinline__ void askForLse() {
+        const auto& tile = shared_.slots[slot_.stage];
+        const int first = more_ ? tile.first + warpQuery_ : static_cast<int>(h_.a.step.q_len);
+        loadLse(h_.a.step, earlierLse_, first, tile.head, tile.batch);
+    }
+
+    // What earlier steps left of the output comes in while the softmax of the tile's first block is computed.
     __device__ __forceinline__ void begin() {
+        state_[0] = startingFrom(earlierLse_[0]);
+        state_[1] = startingFrom(earlierLse_[1]);
+        earlierComes_ = h_.a.step.flags & FLASHRING_RESUME;
+        const auto& tile = shared_.slots[slot_.stage];
 #pragma unroll
         for (int i = 0; i < kDims.value / 2; ++i) {
             out_[i] = 0;
         }
-        state_[0] = state_[1] = {-INFINITY, 0};
+        if (earlierComes_) {
+            loadEarlier<kDims.value>(h_.a, out_, state_, tile.first + warpQuery_, tile.head, tile.batch);
+        }
     }
 
     // From the scores of one block to those of the next; false where there is none.
@@ -322,6 +345,13 @@ private:
             hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row_);
         }
         advance<Element, kKeys>(scores_, weights_, out_, state_, seen, h_.a.scaleLog2);
+        if (earlierComes_) {
+#pragma unroll
+            for (int i = 0; i < kDims.value / 2; ++i) {
+                out_[i] *= kEarlierSum;
+            }
+            earlierComes_ = false;
+        }
 
         passValues();
         row_ = next;
@@ -346,6 +376,7 @@ private:
         waitForProducts<1>();
         releaseValues();
         if (last) {
+            askForLse();
             writeRows<Element, kDims.value>(h_.a, out_, state_, tile.first + warpQuery_, tile.head, tile.batch);
             release(shared_.slotEmpty[slot]);
             begin();
@@ -365,7 +396,8 @@ private:
     RingIndex<kTile.stages> key_, value_;
     int row_, end_;           // first key of the block whose scores are ready; end of the keys that these queries see
     int valuesToPass_ = 0;    // blocks whose keys went by, and whose values come before the next that are used
-    bool more_;
+    bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
+    float earlierLse_[2];
     float out_[kDims.value / 2], scores_[kKeys / 2];
     uint32_t weights_[kKeys / 16][4], queries_[kTile.queriesInRegisters ? kDims.key / 16 : 1][4];
     SoftmaxRow state_[2];

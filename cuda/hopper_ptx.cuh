@@ -87,6 +87,11 @@ __device__ inline void publishWrites() { asm volatile("fence.proxy.async.shared:
 
 __device__ inline void prefetchMap(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
 
+// Asks for so many bytes, both on 16, to be brought into the L2 cache.
+__device__ inline void prefetchBytes(const void* memory, int bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(memory), "r"(bytes) : "memory");
+}
+
 // ---- warpgroups ----
 
 // The value of lane 0: tells the compiler that all lanes have the same, so that it computes addresses once a warp.

@@ -1,49 +1,101 @@
-// From a warp's share of the output in registers to global memory.
+// A warp's share of the output and its state: from earlier steps into registers, and from there to global memory.
 #ifndef FLASHRING_CUDA_HOPPER_ROWS_CUH
 #define FLASHRING_CUDA_HOPPER_ROWS_CUH
 
 #include "hopper.h"
+#include "hopper_ptx.cuh"
 #include "hopper_softmax.cuh"
 #include "outputs.cuh"
 
 namespace flashring {
 
-// What the new output and the one of earlier steps are multiplied by to give the output of both.
-struct RowScales {
-    float fresh, earlier;
-    bool resume;  // there is an earlier one; else its memory means nothing
-};
-
-// Joins a row's state with that of earlier steps, one more block of keys of reference lse and sum 1. One lane stores the
-// new lse; the others only compute.
-__device__ __forceinline__ RowScales finishRow(const flashring_step& step, float reference, float sum, int64_t batch, int query,
-                                               int head, bool stores) {
-    float* const lse = row<float>(step.lse, batch, query, head);
-    const float before = step.flags & FLASHRING_RESUME ? *lse * static_cast<float>(M_LOG2E) : -INFINITY;
-    RowScales scales{1, 0, before != -INFINITY};
-    if (scales.resume) {
-        const float common = fmaxf(reference, before);
-        scales = {exp2Fast(reference - common), exp2Fast(before - common), true};
-        sum = fmaf(sum, scales.fresh, scales.earlier);
-        reference = common;
+// lse of the two rows of this lane in the 16 of a warp that start at this query; -inf where there is none yet.
+__device__ __forceinline__ void loadLse(const flashring_step& step, float (&lse)[2], int first, int head, int batch) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int query = first + half * 8 + threadIdx.x % 32 / 4;
+        lse[half] = step.flags & FLASHRING_RESUME && query < step.q_len ? *row<const float>(step.lse, batch, query, head) : -INFINITY;
     }
-    const float inverse = sum == 0 ? 0 : __fdividef(1, sum);
-    __syncwarp(__activemask());  // every lane has read lse
-    if (stores) {
-        *lse = sum == 0 ? -INFINITY : fmaf(reference, static_cast<float>(M_LN2), logf(sum));
-    }
-    return {scales.fresh * inverse, scales.earlier * inverse, scales.resume};
 }
 
-// Asks for the earlier output of the 16 rows of a warp that start at this query, long before finishing them needs it.
+__device__ __forceinline__ float lseOf(float reference, float sum) {
+    return sum == 0 ? -INFINITY : fmaf(reference, static_cast<float>(M_LN2), logf(sum));
+}
+
+__device__ __forceinline__ float inverseOf(float sum) { return sum == 0 ? 0 : __fdividef(1, sum); }
+
+// Brings acc of a tile into the L2 cache, long before its consumers load it: run by a warp.
+template <int kQueries>
+__device__ __forceinline__ void prefetchEarlier(const Arguments& a, int first, int head, int batch) {
+    const flashring_step& step = a.step;
+    if (step.flags & FLASHRING_RESUME && a.wideOutputs) {
+        const int end = min(first + kQueries, static_cast<int>(step.q_len));
+#pragma unroll 1
+        for (int query = first + threadIdx.x % 32; query < end; query += 32) {
+            prefetchBytes(row<float>(step.acc, batch, query, head), static_cast<int>(step.value_dim) * 4);
+        }
+    }
+}
+
+// Lane l of a quad holds columns {0, 1} + 8 n + 2 l of a row as out[4 n], out[4 n + 1]: half a word of 16 bytes. Neighbours swap
+// halves of every two n, so that each has whole words, columns 0 to 3 + 8 n + 8 (l % 2) + 4 (l / 2) for an even n.
 template <int kColumns>
-__device__ __forceinline__ void prefetchEarlier(const flashring_step& step, int first, int head, int batch) {
-    constexpr int kLines = kColumns / 32;  // of 128 bytes
-    if (step.flags & FLASHRING_RESUME) {
-        for (int i = threadIdx.x % 32; i < 16 * kLines; i += 32) {
-            const int query = first + i / kLines, column = i % kLines * 32;
-            if (query < step.q_len && column < step.value_dim) {
-                asm volatile("prefetch.global.L2 [%0];" ::"l"(row<float>(step.acc, batch, query, head) + column));
+__device__ __forceinline__ void swapHalves(float* out) {
+    const bool odd = threadIdx.x % 2;
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; n += 2) {
+#pragma unroll
+        for (int i = n * 4; i < n * 4 + 2; ++i) {
+            const float other = __shfl_xor_sync(~0u, odd ? out[i] : out[i + 4], 1);
+            (odd ? out[i] : out[i + 4]) = other;
+        }
+    }
+}
+
+// The pointer itself. What is added to it then becomes part of the instruction; else the compiler computes each address anew.
+template <class T>
+__device__ __forceinline__ T* opaque(T* pointer) {
+    asm("" : "+l"(pointer));
+    return pointer;
+}
+
+// Two floats that start on 8 bytes, where they exist. Read once, so past the first cache; as one piece, or the compiler branches
+// round each.
+__device__ __forceinline__ void loadPairIf(bool exists, const float* source, float& first, float& second) {
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "setp.ne.s32 p, %3, 0;\n"
+        "@p ld.global.L1::no_allocate.v2.f32 {%0, %1}, [%2];\n"
+        "}"
+        : "+f"(first), "+f"(second) : "l"(source), "r"(static_cast<int>(exists)) : "memory");
+}
+
+__device__ __forceinline__ void storeWord(void* target, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(target), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
+}
+
+// Asks for acc of the 16 rows of a warp that start at this query; out, all 0, stays so where state says that there is none yet.
+// Pairs go straight to the registers that products add to, so that nothing waits for them before it uses them.
+template <int kColumns>
+__device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first,
+                                            int head, int batch) {
+    const int lane = threadIdx.x % 32, columns = static_cast<int>(a.step.value_dim);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float* const own = opaque(row<const float>(a.step.acc, batch, first + half * 8 + lane / 4, head) + lane % 4 * 2);
+        const int rest = state[half].reference == -INFINITY ? 0 : columns - lane % 4 * 2;
+        if (a.vectorOutputs) {
+#pragma unroll
+            for (int n = 0; n < kColumns / 8; ++n) {
+                loadPairIf(n * 8 < rest, own + n * 8, out[n * 4 + half * 2], out[n * 4 + half * 2 + 1]);
+            }
+        } else {
+#pragma unroll
+            for (int n = 0; n < kColumns / 8; ++n) {
+                const float2 pair = loadPair(own, n * 8, rest, false);
+                out[n * 4 + half * 2] = pair.x;
+                out[n * 4 + half * 2 + 1] = pair.y;
             }
         }
     }
@@ -58,117 +110,142 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
     const int dim = static_cast<int>(step.head_dim), columns = static_cast<int>(step.value_dim);
     const Element* const q = row<const Element>(step.q, batch, query, head);
     float reference = -INFINITY, sum = 0, out[kColumns / 32] = {};
-    for (int key = a.lo[query]; key < a.hi[query]; ++key) {
-        const Element* const k = row<const Element>(step.k, batch, key, keyHead);
-        const Element* const v = row<const Element>(step.v, batch, key, keyHead);
-        float score = 0;
-        for (int d = lane; d < dim; d += 32) {
-            score = fmaf(static_cast<float>(q[d]), static_cast<float>(k[d]), score);
-        }
-        for (int distance = 16; distance > 0; distance /= 2) {
-            score += __shfl_xor_sync(~0u, score, distance);
-        }
-        score *= a.scaleLog2;
+    const auto add = [&](float score, const auto* value) {
         const float common = fmaxf(reference, score), shift = common == -INFINITY ? 0 : common;
         const float decay = exp2Fast(reference - shift), weight = exp2Fast(score - shift);
         reference = common;
         sum = fmaf(sum, decay, weight);
 #pragma unroll
         for (int i = 0; i < kColumns / 32; ++i) {
-            const float value = i * 32 + lane < columns ? static_cast<float>(v[i * 32 + lane]) : 0;
-            out[i] = fmaf(weight, value, out[i] * decay);
+            const int column = i * 32 + lane;
+            out[i] = fmaf(weight, column < columns ? static_cast<float>(value[column]) : 0, out[i] * decay);
         }
+    };
+    for (int key = a.lo[query]; key < a.hi[query]; ++key) {
+        const Element* const k = row<const Element>(step.k, batch, key, keyHead);
+        float score = 0;
+#pragma unroll 1
+        for (int d = lane; d < dim; d += 32) {
+            score = fmaf(static_cast<float>(q[d]), static_cast<float>(k[d]), score);
+        }
+        for (int distance = 16; distance > 0; distance /= 2) {
+            score += __shfl_xor_sync(~0u, score, distance);
+        }
+        add(score * a.scaleLog2, row<const Element>(step.v, batch, key, keyHead));
     }
-    const RowScales scales = finishRow(step, reference, sum, batch, query, head, lane == 0);
+    float* const lse = row<float>(step.lse, batch, query, head);
+    float* const acc = row<float>(step.acc, batch, query, head);
+    if (step.flags & FLASHRING_RESUME && *lse != -INFINITY) {
+        add(*lse * static_cast<float>(M_LOG2E), acc);
+    }
+    __syncwarp();  // every lane has read lse
+    if (lane == 0) {
+        *lse = lseOf(reference, sum);
+    }
 #pragma unroll
     for (int i = 0; i < kColumns / 32; ++i) {
         const int column = i * 32 + lane;
-        if (column < columns) {
-            float x = out[i] * scales.fresh;
-            if (step.acc.data) {
-                float& acc = row<float>(step.acc, batch, query, head)[column];
-                acc = x = scales.resume ? fmaf(acc, scales.earlier, x) : x;
-            }
-            if (step.flags & FLASHRING_FINISH) {
-                row<Element>(step.out, batch, query, head)[column] = Element(x);
-            }
+        const float x = out[i] * inverseOf(sum);
+        if (column < columns && step.acc.data) {
+            acc[column] = x;
+        }
+        if (column < columns && step.flags & FLASHRING_FINISH) {
+            row<Element>(step.out, batch, query, head)[column] = Element(x);
         }
     }
 }
 
+// Whether an element of this lane's share of a row is not finite and was so far: what earlier steps left so stays so by right.
+template <int kColumns>
+__device__ __forceinline__ bool spoilt(const Arguments& a, const float* out, int query, int head, int batch) {
+    const flashring_step& step = a.step;
+    const bool resumed = step.flags & FLASHRING_RESUME && *row<const float>(step.lse, batch, query, head) != -INFINITY;
+    const int pair = threadIdx.x % 4 * 2, rest = resumed ? static_cast<int>(step.value_dim) - pair : 0;
+    const float* const acc = row<const float>(step.acc, batch, query, head) + pair;
+    bool found = false;
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; ++n) {
+        const float2 before = loadPair(acc, n * 8, rest, a.vectorOutputs);
+        found |= !(fabsf(out[n * 4]) < INFINITY) && fabsf(before.x) < INFINITY;
+        found |= !(fabsf(out[n * 4 + 1]) < INFINITY) && fabsf(before.y) < INFINITY;
+    }
+    return found;
+}
+
 // Lane i of each quad gives element j to lane j, and gets as element j what lane j had as element i.
 __device__ __forceinline__ void transposeQuad(uint32_t (&x)[4]) {
-    const unsigned quad = 0xfu << (threadIdx.x % 32 / 4 * 4);
 #pragma unroll
     for (int bit = 1; bit <= 2; bit *= 2) {
         const bool upper = threadIdx.x & bit;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             if (!(i & bit)) {
-                const uint32_t other = __shfl_xor_sync(quad, upper ? x[i] : x[i | bit], bit);
+                const uint32_t other = __shfl_xor_sync(~0u, upper ? x[i] : x[i | bit], bit);
                 (upper ? x[i] : x[i | bit]) = other;
             }
         }
     }
 }
 
-// Writes one finished row of a quad: its columns {0, 1} + 8 n + 2 lane are out[4 n], out[4 n + 1].
+// Writes one finished row for each quad of a warp that `stores`; out is used up.
 template <class Element, int kColumns>
-__device__ __forceinline__ void writeRow(const Arguments& a, const float* out, const RowScales& scales, int query, int head, int batch) {
+__device__ __forceinline__ void writeRow(const Arguments& a, float* out, bool stores, int query, int head, int batch) {
     const flashring_step& step = a.step;
-    const int lane = threadIdx.x % 4, columns = static_cast<int>(step.value_dim);
-    float* const acc = step.acc.data ? row<float>(step.acc, batch, query, head) : nullptr;
-    Element* const finished = step.flags & FLASHRING_FINISH ? row<Element>(step.out, batch, query, head) : nullptr;
-    if (!acc && a.wideOutputs) {
+    const int lane = threadIdx.x % 4, columns = stores ? static_cast<int>(step.value_dim) : 0;
+    float* const acc = row<float>(step.acc, batch, query, head);
+    Element* const finished = row<Element>(step.out, batch, query, head);
+    const bool finish = step.flags & FLASHRING_FINISH;
+    if (!a.wideOutputs) {
+#pragma unroll
+        for (int n = 0; n < kColumns / 8; ++n) {
+            const int first = lane * 2;
+            if (step.acc.data) {
+                storePair(acc + first, n * 8, columns - first, a.vectorOutputs, out[n * 4], out[n * 4 + 1]);
+            }
+            if (finish) {
+                storePair(finished + first, n * 8, columns - first, a.vectorOutputs, out[n * 4], out[n * 4 + 1]);
+            }
+        }
+        return;
+    }
+    if (finish) {
+        Element* const target = opaque(finished + lane * 8);
         // The quad's lanes swap pairs until each has all 8 columns of one n in 4.
 #pragma unroll
         for (int n = 0; n < kColumns / 8; n += 4) {
             uint32_t pairs[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                pairs[i] = pack<Element>(out[(n + i) * 4] * scales.fresh, out[(n + i) * 4 + 1] * scales.fresh);
+                pairs[i] = pack<Element>(out[(n + i) * 4], out[(n + i) * 4 + 1]);
             }
             transposeQuad(pairs);
-            const int column = (n + lane) * 8;
-            if (column < columns) {
-                *reinterpret_cast<uint4*>(finished + column) = {pairs[0], pairs[1], pairs[2], pairs[3]};
+            if (n * 8 < columns - lane * 8) {
+                storeWord(target + n * 8, pairs[0], pairs[1], pairs[2], pairs[3]);
             }
         }
-        return;
     }
-    // Many loads before the first store: none could pass it.
-    constexpr int kAtOnce = kColumns <= 128 ? kColumns / 8 : 8;
+    if (step.acc.data) {
+        swapHalves<kColumns>(out);
+        const int first = lane % 2 * 8 + lane / 2 * 4;
+        float* const target = opaque(acc + first);
 #pragma unroll
-    for (int first = 0; first < kColumns / 8; first += kAtOnce) {
-        float2 pairs[kAtOnce];
-        const auto column = [&](int i) { return (first + i) * 8 + lane * 2; };
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
-            pairs[i] = scales.resume ? loadPair(acc, column(i), columns, a.vectorOutputs) : float2{};
-        }
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
-            const float* const fresh = out + (first + i) * 4;
-            pairs[i] = {fmaf(pairs[i].x, scales.earlier, fresh[0] * scales.fresh), fmaf(pairs[i].y, scales.earlier, fresh[1] * scales.fresh)};
-        }
-#pragma unroll
-        for (int i = 0; i < kAtOnce && acc; ++i) {
-            storePair(acc, column(i), columns, a.vectorOutputs, pairs[i].x, pairs[i].y);
-        }
-#pragma unroll
-        for (int i = 0; i < kAtOnce && finished; ++i) {
-            storePair(finished, column(i), columns, a.vectorOutputs, pairs[i].x, pairs[i].y);
+        for (int n = 0; n < kColumns / 8; n += 2) {
+            if (n * 8 < columns - first) {
+                storeWord(target + n * 8, __float_as_uint(out[n * 4]), __float_as_uint(out[n * 4 + 1]), __float_as_uint(out[n * 4 + 4]),
+                          __float_as_uint(out[n * 4 + 5]));
+            }
         }
     }
 }
 
-// Writes the 16 rows of a warp that start at this query.
+// Writes the 16 rows of a warp that start at this query; out is used up.
 template <class Element, int kColumns>
-__device__ __forceinline__ void writeRows(const Arguments& a, const float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first,
+__device__ __forceinline__ void writeRows(const Arguments& a, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first,
                                           int head, int batch) {
     const int lane = threadIdx.x % 32, length = static_cast<int>(a.step.q_len);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+        float* const own = out + half * 2;
         const int query = first + half * 8 + lane / 4;
         float sum = state[half].sum;
         sum += __shfl_xor_sync(~0u, sum, 1);
@@ -176,18 +253,25 @@ __device__ __forceinline__ void writeRows(const Arguments& a, const float (&out)
         float probe = 0;
 #pragma unroll
         for (int n = 0; n < kColumns / 8; ++n) {
-            probe = fmaf(out[n * 4 + half * 2], 0.0f, probe);
-            probe = fmaf(out[n * 4 + half * 2 + 1], 0.0f, probe);
+            probe = fmaf(own[n * 4], 0.0f, probe);
+            probe = fmaf(own[n * 4 + 1], 0.0f, probe);
         }
         // Where the sum is NaN so is the row, by right.
-        const unsigned strange = __ballot_sync(~0u, probe != 0 && sum == sum && query < length);
-        if (query < length && !(strange >> (lane / 4 * 4) & 0xf)) {
-            const RowScales scales = finishRow(a.step, state[half].reference, sum, batch, query, head, lane % 4 == 0);
-            writeRow<Element, kColumns>(a, out + half * 2, scales, query, head, batch);
+        const bool strange = probe != 0 && sum == sum && query < length;
+        const unsigned alone = __ballot_sync(~0u, strange && spoilt<kColumns>(a, own, query, head, batch));
+        const bool stores = query < length && !(alone >> (lane / 4 * 4) & 0xf);
+        const float inverse = inverseOf(sum);
+#pragma unroll
+        for (int n = 0; n < kColumns / 8; ++n) {
+            own[n * 4] *= inverse;
+            own[n * 4 + 1] *= inverse;
         }
-        __syncwarp();
-        for (int r = 0; strange && r < 8; ++r) {
-            if (strange >> (r * 4) & 0xf) {
+        if (stores && lane % 4 == 0) {
+            *row<float>(a.step.lse, batch, query, head) = lseOf(state[half].reference, sum);
+        }
+        writeRow<Element, kColumns>(a, own, stores, query, head, batch);
+        for (int r = 0; alone && r < 8; ++r) {
+            if (alone >> (r * 4) & 0xf) {
                 writeRowAlone<Element, kColumns>(a, first + half * 8 + r, head, batch);
             }
         }

@@ -50,6 +50,14 @@ public:
     }
 
     __device__ bool more() const { return first_ >= 0; }
+    __device__ int first() const { return first_; }
+    __device__ int head() const { return head_; }
+    __device__ int batch() const { return batch_; }
+
+    // Whether a step with these flags leaves the state of the tile as it is, for it sees nothing.
+    __device__ bool unchanged(int flags) const {
+        return more() && span_.begin >= span_.end && (flags & (FLASHRING_RESUME | FLASHRING_FINISH)) == FLASHRING_RESUME;
+    }
 
     __device__ void store(TileSlot<kQueries>& slot) const {
         const int lane = threadIdx.x % 32;

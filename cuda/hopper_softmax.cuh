@@ -18,6 +18,17 @@ struct SoftmaxRow {
 // float32. A first reference has to give each lane this much, so that weights in float16 keep their bits.
 constexpr float kLargestSum = 8192, kSmallestSum = 0.25f;
 
+// What earlier steps have left of a row is one more key of score lse and value acc. It counts as 2^kEarlierLog2, its reference as
+// much below lse: lse speaks for thousands of keys, and float16 would have few bits for the weight of one key beside all of them.
+constexpr float kEarlierLog2 = 10, kEarlierSum = 1024;
+
+// This lane's part of a row that begins with this lse; -inf: no key was seen yet, and acc means nothing.
+__device__ __forceinline__ SoftmaxRow startingFrom(float lse) {
+    const float score = lse * static_cast<float>(M_LOG2E);
+    const bool counts = score != -INFINITY && threadIdx.x % 4 == 0;
+    return {fmaxf(score - kEarlierLog2, -INFINITY), counts ? fmaf(score, 0, kEarlierSum) : 0};  // NaN stays in the sum alone
+}
+
 // Sets the scores of keys outside [lo, hi) of their row to -inf; seen: whether the block has a key inside.
 template <int kKeys>
 __device__ __forceinline__ void hide(float (&scores)[kKeys / 2], bool (&seen)[2], const int* lo, const int* hi, int key) {

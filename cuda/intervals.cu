@@ -222,7 +222,7 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
             static_cast<float>(s.softmax_scale * M_LOG2E),
             queries(s.q, s.head_dim, size, 16) && queries(s.dout, s.value_dim, size, 16) && keys(s.k, s.head_dim, size, 16) &&
                 keys(s.v, s.value_dim, size, 16),
-            queries(s.out, s.value_dim, size, 16),
+            queries(s.out, s.value_dim, size, 16) && queries(s.acc, s.value_dim, accSize, 16),
             queries(s.out, s.value_dim, size, 2 * size) && queries(s.acc, s.value_dim, accSize, 2 * accSize) &&
                 queries(s.dq, s.head_dim, accSize, 16) && keys(s.dk, s.head_dim, accSize, 2 * accSize) &&
                 keys(s.dv, s.value_dim, accSize, 2 * accSize)};

@@ -1,6 +1,7 @@
 // Hard numbers for the forward kernels on tensor cores: row maxima that rise by just less and just more than 8 in log2 units, or at
-// every key, scores of +-1e4, equal and alternating ones, denormals, queries that see nothing, NaN and infinity in queries, and the
-// same bits a hundred times. Against the on-device reference, for what AUTO takes and for mma. Options: --small.
+// every key, scores of +-1e4, equal and alternating ones, denormals, queries that see nothing, NaN and infinity in queries, states of
+// earlier steps that are hard to start from, tiles that a step leaves as they are, and the same bits a hundred times. Against the
+// on-device reference, for what AUTO takes and for mma. Options: --small.
 #include <cstring>
 
 #include "device_case.h"
@@ -43,12 +44,11 @@ std::vector<flashring_capability> kernelsFor(Case& c, Results& r) {
 // Probabilities are rounded to the element type before they are multiplied; sums of them are not.
 double barOf(int32_t dtype) { return dtype == FLASHRING_BFLOAT16 ? 3e-2 : 4e-3; }
 
-void compare(const char* what, Case& c, double bar) {
+void compare(const char* what, Case& c, double bar, const std::vector<int64_t>& steps) {
     Results expected(c);
     DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});
-    const int64_t length = c.shape.kvLen;
     for (const flashring_capability& kernel : kernelsFor(c, expected)) {
-        for (const std::vector<int64_t>& splits : {std::vector<int64_t>{}, {length / 3, length / 3, length - 50}}) {
+        for (const std::vector<int64_t>& splits : {std::vector<int64_t>{}, steps}) {
             Results actual(c);
             DeviceCase(c, actual).forward(kernel.kernel, splits);
             const std::string context = std::string(kernel.name) + " " + what + (splits.empty() ? ": " : ", resumed: ") + c.describe();
@@ -57,6 +57,11 @@ void compare(const char* what, Case& c, double bar) {
             CHECK(actual.intact(), "%s: wrote outside a tensor", context.c_str());
         }
     }
+}
+
+void compare(const char* what, Case& c, double bar) {
+    const int64_t length = c.shape.kvLen;
+    compare(what, c, bar, {length / 3, length / 3, length - 50});
 }
 
 // The scores of one head in log2 units: unit * level(key), both exact in 16 bits, the level in two digits.
@@ -78,6 +83,7 @@ const Pattern kPatterns[] = {
     {16, [](int64_t, int64_t) { return -kHuge; }},
     {16, [](int64_t key, int64_t) { return key % 2 ? kHuge : -kHuge; }},
     {16, [](int64_t key, int64_t keys) { return key == keys / 3 ? kHuge : 0; }},
+    {16, [](int64_t key, int64_t keys) { return key < keys / 3 ? 0 : kHuge; }},  // a resumed step starts where they jump
 };
 constexpr int64_t kHeads = sizeof kPatterns / sizeof kPatterns[0];
 
@@ -184,6 +190,107 @@ long checkPoisonedQueries() {
     return cases;
 }
 
+// A zigzag shard, whose first half sees nothing of the keys between its halves, and a shard that sees nothing of the keys after it;
+// with more tiles than a GPU has multiprocessors.
+long checkUnseenSteps(int64_t chunk) {
+    long cases = 0;
+    for (const auto& dims : kDims)
+        for (const bool zigzag : {true, false}) {
+            const int32_t dtype = zigzag ? FLASHRING_BFLOAT16 : FLASHRING_FLOAT16;
+            Case c = makeCase(dtype, dims, 4 * chunk, 40, 4, true);
+            c.shape.qLen = 2 * chunk;
+            c.qRanges = {{0, chunk, 1}, {zigzag ? 3 * chunk : chunk, chunk, 1}};
+            std::mt19937_64 random(7);
+            c.draw(random);
+            compare("unseen steps", c, barOf(dtype), {zigzag ? chunk : 2 * chunk, 3 * chunk});
+            ++cases;
+        }
+    return cases;
+}
+
+// What a caller may have left in (acc, lse), by row: nothing, with acc that means nothing; an ordinary state; one with NaN or infinity
+// in a column; one that outweighs all keys; one that none is left of; NaN.
+void leaveState(Results& r) {
+    constexpr double kLse[] = {-INFINITY, 5, 3, 3, 1e4, -1e4, NAN};
+    std::mt19937_64 random(5);
+    std::normal_distribution<double> normal;
+    r.acc.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+        const double value = normal(random);
+        const bool strange = d == r.acc.dim() / 3;
+        r.acc.set(b, s, h, d, s % 7 == 0 ? NAN : strange && s % 7 == 2 ? NAN : strange && s % 7 == 3 ? INFINITY : value);
+        r.lse.set(b, s, h, 0, kLse[s % 7]);
+    });
+}
+
+// Some rows see a value that is NaN, and share their tiles with others.
+long checkStates() {
+    long cases = 0;
+    for (const int32_t dtype : kTypes)
+        for (const auto& dims : kDims)
+            for (const Order order : {Order::BSHD, Order::Padded}) {
+                Case c = makeCase(dtype, dims, 300, 4, 2, true);
+                c.v.set(0, 200, 0, dims[1] / 2, NAN);
+                Case layout = c;
+                layout.order = order;
+                Results expected(c), actual(layout);
+                for (const flashring_capability& kernel : kernelsFor(c, expected))
+                    for (const std::vector<int64_t>& splits : {std::vector<int64_t>{}, {100, 250}}) {
+                        leaveState(expected);
+                        leaveState(actual);
+                        DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, splits, true);
+                        DeviceCase(c, actual).forward(kernel.kernel, splits, true);
+                        const auto clear = [](Buffer& one, Buffer& other) {  // an infinite element may become NaN
+                            one.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+                                if (std::isfinite(one.get(b, s, h, d)) || std::isfinite(other.get(b, s, h, d))) return;
+                                one.set(b, s, h, d, 0);
+                                other.set(b, s, h, d, 0);
+                            });
+                        };
+                        clear(actual.out, expected.out);
+                        clear(actual.acc, expected.acc);
+                        const std::string context = std::string(kernel.name) + " from a state: " + c.describe();
+                        checkClose(context, "out", actual.out, expected.out, barOf(dtype));
+                        checkClose(context, "acc", actual.acc, expected.acc, barOf(dtype));
+                        checkClose(context, "lse", actual.lse, expected.lse, 1e-4);
+                        CHECK(actual.intact(), "%s: wrote outside a tensor", context.c_str());
+                    }
+                ++cases;
+            }
+    return cases;
+}
+
+// The first step's one key, of value 0, outweighs each of the others by 2^20: their weights keep float16's bits beside it. Those of
+// mma do not: it counts a state as 1.
+long checkSmallWeights() {
+    long cases = 0;
+    for (const auto& dims : kDims) {
+        Case c = makeCase(FLASHRING_FLOAT16, dims, 520, 1, 1, false);
+        c.scale = std::log(2.0);
+        c.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { c.q.set(b, s, h, d, d == 0 ? 8 : d == 1 ? 0.5 : 0); });
+        c.k.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            if (d < 2) c.k.set(b, s, h, d, s == 0 ? (d == 0 ? 2 : 9) : (d == 0 ? 0 : s % 2));
+        });
+        c.v.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { c.v.set(b, s, h, d, s == 0 ? 0 : 1 + c.v.get(b, s, h, d)); });
+        Results expected(c);
+        DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});
+        for (const flashring_capability& kernel : kernelsFor(c, expected)) {
+            if (kernel.kernel == FLASHRING_KERNEL_MMA) continue;
+            Results actual(c);
+            DeviceCase(c, actual).forward(kernel.kernel, {1});
+            double error = 0, size = 0;
+            actual.acc.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+                const double value = expected.acc.get(b, s, h, d);
+                error += std::pow(actual.acc.get(b, s, h, d) - value, 2);
+                size += value * value;
+            });
+            CHECK(std::sqrt(error / size) <= 2e-3, "%s small weights: %s: acc is off by %g of its norm", kernel.name, c.describe().c_str(),
+                  std::sqrt(error / size));
+        }
+        ++cases;
+    }
+    return cases;
+}
+
 long checkRepeats(int64_t length, int repeats) {
     long cases = 0;
     for (const auto& dims : kDims) {
@@ -213,6 +320,7 @@ int main(int count, char** arguments) {
         return 77;
     }
     const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPoisonedQueries() +
+                       checkUnseenSteps(small ? 70 : 300) + checkStates() + checkSmallWeights() +
                        checkRepeats(small ? 200 : 777, small ? 2 : 100);
     return finish("cuda extremes", cases);
 }

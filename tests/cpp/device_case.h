@@ -43,15 +43,16 @@ public:
     DeviceCase(const DeviceCase&) = delete;
     DeviceCase& operator=(const DeviceCase&) = delete;
 
-    // Forward in blocks of keys that end at `splits`; the results come back into the case's buffers.
-    void forward(int32_t kernel, std::vector<int64_t> splits) {
-        queueForward(kernel, std::move(splits));
+    // Forward in blocks of keys that end at `splits`, the first of them from the state in (acc, lse) where it `resumes`; the results
+    // come back into the case's buffers.
+    void forward(int32_t kernel, std::vector<int64_t> splits, bool resumes = false) {
+        queueForward(kernel, std::move(splits), resumes);
         download();
     }
 
     // Forward, delta and backward likewise.
     void run(int32_t kernel, std::vector<int64_t> splits, bool deterministic) {
-        queueForward(kernel, splits);
+        queueForward(kernel, splits, false);
         splits.push_back(case_.shape.kvLen);
         Step whole(case_, results_, kernel, 0, case_.shape.kvLen);
         toDevice(whole.raw);
@@ -119,11 +120,11 @@ private:
         raw.mask.cu_seqlens = keep(raw.mask.cu_seqlens, raw.mask.documents + 1);
     }
 
-    void queueForward(int32_t kernel, std::vector<int64_t> splits) {
+    void queueForward(int32_t kernel, std::vector<int64_t> splits, bool resumes) {
         splits.push_back(case_.shape.kvLen);
         int64_t first = 0;
         for (size_t i = 0; i < splits.size(); ++i) {
-            const int32_t flags = (i > 0 ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
+            const int32_t flags = (i > 0 || resumes ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
             step(kernel, first, splits[i] - first, flags, false, FLASHRING_FORWARD);
             first = splits[i];
         }
