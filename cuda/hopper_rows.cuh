@@ -18,11 +18,14 @@ __device__ __forceinline__ void loadLse(const flashring_step& step, float (&lse)
     }
 }
 
+// ln(2^reference sum). The sum's power of two joins the reference: of what is left, the fast logarithm errs by 2^-22 at most.
 __device__ __forceinline__ float lseOf(float reference, float sum) {
-    return sum == 0 ? -INFINITY : fmaf(reference, static_cast<float>(M_LN2), logf(sum));
+    const int power = (__float_as_int(sum) & 0x7f800000) - __float_as_int(1.0f);  // times 2^23
+    const float rest = log2Fast(sum * __int_as_float(__float_as_int(1.0f) - power));
+    return (fmaf(static_cast<float>(power), 0x1p-23f, reference) + rest) * static_cast<float>(M_LN2);
 }
 
-__device__ __forceinline__ float inverseOf(float sum) { return sum == 0 ? 0 : __fdividef(1, sum); }
+__device__ __forceinline__ float inverseOf(float sum) { return sum == 0 ? 0 : reciprocalFast(sum); }
 
 // Brings acc of a tile into the L2 cache, long before its consumers load it: run by a warp.
 template <int kQueries>
@@ -33,21 +36,6 @@ __device__ __forceinline__ void prefetchEarlier(const Arguments& a, int first, i
 #pragma unroll 1
         for (int query = first + threadIdx.x % 32; query < end; query += 32) {
             prefetchBytes(row<float>(step.acc, batch, query, head), static_cast<int>(step.value_dim) * 4);
-        }
-    }
-}
-
-// Lane l of a quad holds columns {0, 1} + 8 n + 2 l of a row as out[4 n], out[4 n + 1]: half a word of 16 bytes. Neighbours swap
-// halves of every two n, so that each has whole words, columns 0 to 3 + 8 n + 8 (l % 2) + 4 (l / 2) for an even n.
-template <int kColumns>
-__device__ __forceinline__ void swapHalves(float* out) {
-    const bool odd = threadIdx.x % 2;
-#pragma unroll
-    for (int n = 0; n < kColumns / 8; n += 2) {
-#pragma unroll
-        for (int i = n * 4; i < n * 4 + 2; ++i) {
-            const float other = __shfl_xor_sync(~0u, odd ? out[i] : out[i + 4], 1);
-            (odd ? out[i] : out[i + 4]) = other;
         }
     }
 }
@@ -187,93 +175,135 @@ __device__ __forceinline__ void transposeQuad(uint32_t (&x)[4]) {
     }
 }
 
-// Writes one finished row for each quad of a warp that `stores`; out is used up.
-template <class Element, int kColumns>
-__device__ __forceinline__ void writeRow(const Arguments& a, float* out, bool stores, int query, int head, int batch) {
-    const flashring_step& step = a.step;
-    const int lane = threadIdx.x % 4, columns = stores ? static_cast<int>(step.value_dim) : 0;
-    float* const acc = row<float>(step.acc, batch, query, head);
-    Element* const finished = row<Element>(step.out, batch, query, head);
-    const bool finish = step.flags & FLASHRING_FINISH;
-    if (!a.wideOutputs) {
+// Lane l of a quad holds columns {0, 1} + 8 n + 2 l of a row as out[4 n], out[4 n + 1]: half a word of 16 bytes. Neighbours swap
+// halves of every two n, so that each has whole words, columns 0 to 3 + 8 n + 8 (l % 2) + 4 (l / 2) for an even n.
+template <int kColumns>
+__device__ __forceinline__ void swapHalves(float* out) {
+    const bool odd = threadIdx.x % 2;
 #pragma unroll
-        for (int n = 0; n < kColumns / 8; ++n) {
-            const int first = lane * 2;
-            if (step.acc.data) {
-                storePair(acc + first, n * 8, columns - first, a.vectorOutputs, out[n * 4], out[n * 4 + 1]);
-            }
-            if (finish) {
-                storePair(finished + first, n * 8, columns - first, a.vectorOutputs, out[n * 4], out[n * 4 + 1]);
-            }
-        }
-        return;
-    }
-    if (finish) {
-        Element* const target = opaque(finished + lane * 8);
-        // The quad's lanes swap pairs until each has all 8 columns of one n in 4.
+    for (int n = 0; n < kColumns / 8; n += 2) {
 #pragma unroll
-        for (int n = 0; n < kColumns / 8; n += 4) {
-            uint32_t pairs[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                pairs[i] = pack<Element>(out[(n + i) * 4], out[(n + i) * 4 + 1]);
-            }
-            transposeQuad(pairs);
-            if (n * 8 < columns - lane * 8) {
-                storeWord(target + n * 8, pairs[0], pairs[1], pairs[2], pairs[3]);
-            }
-        }
-    }
-    if (step.acc.data) {
-        swapHalves<kColumns>(out);
-        const int first = lane % 2 * 8 + lane / 2 * 4;
-        float* const target = opaque(acc + first);
-#pragma unroll
-        for (int n = 0; n < kColumns / 8; n += 2) {
-            if (n * 8 < columns - first) {
-                storeWord(target + n * 8, __float_as_uint(out[n * 4]), __float_as_uint(out[n * 4 + 1]), __float_as_uint(out[n * 4 + 4]),
-                          __float_as_uint(out[n * 4 + 5]));
-            }
+        for (int i = n * 4; i < n * 4 + 2; ++i) {
+            const float other = __shfl_xor_sync(~0u, odd ? out[i] : out[i + 4], 1);
+            (odd ? out[i] : out[i + 4]) = other;
         }
     }
 }
 
-// Writes the 16 rows of a warp that start at this query; out is used up.
+// Writes a row of 16-bit elements: the quad's lanes swap pairs until each has all 8 columns of one n in 4.
+template <int kColumns, class Element>
+__device__ __forceinline__ void storeWords(Element* row, int columns, const float* out) {
+    const int first = threadIdx.x % 4 * 8;
+    Element* const target = opaque(row + first);
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; n += 4) {
+        uint32_t pairs[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            pairs[i] = pack<Element>(out[(n + i) * 4], out[(n + i) * 4 + 1]);
+        }
+        transposeQuad(pairs);
+        if (n * 8 < columns - first) {
+            storeWord(target + n * 8, pairs[0], pairs[1], pairs[2], pairs[3]);
+        }
+    }
+}
+
+// Writes a row of float32; out is used up.
+template <int kColumns>
+__device__ __forceinline__ void storeWords(float* row, int columns, float* out) {
+    const int lane = threadIdx.x % 4, first = lane % 2 * 8 + lane / 2 * 4;
+    float* const target = opaque(row + first);
+    swapHalves<kColumns>(out);
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; n += 2) {
+        if (n * 8 < columns - first) {
+            storeWord(target + n * 8, __float_as_uint(out[n * 4]), __float_as_uint(out[n * 4 + 1]), __float_as_uint(out[n * 4 + 4]),
+                      __float_as_uint(out[n * 4 + 5]));
+        }
+    }
+}
+
+// Writes so many columns of each of a lane's two rows in the 16 of a warp that start at this query.
+template <class T, int kColumns>
+__device__ __forceinline__ void storeRows(const Arguments& a, const flashring_tensor& tensor, const int (&columns)[2],
+                                          float (&out)[kColumns / 2], int first, int head, int batch) {
+    T* const upper = row<T>(tensor, batch, first, head) + threadIdx.x % 32 / 4 * tensor.stride_seq;
+    T* const rows[] = {upper, upper + 8 * tensor.stride_seq};
+    if (a.wideOutputs) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            storeWords<kColumns>(rows[half], columns[half], out + half * 2);
+        }
+        return;
+    }
+    const int pairs = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int n = 0; n < kColumns / 8; ++n) {
+            const float* const pair = out + n * 4 + half * 2;
+            storePair(rows[half] + pairs, n * 8, columns[half] - pairs, a.vectorOutputs, pair[0], pair[1]);
+        }
+    }
+}
+
+// Writes the 16 rows of a warp that start at this query; out is used up. Both rows of a lane go side by side, straight through:
+// in short sequences a tile's end is a large part of it.
 template <class Element, int kColumns>
 __device__ __forceinline__ void writeRows(const Arguments& a, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first,
                                           int head, int batch) {
-    const int lane = threadIdx.x % 32, length = static_cast<int>(a.step.q_len);
+    const flashring_step& step = a.step;
+    const int lane = threadIdx.x % 32, query = first + lane / 4, length = static_cast<int>(step.q_len);
+    float sums[2], probes[2] = {};
+    int columns[2];
+    bool strange[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        float* const own = out + half * 2;
-        const int query = first + half * 8 + lane / 4;
         float sum = state[half].sum;
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
-        float probe = 0;
+        sums[half] = sum;
 #pragma unroll
         for (int n = 0; n < kColumns / 8; ++n) {
-            probe = fmaf(own[n * 4], 0.0f, probe);
-            probe = fmaf(own[n * 4 + 1], 0.0f, probe);
+            probes[half] = fmaf(out[n * 4 + half * 2], 0.0f, probes[half]);
+            probes[half] = fmaf(out[n * 4 + half * 2 + 1], 0.0f, probes[half]);
         }
-        // Where the sum is NaN so is the row, by right.
-        const bool strange = probe != 0 && sum == sum && query < length;
-        const unsigned alone = __ballot_sync(~0u, strange && spoilt<kColumns>(a, own, query, head, batch));
-        const bool stores = query < length && !(alone >> (lane / 4 * 4) & 0xf);
-        const float inverse = inverseOf(sum);
+        columns[half] = query + half * 8 < length ? static_cast<int>(step.value_dim) : 0;
+        strange[half] = probes[half] != 0 && sum == sum && columns[half] > 0;  // where the sum is NaN so is the row, by right
+    }
+    unsigned alone[2] = {};
+    if (__any_sync(~0u, strange[0] || strange[1])) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            alone[half] = __ballot_sync(~0u, strange[half] && spoilt<kColumns>(a, out + half * 2, query + half * 8, head, batch));
+            columns[half] = alone[half] >> (lane / 4 * 4) & 0xf ? 0 : columns[half];
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float inverse = inverseOf(sums[half]);
 #pragma unroll
         for (int n = 0; n < kColumns / 8; ++n) {
-            own[n * 4] *= inverse;
-            own[n * 4 + 1] *= inverse;
+            out[n * 4 + half * 2] *= inverse;
+            out[n * 4 + half * 2 + 1] *= inverse;
         }
-        if (stores && lane % 4 == 0) {
-            *row<float>(a.step.lse, batch, query, head) = lseOf(state[half].reference, sum);
-        }
-        writeRow<Element, kColumns>(a, own, stores, query, head, batch);
-        for (int r = 0; alone && r < 8; ++r) {
-            if (alone >> (r * 4) & 0xf) {
-                writeRowAlone<Element, kColumns>(a, first + half * 8 + r, head, batch);
-            }
+    }
+    // Lane 0 of each quad writes lse of the first row, lane 1 of the second.
+    const bool second = lane % 4 == 1;
+    const float lse = lseOf(second ? state[1].reference : state[0].reference, second ? sums[1] : sums[0]);
+    if (lane % 4 < 2 && (second ? columns[1] : columns[0]) > 0) {
+        row<float>(step.lse, batch, first, head)[(lane / 4 + second * 8) * step.lse.stride_seq] = lse;
+    }
+    if (step.flags & FLASHRING_FINISH) {
+        storeRows<Element, kColumns>(a, step.out, columns, out, first, head, batch);
+    }
+    if (step.acc.data) {
+        storeRows<float, kColumns>(a, step.acc, columns, out, first, head, batch);
+    }
+    for (int r = 0; (alone[0] | alone[1]) && r < 16; ++r) {
+        if ((r < 8 ? alone[0] : alone[1]) >> (r % 8 * 4) & 0xf) {
+            writeRowAlone<Element, kColumns>(a, first + r, head, batch);
         }
     }
 }

@@ -29,22 +29,27 @@ __device__ __forceinline__ SoftmaxRow startingFrom(float lse) {
     return {fmaxf(score - kEarlierLog2, -INFINITY), counts ? fmaf(score, 0, kEarlierSum) : 0};  // NaN stays in the sum alone
 }
 
-// Sets the scores of keys outside [lo, hi) of their row to -inf; seen: whether the block has a key inside.
+// Which of a lane's columns, two in each 8, are below the bound: as many low bits.
+__device__ __forceinline__ uint32_t columnsBelow(int bound) {
+    const int own = max(bound - static_cast<int>(threadIdx.x % 4 * 2), 0), count = own / 8 * 2 + min(own % 8, 2);
+    return count < 32 ? (1u << count) - 1 : ~0u;
+}
+
+// Sets the scores of keys outside [lo, hi) of their row to -inf; seen: whether the block has a key inside. By a mask of bits,
+// which become predicates several at a time.
 template <int kKeys>
 __device__ __forceinline__ void hide(float (&scores)[kKeys / 2], bool (&seen)[2], const int* lo, const int* hi, int key) {
+    static_assert(kKeys <= 128, "more columns of a lane than bits in a word");
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int from = lo[half * 8 + lane / 4] - key, to = hi[half * 8 + lane / 4] - key;
         seen[half] = from < kKeys && to > 0 && from < to;
+        const uint32_t visible = columnsBelow(to) & ~columnsBelow(from);
 #pragma unroll
-        for (int n = 0; n < kKeys / 8; ++n) {
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                const int column = n * 8 + lane % 4 * 2 + e;
-                float& score = scores[n * 4 + half * 2 + e];
-                score = column >= from && column < to ? score : -INFINITY;
-            }
+        for (int i = 0; i < kKeys / 4; ++i) {
+            float& score = scores[i / 2 * 4 + half * 2 + i % 2];
+            score = visible >> i & 1 ? score : -INFINITY;
         }
     }
 }

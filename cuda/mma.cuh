@@ -82,6 +82,19 @@ __device__ inline float exp2Fast(float x) {
     return y;
 }
 
+// log2(x), within 2^-22 for 1 <= x <= 2; -inf for 0.
+__device__ inline float log2Fast(float x) {
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ inline float reciprocalFast(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // A matrix of 16-bit elements in shared memory. Rows are 16 bytes longer than their elements: the 8 rows of a matrix that
 // ldmatrix reads then start in 8 different groups of banks, since all our widths are an even number of 16-byte words.
 template <int kRows, int kCols>
