@@ -43,10 +43,10 @@ def median_ms(function, passes=8, warm_up=3):
 def measure(mesh, heads, kv_heads, tokens, causal):
     """Returns milliseconds forward, milliseconds forward and backward, and the bytes that PyTorch took on this rank."""
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    q, k, v, dout = (torch.randn(1, h, tokens // WORLD, DIM, device="cuda", dtype=torch.bfloat16) for h in (heads, kv_heads, kv_heads, heads))
-    with context_parallel(mesh):  # the shards are drawn here, not cut from whole tensors
-        q, k, v = (x.requires_grad_() for x in (q, k, v))
+    q, k, v, dout = (torch.randn(1, h, tokens, DIM, device="cuda", dtype=torch.bfloat16) for h in (heads, kv_heads, kv_heads, heads))
+    with context_parallel(mesh, buffers=[q, k, v, dout], buffer_seq_dims=[2] * 4, no_restore_buffers={q, k, v, dout}):  # cuts shards
+        torch.cuda.reset_peak_memory_stats()
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
 
         def forward():
             with torch.no_grad():
