@@ -111,7 +111,9 @@ bool fill(HopperArguments& h, const flashring_step& step) {
         fits = tiles * heads <= INT32_MAX / 2 &&
                encode(h.q, step.q, queries(step, step.head_dim), step.dtype, 64) &&
                encode(h.k, step.k, keys(step, step.head_dim), step.dtype, tile.keys) &&
-               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys);
+               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys) &&
+               (!(step.flags & FLASHRING_RESUME) || !hopperStateInRing(kHeadDims[decltype(index)::value]) ||
+                encode(h.acc, step.acc, queries(step, step.value_dim), FLASHRING_FLOAT32, 64));
         h.order = orderOf(step, tiles);
     });
     return fits;
@@ -145,7 +147,7 @@ void forward(const Problem& problem) {
     HopperArguments h;
     if (!fill(h, step)) {
         if (step.kernel == FLASHRING_KERNEL_WGMMA) {
-            refuse(step, "q, k and v");
+            refuse(step, "q, k, v and acc");
         }
         return kCudaMma.forward(problem);
     }

@@ -22,6 +22,7 @@ struct TileOrder {
 struct HopperArguments {
     Arguments a;
     CUtensorMap q, k, v;   // boxes of one panel: 64 queries, or a block of keys
+    CUtensorMap acc;       // boxes of 64 queries and 32 columns; where a step resumes and hopperStateInRing()
     TileOrder order;
     const KeySpan* spans;  // [order.tiles]
     int32_t* next;         // tiles handed out beyond the first of each block

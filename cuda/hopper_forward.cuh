@@ -25,6 +25,7 @@ template <int kIndex>
 struct HopperConfig {
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperTile kTile = hopperTile(kDims);
+    static constexpr bool kStateInRing = hopperStateInRing(kDims);
 };
 
 constexpr int kSlots = 2;
@@ -98,6 +99,17 @@ __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h)
     }
 }
 
+// Copies what earlier steps left of the output of 64 queries to a stage of the ring.
+template <class Config>
+__device__ void copyState(const HopperArguments& h, char* target, const uint64_t& full, const uint64_t& empty, uint32_t parity, int query,
+                          int head, int batch) {
+    wait(sharedAddress(&empty), parity ^ 1);
+    arriveExpecting(sharedAddress(&full), stateBytes(Config::kDims));
+    for (int box = 0; box < stateBoxes(Config::kDims); ++box) {
+        copyBox(sharedAddress(target) + box * kStateBoxBytes, h.acc, box * kStateBoxColumns, query, head, batch, sharedAddress(&full));
+    }
+}
+
 // Lane 0 of warp 0 of the producer. Values follow their keys one block late: the consumers ask for them in that order.
 template <class Config>
 __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h) {
@@ -154,6 +166,13 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
             }
             key.advance();
             copyValues();
+            if (Config::kStateInRing && row == span.begin && h.a.step.flags & FLASHRING_RESUME) {
+                copyState<Config>(h, shared.keys[key.stage], shared.keysFull[key.stage], shared.keysEmpty[key.stage], key.parity, first, head, batch);
+                key.advance();
+                copyState<Config>(h, shared.values[value.stage], shared.valuesFull[value.stage], shared.valuesEmpty[value.stage], value.parity,
+                                  first + 64, head, batch);
+                value.advance();
+            }
             valueRow = row;
             valueHead = keyHead;
             valueBatch = batch;
@@ -193,8 +212,8 @@ public:
         commitProducts();
         askForLse();
         waitForProducts<0>();
-        releaseKeys();
         begin();
+        releaseUsedKeys();
         while (step()) {
         }
         passValues();
@@ -214,6 +233,15 @@ private:
     __device__ __forceinline__ void releaseKeys() {
         release(shared_.keysEmpty[key_.stage]);
         key_.advance();
+    }
+
+    // Those that are in use, and the state behind them where it came by the ring.
+    __device__ __forceinline__ void releaseUsedKeys() {
+        releaseKeys();
+        if (Config::kStateInRing && stateCame_) {
+            key_.advance();
+            stateCame_ = false;
+        }
     }
 
     __device__ __forceinline__ void releaseValues() {
@@ -266,7 +294,8 @@ private:
         const int lo = uniform(tile.lo[number_ * 64]), hi = uniform(tile.hi[number_ * 64 + 63]);
         row_ = uniform(tile.span.begin);
         end_ = max(lo < hi ? hi : row_ + 1, uniform(tile.span.end) - kMostPassed * kKeys);
-        for (int passed = 0; passed < kMostPassed && row_ + kKeys <= lo && lo < hi; ++passed) {
+        const int most = Config::kStateInRing && h_.a.step.flags & FLASHRING_RESUME ? 0 : kMostPassed;  // the state comes after the first
+        for (int passed = 0; passed < most && row_ + kKeys <= lo && lo < hi; ++passed) {
             passKeys();
             row_ = uniform(tile.span.next(row_, kKeys));
         }
@@ -316,17 +345,30 @@ private:
         loadLse(h_.a.step, earlierLse_, first, tile.head, tile.batch);
     }
 
-    // What earlier steps left of the output comes in while the softmax of the tile's first block is computed.
+    // What earlier steps left of the output came by way of the ring after the tile's first keys: for the first consumer in place of
+    // keys, for the second in place of values. Where a stage has no room for it, it comes in while the softmax of the first block
+    // is computed.
     __device__ __forceinline__ void begin() {
         state_[0] = startingFrom(earlierLse_[0]);
         state_[1] = startingFrom(earlierLse_[1]);
-        earlierComes_ = h_.a.step.flags & FLASHRING_RESUME;
-        const auto& tile = shared_.slots[slot_.stage];
+        const bool resumes = h_.a.step.flags & FLASHRING_RESUME;
+        earlierComes_ = resumes && !Config::kStateInRing;
 #pragma unroll
         for (int i = 0; i < kDims.value / 2; ++i) {
             out_[i] = 0;
         }
+        if (Config::kStateInRing && resumes && more_) {
+            passValues();
+            const auto key = key_.next();  // the tile's first keys are still in use
+            wait(address(shared_.keysFull[key.stage]), key.parity);
+            wait(address(shared_.valuesFull[value_.stage]), value_.parity);
+            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, state_);
+            release(shared_.keysEmpty[key.stage]);
+            releaseValues();
+            stateCame_ = true;
+        }
         if (earlierComes_) {
+            const auto& tile = shared_.slots[slot_.stage];
             loadEarlier<kDims.value>(h_.a, out_, state_, tile.first + warpQuery_, tile.head, tile.batch);
         }
     }
@@ -383,7 +425,7 @@ private:
         }
         waitForProducts<0>();
         if (more_) {
-            releaseKeys();
+            releaseUsedKeys();
         }
         return more_;
     }
@@ -396,6 +438,7 @@ private:
     RingIndex<kTile.stages> key_, value_;
     int row_, end_;           // first key of the block whose scores are ready; end of the keys that these queries see
     int valuesToPass_ = 0;    // blocks whose keys went by, and whose values come before the next that are used
+    bool stateCame_ = false;    // by way of the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
     float earlierLse_[2];
     float out_[kDims.value / 2], scores_[kKeys / 2];

@@ -5,6 +5,7 @@
 #include "hopper.h"
 #include "hopper_ptx.cuh"
 #include "hopper_softmax.cuh"
+#include "hopper_tiles.h"
 #include "outputs.cuh"
 
 namespace flashring {
@@ -85,6 +86,24 @@ __device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kCo
                 out[n * 4 + half * 2] = pair.x;
                 out[n * 4 + half * 2 + 1] = pair.y;
             }
+        }
+    }
+}
+
+// The same from a stage of the ring: boxes of 64 rows and 32 columns, swizzled; this warp's 16 rows start at `row`.
+template <int kColumns>
+__device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const char* const own = boxes + (row + half * 8 + lane / 4) * 128 + lane % 2 * 8;
+        const bool counts = state[half].reference != -INFINITY;
+#pragma unroll
+        for (int n = 0; n < kColumns / 8; ++n) {
+            const int word = (n % 4 * 2 + lane % 4 / 2) ^ lane / 4;
+            const float2 pair = *reinterpret_cast<const float2*>(own + n / 4 * kStateBoxBytes + word * 16);
+            out[n * 4 + half * 2] = counts ? pair.x * kEarlierSum : 0;
+            out[n * 4 + half * 2 + 1] = counts ? pair.y * kEarlierSum : 0;
         }
     }
 }

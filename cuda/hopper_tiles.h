@@ -36,6 +36,20 @@ constexpr HopperTile hopperTile(HeadDims dims) {
                                : HopperTile{2, 80, 1, 2, false, true, 40, 232};
 }
 
+// The float32 output of earlier steps, for one consumer's 64 queries, as boxes of the copy engine.
+constexpr int kStateBoxColumns = 32, kStateBoxBytes = 64 * 128;
+
+constexpr int stateBoxes(HeadDims dims) { return (dims.value + kStateBoxColumns - 1) / kStateBoxColumns; }
+constexpr int stateBytes(HeadDims dims) { return stateBoxes(dims) * kStateBoxBytes; }
+
+// Whether it comes by way of the ring of keys and values: where a stage of each has room for one of two consumers' share. Else the
+// consumers load it themselves, which takes longer than the softmax that it hides behind.
+constexpr bool hopperStateInRing(HeadDims dims) {
+    const HopperTile tile = hopperTile(dims);
+    const int narrower = dims.key < dims.value ? dims.key : dims.value;
+    return tile.consumers == 2 && (narrower + 63) / 64 * 128 * tile.keys >= stateBytes(dims);
+}
+
 // Backward: a block is one producer warpgroup and two consumer warpgroups; it keeps 64 keys for each consumer and walks over the
 // queries, `queries` at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers), scores and their
 // gradients (queries registers) and its part of dQ (32) share its registers; wider heads than 128 would not fit.
