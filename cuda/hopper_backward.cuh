@@ -310,7 +310,7 @@ private:
         for (int k = 0; k < kQueries / 16; ++k) {
             storeMatrices(base + k / 4 * panelBytes(kTile.keys) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)), gradients_[k]);
         }
-        publishWrites();
+        orderBeforeCopies();
         release(shared_.gradientsFull[slot_.stage]);
     }
 
@@ -347,7 +347,7 @@ private:
                 *target = {dq_[n * 4 + half * 2] * scale, dq_[n * 4 + half * 2 + 1] * scale};
             }
         }
-        publishWrites();
+        orderBeforeCopies();
         __syncwarp();
         if (lane == 0) {
             const int query = here.tile * kQueries + (kQueries == 128 ? number_ * 64 : 0) + warp_ * 16, column = kQueries == 128 ? 0 : number_ * 64;
@@ -406,7 +406,7 @@ private:
                 weights_[n][i] = gradients_[n][i] = 0;
             }
         }
-        publishWrites();
+        orderBeforeCopies();
         syncNamed(kAllConsumers, kThreads);
     }
 

@@ -21,11 +21,12 @@
 
 namespace flashring {
 
-template <int kIndex>
+// Steps that resume have a kernel of their own: what they bring in would cost the others registers.
+template <int kIndex, bool kResume>
 struct HopperConfig {
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperTile kTile = hopperTile(kDims);
-    static constexpr bool kStateInRing = hopperStateInRing(kDims);
+    static constexpr bool kResumes = kResume, kStateInRing = kResume && hopperStateInRing(kDims);
 };
 
 constexpr int kSlots = 2;
@@ -78,7 +79,7 @@ __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h)
     const auto take = [&] { return __shfl_sync(~0u, first ? static_cast<int>(gridDim.x) + atomicAdd(h.next, 1) : 0, 0); };
     for (int index = static_cast<int>(blockIdx.x);;) {
         const TileFetch<kQueries> tile(h.a, h.order, h.spans, index);
-        if (tile.unchanged(h.a.step.flags)) {
+        if (Config::kResumes && tile.unchanged(h.a.step.flags)) {
             index = take();
             continue;
         }
@@ -91,7 +92,9 @@ __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h)
         if (!tile.more()) {
             return;
         }
-        prefetchEarlier<kQueries>(h.a, tile.first(), tile.head(), tile.batch());
+        if constexpr (Config::kResumes) {
+            prefetchEarlier<kQueries>(h.a, tile.first(), tile.head(), tile.batch());
+        }
         slot.advance();
         wait(sharedAddress(&shared.tileWanted), wanted.parity);
         wanted.advance();
@@ -166,7 +169,7 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
             }
             key.advance();
             copyValues();
-            if (Config::kStateInRing && row == span.begin && h.a.step.flags & FLASHRING_RESUME) {
+            if (Config::kStateInRing && row == span.begin) {
                 copyState<Config>(h, shared.keys[key.stage], shared.keysFull[key.stage], shared.keysEmpty[key.stage], key.parity, first, head, batch);
                 key.advance();
                 copyState<Config>(h, shared.values[value.stage], shared.valuesFull[value.stage], shared.valuesEmpty[value.stage], value.parity,
@@ -210,6 +213,7 @@ public:
         beginProducts();
         multiplyKeys();
         commitProducts();
+        releaseTakenQueries();
         askForLse();
         waitForProducts<0>();
         begin();
@@ -254,6 +258,14 @@ private:
         query_.advance();
     }
 
+    // Queries in registers are only sure to have left shared memory once products that need them were issued: an arrival at a barrier
+    // may overtake loads.
+    __device__ __forceinline__ void releaseTakenQueries() {
+        if (kTile.queriesInRegisters && more_) {
+            releaseQueries();
+        }
+    }
+
     __device__ __forceinline__ void takeTurn() const {
         if constexpr (kTile.turns) {
             syncNamed(1 + number_, kTurnThreads);
@@ -294,8 +306,8 @@ private:
         const int lo = uniform(tile.lo[number_ * 64]), hi = uniform(tile.hi[number_ * 64 + 63]);
         row_ = uniform(tile.span.begin);
         end_ = max(lo < hi ? hi : row_ + 1, uniform(tile.span.end) - kMostPassed * kKeys);
-        const int most = Config::kStateInRing && h_.a.step.flags & FLASHRING_RESUME ? 0 : kMostPassed;  // the state comes after the first
-        for (int passed = 0; passed < most && row_ + kKeys <= lo && lo < hi; ++passed) {
+        constexpr int kMost = Config::kStateInRing ? 0 : kMostPassed;  // the state comes after the first
+        for (int passed = 0; passed < kMost && row_ + kKeys <= lo && lo < hi; ++passed) {
             passKeys();
             row_ = uniform(tile.span.next(row_, kKeys));
         }
@@ -307,7 +319,6 @@ private:
             for (int k = 0; k < kDims.key / 16; ++k) {
                 loadMatrices<false>(queries_[k], base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
             }
-            releaseQueries();
         }
     }
 
@@ -342,7 +353,7 @@ private:
     __device__ __forceinline__ void askForLse() {
         const auto& tile = shared_.slots[slot_.stage];
         const int first = more_ ? tile.first + warpQuery_ : static_cast<int>(h_.a.step.q_len);
-        loadLse(h_.a.step, earlierLse_, first, tile.head, tile.batch);
+        loadLse<Config::kResumes>(h_.a.step, earlierLse_, first, tile.head, tile.batch);
     }
 
     // What earlier steps left of the output came by way of the ring after the tile's first keys: for the first consumer in place of
@@ -351,18 +362,18 @@ private:
     __device__ __forceinline__ void begin() {
         state_[0] = startingFrom(earlierLse_[0]);
         state_[1] = startingFrom(earlierLse_[1]);
-        const bool resumes = h_.a.step.flags & FLASHRING_RESUME;
-        earlierComes_ = resumes && !Config::kStateInRing;
+        earlierComes_ = Config::kResumes && !Config::kStateInRing;
 #pragma unroll
         for (int i = 0; i < kDims.value / 2; ++i) {
             out_[i] = 0;
         }
-        if (Config::kStateInRing && resumes && more_) {
+        if (Config::kStateInRing && more_) {
             passValues();
             const auto key = key_.next();  // the tile's first keys are still in use
             wait(address(shared_.keysFull[key.stage]), key.parity);
             wait(address(shared_.valuesFull[value_.stage]), value_.parity);
             readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, state_);
+            orderBeforeCopies();
             release(shared_.keysEmpty[key.stage]);
             releaseValues();
             stateCame_ = true;
@@ -418,6 +429,7 @@ private:
         waitForProducts<1>();
         releaseValues();
         if (last) {
+            releaseTakenQueries();
             askForLse();
             writeRows<Element, kDims.value>(h_.a, out_, state_, tile.first + warpQuery_, tile.head, tile.batch);
             release(shared_.slotEmpty[slot]);
@@ -484,7 +496,10 @@ void launchHopper(const HopperArguments& h) {
 
 template <class Element>
 void hopperForward(const HopperArguments& h) {
-    withHeadDims(h.a.step, [&](auto index) { launchHopper<Element, HopperConfig<decltype(index)::value>>(h); });
+    withHeadDims(h.a.step, [&](auto index) {
+        h.a.step.flags & FLASHRING_RESUME ? launchHopper<Element, HopperConfig<decltype(index)::value, true>>(h)
+                                          : launchHopper<Element, HopperConfig<decltype(index)::value, false>>(h);
+    });
 }
 
 }  // namespace flashring

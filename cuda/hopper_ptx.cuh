@@ -70,7 +70,7 @@ __device__ inline void copyBox(uint32_t target, const CUtensorMap& map, int colu
 }
 
 // Adds a box of the map's shape in shared memory to the tensor, each element atomically; what lies outside the tensor is left
-// out. Writes of other threads to the box need publishWrites() and a barrier before.
+// out. Writes of other threads to the box need orderBeforeCopies() and a barrier before.
 __device__ inline void addBox(const CUtensorMap& map, int column, int row, int head, int batch, uint32_t source) {
     asm volatile("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map),
                  "r"(column), "r"(row), "r"(head), "r"(batch), "r"(source)
@@ -82,8 +82,8 @@ __device__ inline void commitBoxes() { asm volatile("cp.async.bulk.commit_group;
 // Waits until the boxes that this thread has committed have been read from shared memory.
 __device__ inline void waitForBoxes() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
-// Shows this thread's writes to shared memory to the copy engine and to products.
-__device__ inline void publishWrites() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Orders this thread's reads and writes of shared memory before what the copy engine and products do there after a barrier.
+__device__ inline void orderBeforeCopies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 __device__ inline void prefetchMap(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
 

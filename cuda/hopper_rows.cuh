@@ -11,11 +11,12 @@
 namespace flashring {
 
 // lse of the two rows of this lane in the 16 of a warp that start at this query; -inf where there is none yet.
+template <bool kResume>
 __device__ __forceinline__ void loadLse(const flashring_step& step, float (&lse)[2], int first, int head, int batch) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int query = first + half * 8 + threadIdx.x % 32 / 4;
-        lse[half] = step.flags & FLASHRING_RESUME && query < step.q_len ? *row<const float>(step.lse, batch, query, head) : -INFINITY;
+        lse[half] = kResume && query < step.q_len ? *row<const float>(step.lse, batch, query, head) : -INFINITY;
     }
 }
 
@@ -32,7 +33,7 @@ __device__ __forceinline__ float inverseOf(float sum) { return sum == 0 ? 0 : re
 template <int kQueries>
 __device__ __forceinline__ void prefetchEarlier(const Arguments& a, int first, int head, int batch) {
     const flashring_step& step = a.step;
-    if (step.flags & FLASHRING_RESUME && a.wideOutputs) {
+    if (a.wideOutputs) {
         const int end = min(first + kQueries, static_cast<int>(step.q_len));
 #pragma unroll 1
         for (int query = first + threadIdx.x % 32; query < end; query += 32) {

@@ -21,7 +21,7 @@ if not disassembler:
 listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, capture_output=True, text=True).stdout
 kernels = failures = 0
 for function in re.split(r"\n\s*Function : ", listing)[1:]:
-    found = re.match(r"\S*hopper(Forward|Backward)Kernel\S*Hopper(?:Backward)?ConfigILi(\d)E", function)
+    found = re.match(r"\S*hopper(Forward|Backward)Kernel\S*Hopper(?:Backward)?ConfigILi(\d)E(?:Lb(\d)E)?", function)
     if not found:
         continue
     kernels += 1
@@ -38,7 +38,7 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     local = sum(op.startswith(("LDL", "STL")) for op in code)
     if local:
         problems.append(f"{local} accesses to local memory")
-    name = f"{DIMS[index][0]}/{DIMS[index][1]} {'backward' if backward else 'forward'}"
+    name = f"{DIMS[index][0]}/{DIMS[index][1]} {'backward' if backward else 'resumed' if found.group(3) == '1' else 'forward'}"
     exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
     # Backward's last batch is the next tile's dP; the batches of dV, dK, dQ and scores come before it.
     arrivals = [i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1]]
@@ -50,7 +50,7 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     failures += bool(problems)
     print(f"{name}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
           + "".join("; FAILED: " + p for p in problems))
-wanted = 2 * (len(DIMS) + len(BACKWARD_QUERIES))
+wanted = 2 * (2 * len(DIMS) + len(BACKWARD_QUERIES))  # forward: with and without an earlier state
 if kernels != wanted:
     failures += 1
     print(f"FAILED: {kernels} Hopper kernels instead of {wanted}")
