@@ -30,6 +30,12 @@ struct KeySpan {
     }
 };
 
+// The first query of a tile. The last tile ends where the queries do, up to the 64 of a warpgroup, and the first one may begin
+// before query 0: what is too much is then where a causal mask leaves the fewest keys.
+__device__ inline int64_t firstQuery(int tile, int tiles, int queries, int64_t length) {
+    return (length + 63) / 64 * 64 - int64_t{tiles - tile} * queries;
+}
+
 // What prepare() is to tell, beside lo and hi, of each tile of `queries` queries.
 struct Tiling {
     int queries, keys;         // gaps of no more than `keys` keys are not worth skipping

@@ -143,7 +143,7 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
         const KeySpan span = tile.span;
         arrive(sharedAddress(&shared.slotEmpty[slot.stage]));
         slot.advance();
-        if (first < 0) {
+        if (head < 0) {
             break;
         }
         for (int consumer = 0; consumer < kTile.consumers; ++consumer) {
@@ -202,7 +202,7 @@ public:
 
     __device__ __forceinline__ void run() {
         wait(address(shared_.slotFull[0]), 0);
-        if (uniform(shared_.slots[0].first) < 0) {
+        if (uniform(shared_.slots[0].head) < 0) {
             return;  // this block's tiles were all skipped
         }
         if (kTile.turns && number_ == kTile.consumers - 1) {
@@ -299,7 +299,7 @@ private:
     __device__ __forceinline__ void enterTile() {
         wait(address(shared_.slotFull[slot_.stage]), slot_.parity);
         const auto& tile = shared_.slots[slot_.stage];
-        more_ = uniform(tile.first) >= 0;
+        more_ = uniform(tile.head) >= 0;
         if (!more_) {
             return;
         }

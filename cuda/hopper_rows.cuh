@@ -16,7 +16,8 @@ __device__ __forceinline__ void loadLse(const flashring_step& step, float (&lse)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int query = first + half * 8 + threadIdx.x % 32 / 4;
-        lse[half] = kResume && query < step.q_len ? *row<const float>(step.lse, batch, query, head) : -INFINITY;
+        const bool resumes = kResume && query >= 0 && query < step.q_len;
+        lse[half] = resumes ? *row<const float>(step.lse, batch, query, head) : -INFINITY;
     }
 }
 
@@ -36,7 +37,7 @@ __device__ __forceinline__ void prefetchEarlier(const Arguments& a, int first, i
     if (a.wideOutputs) {
         const int end = min(first + kQueries, static_cast<int>(step.q_len));
 #pragma unroll 1
-        for (int query = first + threadIdx.x % 32; query < end; query += 32) {
+        for (int query = max(first, 0) + static_cast<int>(threadIdx.x % 32); query < end; query += 32) {
             prefetchBytes(row<float>(step.acc, batch, query, head), static_cast<int>(step.value_dim) * 4);
         }
     }
@@ -289,7 +290,7 @@ __device__ __forceinline__ void writeRows(const Arguments& a, float (&out)[kColu
             probes[half] = fmaf(out[n * 4 + half * 2], 0.0f, probes[half]);
             probes[half] = fmaf(out[n * 4 + half * 2 + 1], 0.0f, probes[half]);
         }
-        columns[half] = query + half * 8 < length ? static_cast<int>(step.value_dim) : 0;
+        columns[half] = query >= 0 && query + half * 8 < length ? static_cast<int>(step.value_dim) : 0;
         strange[half] = probes[half] != 0 && sum == sum && columns[half] > 0;  // where the sum is NaN so is the row, by right
     }
     unsigned alone[2] = {};

@@ -17,7 +17,7 @@ __device__ inline void locate(const TileOrder& order, int index, int& tile, int&
 // What the consumers know of a tile, in shared memory.
 template <int kQueries>
 struct TileSlot {
-    int first, head, batch;  // its first query; first < 0: there are no more tiles
+    int first, head, batch;  // its first query; head < 0: there are no more tiles
     KeySpan span;            // never empty: a tile that sees nothing walks over one block of keys, all masked
     int lo[kQueries], hi[kQueries];
 };
@@ -29,13 +29,13 @@ public:
     __device__ TileFetch(const Arguments& a, const TileOrder& order, const KeySpan* spans, int index) {
         const int lane = threadIdx.x % 32;
         if (index >= order.count()) {
-            first_ = -1;
+            head_ = -1;
             return;
         }
         int tile, head;
         locate(order, index, tile, head);
         const int last = static_cast<int>(a.step.q_len) - 1, heads = static_cast<int>(a.step.q_heads);
-        first_ = tile * kQueries;
+        first_ = static_cast<int>(firstQuery(tile, order.tiles, kQueries, a.step.q_len));
         head_ = head % heads;
         batch_ = head / heads;
         span_ = spans[tile];
@@ -43,13 +43,13 @@ public:
         for (int i = 0; i < kQueries / 32; ++i) {
             // Rows past the end repeat the last query; a consumer without any query sees nothing.
             const int row = i * 32 + lane, query = min(first_ + row, last);
-            const bool used = first_ + row / 64 * 64 <= last;
+            const bool used = query >= 0 && first_ + row / 64 * 64 <= last;
             lo_[i] = used ? a.lo[query] : 0;
             hi_[i] = used ? a.hi[query] : 0;
         }
     }
 
-    __device__ bool more() const { return first_ >= 0; }
+    __device__ bool more() const { return head_ >= 0; }
     __device__ int first() const { return first_; }
     __device__ int head() const { return head_; }
     __device__ int batch() const { return batch_; }
@@ -75,7 +75,7 @@ public:
     }
 
 private:
-    int first_, head_ = 0, batch_ = 0;
+    int first_ = 0, head_, batch_ = 0;
     KeySpan span_{};
     int lo_[kQueries / 32]{}, hi_[kQueries / 32]{};
 };

@@ -92,8 +92,9 @@ __device__ void sortTiles(const Sight& sight, const Tiling& tiling, int begin, i
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     constexpr int64_t kLongest = UINT32_MAX / kStretch;
     for (int i = thread; i < end - begin; i += threads) {
-        const int64_t first = int64_t{begin + i} * tiling.queries, last = min(first + tiling.queries, sight.step.q_len) - 1;
-        const int64_t blocks = max(int64_t{0}, sight(last).last - sight(first).first + tiling.keys - 1) / tiling.keys;
+        const int64_t first = firstQuery(begin + i, tiles, tiling.queries, sight.step.q_len);
+        const int64_t last = min(first + tiling.queries, sight.step.q_len) - 1;
+        const int64_t blocks = max(int64_t{0}, sight(last).last - sight(max(first, int64_t{0})).first + tiling.keys - 1) / tiling.keys;
         lengths[i] = static_cast<unsigned>(min(blocks, kLongest)) * kStretch + static_cast<unsigned>(i);
     }
     __syncthreads();
@@ -106,12 +107,11 @@ __device__ void sortTiles(const Sight& sight, const Tiling& tiling, int begin, i
     }
 }
 
-// The span of a tile, one thread a query that sees [lo, hi).
-__device__ void writeSpan(const Tiling& tiling, int tile, int64_t queries, int lo, int hi) {
+// The span of a tile, one thread a query that sees [lo, hi); the last of them has number count - 1.
+__device__ void writeSpan(const Tiling& tiling, int tile, int count, int lo, int hi) {
     __shared__ int first[kMaxThreads];
     __shared__ unsigned long long widest;  // the gap's length, then its first key
     const int thread = static_cast<int>(threadIdx.x);
-    const int count = static_cast<int>(min(int64_t{blockDim.x}, queries - int64_t{tile} * blockDim.x));
     first[thread] = lo;
     if (thread == 0) {
         widest = 0;
@@ -147,7 +147,7 @@ __device__ void prefetch(const flashring_step& step) {
 }
 #endif
 
-// One thread a query; where there is a tiling, one block a tile, after `stretches` blocks that sort the tiles.
+// One thread a query, those before query 0 like query 0; where there is a tiling, one block a tile, after `stretches` blocks that sort the tiles.
 __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int32_t* lo, int32_t* hi, const __grid_constant__ Tiling tiling,
                                 int stretches) {
 #if __CUDA_ARCH__ >= 900
@@ -162,14 +162,15 @@ __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int
         sortTiles(sight, tiling, border(block), border(block + 1), tiles);
         return;
     }
-    const int64_t i = int64_t{tile} * blockDim.x + threadIdx.x;
-    const Interval seen = i < step.q_len ? sight(i) : Interval{0, 0};
-    if (i < step.q_len) {
+    const int64_t first = firstQuery(tile, tiles, static_cast<int>(blockDim.x), step.q_len), i = first + threadIdx.x;
+    const Interval seen = i < step.q_len ? sight(max(i, int64_t{0})) : Interval{0, 0};
+    if (i >= 0 && i < step.q_len) {
         lo[i] = static_cast<int32_t>(seen.first);
         hi[i] = static_cast<int32_t>(seen.last);
     }
     if (tiling.spans) {
-        writeSpan(tiling, tile, step.q_len, static_cast<int>(seen.first), static_cast<int>(seen.last));
+        const int count = static_cast<int>(min(int64_t{blockDim.x}, step.q_len - first));
+        writeSpan(tiling, tile, count, static_cast<int>(seen.first), static_cast<int>(seen.last));
     }
 }
 
