@@ -306,7 +306,9 @@ private:
         const int lo = uniform(tile.lo[number_ * 64]), hi = uniform(tile.hi[number_ * 64 + 63]);
         row_ = uniform(tile.span.begin);
         end_ = max(lo < hi ? hi : row_ + 1, uniform(tile.span.end) - kMostPassed * kKeys);
-        constexpr int kMost = Config::kStateInRing ? 0 : kMostPassed;  // the state comes after the first
+        // None where the state comes after the first, or where turns bind consumers: one that passed at the end of the tile before,
+        // and here again, would hold values whose stage the other needs to end its turn (tests/cpp/hopper_protocol.py).
+        constexpr int kMost = Config::kStateInRing || kTile.turns ? 0 : kMostPassed;
         for (int passed = 0; passed < kMost && row_ + kKeys <= lo && lo < hi; ++passed) {
             passKeys();
             row_ = uniform(tile.span.next(row_, kKeys));
