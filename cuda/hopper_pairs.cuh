@@ -44,8 +44,9 @@ __device__ __forceinline__ void addPairs(const Arguments& a, int query, int quer
                 score += __shfl_xor_sync(~0u, score, distance);
                 dp += __shfl_xor_sync(~0u, dp, distance);
             }
-            const float p = exp2Fast(fmaf(score, a.scaleLog2, -lse * static_cast<float>(M_LOG2E)));
-            const float ds = p * (dp - delta) * scale;
+            const bool counts = lse != -INFINITY;
+            const float p = counts ? exp2Fast(fmaf(score, a.scaleLog2, -lse * static_cast<float>(M_LOG2E))) : 0;
+            const float ds = counts ? p * (dp - delta) * scale : 0;
 #pragma unroll 1
             for (int d = lane; d < keyDim; d += 32) {
                 atomicAdd(row<float>(step.dq, batch, i, head) + d, ds * static_cast<float>(k[d]));

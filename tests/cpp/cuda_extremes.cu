@@ -157,6 +157,23 @@ long checkNothingVisible() {
     return cases;
 }
 
+// Tiles whose second half sees nothing, each followed by one whose second half does not see the first keys, on the same multiprocessor:
+// blocks of keys are let pass at the end of the one and would be at the start of the other. Causal documents with a padded tail.
+long checkPassing() {
+    long cases = 0;
+    for (const auto& dims : kDims) {
+        Case c = makeCase(FLASHRING_BFLOAT16, dims, 768, 264, 4, true);
+        c.shape.qLen = 256;
+        c.qRanges = {{512, 256, 1}};
+        c.mask.cuSeqlens = {0, 576, 700};
+        std::mt19937_64 random(11);
+        c.draw(random);
+        compare("passing", c, barOf(c.dtype));
+        ++cases;
+    }
+    return cases;
+}
+
 // A query that is not finite changes its own results; others by no more than a rounding, as a kernel may take another way for the
 // rows beside it.
 long checkPoisonedQueries() {
@@ -322,7 +339,7 @@ int main(int count, char** arguments) {
         std::printf("skipped: %s\n", flashring_device_cause());
         return 77;
     }
-    const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPoisonedQueries() +
+    const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPassing() + checkPoisonedQueries() +
                        checkUnseenSteps(small ? 70 : 300) + checkStates() + checkSmallWeights() +
                        checkRepeats(small ? 200 : 777, small ? 2 : 100);
     return finish("cuda extremes", cases);
