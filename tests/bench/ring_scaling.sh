@@ -7,7 +7,7 @@ gpus=${2:?number of GPUs}
 here=$(cd "$(dirname "$0")" && pwd)
 CUDA_VISIBLE_DEVICES=$(seq -s, 0 $((gpus - 1)))
 export CUDA_VISIBLE_DEVICES
-whole=300 # seconds, for all parts
+whole=420 # seconds, for all parts
 failed=0
 
 part() { # part SECONDS TITLE COMMAND...
@@ -24,11 +24,15 @@ part() { # part SECONDS TITLE COMMAND...
 }
 
 nvidia-smi --query-gpu=index,name,driver_version --format=csv,noheader
-part 90 "Ring against one GPU, by threads and by processes" "$bundle/run" test --include-tag=gpu --include-classname='.*NcclRingTest'
 part 110 "Ring over NCCL, a process per GPU" "$bundle/run" launch --nproc "$gpus" -- org.flashring.numerics.RingBench
-if command -v torchrun >/dev/null; then
-    part 75 "PyTorch context_parallel" torchrun --standalone --nproc_per_node "$gpus" "$here/context_parallel_torch.py"
+part 60 "Ring against one GPU, a process per GPU" "$bundle/run" launch --nproc "$gpus" -- 'org.flashring.numerics.NcclRingTest$Rank'
+if ((gpus > 4)); then
+    part 60 "Ring against one GPU, four processes" "$bundle/run" launch --nproc 4 -- 'org.flashring.numerics.NcclRingTest$Rank'
 fi
-part 40 "verify, all GPUs in turn" "$bundle/run" verify --device cuda --cases 200
+part 60 "verify, every case over $gpus ranks" "$bundle/run" verify --device cuda --ranks "$gpus" --cases 100
+if command -v torchrun >/dev/null; then
+    part 90 "PyTorch context_parallel" torchrun --standalone --nproc_per_node "$gpus" "$here/context_parallel_torch.py"
+fi
+part 60 "Ring against one GPU, by threads" "$bundle/run" test --include-tag=gpu --include-classname='.*NcclRingTest'
 part 110 "Ring over copies, a thread per GPU" "$bundle/run" launch --nproc 1 -- org.flashring.numerics.RingBench threads
 exit "$failed"

@@ -46,6 +46,7 @@ class BadUsageTest {
         "plan --documents no-such-file                 | no-such-file cannot be read",
         "verify --cases -1                             | --cases is -1",
         "verify --case -1                              | --case is -1",
+        "verify --ranks 0                              | --ranks is 0",
         "verify --seed x                               | --seed",
         "verify --device tpu                           | but was 'tpu'",
         "bench --device tpu                            | but was 'tpu'",

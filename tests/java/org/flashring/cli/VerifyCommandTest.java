@@ -31,4 +31,13 @@ class VerifyCommandTest {
         assertThat(Cli.run("verify", "--seed", "9", "--case", "180").out()).startsWith(first);
         assertThat(Cli.run("verify", "--seed", "10", "--case", "180").out()).doesNotStartWith(first);
     }
+
+    @Test
+    void everyCaseHasAsManyRanksAsAskedFor() {
+        for (String index : new String[] {"20", "180"}) {
+            Cli run = Cli.run("verify", "--ranks", "5", "--case", index);
+            assertThat(run.exitCode()).isZero();
+            assertThat(run.out().lines().findFirst().orElseThrow()).contains("over 5 ranks");
+        }
+    }
 }

@@ -63,7 +63,7 @@ class TallyTest {
     }
 
     private static Scenario firstOf(DType dtype) {
-        Scenarios scenarios = new Scenarios(1);
+        Scenarios scenarios = new Scenarios(1, 0);
         return IntStream.range(0, Scenarios.FIXED).mapToObj(scenarios::scenario)
                 .filter(scenario -> scenario.shape().dtype() == dtype && scenario.length() > 60 && scenario.shape().headDim() > 15)
                 .findFirst().orElseThrow();
@@ -86,7 +86,7 @@ class TallyTest {
 
     @Test
     void casesCoverEveryWorldLayoutMaskAndType() {
-        Scenarios scenarios = new Scenarios(1);
+        Scenarios scenarios = new Scenarios(1, 0);
         var fixed = IntStream.range(0, Scenarios.FIXED).mapToObj(scenarios::scenario).toList();
         for (int world : new int[] {1, 2, 3, 4, 8}) {
             for (DType dtype : DType.values()) {

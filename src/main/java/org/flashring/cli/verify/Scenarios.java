@@ -21,9 +21,12 @@ final class Scenarios {
     static final int FIXED = WORLDS.length * POLICIES.length * MASKS;
 
     private final long seed;
+    private final int ranks;
 
-    Scenarios(long seed) {
+    /** Cases of {@code ranks} ranks each; 0: of as many as each case draws. */
+    Scenarios(long seed, int ranks) {
         this.seed = seed;
+        this.ranks = ranks;
     }
 
     /** Returns case {@code index}: the same for the same seed. */
@@ -36,8 +39,8 @@ final class Scenarios {
         return new Random(new SplittableRandom(seed ^ (long) index << 32).nextLong());
     }
 
-    private static Scenario fixed(int index) {
-        int world = WORLDS[index / (MASKS * POLICIES.length)];
+    private Scenario fixed(int index) {
+        int world = ranks > 0 ? ranks : WORLDS[index / (MASKS * POLICIES.length)];
         Layout.Policy policy = POLICIES[index / MASKS % POLICIES.length];
         int length = LENGTHS[index % LENGTHS.length];
         int[] heads = HEADS[index / TYPES.length % HEADS.length];
@@ -60,7 +63,8 @@ final class Scenarios {
 
     private Scenario random(int index) {
         Random random = new Random(new SplittableRandom(~seed ^ (long) index << 32).nextLong());
-        int world = random.nextInt(4) == 0 ? 1 + random.nextInt(9) : pick(random, WORLDS);
+        int drawn = random.nextInt(4) == 0 ? 1 + random.nextInt(9) : pick(random, WORLDS);
+        int world = ranks > 0 ? ranks : drawn;
         int length = random.nextBoolean() ? pick(random, LENGTHS) : 1 + random.nextInt(200);
         DType dtype = TYPES[random.nextInt(TYPES.length)];
         int kvHeads = 1 + random.nextInt(3);

@@ -36,7 +36,7 @@ import picocli.CommandLine.Spec;
                 "With --device cuda the ranks of a case share one GPU or, every second case, take all GPUs in turn."},
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring verify --seed 7 --cases 500", "  flashring verify --device cuda --cases 500"})
+        footer = {"", "Example:", "  flashring verify --seed 7 --cases 500", "  flashring verify --device cuda --cases 500", "  flashring verify --device cuda --ranks 8"})
 public final class VerifyCommand implements Callable<Integer> {
     private static final int SHOWN = 10;
 
@@ -47,6 +47,9 @@ public final class VerifyCommand implements Callable<Integer> {
 
     @Option(names = "--cases", paramLabel = "N", defaultValue = "200", description = "Random cases beside the fixed ones (default: ${DEFAULT-VALUE}).")
     private int cases;
+
+    @Option(names = "--ranks", paramLabel = "N", description = "Ranks of every case; else each case has its own number, 1 to 9.")
+    private Integer ranks;
 
     @Option(names = "--case", paramLabel = "I", description = "Run case I alone, and say what it is.")
     private Integer only;
@@ -70,10 +73,13 @@ public final class VerifyCommand implements Callable<Integer> {
     @Override
     public Integer call() throws IOException {
         Checks.atLeast("--cases", cases, 0);
+        if (ranks != null) {
+            Checks.atLeast("--ranks", ranks, 1);
+        }
         int[] indices = only == null ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};
         devices = device.devices();
-        Scenarios scenarios = new Scenarios(seed);
+        Scenarios scenarios = new Scenarios(seed, ranks == null ? 0 : ranks);
         PrintWriter out = spec.commandLine().getOut();
         long start = System.nanoTime();
         try (Progress progress = new Progress("verify", indices.length)) {
@@ -116,7 +122,8 @@ public final class VerifyCommand implements Callable<Integer> {
 
     private void fail(Scenario scenario, Kernel kernel, String what) {
         failures.add(new Failure(scenario.index(), lower(kernel), what, scenario.toString(),
-                "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + " --seed " + seed + " --case " + scenario.index()));
+                "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + " --seed " + seed
+                        + (ranks == null ? "" : " --ranks " + ranks) + " --case " + scenario.index()));
     }
 
     /** Returns where the ranks of a case go: every second case has them all on one device, the others on all devices in turn. */
