@@ -195,6 +195,8 @@ class Consumer {
     // Blocks passed before the first and after the last that is used: while the last one's values are held, only as many
     // keys as there are stages can come after it.
     static constexpr int kMostPassed = kTile.stages / 2;
+    // With fewer stages the next keys would rather come during the softmax.
+    static constexpr bool kWaitsAhead = kTile.stages > 2;
 
 public:
     __device__ __forceinline__ Consumer(Shared& shared, const HopperArguments& h, int number)
@@ -209,7 +211,7 @@ public:
             arriveNamed(1, kTurnThreads);  // the first consumer's turn
         }
         enterTile();
-        wait(address(shared_.keysFull[key_.stage]), key_.parity);
+        waitForKeys(key_);
         beginProducts();
         multiplyKeys();
         commitProducts();
@@ -217,6 +219,7 @@ public:
         askForLse();
         waitForProducts<0>();
         begin();
+        lookAhead();
         releaseUsedKeys();
         while (step()) {
         }
@@ -278,10 +281,20 @@ private:
         }
     }
 
+    __device__ __forceinline__ void waitForKeys(RingIndex<kTile.stages> key) const {
+        wait(address(shared_.keysFull[key.stage]), key.parity);
+    }
+
+    // Those of the block whose scores are ready.
+    __device__ __forceinline__ void waitForValues() {
+        passValues();
+        wait(address(shared_.valuesFull[value_.stage]), value_.parity);
+    }
+
     __device__ __forceinline__ void passKeys() {
         takeTurn();
         endTurn(true);
-        wait(address(shared_.keysFull[key_.stage]), key_.parity);
+        waitForKeys(key_);
         releaseKeys();
         ++valuesToPass_;
     }
@@ -327,8 +340,8 @@ private:
     // scores = Q K^T
     __device__ __forceinline__ void multiplyKeys() {
         using Product = Wgmma<kKeys>;
-        const uint64_t keys = describe(sharedAddress(shared_.keys[key_.stage]), 0);
-        const uint64_t queries = describe(sharedAddress(shared_.queries[query_.stage][number_]), 0);
+        const uint64_t keys = describe(sharedAddress(shared_.keys[0]), 0) + key_.stage * described(Shared::kKeyBytes);
+        const uint64_t queries = describe(sharedAddress(shared_.queries[0][number_]), 0) + query_.stage * described(sizeof shared_.queries[0]);
 #pragma unroll
         for (int k = 0; k < kDims.key / 16; ++k) {
             const uint64_t b = keys + described(k / 4 * panelBytes(kKeys) + k % 4 * 32);
@@ -344,7 +357,9 @@ private:
 
     // out += weights V
     __device__ __forceinline__ void multiplyValues() {
-        const uint64_t values = describe(sharedAddress(shared_.values[value_.stage]), panelBytes(kKeys));
+        constexpr int kBehindKeys = sizeof shared_.keys;  // from there, it takes one addition
+        const uint64_t values = describe(sharedAddress(shared_.keys[0]), 0) + (describe(0, panelBytes(kKeys)) - describe(0, 0)) +
+                                described(kBehindKeys) + value_.stage * described(Shared::kValueBytes);
 #pragma unroll
         for (int k = 0; k < kKeys / 16; ++k) {
             Wgmma<kDims.value>::template registers<Element, 1, 1>(out_, weights_[k], values + described(k * 16 * 128));
@@ -370,10 +385,9 @@ private:
             out_[i] = 0;
         }
         if (Config::kStateInRing && more_) {
-            passValues();
             const auto key = key_.next();  // the tile's first keys are still in use
-            wait(address(shared_.keysFull[key.stage]), key.parity);
-            wait(address(shared_.valuesFull[value_.stage]), value_.parity);
+            waitForKeys(key);
+            waitForValues();
             readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, state_);
             orderBeforeCopies();
             release(shared_.keysEmpty[key.stage]);
@@ -386,17 +400,30 @@ private:
         }
     }
 
+    // What the next step needs, while the products before it are under way: nothing hides it later.
+    __device__ __forceinline__ void lookAhead() {
+        const auto& tile = shared_.slots[slot_.stage];
+        next_ = uniform(tile.span.next(row_, kKeys));
+        border_ = tile.lo[warpQuery_ + 15] > row_ || tile.hi[warpQuery_] < row_ + kKeys;
+        if (kWaitsAhead && more_) {
+            waitForValues();
+            if (next_ < end_) {
+                waitForKeys(Config::kStateInRing && stateCame_ ? key_.next().next() : key_.next());
+            }
+        }
+    }
+
     // From the scores of one block to those of the next; false where there is none.
     __device__ __forceinline__ bool step() {
         const uint32_t slot = slot_.stage;
         const auto& tile = shared_.slots[slot];
-        const int next = uniform(tile.span.next(row_, kKeys));
+        const int next = next_;
         const bool last = next >= end_;
         if (!kTile.queriesInRegisters && last) {
             releaseQueries();
         }
         bool seen[2] = {true, true};
-        if (tile.lo[warpQuery_ + 15] > row_ || tile.hi[warpQuery_] < row_ + kKeys) {
+        if (border_) {
             hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row_);
         }
         advance<Element, kKeys>(scores_, weights_, out_, state_, seen, h_.a.scaleLog2);
@@ -408,7 +435,9 @@ private:
             earlierComes_ = false;
         }
 
-        passValues();
+        if (!kWaitsAhead) {
+            waitForValues();
+        }
         row_ = next;
         if (last) {
             for (const int end = uniform(tile.span.end); row_ < end; row_ = uniform(tile.span.next(row_, kKeys))) {
@@ -417,10 +446,9 @@ private:
             slot_.advance();
             enterTile();
         }
-        if (more_) {
-            wait(address(shared_.keysFull[key_.stage]), key_.parity);
+        if (more_ && (last || !kWaitsAhead)) {
+            waitForKeys(key_);
         }
-        wait(address(shared_.valuesFull[value_.stage]), value_.parity);
         takeTurn();
         beginProducts();
         multiplyValues();
@@ -437,6 +465,7 @@ private:
             release(shared_.slotEmpty[slot]);
             begin();
         }
+        lookAhead();
         waitForProducts<0>();
         if (more_) {
             releaseUsedKeys();
@@ -450,7 +479,8 @@ private:
     RingIndex<kSlots> slot_;
     RingIndex<kTile.queryStages> query_;
     RingIndex<kTile.stages> key_, value_;
-    int row_, end_;           // first key of the block whose scores are ready; end of the keys that these queries see
+    int row_, next_, end_;    // first key of the block whose scores are ready, and of the one after; end of the keys that these queries see
+    bool border_;             // that block has keys that are not seen
     int valuesToPass_ = 0;    // blocks whose keys went by, and whose values come before the next that are used
     bool stateCame_ = false;    // by way of the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_

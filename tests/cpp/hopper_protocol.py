@@ -23,6 +23,9 @@ class Tile:
     state_in_ring: bool = False
     passes_first: bool = True  # a consumer may pass blocks at a tile's start
 
+    def waits_ahead(self):
+        return self.stages > 2
+
     def most_passed(self):
         return self.stages // 2
 
@@ -143,15 +146,24 @@ class Block:
                     yield from pass_keys()
                 yield self.queries[number].full(slot)
 
+        def wait_for_values():
+            yield from pass_values()
+            yield self.values.full(value)
+
         def begin():
             nonlocal value, state_came
             if tile.state_in_ring and more:
-                yield from pass_values()
                 yield self.keys.full(key + 1)
-                yield self.values.full(value)
+                yield from wait_for_values()
                 self.keys.release(key + 1, (slot, "state"))
                 self.values.release(value, (slot, "state"))
                 value, state_came = value + 1, True
+
+        def look_ahead():
+            if tile.waits_ahead() and more:
+                yield from wait_for_values()
+                if row + 1 < end:
+                    yield self.keys.full(key + 1 + state_came)
 
         def release_keys():
             nonlocal key, state_came
@@ -164,10 +176,12 @@ class Block:
         yield self.keys.full(key)
         self.queries[number].release(slot, slot)
         yield from begin()
+        yield from look_ahead()
         release_keys()
         while more:
             here = (slot, row)
-            yield from pass_values()
+            if not tile.waits_ahead():
+                yield from wait_for_values()
             row += 1
             last = row >= end
             if last:
@@ -175,9 +189,8 @@ class Block:
                     yield from pass_keys()
                 slot += 1
                 yield from enter_tile()
-            if more:
+            if more and (last or not tile.waits_ahead()):
                 yield self.keys.full(key)
-            yield self.values.full(value)
             yield from take_turn()
             end_turn(more)
             self.values.release(value, here)
@@ -187,6 +200,7 @@ class Block:
                     self.queries[number].release(slot, slot)
                 self.slots.release(slot - 1, slot - 1)
                 yield from begin()
+            yield from look_ahead()
             if more:
                 release_keys()
         yield from pass_values()
