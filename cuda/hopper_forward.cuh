@@ -197,6 +197,8 @@ class Consumer {
     static constexpr int kMostPassed = kTile.stages / 2;
     // With fewer stages the next keys would rather come during the softmax.
     static constexpr bool kWaitsAhead = kTile.stages > 2;
+    // Code of its own for a tile's last step leaves a tight loop for the others. Elsewhere ptxas spills, or serialises the products.
+    static constexpr bool kOwnLastStep = kWaitsAhead && (!Config::kResumes || Config::kStateInRing);
 
 public:
     __device__ __forceinline__ Consumer(Shared& shared, const HopperArguments& h, int number)
@@ -221,7 +223,15 @@ public:
         begin();
         lookAhead();
         releaseUsedKeys();
-        while (step()) {
+        if constexpr (kOwnLastStep) {
+            do {
+                while (next_ < end_) {
+                    step(false);
+                }
+            } while (step(true));
+        } else {
+            while (step(next_ >= end_)) {
+            }
         }
         passValues();
     }
@@ -380,19 +390,25 @@ private:
         state_[0] = startingFrom(earlierLse_[0]);
         state_[1] = startingFrom(earlierLse_[1]);
         earlierComes_ = Config::kResumes && !Config::kStateInRing;
-#pragma unroll
-        for (int i = 0; i < kDims.value / 2; ++i) {
-            out_[i] = 0;
-        }
-        if (Config::kStateInRing && more_) {
+        if constexpr (Config::kStateInRing) {
             const auto key = key_.next();  // the tile's first keys are still in use
-            waitForKeys(key);
-            waitForValues();
+            if (more_) {
+                waitForKeys(key);
+                waitForValues();
+            }
+            // Read also where there is no tile, and it is of no use: as a branch, ptxas would serialise the products.
             readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, state_);
             orderBeforeCopies();
-            release(shared_.keysEmpty[key.stage]);
-            releaseValues();
-            stateCame_ = true;
+            if (more_) {
+                release(shared_.keysEmpty[key.stage]);
+                releaseValues();
+                stateCame_ = true;
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < kDims.value / 2; ++i) {
+                out_[i] = 0;
+            }
         }
         if (earlierComes_) {
             const auto& tile = shared_.slots[slot_.stage];
@@ -413,20 +429,36 @@ private:
         }
     }
 
-    // From the scores of one block to those of the next; false where there is none.
-    __device__ __forceinline__ bool step() {
+    // Lets the tile's last blocks pass, which these queries do not see, and goes to the next one.
+    __device__ __forceinline__ void leaveTile() {
+        const auto& span = shared_.slots[slot_.stage].span;
+        for (const int end = uniform(span.end); row_ < end; row_ = uniform(span.next(row_, kKeys))) {
+            passKeys();
+        }
+        slot_.advance();
+        enterTile();
+    }
+
+    // From the scores of one block to those of the next, which is the first of the next tile after the last one; false where there is
+    // none.
+    __device__ __forceinline__ bool step(const bool last) {
         const uint32_t slot = slot_.stage;
         const auto& tile = shared_.slots[slot];
-        const int next = next_;
-        const bool last = next >= end_;
+        const int row = row_;
+        row_ = next_;
         if (!kTile.queriesInRegisters && last) {
             releaseQueries();
         }
-        bool seen[2] = {true, true};
-        if (border_) {
-            hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row_);
+        if (last && kWaitsAhead) {
+            leaveTile();
         }
-        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, h_.a.scaleLog2);
+        bool seen[2] = {true, true};
+        uint32_t seenKeys = kAllSeen;
+        if (border_) {
+            const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row);
+            seenKeys = kWaitsAhead && last ? keys : kAllSeen;  // elsewhere it costs more registers than there are
+        }
+        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, h_.a.scaleLog2, seenKeys);
         if (earlierComes_) {
 #pragma unroll
             for (int i = 0; i < kDims.value / 2; ++i) {
@@ -437,14 +469,9 @@ private:
 
         if (!kWaitsAhead) {
             waitForValues();
-        }
-        row_ = next;
-        if (last) {
-            for (const int end = uniform(tile.span.end); row_ < end; row_ = uniform(tile.span.next(row_, kKeys))) {
-                passKeys();
+            if (last) {
+                leaveTile();
             }
-            slot_.advance();
-            enterTile();
         }
         if (more_ && (last || !kWaitsAhead)) {
             waitForKeys(key_);

@@ -35,43 +35,79 @@ __device__ __forceinline__ uint32_t columnsBelow(int bound) {
     return count < 32 ? (1u << count) - 1 : ~0u;
 }
 
+constexpr uint32_t kAllSeen = ~0u;
+
 // Sets the scores of keys outside [lo, hi) of their row to -inf; seen: whether the block has a key inside. By a mask of bits,
-// which become predicates several at a time.
+// which become predicates several at a time. Returns 8 bits for each 32 keys, all 0 where no row of the warp sees any of them.
 template <int kKeys>
-__device__ __forceinline__ void hide(float (&scores)[kKeys / 2], bool (&seen)[2], const int* lo, const int* hi, int key) {
+__device__ __forceinline__ uint32_t hide(float (&scores)[kKeys / 2], bool (&seen)[2], const int* lo, const int* hi, int key) {
     static_assert(kKeys <= 128, "more columns of a lane than bits in a word");
     const int lane = threadIdx.x % 32;
+    uint32_t either = 0;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int from = lo[half * 8 + lane / 4] - key, to = hi[half * 8 + lane / 4] - key;
         seen[half] = from < kKeys && to > 0 && from < to;
         const uint32_t visible = columnsBelow(to) & ~columnsBelow(from);
+        either |= visible;
 #pragma unroll
         for (int i = 0; i < kKeys / 4; ++i) {
             float& score = scores[i / 2 * 4 + half * 2 + i % 2];
             score = visible >> i & 1 ? score : -INFINITY;
         }
     }
+    return __reduce_or_sync(~0u, either);
 }
 
-// weights = 2^(scaleLog2 scores - maximum), rounded to Element; returns their sums by row.
+// A reference to weigh against; of a row that has seen nothing yet, any.
+__device__ __forceinline__ float shiftOf(const SoftmaxRow& row) { return row.reference == -INFINITY ? 0 : row.reference; }
+
+// Weighs 8 keys against a row's shift: weights = 2^(scaleLog2 scores - shift), rounded to Element, and added to the sum.
+template <class Element, int kKeys>
+__device__ __forceinline__ void weighEight(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float& sum, int n, int half,
+                                           float shift, float scaleLog2) {
+    const float x = exp2Fast(fmaf(scores[n * 4 + half * 2], scaleLog2, -shift));
+    const float y = exp2Fast(fmaf(scores[n * 4 + half * 2 + 1], scaleLog2, -shift));
+    sum += x;
+    sum += y;
+    weights[n / 2][n % 2 * 2 + half] = pack<Element>(x, y);
+}
+
+// Weighs a block of keys; returns the sums of the weights by row.
 template <class Element, int kKeys>
 __device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
                                         const SoftmaxRow (&state)[2], float scaleLog2) {
-    float sums[2];
+    float sums[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        const float shift = state[half].reference == -INFINITY ? 0 : state[half].reference;  // a row that has seen nothing yet
-        float sum = 0;
+        const float shift = shiftOf(state[half]);
 #pragma unroll
         for (int n = 0; n < kKeys / 8; ++n) {
-            const float x = exp2Fast(fmaf(scores[n * 4 + half * 2], scaleLog2, -shift));
-            const float y = exp2Fast(fmaf(scores[n * 4 + half * 2 + 1], scaleLog2, -shift));
-            sum += x;
-            sum += y;
-            weights[n / 2][n % 2 * 2 + half] = pack<Element>(x, y);
+            weighEight<Element, kKeys>(scores, weights, sums[half], n, half, shift, scaleLog2);
         }
-        sums[half] = sum;
+    }
+    return {sums[0], sums[1]};
+}
+
+// The same where hide() has returned `seen`: without exponentials of keys that nobody sees.
+template <class Element, int kKeys>
+__device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                            const SoftmaxRow (&state)[2], float scaleLog2, uint32_t seen) {
+    float sums[2] = {};
+    const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])};
+#pragma unroll
+    for (int first = 0; first < kKeys / 8; first += 4) {
+#pragma unroll
+        for (int n = first; n < first + 4 && n < kKeys / 8; ++n) {
+            weights[n / 2][n % 2 * 2] = weights[n / 2][n % 2 * 2 + 1] = 0;
+        }
+        if (seen >> (first * 2) & 0xff) {
+#pragma unroll
+            for (int n = first; n < first + 4 && n < kKeys / 8; ++n) {
+                weighEight<Element, kKeys>(scores, weights, sums[0], n, 0, shifts[0], scaleLog2);
+                weighEight<Element, kKeys>(scores, weights, sums[1], n, 1, shifts[1], scaleLog2);
+            }
+        }
     }
     return {sums[0], sums[1]};
 }
@@ -86,11 +122,17 @@ struct Settled {
 //
 // Weights are computed against the reference as it stands, without looking for the block's maximum; the first reference
 // is 0. Only where a sum shows that this does not fit the scores is the maximum found, and everything done again.
-// Division by the sum at the end makes any reference exact.
+// Division by the sum at the end makes any reference exact. hide() may have said which keys are seen at all.
 template <class Element, int kKeys, int kColumns, class Settle = Settled>
 __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
-                                        SoftmaxRow (&state)[2], const bool (&seen)[2], float scaleLog2, Settle settle = {}) {
-    float2 sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
+                                        SoftmaxRow (&state)[2], const bool (&seen)[2], float scaleLog2, uint32_t seenKeys = kAllSeen,
+                                        Settle settle = {}) {
+    float2 sums;
+    if (seenKeys == kAllSeen) {
+        sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
+    } else {
+        sums = weighSeen<Element, kKeys>(scores, weights, state, scaleLog2, seenKeys);
+    }
     const bool fresh[2] = {state[0].reference == -INFINITY && seen[0], state[1].reference == -INFINITY && seen[1]};
     const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) && !(fresh[1] && sums.y < kSmallestSum);
     if (__all_sync(~0u, fits)) {

@@ -267,7 +267,7 @@ private:
     template <int kChain>
     __device__ __forceinline__ void weighChain(float scaleLog2) {
         constexpr int kOutput = kChain % kOutputs;
-        advance<Element, kKeys>(scores_[kChain], weights_[kChain], out_[kOutput], state_[kOutput], {true, true}, scaleLog2,
+        advance<Element, kKeys>(scores_[kChain], weights_[kChain], out_[kOutput], state_[kOutput], {true, true}, scaleLog2, kAllSeen,
                                 [] { waitForProducts<0>(); });
     }
 

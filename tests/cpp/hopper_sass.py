@@ -30,8 +30,10 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     products = [i for i, op in enumerate(code) if op.startswith("HGMMA")]
     if backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop
         expected = 2 * sum(DIMS[index]) // 16 + 2 * BACKWARD_QUERIES[index] // 16 + 128 // 16
-    else:         # scores before and in the loop, values in the loop
-        expected = 2 * DIMS[index][0] // 16 + KEYS[index] // 16
+    else:         # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of its own
+        scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
+        steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) else 1
+        expected = scores + steps * (scores + values)
     problems = []
     if len(products) != expected:
         problems.append(f"{len(products)} HGMMA instead of {expected}")
@@ -40,11 +42,13 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
         problems.append(f"{local} accesses to local memory")
     name = f"{DIMS[index][0]}/{DIMS[index][1]} {'backward' if backward else 'resumed' if found.group(3) == '1' else 'forward'}"
     exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
-    # Backward's last batch is the next tile's dP; the batches of dV, dK, dQ and scores come before it.
     arrivals = [i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1]]
-    turn = arrivals[-5 if backward else -1]
-    late = sum(turn < i < products[-1] for i in exponentials)
-    before = sum(i < turn for i in exponentials)
+    if backward:  # the last batch is the next tile's dP; the batches of dV, dK, dQ and scores come before it
+        batches = [(arrivals[-5], products[-1])]
+    else:
+        batches = [(begin, max(i for i in products if i < end)) for begin, end in zip(arrivals, arrivals[1:] + [len(code)])]
+    late = sum(begin < i < end for begin, end in batches for i in exponentials)
+    before = sum(i < batches[-1][0] for i in exponentials)
     if late or before < (BACKWARD_QUERIES[index] if backward else KEYS[index]) // 2:
         problems.append(f"{late} exponentials inside the batch, {before} before it")
     failures += bool(problems)

@@ -8,6 +8,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.flashring.AttentionShape;
 import org.flashring.Capability;
 import org.flashring.DType;
@@ -131,14 +132,15 @@ public final class VerifyCommand implements Callable<Integer> {
         return scenario.index() % 2 == 0 ? devices.subList(0, 1) : devices;
     }
 
-    /** Returns the kernels of the device that serve the shape. */
+    /** Returns the kernels of the device that serve the shape, the first as AUTO, which leaves to the others what that one does not take of a case. */
     private List<Kernel> kernels(AttentionShape shape) {
-        return Capability.all().stream()
+        Stream<Kernel> rows = Capability.all().stream()
                 .filter(row -> row.available() && row.cuda() == devices.get(0).isCuda() && row.dtype() == shape.dtype())
                 .filter(row -> row.forward() && row.backward())
                 .filter(row -> shape.headDim() <= row.maxHeadDim() && shape.valueDim() <= row.maxValueDim())
                 .filter(row -> row.unequalDims() || shape.headDim() == shape.valueDim())
-                .map(Capability::kernel).distinct().toList();
+                .map(Capability::kernel).distinct();
+        return Stream.concat(Stream.of(Kernel.AUTO), rows.skip(1)).toList();
     }
 
     private static void print(PrintWriter out, Result result) {
