@@ -333,8 +333,12 @@ private:
         // and here again, would hold values whose stage the other needs to end its turn (tests/cpp/hopper_protocol.py).
         constexpr int kMost = Config::kStateInRing || kTile.turns ? 0 : kMostPassed;
         for (int passed = 0; passed < kMost && row_ + kKeys <= lo && lo < hi; ++passed) {
+            const int next = uniform(tile.span.next(row_, kKeys));
+            if (next >= uniform(tile.span.end)) {
+                break;  // there is no other: behind a gap these queries have lo < hi, and see nothing
+            }
             passKeys();
-            row_ = uniform(tile.span.next(row_, kKeys));
+            row_ = next;
         }
         wait(address(shared_.queriesFull[query_.stage][number_]), query_.parity);
         if constexpr (kTile.queriesInRegisters) {

@@ -1,6 +1,8 @@
 // From positions and mask, both in device memory, to the local keys that each local query sees: one thread a query.
 #include <math.h>
 
+#include <algorithm>
+
 #include "attention.h"
 #include "elements.h"
 #include "hopper_ptx.cuh"
@@ -220,7 +222,7 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
             lo,
             hi,
             nullptr,
-            static_cast<float>(s.softmax_scale * M_LOG2E),
+            static_cast<float>(std::max(s.softmax_scale * M_LOG2E, 0x1p-126)),  // as 0 it would make NaN of scores of -inf
             queries(s.q, s.head_dim, size, 16) && queries(s.dout, s.value_dim, size, 16) && keys(s.k, s.head_dim, size, 16) &&
                 keys(s.v, s.value_dim, size, 16),
             queries(s.out, s.value_dim, size, 16) && queries(s.acc, s.value_dim, accSize, 16),

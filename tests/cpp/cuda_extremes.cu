@@ -174,6 +174,30 @@ long checkPassing() {
     return cases;
 }
 
+// Queries that see nothing, behind a gap in their tile's keys that reaches to its end: between where the first of them would begin to see and
+// the last would end, there are keys, but not of this tile. Its own are one block, then two.
+long checkGaps() {
+    long cases = 0;
+    for (const auto& dims : kDims)
+        for (const int64_t before : {128, 256}) {
+            Case c = makeCase(FLASHRING_BFLOAT16, dims, before + 500, 264, 4, true);
+            c.qRanges = before == 256       ? std::vector<flashring_range>{{0, 64, 1}, {192, 64, 1}}
+                        : dims[0] <= 64 ? std::vector<flashring_range>{{0, 128, 1}}
+                                            : std::vector<flashring_range>{{0, 64, 1}};
+            c.qRanges.push_back({before + 172, 32, 1});
+            c.qRanges.push_back({before + 1872, 32, 1});
+            c.shape.qLen = 0;
+            for (const flashring_range& range : c.qRanges) c.shape.qLen += range.length;
+            c.kvRanges = {{0, before, 1}, {before + 872, 500, 1}};
+            c.mask.left = 50;
+            std::mt19937_64 random(13);
+            c.draw(random);
+            compare("gap", c, barOf(c.dtype));
+            ++cases;
+        }
+    return cases;
+}
+
 // A query that is not finite changes its own results; others by no more than a rounding, as a kernel may take another way for the
 // rows beside it.
 long checkPoisonedQueries() {
@@ -339,7 +363,7 @@ int main(int count, char** arguments) {
         std::printf("skipped: %s\n", flashring_device_cause());
         return 77;
     }
-    const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPassing() + checkPoisonedQueries() +
+    const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPassing() + checkGaps() + checkPoisonedQueries() +
                        checkUnseenSteps(small ? 70 : 300) + checkStates() + checkSmallWeights() +
                        checkRepeats(small ? 200 : 777, small ? 2 : 100);
     return finish("cuda extremes", cases);
