@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.concurrent.locks.LockSupport;
 import org.bytedeco.javacpp.Loader;
+import org.bytedeco.javacpp.Pointer;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -59,6 +60,7 @@ final class NativeLoader {
         try (FileChannel channel = FileChannel.open(lockFile(), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
                 FileLock lock = lock(channel)) {
             LOG.debug("loading {} under {}", binding, lock);
+            Pointer.totalBytes(); // A library being loaded waits, inside Loader's monitor, for this class, whose initialiser waits for the monitor.
             Loader.load(binding);
         } finally {
             if (interrupted) {
