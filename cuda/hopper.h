@@ -23,6 +23,8 @@ struct HopperArguments {
     Arguments a;
     CUtensorMap q, k, v;   // boxes of one panel: 64 queries, or a block of keys
     CUtensorMap acc;       // boxes of 64 queries and 32 columns; where a step resumes and hopperStateInRing()
+    CUtensorMap outBoxes, accBoxes;  // of 16 queries and 128 bytes; where the copy engine writes
+    bool boxedOut, boxedAcc;         // out, and acc
     TileOrder order;
     const KeySpan* spans;  // [order.tiles]
     int32_t* next;         // tiles handed out beyond the first of each block

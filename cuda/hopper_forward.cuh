@@ -12,177 +12,12 @@
 
 #include <math.h>
 
-#include "hopper_ptx.cuh"
-#include "hopper_rows.cuh"
-#include "hopper_schedule.cuh"
+#include "hopper_forward_copies.cuh"
+#include "hopper_outputs.cuh"
 #include "hopper_softmax.cuh"
-#include "hopper_tiles.h"
 #include "hopper_wgmma.cuh"
 
 namespace flashring {
-
-// Steps that resume have a kernel of their own: what they bring in would cost the others registers.
-template <int kIndex, bool kResume>
-struct HopperConfig {
-    static constexpr HeadDims kDims = kHeadDims[kIndex];
-    static constexpr HopperTile kTile = hopperTile(kDims);
-    static constexpr bool kResumes = kResume, kStateInRing = kResume && hopperStateInRing(kDims);
-};
-
-constexpr int kSlots = 2;
-
-// Shared memory of a block. Starts on 1,024 bytes.
-template <class Config>
-struct HopperShared {
-    static constexpr HopperTile kTile = Config::kTile;
-    static constexpr int kQueryBytes = panels(Config::kDims.key) * panelBytes(64);  // of one consumer
-    static constexpr int kKeyBytes = panels(Config::kDims.key) * panelBytes(kTile.keys);
-    static constexpr int kValueBytes = panels(Config::kDims.value) * panelBytes(kTile.keys);
-
-    char queries[kTile.queryStages][kTile.consumers][kQueryBytes];
-    char keys[kTile.stages][kKeyBytes];
-    char values[kTile.stages][kValueBytes];
-    TileSlot<kTile.queries()> slots[kSlots];
-    uint64_t queriesFull[kTile.queryStages][kTile.consumers], queriesEmpty[kTile.queryStages][kTile.consumers];
-    uint64_t keysFull[kTile.stages], keysEmpty[kTile.stages];
-    uint64_t valuesFull[kTile.stages], valuesEmpty[kTile.stages];
-    uint64_t slotFull[kSlots], slotEmpty[kSlots], tileWanted;
-
-    __device__ void initBarriers() {
-        const auto init = [](uint64_t* barriers, int n, int count) {
-            for (int i = 0; i < n; ++i) {
-                initBarrier(sharedAddress(barriers + i), count);
-            }
-        };
-        constexpr int kWarps = kTile.consumers * 4;  // each consumer warp says for itself that it is done with a tile
-        init(queriesFull[0], kTile.queryStages * kTile.consumers, 1);
-        init(queriesEmpty[0], kTile.queryStages * kTile.consumers, 4);
-        init(keysFull, kTile.stages, 1);
-        init(keysEmpty, kTile.stages, kWarps);
-        init(valuesFull, kTile.stages, 1);
-        init(valuesEmpty, kTile.stages, kWarps);
-        init(slotFull, kSlots, 1);
-        init(slotEmpty, kSlots, kWarps + 1);  // and warp 0 of the producer
-        init(&tileWanted, 1, 1);
-        publishBarriers();
-    }
-};
-
-// Warp 1 of the producer: fetches each tile while an earlier one is worked on. It takes the next one from the counter only when
-// warp 0 asks for it: a tile that waits here is missed at the end, when other blocks have nothing left.
-template <class Config>
-__device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h) {
-    constexpr int kQueries = Config::kTile.queries();
-    const bool first = threadIdx.x % 32 == 0;
-    RingIndex<kSlots> slot;
-    RingIndex<1> wanted;
-    const auto take = [&] { return __shfl_sync(~0u, first ? static_cast<int>(gridDim.x) + atomicAdd(h.next, 1) : 0, 0); };
-    for (int index = static_cast<int>(blockIdx.x);;) {
-        const TileFetch<kQueries> tile(h.a, h.order, h.spans, index);
-        if (Config::kResumes && tile.unchanged(h.a.step.flags)) {
-            index = take();
-            continue;
-        }
-        wait(sharedAddress(&shared.slotEmpty[slot.stage]), slot.parity ^ 1);
-        tile.store(shared.slots[slot.stage]);
-        __syncwarp();
-        if (first) {
-            arrive(sharedAddress(&shared.slotFull[slot.stage]));
-        }
-        if (!tile.more()) {
-            return;
-        }
-        if constexpr (Config::kResumes) {
-            prefetchEarlier<kQueries>(h.a, tile.first(), tile.head(), tile.batch());
-        }
-        slot.advance();
-        wait(sharedAddress(&shared.tileWanted), wanted.parity);
-        wanted.advance();
-        index = take();
-    }
-}
-
-// Copies what earlier steps left of the output of 64 queries to a stage of the ring.
-template <class Config>
-__device__ void copyState(const HopperArguments& h, char* target, const uint64_t& full, const uint64_t& empty, uint32_t parity, int query,
-                          int head, int batch) {
-    wait(sharedAddress(&empty), parity ^ 1);
-    arriveExpecting(sharedAddress(&full), stateBytes(Config::kDims));
-    for (int box = 0; box < stateBoxes(Config::kDims); ++box) {
-        copyBox(sharedAddress(target) + box * kStateBoxBytes, h.acc, box * kStateBoxColumns, query, head, batch, sharedAddress(&full));
-    }
-}
-
-// Lane 0 of warp 0 of the producer. Values follow their keys one block late: the consumers ask for them in that order.
-template <class Config>
-__device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h) {
-    using Shared = HopperShared<Config>;
-    constexpr HopperTile kTile = Config::kTile;
-    RingIndex<kSlots> slot;
-    RingIndex<kTile.queryStages> query;
-    RingIndex<kTile.stages> key, value;
-    const int group = static_cast<int>(h.a.step.q_heads / h.a.step.kv_heads);
-    int valueRow = -1, valueHead = 0, valueBatch = 0;  // the values to come
-
-    const auto copyValues = [&] {
-        if (valueRow >= 0) {
-            const uint32_t full = sharedAddress(&shared.valuesFull[value.stage]), target = sharedAddress(shared.values[value.stage]);
-            wait(sharedAddress(&shared.valuesEmpty[value.stage]), value.parity ^ 1);
-            arriveExpecting(full, Shared::kValueBytes);
-            for (int panel = 0; panel < panels(Config::kDims.value); ++panel) {
-                copyBox(target + panel * panelBytes(kTile.keys), h.v, panel * kPanelColumns, valueRow, valueHead, valueBatch, full);
-            }
-            value.advance();
-        }
-    };
-
-    for (;;) {
-        wait(sharedAddress(&shared.slotFull[slot.stage]), slot.parity);
-        const auto& tile = shared.slots[slot.stage];
-        const int first = tile.first, head = tile.head, batch = tile.batch, keyHead = head / group;
-        const KeySpan span = tile.span;
-        arrive(sharedAddress(&shared.slotEmpty[slot.stage]));
-        slot.advance();
-        if (head < 0) {
-            break;
-        }
-        for (int consumer = 0; consumer < kTile.consumers; ++consumer) {
-            const uint32_t full = sharedAddress(&shared.queriesFull[query.stage][consumer]);
-            const uint32_t target = sharedAddress(shared.queries[query.stage][consumer]);
-            wait(sharedAddress(&shared.queriesEmpty[query.stage][consumer]), query.parity ^ 1);
-            arriveExpecting(full, Shared::kQueryBytes);
-            for (int panel = 0; panel < panels(Config::kDims.key); ++panel) {
-                copyBox(target + panel * panelBytes(64), h.q, panel * kPanelColumns, first + consumer * 64, head, batch, full);
-            }
-        }
-        query.advance();
-        for (int row = span.begin, next; row < span.end; row = next) {
-            next = span.next(row, kTile.keys);
-            if (next >= span.end) {  // the consumers are a few blocks behind: enough for the next tile to come
-                arrive(sharedAddress(&shared.tileWanted));
-            }
-            const uint32_t keysFull = sharedAddress(&shared.keysFull[key.stage]), target = sharedAddress(shared.keys[key.stage]);
-            wait(sharedAddress(&shared.keysEmpty[key.stage]), key.parity ^ 1);
-            arriveExpecting(keysFull, Shared::kKeyBytes);
-            for (int panel = 0; panel < panels(Config::kDims.key); ++panel) {
-                copyBox(target + panel * panelBytes(kTile.keys), h.k, panel * kPanelColumns, row, keyHead, batch, keysFull);
-            }
-            key.advance();
-            copyValues();
-            if (Config::kStateInRing && row == span.begin) {
-                copyState<Config>(h, shared.keys[key.stage], shared.keysFull[key.stage], shared.keysEmpty[key.stage], key.parity, first, head, batch);
-                key.advance();
-                copyState<Config>(h, shared.values[value.stage], shared.valuesFull[value.stage], shared.valuesEmpty[value.stage], value.parity,
-                                  first + 64, head, batch);
-                value.advance();
-            }
-            valueRow = row;
-            valueHead = keyHead;
-            valueBatch = batch;
-        }
-    }
-    copyValues();
-}
 
 // One consumer warpgroup. Scores of the next block are computed beside the weighted values of this one, so a tile's end
 // reaches into the next tile: its first scores are on their way while this one's output is written.
@@ -192,13 +27,13 @@ class Consumer {
     static constexpr HopperTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kKeys = kTile.keys, kTurnThreads = 256;
-    // Blocks passed before the first and after the last that is used: while the last one's values are held, only as many
-    // keys as there are stages can come after it.
-    static constexpr int kMostPassed = kTile.stages / 2;
     // With fewer stages the next keys would rather come during the softmax.
     static constexpr bool kWaitsAhead = kTile.stages > 2;
     // Code of its own for a tile's last step leaves a tight loop for the others. Elsewhere ptxas spills, or serialises the products.
     static constexpr bool kOwnLastStep = kWaitsAhead && (!Config::kResumes || Config::kStateInRing);
+    // Boxes of 16 rows that a warp's part of the memory of its queries holds, where output leaves by way of it. In steps that resume it
+    // was no faster for acc.
+    static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
 
 public:
     __device__ __forceinline__ Consumer(Shared& shared, const HopperArguments& h, int number)
@@ -217,12 +52,14 @@ public:
         beginProducts();
         multiplyKeys();
         commitProducts();
-        releaseTakenQueries();
+        if (kTile.queriesInRegisters) {
+            releaseQueries(0);
+        }
         askForLse();
         waitForProducts<0>();
         begin();
-        lookAhead();
         releaseUsedKeys();
+        waitAhead<true>();
         if constexpr (kOwnLastStep) {
             do {
                 while (next_ < end_) {
@@ -234,6 +71,7 @@ public:
             }
         }
         passValues();
+        waitForBoxes();
     }
 
 private:
@@ -266,18 +104,7 @@ private:
         value_.advance();
     }
 
-    __device__ __forceinline__ void releaseQueries() {
-        release(shared_.queriesEmpty[query_.stage][number_]);
-        query_.advance();
-    }
-
-    // Queries in registers are only sure to have left shared memory once products that need them were issued: an arrival at a barrier
-    // may overtake loads.
-    __device__ __forceinline__ void releaseTakenQueries() {
-        if (kTile.queriesInRegisters && more_) {
-            releaseQueries();
-        }
-    }
+    __device__ __forceinline__ void releaseQueries(uint32_t stage) const { release(shared_.queriesEmpty[stage][number_]); }
 
     __device__ __forceinline__ void takeTurn() const {
         if constexpr (kTile.turns) {
@@ -316,9 +143,13 @@ private:
         }
     }
 
-    // Goes to the first block that these queries see of the tile in slot_, and takes its queries. Of the tile's blocks each
-    // consumer works on those between the first and the last that its own queries see, and lets the others pass; a
-    // consumer that sees nothing works on the first.
+    // Whether some of the block's keys are not seen by some of this warp's queries.
+    __device__ __forceinline__ bool hasBorder() const {
+        const auto& tile = shared_.slots[slot_.stage];
+        return tile.lo[warpQuery_ + 15] > row_ || tile.hi[warpQuery_] < row_ + kKeys;
+    }
+
+    // Goes to the first block that these queries see of the tile in slot_, and takes its queries.
     __device__ __forceinline__ void enterTile() {
         wait(address(shared_.slotFull[slot_.stage]), slot_.parity);
         const auto& tile = shared_.slots[slot_.stage];
@@ -326,19 +157,13 @@ private:
         if (!more_) {
             return;
         }
-        const int lo = uniform(tile.lo[number_ * 64]), hi = uniform(tile.hi[number_ * 64 + 63]);
-        row_ = uniform(tile.span.begin);
-        end_ = max(lo < hi ? hi : row_ + 1, uniform(tile.span.end) - kMostPassed * kKeys);
-        // None where the state comes after the first, or where turns bind consumers: one that passed at the end of the tile before,
-        // and here again, would hold values whose stage the other needs to end its turn (tests/cpp/hopper_protocol.py).
-        constexpr int kMost = Config::kStateInRing || kTile.turns ? 0 : kMostPassed;
-        for (int passed = 0; passed < kMost && row_ + kKeys <= lo && lo < hi; ++passed) {
-            const int next = uniform(tile.span.next(row_, kKeys));
-            if (next >= uniform(tile.span.end)) {
-                break;  // there is no other: behind a gap these queries have lo < hi, and see nothing
-            }
+        const TileStart start = tile.starts[number_];
+        row_ = uniform(start.row);
+        next_ = uniform(start.next);
+        end_ = uniform(start.end);
+        border_ = hasBorder();
+        for (int passed = uniform(start.passed); passed > 0; --passed) {
             passKeys();
-            row_ = next;
         }
         wait(address(shared_.queriesFull[query_.stage][number_]), query_.parity);
         if constexpr (kTile.queriesInRegisters) {
@@ -348,6 +173,7 @@ private:
             for (int k = 0; k < kDims.key / 16; ++k) {
                 loadMatrices<false>(queries_[k], base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
             }
+            query_.advance();
         }
     }
 
@@ -420,15 +246,20 @@ private:
         }
     }
 
-    // What the next step needs, while the products before it are under way: nothing hides it later.
+    // What the next step does, found out while the products before it are under way: nothing hides it later.
     __device__ __forceinline__ void lookAhead() {
-        const auto& tile = shared_.slots[slot_.stage];
-        next_ = uniform(tile.span.next(row_, kKeys));
-        border_ = tile.lo[warpQuery_ + 15] > row_ || tile.hi[warpQuery_] < row_ + kKeys;
+        next_ = uniform(shared_.slots[slot_.stage].span.next(row_, kKeys));
+        border_ = hasBorder();
+    }
+
+    // Waits for what it needs: values, and the keys after those whose scores are ready, which may have been given back.
+    template <bool kGivenBack>
+    __device__ __forceinline__ void waitAhead() {
         if (kWaitsAhead && more_) {
             waitForValues();
             if (next_ < end_) {
-                waitForKeys(Config::kStateInRing && stateCame_ ? key_.next().next() : key_.next());
+                // As an argument, ptxas would take it to differ from thread to thread.
+                waitForKeys(kGivenBack ? key_ : Config::kStateInRing && stateCame_ ? key_.next().next() : key_.next());
             }
         }
     }
@@ -449,16 +280,21 @@ private:
         const uint32_t slot = slot_.stage;
         const auto& tile = shared_.slots[slot];
         const int row = row_;
+        const bool border = border_;
         row_ = next_;
+        const uint32_t queries = kTile.queriesInRegisters ? 0 : query_.stage;
         if (!kTile.queriesInRegisters && last) {
-            releaseQueries();
+            if constexpr (kBoxes == 0) {
+                releaseQueries(queries);
+            }
+            query_.advance();
         }
         if (last && kWaitsAhead) {
             leaveTile();
         }
         bool seen[2] = {true, true};
         uint32_t seenKeys = kAllSeen;
-        if (border_) {
+        if (border) {
             const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row);
             seenKeys = kWaitsAhead && last ? keys : kAllSeen;  // elsewhere it costs more registers than there are
         }
@@ -487,19 +323,42 @@ private:
         multiplyKeys();  // of nothing useful where there is no next tile
         commitProducts();
         endTurn(more_);
+        RowEnds ends;
+        const auto findEnds = [&] { ends = endsOf(h_.a.step, state_, tile.first + warpQuery_, tile.head, tile.batch); };
+        if (last && kOwnLastStep) {
+            findEnds();
+        }
         waitForProducts<1>();
         releaseValues();
         if (last) {
-            releaseTakenQueries();
+            if (kTile.queriesInRegisters && kBoxes == 0 && more_) {
+                releaseQueries(0);
+            }
+            if (!kOwnLastStep) {
+                findEnds();
+            }
             askForLse();
-            writeRows<Element, kDims.value>(h_.a, out_, state_, tile.first + warpQuery_, tile.head, tile.batch);
+            const uint32_t staging = sharedAddress(shared_.queries[queries][number_]) + warpQuery_ % 64 * 128;
+            writeRows<Element, kDims.value, kBoxes>(h_, out_, ends, staging);
             release(shared_.slotEmpty[slot]);
             begin();
         }
-        lookAhead();
+        if (!last) {
+            lookAhead();
+        }
+        if (!last || kBoxes == 0) {
+            waitAhead<false>();
+        }
         waitForProducts<0>();
         if (more_) {
             releaseUsedKeys();
+        }
+        if (last && kBoxes > 0) {
+            if (more_ || !kTile.queriesInRegisters) {
+                waitForBoxes();
+                releaseQueries(queries);
+            }
+            waitAhead<true>();  // only now: those values come after queries that need the memory
         }
         return more_;
     }

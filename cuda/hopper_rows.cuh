@@ -1,4 +1,4 @@
-// A warp's share of the output and its state: from earlier steps into registers, and from there to global memory.
+// A warp's share of the state: what earlier steps left comes into registers. And rows that have to be computed alone.
 #ifndef FLASHRING_CUDA_HOPPER_ROWS_CUH
 #define FLASHRING_CUDA_HOPPER_ROWS_CUH
 
@@ -60,10 +60,6 @@ __device__ __forceinline__ void loadPairIf(bool exists, const float* source, flo
         "@p ld.global.L1::no_allocate.v2.f32 {%0, %1}, [%2];\n"
         "}"
         : "+f"(first), "+f"(second) : "l"(source), "r"(static_cast<int>(exists)) : "memory");
-}
-
-__device__ __forceinline__ void storeWord(void* target, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(target), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
 }
 
 // Asks for acc of the 16 rows of a warp that start at this query; out, all 0, stays so where state says that there is none yet.
@@ -179,154 +175,6 @@ __device__ __forceinline__ bool spoilt(const Arguments& a, const float* out, int
         found |= !(fabsf(out[n * 4 + 1]) < INFINITY) && fabsf(before.y) < INFINITY;
     }
     return found;
-}
-
-// Lane i of each quad gives element j to lane j, and gets as element j what lane j had as element i.
-__device__ __forceinline__ void transposeQuad(uint32_t (&x)[4]) {
-#pragma unroll
-    for (int bit = 1; bit <= 2; bit *= 2) {
-        const bool upper = threadIdx.x & bit;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            if (!(i & bit)) {
-                const uint32_t other = __shfl_xor_sync(~0u, upper ? x[i] : x[i | bit], bit);
-                (upper ? x[i] : x[i | bit]) = other;
-            }
-        }
-    }
-}
-
-// Lane l of a quad holds columns {0, 1} + 8 n + 2 l of a row as out[4 n], out[4 n + 1]: half a word of 16 bytes. Neighbours swap
-// halves of every two n, so that each has whole words, columns 0 to 3 + 8 n + 8 (l % 2) + 4 (l / 2) for an even n.
-template <int kColumns>
-__device__ __forceinline__ void swapHalves(float* out) {
-    const bool odd = threadIdx.x % 2;
-#pragma unroll
-    for (int n = 0; n < kColumns / 8; n += 2) {
-#pragma unroll
-        for (int i = n * 4; i < n * 4 + 2; ++i) {
-            const float other = __shfl_xor_sync(~0u, odd ? out[i] : out[i + 4], 1);
-            (odd ? out[i] : out[i + 4]) = other;
-        }
-    }
-}
-
-// Writes a row of 16-bit elements: the quad's lanes swap pairs until each has all 8 columns of one n in 4.
-template <int kColumns, class Element>
-__device__ __forceinline__ void storeWords(Element* row, int columns, const float* out) {
-    const int first = threadIdx.x % 4 * 8;
-    Element* const target = opaque(row + first);
-#pragma unroll
-    for (int n = 0; n < kColumns / 8; n += 4) {
-        uint32_t pairs[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            pairs[i] = pack<Element>(out[(n + i) * 4], out[(n + i) * 4 + 1]);
-        }
-        transposeQuad(pairs);
-        if (n * 8 < columns - first) {
-            storeWord(target + n * 8, pairs[0], pairs[1], pairs[2], pairs[3]);
-        }
-    }
-}
-
-// Writes a row of float32; out is used up.
-template <int kColumns>
-__device__ __forceinline__ void storeWords(float* row, int columns, float* out) {
-    const int lane = threadIdx.x % 4, first = lane % 2 * 8 + lane / 2 * 4;
-    float* const target = opaque(row + first);
-    swapHalves<kColumns>(out);
-#pragma unroll
-    for (int n = 0; n < kColumns / 8; n += 2) {
-        if (n * 8 < columns - first) {
-            storeWord(target + n * 8, __float_as_uint(out[n * 4]), __float_as_uint(out[n * 4 + 1]), __float_as_uint(out[n * 4 + 4]),
-                      __float_as_uint(out[n * 4 + 5]));
-        }
-    }
-}
-
-// Writes so many columns of each of a lane's two rows in the 16 of a warp that start at this query.
-template <class T, int kColumns>
-__device__ __forceinline__ void storeRows(const Arguments& a, const flashring_tensor& tensor, const int (&columns)[2],
-                                          float (&out)[kColumns / 2], int first, int head, int batch) {
-    T* const upper = row<T>(tensor, batch, first, head) + threadIdx.x % 32 / 4 * tensor.stride_seq;
-    T* const rows[] = {upper, upper + 8 * tensor.stride_seq};
-    if (a.wideOutputs) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            storeWords<kColumns>(rows[half], columns[half], out + half * 2);
-        }
-        return;
-    }
-    const int pairs = threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-        for (int n = 0; n < kColumns / 8; ++n) {
-            const float* const pair = out + n * 4 + half * 2;
-            storePair(rows[half] + pairs, n * 8, columns[half] - pairs, a.vectorOutputs, pair[0], pair[1]);
-        }
-    }
-}
-
-// Writes the 16 rows of a warp that start at this query; out is used up. Both rows of a lane go side by side, straight through:
-// in short sequences a tile's end is a large part of it.
-template <class Element, int kColumns>
-__device__ __forceinline__ void writeRows(const Arguments& a, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first,
-                                          int head, int batch) {
-    const flashring_step& step = a.step;
-    const int lane = threadIdx.x % 32, query = first + lane / 4, length = static_cast<int>(step.q_len);
-    float sums[2], probes[2] = {};
-    int columns[2];
-    bool strange[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        float sum = state[half].sum;
-        sum += __shfl_xor_sync(~0u, sum, 1);
-        sum += __shfl_xor_sync(~0u, sum, 2);
-        sums[half] = sum;
-#pragma unroll
-        for (int n = 0; n < kColumns / 8; ++n) {
-            probes[half] = fmaf(out[n * 4 + half * 2], 0.0f, probes[half]);
-            probes[half] = fmaf(out[n * 4 + half * 2 + 1], 0.0f, probes[half]);
-        }
-        columns[half] = query >= 0 && query + half * 8 < length ? static_cast<int>(step.value_dim) : 0;
-        strange[half] = probes[half] != 0 && sum == sum && columns[half] > 0;  // where the sum is NaN so is the row, by right
-    }
-    unsigned alone[2] = {};
-    if (__any_sync(~0u, strange[0] || strange[1])) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            alone[half] = __ballot_sync(~0u, strange[half] && spoilt<kColumns>(a, out + half * 2, query + half * 8, head, batch));
-            columns[half] = alone[half] >> (lane / 4 * 4) & 0xf ? 0 : columns[half];
-        }
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const float inverse = inverseOf(sums[half]);
-#pragma unroll
-        for (int n = 0; n < kColumns / 8; ++n) {
-            out[n * 4 + half * 2] *= inverse;
-            out[n * 4 + half * 2 + 1] *= inverse;
-        }
-    }
-    // Lane 0 of each quad writes lse of the first row, lane 1 of the second.
-    const bool second = lane % 4 == 1;
-    const float lse = lseOf(second ? state[1].reference : state[0].reference, second ? sums[1] : sums[0]);
-    if (lane % 4 < 2 && (second ? columns[1] : columns[0]) > 0) {
-        row<float>(step.lse, batch, first, head)[(lane / 4 + second * 8) * step.lse.stride_seq] = lse;
-    }
-    if (step.flags & FLASHRING_FINISH) {
-        storeRows<Element, kColumns>(a, step.out, columns, out, first, head, batch);
-    }
-    if (step.acc.data) {
-        storeRows<float, kColumns>(a, step.acc, columns, out, first, head, batch);
-    }
-    for (int r = 0; (alone[0] | alone[1]) && r < 16; ++r) {
-        if ((r < 8 ? alone[0] : alone[1]) >> (r % 8 * 4) & 0xf) {
-            writeRowAlone<Element, kColumns>(a, first + r, head, batch);
-        }
-    }
 }
 
 }  // namespace flashring

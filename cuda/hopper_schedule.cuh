@@ -14,9 +14,16 @@ __device__ inline void locate(const TileOrder& order, int index, int& tile, int&
     head = group * order.headsPerGroup + rest % inGroup;
 }
 
+// Where one consumer works on a tile: its first block of keys, the one after, the end of the keys that its queries see, and how many
+// blocks it lets pass before.
+struct TileStart {
+    int row, next, end, passed;
+};
+
 // What the consumers know of a tile, in shared memory.
 template <int kQueries>
 struct TileSlot {
+    TileStart starts[kQueries / 64];
     int first, head, batch;  // its first query; head < 0: there are no more tiles
     KeySpan span;            // never empty: a tile that sees nothing walks over one block of keys, all masked
     int lo[kQueries], hi[kQueries];
@@ -59,7 +66,9 @@ public:
         return more() && span_.begin >= span_.end && (flags & (FLASHRING_RESUME | FLASHRING_FINISH)) == FLASHRING_RESUME;
     }
 
-    __device__ void store(TileSlot<kQueries>& slot) const {
+    // Of the tile's blocks of `keys` keys each consumer works on those between the first and the last that its own queries see, and lets the
+    // others pass, so many at most before and after; a consumer that sees nothing works on the first.
+    __device__ void store(TileSlot<kQueries>& slot, int keys, int mostBefore, int mostAfter) const {
         const int lane = threadIdx.x % 32;
         if (lane == 0) {
             slot.first = first_;
@@ -71,6 +80,19 @@ public:
         for (int i = 0; i < kQueries / 32; ++i) {
             slot.lo[i * 32 + lane] = lo_[i];
             slot.hi[i * 32 + lane] = hi_[i];
+        }
+        __syncwarp();
+        if (lane < kQueries / 64) {
+            const KeySpan span = slot.span;
+            const int lo = slot.lo[lane * 64], hi = slot.hi[lane * 64 + 63];
+            TileStart start{span.begin, span.next(span.begin, keys), max(lo < hi ? hi : span.begin + 1, span.end - mostAfter * keys), 0};
+            // Never the last one: behind a gap queries have lo < hi, and see nothing.
+            while (start.passed < mostBefore && start.row + keys <= lo && lo < hi && start.next < span.end) {
+                start.row = start.next;
+                start.next = span.next(start.row, keys);
+                ++start.passed;
+            }
+            slot.starts[lane] = start;
         }
     }
 

@@ -14,7 +14,7 @@ namespace flashring {
 // (dim / 4, where they are read from registers: it saves a third of the shared memory's bandwidth) no longer fit.
 //
 // Shared memory (227 KB) holds `queryStages` tiles of queries, so that the next tile's are there when this one ends (one is
-// enough where they go on to registers), and `stages` of keys and values each.
+// enough where they go on to registers), and `stages` of keys and values each. A tile's output goes out through its queries' memory.
 struct HopperTile {
     int consumers, keys, queryStages, stages;
     bool queriesInRegisters, turns;
@@ -48,6 +48,12 @@ constexpr bool hopperStateInRing(HeadDims dims) {
     const HopperTile tile = hopperTile(dims);
     const int narrower = dims.key < dims.value ? dims.key : dims.value;
     return tile.consumers == 2 && (narrower + 63) / 64 * 128 * tile.keys >= stateBytes(dims);
+}
+
+// Whether a tile's output leaves by way of the memory of its queries: where they need it no more by then, and it is wide enough.
+constexpr bool hopperStagesOutput(HeadDims dims) {
+    const HopperTile tile = hopperTile(dims);
+    return (tile.queriesInRegisters || tile.queryStages > 1) && (dims.value + 63) / 64 <= (dims.key + 63) / 64;
 }
 
 // Backward: a block is one producer warpgroup and two consumer warpgroups; it keeps 64 keys for each consumer and walks over the

@@ -23,7 +23,9 @@ class Tile:
     state_in_ring: bool = False
     passes_first: bool = True  # a consumer may pass blocks at a tile's start
     passes_last: bool = False  # even the tile's last one
-    queries_in_registers: bool = True  # given back once products that need them were issued, else when the tile's last scores are there
+    queries_in_registers: bool = True
+    stages_output: bool = True  # the memory of queries is given back once output has gone through it, else as soon as they are not needed there
+    gives_back_late: bool = False  # that memory, after waiting for the values of the next tile's first block
 
     def waits_ahead(self):
         return self.stages > 2
@@ -34,14 +36,17 @@ class Tile:
 
 TILES = (
     Tile("dim 64", 3, 2, 4, queries_in_registers=False),
+    Tile("dim 64, resumed", 3, 2, 4, queries_in_registers=False, stages_output=False),
     Tile("dims 96 and 128", 2, 1, 3),
-    Tile("dims 96 and 128, resumed", 2, 1, 3, state_in_ring=True, passes_first=False),
+    Tile("dims 96 and 128, resumed", 2, 1, 3, state_in_ring=True, passes_first=False, stages_output=False),
     Tile("dim 192", 2, 2, 2, turns=True, passes_first=False, queries_in_registers=False),
-    Tile("dim 256", 2, 1, 2, turns=True, passes_first=False, queries_in_registers=False),
+    Tile("dim 192, resumed", 2, 2, 2, turns=True, passes_first=False, queries_in_registers=False, stages_output=False),
+    Tile("dim 256", 2, 1, 2, turns=True, passes_first=False, queries_in_registers=False, stages_output=False),
 )
 HANGS = (
-    Tile("dim 256, passing at both ends", 2, 1, 2, turns=True, queries_in_registers=False),
+    Tile("dim 256, passing at both ends", 2, 1, 2, turns=True, queries_in_registers=False, stages_output=False),
     Tile("dim 64, passing all of a tile", 3, 2, 4, passes_last=True, queries_in_registers=False),
+    Tile("dim 128, queries' memory given back late", 2, 1, 3, gives_back_late=True),
 )
 
 
@@ -164,11 +169,11 @@ class Block:
                 self.values.release(value, (slot, "state"))
                 value, state_came = value + 1, True
 
-        def look_ahead():
+        def wait_ahead(keys):
             if tile.waits_ahead() and more:
                 yield from wait_for_values()
                 if row + 1 < end:
-                    yield self.keys.full(key + 1 + state_came)
+                    yield self.keys.full(keys)
 
         def release_keys():
             nonlocal key, state_came
@@ -182,12 +187,12 @@ class Block:
         if tile.queries_in_registers:
             self.queries[number].release(slot, slot)
         yield from begin()
-        yield from look_ahead()
         release_keys()
+        yield from wait_ahead(key)
         while more:
             here = (slot, row)
             last = row + 1 >= end
-            if last and not tile.queries_in_registers:
+            if last and not tile.stages_output and not tile.queries_in_registers:
                 self.queries[number].release(slot, slot)
             if not tile.waits_ahead():
                 yield from wait_for_values()
@@ -204,13 +209,22 @@ class Block:
             self.values.release(value, here)
             value += 1
             if last:
-                if more and tile.queries_in_registers:
+                if tile.queries_in_registers and not tile.stages_output and more:
                     self.queries[number].release(slot, slot)
                 self.slots.release(slot - 1, slot - 1)
                 yield from begin()
-            yield from look_ahead()
+            late = last and tile.stages_output and not tile.gives_back_late
+            if not late:
+                yield from wait_ahead(key + 1 + state_came)
             if more:
                 release_keys()
+            if last and tile.stages_output:
+                if not tile.queries_in_registers:
+                    self.queries[number].release(slot - 1, slot - 1)
+                elif more:
+                    self.queries[number].release(slot, slot)
+            if late:
+                yield from wait_ahead(key)
         yield from pass_values()
 
     def hangs(self, order):

@@ -3,7 +3,9 @@
 
 Per kernel: the number of tensor-core instructions is the one its tile asks for, nothing is in local memory, and no
 exponential lies between the start of a consumer's batch of products and its end, where the compiler likes to move
-them and where they would hold up the tensor cores. Exit status 77 where there is no disassembler.
+them and where they would hold up the tensor cores. Nor are the forward kernels' descriptors computed thread by thread, as they are
+where ptxas no longer sees that all threads of a warp have the same indices: 8 % of the speed. Exit status 77 where there is no
+disassembler.
 """
 import re
 import shutil
@@ -13,6 +15,7 @@ import sys
 DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in tiles.h
 KEYS = (128, 128, 128, 96, 80, 80)  # hopperTile() in hopper_tiles.h
 BACKWARD_QUERIES = (128, 64, 64)    # hopperBackwardTile(), whose tiles have 128 keys
+MOST_MOVED = 8                      # 16 and more where descriptors are
 
 disassembler = sys.argv[2] if len(sys.argv) > 2 else shutil.which("cuobjdump")
 if not disassembler:
@@ -49,6 +52,9 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
         batches = [(begin, max(i for i in products if i < end)) for begin, end in zip(arrivals, arrivals[1:] + [len(code)])]
     late = sum(begin < i < end for begin, end in batches for i in exponentials)
     before = sum(i < batches[-1][0] for i in exponentials)
+    moved = max(sum(op == "R2UR" for op in code[begin:end]) for begin, end in batches)
+    if moved > MOST_MOVED and not backward:
+        problems.append(f"{moved} values go from threads to the warp inside a batch")
     if late or before < (BACKWARD_QUERIES[index] if backward else KEYS[index]) // 2:
         problems.append(f"{late} exponentials inside the batch, {before} before it")
     failures += bool(problems)
