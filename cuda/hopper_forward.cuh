@@ -4,7 +4,8 @@
 // Each block stays on its multiprocessor and takes tiles of queries until there are none. Its warpgroups:
 //   producer    warp 0 copies queries, keys and values into rings of tiles; warp 1 fetches what the next tile sees
 //   consumers   64 queries each. Per block of keys: softmax of the scores, then, as one batch of products,
-//               O += P V of this block and S = Q K^T of the next one, which may be the first of the next tile
+//               O += P V of this block and S = Q K^T of the next one, which may be the first of the next tile. Output goes to
+//               the copy engine by way of the memory of the queries, which have gone on to registers or are not needed any more
 // While one consumer computes its softmax the products of the others run. They fall into such a rhythm by themselves, or take
 // turns in issuing their batches where the tile table says so.
 #ifndef FLASHRING_CUDA_HOPPER_FORWARD_CUH
@@ -31,8 +32,8 @@ class Consumer {
     static constexpr bool kWaitsAhead = kTile.stages > 2;
     // Code of its own for a tile's last step leaves a tight loop for the others. Elsewhere ptxas spills, or serialises the products.
     static constexpr bool kOwnLastStep = kWaitsAhead && (!Config::kResumes || Config::kStateInRing);
-    // Boxes of 16 rows that a warp's part of the memory of its queries holds, where output leaves by way of it. In steps that resume it
-    // was no faster for acc.
+    // Boxes of 16 rows that a warp's part of the memory of its queries holds, where output leaves by way of it. For acc of steps that resume,
+    // which is twice as large, that was 2 to 3 % slower.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
 
 public:
@@ -332,7 +333,7 @@ private:
         releaseValues();
         if (last) {
             if (kTile.queriesInRegisters && kBoxes == 0 && more_) {
-                releaseQueries(0);
+                releaseQueries(0);  // only now: an arrival may overtake loads whose values were not used yet
             }
             if (!kOwnLastStep) {
                 findEnds();
@@ -355,7 +356,7 @@ private:
         }
         if (last && kBoxes > 0) {
             if (more_ || !kTile.queriesInRegisters) {
-                waitForBoxes();
+                waitForBoxes();  // have left that memory
                 releaseQueries(queries);
             }
             waitAhead<true>();  // only now: those values come after queries that need the memory

@@ -86,8 +86,8 @@ __device__ __forceinline__ void storeWords(float* row, int columns, float* out) 
     }
 }
 
-// Writes so many columns of each of a lane's two rows in the 16 of a warp that start at this query; out is used up where kWide, else only
-// pairs are written.
+// Writes so many columns of each of a lane's two rows in the 16 of a warp that start at this query; out is used up. Without kWide pairs
+// at a time: for what seldom happens.
 template <class T, int kColumns, bool kWide>
 __device__ __forceinline__ void storeRows(const Arguments& a, const flashring_tensor& tensor, const int (&columns)[2],
                                           float (&out)[kColumns / 2], int first, int head, int batch) {
@@ -240,7 +240,7 @@ __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)
             out[n * 4 + half * 2 + 1] *= ends.inverses[half];
         }
     }
-    const bool boxable = whole && ends.first >= 0 && ends.first < step.q_len;  // a box that begins before the tensor is an illegal instruction
+    const bool boxable = whole && ends.first >= 0 && ends.first < step.q_len;
     const auto store = [&](auto element, bool boxed, const CUtensorMap& map, const flashring_tensor& tensor) {
         using T = decltype(element);
         if constexpr (kBoxes > 0) {

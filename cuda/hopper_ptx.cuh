@@ -69,9 +69,8 @@ __device__ inline void copyBox(uint32_t target, const CUtensorMap& map, int colu
         : "memory");
 }
 
-// Writes a box of the map's shape in shared memory to the tensor; what lies outside the tensor is left out. Writes of other threads to
-// the box need orderBeforeCopies() and a barrier before. For one thread in a branch of its own: where ptxas (13.0) makes a predicate of
-// the branch the instruction is illegal. A loop in it prevents that.
+// Writes a box of the map's shape in shared memory to the tensor; what lies beyond the tensor's end is left out. A box that begins
+// before the tensor is an illegal instruction. Writes of other threads to the box need orderBeforeCopies() and a barrier before.
 __device__ inline void storeBox(const CUtensorMap& map, int column, int row, int head, int batch, uint32_t source) {
     asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map), "r"(column), "r"(row),
                  "r"(head), "r"(batch), "r"(source)
