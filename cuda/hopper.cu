@@ -114,7 +114,7 @@ bool fill(HopperArguments& h, const flashring_step& step) {
                encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys) &&
                (!(step.flags & FLASHRING_RESUME) || !hopperStateInRing(kHeadDims[decltype(index)::value]) ||
                 encode(h.acc, step.acc, queries(step, step.value_dim), FLASHRING_FLOAT32, 64));
-        const bool staged = hopperStagesOutput(kHeadDims[decltype(index)::value]) && !(step.flags & FLASHRING_RESUME);
+        const bool staged = fits && hopperStagesOutput(kHeadDims[decltype(index)::value]) && !(step.flags & FLASHRING_RESUME);
         const Extents outputs = queries(step, step.value_dim);
         h.boxedOut = staged && step.flags & FLASHRING_FINISH && encode(h.outBoxes, step.out, outputs, step.dtype, 16);
         h.boxedAcc = staged && step.acc.data && encode(h.accBoxes, step.acc, outputs, FLASHRING_FLOAT32, 16);

@@ -4,8 +4,8 @@
 // Each block stays on its multiprocessor and takes tiles of queries until there are none. Its warpgroups:
 //   producer    warp 0 copies queries, keys and values into rings of tiles; warp 1 fetches what the next tile sees
 //   consumers   64 queries each. Per block of keys: softmax of the scores, then, as one batch of products,
-//               O += P V of this block and S = Q K^T of the next one, which may be the first of the next tile. Output goes to
-//               the copy engine by way of the memory of the queries, which have gone on to registers or are not needed any more
+//               O += P V of this block and S = Q K^T of the next one, which may be the first of the next tile. Where
+//               hopperStagesOutput(), output goes to the copy engine by way of the memory of queries
 // While one consumer computes its softmax the products of the others run. They fall into such a rhythm by themselves, or take
 // turns in issuing their batches where the tile table says so.
 #ifndef FLASHRING_CUDA_HOPPER_FORWARD_CUH
@@ -32,8 +32,8 @@ class Consumer {
     static constexpr bool kWaitsAhead = kTile.stages > 2;
     // Code of its own for a tile's last step leaves a tight loop for the others. Elsewhere ptxas spills, or serialises the products.
     static constexpr bool kOwnLastStep = kWaitsAhead && (!Config::kResumes || Config::kStateInRing);
-    // Boxes of 16 rows that a warp's part of the memory of its queries holds, where output leaves by way of it. For acc of steps that resume,
-    // which is twice as large, that was 2 to 3 % slower.
+    // Boxes of 16 rows that a warp's part of the memory of queries holds, where output leaves by way of it. Steps that resume write acc,
+    // which is twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
 
 public:
@@ -283,10 +283,10 @@ private:
         const int row = row_;
         const bool border = border_;
         row_ = next_;
-        const uint32_t queries = kTile.queriesInRegisters ? 0 : query_.stage;
+        const uint32_t queryStage = kTile.queriesInRegisters ? 0 : query_.stage;
         if (!kTile.queriesInRegisters && last) {
             if constexpr (kBoxes == 0) {
-                releaseQueries(queries);
+                releaseQueries(queryStage);
             }
             query_.advance();
         }
@@ -339,7 +339,7 @@ private:
                 findEnds();
             }
             askForLse();
-            const uint32_t staging = sharedAddress(shared_.queries[queries][number_]) + warpQuery_ % 64 * 128;
+            const uint32_t staging = sharedAddress(shared_.queries[queryStage][number_]) + warpQuery_ % 64 * 128;
             writeRows<Element, kDims.value, kBoxes>(h_, out_, ends, staging);
             release(shared_.slotEmpty[slot]);
             begin();
@@ -357,7 +357,7 @@ private:
         if (last && kBoxes > 0) {
             if (more_ || !kTile.queriesInRegisters) {
                 waitForBoxes();  // have left that memory
-                releaseQueries(queries);
+                releaseQueries(queryStage);
             }
             waitAhead<true>();  // only now: those values come after queries that need the memory
         }

@@ -19,7 +19,7 @@ struct HopperConfig {
     // many keys as there are stages can come after it. None before where the state comes after the first, or where turns bind
     // consumers: one that passed at the end of the tile before, and here again, would hold values whose stage the other needs to end its
     // turn (tests/cpp/hopper_protocol.py).
-    static constexpr int kMostPassed = kTile.stages / 2, kMostPassedBefore = kStateInRing || kTile.turns ? 0 : kMostPassed;
+    static constexpr int kMostPassedAfter = kTile.stages / 2, kMostPassedBefore = kStateInRing || kTile.turns ? 0 : kMostPassedAfter;
 };
 
 constexpr int kSlots = 2;
@@ -77,7 +77,7 @@ __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h)
             continue;
         }
         wait(sharedAddress(&shared.slotEmpty[slot.stage]), slot.parity ^ 1);
-        tile.store(shared.slots[slot.stage], Config::kTile.keys, Config::kMostPassedBefore, Config::kMostPassed);
+        tile.store(shared.slots[slot.stage], Config::kTile.keys, Config::kMostPassedBefore, Config::kMostPassedAfter);
         __syncwarp();
         if (first) {
             arrive(sharedAddress(&shared.slotFull[slot.stage]));

@@ -174,7 +174,7 @@ __device__ __forceinline__ void storeBoxes(const CUtensorMap& map, uint32_t stag
 
 // ---- a tile's end ----
 
-// What a lane's two rows end with beside their output: known with their last weights, long before the last products.
+// What a lane's two rows end with beside their output: known with their last weights, before the last products are done.
 struct RowEnds {
     int first, head, batch;  // of the 16 rows of the warp
     int columns[2];          // 0 for a row that does not exist

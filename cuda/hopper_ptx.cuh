@@ -70,7 +70,7 @@ __device__ inline void copyBox(uint32_t target, const CUtensorMap& map, int colu
 }
 
 // Writes a box of the map's shape in shared memory to the tensor; what lies beyond the tensor's end is left out. A box that begins
-// before the tensor is an illegal instruction. Writes of other threads to the box need orderBeforeCopies() and a barrier before.
+// before the tensor is an illegal instruction. Each thread that wrote to the box needs orderBeforeCopies(), and all a barrier, before.
 __device__ inline void storeBox(const CUtensorMap& map, int column, int row, int head, int batch, uint32_t source) {
     asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map), "r"(column), "r"(row),
                  "r"(head), "r"(batch), "r"(source)

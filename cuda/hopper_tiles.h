@@ -14,7 +14,7 @@ namespace flashring {
 // (dim / 4, where they are read from registers: it saves a third of the shared memory's bandwidth) no longer fit.
 //
 // Shared memory (227 KB) holds `queryStages` tiles of queries, so that the next tile's are there when this one ends (one is
-// enough where they go on to registers), and `stages` of keys and values each. A tile's output goes out through its queries' memory.
+// enough where they go on to registers), and `stages` of keys and values each.
 struct HopperTile {
     int consumers, keys, queryStages, stages;
     bool queriesInRegisters, turns;
@@ -50,7 +50,8 @@ constexpr bool hopperStateInRing(HeadDims dims) {
     return tile.consumers == 2 && (narrower + 63) / 64 * 128 * tile.keys >= stateBytes(dims);
 }
 
-// Whether a tile's output leaves by way of the memory of its queries: where they need it no more by then, and it is wide enough.
+// Whether a tile's output can leave by way of the memory of queries: the tile's own, where the next tile's have another, or the next
+// tile's where they go on to registers and have done so by then. It has to be wide enough.
 constexpr bool hopperStagesOutput(HeadDims dims) {
     const HopperTile tile = hopperTile(dims);
     return (tile.queriesInRegisters || tile.queryStages > 1) && (dims.value + 63) / 64 <= (dims.key + 63) / 64;

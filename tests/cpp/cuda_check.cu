@@ -27,10 +27,10 @@ Bars mmaBars(int32_t dtype) {
     return dtype == FLASHRING_BFLOAT16 ? Bars{3e-2, 2e-2, 1e-4, 1.5e-1} : Bars{4e-3, 3e-3, 1e-4, 2e-2};
 }
 
-// sqrt(sum (a - b)^2 / sum b^2): what a single large deviation does not show, many small ones do. Elements count as kVanishing at
-// least: where one key outweighs all others the gradients of queries and keys are all but 0, and what is left of them is rounding.
 constexpr double kVanishing = 1e-3;
 
+// sqrt(sum (a - b)^2 / sum b^2): what a single large deviation does not show, many small ones do. b counts as if all its elements were
+// kVanishing at least: where one key outweighs all others the gradients of queries and keys are all but 0, and the rest is rounding.
 double normDifference(const Buffer& a, const Buffer& b) {
     double error = 0, size = 0, least = 0;
     a.forEach([&](int64_t i, int64_t s, int64_t h, int64_t d) {

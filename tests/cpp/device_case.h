@@ -65,11 +65,13 @@ public:
         download();
     }
 
-    // The whole forward step on the device's copies, but for its workspace. The results come back by download().
+    // The whole forward step on the device's copies, without acc as most callers have it, but for its workspace. The results come back by
+    // download().
     flashring_step whole(int32_t kernel) {
         Step step(case_, results_, kernel, 0, case_.shape.kvLen);
         toDevice(step.raw);
         step.raw.flags = FLASHRING_FINISH;
+        step.raw.acc = {};
         require(flashring_workspace_bytes(&step.raw, FLASHRING_FORWARD, &step.raw.workspace_bytes), "workspace");
         return step.raw;
     }

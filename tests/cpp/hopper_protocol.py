@@ -46,6 +46,7 @@ TILES = (
 HANGS = (
     Tile("dim 256, passing at both ends", 2, 1, 2, turns=True, queries_in_registers=False, stages_output=False),
     Tile("dim 64, passing all of a tile", 3, 2, 4, passes_last=True, queries_in_registers=False),
+    Tile("dim 64, queries' memory given back late", 3, 2, 4, queries_in_registers=False, gives_back_late=True),
     Tile("dim 128, queries' memory given back late", 2, 1, 3, gives_back_late=True),
 )
 
