@@ -8,6 +8,7 @@
 #include "nonfinite.cuh"
 #include "outputs.cuh"
 #include "prefix.cuh"
+#include "scores.cuh"
 #include "tiles.h"
 
 namespace flashring {
@@ -143,6 +144,7 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
                            const typename Config::Rows& rows, int firstQuery, int strip, int keyFrom, int ownLo, int ownHi) {
     constexpr int kM = Config::kScoreQueries / 16, kN = Config::kStrip / 8;
     const int keyTo = keyFrom + Config::kStrip, lane = threadIdx.x % 32;
+    const ScoreScale scale = scaleOf(a);
     float p[kM][kN][4], ds[kM][kN][4];
     clear(p);
     clear(ds);
@@ -155,15 +157,22 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int i = firstQuery + m * 16 + half * 8 + lane / 4;
-                const float lse = rows.lse[i], delta = rows.delta[i];
-                const float shift = lse == -INFINITY ? INFINITY : lse * static_cast<float>(M_LOG2E);
+                const float lse = rows.lse[i] == -INFINITY ? INFINITY : rows.lse[i], delta = rows.delta[i];
+                const NearWeight weight(scale, lse);
+                const auto gradients = [&](const auto& probability) {
 #pragma unroll
-                for (int n = 0; n < kN; ++n) {
+                    for (int n = 0; n < kN; ++n) {
 #pragma unroll
-                    for (int e = half * 2; e < half * 2 + 2; ++e) {
-                        p[m][n][e] = exp2Fast(fmaf(p[m][n][e], a.scaleLog2, -shift));
-                        ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - delta);
+                        for (int e = half * 2; e < half * 2 + 2; ++e) {
+                            p[m][n][e] = probability(p[m][n][e]);
+                            ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - delta);
+                        }
                     }
+                };
+                if (__any_sync(~0u, isFar(lse) && lse < INFINITY)) {
+                    gradients([&](float product) { return farProbability(scale, product, lse); });
+                } else {
+                    gradients(weight);
                 }
             }
         }

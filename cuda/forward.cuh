@@ -7,6 +7,7 @@
 
 #include "nonfinite.cuh"
 #include "outputs.cuh"
+#include "scores.cuh"
 #include "tiles.h"
 
 namespace flashring {
@@ -56,13 +57,27 @@ __device__ BorderedSpan keySpan(const Arguments& a, int first, int last, int nar
     return {{begin, gapBegin, gapBegin + length, end}, inner};
 }
 
-constexpr float kSlack = 8;  // in units of log2; 2^8 keeps weights and their sums far inside float16 and float32
+constexpr float kSlack = 5.5f;  // e^5.5 keeps weights and their sums far inside float16 and float32
 
-// Running maximum (in units of log2, at most kSlack behind) and sum of one row; each lane of a quad holds its own part of
-// the sum.
+// Running maximum of the scores (at most kSlack behind) and sum of one row; each lane of a quad holds its own part of the sum.
 struct RowState {
     float maximum, sum;
 };
+
+// A row that has seen nothing yet may weigh against anything.
+__device__ inline float shiftOf(float maximum) { return maximum == -INFINITY ? 0 : maximum; }
+
+// Turns the products of a row into weights; returns their sum.
+template <class Weight, int kM, int kN>
+__device__ float weigh(float (&scores)[kM][kN][4], int m, int half, const Weight& weight) {
+    float sum = 0;
+    forEachPair(scores, m, half, [&](int, float& x, float& y) {
+        x = weight(x);
+        y = weight(y);
+        sum += x + y;
+    });
+    return sum;
+}
 
 template <class Element, int kIndex>
 __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig<kIndex>::kTile.blocksPerSm)
@@ -110,7 +125,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
             const float lse = resume && i < length ? *row<const float>(step.lse, batch, i, head) : -INFINITY;
             if (lse != -INFINITY) {
                 const float* const acc = row<const float>(step.acc, batch, i, head);
-                state[m][half] = {lse * static_cast<float>(M_LOG2E), lane % 4 == 0 ? 1.0f : 0.0f};
+                state[m][half] = {lse, lane % 4 == 0 ? 1.0f : 0.0f};
                 forEachPair(out, m, half, [&](int col, float& x, float& y) {
                     const float2 pair = loadPair(acc, col, valueDim, a.vectorOutputs);
                     x = pair.x;
@@ -160,6 +175,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
             // and the output need not be scaled down. The sum repairs it exactly.
             bool behind = false;
             float decay[kM][2];
+            const ScoreScale scale = scaleOf(a);
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
 #pragma unroll
@@ -167,19 +183,15 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
                     float top = -INFINITY;
                     forEachPair(scores, m, half, [&](int, float x, float y) { top = fmaxf(top, fmaxf(x, y)); });
                     top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-                    top = fmaxf(top, __shfl_xor_sync(~0u, top, 2)) * a.scaleLog2;
+                    top = scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2)));
                     RowState& row = state[m][half];
                     const float before = row.maximum;
                     row.maximum = top > before + kSlack ? top : before;
-                    const float shift = row.maximum == -INFINITY ? 0 : row.maximum;  // a row that has seen nothing yet
-                    decay[m][half] = exp2Fast(before - shift);
+                    const float shift = shiftOf(row.maximum);
+                    decay[m][half] = expDifference(before, shift);
                     behind |= before != row.maximum;
-                    float sum = 0;
-                    forEachPair(scores, m, half, [&](int, float& x, float& y) {
-                        x = exp2Fast(fmaf(x, a.scaleLog2, -shift));
-                        y = exp2Fast(fmaf(y, a.scaleLog2, -shift));
-                        sum += x + y;
-                    });
+                    const float sum = __any_sync(~0u, isFar(shift)) ? weigh(scores, m, half, FarWeight{scale, shift})
+                                                                    : weigh(scores, m, half, NearWeight{scale, shift});
                     row.sum = fmaf(row.sum, decay[m][half], sum);
                 }
             }
@@ -214,7 +226,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
             const float inverse = sum == 0 ? 0 : 1 / sum;
             if (lane % 4 == 0) {
                 *row<float>(step.lse, batch, i, head) =
-                    sum == 0 ? -INFINITY : fmaf(state[m][half].maximum, static_cast<float>(M_LN2), logf(sum));
+                    sum == 0 ? -INFINITY : state[m][half].maximum + logf(sum);
             }
             float* const acc = step.acc.data ? row<float>(step.acc, batch, i, head) : nullptr;
             Element* const finished = step.flags & FLASHRING_FINISH ? row<Element>(step.out, batch, i, head) : nullptr;

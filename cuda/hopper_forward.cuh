@@ -228,7 +228,7 @@ private:
                 waitForValues();
             }
             // Read also where there is no tile, and it is of no use: as a branch, ptxas would serialise the products.
-            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, state_);
+            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, earlierLse_);
             orderBeforeCopies();
             if (more_) {
                 release(shared_.keysEmpty[key.stage]);
@@ -299,11 +299,11 @@ private:
             const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row);
             seenKeys = kWaitsAhead && last ? keys : kAllSeen;  // elsewhere it costs more registers than there are
         }
-        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, h_.a.scaleLog2, seenKeys);
+        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, scaleOf(h_.a), seenKeys);
         if (earlierComes_) {
 #pragma unroll
             for (int i = 0; i < kDims.value / 2; ++i) {
-                out_[i] *= kEarlierSum;
+                out_[i] *= earlierSum(earlierLse_[i / 2 % 2]);
             }
             earlierComes_ = false;
         }

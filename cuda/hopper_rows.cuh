@@ -21,11 +21,11 @@ __device__ __forceinline__ void loadLse(const flashring_step& step, float (&lse)
     }
 }
 
-// ln(2^reference sum). The sum's power of two joins the reference: of what is left, the fast logarithm errs by 2^-22 at most.
+// reference + ln(sum). The sum's power of two is taken apart: of what is left, the fast logarithm errs by 2^-22 at most.
 __device__ __forceinline__ float lseOf(float reference, float sum) {
     const int power = (__float_as_int(sum) & 0x7f800000) - __float_as_int(1.0f);  // times 2^23
     const float rest = log2Fast(sum * __int_as_float(__float_as_int(1.0f) - power));
-    return (fmaf(static_cast<float>(power), 0x1p-23f, reference) + rest) * static_cast<float>(M_LN2);
+    return fmaf(fmaf(static_cast<float>(power), 0x1p-23f, rest), static_cast<float>(M_LN2), reference);
 }
 
 __device__ __forceinline__ float inverseOf(float sum) { return sum == 0 ? 0 : reciprocalFast(sum); }
@@ -90,18 +90,19 @@ __device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kCo
 
 // The same from a stage of the ring: boxes of 64 rows and 32 columns, swizzled; this warp's 16 rows start at `row`.
 template <int kColumns>
-__device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2]) {
+__device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&out)[kColumns / 2], const float (&lse)[2]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const char* const own = boxes + (row + half * 8 + lane / 4) * 128 + lane % 2 * 8;
-        const bool counts = state[half].reference != -INFINITY;
+        const bool counts = lse[half] > -INFINITY;  // also not where it is NaN, which the sum has
+        const float factor = earlierSum(lse[half]);
 #pragma unroll
         for (int n = 0; n < kColumns / 8; ++n) {
             const int word = (n % 4 * 2 + lane % 4 / 2) ^ lane / 4;
             const float2 pair = *reinterpret_cast<const float2*>(own + n / 4 * kStateBoxBytes + word * 16);
-            out[n * 4 + half * 2] = counts ? pair.x * kEarlierSum : 0;
-            out[n * 4 + half * 2 + 1] = counts ? pair.y * kEarlierSum : 0;
+            out[n * 4 + half * 2] = counts ? pair.x * factor : 0;
+            out[n * 4 + half * 2 + 1] = counts ? pair.y * factor : 0;
         }
     }
 }
@@ -117,7 +118,7 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
     float reference = -INFINITY, sum = 0, out[kColumns / 32] = {};
     const auto add = [&](float score, const auto* value) {
         const float common = fmaxf(reference, score), shift = common == -INFINITY ? 0 : common;
-        const float decay = exp2Fast(reference - shift), weight = exp2Fast(score - shift);
+        const float decay = expDifference(reference, shift), weight = expDifference(score, shift);
         reference = common;
         sum = fmaf(sum, decay, weight);
 #pragma unroll
@@ -136,12 +137,12 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
         for (int distance = 16; distance > 0; distance /= 2) {
             score += __shfl_xor_sync(~0u, score, distance);
         }
-        add(score * a.scaleLog2, row<const Element>(step.v, batch, key, keyHead));
+        add(scaleOf(a).score(score), row<const Element>(step.v, batch, key, keyHead));
     }
     float* const lse = row<float>(step.lse, batch, query, head);
     float* const acc = row<float>(step.acc, batch, query, head);
     if (step.flags & FLASHRING_RESUME && *lse != -INFINITY) {
-        add(*lse * static_cast<float>(M_LOG2E), acc);
+        add(*lse, acc);
     }
     __syncwarp();  // every lane has read lse
     if (lane == 0) {

@@ -67,6 +67,12 @@ __device__ bool ownRow(int64_t batch, int64_t seq, int64_t heads, int64_t* b, in
     return *b < batch;
 }
 
+// The scaled score of a query and a key, rounded as forward's state holds it: backward has to find the same.
+template <class Element>
+__device__ double score(const flashring_step& s, const Element* query, const Element* key) {
+    return static_cast<typename Accumulator<Element>::type>(s.softmax_scale * dot(query, key, s.head_dim));
+}
+
 template <class Element>
 __global__ void forwardReference(const __grid_constant__ Arguments a) {
     using Acc = typename Accumulator<Element>::type;
@@ -88,10 +94,10 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
     }
     for (int32_t first = a.lo[i]; first < a.hi[i]; first += 32) {
         const int32_t own = first + static_cast<int32_t>(threadIdx.x) % 32;
-        const double score = own < a.hi[i] ? s.softmax_scale * dot(query, row<const Element>(s.k, b, own, g), s.head_dim) : -INFINITY;
+        const double scored = own < a.hi[i] ? score(s, query, row<const Element>(s.k, b, own, g)) : -INFINITY;
         const double before = maximum;
-        maximum = fmax(maximum, warpMax(score));
-        const double shift = maximum == -INFINITY ? 0 : maximum, decay = exp(before - shift), weight = exp(score - shift);
+        maximum = fmax(maximum, warpMax(scored));
+        const double shift = maximum == -INFINITY ? 0 : maximum, decay = exp(before - shift), weight = exp(scored - shift);
         sum = sum * decay + warpSum(weight);
         for (double& part : output.part) {
             part *= decay;
@@ -124,8 +130,8 @@ __device__ Pair pair(const flashring_step& s, int64_t b, int64_t i, int64_t h, i
     if (lse == -INFINITY) {
         return {0, 0};
     }
-    const double score = s.softmax_scale * dot(row<const Element>(s.q, b, i, h), row<const Element>(s.k, b, j, g), s.head_dim);
-    const double p = exp(score - lse);
+    const double difference = score(s, row<const Element>(s.q, b, i, h), row<const Element>(s.k, b, j, g)) - lse;
+    const double p = exp(difference > 0 ? 0 : difference);  // lse is rounded, too; NaN stays
     const double dp = dot(row<const Element>(s.dout, b, i, h), row<const Element>(s.v, b, j, g), s.value_dim);
     return {p, p * (dp - static_cast<double>(*row<const Acc>(s.delta, b, i, h)))};
 }

@@ -1,0 +1,59 @@
+// From products to probabilities, the same way in every kernel on tensor cores and in both directions: a score is a product of a
+// query and a key times softmax_scale, rounded to float32, and a weight is e^(score - reference).
+#ifndef FLASHRING_CUDA_SCORES_CUH
+#define FLASHRING_CUDA_SCORES_CUH
+
+#include <math.h>
+
+#include "attention.h"
+#include "mma.cuh"
+
+namespace flashring {
+
+// Beyond this the difference of two scores is taken before anything is multiplied. Nearer, product * scale * log2(e) - reference *
+// log2(e) as one operation errs by less than half a bit of a float16 weight.
+constexpr float kFarScore = 1024;
+
+__device__ __forceinline__ bool isFar(float score) { return fabsf(score) > kFarScore; }
+
+// softmax_scale, and the same times log2(e).
+struct ScoreScale {
+    float natural, log2;
+
+    // Never part of another operation: forward and backward have to round alike.
+    __device__ __forceinline__ float score(float product) const { return __fmul_rn(product, natural); }
+};
+
+__device__ __forceinline__ ScoreScale scaleOf(const Arguments& a) { return {a.scale, a.scaleLog2}; }
+
+// e^(score - reference): a difference of neighbours is exact.
+__device__ __forceinline__ float expDifference(float score, float reference) {
+    return exp2Fast(__fsub_rn(score, reference) * static_cast<float>(M_LOG2E));
+}
+
+// The weight of a product against a reference that is not far.
+struct NearWeight {
+    float scaleLog2, shift;
+
+    __device__ __forceinline__ NearWeight(ScoreScale scale, float reference)
+        : scaleLog2(scale.log2), shift(reference * static_cast<float>(M_LOG2E)) {}
+    __device__ __forceinline__ float operator()(float product) const { return exp2Fast(fmaf(product, scaleLog2, -shift)); }
+};
+
+// The same against any reference.
+struct FarWeight {
+    ScoreScale scale;
+    float reference;
+
+    __device__ __forceinline__ float operator()(float product) const { return expDifference(scale.score(product), reference); }
+};
+
+// The probability of a product where its row's lse is far: rounding of lse does not carry it above 1. NaN stays.
+__device__ __forceinline__ float farProbability(ScoreScale scale, float product, float lse) {
+    const float difference = __fsub_rn(scale.score(product), lse);
+    return exp2Fast((difference > 0 ? 0 : difference) * static_cast<float>(M_LOG2E));
+}
+
+}  // namespace flashring
+
+#endif
