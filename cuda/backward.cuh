@@ -135,6 +135,22 @@ __device__ void storeGradient(float (&acc)[kM][kN][4], float* target, int64_t st
     }
 }
 
+// Turns the products of rows whose lse is far, or that see nothing, into those that have the same probabilities where lse is 0.
+template <class Config, int kM, int kN>
+__device__ void bringNear(ScoreScale scale, const typename Config::Rows& rows, int firstQuery, float (&products)[kM][kN][4]) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float lse = rows.lse[firstQuery + m * 16 + half * 8 + static_cast<int>(threadIdx.x) % 32 / 4];
+            forEachPair(products, m, half, [&](int, float& x, float& y) {
+                x = scale.nearProduct(x, lse);
+                y = scale.nearProduct(y, lse);
+            });
+        }
+    }
+}
+
 // P and dS of a warp's queries, from firstQuery of the tile on, and one strip of its keys: keyFrom among all keys. Lane l
 // knows what query firstQuery + l sees.
 template <class Element, class Config>
@@ -152,27 +168,25 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
         const bool border = !__all_sync(~0u, ownLo <= keyFrom && ownHi >= keyTo);
         multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(p, queries, firstQuery, keys, strip);
         multiply<Element, Config::kDims.value, Stored::AlongDepth, Stored::AlongDepth>(ds, douts, firstQuery, values, strip);
+        // Lane l looks after row l of the warp's queries.
+        const bool far = __any_sync(~0u, isFar(rows.lse[firstQuery + lane % Config::kScoreQueries]));
+        if (far) {
+            bringNear<Config>(scale, rows, firstQuery, p);
+        }
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int i = firstQuery + m * 16 + half * 8 + lane / 4;
-                const float lse = rows.lse[i] == -INFINITY ? INFINITY : rows.lse[i], delta = rows.delta[i];
-                const NearWeight weight(scale, lse);
-                const auto gradients = [&](const auto& probability) {
+                const float lse = rows.lse[i], delta = rows.delta[i];
+                const NearWeight weight(scale, far ? 0 : lse == -INFINITY ? INFINITY : lse);
 #pragma unroll
-                    for (int n = 0; n < kN; ++n) {
+                for (int n = 0; n < kN; ++n) {
 #pragma unroll
-                        for (int e = half * 2; e < half * 2 + 2; ++e) {
-                            p[m][n][e] = probability(p[m][n][e]);
-                            ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - delta);
-                        }
+                    for (int e = half * 2; e < half * 2 + 2; ++e) {
+                        p[m][n][e] = weight(p[m][n][e]);
+                        ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - delta);
                     }
-                };
-                if (__any_sync(~0u, isFar(lse) && lse < INFINITY)) {
-                    gradients([&](float product) { return farProbability(scale, product, lse); });
-                } else {
-                    gradients(weight);
                 }
             }
         }

@@ -90,11 +90,12 @@ def cases(dims, dtype):
         q[..., d // 2], k[..., d // 2] = math.sqrt(2000 * math.sqrt(d)), -math.sqrt(2000 * math.sqrt(d))
         yield f"D{d} common offset -2000", q, k, v, dout, None, True
         for m in (1, 30, 100, 300, 1000, 10000, 30000):
-            one = torch.full((1, 1, 1, d), float(m), device="cuda")
-            yield f"D{d} one token of {m}", one, one, normal(1, 1, 1, d), normal(1, 1, 1, d), None, True
-            yield f"D{d} one token against {m}", one, -one, normal(1, 1, 1, d), normal(1, 1, 1, d), None, True
+            h = 64  # heads, that errors be averages
+            one = torch.full((1, 1, h, d), float(m), device="cuda")
+            yield f"D{d} one token of {m}", one, one, normal(1, 1, h, d), normal(1, 1, h, d), None, True
+            yield f"D{d} one token against {m}", one, -one, normal(1, 1, h, d), normal(1, 1, h, d), None, True
             grown = one * (1 + 0.1 * torch.arange(5, device="cuda")).view(1, 5, 1, 1)
-            yield f"D{d} equal keys of {m}", grown, one.expand(1, 5, 1, d).contiguous(), normal(1, 5, 1, d), normal(1, 5, 1, d), None, False
+            yield f"D{d} equal keys of {m}", grown, one.expand(1, 5, h, d).contiguous(), normal(1, 5, h, d), normal(1, 5, h, d), None, False
         for rise in (0.5, 2, 4, 7.9, 8.1, 20):
             q, k = normal(1, 1024, 2, d) * 0.05, normal(1, 1024, 2, d) * 0.05
             q[..., 0] += 4
