@@ -122,14 +122,15 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
         for (int half = 0; half < 2; ++half) {
             const int i = warpFirst + m * 16 + half * 8 + lane / 4;
             state[m][half] = {-INFINITY, 0};
-            const float lse = resume && i < length ? *row<const float>(step.lse, batch, i, head) : -INFINITY;
-            if (lse != -INFINITY) {
+            const Lse lse = resume && i < length ? loadLse(step, batch, i, head) : Lse{-INFINITY, 0};
+            if (lse.high != -INFINITY) {
+                const float weight = exp2Fast(lse.low * static_cast<float>(M_LOG2E));
                 const float* const acc = row<const float>(step.acc, batch, i, head);
-                state[m][half] = {lse, lane % 4 == 0 ? 1.0f : 0.0f};
+                state[m][half] = {lse.high, lane % 4 == 0 ? weight : 0.0f};
                 forEachPair(out, m, half, [&](int col, float& x, float& y) {
                     const float2 pair = loadPair(acc, col, valueDim, a.vectorOutputs);
-                    x = pair.x;
-                    y = pair.y;
+                    x = pair.x * weight;
+                    y = pair.y * weight;
                 });
             }
         }
@@ -225,8 +226,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
             }
             const float inverse = sum == 0 ? 0 : 1 / sum;
             if (lane % 4 == 0) {
-                *row<float>(step.lse, batch, i, head) =
-                    sum == 0 ? -INFINITY : state[m][half].maximum + logf(sum);
+                storeLse(step, batch, i, head, sum == 0 ? Lse{-INFINITY, 0} : addLog(state[m][half].maximum, logf(sum)));
             }
             float* const acc = step.acc.data ? row<float>(step.acc, batch, i, head) : nullptr;
             Element* const finished = step.flags & FLASHRING_FINISH ? row<Element>(step.out, batch, i, head) : nullptr;

@@ -218,8 +218,10 @@ private:
     // keys, for the second in place of values. Where a stage has no room for it, it comes in while the softmax of the first block
     // is computed.
     __device__ __forceinline__ void begin() {
-        state_[0] = startingFrom(earlierLse_[0]);
-        state_[1] = startingFrom(earlierLse_[1]);
+        earlier_[0] = earlierRow(earlierLse_[0]);
+        earlier_[1] = earlierRow(earlierLse_[1]);
+        state_[0] = startingFrom(earlier_[0]);
+        state_[1] = startingFrom(earlier_[1]);
         earlierComes_ = Config::kResumes && !Config::kStateInRing;
         if constexpr (Config::kStateInRing) {
             const auto key = key_.next();  // the tile's first keys are still in use
@@ -228,7 +230,7 @@ private:
                 waitForValues();
             }
             // Read also where there is no tile, and it is of no use: as a branch, ptxas would serialise the products.
-            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, earlierLse_);
+            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, earlier_);
             orderBeforeCopies();
             if (more_) {
                 release(shared_.keysEmpty[key.stage]);
@@ -303,7 +305,7 @@ private:
         if (earlierComes_) {
 #pragma unroll
             for (int i = 0; i < kDims.value / 2; ++i) {
-                out_[i] *= earlierSum(earlierLse_[i / 2 % 2]);
+                out_[i] *= earlier_[i / 2 % 2].sum;
             }
             earlierComes_ = false;
         }
@@ -375,7 +377,8 @@ private:
     int valuesToPass_ = 0;    // blocks whose keys went by, and whose values come before the next that are used
     bool stateCame_ = false;    // by way of the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
-    float earlierLse_[2];
+    Lse earlierLse_[2];
+    EarlierRow earlier_[2];
     float out_[kDims.value / 2], scores_[kKeys / 2];
     uint32_t weights_[kKeys / 16][4], queries_[kTile.queriesInRegisters ? kDims.key / 16 : 1][4];
     SoftmaxRow state_[2];

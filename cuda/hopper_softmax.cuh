@@ -19,17 +19,21 @@ struct SoftmaxRow {
 // not. A first reference has to give each lane the least sum, so that weights in float16 keep their bits.
 constexpr float kLargestSum = 256, kSmallestSum = 0.25f;
 
-// What earlier steps have left of a row is one more key of score lse and value acc. It counts as 2^10, its reference as much
-// below lse: lse speaks for thousands of keys, and float16 would have few bits for the weight of one key beside all of them.
-// Where scores are far away, lse has no bits for that.
-__device__ __forceinline__ float earlierSum(float lse) { return isFar(lse) ? 1 : 1024; }
+// What earlier steps have left of a row is one more key of score lse and value acc, whose sum is e^(lse - reference). That is about
+// 2^10: lse speaks for thousands of keys, and float16 would have few bits for the weight of one key beside all of them.
+struct EarlierRow {
+    float reference, sum;  // -inf and 0 where no key was seen yet: acc means nothing then
+};
 
-// This lane's part of a row that begins with this lse; -inf: no key was seen yet, and acc means nothing.
-__device__ __forceinline__ SoftmaxRow startingFrom(float lse) {
+__device__ __forceinline__ EarlierRow earlierRow(Lse lse) {
     constexpr float kLog1024 = 6.931471806f;
-    const bool counts = lse != -INFINITY && threadIdx.x % 4 == 0;
-    return {fmaxf(isFar(lse) ? lse : lse - kLog1024, -INFINITY), counts ? fmaf(lse, 0, earlierSum(lse)) : 0};  // NaN stays in the sum alone
+    const float reference = fmaxf(lse.high - kLog1024, -INFINITY);  // NaN stays in the sum alone
+    const float sum = exp2Fast(((lse.high - reference) + lse.low) * static_cast<float>(M_LOG2E));
+    return {reference, lse.high == -INFINITY ? 0 : sum};
 }
+
+// This lane's part of it.
+__device__ __forceinline__ SoftmaxRow startingFrom(const EarlierRow& row) { return {row.reference, threadIdx.x % 4 == 0 ? row.sum : 0}; }
 
 // Which of a lane's columns, two in each 8, are below the bound: as many low bits.
 __device__ __forceinline__ uint32_t columnsBelow(int bound) {

@@ -84,13 +84,14 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
     const int64_t g = h / (s.q_heads / s.kv_heads);
     const Element* const query = row<const Element>(s.q, b, i, h);
     Acc* const lse = row<Acc>(s.lse, b, i, h);
+    Acc* const low = s.lse_low.data ? row<Acc>(s.lse_low, b, i, h) : nullptr;
     Acc* const acc = s.acc.data ? row<Acc>(s.acc, b, i, h) : nullptr;
     Row output;
     double maximum = -INFINITY, sum = 0;
     if (s.flags & FLASHRING_RESUME && *lse != -INFINITY) {
         maximum = *lse;
-        sum = 1;
-        output.add(1, acc, s.value_dim);
+        sum = low ? exp(static_cast<double>(*low)) : 1;
+        output.add(sum, acc, s.value_dim);
     }
     for (int32_t first = a.lo[i]; first < a.hi[i]; first += 32) {
         const int32_t own = first + static_cast<int32_t>(threadIdx.x) % 32;
@@ -109,7 +110,11 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
     const double inverse = sum == 0 ? 0 : 1 / sum;
     __syncwarp();  // every lane has read the state
     if (threadIdx.x % 32 == 0) {
-        *lse = static_cast<Acc>(sum == 0 ? -INFINITY : maximum + log(sum));
+        const double logSum = log(sum);
+        *lse = static_cast<Acc>(sum == 0 ? -INFINITY : maximum + logSum);
+        if (low) {
+            *low = static_cast<Acc>(fabs(*lse) < INFINITY ? maximum - *lse + logSum : 0);
+        }
     }
     if (acc) {
         output.store(acc, s.value_dim, inverse, false);

@@ -33,6 +33,30 @@ struct ScoreScale {
 
 __device__ __forceinline__ ScoreScale scaleOf(const Arguments& a) { return {a.scale, a.scaleLog2}; }
 
+// A log-sum-exp, and what rounding took from it.
+struct Lse {
+    float high, low;
+};
+
+// reference + the log of a sum.
+__device__ __forceinline__ Lse addLog(float reference, float logSum) {
+    const float high = __fadd_rn(reference, logSum), part = __fsub_rn(high, reference);
+    const float low = __fadd_rn(__fsub_rn(reference, __fsub_rn(high, part)), __fsub_rn(logSum, part));  // Knuth's TwoSum
+    return {high, fabsf(high) < INFINITY ? low : 0};
+}
+
+// That of a row where earlier steps have left one.
+__device__ __forceinline__ Lse loadLse(const flashring_step& step, int64_t batch, int64_t query, int64_t head) {
+    return {*row<const float>(step.lse, batch, query, head), step.lse_low.data ? *row<const float>(step.lse_low, batch, query, head) : 0};
+}
+
+__device__ __forceinline__ void storeLse(const flashring_step& step, int64_t batch, int64_t query, int64_t head, Lse lse) {
+    *row<float>(step.lse, batch, query, head) = lse.high;
+    if (step.lse_low.data) {
+        *row<float>(step.lse_low, batch, query, head) = lse.low;
+    }
+}
+
 // e^(score - reference): a difference of neighbours is exact.
 __device__ __forceinline__ float expDifference(float score, float reference) {
     return exp2Fast(__fsub_rn(score, reference) * static_cast<float>(M_LOG2E));

@@ -24,7 +24,7 @@ class Mask(c.Structure):
     _fields_ = [("left", I64), ("right", I64), ("cu_seqlens", PTR), ("documents", I64), ("prefix_lengths", PTR)]
 
 
-OPERANDS = ("q", "k", "v", "out", "acc", "lse", "dout", "delta", "dq", "dk", "dv")
+OPERANDS = ("q", "k", "v", "out", "acc", "lse", "dout", "delta", "dq", "dk", "dv", "lse_low")
 
 
 class Step(c.Structure):

@@ -236,7 +236,7 @@ void checkAttention(const flashring_step& step) {
 // The step without the addresses of operands that hold no element: nothing is shared where they coincide.
 flashring_step withoutEmptyOperands(flashring_step step) {
     if (step.q_len == 0) {
-        step.q.data = step.out.data = step.acc.data = step.lse.data = step.dout.data = step.delta.data = step.dq.data = nullptr;
+        step.q.data = step.out.data = step.acc.data = step.lse.data = step.dout.data = step.delta.data = step.dq.data = step.lse_low.data = nullptr;
     }
     if (step.kv_len == 0) {
         step.k.data = step.v.data = step.dk.data = step.dv.data = nullptr;
@@ -305,6 +305,13 @@ void checkForward(const flashring_step& given) {
         invalid("acc.data = %p may be out.data only where the types and strides agree", step.acc.data);
     }
     requireNotInput(step, "lse", step.lse);
+    if (step.lse_low.data) {
+        checkTensor("lse_low", step.lse_low, rows(step), accType, Access::Write);
+        requireNotInput(step, "lse_low", step.lse_low);
+        requireDistinct("lse_low", step.lse_low, "lse", step.lse);
+        requireDistinct("lse_low", step.lse_low, "out", step.out);
+        requireDistinct("lse_low", step.lse_low, "acc", step.acc);
+    }
 }
 
 void checkDelta(const flashring_step& given) {

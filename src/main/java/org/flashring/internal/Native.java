@@ -178,6 +178,7 @@ public final class Native {
         @MemberGetter public native @ByRef TensorView dq();
         @MemberGetter public native @ByRef TensorView dk();
         @MemberGetter public native @ByRef TensorView dv();
+        @MemberGetter @Name("lse_low") public native @ByRef TensorView lseLow();
     }
 
     /** {@code flashring_combine_args}. */
