@@ -26,10 +26,10 @@ struct Reference {
 
     int64_t keyHead(int64_t h) const { return h / (step.q_heads / step.kv_heads); }
 
-    // The scaled score of query i and key j.
+    // The scaled score of query i and key j, in the type of lse: that of a single key is its lse.
     double score(int64_t b, int64_t i, int64_t h, int64_t j) const {
-        return step.softmax_scale *
-               dot(row<const Element>(step.q, b, i, h), row<const Element>(step.k, b, j, keyHead(h)), step.head_dim);
+        return static_cast<Acc>(step.softmax_scale * dot(row<const Element>(step.q, b, i, h),
+                                                         row<const Element>(step.k, b, j, keyHead(h)), step.head_dim));
     }
 
     // O = sum_j exp(s_j - lse) v_j with lse = log(sum_j exp(s_j)); the state takes part as one more key of score `lse` and value `acc`.
@@ -79,7 +79,8 @@ struct Reference {
         if (lse == -INFINITY) {
             return {0, 0};
         }
-        const double p = std::exp(score(b, i, h, j) - lse);
+        const double x = score(b, i, h, j) - lse;
+        const double p = std::exp(x > 0 ? 0 : x);  // NaN stays NaN
         const double dp =
             dot(row<const Element>(step.dout, b, i, h), row<const Element>(step.v, b, j, keyHead(h)), step.value_dim);
         return {p, step.softmax_scale * p * (dp - static_cast<double>(*row<const Acc>(step.delta, b, i, h)))};

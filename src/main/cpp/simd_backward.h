@@ -1,6 +1,6 @@
-// Backward: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past them. From S = Q K^T and
-// dP = dO V^T come P and dS, and from these dV += P^T dO and dK += dS^T Q, which belong to the task, and dQ += dS K, which
-// tasks share.
+// Backward: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past them. From S = (scale Q) K^T,
+// summed and rounded as forward does it, and dP = dO V^T come P and dS, and from these dV += P^T dO and dK += dS^T (scale Q),
+// which belong to the task, and dQ += scale dS K, which tasks share.
 //
 // dQ is summed in one order whatever the thread count: each tile of queries has a turn counter, and a task adds to it
 // when the task of the keys before has. Tasks start in that order too, so the one that is waited for is running.
@@ -92,9 +92,9 @@ private:
 
     void begin(Panel& panel) {
         copyRows<T, Element>(step_.v, b_, panel.first, panel.count, keyHead_, step_.value_dim, panel.dv);
-        transpose<T>(panel.dv, panel.count, step_.value_dim, 1, panel.valuesAcross);
+        transpose<T>(panel.dv, panel.count, step_.value_dim, panel.valuesAcross);
         copyRows<T, Element>(step_.k, b_, panel.first, panel.count, keyHead_, step_.head_dim, panel.keys);
-        transpose<T>(panel.keys, panel.count, step_.head_dim, 1, panel.keysAcross);
+        transpose<T>(panel.keys, panel.count, step_.head_dim, panel.keysAcross);
         panel.finite = allFinite<T>(panel.keys, panel.count, step_.head_dim);
         clear(panel.dk);
         clear(panel.dv);
@@ -110,7 +110,7 @@ private:
     void attend(int64_t h, int64_t query, int64_t queries) {
         const int64_t* const lo = problem_.lo + query;
         const int64_t* const hi = problem_.hi + query;
-        copyRows<T, Element>(step_.q, b_, query, queries, h, step_.head_dim, queries_);
+        copyRows<T, Element>(step_.q, b_, query, queries, h, step_.head_dim, queries_, static_cast<T>(step_.softmax_scale));
         copyRows<T, Element>(step_.dout, b_, query, queries, h, step_.value_dim, dout_);
         Start start = Start::Zero;
         for (int64_t n = 0; n < panels_; ++n) {
@@ -160,13 +160,11 @@ private:
     // Row i of S and dP becomes row i of P and dS; lanes outside [from, to) become 0.
     template <bool masked>
     void softmaxGradientRow(int64_t i, int64_t lanes, T lse, T delta, T from, T to) {
-        const T slope = static_cast<T>(step_.softmax_scale * kLog2E), offset = lse * static_cast<T>(kLog2E);
-        const T scale = static_cast<T>(step_.softmax_scale);
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
             T* const pAt = p_.from(i, lane).data;
             T* const dsAt = ds_.from(i, lane).data;
-            Vec<T> p = exp2<T>(load(pAt) * slope - offset);
-            Vec<T> ds = p * (load(dsAt) - delta) * scale;
+            Vec<T> p = exp<T>(atMostZero(load(pAt) - lse));
+            Vec<T> ds = p * (load(dsAt) - delta);
             if (masked) {
                 const Vec<T> index = laneIndices<T>() + static_cast<T>(lane);
                 p = index >= from ? (index < to ? p : Vec<T>{}) : Vec<T>{};
@@ -199,20 +197,20 @@ private:
         awaitTurn(turn, mine);
         const bool add = mine > 0 || step_.flags & FLASHRING_ADD_DQ;
         for (int64_t i = 0; i < queries; ++i) {
-            writeRow(dq_.from(i, 0).data, row<T>(step_.dq, b_, query + i, h), step_.head_dim, add);
+            writeRow(dq_.from(i, 0).data, static_cast<T>(step_.softmax_scale), row<T>(step_.dq, b_, query + i, h), step_.head_dim, add);
         }
         __atomic_store_n(turn, mine + 1, __ATOMIC_RELEASE);
     }
 
     void write(const Panel& panel, Matrix<T> sum, const flashring_tensor& tensor, int64_t dim) {
         for (int64_t j = 0; j < panel.count; ++j) {
-            writeRow(sum.from(j, 0).data, row<T>(tensor, b_, panel.first + j, keyHead_), dim, step_.flags & FLASHRING_ADD_DKV);
+            writeRow(sum.from(j, 0).data, 1, row<T>(tensor, b_, panel.first + j, keyHead_), dim, step_.flags & FLASHRING_ADD_DKV);
         }
     }
 
-    static void writeRow(const T* from, T* to, int64_t dim, bool add) {
+    static void writeRow(const T* from, T factor, T* to, int64_t dim, bool add) {
         for (int64_t d = 0; d < dim; ++d) {
-            to[d] = add ? to[d] + from[d] : from[d];
+            to[d] = add ? to[d] + factor * from[d] : factor * from[d];
         }
     }
 
