@@ -48,6 +48,7 @@ class FlashRing:
     def __init__(self, path):
         self.lib = c.CDLL(path)
         self.lib.flashring_last_error.restype = c.c_char_p
+        self.step_bytes = c.sizeof(Step)
 
     def call(self, name, *arguments):
         if getattr(self.lib, name)(*arguments) != 0:
@@ -57,7 +58,7 @@ class FlashRing:
              kernel="auto", directions=(FORWARD, BACKWARD)):
         """A step and the device tensors it borrows, which must stay alive with it; its workspace serves `directions`."""
         (b, sq, hq, d), (_, sk, hk, dv) = q.shape, v.shape
-        s = Step(size=c.sizeof(Step), device=q.device.index, dtype=CODES[q.dtype], kernel=KERNELS[kernel], deterministic=deterministic,
+        s = Step(size=self.step_bytes, device=q.device.index, dtype=CODES[q.dtype], kernel=KERNELS[kernel], deterministic=deterministic,
                  batch=b, q_len=sq, kv_len=sk, q_heads=hq, kv_heads=hk, head_dim=d, value_dim=dv, softmax_scale=scale)
         s.q, s.k, s.v = view(q), view(k), view(v)
         lists = [torch.tensor(x, dtype=torch.int64, device=q.device) for x in (q_ranges, kv_ranges, documents or [], prefixes or [])]

@@ -42,11 +42,12 @@ def ours(ring, kernel, steps, q, k, v, dout, scale, causal):
     out, acc, lse, delta = empty(b, s, h, d, dtype=q.dtype), empty(b, s, h, d), empty(b, s, h, 1), empty(b, s, h, 1)
     dq, dk, dv = empty(b, s, h, d), empty(b, n, h, d), empty(b, n, h, d)
     cuts = [n * i // steps for i in range(steps + 1)]
+    low = {"lse_low": empty(b, s, h, 1)} if steps > 1 else {}
     made = []
     for first, last in zip(cuts, cuts[1:]):
         part = slice(first, last)
         step = ring.step(q, k[:, part], v[:, part], [(0, s, 1)], [(first, last - first, 1)], scale, -1, 0 if causal else -1, kernel=kernel)
-        attach(step, out=out, acc=acc, lse=lse, delta=delta, dout=dout, dq=dq, dk=dk[:, part], dv=dv[:, part])
+        attach(step, out=out, acc=acc, lse=lse, delta=delta, dout=dout, dq=dq, dk=dk[:, part], dv=dv[:, part], **low)
         step.flags = (RESUME if first else 0) | (FINISH if last == n else 0)
         ring.call("flashring_forward_step", c.byref(step))
         made.append(step)

@@ -3,6 +3,7 @@
 
 #include "elements.h"
 #include "kernels.h"
+#include "state.h"
 #include "threads.h"
 
 namespace flashring {
@@ -45,7 +46,7 @@ struct Reference {
         double output[kMaxHeadDim] = {};
         double sum = 0;
         if (resume && *lse != -INFINITY) {
-            sum = std::exp(static_cast<double>(*lse) - shift);
+            sum = std::exp(static_cast<double>(*lse) - shift) * static_cast<double>(earlierSum<Acc>(step, b, i, h));
             for (int64_t d = 0; d < step.value_dim; ++d) {
                 output[d] = sum * static_cast<double>(state[d]);
             }
@@ -58,7 +59,7 @@ struct Reference {
                 output[d] += weight * static_cast<double>(widen(value[d]));
             }
         }
-        *lse = static_cast<Acc>(sum == 0 ? -INFINITY : shift + std::log(sum));
+        storeLse<Acc>(step, b, i, h, shift, sum);
         for (int64_t d = 0; d < step.value_dim; ++d) {
             const Acc result = static_cast<Acc>(sum == 0 ? 0 : output[d] / sum);
             if (state) {

@@ -4,6 +4,7 @@
 #define FLASHRING_SIMD_FORWARD_H
 
 #include "simd_tiles.h"
+#include "state.h"
 #include "threads.h"
 
 namespace flashring {
@@ -82,10 +83,10 @@ private:
                 continue;
             }
             panel.maximum[i] = lse;
-            panel.sum[i] = 1;
+            panel.sum[i] = earlierSum<T>(step_, b_, panel.first + i, h_);
             const T* const state = row<const T>(step_.acc, b_, panel.first + i, h_);
             for (int64_t d = 0; d < step_.value_dim; ++d) {
-                panel.output.from(d, i).data[0] = state[d];
+                panel.output.from(d, i).data[0] = panel.sum[i] * state[d];
             }
         }
     }
@@ -196,8 +197,7 @@ private:
                     out[d] = Narrow<Element>::from(output[d * kTile] * inverse);
                 }
             }
-            const double lse = static_cast<double>(panel.maximum[i]) + __builtin_log(static_cast<double>(sum));
-            *row<T>(step_.lse, b_, panel.first + i, h_) = sum == 0 ? -kInfinity<T> : static_cast<T>(lse);
+            storeLse<T>(step_, b_, panel.first + i, h_, panel.maximum[i], sum);
         }
     }
 
