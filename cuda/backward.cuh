@@ -79,8 +79,9 @@ __device__ inline float choose(int first, float a, float b) {
     return r;
 }
 
-// Adds scale * acc to rows of dq. Where all of it lies inside (and rows start on 16 bytes: `vector`), and the device adds four
-// neighbours at once, lanes of a quad swap so that each has four: half as many lines of memory for an instruction to touch as with pairs.
+// Adds scale * acc to rows of dq. Where the device adds four neighbours at once and all of it lies inside (and rows
+// start on 16 bytes: `vector`), lanes of a quad swap so that each has four: half as many lines of memory for an
+// instruction to touch as with pairs.
 template <int kM, int kN>
 __device__ void addToDq(float (&acc)[kM][kN][4], float* dq, int64_t stride, int rows, int firstDim, int dim, float scale, bool vector) {
     static_assert(kN % 2 == 0, "columns are swapped in pairs");
@@ -319,7 +320,8 @@ __device__ void backward(const Arguments& a) {
 #pragma unroll
         for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
             if (Config::kAllScore || strip < kKeys) {
-                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery, strip, firstKey + strip, ownLo, ownHi);
+                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery,
+                                            strip, firstKey + strip, ownLo, ownHi);
             }
         }
         const bool found = bordered(queryTile, rows.lo, rows.hi) &&

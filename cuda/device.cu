@@ -88,7 +88,8 @@ void check(cudaError_t error, const char* call) {
 DeviceScope::DeviceScope(int32_t device) {
     const Facts& facts = factsOf(device);
     if (facts.tiles == SharedMemory::None) {
-        fail(FLASHRING_UNSUPPORTED, "device = %d is of compute capability %d.%d with %d KB of shared memory a block: kernels need %s", device,
+        fail(FLASHRING_UNSUPPORTED,
+             "device = %d is of compute capability %d.%d with %d KB of shared memory a block: kernels need %s", device,
              facts.capability / 10, facts.capability % 10, facts.sharedBytes >> 10, kCudaRequirement);
     }
     check(cudaGetDevice(&previous_), "cudaGetDevice");

@@ -1,5 +1,5 @@
-// FLASHRING_CUDA_SHARED_MEMORY=99K: devices count as if a block got no more shared memory than that, so that any GPU runs the tiles of a
-// lesser one.
+// FLASHRING_CUDA_SHARED_MEMORY=99K: devices count as if a block got no more shared memory than that, so that any GPU
+// runs the tiles of a lesser one.
 #ifndef FLASHRING_CUDA_SHARED_MEMORY_CAP_H
 #define FLASHRING_CUDA_SHARED_MEMORY_CAP_H
 
@@ -31,9 +31,11 @@ public:
 
     // Why it is not valid.
     void explain(char* cause, size_t size) const {
-        std::snprintf(cause, size, wellFormed_ ? "FLASHRING_CUDA_SHARED_MEMORY = %.40s must be at least %dK, which kernels need"
-                                               : "FLASHRING_CUDA_SHARED_MEMORY = '%.40s' must be a number of kilobytes such as %dK",
-                      text_, static_cast<int>(kSharedMemories[0]) >> 10);
+        const char* const rule = wellFormed_ ? "%.40s must be at least %dK, which kernels need"
+                                             : "'%.40s' must be a number of kilobytes such as %dK";
+        const int prefix = std::snprintf(cause, size, "FLASHRING_CUDA_SHARED_MEMORY = ");
+        std::snprintf(cause + prefix, size - static_cast<size_t>(prefix), rule, text_,
+                      static_cast<int>(kSharedMemories[0]) >> 10);
     }
 
 private:

@@ -16,13 +16,13 @@ struct HeadDims {
 constexpr HeadDims kHeadDims[] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {192, 192}, {256, 256}};
 constexpr int kHeadDimsCount = sizeof kHeadDims / sizeof kHeadDims[0];
 
-// Shared memory that a block gets at most: on compute capability 8.6, 8.9 and 12.x; on 8.0; on 9.0, 10.x and 11.x. There is a set
-// of tiles for each, and a device takes the largest that its own limit allows.
+// Shared memory that a block gets at most: on compute capability 8.6, 8.9 and 12.x; on 8.0; on 9.0, 10.x and 11.x.
+// There is a set of tiles for each, and a device takes the largest that its own limit allows.
 enum class SharedMemory { None = 0, KB99 = 99 << 10, KB163 = 163 << 10, KB227 = 227 << 10 };
 constexpr SharedMemory kSharedMemories[] = {SharedMemory::KB99, SharedMemory::KB163, SharedMemory::KB227};
 
-// Whether machine code for an architecture (80, 86, ...) holds the tiles of a set: the least everywhere, others where devices have
-// the memory. What comes after is compiled from the code for 90.
+// Whether code for an architecture (80, 86, ...) holds the tiles of a set: the least everywhere, others where devices
+// have the memory. Architectures without code of their own have that for 90, as PTX.
 constexpr bool compiledFor(int architecture, SharedMemory memory) {
     return memory == SharedMemory::KB99    ? true
            : memory == SharedMemory::KB163 ? architecture == 80
@@ -48,9 +48,10 @@ constexpr int kStaticSharedBytes = 32;  // of a kernel's limit, for what it decl
 // products would set the pace; scores and output of 32 x 64 and 32 x 128 then fill the register file (255 a thread at
 // two blocks of 4 warps). Wider outputs halve the queries of a warp instead.
 //
-// With 99 KB, and 100 KB a multiprocessor, two blocks of up to 49 KB fill each other's waits: 128 queries leave room for 64 keys of
-// 64 dims (96 spill registers) and 32 of 96. Wider heads make one block of 8 warps with 16 queries each: tensor cores there are half as fast beside
-// the same shared memory, so that fragments need not be used twice, and 128 queries still halve what 64 would read from the L2 cache.
+// With 99 KB, and 100 KB a multiprocessor, two blocks of up to 49 KB fill each other's waits: 128 queries leave room
+// for 64 keys of 64 dims (96 spill registers) and for 32 of 96. Wider heads make one block of 8 warps with 16 queries
+// each: tensor cores there are half as fast beside the same shared memory, so that fragments need not be used twice,
+// and 128 queries still halve what 64 would read from the L2 cache.
 struct ForwardTile {
     int queries, keys, warps, blocksPerSm;
 };
@@ -73,20 +74,21 @@ constexpr SharedMemory forwardSet(SharedMemory memory) {
 }
 
 constexpr bool forwardCompiledFor(int architecture, SharedMemory set) {
-    return compiledFor(architecture, set) || (set == SharedMemory::KB163 && compiledFor(architecture, SharedMemory::KB227));
+    return compiledFor(architecture, set) ||
+           (set == SharedMemory::KB163 && compiledFor(architecture, SharedMemory::KB227));
 }
 
 // A block of `warps` warps holds `keys` keys and walks over the queries, `queries` at a time. The last three numbers say
 // how many warps share each product's queries or keys; the rest of the warps split its other side: scores are queries x
 // keys, dK and dV keys x dims, dQ queries x dims.
 //
-// dK and dV stay in registers (128 a thread where keys x dims = 128 x 128). Everything else is read from shared memory. Two
-// stages of queries and of dO hide their loads, and save a barrier each, where there is room. With 227 KB there is even
-// room for two blocks of 4 warps where dims are 64, which fill each other's waits.
+// dK and dV stay in registers (128 a thread where keys x dims = 128 x 128). Everything else is read from shared memory.
+// Two stages of queries and of dO hide their loads, and save a barrier each, where there is room. With 227 KB there is
+// even room for two blocks of 4 warps where dims are 64, which fill each other's waits.
 //
-// With 99 KB a block is alone. It holds as many keys as fit, as every tile of keys reads all queries and adds to all of dQ in the L2
-// cache; then queries, of which 64 a tile use the fragments of K, V, P and dS better than 32; then second stages. At 256 dims
-// 32 x 32 scores are work for 4 of the 8 warps.
+// With 99 KB a block is alone. It holds as many keys as fit, as every tile of keys reads all queries and adds to all of
+// dQ in the L2 cache; then queries, of which 64 use the fragments of K, V, P and dS better than 32; then second stages.
+// At 256 dims 32 x 32 scores are work for 4 of the 8 warps.
 struct BackwardTile {
     int queries, keys, warps, blocksPerSm, queryStages, doutStages;
     int scoreQueryWarps, gradientKeyWarps, dqQueryWarps;

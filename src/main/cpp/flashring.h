@@ -225,8 +225,9 @@ FLASHRING_API int32_t flashring_device_count(void);
 FLASHRING_API const char* flashring_device_cause(void);
 
 /*
- * Bytes of shared memory a block that the tiles of the MMA kernels are made for on a device: 99, 163 or 227 KB, the most that the device
- * (or FLASHRING_CUDA_SHARED_MEMORY from the environment, such as 99K) allows. 0 where there is no such device, or kernels cannot run on it.
+ * Bytes of shared memory a block that the tiles of the MMA kernels are made for on a device: 99, 163 or 227 KB, the
+ * most that the device (or FLASHRING_CUDA_SHARED_MEMORY from the environment, such as 99K) allows. 0 where there is no
+ * such device, or kernels cannot run on it.
  */
 FLASHRING_API int32_t flashring_device_tiles(int32_t device);
 
