@@ -12,10 +12,10 @@
 
 namespace flashring {
 
-template <int kIndex>
+template <int kIndex, SharedMemory kMemory>
 struct ForwardConfig {
     static constexpr HeadDims kDims = kHeadDims[kIndex];
-    static constexpr ForwardTile kTile = forwardTile(kDims);
+    static constexpr ForwardTile kTile = forwardTile(kDims, kMemory);
     static constexpr int kThreads = kTile.warps * 32;
     static constexpr int kWarpQueries = kTile.queries / kTile.warps;
     static constexpr int kM = kWarpQueries / 16;       // fragments of a warp along the queries,
@@ -25,6 +25,8 @@ struct ForwardConfig {
     using Keys = SharedTile<kTile.keys, kDims.key>;
     using Values = SharedTile<kTile.keys, kDims.value>;
     static constexpr int kSharedBytes = Queries::kBytes + Keys::kBytes + Values::kBytes;
+    static_assert(kSharedBytes + kStaticSharedBytes <= static_cast<int>(kMemory), "what a block gets");
+    static_assert(kM * 16 * kTile.warps == kTile.queries && kScoreN % 2 == 0 && kOutN % 2 == 0, "whole fragments");
 };
 
 struct BorderedSpan : KeySpan {
@@ -79,10 +81,8 @@ __device__ float weigh(float (&scores)[kM][kN][4], int m, int half, const Weight
     return sum;
 }
 
-template <class Element, int kIndex>
-__global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig<kIndex>::kTile.blocksPerSm)
-    forwardKernel(const __grid_constant__ Arguments a) {
-    using Config = ForwardConfig<kIndex>;
+template <class Element, class Config>
+__device__ void forward(const Arguments& a) {
     constexpr int kM = Config::kM, kKeys = Config::kTile.keys;
     const flashring_step& step = a.step;
     extern __shared__ __align__(16) char memory[];
@@ -262,14 +262,29 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
     }
 }
 
+template <class Element, int kIndex, SharedMemory kMemory>
+__global__ void __launch_bounds__(ForwardConfig<kIndex, kMemory>::kThreads, ForwardConfig<kIndex, kMemory>::kTile.blocksPerSm)
+    forwardKernel(const __grid_constant__ Arguments a) {
+#ifdef __CUDA_ARCH__
+    if constexpr (forwardCompiledFor(__CUDA_ARCH__ / 10, kMemory)) {
+        forward<Element, ForwardConfig<kIndex, kMemory>>(a);
+    } else {
+        __trap();
+    }
+#endif
+}
+
 template <class Element>
 void forwardStep(const Arguments& a) {
     const flashring_step& step = a.step;
-    withHeadDims(step, [&](auto index) {
-        using Config = ForwardConfig<decltype(index)::value>;
-        launch(forwardKernel<Element, decltype(index)::value>, "forward kernel",
-               ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads, Config::kSharedBytes,
-               step.stream, a);
+    withSharedMemory(sharedMemory(step.device), [&](auto memory) {
+        constexpr SharedMemory kMemory = forwardSet(decltype(memory)::value);
+        withHeadDims(step, [&](auto index) {
+            using Config = ForwardConfig<decltype(index)::value, kMemory>;
+            launch(forwardKernel<Element, decltype(index)::value, kMemory>, "forward kernel",
+                   ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads, Config::kSharedBytes,
+                   step.stream, a);
+        });
     });
 }
 

@@ -18,7 +18,7 @@ struct Devices {
 
     Devices() {
         for (int32_t device = 0; device < flashring_device_count(); ++device) {
-            any |= computeCapability(device) == 90;
+            any |= isHopper(device);
         }
     }
 };
@@ -101,7 +101,7 @@ Extents keys(const flashring_step& step, int64_t dim) { return {step.batch, step
 // False where the step has to go another way.
 bool fill(HopperArguments& h, const flashring_step& step) {
     const int64_t heads = step.batch * step.q_heads;
-    if (computeCapability(step.device) != 90 || !encoder()) {
+    if (!isHopper(step.device) || !encoder()) {
         return false;
     }
     bool fits = true;
@@ -124,7 +124,7 @@ bool fill(HopperArguments& h, const flashring_step& step) {
 }
 
 bool fill(HopperBackwardArguments& h, const flashring_step& step) {
-    bool fits = computeCapability(step.device) == 90 && encoder();
+    bool fits = isHopper(step.device) && encoder();
     withHeadDims(step, [&](auto index) {
         constexpr HopperBackwardTile tile = hopperBackwardTile(kHeadDims[decltype(index)::value]);
         fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, tile.queries) &&

@@ -227,6 +227,13 @@ FLASHRING_API int32_t flashring_device_count(void);
 /* Why flashring_device_count() is 0; "" when it is not. Never null. */
 FLASHRING_API const char* flashring_device_cause(void);
 
+/*
+ * Bytes of shared memory a block that the tiles of the MMA kernels are made for on a device: 99, 163 or 227 KB, the
+ * most that the device (or FLASHRING_CUDA_SHARED_MEMORY from the environment, such as 99K) allows. 0 where there is no
+ * such device, or kernels cannot run on it.
+ */
+FLASHRING_API int32_t flashring_device_tiles(int32_t device);
+
 /* CPU workers that one call may use: the cores this process may run on, or FLASHRING_THREADS from the environment. */
 FLASHRING_API int32_t flashring_threads(void);
 FLASHRING_API int32_t flashring_set_threads(int32_t threads);
