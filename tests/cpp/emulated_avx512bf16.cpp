@@ -9,8 +9,7 @@ constexpr int kBlockRows = 6, kBlockVectors = 2;
 
 #include <immintrin.h>
 
-#include "bf16_backward.h"
-#include "bf16_forward.h"
+#include "bf16_kernel.h"
 
 namespace flashring {
 namespace {
@@ -70,7 +69,6 @@ bool available() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 
 }  // namespace
 
-const Kernel kAvx512Bf16 = {FLASHRING_KERNEL_AVX512BF16, "avx512bf16", "AVX2 and FMA, for the emulation", available,
-                            bf16Forward<Emulated>, bf16Backward<Emulated>, bf16WorkspaceBytes};
+const Kernel kAvx512Bf16 = bf16Kernel<Emulated>("AVX2 and FMA, for the emulation", available);
 
 }  // namespace flashring

@@ -8,8 +8,7 @@ constexpr int kBlockRows = 6, kBlockVectors = 4;  // of C in registers: 24 of 32
 
 #include <immintrin.h>
 
-#include "bf16_backward.h"
-#include "bf16_forward.h"
+#include "bf16_kernel.h"
 
 namespace flashring {
 namespace {
@@ -40,7 +39,6 @@ bool available() {
 
 }  // namespace
 
-const Kernel kAvx512Bf16 = {FLASHRING_KERNEL_AVX512BF16, "avx512bf16", "AVX-512 F, BW, DQ, VL and BF16", available,
-                            bf16Forward<Avx512Bf16>, bf16Backward<Avx512Bf16>, bf16WorkspaceBytes};
+const Kernel kAvx512Bf16 = bf16Kernel<Avx512Bf16>("AVX-512 F, BW, DQ, VL and BF16", available);
 
 }  // namespace flashring

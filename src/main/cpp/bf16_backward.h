@@ -1,15 +1,11 @@
 // Backward on pairs of bfloat16: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past
 // them. S = Q K^T and dP = dO V^T are paired along the dims, dV += P^T dO and dK += dS^T Q along the queries, dQ += dS K
 // along the keys. dV and dK belong to the task, dQ is shared.
-//
-// dQ is summed in one order whatever the thread count: each tile of queries has a turn counter, and a task adds to it
-// when the task of the keys before has. Tasks start in that order too, so the one that is waited for is running.
 #ifndef FLASHRING_BF16_BACKWARD_H
 #define FLASHRING_BF16_BACKWARD_H
 
 #include "bf16_product.h"
-#include "threads.h"
-#include "turns.h"
+#include "simd_schedule.h"
 
 namespace flashring {
 namespace {
@@ -231,15 +227,14 @@ private:
     }
 
     void addToQueries(int64_t h, int64_t query, int64_t queries) {
-        int64_t* const turns = reinterpret_cast<int64_t*>(problem_.workspace);
-        int64_t* const turn = turns + (b_ * step_.q_heads + h) * tiles(step_.q_len) + query / kTile;
+        const Turn turn(problem_, b_, h, query);
         const int64_t mine = index_ - problem_.lo[query] / size_;
-        awaitTurn(turn, mine);
+        turn.await(mine);
         const bool add = mine > 0 || step_.flags & FLASHRING_ADD_DQ;
         for (int64_t i = 0; i < queries; ++i) {
             writeRow(dq_.from(i, 0).data, row<float>(step_.dq, b_, query + i, h), step_.head_dim, scale_, add);
         }
-        __atomic_store_n(turn, mine + 1, __ATOMIC_RELEASE);
+        turn.pass(mine);
     }
 
     static void writeRow(const float* from, float* to, int64_t dim, float factor, bool add) {
@@ -265,35 +260,6 @@ private:
 // The scratch of kPanels panels of the largest dims, and what they share.
 static_assert(4 * kTile * (kPanels * (3 * kMaxHeadDim + kMaxHeadDim / 2) + 3 * kMaxHeadDim + 5 * kTile / 2) <= kScratchBytes,
               "the backward scratch fits");
-
-template <class Unit>
-void bf16Backward(const Problem& problem) {
-    const flashring_step& step = problem.step;
-    const int64_t queryTiles = tiles(step.q_len), rows = step.batch * step.kv_heads;
-    // Fresh turn counters; queries that no task will reach get their zeros here.
-    parallelFor(step.batch * step.q_heads * queryTiles, [&](int64_t index, char*) {
-        reinterpret_cast<int64_t*>(problem.workspace)[index] = 0;
-        const int64_t line = index / queryTiles, query = index % queryTiles * kTile, end = least(step.q_len, query + kTile);
-        if (step.flags & FLASHRING_ADD_DQ || problem.lo[query] < problem.hi[end - 1]) {
-            return;
-        }
-        for (int64_t i = query; i < end; ++i) {
-            memset(row<float>(step.dq, line / step.q_heads, i, line % step.q_heads), 0, sizeof(float) * static_cast<size_t>(step.head_dim));
-        }
-    });
-    // Enough tasks for many threads, whatever the thread count: it must not change the order of sums.
-    const int64_t panels = most(1, least(kPanels, rows * tiles(step.kv_len) / 64));
-    const int64_t keys = panels * kTile, groups = (step.kv_len + keys - 1) / keys;
-    // Early keys are seen most under a causal mask: longest first.
-    parallelFor(groups * rows, [&](int64_t index, char* scratch) {
-        const int64_t line = index % rows;
-        Bf16BackwardTask<Unit>(problem, line / step.kv_heads, line % step.kv_heads, index / rows, keys, scratch).run();
-    });
-}
-
-inline int64_t bf16WorkspaceBytes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ? 0 : step.batch * step.q_heads * tiles(step.q_len) * static_cast<int64_t>(sizeof(int64_t));
-}
 
 }  // namespace
 }  // namespace flashring

@@ -4,7 +4,7 @@
 #define FLASHRING_BF16_FORWARD_H
 
 #include "bf16_product.h"
-#include "threads.h"
+#include "simd_schedule.h"
 
 namespace flashring {
 namespace {
@@ -247,22 +247,6 @@ private:
     float *from_, *to_;         // [kTile] visible keys of a border tile
     Panel panel_[kPanels];
 };
-
-template <class Unit>
-void bf16Forward(const Problem& problem) {
-    const flashring_step& step = problem.step;
-    const int64_t rows = step.batch * step.q_heads;
-    // Several tasks for each thread, then as many panels to a task as that allows.
-    const int64_t panels = most(1, least(kPanels, rows * tiles(step.q_len) / (8 * threadLimit())));
-    const int64_t queries = panels * kTile, groups = (step.q_len + queries - 1) / queries;
-    parallelFor(groups * rows, [&](int64_t index, char* scratch) {
-        // Late queries see most under a causal mask: longest first.
-        const int64_t line = index % rows, first = (groups - 1 - index / rows) * queries;
-        Bf16ForwardTask<Unit>(problem, line / step.q_heads, line % step.q_heads, first, least(queries, step.q_len - first),
-                              scratch)
-            .run();
-    });
-}
 
 }  // namespace
 }  // namespace flashring
