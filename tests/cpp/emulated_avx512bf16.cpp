@@ -35,6 +35,9 @@ struct Emulated {
         if (x != x) {
             return bits >> 16 | 0x40u;
         }
+        if (x > -0x1p-126f && x < 0x1p-126f) {
+            return bits >> 16 & 0x8000u;
+        }
         const uint32_t rest = bits & 0xffffu, truncated = bits >> 16;
         return rest > 0x8000u || (rest == 0x8000u && truncated % 2 == 1) ? truncated + 1 : truncated;
     }

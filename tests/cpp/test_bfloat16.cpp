@@ -213,6 +213,20 @@ void checkSingleKeys(std::mt19937_64& random) {
     }
 }
 
+// Denormal operands count as 0.
+void checkDenormals(std::mt19937_64& random) {
+    Case c = drawLong(random, 2, 1, 100, 24);
+    c.v.fill(1e-40);
+    c.dout.fill(-1e-40);
+    Results r(c);
+    run(c, r, kernel);
+    for (Buffer Results::*member : {&Results::out, &Results::acc, &Results::dq, &Results::dk, &Results::dv}) {
+        (r.*member).forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            CHECK((r.*member).get(b, s, h, d) == 0, "%g from denormals", (r.*member).get(b, s, h, d));
+        });
+    }
+}
+
 // Backward with both ADD flags over its own results doubles them; forward to `out` alone gives the bits it gives with `acc`.
 void checkFlags(std::mt19937_64& random) {
     Case c = drawLong(random, 4, 2, 203, 80);
@@ -255,6 +269,7 @@ int main() {
         checkDeterminism(random);
         checkNan(random);
         checkSingleKeys(random);
+        checkDenormals(random);
         checkFlags(random);
     }
     if (cases == 0) {

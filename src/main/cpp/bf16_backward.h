@@ -49,7 +49,7 @@ public:
         for (int64_t h = keyHead_ * group; h < (keyHead_ + 1) * group; ++h) {
             for (int64_t query = 0; query < step_.q_len; query += kTile) {
                 const int64_t queries = least(kTile, step_.q_len - query);
-                if (problem_.lo[query] < first_ + count_ && problem_.hi[query + queries - 1] > first_) {
+                if (meet(problem_, query, queries, first_, count_)) {
                     attend(h, query, queries);
                 }
             }

@@ -31,6 +31,12 @@ inline int64_t turnBytes(const flashring_step& step) {
     return step.batch * step.q_heads * tiles(step.q_len) * static_cast<int64_t>(sizeof(int64_t));
 }
 
+// Whether the keys that these queries see, and those between, reach into [first, first + count).
+inline bool meet(const Problem& problem, int64_t query, int64_t queries, int64_t first, int64_t count) {
+    const int64_t lo = problem.lo[query], hi = problem.hi[query + queries - 1];
+    return lo < hi && lo < first + count && hi > first;
+}
+
 class Turn {
 public:
     // The turn of the tile of queries that starts with `query`.
