@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bfloat16 on the CPU, from built files alone: tests the kernels that multiply in bfloat16, then times them beside float32.
+# bfloat16 on the CPU, from built files alone: tests the kernels that multiply in it, then times them beside float32.
 # Usage: tests/bench/cpu_bf16.sh [BUILD_DIR, default target/native]; in less than 90 seconds on 16 cores.
 set -euo pipefail
 build=${1:-target/native}

@@ -1,5 +1,6 @@
-// The kernel for AVX512_BF16 with its instructions written out, by the manual's pseudocode, for any machine with AVX2: stands
-// in for attention_avx512bf16.cpp in a library of its own, so that the tests run the kernel where no processor could.
+// The kernel for AVX512_BF16 with its instructions written out, by the manual's pseudocode, for any machine with AVX2:
+// stands in for attention_avx512bf16.cpp in a library of its own, so that the tests run the kernel where no processor
+// could.
 namespace flashring {
 namespace {
 constexpr int kVectorBytes = 32;

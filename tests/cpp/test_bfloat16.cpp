@@ -1,5 +1,6 @@
-// The kernels that multiply in bfloat16, AMX and AVX512_BF16, against float64: errors at most 2 (results) or 3 (gradients) times those of the plain formula in bfloat16,
-// over random shapes, masks, positions, strides and blocks of keys; the same bits for any number of threads; NaN stays put.
+// The kernels that multiply in bfloat16, AMX and AVX512_BF16, against float64: errors at most 2 (results) or 3
+// (gradients) times those of the plain formula in bfloat16, over random shapes, masks, positions, strides and blocks of
+// keys; the same bits for any number of threads; NaN stays put.
 #include "attention_case.h"
 
 namespace {
@@ -201,14 +202,17 @@ void checkSingleKeys(std::mt19937_64& random) {
     for (const double m : {0.0, 3.0, 1000.0, -1000.0, 32768.0}) {
         Case c = drawLong(random, 2, 2, 70, 64);
         c.mask.left = 0;
-        c.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { c.q.set(b, s, h, d, m * (1 + static_cast<double>((s + d) % 16) / 64)); });
-        c.k.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { c.k.set(b, s, h, d, std::fabs(m)); });
+        c.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            c.q.set(b, s, h, d, m * (1 + static_cast<double>((s + d) % 16) / 64));
+            c.k.set(b, s, h, d, std::fabs(m));
+        });
         Results r(c);
         run(c, r, kernel);
         c.v.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
-            CHECK(r.out.get(b, s, h, d) == c.v.get(b, s, h, d), "single key of %g: out %g is not v %g", m, r.out.get(b, s, h, d), c.v.get(b, s, h, d));
-            CHECK(r.dv.get(b, s, h, d) == c.dout.get(b, s, h, d), "single key of %g: dv %g is not dout %g", m, r.dv.get(b, s, h, d),
-                  c.dout.get(b, s, h, d));
+            const double out = r.out.get(b, s, h, d), v = c.v.get(b, s, h, d);
+            const double dv = r.dv.get(b, s, h, d), dout = c.dout.get(b, s, h, d);
+            CHECK(out == v, "single key of %g: out %g is not v %g", m, out, v);
+            CHECK(dv == dout, "single key of %g: dv %g is not dout %g", m, dv, dout);
         });
     }
 }

@@ -21,11 +21,14 @@ struct Avx512Bf16 {
 
     static Vec<float> multiplyAdd(Vec<float> a, Vec<float> b, Vec<float> c) { return _mm512_fmadd_ps(a, b, c); }
 
-    static Words row(Vec<float> first, Vec<float> second) { return reinterpret_cast<Words>(_mm512_cvtne2ps_pbh(second, first)); }
+    static Words row(Vec<float> first, Vec<float> second) {
+        return reinterpret_cast<Words>(_mm512_cvtne2ps_pbh(second, first));
+    }
 
     static Words pairs(Vec<float> first, Vec<float> second) {
-        const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-        const __m512i order = _mm512_or_si512(lanes, _mm512_slli_epi32(_mm512_add_epi32(lanes, _mm512_set1_epi32(16)), 16));
+        const __m512i low = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        const __m512i high = _mm512_slli_epi32(_mm512_add_epi32(low, _mm512_set1_epi32(16)), 16);
+        const __m512i order = _mm512_or_si512(low, high);
         return reinterpret_cast<Words>(_mm512_permutexvar_epi16(order, reinterpret_cast<__m512i>(row(first, second))));
     }
 
@@ -33,8 +36,9 @@ struct Avx512Bf16 {
 };
 
 bool available() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512bf16");
 }
 
 }  // namespace

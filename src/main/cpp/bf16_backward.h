@@ -1,6 +1,6 @@
 // Backward on pairs of bfloat16: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past
-// them. S = Q K^T and dP = dO V^T are paired along the dims, dV += P^T dO and dK += dS^T Q along the queries, dQ += dS K
-// along the keys. dV and dK belong to the task, dQ is shared.
+// them. S = Q K^T and dP = dO V^T are paired along the dims, dV += P^T dO and dK += dS^T Q along the queries,
+// dQ += dS K along the keys. dV and dK belong to the task, dQ is shared.
 #ifndef FLASHRING_BF16_BACKWARD_H
 #define FLASHRING_BF16_BACKWARD_H
 
@@ -15,9 +15,18 @@ class Bf16BackwardTask {
 public:
     // The keys [index * size, (index + 1) * size) of one key head.
     Bf16BackwardTask(const Problem& problem, int64_t b, int64_t keyHead, int64_t index, int64_t size, char* memory)
-        : problem_(problem), step_(problem.step), b_(b), keyHead_(keyHead), index_(index), size_(size), first_(index * size),
-          count_(least(size, step_.kv_len - first_)), panels_(tiles(count_)), depth_(pairsOf(step_.head_dim)),
-          valueDepth_(pairsOf(step_.value_dim)), scale_(scoreScale(step_)) {
+        : problem_(problem),
+          step_(problem.step),
+          b_(b),
+          keyHead_(keyHead),
+          index_(index),
+          size_(size),
+          first_(index * size),
+          count_(least(size, step_.kv_len - first_)),
+          panels_(tiles(count_)),
+          depth_(pairsOf(step_.head_dim)),
+          valueDepth_(pairsOf(step_.value_dim)),
+          scale_(scoreScale(step_)) {
         const int64_t width = wholeVectors<float>(step_.head_dim), valueWidth = wholeVectors<float>(step_.value_dim);
         Scratch scratch(memory);
         queryRows_ = scratch.take<Word>(kTile, wholeVectors<float>(depth_));
@@ -54,13 +63,9 @@ public:
                 }
             }
         }
-        const bool add = step_.flags & FLASHRING_ADD_DKV;
         for (int64_t n = 0; n < panels_; ++n) {
-            const Panel& panel = panel_[n];
-            for (int64_t j = 0; j < panel.count; ++j) {
-                writeRow(panel.dk.from(j, 0).data, row<float>(step_.dk, b_, panel.first + j, keyHead_), step_.head_dim, scale_, add);
-                writeRow(panel.dv.from(j, 0).data, row<float>(step_.dv, b_, panel.first + j, keyHead_), step_.value_dim, 1, add);
-            }
+            write(panel_[n], panel_[n].dk, step_.dk, step_.head_dim, scale_);
+            write(panel_[n], panel_[n].dv, step_.dv, step_.value_dim, 1);
         }
     }
 
@@ -112,24 +117,30 @@ private:
             }
             // A panel with lanes to spare counts as border: the spare lanes are masked too.
             const bool border = lo[queries - 1] > panel.first || hi[0] < panel.first + panel.lanes();
-            pairProduct<Unit, Layout::Rows>(queries, panel.lanes(), depth_, queryRows_, panel.keysAcross, scores_, Initial::Zero);
-            pairProduct<Unit, Layout::Rows>(queries, panel.lanes(), valueDepth_, doutRows_, panel.valuesAcross, weightGradients_,
+            pairProduct<Unit, Layout::Rows>(queries, panel.lanes(), depth_, queryRows_, panel.keysAcross, scores_,
                                             Initial::Zero);
+            pairProduct<Unit, Layout::Rows>(queries, panel.lanes(), valueDepth_, doutRows_, panel.valuesAcross,
+                                            weightGradients_, Initial::Zero);
             softmaxGradient(panel, h, query, queries, border);
             if (border && !(panel.finite && allFinitePairs(queryPairs_, pairsOf(queries)) &&
                             allFinitePairs(doutPairs_, pairsOf(queries)))) {
                 accumulateVisible(panel, lo, hi, queries, initial);
             } else {
-                pairProduct<Unit, Layout::Transposed>(panel.count, doutPairs_.stride, pairsOf(queries), pPairs(), doutPairs_,
-                                                      panel.dv, Initial::Kept);
-                pairProduct<Unit, Layout::Transposed>(panel.count, queryPairs_.stride, pairsOf(queries), dsPairs(), queryPairs_,
-                                                      panel.dk, Initial::Kept);
-                pairProduct<Unit, Layout::Rows>(queries, panel.keyPairs.stride, pairsOf(panel.count), dsRows_, panel.keyPairs, dq_,
-                                                initial);
+                accumulate(panel, queries, initial);
             }
             initial = Initial::Kept;
         }
         addToQueries(h, query, queries);
+    }
+
+    void accumulate(const Panel& panel, int64_t queries, Initial initial) {
+        const int64_t depth = pairsOf(queries);
+        pairProduct<Unit, Layout::Transposed>(panel.count, doutPairs_.stride, depth, pPairs(), doutPairs_, panel.dv,
+                                              Initial::Kept);
+        pairProduct<Unit, Layout::Transposed>(panel.count, queryPairs_.stride, depth, dsPairs(), queryPairs_, panel.dk,
+                                              Initial::Kept);
+        pairProduct<Unit, Layout::Rows>(queries, panel.keyPairs.stride, pairsOf(panel.count), dsRows_, panel.keyPairs,
+                                        dq_, initial);
     }
 
     void prefetch(int64_t h, int64_t query, int64_t end) {
@@ -148,8 +159,8 @@ private:
     };
 
     Query queryOf(const Panel& panel, int64_t h, int64_t query, bool border) const {
-        const float lse = *row<const float>(step_.lse, b_, query, h), delta = *row<const float>(step_.delta, b_, query, h);
-        Query result{lse == -kInfinity<float> ? kInfinity<float> : lse, delta, 0, 0};
+        const float lse = *row<const float>(step_.lse, b_, query, h);
+        Query result{lse == -kInfinity<float> ? kInfinity<float> : lse, *row<const float>(step_.delta, b_, query, h), 0, 0};
         if (border) {
             result.from = static_cast<float>(most(0, problem_.lo[query] - panel.first));
             result.to = static_cast<float>(most(0, least(panel.count, problem_.hi[query] - panel.first)));
@@ -205,8 +216,8 @@ private:
         return p;
     }
 
-    // The three products for a border tile with a NaN or infinity among its operands, over visible pairs only: 0 times it
-    // must not reach who cannot see it.
+    // The three products for a border tile with a NaN or infinity among its operands, over visible pairs only: 0 times
+    // it must not reach who cannot see it.
     void accumulateVisible(const Panel& panel, const int64_t* lo, const int64_t* hi, int64_t queries, Initial initial) {
         if (initial == Initial::Zero) {
             clear(dq_);
@@ -237,6 +248,13 @@ private:
         turn.pass(mine);
     }
 
+    void write(const Panel& panel, Matrix<float> sum, const flashring_tensor& tensor, int64_t dim, float factor) {
+        for (int64_t j = 0; j < panel.count; ++j) {
+            writeRow(sum.from(j, 0).data, row<float>(tensor, b_, panel.first + j, keyHead_), dim, factor,
+                     step_.flags & FLASHRING_ADD_DKV);
+        }
+    }
+
     static void writeRow(const float* from, float* to, int64_t dim, float factor, bool add) {
         for (int64_t d = 0; d < dim; ++d) {
             to[d] = add ? to[d] + factor * from[d] : factor * from[d];
@@ -258,7 +276,7 @@ private:
 };
 
 // The scratch of kPanels panels of the largest dims, and what they share.
-static_assert(4 * kTile * (kPanels * (3 * kMaxHeadDim + kMaxHeadDim / 2) + 3 * kMaxHeadDim + 5 * kTile / 2) <= kScratchBytes,
+static_assert(4 * kTile * (kPanels * 7 * kMaxHeadDim / 2 + 3 * kMaxHeadDim + 5 * kTile / 2) <= kScratchBytes,
               "the backward scratch fits");
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Forward on pairs of bfloat16: a task holds up to kPanels tiles of queries in the vector lanes and streams keys and values
-// past them. S^T = K Q^T is paired along head_dim, O^T += V^T P^T along the keys.
+// Forward on pairs of bfloat16: a task holds up to kPanels tiles of queries in the vector lanes and streams keys and
+// values past them. S^T = K Q^T is paired along head_dim, O^T += V^T P^T along the keys.
 #ifndef FLASHRING_BF16_FORWARD_H
 #define FLASHRING_BF16_FORWARD_H
 
@@ -122,8 +122,9 @@ private:
             if (border && !allFinitePairs(valuePairs_, pairsOf(keys))) {
                 accumulateVisible(panel, keys);
             } else {
-                pairProduct<Unit, Layout::Transposed>(step_.value_dim, panel.lanes(), pairsOf(keys), valuePairs_, weights(),
-                                                      panel.output, Initial::Kept, raised ? rescale_ : nullptr);
+                pairProduct<Unit, Layout::Transposed>(step_.value_dim, panel.lanes(), pairsOf(keys), valuePairs_,
+                                                      weights(), panel.output, Initial::Kept,
+                                                      raised ? rescale_ : nullptr);
             }
         }
     }
@@ -173,8 +174,8 @@ private:
         return maximum(maximum(top[0], top[1]), maximum(top[2], top[3]));
     }
 
-    // Turns the products of one vector of queries into P, and advances their maximum and sum. Returns whether a maximum rose:
-    // only then has the output to be rescaled.
+    // Turns the products of one vector of queries into P, and advances their maximum and sum. Returns whether a maximum
+    // rose: only then has the output to be rescaled.
     bool softmax(const Panel& panel, int64_t keys, int64_t lane) {
         const float* const scores = scores_.data + lane;
         const Vec<float> scale = broadcast(scale_), before = load<float>(panel.maximum + lane);
@@ -200,7 +201,8 @@ private:
         return Unit::anyGreater(top, before);
     }
 
-    // The product for a border tile with a NaN or infinity among its values: 0 times it must not reach who cannot see it.
+    // The product for a border tile with a NaN or infinity among its values: 0 times it must not reach who cannot see
+    // it.
     void accumulateVisible(const Panel& panel, int64_t keys) {
         for (int64_t i = 0; i < panel.count; ++i) {
             for (int64_t d = 0; d < step_.value_dim; ++d) {

@@ -1,5 +1,5 @@
-// Pairs of bfloat16, the operands of dot products that add two terms at a time, and what the kernel on them needs from a
-// unit, a struct of static functions for one instruction set:
+// Pairs of bfloat16, the operands of dot products that add two terms at a time, and what the kernel on them needs from
+// a unit, a struct of static functions for one instruction set:
 //
 //     Vec<float> dot(Vec<float> sum, Words a, Words b)          sum + both products of each lane
 //     Vec<float> multiplyAdd(Vec<float> a, b, c)                a b + c, rounded once
@@ -30,15 +30,14 @@ inline float half(Word pair, int64_t second) {
     return bitCast<float>(second ? static_cast<uint32_t>(pair) & 0xffff0000u : static_cast<uint32_t>(pair) << 16);
 }
 
-// Element (i, d) of rows that are paired along d.
-inline float inRows(Matrix<const Word> rows, int64_t i, int64_t d) { return half(rows.data[i * rows.stride + d / 2], d % 2); }
-
 // Element (i, d) of rows of which 2k and 2k + 1 are paired.
-inline float inPairs(Matrix<const Word> pairs, int64_t i, int64_t d) { return half(pairs.data[i / 2 * pairs.stride + d], i % 2); }
+inline float inPairs(Matrix<const Word> pairs, int64_t i, int64_t d) {
+    return half(pairs.data[i / 2 * pairs.stride + d], i % 2);
+}
 
 // The rows [first, first + count) of one head, paired along `dim`; what is beyond it becomes 0.
-inline void copyPairs(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim,
-                      Matrix<Word> to) {
+inline void copyPairs(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head,
+                      int64_t dim, Matrix<Word> to) {
     for (int64_t i = 0; i < count; ++i) {
         const bfloat16* const from = row<const bfloat16>(tensor, b, first + i, head);
         Word* const line = to.data + i * to.stride;
@@ -55,8 +54,8 @@ inline void copyPairs(const flashring_tensor& tensor, int64_t b, int64_t first, 
 }
 
 // The rows [first, first + count) of one head, rows 2k and 2k + 1 paired; what is beyond `dim` and `count` becomes 0.
-inline void interleavePairs(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim,
-                            Matrix<Word> to) {
+inline void interleavePairs(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head,
+                            int64_t dim, Matrix<Word> to) {
     for (int64_t i = 0; i < count; i += 2) {
         const bfloat16* const upper = row<const bfloat16>(tensor, b, first + i, head);
         Word* const line = to.data + i / 2 * to.stride;

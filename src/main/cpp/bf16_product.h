@@ -15,8 +15,8 @@ enum class Initial { Zero, Kept };
 // factor[j]. Each element is one chain of dot products over the whole depth, in ascending order.
 // Never inlined: on its own it keeps sums and addresses in registers.
 template <class Unit, Layout layout, int R, int V>
-__attribute__((noinline)) void pairBlock(int64_t depth, Matrix<const Word> a, Matrix<const Word> b, Matrix<float> c, Initial initial,
-                      const float* factor) {
+__attribute__((noinline)) void pairBlock(int64_t depth, Matrix<const Word> a, Matrix<const Word> b, Matrix<float> c,
+                                         Initial initial, const float* factor) {
     Vec<float> sum[R][V];
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
@@ -55,8 +55,8 @@ __attribute__((noinline)) void pairBlock(int64_t depth, Matrix<const Word> a, Ma
 
 // One panel of V vectors of columns: blocks of R rows, then the rows left over in ever smaller blocks.
 template <class Unit, Layout layout, int V, int R = kBlockRows>
-void pairPanel(int64_t rows, int64_t depth, Matrix<const Word> a, Matrix<const Word> b, Matrix<float> c, Initial initial,
-               const float* factor) {
+void pairPanel(int64_t rows, int64_t depth, Matrix<const Word> a, Matrix<const Word> b, Matrix<float> c,
+               Initial initial, const float* factor) {
     for (; rows >= R; rows -= R) {
         pairBlock<Unit, layout, R, V>(depth, a, b, c, initial, factor);
         a.data += layout == Layout::Rows ? R * a.stride : R;
@@ -71,8 +71,8 @@ void pairPanel(int64_t rows, int64_t depth, Matrix<const Word> a, Matrix<const W
 
 // C[rows x columns] from A[rows x depth] and B[depth x columns]; columns are rounded up to whole vectors.
 template <class Unit, Layout layout, int V = kBlockVectors>
-void pairProduct(int64_t rows, int64_t columns, int64_t depth, Matrix<const Word> a, Matrix<const Word> b, Matrix<float> c,
-                 Initial initial, const float* factor = nullptr) {
+void pairProduct(int64_t rows, int64_t columns, int64_t depth, Matrix<const Word> a, Matrix<const Word> b,
+                 Matrix<float> c, Initial initial, const float* factor = nullptr) {
     constexpr int64_t width = V * kLanes<float>;
     for (; columns > width - kLanes<float>; columns -= width) {
         pairPanel<Unit, layout, V>(rows, depth, a, b, c, initial, factor);

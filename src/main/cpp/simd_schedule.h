@@ -21,12 +21,13 @@ void runForward(const Problem& problem) {
     parallelFor(groups * rows, [&](int64_t index, char* scratch) {
         // Late queries see most under a causal mask: longest first.
         const int64_t line = index % rows, first = (groups - 1 - index / rows) * queries;
-        Task(problem, line / step.q_heads, line % step.q_heads, first, least(queries, step.q_len - first), scratch).run();
+        const int64_t count = least(queries, step.q_len - first);
+        Task(problem, line / step.q_heads, line % step.q_heads, first, count, scratch).run();
     });
 }
 
-// Backward tasks share queries, whose gradients are summed in one order whatever the thread count: each tile of queries has
-// a turn counter in the workspace, and a task adds to dQ when the task of the keys before has.
+// Backward tasks share queries, whose gradients are summed in one order whatever the thread count: each tile of queries
+// has a turn counter in the workspace, and a task adds to dQ when the task of the keys before has.
 inline int64_t turnBytes(const flashring_step& step) {
     return step.batch * step.q_heads * tiles(step.q_len) * static_cast<int64_t>(sizeof(int64_t));
 }
@@ -60,8 +61,8 @@ private:
     int64_t* const counter_;
 };
 
-// Task(problem, batch, key head, index, size, scratch).run() for the keys [index size, (index + 1) size) of each key head,
-// with at most mostPanels tiles of keys to a task. T is what dQ is summed in.
+// Task(problem, batch, key head, index, size, scratch).run() for the keys [index size, (index + 1) size) of each key
+// head, with at most mostPanels tiles of keys to a task. T is what dQ is summed in.
 template <class T, class Task>
 void runBackward(const Problem& problem, int64_t mostPanels) {
     const flashring_step& step = problem.step;
@@ -69,7 +70,8 @@ void runBackward(const Problem& problem, int64_t mostPanels) {
     // Fresh turn counters; queries that no task will reach get their zeros here.
     parallelFor(step.batch * step.q_heads * queryTiles, [&](int64_t index, char*) {
         reinterpret_cast<int64_t*>(problem.workspace)[index] = 0;
-        const int64_t line = index / queryTiles, query = index % queryTiles * kTile, end = least(step.q_len, query + kTile);
+        const int64_t line = index / queryTiles, query = index % queryTiles * kTile;
+        const int64_t end = least(step.q_len, query + kTile);
         if (step.flags & FLASHRING_ADD_DQ || problem.lo[query] < problem.hi[end - 1]) {
             return;
         }
@@ -83,8 +85,8 @@ void runBackward(const Problem& problem, int64_t mostPanels) {
     // Enough tasks for many threads, whatever the thread count: it must not change the order of sums.
     const int64_t panels = most(1, least(mostPanels, rows * tiles(step.kv_len) / 64));
     const int64_t keys = panels * kTile, groups = (step.kv_len + keys - 1) / keys;
-    // Early keys are seen most under a causal mask: longest first. They start in the order of their turns, too, so the one
-    // that is waited for is running.
+    // Early keys are seen most under a causal mask: longest first. They start in the order of their turns, too, so the
+    // one that is waited for is running.
     parallelFor(groups * rows, [&](int64_t index, char* scratch) {
         const int64_t line = index % rows;
         Task(problem, line / step.kv_heads, line % step.kv_heads, index / rows, keys, scratch).run();
