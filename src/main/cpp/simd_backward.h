@@ -1,29 +1,13 @@
 // Backward: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past them. From S = (scale Q) K^T,
 // summed and rounded as forward does it, and dP = dO V^T come P and dS, and from these dV += P^T dO and dK += dS^T (scale Q),
 // which belong to the task, and dQ += scale dS K, which tasks share.
-//
-// dQ is summed in one order whatever the thread count: each tile of queries has a turn counter, and a task adds to it
-// when the task of the keys before has. Tasks start in that order too, so the one that is waited for is running.
 #ifndef FLASHRING_SIMD_BACKWARD_H
 #define FLASHRING_SIMD_BACKWARD_H
 
-#include <sched.h>
-
-#include "simd_tiles.h"
-#include "threads.h"
+#include "simd_schedule.h"
 
 namespace flashring {
 namespace {
-
-inline void awaitTurn(const int64_t* turn, int64_t mine) {
-    for (int spins = 0; __atomic_load_n(turn, __ATOMIC_ACQUIRE) != mine; ++spins) {
-        if (spins < 2000) {
-            __builtin_ia32_pause();
-        } else {
-            sched_yield();
-        }
-    }
-}
 
 template <class T, class Element>
 class BackwardTask {
@@ -68,7 +52,7 @@ public:
         for (int64_t h = keyHead_ * group; h < (keyHead_ + 1) * group; ++h) {
             for (int64_t query = 0; query < step_.q_len; query += kTile) {
                 const int64_t queries = least(kTile, step_.q_len - query);
-                if (problem_.lo[query] < first_ + count_ && problem_.hi[query + queries - 1] > first_) {
+                if (meet(problem_, query, queries, first_, count_)) {
                     attend(h, query, queries);
                 }
             }
@@ -191,15 +175,14 @@ private:
     }
 
     void addToQueries(int64_t h, int64_t query, int64_t queries) {
-        int64_t* const turns = reinterpret_cast<int64_t*>(problem_.workspace);
-        int64_t* const turn = turns + (b_ * step_.q_heads + h) * tiles(step_.q_len) + query / kTile;
+        const Turn turn(problem_, b_, h, query);
         const int64_t mine = index_ - problem_.lo[query] / size_;
-        awaitTurn(turn, mine);
+        turn.await(mine);
         const bool add = mine > 0 || step_.flags & FLASHRING_ADD_DQ;
         for (int64_t i = 0; i < queries; ++i) {
             writeRow(dq_.from(i, 0).data, static_cast<T>(step_.softmax_scale), row<T>(step_.dq, b_, query + i, h), step_.head_dim, add);
         }
-        __atomic_store_n(turn, mine + 1, __ATOMIC_RELEASE);
+        turn.pass(mine);
     }
 
     void write(const Panel& panel, Matrix<T> sum, const flashring_tensor& tensor, int64_t dim) {
@@ -223,44 +206,17 @@ private:
     Panel panel_[kPanels];
 };
 
-template <class T, class Element>
-void backwardAs(const Problem& problem) {
-    const flashring_step& step = problem.step;
-    const int64_t queryTiles = tiles(step.q_len), rows = step.batch * step.kv_heads;
-    // Fresh turn counters; queries that no task will reach get their zeros here.
-    parallelFor(step.batch * step.q_heads * queryTiles, [&](int64_t index, char*) {
-        reinterpret_cast<int64_t*>(problem.workspace)[index] = 0;
-        const int64_t line = index / queryTiles, query = index % queryTiles * kTile, end = least(step.q_len, query + kTile);
-        if (step.flags & FLASHRING_ADD_DQ || problem.lo[query] < problem.hi[end - 1]) {
-            return;
-        }
-        for (int64_t i = query; i < end; ++i) {
-            T* const dq = row<T>(step.dq, line / step.q_heads, i, line % step.q_heads);
-            for (int64_t d = 0; d < step.head_dim; ++d) {
-                dq[d] = 0;
-            }
-        }
-    });
-    // Enough tasks for many threads, whatever the thread count: it must not change the order of sums.
-    using Task = BackwardTask<T, Element>;
-    const int64_t panels = most(1, least(Task::panelsThatFit(step), rows * tiles(step.kv_len) / 64));
-    const int64_t keys = panels * kTile, groups = (step.kv_len + keys - 1) / keys;
-    // Early keys are seen most under a causal mask: longest first.
-    parallelFor(groups * rows, [&](int64_t index, char* scratch) {
-        const int64_t line = index % rows;
-        Task(problem, line / step.kv_heads, line % step.kv_heads, index / rows, keys, scratch).run();
-    });
-}
-
 void backward(const Problem& problem) {
     withElement(problem.step.dtype, [&](auto element) {
         using Element = decltype(element);
-        backwardAs<typename Accumulator<Element>::type, Element>(problem);
+        using T = typename Accumulator<Element>::type;
+        using Task = BackwardTask<T, Element>;
+        runBackward<T, Task>(problem, Task::panelsThatFit(problem.step));
     });
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ? 0 : step.batch * step.q_heads * tiles(step.q_len) * static_cast<int64_t>(sizeof(int64_t));
+    return direction == FLASHRING_FORWARD ? 0 : turnBytes(step);
 }
 
 }  // namespace

@@ -3,9 +3,8 @@
 #ifndef FLASHRING_SIMD_FORWARD_H
 #define FLASHRING_SIMD_FORWARD_H
 
-#include "simd_tiles.h"
+#include "simd_schedule.h"
 #include "state.h"
-#include "threads.h"
 
 namespace flashring {
 namespace {
@@ -210,24 +209,10 @@ private:
     Panel panel_[kPanels];
 };
 
-template <class T, class Element>
-void forwardAs(const Problem& problem) {
-    const flashring_step& step = problem.step;
-    const int64_t rows = step.batch * step.q_heads;
-    // Several tasks for each thread, then as many panels to a task as that allows.
-    const int64_t panels = most(1, least(kPanels, rows * tiles(step.q_len) / (8 * threadLimit())));
-    const int64_t queries = panels * kTile, groups = (step.q_len + queries - 1) / queries;
-    parallelFor(groups * rows, [&](int64_t index, char* scratch) {
-        // Late queries see most under a causal mask: longest first.
-        const int64_t line = index % rows, first = (groups - 1 - index / rows) * queries;
-        ForwardTask<T, Element>(problem, line / step.q_heads, line % step.q_heads, first, least(queries, step.q_len - first), scratch).run();
-    });
-}
-
 void forward(const Problem& problem) {
     withElement(problem.step.dtype, [&](auto element) {
         using Element = decltype(element);
-        forwardAs<typename Accumulator<Element>::type, Element>(problem);
+        runForward<ForwardTask<typename Accumulator<Element>::type, Element>>(problem);
     });
 }
 

@@ -262,7 +262,7 @@ void checkShape(const flashring_step* step) {
         invalid("device = %d must be -1 (the host) or a CUDA device", step->device);
     }
     requireWithin("dtype", step->dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_WGMMA);
+    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AVX512BF16);
     requireWithin("deterministic", step->deterministic, 0, 1);
     constexpr int32_t known = FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV;
     if (step->flags & ~known) {
