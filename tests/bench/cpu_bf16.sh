@@ -3,6 +3,8 @@
 # Usage: tests/bench/cpu_bf16.sh [BUILD_DIR, default target/native]; in less than 90 seconds on 16 cores.
 set -euo pipefail
 build=${1:-target/native}
+export LD_LIBRARY_PATH="$build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"  # wherever the files were built
+grep -m 1 "model name" /proc/cpuinfo
 failed=0
 for kernel in avx512bf16 amx; do
   for name in kernels bfloat16 extremes determinism precision; do
