@@ -14,7 +14,7 @@ import sys
 
 DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in tiles.h
 KEYS = (128, 128, 128, 96, 80, 80)  # hopperTile() in hopper_tiles.h
-BACKWARD_QUERIES = (128, 64, 64)    # hopperBackwardTile(), whose tiles have 128 keys
+BACKWARD_KEYS = (192, 128, 128)     # hopperBackwardTile(), whose tiles have 64 queries
 MOST_MOVED = 8                      # 16 and more where descriptors are
 
 disassembler = sys.argv[2] if len(sys.argv) > 2 else shutil.which("cuobjdump")
@@ -32,7 +32,7 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", function)
     products = [i for i, op in enumerate(code) if op.startswith("HGMMA")]
     if backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop
-        expected = 2 * sum(DIMS[index]) // 16 + 2 * BACKWARD_QUERIES[index] // 16 + 128 // 16
+        expected = 2 * sum(DIMS[index]) // 16 + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16
     else:         # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of its own
         scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
         steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) else 1
@@ -55,12 +55,12 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     moved = max(sum(op == "R2UR" for op in code[begin:end]) for begin, end in batches)
     if moved > MOST_MOVED and not backward:
         problems.append(f"{moved} values go from threads to the warp inside a batch")
-    if late or before < (BACKWARD_QUERIES[index] if backward else KEYS[index]) // 2:
+    if late or before < (64 if backward else KEYS[index]) // 2:
         problems.append(f"{late} exponentials inside the batch, {before} before it")
     failures += bool(problems)
     print(f"{name}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
           + "".join("; FAILED: " + p for p in problems))
-wanted = 2 * (2 * len(DIMS) + len(BACKWARD_QUERIES))  # forward: with and without an earlier state
+wanted = 2 * (2 * len(DIMS) + len(BACKWARD_KEYS))  # forward: with and without an earlier state
 if kernels != wanted:
     failures += 1
     print(f"FAILED: {kernels} Hopper kernels instead of {wanted}")
