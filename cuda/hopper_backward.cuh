@@ -27,7 +27,7 @@ class BackwardConsumer {
     using Shared = HopperBackwardShared<Config>;
     static constexpr HopperBackwardTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
-    static constexpr int kQueries = kTile.queries, kThreads = kTile.consumers * 128;
+    static constexpr int kQueries = kTile.queries, kThreads = kTile.consumers * 128, kDqColumns = kTile.dqColumns(kDims);
     static constexpr int kAllConsumers = 1;  // the named barrier of all of them
 
 public:
@@ -43,19 +43,19 @@ public:
         for (int i = 0; i < kDims.value / 2; ++i) {
             dv_[i] = 0;
         }
-        more_ = place_.exists(work_);
+        int left = (work_.lastTile - work_.firstTile) * (work_.lastHead - work_.firstHead);
         wait(address(shared_.keysFull), 0);
         wait(address(shared_.valuesFull), 0);
-        if (more_) {
+        if (left > 0) {
             multiplyQueries();
             commitProducts();
             waitForProducts<1>();
             multiplyDouts();
             commitProducts();
-            do {
-                step();
-            } while (more_);
-            waitForProducts<0>();
+            for (; left > 1; --left) {
+                step<false>();
+            }
+            step<true>();
             waitForBoxes();
         }
         store();
@@ -83,9 +83,7 @@ private:
     template <int kDim>
     __device__ __forceinline__ void multiplyTile(float (&product)[kQueries / 2], const char* mine, const char* tile, const uint64_t& full,
                                                  const float* start) {
-        if (more_) {
-            wait(address(full), stage_.parity);
-        }
+        wait(address(full), stage_.parity);
 #pragma unroll
         for (int n = 0; n < kQueries / 8; ++n) {
             const float2 pair = *reinterpret_cast<const float2*>(start + n * 8 + static_cast<int>(threadIdx.x) % 4 * 2);
@@ -182,41 +180,42 @@ private:
     }
 
     // This consumer's dS^T to shared memory, as panels of 64 queries.
-    __device__ __forceinline__ void shareGradients() {
+    __device__ __forceinline__ void shareGradients(const RingIndex<kTile.stages>& now) {
         const int lane = threadIdx.x % 32;
-        const uint32_t base = sharedAddress(shared_.gradients[slot_.stage]) + (number_ * 64 + warp_ * 16 + lane % 16) * 128;
+        const uint32_t base = sharedAddress(shared_.gradients[now.stage]) + (number_ * 64 + warp_ * 16 + lane % 16) * 128;
 #pragma unroll
         for (int k = 0; k < kQueries / 16; ++k) {
             storeMatrices(base + k / 4 * panelBytes(kTile.keys()) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)), gradients_[k]);
         }
         orderBeforeCopies();
-        release(shared_.gradientsFull[slot_.stage]);
+        release(shared_.gradientsFull[now.stage]);
     }
 
-    // dq_ = dS K, 64 of its columns: this consumer's, or all in its turn.
-    __device__ __forceinline__ void multiplyGradients() {
-        wait(address(shared_.gradientsFull[slot_.stage]), slot_.parity);
-        const uint64_t a = describe(sharedAddress(shared_.gradients[slot_.stage]), 0);
-        const uint64_t b = describe(addressOf(shared_.keys) + dqPanel() * panelBytes(kTile.keys()), 0);
+    // dq_ = dS K: this consumer's columns, or all of them in its turn.
+    __device__ __forceinline__ void multiplyGradients(const RingIndex<kTile.stages>& now) {
+        wait(address(shared_.gradientsFull[now.stage]), now.parity);
+        const uint64_t a = describe(sharedAddress(shared_.gradients[now.stage]), 0);
+        const uint64_t b = describe(addressOf(shared_.keys) + dqPanel() * panelBytes(kTile.keys()), panelBytes(kTile.keys()));
         beginProducts();
 #pragma unroll
         for (int k = 0; k < kTile.keys() / 16; ++k) {
             const uint64_t step = described(k * 16 * 128);
-            k == 0 ? Wgmma<64>::template fresh<Element, 1>(dq_, a, b) : Wgmma<64>::template shared<Element, 1, 1>(dq_, a + step, b + step);
+            k == 0 ? Wgmma<kDqColumns>::template fresh<Element, 1>(dq_, a, b) : Wgmma<kDqColumns>::template shared<Element, 1, 1>(dq_, a + step, b + step);
         }
     }
 
-    __device__ __forceinline__ int dqPanel() const { return kTile.dqInTurn() ? 0 : number_; }
+    __device__ __forceinline__ int dqPanel() const { return kTile.dqInTurn ? 0 : number_; }
 
     // Adds this warp's 16 queries of dq_ to what is gathered, by way of shared memory.
     __device__ __forceinline__ void addDq(const BackwardPlace& here) {
-        constexpr int kLastColumns = (kDims.key - 1) % 64 + 1;
-        const int columns = dqPanel() + 1 == panels(kDims.key) ? kLastColumns : 64;
+        constexpr int kLastColumns = (kDims.key - 1) % kDqColumns + 1;
+        const int columns = kLastColumns < kDqColumns && dqPanel() + 1 == panels(kDims.key) ? kLastColumns : kDqColumns;
         float* const target = h_.dq.at(work_.batch * static_cast<int>(h_.a.step.q_heads) + here.head, here.tile * (kQueries / 16) + warp_, dqPanel() * 64);
-        addGathered<kLastColumns>(dq_, shared_.dq[number_ * 4 + warp_], target, columns);
+        addGathered<kDqColumns, kLastColumns>(dq_, shared_.dq[number_ * 4 + warp_], target, columns);
     }
 
-    // One tile of queries, whose scores and dP are under way, and the start of the next: of nothing useful where there is none.
+    // One tile of queries, whose scores and dP are under way, and but for the last the start of the next.
+    template <bool kLast>
     __device__ __forceinline__ void step() {
         const BackwardPlace here = place_;
         const RingIndex<kTile.stages> now = stage_;
@@ -225,38 +224,42 @@ private:
             addAlone(here);
         }
         place_.advance(work_);
-        more_ = place_.exists(work_);
         stage_.advance();
         multiplyRegisters<kDims.value>(dv_, weights_, shared_.douts[now.stage]);
-        shareGradients();
+        shareGradients(now);
         multiplyRegisters<kDims.key>(dk_, gradients_, shared_.queries[now.stage]);
         commitProducts();
-        if constexpr (kTile.dqInTurn()) {
+        if constexpr (kTile.dqInTurn) {
             addDqInTurn(here, now, finite);
-            multiplyQueries();
-            commitProducts();
-            waitForProducts<1>();
         } else {
-            multiplyGradients();
-            slot_.advance();
+            multiplyGradients(now);
             commitProducts();
             waitForProducts<1>();
             releaseTile(now);
+        }
+        if constexpr (!kLast) {
             multiplyQueries();
             commitProducts();
-            waitForProducts<1>();
+        }
+        waitForProducts<kLast ? 0 : 1>();
+        if constexpr (!kTile.dqInTurn) {
             if (finite) {
                 addDq(here);
             }
         }
-        multiplyDouts();
-        commitProducts();
+        if constexpr (!kLast) {
+            multiplyDouts();
+            commitProducts();
+        }
     }
 
     // A consumer whose turn it is not needs no more than the others' queries: dS stays until the one whose turn it is gives those back.
     __device__ __forceinline__ void addDqInTurn(const BackwardPlace& here, const RingIndex<kTile.stages>& now, bool finite) {
-        if (turn_ == number_) {
-            multiplyGradients();
+        if constexpr (kDqColumns > 96) {
+            waitForProducts<0>();  // operands leave the registers that dQ needs
+        }
+        if ((kTile.consumers == kTile.stages ? static_cast<int>(now.stage) : turn_) == number_) {
+            multiplyGradients(now);
             commitProducts();
             waitForProducts<0>();
             releaseTile(now);
@@ -267,7 +270,6 @@ private:
             waitForProducts<0>();
             releaseTile(now);
         }
-        slot_.advance();
         turn_ = turn_ + 1 == kTile.consumers ? 0 : turn_ + 1;
     }
 
@@ -321,10 +323,9 @@ private:
     BackwardPlace place_;
     const int number_, warp_;  // of the consumers; within this one
     RingIndex<kTile.stages> stage_;
-    RingIndex<2> slot_;  // the tile of dS that comes next
-    int turn_ = 0;       // who computes the next dQ, where consumers take turns
-    bool more_, addsToMemory_ = false;  // whether tiles are left
-    float dk_[kDims.key / 2], dv_[kDims.value / 2], p_[kQueries / 2], ds_[kQueries / 2], dq_[32];
+    int turn_ = 0;  // who computes the next dQ, where consumers take turns and are more than the stages
+    bool addsToMemory_ = false;
+    float dk_[kDims.key / 2], dv_[kDims.value / 2], p_[kQueries / 2], ds_[kQueries / 2], dq_[kDqColumns / 2];
     uint32_t weights_[kQueries / 16][4], gradients_[kQueries / 16][4];
 };
 

@@ -87,7 +87,7 @@ struct HopperBackwardShared {
     char keys[kKeyBytes], values[kValueBytes];
     char queries[kTile.stages][kQueryBytes], douts[kTile.stages][kDoutBytes];
     char gradients[2][panels(kTile.queries) * panelBytes(kTile.keys())];  // dS^T
-    char dq[kWarps][16 * 64 * 4];                                         // of each warp: 16 queries, 64 columns
+    char dq[kWarps][16 * kTile.dqColumns(Config::kDims) * 4];             // of each warp: 16 queries
     HopperQueryRows<kTile.queries> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull;

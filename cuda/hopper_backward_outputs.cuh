@@ -6,16 +6,16 @@
 
 namespace flashring {
 
-// Adds a warp's 16 queries of dQ, 64 columns or the last kLast ones, to what is gathered, by way of 4 KB of `staging`.
-template <int kLast>
-__device__ __forceinline__ void addGathered(const float (&dq)[32], char* staging, float* target, int columns) {
+// Adds a warp's 16 queries of dQ, kColumns columns or the last kLast ones, to what is gathered, by way of `staging`.
+template <int kColumns, int kLast>
+__device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], char* staging, float* target, int columns) {
     const int lane = threadIdx.x % 32;
     if (lane == 0) {
         waitForBoxes();
     }
     __syncwarp();
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
+    for (int n = 0; n < kColumns / 8; ++n) {
         if (n * 8 < kLast || n * 8 < columns) {
             *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = {dq[n * 4], dq[n * 4 + 1], dq[n * 4 + 2], dq[n * 4 + 3]};
         }

@@ -62,15 +62,18 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
 // (64 registers) and its part of dQ share its registers; wider heads than 128 would not fit.
 //
 // Products read shared memory about as fast as it goes. At dim 64 three consumers read each tile of queries for half as many keys
-// again, and take turns with dQ, one a tile, as a share of its 64 columns would be too narrow. Two consumers compute 64 columns each.
+// again. Where a share of dQ's columns would be too narrow, or has columns that are not there, consumers take turns with all of
+// it, one a tile.
 struct HopperBackwardTile {
-    int consumers, producerRegisters, consumerRegisters;
+    int consumers;
+    bool dqInTurn;  // else each consumer computes 64 of its columns
+    int producerRegisters, consumerRegisters;
 
     static constexpr int queries = 64, stages = 2;
 
     constexpr int keys() const { return consumers * 64; }
     constexpr int threads() const { return (consumers + 1) * 128; }
-    constexpr bool dqInTurn() const { return consumers == 3; }
+    constexpr int dqColumns(HeadDims dims) const { return dqInTurn ? dims.key : 64; }
     constexpr bool registersFit() const {
         return producerRegisters + consumers * consumerRegisters <= (consumers + 1) * (65536 / threads() / 8 * 8);
     }
@@ -79,7 +82,9 @@ struct HopperBackwardTile {
 constexpr int kMostHopperBackwardDim = 128;
 
 constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
-    return dims.key <= 64 ? HopperBackwardTile{3, 32, 160} : HopperBackwardTile{2, 32, 232};
+    return dims.key <= 64   ? HopperBackwardTile{3, true, 32, 160}
+           : dims.key <= 96 ? HopperBackwardTile{2, true, 32, 232}
+                            : HopperBackwardTile{2, false, 32, 232};
 }
 
 }  // namespace flashring

@@ -23,7 +23,7 @@ class Design:
     boxes_shared: bool = False    # one staging of dQ for all consumers
 
 
-DESIGNS = (Design("two consumers", 2, False), Design("three consumers in turn", 3, True))
+DESIGNS = (Design("two consumers", 2, False), Design("two consumers in turn", 2, True), Design("three consumers in turn", 3, True))
 WRONG = (
     Design("three in turn, three stages of queries and two of dS", 3, True, stages=3),
     Design("three in turn, queries given back before dQ is there", 3, True, released_early=True),

@@ -31,8 +31,8 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     backward, index = found.group(1) == "Backward", int(found.group(2))
     code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", function)
     products = [i for i, op in enumerate(code) if op.startswith("HGMMA")]
-    if backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop
-        expected = 2 * sum(DIMS[index]) // 16 + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16
+    if backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop and in a block's last step, which is code of its own
+        expected = 2 * (sum(DIMS[index]) // 16 + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16)
     else:         # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of its own
         scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
         steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) else 1
@@ -46,12 +46,13 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     name = f"{DIMS[index][0]}/{DIMS[index][1]} {'backward' if backward else 'resumed' if found.group(3) == '1' else 'forward'}"
     exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
     arrivals = [i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1]]
-    if backward:  # the last batch is the next tile's dP; the batches of dV, dK, dQ and scores come before it
-        batches = [(arrivals[-5], products[-1])]
+    batches = [(begin, max(i for i in products if i < end)) for begin, end in zip(arrivals, arrivals[1:] + [len(code)])]
+    if backward:  # batches follow each other without exponentials, but for those of pairs that are computed alone
+        between = [sum(begin < i < end for i in exponentials) for begin, end in zip([0] + arrivals, arrivals + [len(code)])]
+        late, before = sum(n for n in between if 2 < n < 32), max(between)
     else:
-        batches = [(begin, max(i for i in products if i < end)) for begin, end in zip(arrivals, arrivals[1:] + [len(code)])]
-    late = sum(begin < i < end for begin, end in batches for i in exponentials)
-    before = sum(i < batches[-1][0] for i in exponentials)
+        late = sum(begin < i < end for begin, end in batches for i in exponentials)
+        before = sum(i < batches[-1][0] for i in exponentials)
     moved = max(sum(op == "R2UR" for op in code[begin:end]) for begin, end in batches)
     if moved > MOST_MOVED and not backward:
         problems.append(f"{moved} values go from threads to the warp inside a batch")
