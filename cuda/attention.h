@@ -37,12 +37,18 @@ __device__ inline int64_t firstQuery(int tile, int tiles, int queries, int64_t l
     return (length + 63) / 64 * 64 - int64_t{tiles - tile} * queries;
 }
 
-// What prepare() is to tell, beside lo and hi, of each tile of `queries` queries.
+// The queries [first, last) that see any of a tile of keys; first >= last where there is none.
+struct QuerySpan {
+    int first, last;
+};
+
+// What prepare() is to tell, beside lo and hi, of each tile of `queries` queries and of each tile of `keys` keys; null: not wanted.
 struct Tiling {
-    int queries, keys;         // gaps of no more than `keys` keys are not worth skipping
-    KeySpan* spans;            // [tiles]
-    int32_t* next;             // set to 0
-    int32_t* order = nullptr;  // [tiles] the tiles, longest first in each stretch of them, the last stretch first; null: not wanted
+    int queries, keys;             // gaps of no more than `keys` keys are not worth skipping
+    KeySpan* spans = nullptr;      // [tiles of queries]
+    int32_t* next = nullptr;       // set to 0
+    int32_t* order = nullptr;      // [tiles of queries] longest first in each stretch of them, the last stretch first
+    QuerySpan* seenBy = nullptr;   // [tiles of keys]
 };
 
 // Starts the kernel that computes lo and hi into the front of the workspace, and what tiling wants where there is one; then it

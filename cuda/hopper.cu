@@ -28,6 +28,11 @@ bool anyHopper() {
     return devices.any;
 }
 
+// Between these, lse / scale and what stands for an lse of -inf are ordinary float32 numbers.
+constexpr double kLeastPlainScale = 1e-20, kMostPlainScale = 1e20;
+
+constexpr int kIntervalThreads = 256;  // queries a block of the intervals kernel, where only tiles of keys matter
+
 constexpr int64_t kSpanBytes = sizeof(KeySpan), kPlaceBytes = sizeof(int32_t), kCounterBytes = 64;
 
 // lo and hi, a span for each tile, the counter of tiles, the order of tiles.
@@ -42,8 +47,30 @@ Workspace workspaceOf(const flashring_step& step) {
     return {spans, counter, order, order + roundUp(tiles * kPlaceBytes, 64)};
 }
 
+// lo and hi, who sees each tile of keys, those tiles in order, dQ as it is gathered.
+struct BackwardWorkspace {
+    int64_t seenBy, sorted, dq, bytes;
+    int tiles, blocks, dims;
+};
+
+BackwardWorkspace backwardWorkspaceOf(const flashring_step& step) {
+    constexpr int kQueries = HopperBackwardTile::queries;
+    BackwardWorkspace w{};
+    withHeadDims(step, [&](auto index) {
+        constexpr HeadDims dims = kHeadDims[decltype(index)::value];
+        w.tiles = static_cast<int>(ceilDiv(step.kv_len, hopperBackwardTile(dims).keys()));
+        w.dims = dims.key;
+    });
+    w.blocks = static_cast<int>(ceilDiv(step.q_len, kQueries) * (kQueries / 16));
+    w.seenBy = intervalBytesOnDevice(step);
+    w.sorted = w.seenBy + roundUp(w.tiles * static_cast<int64_t>(sizeof(QuerySpan)), 64);
+    w.dq = w.sorted + roundUp(w.tiles * static_cast<int64_t>(sizeof(OrderedKeyTile)), 128);
+    w.bytes = w.dq + step.batch * step.q_heads * w.blocks * 16 * w.dims * static_cast<int64_t>(sizeof(float));
+    return w;
+}
+
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes : kCudaMma.workspaceBytes(step, direction);
+    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes : backwardWorkspaceOf(step).bytes;
 }
 
 // dQ is gathered in no certain order, and dK and dV of wide heads would not fit into registers.
@@ -124,15 +151,23 @@ bool fill(HopperArguments& h, const flashring_step& step) {
 }
 
 bool fill(HopperBackwardArguments& h, const flashring_step& step) {
-    bool fits = isHopper(step.device) && encoder();
+    const BackwardWorkspace w = backwardWorkspaceOf(step);
+    const int64_t heads = step.batch * step.kv_heads;
+    bool fits = isHopper(step.device) && encoder() && w.tiles * heads <= INT32_MAX / 2 &&
+                rowsAligned(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, sizeof(float), 16);
     withHeadDims(step, [&](auto index) {
         constexpr HopperBackwardTile tile = hopperBackwardTile(kHeadDims[decltype(index)::value]);
         fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, tile.queries) &&
-               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, tile.keys) &&
-               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys) &&
+               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, tile.keys()) &&
+               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys()) &&
                encode(h.dout, step.dout, queries(step, step.value_dim), step.dtype, tile.queries) &&
-               encode(h.dq, step.dq, queries(step, step.head_dim), FLASHRING_FLOAT32, 16);
+               encode(h.dk, step.dk, keys(step, step.head_dim), FLASHRING_FLOAT32, 16) &&
+               encode(h.dv, step.dv, keys(step, step.value_dim), FLASHRING_FLOAT32, 16);
     });
+    h.dq = {nullptr, w.blocks, w.dims};
+    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), static_cast<int>(heads)};
+    h.scoresStart = static_cast<float>(-1 / step.softmax_scale);
+    h.careful = step.softmax_scale < kLeastPlainScale || step.softmax_scale > kMostPlainScale;
     return fits;
 }
 
@@ -180,15 +215,21 @@ void backward(const Problem& problem) {
     HopperBackwardArguments h;
     if (!fill(h, step)) {
         if (step.kernel == FLASHRING_KERNEL_WGMMA) {
-            refuse(step, "q, k, v, dout and dq");
+            refuse(step, "q, k, v, dout, dq, dk and dv");
         }
         return kCudaMma.backward(problem);
     }
-    h.a = prepare(problem);
-    if (!(step.flags & FLASHRING_ADD_DQ)) {
-        clearOnDevice(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, step.stream);
-    }
+    const BackwardWorkspace w = backwardWorkspaceOf(step);
+    Tiling tiling{kIntervalThreads, 0};
+    withHeadDims(step, [&](auto index) { tiling.keys = hopperBackwardTile(kHeadDims[decltype(index)::value]).keys(); });
+    tiling.seenBy = reinterpret_cast<QuerySpan*>(problem.workspace + w.seenBy);
+    OrderedKeyTile* const sorted = reinterpret_cast<OrderedKeyTile*>(problem.workspace + w.sorted);
+    h.dq.data = reinterpret_cast<float*>(problem.workspace + w.dq);
+    h.order.sorted = sorted;
+    h.a = prepare(problem, &tiling);
+    beginGathering(h.dq, step.batch * step.q_heads, tiling.seenBy, sorted, w.tiles, step.stream);
     step.dtype == FLASHRING_BFLOAT16 ? hopperBackward<__nv_bfloat16>(h) : hopperBackward<__half>(h);
+    finishGathering(h.dq, step);
 }
 
 }  // namespace

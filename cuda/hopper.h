@@ -30,11 +30,50 @@ struct HopperArguments {
     int32_t* next;         // tiles handed out beyond the first of each block
 };
 
+// dQ while it is gathered, float32 and not scaled yet, in the order of the accumulators that it comes from:
+// [batch, q_heads, blocks of 16 queries, dims / 8, lanes, 4]. Lane l holds columns 2 (l % 4) and the next of 8, of query l / 4 and,
+// behind them, of query l / 4 + 8. So 16 queries and 8 columns are 512 bytes that a warp writes at once.
+struct GatheredDq {
+    float* data;
+    int blocks, dims;  // blocks of 16 queries a head, in whole tiles of queries; columns, of kHeadDims
+
+    // Of these 16 queries, from this column of 8 on; the head is of all batches.
+    __host__ __device__ float* at(int head, int block, int column) const {
+        return data + (static_cast<int64_t>(head) * blocks + block) * 16 * dims + column * 16;
+    }
+
+    __device__ float* element(int head, int query, int column) const {
+        return at(head, query / 16, column / 8 * 8) + (query % 8 * 4 + column % 8 / 2) * 4 + query % 16 / 8 * 2 + column % 2;
+    }
+};
+
+// A tile of keys as a block finds it, and where among its head's tiles it comes.
+struct OrderedKeyTile {
+    int tile, firstQuery, lastQuery, unused;
+};
+
+// The blocks of the backward kernel: of each head its tiles with the most to do, head by head, so that what a head's blocks read stays in
+// the L2 cache; then those of all heads that are left, which are short where lengths differ, and even out when multiprocessors finish.
+struct KeyTileOrder {
+    const OrderedKeyTile* sorted;  // [tiles]
+    int tiles, early, heads;       // tiles of keys a head; those that go first; key heads of the whole batch
+};
+
 struct HopperBackwardArguments {
     Arguments a;
     CUtensorMap q, k, v, dout;  // boxes of one panel: a tile of queries, or of keys
-    CUtensorMap dq;             // boxes of 16 queries and 32 columns
+    CUtensorMap dk, dv;         // boxes of 16 keys and 32 columns
+    GatheredDq dq;
+    KeyTileOrder order;
+    float scoresStart;          // -1 / softmax_scale: what scores start from, times lse
+    bool careful;               // the scale is too small or too large for that
 };
+
+// Before hopperBackward(): zeros in dq, and `sorted` from the spans of `tiles` tiles, those with the most queries first.
+void beginGathering(const GatheredDq& dq, int64_t heads, const QuerySpan* spans, OrderedKeyTile* sorted, int tiles, void* stream);
+
+// After it: dq of the step, or what is added to it, from what was gathered.
+void finishGathering(const GatheredDq& from, const flashring_step& step);
 
 template <class Element>
 void hopperForward(const HopperArguments& arguments);

@@ -17,18 +17,45 @@ struct HopperBackwardConfig {
     static constexpr HopperBackwardTile kTile = hopperBackwardTile(kDims);
 };
 
+// What is unusual about a tile of queries, as bits.
+enum TileKind { kBordered = 1, kCareful = 2 };
+
+// Scores start from -lse / scale, whose rounding is as large as lse: to this size less than half a bit of the weights in float16.
+constexpr float kMostPlainLse = 128;
+
 // What the consumers know of each query of a tile.
 template <int kQueries>
-struct HopperQueryRows {
-    float shift[kQueries], delta[kQueries];  // lse in units of log2; inf where the query sees nothing
+struct alignas(16) HopperQueryRows {
+    float score[kQueries], dp[kQueries];  // what the products start from: -lse / scale, or 0 in a careful tile; -delta
+    float lse[kQueries];                  // of a careful tile
     int lo[kQueries], hi[kQueries];
+    int kind;                             // TileKind
 };
+
+// In place of lse where it is -inf: all weights are 0, and what is compared with it stays finite.
+constexpr float kNothingSeen = 1e30f;
 
 // What a block works on: the tiles of queries [firstTile, lastTile) of each of the heads [firstHead, lastHead).
 struct BackwardWork {
     int firstKey, keyHead, batch;
     int firstQuery, lastQuery;  // the queries that see any of the keys
     int firstTile, lastTile, firstHead, lastHead;
+
+    __device__ BackwardWork(const KeyTileOrder& order, const flashring_step& step, int block, int keys, int queries) {
+        const int early = order.early * order.heads, late = order.tiles - order.early, rest = block - early;
+        const int head = block < early ? block / order.early : rest / late;
+        const OrderedKeyTile found = order.sorted[block < early ? block % order.early : order.early + rest % late];
+        const int keyHeads = static_cast<int>(step.kv_heads), group = static_cast<int>(step.q_heads) / keyHeads;
+        firstKey = found.tile * keys;
+        keyHead = head % keyHeads;
+        batch = head / keyHeads;
+        firstQuery = found.firstQuery;
+        lastQuery = found.lastQuery;
+        firstTile = firstQuery / queries;
+        lastTile = (lastQuery + queries - 1) / queries;
+        firstHead = keyHead * group;
+        lastHead = firstQuery < lastQuery ? firstHead + group : firstHead;
+    }
 };
 
 // A tile of a block's work.
@@ -51,22 +78,28 @@ struct BackwardPlace {
 template <class Config>
 struct HopperBackwardShared {
     static constexpr HopperBackwardTile kTile = Config::kTile;
-    static constexpr int kKeyBytes = panels(Config::kDims.key) * panelBytes(kTile.keys);
-    static constexpr int kValueBytes = panels(Config::kDims.value) * panelBytes(kTile.keys);
+    static constexpr int kKeyBytes = panels(Config::kDims.key) * panelBytes(kTile.keys());
+    static constexpr int kValueBytes = panels(Config::kDims.value) * panelBytes(kTile.keys());
     static constexpr int kQueryBytes = panels(Config::kDims.key) * panelBytes(kTile.queries);
     static constexpr int kDoutBytes = panels(Config::kDims.value) * panelBytes(kTile.queries);
     static constexpr int kWarps = kTile.consumers * 4;
 
     char keys[kKeyBytes], values[kValueBytes];
     char queries[kTile.stages][kQueryBytes], douts[kTile.stages][kDoutBytes];
-    char gradients[2][panels(kTile.queries) * panelBytes(kTile.keys)];  // dS^T
-    char dq[kWarps][2][16 * 128];                                       // of each warp: 16 queries, 2 boxes of 32 columns
+    char gradients[2][panels(kTile.queries) * panelBytes(kTile.keys())];  // dS^T
+    char dq[kWarps][16 * kTile.dqColumns(Config::kDims) * 4];             // of each warp: 16 queries
     HopperQueryRows<kTile.queries> rows[kTile.stages];
-    BackwardWork work;
+    alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull;
     uint64_t queriesFull[kTile.stages], queriesEmpty[kTile.stages];  // rows included
     uint64_t doutsFull[kTile.stages], doutsEmpty[kTile.stages];
     uint64_t gradientsFull[2];
+
+    // dV leaves by way of the memory of queries and what follows them, dK by that of keys and values.
+    static_assert(kTile.keys() * panels(Config::kDims.value) * 64 * 4 <= kTile.stages * (kQueryBytes + kDoutBytes) + static_cast<int>(sizeof gradients));
+    static_assert(kTile.keys() * panels(Config::kDims.key) * 64 * 4 <= kKeyBytes + kValueBytes);
+
+    __device__ BackwardWork& work() { return *reinterpret_cast<BackwardWork*>(workMemory); }
 
     __device__ void initBarriers() {
         initBarrier(sharedAddress(&keysFull), 1);
@@ -83,45 +116,50 @@ struct HopperBackwardShared {
     }
 };
 
+// Fills a tile of `rows` rows; its bytes arrive at `full`.
+__device__ inline void copyTile(char* tile, const CUtensorMap& map, int dim, int rows, int first, int head, int batch, uint64_t& full) {
+    arriveExpecting(sharedAddress(&full), panels(dim) * panelBytes(rows));
+    for (int panel = 0; panel < panels(dim); ++panel) {
+        copyBox(sharedAddress(tile) + panel * panelBytes(rows), map, panel * kPanelColumns, first, head, batch, sharedAddress(&full));
+    }
+}
+
+// The block's keys and values, which do not wait for the rest of it.
+template <class Config>
+__device__ void copyKeys(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h, const BackwardWork& work) {
+    constexpr HopperBackwardTile kTile = Config::kTile;
+    copyTile(shared.keys, h.k, Config::kDims.key, kTile.keys(), work.firstKey, work.keyHead, work.batch, shared.keysFull);
+    copyTile(shared.values, h.v, Config::kDims.value, kTile.keys(), work.firstKey, work.keyHead, work.batch, shared.valuesFull);
+}
 
 // Lane 0 of warp 0 of the producer.
 template <class Config>
-__device__ void copyBackwardTiles(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h) {
-    using Shared = HopperBackwardShared<Config>;
+__device__ void copyQueries(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h) {
     constexpr HopperBackwardTile kTile = Config::kTile;
-    const auto copy = [](char* tile, const CUtensorMap& map, int dim, int rows, int first, int head, int batch, uint64_t& full) {
-        arriveExpecting(sharedAddress(&full), panels(dim) * panelBytes(rows));
-        for (int panel = 0; panel < panels(dim); ++panel) {
-            copyBox(sharedAddress(tile) + panel * panelBytes(rows), map, panel * kPanelColumns, first, head, batch, sharedAddress(&full));
-        }
-    };
-    const BackwardWork& work = shared.work;
-    copy(shared.keys, h.k, Config::kDims.key, kTile.keys, work.firstKey, work.keyHead, work.batch, shared.keysFull);
+    const BackwardWork& work = shared.work();
     RingIndex<kTile.stages> index;
-    BackwardPlace place(work);
-    for (bool first = true; place.exists(work); place.advance(work), first = false) {
+    for (BackwardPlace place(work); place.exists(work); place.advance(work)) {
         const int stage = index.stage, query = place.tile * kTile.queries;
         wait(sharedAddress(&shared.queriesEmpty[stage]), index.parity ^ 1);
-        copy(shared.queries[stage], h.q, Config::kDims.key, kTile.queries, query, place.head, work.batch, shared.queriesFull[stage]);
-        if (first) {
-            copy(shared.values, h.v, Config::kDims.value, kTile.keys, work.firstKey, work.keyHead, work.batch, shared.valuesFull);
-        }
+        copyTile(shared.queries[stage], h.q, Config::kDims.key, kTile.queries, query, place.head, work.batch, shared.queriesFull[stage]);
         wait(sharedAddress(&shared.doutsEmpty[stage]), index.parity ^ 1);
-        copy(shared.douts[stage], h.dout, Config::kDims.value, kTile.queries, query, place.head, work.batch, shared.doutsFull[stage]);
+        copyTile(shared.douts[stage], h.dout, Config::kDims.value, kTile.queries, query, place.head, work.batch, shared.doutsFull[stage]);
         index.advance();
     }
 }
 
 // Warp 1 of the producer.
 template <class Config>
-__device__ void copyRows(HopperBackwardShared<Config>& shared, const Arguments& a) {
+__device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h) {
     constexpr int kQueries = Config::kTile.queries, kOwn = kQueries / 32;
+    const Arguments& a = h.a;
     const int lane = threadIdx.x % 32;
-    const BackwardWork& work = shared.work;
+    const BackwardWork& work = shared.work();
     RingIndex<Config::kTile.stages> index;
     for (BackwardPlace place(work); place.exists(work); place.advance(work)) {
         float lse[kOwn], delta[kOwn];
         int lo[kOwn], hi[kOwn];
+        bool bordered = false, careful = h.careful;
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) {
             const int i = place.tile * kQueries + n * 32 + lane;
@@ -131,14 +169,26 @@ __device__ void copyRows(HopperBackwardShared<Config>& shared, const Arguments& 
             lo[n] = sees ? a.lo[i] - work.firstKey : 0;
             hi[n] = sees ? a.hi[i] - work.firstKey : 0;
         }
+#pragma unroll
+        for (int n = 0; n < kOwn; ++n) {
+            bordered |= lo[n] > 0 || hi[n] < Config::kTile.keys();
+            careful |= lse[n] != -INFINITY && fabsf(lse[n]) > kMostPlainLse;
+        }
+        bordered = __any_sync(~0u, bordered);
+        careful = __any_sync(~0u, careful);
         wait(sharedAddress(&shared.queriesEmpty[index.stage]), index.parity ^ 1);
         auto& rows = shared.rows[index.stage];
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) {
-            rows.shift[n * 32 + lane] = lse[n] == -INFINITY ? INFINITY : lse[n] * static_cast<float>(M_LOG2E);
-            rows.delta[n * 32 + lane] = delta[n];
+            const bool nothing = lse[n] == -INFINITY;
+            rows.score[n * 32 + lane] = careful ? 0 : nothing ? -kNothingSeen : lse[n] * h.scoresStart;
+            rows.dp[n * 32 + lane] = -delta[n];
+            rows.lse[n * 32 + lane] = nothing ? kNothingSeen : lse[n];
             rows.lo[n * 32 + lane] = lo[n];
             rows.hi[n * 32 + lane] = hi[n];
+        }
+        if (lane == 0) {
+            rows.kind = (bordered ? kBordered : 0) | (careful ? kCareful : 0);
         }
         __syncwarp();
         if (lane == 0) {

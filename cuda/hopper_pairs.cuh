@@ -4,18 +4,25 @@
 
 #include <math.h>
 
-#include "attention.h"
+#include "hopper.h"
 #include "mma.cuh"
 
 namespace flashring {
 
-// Adds to dq, dk and dv what the pairs of `queries` queries from `query` on and the keys [key, keyEnd) give, those the mask
+// The smaller of x and 0; NaN stays NaN.
+__device__ inline float atMostZero(float x) {
+    float least;
+    asm("min.NaN.f32 %0, %1, 0f00000000;" : "=f"(least) : "f"(x));
+    return least;
+}
+
+// Adds to dq (as it is gathered), dk and dv what the pairs of `queries` queries from `query` on and the keys [key, keyEnd) give, those the mask
 // hides left out: one warp a pair, all atomically. Run by kWarps warps, the first of which is 4.
 //
 // For tiles where a border of the mask meets NaN or infinity: a hidden pair has weight 0 in a product, and 0 * NaN would carry
 // the NaN of one row to queries or keys that must not see it.
 template <class Element, int kWarps>
-__device__ __forceinline__ void addPairs(const Arguments& a, int query, int queries, int key, int keyEnd, int head, int batch) {
+__device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& dq, int query, int queries, int key, int keyEnd, int head, int batch) {
     const flashring_step& step = a.step;
     const int lane = threadIdx.x % 32, keyHead = head / static_cast<int>(step.q_heads / step.kv_heads);
     const int queryEnd = min(query + queries, static_cast<int>(step.q_len));
@@ -45,12 +52,12 @@ __device__ __forceinline__ void addPairs(const Arguments& a, int query, int quer
                 dp += __shfl_xor_sync(~0u, dp, distance);
             }
             const bool counts = lse != -INFINITY;
-            const float p = counts ? exp2Fast(fmaf(score, a.scaleLog2, -lse * static_cast<float>(M_LOG2E))) : 0;
-            const float ds = counts ? p * (dp - delta) * scale : 0;
+            const float p = counts ? exp2Fast(atMostZero(__fmul_rn(score, scale) - lse) * static_cast<float>(M_LOG2E)) : 0;
+            const float ds = counts ? p * (dp - delta) : 0;
 #pragma unroll 1
             for (int d = lane; d < keyDim; d += 32) {
-                atomicAdd(row<float>(step.dq, batch, i, head) + d, ds * static_cast<float>(k[d]));
-                atomicAdd(row<float>(step.dk, batch, j, keyHead) + d, ds * static_cast<float>(q[d]));
+                atomicAdd(dq.element(batch * static_cast<int>(step.q_heads) + head, i, d), ds * static_cast<float>(k[d]));
+                atomicAdd(row<float>(step.dk, batch, j, keyHead) + d, ds * scale * static_cast<float>(q[d]));
             }
 #pragma unroll 1
             for (int d = lane; d < valueDim; d += 32) {

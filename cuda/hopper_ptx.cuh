@@ -84,6 +84,11 @@ __device__ inline void addBox(const CUtensorMap& map, int column, int row, int h
                  : "memory");
 }
 
+// Adds so many bytes of float32, all on 16, each element atomically.
+__device__ inline void addBytes(float* target, uint32_t source, int bytes) {
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(target), "r"(source), "r"(bytes) : "memory");
+}
+
 __device__ inline void commitBoxes() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 
 // Waits until the boxes that this thread has committed have been read from shared memory.
@@ -91,6 +96,9 @@ __device__ inline void waitForBoxes() { asm volatile("cp.async.bulk.wait_group.r
 
 // Orders this thread's reads and writes of shared memory before what the copy engine and products do there after a barrier.
 __device__ inline void orderBeforeCopies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// The same for global memory, too.
+__device__ inline void orderAllBeforeCopies() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
 __device__ inline void prefetchMap(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
 

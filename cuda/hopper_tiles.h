@@ -57,23 +57,35 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
     return (tile.queriesInRegisters || tile.queryStages > 1) && (dims.value + 63) / 64 <= (dims.key + 63) / 64;
 }
 
-// Backward: a block is one producer warpgroup and two consumer warpgroups; it keeps 64 keys for each consumer and walks over the
-// queries, `queries` at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers), scores and their
-// gradients (queries registers) and its part of dQ (32) share its registers; wider heads than 128 would not fit.
+// Backward: a block is one producer warpgroup and `consumers` consumer warpgroups; it keeps 64 keys for each consumer and walks over
+// the queries, 64 at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers), scores and their gradients
+// (64 registers) and its part of dQ share its registers; wider heads than 128 would not fit.
 //
-// Products read shared memory about as fast as it goes, and more queries a tile read it less: 128 where dims leave the registers.
+// Products read shared memory about as fast as it goes. At dim 64 three consumers read each tile of queries for half as many keys
+// again. Where a share of dQ's columns would be too narrow, or has columns that are not there, consumers take turns with all of
+// it, one a tile.
 struct HopperBackwardTile {
-    int queries;
+    int consumers;
+    bool dqInTurn;  // else each consumer computes 64 of its columns
+    int producerRegisters, consumerRegisters;
 
-    static constexpr int keys = 128, consumers = 2, stages = 2, threads = 384;
-    static constexpr int producerRegisters = 32, consumerRegisters = 232;
+    static constexpr int queries = 64, stages = 2;
 
-    constexpr bool registersFit() const { return producerRegisters + consumers * consumerRegisters <= 3 * (65536 / threads / 8 * 8); }
+    constexpr int keys() const { return consumers * 64; }
+    constexpr int threads() const { return (consumers + 1) * 128; }
+    constexpr int dqColumns(HeadDims dims) const { return dqInTurn ? dims.key : 64; }
+    constexpr bool registersFit() const {
+        return producerRegisters + consumers * consumerRegisters <= (consumers + 1) * (65536 / threads() / 8 * 8);
+    }
 };
 
 constexpr int kMostHopperBackwardDim = 128;
 
-constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) { return {dims.key <= 64 ? 128 : 64}; }
+constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
+    return dims.key <= 64   ? HopperBackwardTile{3, true, 32, 160}
+           : dims.key <= 96 ? HopperBackwardTile{2, true, 32, 232}
+                            : HopperBackwardTile{2, false, 32, 232};
+}
 
 }  // namespace flashring
 

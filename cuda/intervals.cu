@@ -132,6 +132,26 @@ __device__ void writeSpan(const Tiling& tiling, int tile, int count, int lo, int
     }
 }
 
+// What query i, which sees `seen`, knows of the queries that see each tile of keys: it is the first to see some of them, and the first
+// to see nothing more of others. The last query also says it of those that nobody sees, or sees the end of.
+__device__ void writeSeenBy(const Sight& sight, const Tiling& tiling, int64_t i, const Interval& seen) {
+    const int64_t length = sight.step.q_len, tiles = (sight.step.kv_len + tiling.keys - 1) / tiling.keys;
+    const Interval before = i > 0 ? sight(i - 1) : Interval{0, 0};
+    int64_t begun = (before.last + tiling.keys - 1) / tiling.keys, ended = before.first / tiling.keys;
+    for (; begun * tiling.keys < seen.last; ++begun) {
+        tiling.seenBy[begun].first = static_cast<int>(i);
+    }
+    for (; (ended + 1) * tiling.keys <= seen.first; ++ended) {
+        tiling.seenBy[ended].last = static_cast<int>(i);
+    }
+    for (; i + 1 == length && begun < tiles; ++begun) {
+        tiling.seenBy[begun].first = static_cast<int>(length);
+    }
+    for (; i + 1 == length && ended < tiles; ++ended) {
+        tiling.seenBy[ended].last = static_cast<int>(length);
+    }
+}
+
 #if __CUDA_ARCH__ >= 900
 // Asks for what every block reads first. It says nothing about the contents, which an earlier kernel may still write.
 __device__ void prefetch(const flashring_step& step) {
@@ -169,6 +189,9 @@ __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int
     if (i >= 0 && i < step.q_len) {
         lo[i] = static_cast<int32_t>(seen.first);
         hi[i] = static_cast<int32_t>(seen.last);
+        if (tiling.seenBy) {
+            writeSeenBy(sight, tiling, i, seen);
+        }
     }
     if (tiling.spans) {
         const int count = static_cast<int>(min(int64_t{blockDim.x}, step.q_len - first));

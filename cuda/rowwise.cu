@@ -3,6 +3,7 @@
 
 #include "attention.h"
 #include "elements.cuh"
+#include "hopper_ptx.cuh"
 
 namespace flashring {
 namespace {
@@ -17,7 +18,7 @@ __device__ RowIndex rowIndex(int64_t index, int64_t seq, int64_t heads) {
     return {index / heads / seq, index / heads % seq, index % heads};
 }
 
-// One warp a row.
+// One warp a row, of any type and any strides.
 template <class Element>
 __global__ void deltaKernel(const __grid_constant__ flashring_step step) {
     using Acc = typename Accumulator<Element>::type;
@@ -38,6 +39,78 @@ __global__ void deltaKernel(const __grid_constant__ flashring_step step) {
     if (threadIdx.x % 32 == 0) {
         *row<Acc>(step.delta, r.batch, r.seq, r.head) = sum;
     }
+}
+
+constexpr int kDeltaRows = 4;  // that a lane asks for before it needs the first
+
+// Products of eight pairs of 16-bit elements, added up.
+template <class Element>
+__device__ float dot(const uint4& a, const uint4& b) {
+    const Element* const x = reinterpret_cast<const Element*>(&a);
+    const Element* const y = reinterpret_cast<const Element*>(&b);
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        sum = fmaf(static_cast<float>(x[i]), static_cast<float>(y[i]), sum);
+    }
+    return sum;
+}
+
+// kLanes lanes a row, 16 bytes each; a warp takes kDeltaRows times as many rows.
+template <class Element, int kLanes>
+__global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int rows) {
+#if __CUDA_ARCH__ >= 900
+    letNextKernelStart();
+    waitForEarlierKernel();
+#endif
+    constexpr int kTogether = 32 / kLanes;
+    const int warp = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32, word = static_cast<int>(threadIdx.x) % kLanes;
+    const int first = warp * kTogether * kDeltaRows + static_cast<int>(threadIdx.x) % 32 / kLanes;
+    const int length = static_cast<int>(step.q_len), heads = static_cast<int>(step.q_heads);
+    uint4 out[kDeltaRows], dout[kDeltaRows];
+    const auto at = [&](const flashring_tensor& tensor, int index) {
+        return row<Element>(tensor, index / heads / length, index / heads % length, index % heads);
+    };
+#pragma unroll
+    for (int n = 0; n < kDeltaRows; ++n) {
+        const int index = first + n * kTogether;
+        const bool exists = index < rows && word * 8 < step.value_dim;
+        out[n] = exists ? reinterpret_cast<const uint4*>(at(step.out, index))[word] : uint4{};
+        dout[n] = exists ? reinterpret_cast<const uint4*>(at(step.dout, index))[word] : uint4{};
+    }
+#pragma unroll
+    for (int n = 0; n < kDeltaRows; ++n) {
+        const int index = first + n * kTogether;
+        float sum = dot<Element>(out[n], dout[n]);
+        for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
+            sum += __shfl_xor_sync(~0u, sum, lanes);
+        }
+        if (word == 0 && index < rows) {
+            *row<float>(step.delta, index / heads / length, index / heads % length, index % heads) = sum;
+        }
+    }
+}
+
+// False where rows are not whole 16-byte words of 16-bit elements, or rows are too many for indices of 32 bits.
+template <class Element>
+bool deltaOfWords(const flashring_step& step) {
+    const auto aligned = [&](const flashring_tensor& tensor) {
+        return rowsAligned(tensor, step.batch, step.q_len, step.q_heads, step.value_dim, sizeof(Element), 16);
+    };
+    const int64_t rows = step.batch * step.q_len * step.q_heads;
+    if (sizeof(Element) != 2 || rows > INT32_MAX / 2 || !aligned(step.out) || !aligned(step.dout)) {
+        return false;
+    }
+    if constexpr (sizeof(Element) == 2) {
+        const auto start = [&](auto kernel, int lanes) {
+            launch(kernel, "delta kernel", computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder,
+                   ceilDiv(rows, kWarps * (32 / lanes) * kDeltaRows), kThreads, 0, step.stream, step, static_cast<int>(rows));
+        };
+        step.value_dim <= 64    ? start(deltaWordsKernel<Element, 8>, 8)
+        : step.value_dim <= 128 ? start(deltaWordsKernel<Element, 16>, 16)
+                                : start(deltaWordsKernel<Element, 32>, 32);
+    }
+    return true;
 }
 
 // One warp a row.
@@ -111,8 +184,10 @@ flashring_combine_args merged(flashring_combine_args args) {
 void deltaOnDevice(const flashring_step& step) {
     const DeviceScope scope(step.device);
     withDeviceElement(step.dtype, [&](auto element) {
-        launch(deltaKernel<decltype(element)>, "delta kernel", ceilDiv(step.batch * step.q_len * step.q_heads, kWarps), kThreads, 0,
-               step.stream, step);
+        using Element = decltype(element);
+        if (!deltaOfWords<Element>(step)) {
+            launch(deltaKernel<Element>, "delta kernel", ceilDiv(step.batch * step.q_len * step.q_heads, kWarps), kThreads, 0, step.stream, step);
+        }
     });
 }
 

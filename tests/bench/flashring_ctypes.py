@@ -5,7 +5,7 @@ import statistics
 
 import torch
 
-RESUME, FINISH, ADD_DQ = 1, 2, 4
+RESUME, FINISH, ADD_DQ, ADD_DKV = 1, 2, 4, 8
 FORWARD, BACKWARD = 0, 1
 KERNELS = {"auto": 0, "reference": 1, "mma": 6, "wgmma": 7}
 CODES = {torch.float64: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}

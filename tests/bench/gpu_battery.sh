@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Is every CUDA kernel right on this host, and how fast: gpu_battery.sh BUILD GPUS OUT
-# BUILD holds libflashring.so, cuda_check and cuda_extremes; checks run side by side, one a GPU, then benchmarks alone on the first.
+# BUILD holds libflashring.so, cuda_check, cuda_extremes and cuda_backward; checks run side by side, one a GPU, then benchmarks alone on the first.
 # What each printed is in OUT/NAME.txt; the last lines are shown. Where PyTorch or compute-sanitizer is missing, its parts say so.
 # The exit code is 0 if every part ended well.
 set -uo pipefail
@@ -30,6 +30,7 @@ checks=(
     "initcheck 280 compute-sanitizer --tool initcheck $sanitized"
     "synccheck 280 compute-sanitizer --tool synccheck $sanitized"
     'extremes 200 $build/cuda_extremes'
+    'backward-steps 60 $build/cuda_backward'
     'check-all 280 $build/cuda_check --seeds 2'
     'synccheck-extremes 200 compute-sanitizer --tool synccheck --error-exitcode 1 $build/cuda_extremes --small'
     'torch-check 200 python3 $here/cuda_vs_torch.py $build/libflashring.so check --seeds 60'
@@ -38,5 +39,6 @@ checks=(
 printf '%s\n' "${checks[@]}" | xargs -d '\n' -P "$gpus" -I{} --process-slot-var=SLOT bash -c 'part "$1"' part {}
 failed=$?
 part 'forward 200 python3 $here/forward_vs_cudnn.py $build/libflashring.so --quick --json $out/forward.json' || failed=1
+part 'backward 200 python3 $here/backward_vs_cudnn.py $build/libflashring.so --quick --no-check --json $out/backward.json' || failed=1
 part 'flash 200 python3 $here/cuda_vs_torch.py $build/libflashring.so bench' || failed=1
 exit "$((failed != 0))"

@@ -65,6 +65,12 @@ public:
         download();
     }
 
+    // One backward step over all keys, from the case's out, lse and delta; the gradients come back into its buffers.
+    void backward(int32_t kernel, int32_t flags) {
+        step(kernel, 0, case_.shape.kvLen, flags, false, FLASHRING_BACKWARD);
+        download();
+    }
+
     // The whole forward step on the device's copies, without acc as most callers have it, but for its workspace. The results come back by
     // download().
     flashring_step whole(int32_t kernel) {

@@ -1,0 +1,144 @@
+"""Whether the gradients of the CUDA kernels are right, hard numbers included: what backward_vs_cudnn.py asks before it times anything."""
+import ctypes as c
+import math
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from cuda_vs_torch import check as check_random
+from flashring_ctypes import ADD_DKV, ADD_DQ, FINISH, RESUME, attach, empty
+
+BF16, FP16 = torch.bfloat16, torch.float16
+NAMES = ("out", "dq", "dk", "dv")
+OVER_OTHERS = 1.2                  # of the larger error of FlashAttention-2 and cuDNN on the same inputs
+LEAST = {BF16: 2e-3, FP16: 2.5e-4}  # what rounding of operands alone may cost, of the norm
+
+
+def exact(q, k, v, dout, scale, causal):
+    q, k, v = (x.double().requires_grad_() for x in (q, k, v))
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * scale
+    if causal:
+        scores = scores.masked_fill(~torch.ones(scores.shape[-2:], dtype=torch.bool, device="cuda").tril(), -math.inf)
+    out = torch.einsum("bhqk,bkhd->bqhd", torch.softmax(scores, -1), v)
+    return [out.detach(), *torch.autograd.grad(out, (q, k, v), dout.double())]
+
+
+def theirs(q, k, v, dout, scale, causal, backend):
+    tensors = [x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v)]
+    with sdpa_kernel(backend):
+        out = torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=causal, scale=scale)
+    return [x.transpose(1, 2) for x in (out.detach(), *torch.autograd.grad(out, tensors, dout.transpose(1, 2)))]
+
+
+def ours(ring, q, k, v, dout, scale, causal, parts=1, before=0.0, kernel="auto"):
+    """Out and gradients in `parts` steps over the keys; dq, dk and dv add to `before` where that is not 0."""
+    b, s, h, d = q.shape
+    length = k.shape[1]
+    out, acc, lse, delta = empty(b, s, h, d, dtype=q.dtype), empty(b, s, h, d), empty(b, s, h, 1), empty(b, s, h, 1)
+    dq, dk, dv = (torch.full(x.shape, before or math.nan, device="cuda") for x in (q, k, v))
+    steps = []
+    for n in range(parts):
+        first, last = length * n // parts, length * (n + 1) // parts
+        part = slice(first, last)
+        step = ring.step(q, k[:, part], v[:, part], [(0, s, 1)], [(first, last - first, 1)], scale, -1, 0 if causal else -1, kernel=kernel)
+        attach(step, out=out, acc=acc, lse=lse, delta=delta, dout=dout, dq=dq, dk=dk[:, part], dv=dv[:, part])
+        step.flags = (RESUME if n else 0) | (FINISH if n + 1 == parts else 0)
+        ring.call("flashring_forward_step", c.byref(step))
+        steps.append(step)
+    for n, step in enumerate(steps):
+        if n == 0:
+            ring.call("flashring_delta", c.byref(step))
+        step.flags = (ADD_DQ if n or before else 0) | (ADD_DKV if before else 0)
+        ring.call("flashring_backward_step", c.byref(step))
+    return [out, dq - before, dk - before, dv - before]
+
+
+def errors(actual, expected, sizes):
+    return [((a.double() - e).norm() / max(e.norm().item(), 1e-7 * size, 1e-300)).item() for a, e, size in zip(actual, expected, sizes)]
+
+
+def hard_cases(dtype):
+    """(name, q, k, v, dout, scale, causal), all of [batch, tokens, heads, dim]."""
+    def normal(*shape):
+        return torch.randn(shape, device="cuda")
+
+    for d in (64, 96, 128):
+        tensors = [normal(2, 700, 2, d) for _ in range(4)]
+        yield f"normal, causal, D{d}", *tensors, 1 / math.sqrt(d), True
+        yield f"normal, full, D{d}", *tensors, 1 / math.sqrt(d), False
+    for offset in (100, 1000, 10000):
+        for d in (64, 128):
+            q, k, v, dout = (normal(1, 512, 2, d) for _ in range(4))
+            q[..., 0] = k[..., 0] = math.sqrt(math.sqrt(d) * offset)
+            yield f"all scores near {offset}, D{d}", q, k, v, dout, 1 / math.sqrt(d), True
+    for size in (100, 1000, 10000):
+        one = torch.ones(1, 1, 1, 64, device="cuda")
+        yield f"one token of {size}", one * size, one * size, one, one, 0.125, False
+        tokens = normal(1, 5, 1, 64)
+        steps = 1 + 0.1 * torch.arange(5, device="cuda").view(1, 5, 1, 1)
+        yield f"5 tokens of {size}", (one * size).expand(1, 5, 1, 64), one * size * steps, tokens, tokens.flip(1), 0.125, False
+    q, k, v, dout = (normal(1, 1024, 2, 128) for _ in range(4))
+    yield "peaked: 30 times the scale", q, k, v, dout, 30 / math.sqrt(128), True
+    for scale in (1e-30, 1e-8):
+        yield f"scale {scale}", q, k, v, dout, scale, True
+    yield "scale 1e4, small operands", q * 0.01, k * 0.01, v, dout, 1e4, True
+
+
+def check_hard(ring, dtype):
+    lines = []
+    for name, *tensors, scale, causal in hard_cases(dtype):
+        q, k, v, dout = (x.to(dtype).contiguous() for x in tensors)
+        if not all(x.isfinite().all() for x in (q, k, v, dout)):
+            continue
+        expected = exact(q, k, v, dout, scale, causal)
+        norms = [x.double().norm().item() for x in (q, k, v, dout)]
+        # Where the true gradient vanishes errors count against the sizes of what it is made of.
+        sizes = (norms[2], norms[3] * norms[2] * norms[1] * scale, norms[3] * norms[2] * norms[0] * scale, norms[3])
+        others = []
+        for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION):
+            try:
+                others.append(errors(theirs(q, k, v, dout, scale, causal, backend), expected, sizes))
+            except RuntimeError:
+                pass
+        bounds = [max([LEAST[dtype]] + [OVER_OTHERS * x[n] if math.isfinite(x[n]) else math.inf for x in others]) for n in range(4)]
+        for parts, before in ((1, 0.0), (3, 0.0), (1, 1.0)):
+            if parts > q.shape[1] or (before and not name.startswith("normal")):
+                continue
+            actual = errors(ours(ring, q, k, v, dout, scale, causal, parts, before), expected, sizes)
+            bad = [n for n in range(4) if not actual[n] <= bounds[n]]
+            what = f"{str(dtype)[6:]} {name}" + (f", {parts} steps" if parts > 1 else "") + (", added" if before else "")
+            wrong = ", ".join(f"{NAMES[n]} is off by {actual[n]:.1e}, allowed {bounds[n]:.1e}" for n in bad)
+            lines.append({"case": what, "errors": actual, "bounds": bounds, "wrong": wrong})
+            if wrong:
+                print(f"WRONG {what}: {wrong}", flush=True)
+    return lines
+
+
+def check_not_finite(ring, dtype):
+    """NaN and infinity in one row of an operand reach just the gradients that they reach in the reference kernel."""
+    lines = []
+    for d in (64, 96, 128):
+        for operand in range(4):
+            for value in (math.nan, math.inf):
+                for at in (0, 200, 399):
+                    tensors = [torch.randn(1, 400, 2, d, device="cuda").to(dtype) for _ in range(4)]
+                    tensors[operand][0, at, 1, d // 3] = value
+                    fast, slow = (ours(ring, *tensors, 1 / math.sqrt(d), True, kernel=kernel) for kernel in ("auto", "reference"))
+                    wrong = [n for n, a, b in zip(NAMES, fast, slow) if not torch.equal(a.isfinite(), b.isfinite())]
+                    what = f"{str(dtype)[6:]} {value} in {'q k v dout'.split()[operand]} of token {at}, D{d}"
+                    lines.append({"case": what, "errors": [], "bounds": [], "wrong": ", ".join(wrong)})
+                    if wrong:
+                        print(f"WRONG {what}: other elements of {', '.join(wrong)} are finite than in the reference kernel", flush=True)
+    return lines
+
+
+def check(ring, seeds):
+    """A line for each case; `wrong` says what is wrong, or is empty."""
+    lines = []
+    if not check_random(ring, seeds, 1):
+        lines.append({"case": "random shapes", "errors": [], "bounds": [], "wrong": "see above"})
+    for dtype in (BF16, FP16):
+        lines += check_hard(ring, dtype) + check_not_finite(ring, dtype)
+    worst = max((max(a / b for a, b in zip(x["errors"], x["bounds"])), x["case"]) for x in lines if x["errors"])
+    print(f"check: {len(lines)} cases, {sum(bool(x['wrong']) for x in lines)} wrong; closest to its bound: {worst[1]}, {worst[0]:.2f} of it", flush=True)
+    return lines
