@@ -38,10 +38,9 @@ struct Lse {
     float high, low;
 };
 
-// reference + the log of a sum.
+// reference + the log of a sum. Where the log is the larger one, its own rounding is as large as what `low` then misses.
 __device__ __forceinline__ Lse addLog(float reference, float logSum) {
-    const float high = __fadd_rn(reference, logSum), part = __fsub_rn(high, reference);
-    const float low = __fadd_rn(__fsub_rn(reference, __fsub_rn(high, part)), __fsub_rn(logSum, part));  // Knuth's TwoSum
+    const float high = __fadd_rn(reference, logSum), low = __fsub_rn(logSum, __fsub_rn(high, reference));
     return {high, fabsf(high) < INFINITY ? low : 0};
 }
 

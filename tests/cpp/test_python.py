@@ -23,7 +23,7 @@ class Mask(ctypes.Structure):
     _fields_ = [("left", LONG), ("right", LONG), ("cu_seqlens", ADDRESS), ("documents", LONG), ("prefix_lengths", ADDRESS)]
 
 
-TENSORS = "q k v out acc lse dout delta dq dk dv".split()
+TENSORS = "q k v out acc lse dout delta dq dk dv lse_low".split()
 
 
 class Step(ctypes.Structure):

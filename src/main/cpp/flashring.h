@@ -151,9 +151,9 @@ typedef struct flashring_step {
     flashring_tensor dq;            /* as q, acc type */
     flashring_tensor dk;            /* as k, acc type */
     flashring_tensor dv;            /* as v, acc type */
-    flashring_tensor lse_low;       /* as lse, or data null: what rounding took from lse between forward steps. Forward adds it to lse
-                                       where it resumes, and writes it: over many steps (acc, lse) weighs the earlier keys as one
-                                       step would */
+    flashring_tensor lse_low;       /* as lse, or data null: what rounding took from lse between forward steps. Forward adds
+                                       it to lse where it resumes, and writes it: over many steps (acc, lse) weighs the
+                                       earlier keys as one step would */
 } flashring_step;
 
 typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1 } flashring_direction;
