@@ -1,6 +1,7 @@
 // Hard numbers, for every kernel this machine can run: huge and equal scores, rising maxima, denormals, queries that see
 // nothing, and NaN or infinity, which must stay with whom may attend to them.
 #include <functional>
+#include <utility>
 
 #include "attention_case.h"
 
@@ -100,6 +101,25 @@ void nothingVisibleInManyTiles(const flashring_capability& row, std::mt19937_64&
     });
 }
 
+// What a step with NaN everywhere left in a thread's scratch reaches nobody in the next one, whose last tiles are not full.
+void nothingStale(const flashring_capability& row, std::mt19937_64& random) {
+    const int32_t threads = flashring_threads();
+    flashring_set_threads(1);
+    for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{65, 64}, {64, 65}, {3, 128}, {131, 7}}) {
+        Case full = plain(row.dtype, 128, 24, random);
+        for (Buffer* operand : {&full.q, &full.k, &full.v, &full.dout}) operand->fill(NAN);
+        Results poisoned(full);
+        run(full, poisoned, row.kernel);
+        Case c = plain(row.dtype, queries, 24, random);
+        c.shape.kvLen = keys;
+        c.kvRanges = {{0, keys, 1}};
+        c.mask.right = -1;
+        c.draw(random);
+        compareForward(row, "stale scratch", c, 0);
+    }
+    flashring_set_threads(threads);
+}
+
 // Poisons one whole row of one operand and follows who may see it.
 void poison(const flashring_capability& row, std::mt19937_64& random, const char* operand, int64_t at, double value) {
     const int64_t length = 150;
@@ -154,7 +174,8 @@ int main() {
         denormals(row, random);
         nothingVisible(row, random);
         nothingVisibleInManyTiles(row, random);
-        cases += 6;
+        nothingStale(row, random);
+        cases += 10;
         for (const char* operand : {"q", "k", "v", "dout"}) {
             for (const int64_t at : {0, 64, 100, 139}) {
                 poison(row, random, operand, at, NAN);
