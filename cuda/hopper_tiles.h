@@ -2,6 +2,7 @@
 #ifndef FLASHRING_CUDA_HOPPER_TILES_H
 #define FLASHRING_CUDA_HOPPER_TILES_H
 
+#include "kernels.h"
 #include "tiles.h"
 
 namespace flashring {
@@ -70,8 +71,6 @@ struct HopperBackwardTile {
 
     constexpr bool registersFit() const { return producerRegisters + consumers * consumerRegisters <= 3 * (65536 / threads / 8 * 8); }
 };
-
-constexpr int kMostHopperBackwardDim = 128;
 
 constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) { return {dims.key <= 64 ? 128 : 64}; }
 
