@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "attention_case.h"
+#include "caps.h"
 
 namespace {
 
@@ -131,6 +132,7 @@ void poison(const flashring_capability& row, std::mt19937_64& random, const char
 }  // namespace
 
 int main() {
+    sayWhatRuns();
     std::mt19937_64 random(7);
     long cases = 0;
     for (const flashring_capability& row : availableRows()) {
