@@ -58,7 +58,7 @@ def main(objdump, nm, objects):
     print(f"{baseline} functions of the baseline; {wide} functions of wider instruction sets")
     if not (baseline > 100 and wide > 30):
         wrong.append("the disassembly was not understood")
-    sys.exit("\n".join(wrong))
+    sys.exit("\n".join(wrong) or 0)
 
 
 main(sys.argv[1], sys.argv[2], sys.argv[3:])
