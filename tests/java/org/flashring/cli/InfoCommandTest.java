@@ -7,12 +7,16 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
+import java.util.regex.Pattern;
 import org.flashring.Capability;
 import org.flashring.device.Cuda;
 import org.flashring.internal.Native;
+import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
+@Capped
 class InfoCommandTest {
     @TempDir private Path folder;
 
@@ -24,9 +28,11 @@ class InfoCommandTest {
         assertThat(run.out()).contains(Native.version(), "linux-x86_64", "libflashring.so", Native.threads() + " threads", "PyTorch");
         assertThat(run.out()).contains("CUDA devices     " + (Cuda.isAvailable() ? Cuda.deviceCount() : "none: " + Cuda.unavailabilityCause()));
         for (Capability row : Capability.all()) {
-            assertThat(run.out()).containsPattern(row.name() + " +" + row.dtype().name().toLowerCase() + ".*"
-                    + (row.available() ? "yes$" : "lacks " + row.requirement()).replace("$", ""));
+            assertThat(run.out()).containsPattern(row.name() + " +" + row.dtype().name().toLowerCase(Locale.ROOT) + ".* "
+                    + Pattern.quote(row.available() ? "yes" : "no: " + row.cause()) + "\\R");
+            assertThat(row.cause().isEmpty()).isEqualTo(row.available());
         }
+        assertThat(run.out().contains("Highest kernel   " + Native.maxKernel() + ", set by ")).isEqualTo(!Native.maxKernel().isEmpty());
     }
 
     @Test
@@ -36,6 +42,7 @@ class InfoCommandTest {
         JsonObject info = Cli.json(file);
         assertThat(info.get("version").getAsString()).isEqualTo(Native.version());
         assertThat(Path.of(info.get("nativeLibrary").getAsString())).exists();
+        assertThat(info.get("maxKernel").getAsString()).isEqualTo(Native.maxKernel());
         assertThat(info.get("cudaDevices").getAsInt()).isEqualTo(Cuda.deviceCount());
         assertThat(info.get("cudaCause").getAsString()).isEqualTo(Cuda.unavailabilityCause());
         assertThat(info.getAsJsonArray("capabilities")).hasSameSizeAs(Capability.all());

@@ -10,6 +10,7 @@ import org.flashring.AttentionOptions;
 import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
+import org.flashring.support.Capped;
 import org.flashring.support.Kernels;
 import org.flashring.support.Oracle;
 import org.flashring.support.Problem;
@@ -53,6 +54,7 @@ class GridTest {
      * Every fifth case in the narrow types, which gather in buffers of their own and travel rounded; each with another kernel. How
      * exact these types are is measured elsewhere; here the bound is wide.
      */
+    @Capped
     @TestFactory
     Stream<DynamicTest> narrowTypesAgreeRoughly() {
         Integer only = Integer.getInteger("flashring.case");
