@@ -42,12 +42,14 @@ long compare(const std::vector<flashring_capability>& rows, int32_t dtype, uint6
 
 }  // namespace
 
-int main() {
+// test_kernels [SEEDS]
+int main(int argc, char** argv) {
     sayWhatRuns();
     const std::vector<flashring_capability> rows = availableRows();
+    const uint64_t seeds = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : (*cap() ? 20 : 60) / kThinning;
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
-        for (uint64_t seed = 0; seed < (*cap() ? 20u : 60u) / kThinning; ++seed) {
+        for (uint64_t seed = 0; seed < seeds; ++seed) {
             cases += compare(rows, dtype, seed);
         }
     }
