@@ -187,6 +187,7 @@ void backward(const Problem& problem) {
 
 }  // namespace
 
-const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper, forward, backward, workspaceBytes, true, hopperTakes};
+const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
+                           forward, backward, workspaceBytes, true, hopperTakes};
 
 }  // namespace flashring

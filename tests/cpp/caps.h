@@ -14,7 +14,7 @@ inline const char* cap() {
     return name ? name : "";
 }
 
-// Says which host kernels do not run, and why. Ends the test as skipped where there is a cap and it takes nothing from this machine.
+// Says which host kernels do not run, and why. Ends the test as skipped where a cap takes nothing from this machine.
 inline void sayWhatRuns() {
     bool ruledOut = false;
     const char* last = "";

@@ -71,23 +71,27 @@ long capAt(const std::vector<flashring_capability>& free, size_t at, const std::
             below = below && !(rows[j].cuda == row.cuda && std::strcmp(rows[j].name, free[at].name) == 0 && !sameName);
         }
         const std::string cause = flashring_capability_cause(static_cast<int32_t>(i));
-        CHECK(row.available == (free[i].available && below), "%s under %s: available = %d", row.name, name.c_str(), row.available);
-        CHECK(cause.empty() == (row.available == 1), "%s under %s: cause \"%s\"", row.name, name.c_str(), cause.c_str());
+        CHECK(row.available == (free[i].available && below), "%s under %s: available = %d", row.name, name.c_str(),
+              row.available);
+        CHECK(cause.empty() == (row.available == 1), "%s under %s: \"%s\"", row.name, name.c_str(), cause.c_str());
         if (row.cuda) continue;
         int32_t selected = -1;
         const flashring_step step = stepOf(row.dtype, row.kernel);
         const int32_t status = flashring_select(&step, FLASHRING_FORWARD, &selected);
         if (row.available) {
-            CHECK(status == FLASHRING_OK && selected == static_cast<int32_t>(i), "%s under %s: %d", row.name, name.c_str(), status);
+            CHECK(status == FLASHRING_OK && selected == static_cast<int32_t>(i), "%s under %s: %s", row.name, name.c_str(),
+                  flashring_last_error());
             if (!chosen[row.dtype]) {
                 const flashring_step any = stepOf(row.dtype, FLASHRING_KERNEL_AUTO);
-                CHECK(flashring_select(&any, FLASHRING_BACKWARD, &selected) == FLASHRING_OK && selected == static_cast<int32_t>(i),
+                CHECK(flashring_select(&any, FLASHRING_BACKWARD, &selected) == FLASHRING_OK &&
+                          selected == static_cast<int32_t>(i),
                       "AUTO under %s takes row %d", name.c_str(), selected);
                 chosen[row.dtype] = true;
             }
         } else {
             const std::string says = std::string("(") + row.name + "): ";
-            expectRefused(status, FLASHRING_UNSUPPORTED, says + (free[i].available ? "ruled out by a test = " + name : "this machine lacks "));
+            expectRefused(status, FLASHRING_UNSUPPORTED,
+                          says + (free[i].available ? "ruled out by a test = " + name : "this machine lacks "));
         }
     }
     CHECK(chosen.size() == 4, "under %s AUTO serves %zu types", name.c_str(), chosen.size());
@@ -112,10 +116,14 @@ long refusals() {
         flashring_step dim = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AVX512);
         dim.head_dim = 300;
         expect(cap, stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AMX), FLASHRING_FORWARD, "(amx), dtype = float32");
-        expect(cap, stepOf(FLASHRING_BFLOAT16, FLASHRING_KERNEL_MMA), FLASHRING_FORWARD, "(mma), dtype = bfloat16, head_dim = 64, value_dim = 64, forward on the host");
-        expect(cap, device, FLASHRING_BACKWARD, "(avx2), dtype = float32, head_dim = 64, value_dim = 64, backward on CUDA");
-        expect(cap, ordered, FLASHRING_BACKWARD, "(wgmma), dtype = bfloat16, head_dim = 64, value_dim = 64, deterministic backward on CUDA");
-        expect(cap, wide, FLASHRING_BACKWARD, "(wgmma), dtype = bfloat16, head_dim = 64, value_dim = 192, backward on CUDA");
+        expect(cap, stepOf(FLASHRING_BFLOAT16, FLASHRING_KERNEL_MMA), FLASHRING_FORWARD,
+               "(mma), dtype = bfloat16, head_dim = 64, value_dim = 64, forward on the host");
+        expect(cap, device, FLASHRING_BACKWARD,
+               "(avx2), dtype = float32, head_dim = 64, value_dim = 64, backward on CUDA");
+        expect(cap, ordered, FLASHRING_BACKWARD,
+               "(wgmma), dtype = bfloat16, head_dim = 64, value_dim = 64, deterministic backward on CUDA");
+        expect(cap, wide, FLASHRING_BACKWARD,
+               "(wgmma), dtype = bfloat16, head_dim = 64, value_dim = 192, backward on CUDA");
         expect(cap, dim, FLASHRING_FORWARD, "head_dim = 300");
         cases += 6;
     }

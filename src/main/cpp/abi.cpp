@@ -152,7 +152,7 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
         constexpr int32_t maxDim = kMaxHeadDim;
         *result = {sizeof *result, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim,
                    serves(entry, FLASHRING_FORWARD), serves(entry, FLASHRING_BACKWARD), 1,
-                   !*unavailability(index), entry.kernel->name, entry.kernel->requirement};
+                   available(index), entry.kernel->name, entry.kernel->requirement};
     });
 }
 

@@ -47,8 +47,9 @@ const char* kernelName(int32_t id) {
 
 bool serves(const Capability& row, const flashring_step& step, flashring_direction direction) {
     const Kernel& kernel = *row.kernel;
-    return kernel.cuda == (step.device != FLASHRING_HOST) && (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) &&
-           row.dtype == step.dtype && serves(row, direction) && (!kernel.takes || kernel.takes(step, direction));
+    return kernel.cuda == (step.device != FLASHRING_HOST) &&
+           (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
+           serves(row, direction) && (!kernel.takes || kernel.takes(step, direction));
 }
 
 }  // namespace
@@ -67,16 +68,21 @@ bool serves(const Capability& row, flashring_direction direction) {
     return direction == FLASHRING_FORWARD ? row.kernel->forward : row.kernel->backward;
 }
 
+bool available(int32_t row) {
+    requireKnownCap();
+    return kTable[row].kernel->available() && !ruledOut(row);
+}
+
 const char* unavailability(int32_t row) {
     thread_local char cause[200];
     const Kernel& kernel = *kTable[row].kernel;
-    requireKnownCap();
-    if (!kernel.available()) {
-        std::snprintf(cause, sizeof cause, "this machine lacks %s", kernel.requirement);
-    } else if (ruledOut(row)) {
+    if (available(row)) {
+        return "";
+    }
+    if (kernel.available()) {
         std::snprintf(cause, sizeof cause, "ruled out by %s = %s", capOrigin(), capName());
     } else {
-        return "";
+        std::snprintf(cause, sizeof cause, "this machine lacks %s", kernel.requirement);
     }
     return cause;
 }
@@ -107,7 +113,7 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
         if (!serves(kTable[i], step, direction)) {
             continue;
         }
-        if (!*unavailability(i)) {
+        if (available(i)) {
             requireDevice(step.device);
             return i;
         }
@@ -115,7 +121,8 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
     }
     if (unavailable >= 0) {
         requireDevice(step.device);
-        fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): %s", step.kernel, kTable[unavailable].kernel->name, unavailability(unavailable));
+        fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): %s", step.kernel, kTable[unavailable].kernel->name,
+             unavailability(unavailable));
     }
     const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
     fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s on %s", step.kernel,

@@ -15,7 +15,10 @@ int32_t capabilityCount();
 const Capability& capability(int32_t row);
 bool serves(const Capability& row, flashring_direction direction);
 
-// Why the row cannot be chosen here; "" where it can. Valid until this thread asks again.
+// Whether the row can be chosen here: the machine can run it, and no cap rules it out. Fails where the cap names no kernel.
+bool available(int32_t row);
+
+// Why it cannot; "" where it can. Valid until this thread asks again.
 const char* unavailability(int32_t row);
 
 // The row that serves a step whose shape is checked; fails with FLASHRING_UNSUPPORTED when none does, and with

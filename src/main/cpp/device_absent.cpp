@@ -8,7 +8,8 @@ namespace {
 
 [[noreturn]] void refuse() { fail(FLASHRING_UNSUPPORTED, "%s", flashring_device_cause()); }
 
-constexpr Kernel absent(int32_t id, const char* name, const char* requirement, decltype(Kernel::takes) takes = nullptr) {
+constexpr Kernel absent(int32_t id, const char* name, const char* requirement,
+                        decltype(Kernel::takes) takes = nullptr) {
     return {id, name, requirement, [] { return false; }, [](const Problem&) { refuse(); },
             [](const Problem&) { refuse(); }, nullptr, true, takes};
 }

@@ -206,14 +206,15 @@ typedef struct flashring_capability {
 FLASHRING_API int32_t flashring_capability_count(void);
 FLASHRING_API int32_t flashring_capability_get(int32_t row, flashring_capability* capability);
 
-/* Why the row cannot be chosen, for people; "" where it is available. Valid until the thread's next call of it; never null. */
+/* Why the row cannot be chosen, for people; "" where it is available. Valid until this thread asks again; never null. */
 FLASHRING_API const char* flashring_capability_cause(int32_t row);
 
 /*
- * Rules out every kernel that the table lists before the one of this name, on the side, host or CUDA, that has one: "avx2" leaves
- * avx2, simd128 and reference of the host's and all of CUDA's. "" rules out none. Until the first call the environment variable
- * FLASHRING_MAX_KERNEL says so. A name that no kernel has is refused with the list of names, here and from then on by everything
- * that chooses a kernel. `origin`, which may be null, is who caps, for messages. Steps planned before may have to be planned again.
+ * Rules out every kernel that the table lists before the one of this name, on the side, host or CUDA, that has one:
+ * "avx2" leaves avx2, simd128 and reference of the host's and all of CUDA's. "" rules out none. Until the first call the
+ * environment variable FLASHRING_MAX_KERNEL says so. A name that no kernel has is refused with the list of names, here
+ * and from then on by everything that chooses a kernel. `origin`, which may be null, is who caps, for messages.
+ * Workspace that was asked for before may not be enough afterwards.
  */
 FLASHRING_API int32_t flashring_set_max_kernel(const char* name, const char* origin);
 

@@ -6,8 +6,8 @@
 
 namespace flashring {
 
-// Rules out the kernels that the table lists before `name` on the same side (host or CUDA); "" lifts the cap. `origin` says in
-// messages who capped. A name that no kernel has is kept, so that requireKnownCap() refuses it.
+// Rules out the kernels that the table lists before `name` on the same side (host or CUDA); "" lifts the cap. `origin`
+// says in messages who capped. A name that no kernel has is kept, so that requireKnownCap() refuses it.
 void capKernels(const char* name, const char* origin);
 
 // Fails with FLASHRING_INVALID_ARGUMENT where the cap names no kernel.

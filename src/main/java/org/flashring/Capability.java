@@ -19,8 +19,8 @@ import org.flashring.internal.Native;
  * @param available   whether this machine can run it, and it is not ruled out
  * @param name        short name
  * @param requirement what a machine must have
- * @param cause       why it is not available, such as "this machine lacks AVX2 and FMA" or "ruled out by FLASHRING_MAX_KERNEL = avx2";
- *                    empty where it is
+ * @param cause       why it is not available, such as "this machine lacks AVX2 and FMA" or
+ *                    "ruled out by FLASHRING_MAX_KERNEL = avx2"; empty where it is
  */
 public record Capability(Kernel kernel, boolean cuda, DType dtype, int maxHeadDim, int maxValueDim, boolean forward,
         boolean backward, boolean unequalDims, boolean available, String name, String requirement, String cause) {
@@ -39,7 +39,8 @@ public record Capability(Kernel kernel, boolean cuda, DType dtype, int maxHeadDi
                 }
                 rows.add(new Capability(Kernel.values()[row.kernel()], row.cuda() != 0, DType.values()[row.dtype()],
                         row.maxHeadDim(), row.maxValueDim(), row.forward() != 0, row.backward() != 0,
-                        row.unequalDims() != 0, row.available() != 0, row.name(), row.requirement(), Native.capabilityCause(i)));
+                        row.unequalDims() != 0, row.available() != 0, row.name(), row.requirement(),
+                        Native.capabilityCause(i)));
             }
         }
         return List.copyOf(rows);

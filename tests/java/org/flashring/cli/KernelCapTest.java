@@ -50,7 +50,8 @@ class KernelCapTest {
         assertThat(outcome.exitCode()).isZero();
         assertThat(outcome.output()).contains("Highest kernel   simd128, set by FLASHRING_MAX_KERNEL");
         assertThat(outcome.rows("avx2")).hasSize(4)
-                .allMatch(row -> row.endsWith("no: ruled out by FLASHRING_MAX_KERNEL = simd128") || row.endsWith("no: this machine lacks AVX2 and FMA"));
+                .allMatch(row -> row.endsWith("no: ruled out by FLASHRING_MAX_KERNEL = simd128")
+                        || row.endsWith("no: this machine lacks AVX2 and FMA"));
         assertThat(outcome.rows("simd128")).hasSize(4).allMatch(row -> row.endsWith("yes"));
     }
 
@@ -59,7 +60,8 @@ class KernelCapTest {
         Outcome outcome = info("simd128", "reference");
         assertThat(outcome.exitCode()).isZero();
         assertThat(outcome.output()).contains("Highest kernel   reference, set by org.flashring.maxKernel");
-        assertThat(outcome.rows("simd128")).hasSize(4).allMatch(row -> row.endsWith("no: ruled out by org.flashring.maxKernel = reference"));
+        assertThat(outcome.rows("simd128")).hasSize(4)
+                .allMatch(row -> row.endsWith("no: ruled out by org.flashring.maxKernel = reference"));
         assertThat(outcome.rows("reference")).hasSize(4).allMatch(row -> row.endsWith("yes"));
     }
 
@@ -76,9 +78,11 @@ class KernelCapTest {
         Outcome ofVariable = info("sse9", null);
         assertThat(ofVariable.exitCode()).isEqualTo(2);
         assertThat(ofVariable.output().lines()).singleElement().asString()
-                .startsWith("flashring info: FLASHRING_MAX_KERNEL = sse9 must be one of amx, ").contains("avx2, simd128, reference, wgmma, mma");
+                .startsWith("flashring info: FLASHRING_MAX_KERNEL = sse9 must be one of amx, ")
+                .contains("avx2, simd128, reference, wgmma, mma");
         Outcome ofProperty = info("simd128", "sse9");
         assertThat(ofProperty.exitCode()).isEqualTo(2);
-        assertThat(ofProperty.output().lines()).singleElement().asString().startsWith("flashring info: org.flashring.maxKernel = sse9 must be one of amx, ");
+        assertThat(ofProperty.output().lines()).singleElement().asString()
+                .startsWith("flashring info: org.flashring.maxKernel = sse9 must be one of amx, ");
     }
 }

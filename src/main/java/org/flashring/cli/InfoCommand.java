@@ -38,7 +38,8 @@ final class InfoCommand implements Callable<Integer> {
         PrintWriter out = spec.commandLine().getOut();
         List<Capability> capabilities = Capability.all();
         Info info = new Info(Native.version(), Loader.getPlatform(), System.getProperty("java.vm.name") + " " + Runtime.version(),
-                nativeLibrary(), Machine.current(), Native.maxKernel(), Cuda.deviceCount(), Cuda.unavailabilityCause(), optional(), capabilities);
+                nativeLibrary(), Machine.current(), Native.maxKernel(), Cuda.deviceCount(), Cuda.unavailabilityCause(), optional(),
+                capabilities);
         if (markdown) {
             markdown(capabilities).printMarkdown(out);
         } else {

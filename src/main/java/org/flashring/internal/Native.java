@@ -23,7 +23,7 @@ import org.bytedeco.javacpp.annotation.Properties;
         value = @Platform(value = "linux-x86_64", compiler = "cpp17", include = "flashring.h", link = "flashring"))
 @NoException
 public final class Native {
-    /** Names the highest kernel that may be chosen, as the environment variable FLASHRING_MAX_KERNEL does, and goes before it. */
+    /** Names the highest kernel that may be chosen, as the variable FLASHRING_MAX_KERNEL does, and goes before it. */
     private static final String MAX_KERNEL = "org.flashring.maxKernel";
 
     static {
