@@ -11,4 +11,4 @@ cmake --build "$build" --parallel "$(nproc)"
 # Any report ends the test that caused it.
 export ASAN_OPTIONS=abort_on_error=0:exitcode=99:detect_leaks=1:allocator_may_return_null=1
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
-ctest --test-dir "$build" --output-on-failure --parallel 2
+ctest --test-dir "$build" --output-on-failure --parallel 2 --label-exclude full

@@ -73,12 +73,6 @@ int64_t workspaceBytes(const flashring_step& step, flashring_direction direction
     return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes : backwardWorkspaceOf(step).bytes;
 }
 
-// dQ is gathered in no certain order, and dK and dV of wide heads would not fit into registers.
-bool takes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ||
-           (!step.deterministic && step.head_dim <= kMostHopperBackwardDim && step.value_dim <= kMostHopperBackwardDim);
-}
-
 // Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few rounds of
 // tiles over the multiprocessors. Short sequences use each key less often, and take smaller groups.
 TileOrder orderOf(const flashring_step& step, int64_t tiles) {
@@ -234,6 +228,7 @@ void backward(const Problem& problem) {
 
 }  // namespace
 
-const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper, forward, backward, workspaceBytes, true, takes};
+const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
+                           forward, backward, workspaceBytes, true, hopperTakes};
 
 }  // namespace flashring

@@ -2,6 +2,7 @@
 #ifndef FLASHRING_CUDA_HOPPER_TILES_H
 #define FLASHRING_CUDA_HOPPER_TILES_H
 
+#include "kernels.h"
 #include "tiles.h"
 
 namespace flashring {
@@ -78,8 +79,6 @@ struct HopperBackwardTile {
         return producerRegisters + consumers * consumerRegisters <= (consumers + 1) * (65536 / threads() / 8 * 8);
     }
 };
-
-constexpr int kMostHopperBackwardDim = 128;
 
 constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
     return dims.key <= 64   ? HopperBackwardTile{3, true, 32, 160}

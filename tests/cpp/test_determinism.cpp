@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "attention_case.h"
+#include "caps.h"
 
 namespace {
 
@@ -24,6 +25,7 @@ Case causal(int32_t dtype, int64_t length, std::mt19937_64& random) {
 }  // namespace
 
 int main() {
+    sayWhatRuns();
     const int32_t threads = flashring_threads();
     std::mt19937_64 random(3);
     long cases = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "attention_case.h"
+#include "caps.h"
 
 namespace {
 
@@ -165,6 +166,7 @@ void poison(const flashring_capability& row, std::mt19937_64& random, const char
 }  // namespace
 
 int main() {
+    sayWhatRuns();
     std::mt19937_64 random(7);
     long cases = 0;
     for (const flashring_capability& row : availableRows()) {

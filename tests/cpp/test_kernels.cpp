@@ -1,7 +1,19 @@
-// Every kernel this machine can run against the reference kernel, over random shapes, masks, positions, strides and splits.
+// Every kernel this machine can run, and the choice of AUTO, against the reference kernel, over random shapes, masks,
+// positions, strides and splits.
 #include "attention_case.h"
+#include "caps.h"
 
 namespace {
+
+// Whether AUTO takes the row: the first of its type that can run.
+bool isFirst(const flashring_capability& wanted) {
+    flashring_capability row{};
+    for (int32_t i = 0; row.dtype != wanted.dtype || !row.available || row.cuda; ++i) {
+        row.size = sizeof row;
+        CHECK(flashring_capability_get(i, &row) == FLASHRING_OK, "%s", flashring_last_error());
+    }
+    return row.kernel == wanted.kernel;
+}
 
 long compare(const std::vector<flashring_capability>& rows, int32_t dtype, uint64_t seed) {
     std::mt19937_64 random(seed);
@@ -15,12 +27,12 @@ long compare(const std::vector<flashring_capability>& rows, int32_t dtype, uint6
     run(c, expected, FLASHRING_KERNEL_REFERENCE);
     long cases = 0;
     for (const flashring_capability& row : rows) {
-        if (row.dtype != dtype || row.kernel == FLASHRING_KERNEL_REFERENCE) {
+        if (row.dtype != dtype || (row.kernel == FLASHRING_KERNEL_REFERENCE && !isFirst(row))) {
             continue;
         }
         const Bars bars = barsOf(row);
         Results actual(c);
-        run(c, actual, row.kernel, splits);
+        run(c, actual, isFirst(row) ? FLASHRING_KERNEL_AUTO : row.kernel, splits);
         const std::string context = std::string(row.name) + " seed " + std::to_string(seed) + " " + c.describe();
         checkClose(context, "out", actual.out, expected.out, bars.out);
         checkClose(context, "acc", actual.acc, expected.acc, bars.state);
@@ -36,14 +48,17 @@ long compare(const std::vector<flashring_capability>& rows, int32_t dtype, uint6
 
 }  // namespace
 
-int main() {
+// test_kernels [SEEDS]
+int main(int argc, char** argv) {
+    sayWhatRuns();
     const std::vector<flashring_capability> rows = availableRows();
+    const uint64_t seeds = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : (*cap() ? 20 : 60) / kThinning;
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
         if (std::none_of(rows.begin(), rows.end(), [&](const flashring_capability& row) { return row.dtype == dtype; })) {
             continue;
         }
-        for (uint64_t seed = 0; seed < 60 / kThinning; ++seed) {
+        for (uint64_t seed = 0; seed < seeds; ++seed) {
             cases += compare(rows, dtype, seed);
         }
     }

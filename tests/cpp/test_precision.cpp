@@ -1,6 +1,7 @@
 // Errors against float64 are at most 2 times (out) and 3 times (gradients) those of the plain formula, each of whose
 // matrices is rounded to the dtype, as a framework without a fused kernel computes it.
 #include "attention_case.h"
+#include "caps.h"
 
 namespace {
 
@@ -119,6 +120,7 @@ long check(int32_t dtype, int64_t dim) {
 }  // namespace
 
 int main() {
+    sayWhatRuns();
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
         for (const int64_t dim : {64, 128}) {

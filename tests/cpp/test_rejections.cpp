@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "attention_case.h"
+#include "caps.h"
 
 namespace {
 
@@ -64,7 +65,9 @@ std::vector<Bad> table() {
         {"dtype = 4", invalid, all, [](S& s, F&) { s.dtype = 4; }},
         {"kernel = -1", invalid, all, [](S& s, F&) { s.kernel = -1; }},
         {"kernel = 9", invalid, all, [](S& s, F&) { s.kernel = 9; }},
-        {"amx", unsupported, attention, [](S& s, F&) { s.kernel = FLASHRING_KERNEL_AMX; }},
+        {"(amx), dtype = float32", unsupported, attention, [](S& s, F&) { s.kernel = FLASHRING_KERNEL_AMX; }},
+        {"(avx512), dtype = float32, head_dim = 8, value_dim = 8, ", unsupported, attention,
+         [](S& s, F&) { s.kernel = FLASHRING_KERNEL_AVX512; s.device = 0; }},
         {"flags = 0x10", invalid, all, [](S& s, F&) { s.flags = 16; }},
         {"flags = ", invalid, all, [](S& s, F&) { s.flags = -1; }},
         {"deterministic = 2", invalid, all, [](S& s, F&) { s.deterministic = 2; }},
@@ -239,6 +242,7 @@ long rejectOthers() {
 
 int main() {
     CHECK(flashring_last_error()[0] == '\0', "a message before any failure");
+    sayWhatRuns();
     const long cases = rejectSteps() + rejectOthers();
     return finish("rejections", cases);
 }

@@ -7,6 +7,7 @@
 #include "capabilities.h"
 #include "failure.h"
 #include "intervals.h"
+#include "kernel_cap.h"
 #include "nvtx.h"
 #include "memory.h"
 #include "rowwise.h"
@@ -151,9 +152,31 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
         constexpr int32_t maxDim = kMaxHeadDim;
         *result = {sizeof *result, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim,
                    serves(entry, FLASHRING_FORWARD), serves(entry, FLASHRING_BACKWARD), 1,
-                   available(entry), entry.kernel->name, entry.kernel->requirement};
+                   available(index), entry.kernel->name, entry.kernel->requirement};
     });
 }
+
+const char* flashring_capability_cause(int32_t row) {
+    const char* cause = "";
+    const auto ask = [&] {
+        if (row >= 0 && row < capabilityCount()) {
+            cause = unavailability(row);
+        }
+    };
+    return guarded(ask) == FLASHRING_OK ? cause : lastError;
+}
+
+int32_t flashring_set_max_kernel(const char* name, const char* origin) {
+    return guarded([&] {
+        requireNotNull("name", name);
+        capKernels(name, origin ? origin : "flashring_set_max_kernel");
+        requireKnownCap();
+    });
+}
+
+const char* flashring_max_kernel(void) { return capName(); }
+
+const char* flashring_max_kernel_origin(void) { return capOrigin(); }
 
 void flashring_range_begin(int32_t direction, int32_t number) {
     beginRange(direction == FLASHRING_FORWARD ? "ring step, forward" : "ring step, backward", number);

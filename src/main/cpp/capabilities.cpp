@@ -1,6 +1,7 @@
 #include "capabilities.h"
 
 #include "failure.h"
+#include "kernel_cap.h"
 
 namespace flashring {
 namespace {
@@ -45,7 +46,20 @@ const char* kernelName(int32_t id) {
     return "any";
 }
 
+bool serves(const Capability& row, const flashring_step& step, flashring_direction direction) {
+    const Kernel& kernel = *row.kernel;
+    return kernel.cuda == (step.device != FLASHRING_HOST) &&
+           (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
+           serves(row, direction) && (!kernel.takes || kernel.takes(step, direction));
+}
+
 }  // namespace
+
+// dQ is gathered in no certain order, and dK and dV of wide heads would not fit into registers.
+bool hopperTakes(const flashring_step& step, flashring_direction direction) {
+    return direction == FLASHRING_FORWARD ||
+           (!step.deterministic && step.head_dim <= kMostHopperBackwardDim && step.value_dim <= kMostHopperBackwardDim);
+}
 
 int32_t capabilityCount() { return kRows; }
 
@@ -55,7 +69,24 @@ bool serves(const Capability& row, flashring_direction direction) {
     return direction == FLASHRING_FORWARD ? row.kernel->forward : row.kernel->backward;
 }
 
-bool available(const Capability& row) { return row.kernel->available(); }
+bool available(int32_t row) {
+    requireKnownCap();
+    return kTable[row].kernel->available() && !ruledOut(row);
+}
+
+const char* unavailability(int32_t row) {
+    thread_local char cause[200];
+    const Kernel& kernel = *kTable[row].kernel;
+    if (available(row)) {
+        return "";
+    }
+    if (kernel.available()) {
+        std::snprintf(cause, sizeof cause, "ruled out by %s = %s", capOrigin(), capName());
+    } else {
+        std::snprintf(cause, sizeof cause, "this machine lacks %s", kernel.requirement);
+    }
+    return cause;
+}
 
 const char* dtypeName(int32_t dtype) {
     static const char* const names[] = {"float64", "float32", "bfloat16", "float16"};
@@ -70,29 +101,31 @@ void requireDevice(int32_t device) {
     }
 }
 
+// What the kernel serves comes first, what this process can use last: a step is refused with the same words everywhere.
 int32_t select(const flashring_step& step, flashring_direction direction) {
-    const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
-    requireDevice(step.device);
+    requireKnownCap();
     if (step.head_dim > kMaxHeadDim || step.value_dim > kMaxHeadDim) {
         fail(FLASHRING_UNSUPPORTED, "head_dim = %lld, value_dim = %lld: kernels serve up to %lld",
              static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
              static_cast<long long>(kMaxHeadDim));
     }
-    const Kernel* wanted = nullptr;
+    int32_t unavailable = -1;
     for (int32_t i = 0; i < kRows; ++i) {
-        const Capability& row = kTable[i];
-        if (row.kernel->cuda != (step.device != FLASHRING_HOST) ||
-            (step.kernel != FLASHRING_KERNEL_AUTO && row.kernel->id != step.kernel)) {
+        if (!serves(kTable[i], step, direction)) {
             continue;
         }
-        wanted = row.kernel;
-        if (row.dtype == step.dtype && serves(row, direction) && (!wanted->takes || wanted->takes(step, direction)) && available(row)) {
+        if (available(i)) {
+            requireDevice(step.device);
             return i;
         }
+        unavailable = i;
     }
-    if (wanted && !wanted->available()) {
-        fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): this machine lacks %s", step.kernel, wanted->name, wanted->requirement);
+    if (unavailable >= 0) {
+        requireDevice(step.device);
+        fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): %s", step.kernel, kTable[unavailable].kernel->name,
+             unavailability(unavailable));
     }
+    const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
     fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s on %s", step.kernel,
          kernelName(step.kernel), dtypeName(step.dtype), static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
          step.deterministic && direction == FLASHRING_BACKWARD ? "deterministic " : "", pass, step.device == FLASHRING_HOST ? "the host" : "CUDA");

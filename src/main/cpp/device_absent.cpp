@@ -8,14 +8,15 @@ namespace {
 
 [[noreturn]] void refuse() { fail(FLASHRING_UNSUPPORTED, "%s", flashring_device_cause()); }
 
-constexpr Kernel absent(int32_t id, const char* name, const char* requirement) {
+constexpr Kernel absent(int32_t id, const char* name, const char* requirement,
+                        decltype(Kernel::takes) takes = nullptr) {
     return {id, name, requirement, [] { return false; }, [](const Problem&) { refuse(); },
-            [](const Problem&) { refuse(); }, nullptr, true};
+            [](const Problem&) { refuse(); }, nullptr, true, takes};
 }
 
 }  // namespace
 
-const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
+const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, hopperTakes);
 const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement);
 const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement);
 

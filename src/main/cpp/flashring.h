@@ -202,13 +202,29 @@ typedef struct flashring_capability {
     int32_t max_head_dim, max_value_dim;
     int32_t forward, backward;      /* 1 where served */
     int32_t unequal_dims;           /* 1: value_dim may differ from head_dim */
-    int32_t available;              /* 1: this machine can run it */
+    int32_t available;              /* 1: this machine can run it, and it is not ruled out */
     const char* name;               /* "avx512" */
     const char* requirement;        /* what the machine must have: "AVX-512 F, BW, DQ, VL" */
 } flashring_capability;
 
 FLASHRING_API int32_t flashring_capability_count(void);
 FLASHRING_API int32_t flashring_capability_get(int32_t row, flashring_capability* capability);
+
+/* Why the row cannot be chosen, for people; "" where it is available. Valid until this thread asks again; never null. */
+FLASHRING_API const char* flashring_capability_cause(int32_t row);
+
+/*
+ * Rules out every kernel that the table lists before the one of this name, on the side, host or CUDA, that has one:
+ * "avx2" leaves avx2, simd128 and reference of the host's and all of CUDA's. "" rules out none. Until the first call the
+ * environment variable FLASHRING_MAX_KERNEL says so. A name that no kernel has is refused with the list of names, here
+ * and from then on by everything that chooses a kernel. `origin`, which may be null, is who caps, for messages.
+ * Workspace that was asked for before may not be enough afterwards.
+ */
+FLASHRING_API int32_t flashring_set_max_kernel(const char* name, const char* origin);
+
+/* The name of the highest kernel that may be chosen, "" where nothing caps; and who said so. Never null. */
+FLASHRING_API const char* flashring_max_kernel(void);
+FLASHRING_API const char* flashring_max_kernel_origin(void);
 
 /*
  * *row = the row that will serve a step of this shape, device, dtype and kernel; FLASHRING_UNSUPPORTED with the combination

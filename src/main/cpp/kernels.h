@@ -35,6 +35,11 @@ constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
 
+constexpr int kMostHopperBackwardDim = 128;
+
+// What the Hopper kernel takes, asked in libraries without CUDA, too.
+bool hopperTakes(const flashring_step& step, flashring_direction direction);
+
 extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaWgmma, kCudaMma, kCudaReference;
 
 // Address of element (batch, seq, head, 0).

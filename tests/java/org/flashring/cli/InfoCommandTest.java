@@ -7,13 +7,17 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
+import java.util.regex.Pattern;
 import org.flashring.Capability;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.internal.Native;
+import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
+@Capped
 class InfoCommandTest {
     @TempDir private Path folder;
 
@@ -29,9 +33,12 @@ class InfoCommandTest {
             assertThat(run.out()).contains(InfoCommand.deviceLine(Cuda.name(cuda), Cuda.tileBytes(cuda)));
         }
         for (Capability row : Capability.all()) {
-            assertThat(run.out()).containsPattern(row.name() + " +" + row.dtype().name().toLowerCase() + ".*"
-                    + (row.available() ? "yes$" : "lacks " + row.requirement()).replace("$", ""));
+            assertThat(run.out()).containsPattern(row.name() + " +" + row.dtype().name().toLowerCase(Locale.ROOT) + ".* "
+                    + Pattern.quote(row.available() ? "yes" : "no: " + row.cause()) + "\\R");
+            assertThat(row.cause().isEmpty()).isEqualTo(row.available());
         }
+        String cap = Native.maxKernel();
+        assertThat(run.out().contains("Highest kernel   " + cap + ", set by ")).isEqualTo(!cap.isEmpty());
     }
 
     @Test
@@ -41,6 +48,7 @@ class InfoCommandTest {
         JsonObject info = Cli.json(file);
         assertThat(info.get("version").getAsString()).isEqualTo(Native.version());
         assertThat(Path.of(info.get("nativeLibrary").getAsString())).exists();
+        assertThat(info.get("maxKernel").getAsString()).isEqualTo(Native.maxKernel());
         assertThat(info.get("cudaDevices").getAsInt()).isEqualTo(Cuda.deviceCount());
         assertThat(info.get("cudaCause").getAsString()).isEqualTo(Cuda.unavailabilityCause());
         assertThat(info.getAsJsonArray("cudaTileBytes")).hasSize(Cuda.deviceCount());

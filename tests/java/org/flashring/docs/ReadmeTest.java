@@ -1,5 +1,6 @@
 package org.flashring.docs;
 
+import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.data.Offset.offset;
 
@@ -27,6 +28,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The README's example compiles as it stands, and does what it says. */
+@Capped
 class ReadmeTest {
     private static final int WORLD = 3;
     private static final int LENGTH = 17;

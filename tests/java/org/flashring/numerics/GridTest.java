@@ -10,12 +10,14 @@ import org.flashring.AttentionOptions;
 import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
+import org.flashring.support.Capped;
 import org.flashring.support.Kernels;
 import org.flashring.support.Oracle;
 import org.flashring.support.Problem;
 import org.flashring.support.Result;
 import org.flashring.support.RingRun;
 import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 
@@ -53,6 +55,7 @@ class GridTest {
      * Every fifth case in the narrow types, which gather in buffers of their own and travel rounded; each with another kernel. How
      * exact these types are is measured elsewhere; here the bound is wide.
      */
+    @Capped
     @TestFactory
     Stream<DynamicTest> narrowTypesAgreeRoughly() {
         Integer only = Integer.getInteger("flashring.case");
@@ -65,8 +68,25 @@ class GridTest {
         int turn = gridCase.number() / 5;
         DType dtype = DType.values()[1 + turn % 3];
         List<Kernel> kernels = Kernels.available(dtype);
-        AttentionOptions options = AttentionOptions.defaults().withKernel(kernels.get(turn / 3 % kernels.size()));
-        options = turn % 2 == 0 ? options : options.withWireDType(dtype);
+        checkNarrow(gridCase, dtype, kernels.get(turn / 3 % kernels.size()), turn % 2 != 0);
+    }
+
+    /** Every case in every narrow type with every kernel. */
+    @Tag("full")
+    @TestFactory
+    Stream<DynamicTest> allNarrowTypesAgreeRoughlyWithAllKernels() {
+        return CASES.stream().map(gridCase -> DynamicTest.dynamicTest(gridCase.toString(), () -> {
+            for (DType dtype : List.of(DType.FLOAT32, DType.BFLOAT16, DType.FLOAT16)) {
+                for (Kernel kernel : Kernels.available(dtype)) {
+                    checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 != 0);
+                }
+            }
+        }));
+    }
+
+    private static void checkNarrow(GridCase gridCase, DType dtype, Kernel kernel, boolean narrowWire) {
+        AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
+        options = narrowWire ? options.withWireDType(dtype) : options;
         Problem problem = gridCase.problem().in(dtype);
         Result exact = Oracle.float64(problem);
         double bound = switch (dtype) {

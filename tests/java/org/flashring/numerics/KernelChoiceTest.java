@@ -2,12 +2,12 @@ package org.flashring.numerics;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
-import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -20,25 +20,50 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Plan;
 import org.flashring.internal.Native;
+import org.flashring.support.Capped;
 import org.flashring.support.Kernels;
 import org.flashring.support.MaskRule;
+import org.flashring.support.Oracle;
 import org.flashring.support.Problem;
 import org.flashring.support.RingRun;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /** AUTO takes the best kernel of the machine, and what no kernel serves is refused by name. */
+@Capped
 class KernelChoiceTest {
-    private static final List<Kernel> ASCENDING =
-            List.of(Kernel.REFERENCE, Kernel.SIMD128, Kernel.AVX2, Kernel.AVX512, Kernel.AVX512BF16, Kernel.AMX);
+    /** The host's kernels, the best first. */
+    private static final List<Kernel> PREFERENCE =
+            List.of(Kernel.AMX, Kernel.AVX512BF16, Kernel.AVX512, Kernel.AVX2, Kernel.SIMD128, Kernel.REFERENCE);
+
+    static List<Capability> hostRows() {
+        return Capability.all().stream().filter(row -> !row.cuda()).toList();
+    }
+
+    @Test
+    void theTableListsTheBestFirst() {
+        assertThat(hostRows().stream().map(Capability::kernel).distinct()).containsExactlyElementsOf(PREFERENCE);
+    }
+
+    /** Other tests run whatever is there; this one shows in reports what was not. */
+    @ParameterizedTest(name = "{0}")
+    @MethodSource("hostRows")
+    void everyKernelRunsHere(Capability row) {
+        assumeTrue(row.available(), row.cause());
+        assertThat(row.cause()).isEmpty();
+        Problem problem = Problem.of(AttentionShape.of(1, 2, 1, 16, row.dtype()), 40, MaskRule.CAUSAL, 2);
+        RingRun run = RingRun.of(problem, Layout.zigzag(40, 2)).with(AttentionOptions.defaults().withKernel(row.kernel()));
+        double bound = row.dtype() == DType.FLOAT64 ? 1e-12 : row.dtype() == DType.FLOAT32 ? 1e-5 : 5e-2;
+        run.run().requireWithin(bound, Oracle.float64(problem), row.name());
+    }
 
     @ParameterizedTest
     @EnumSource
     void autoIsTheHighestKernelOfTheMachine(DType dtype) {
-        Kernel highest = Kernels.available(dtype).stream().max(Comparator.comparing(ASCENDING::indexOf)).orElseThrow();
-        assertThat(highest).isNotIn(Kernel.AUTO, Kernel.REFERENCE);
+        Kernel highest = PREFERENCE.stream().filter(Kernels.available(dtype)::contains).findFirst().orElseThrow();
         int[] row = new int[1];
         try (Native.Step step = Native.newStep()) {
             step.device(Native.HOST).dtype(dtype.code()).kernel(Kernel.AUTO.code());
@@ -58,14 +83,18 @@ class KernelChoiceTest {
     void availableKernelsAreThoseOfTheProcessor() throws IOException {
         Set<String> flags = Files.readAllLines(Path.of("/proc/cpuinfo")).stream().filter(line -> line.startsWith("flags")).findFirst()
                 .map(line -> new HashSet<>(Arrays.asList(line.split("\\s+")))).orElseThrow();
-        assertThat(Kernels.available(DType.FLOAT32).contains(Kernel.SIMD128)).isTrue();
-        assertThat(Kernels.available(DType.FLOAT32).contains(Kernel.AVX2)).isEqualTo(flags.containsAll(List.of("avx2", "fma")));
-        assertThat(Kernels.available(DType.FLOAT32).contains(Kernel.AVX512))
-                .isEqualTo(flags.containsAll(List.of("avx512f", "avx512bw", "avx512dq", "avx512vl")));
-        assertThat(Kernels.available(DType.BFLOAT16).contains(Kernel.AVX512BF16))
-                .isEqualTo(flags.containsAll(List.of("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16")));
-        if (Kernels.available(DType.BFLOAT16).contains(Kernel.AMX)) {
-            assertThat(flags).contains("amx_tile", "amx_bf16", "avx512f");
+        for (Capability row : hostRows()) {
+            boolean lacking = row.cause().startsWith("this machine lacks ");
+            switch (row.kernel()) {
+                case REFERENCE, SIMD128 -> assertThat(lacking).isFalse();
+                case AVX2 -> assertThat(lacking).isEqualTo(!flags.containsAll(List.of("avx2", "fma")));
+                case AVX512 -> assertThat(lacking)
+                        .isEqualTo(!flags.containsAll(List.of("avx512f", "avx512bw", "avx512dq", "avx512vl")));
+                case AVX512BF16 -> assertThat(lacking)
+                        .isEqualTo(!flags.containsAll(List.of("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16")));
+                default -> assertThat(lacking || flags.containsAll(List.of("amx_tile", "amx_bf16", "avx512f")))
+                        .as("%s: Linux, too, may refuse it", row).isTrue();
+            }
         }
     }
 

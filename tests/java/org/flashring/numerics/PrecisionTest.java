@@ -1,5 +1,6 @@
 package org.flashring.numerics;
 
+import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
@@ -26,6 +27,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  * Errors in low precision against float64, relative to those of the plain formula in the same precision: at most twice as large
  * for outputs and three times for gradients, with every kernel of this machine, on one rank and on a ring with either wire type.
  */
+@Capped
 class PrecisionTest {
     private static final double OUTPUTS = 2;
     private static final double GRADIENTS = 3;

@@ -1,5 +1,6 @@
 package org.flashring.numerics;
 
+import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.fail;
 import static org.assertj.core.api.Assertions.offset;
@@ -22,6 +23,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /** NaN, infinity, extreme and equal scores, empty shards, and the same bits every time. */
+@Capped
 class SemanticsTest {
     private static final int TOKENS = 90;
     private static final MaskRule MASK = MaskRule.FULL.window(20, 3).documents(0, 40, 90);

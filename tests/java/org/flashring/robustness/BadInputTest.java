@@ -1,5 +1,6 @@
 package org.flashring.robustness;
 
+import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
@@ -12,6 +13,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** What cannot be right is refused in Java, by name, value and rule, before any kernel is entered. */
+@Capped
 @Timeout(30)
 class BadInputTest {
     static List<BadCase> cases() {

@@ -1,5 +1,6 @@
 package org.flashring.robustness;
 
+import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
@@ -16,6 +17,7 @@ import org.junit.jupiter.api.Timeout;
  * Random damage to several fields at a time. Sizes and strides are either small enough to stay within the memory there is, or
  * so large that no memory could hold them: what lies between is the caller's word against nobody's.
  */
+@Capped
 @Timeout(120)
 class RawInterfaceFuzzTest {
     private static final int SEEDS = 10_000;

@@ -1,5 +1,6 @@
 package org.flashring.robustness;
 
+import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
@@ -17,6 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** The C interface answers damaged structs with a status and a sentence that names the field, whoever sends them. */
+@Capped
 @Timeout(60)
 class RawInterfaceTest {
     private static final ToIntFunction<Step> FORWARD = Native::forwardStep;

@@ -32,15 +32,16 @@ final class InfoCommand implements Callable<Integer> {
     private boolean markdown;
 
     /** What {@code --json} writes. */
-    record Info(String version, String platform, String java, String nativeLibrary, Machine machine, int cudaDevices,
-            String cudaCause, List<Integer> cudaTileBytes, Map<String, String> optional, List<Capability> capabilities) {}
+    record Info(String version, String platform, String java, String nativeLibrary, Machine machine, String maxKernel,
+            int cudaDevices, String cudaCause, List<Integer> cudaTileBytes, Map<String, String> optional, List<Capability> capabilities) {}
 
     @Override
     public Integer call() throws IOException {
         PrintWriter out = spec.commandLine().getOut();
         List<Capability> capabilities = Capability.all();
         Info info = new Info(Native.version(), Loader.getPlatform(), System.getProperty("java.vm.name") + " " + Runtime.version(),
-                nativeLibrary(), Machine.current(), Cuda.deviceCount(), Cuda.unavailabilityCause(), tileBytes(), optional(), capabilities);
+                nativeLibrary(), Machine.current(), Native.maxKernel(), Cuda.deviceCount(), Cuda.unavailabilityCause(), tileBytes(),
+                optional(), capabilities);
         if (markdown) {
             markdown(capabilities).printMarkdown(out);
         } else {
@@ -65,6 +66,9 @@ final class InfoCommand implements Callable<Integer> {
         out.println("Native library   " + info.nativeLibrary());
         out.println("Processor        " + info.machine().processor() + ", " + info.machine().threads() + " threads");
         out.println("                 " + String.join(" ", info.machine().features()));
+        if (!info.maxKernel().isEmpty()) {
+            out.println("Highest kernel   " + info.maxKernel() + ", set by " + Native.maxKernelOrigin());
+        }
         out.println("CUDA devices     " + (info.cudaDevices() > 0 ? info.cudaDevices() : "none: " + info.cudaCause()));
         for (int device = 0; device < info.cudaDevices(); device++) {
             String name = Device.cuda(device) + ", " + Cuda.name(Device.cuda(device));
@@ -75,7 +79,7 @@ final class InfoCommand implements Callable<Integer> {
         Table table = new Table("Kernel", "Element type", " Head dim", "Forward", "Backward", "Available");
         for (Capability row : info.capabilities()) {
             table.row(name(row), type(row), "≤ " + row.maxHeadDim(), yes(row.forward()), yes(row.backward()),
-                    row.available() ? "yes" : "no: this machine lacks " + row.requirement());
+                    row.available() ? "yes" : "no: " + row.cause());
         }
         table.print(out);
     }

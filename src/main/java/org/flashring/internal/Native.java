@@ -23,8 +23,15 @@ import org.bytedeco.javacpp.annotation.Properties;
         value = @Platform(value = "linux-x86_64", compiler = "cpp17", include = "flashring.h", link = "flashring"))
 @NoException
 public final class Native {
+    /** Names the highest kernel that may be chosen, as the variable FLASHRING_MAX_KERNEL does, and goes before it. */
+    private static final String MAX_KERNEL = "org.flashring.maxKernel";
+
     static {
         NativeLoader.load();
+        String kernel = System.getProperty(MAX_KERNEL);
+        if (kernel != null) {
+            setMaxKernel(kernel, MAX_KERNEL); // whatever chooses a kernel refuses a name that none has
+        }
     }
 
     private Native() {}
@@ -252,6 +259,10 @@ public final class Native {
     @Name("flashring_combine") public static native int combine(@Const Combine args);
     @Name("flashring_capability_count") public static native int capabilityCount();
     @Name("flashring_capability_get") public static native int capabilityGet(int row, CapabilityRow capability);
+    @Name("flashring_capability_cause") public static native @Cast("const char*") String capabilityCause(int row);
+    @Name("flashring_set_max_kernel") public static native int setMaxKernel(String name, String origin);
+    @Name("flashring_max_kernel") public static native @Cast("const char*") String maxKernel();
+    @Name("flashring_max_kernel_origin") public static native @Cast("const char*") String maxKernelOrigin();
     @Name("flashring_select") public static native int select(@Const Step step, int direction, int[] row);
     @Name("flashring_last_error") public static native @Cast("const char*") String lastError();
     @Name("flashring_version") public static native @Cast("const char*") String version();

@@ -1,0 +1,21 @@
+package org.flashring.support;
+
+import org.flashring.Capability;
+import org.flashring.internal.Native;
+import org.junit.jupiter.api.extension.ConditionEvaluationResult;
+import org.junit.jupiter.api.extension.ExecutionCondition;
+import org.junit.jupiter.api.extension.ExtensionContext;
+
+/** What {@link Capped} asks. */
+final class CapCondition implements ExecutionCondition {
+    @Override
+    public ConditionEvaluationResult evaluateExecutionCondition(ExtensionContext context) {
+        String cap = Native.maxKernel();
+        if (cap.isEmpty()) {
+            return ConditionEvaluationResult.enabled("the machine's own kernels");
+        }
+        return Capability.all().stream().anyMatch(row -> row.cause().startsWith("ruled out"))
+                ? ConditionEvaluationResult.enabled("capped at " + cap)
+                : ConditionEvaluationResult.disabled("this machine runs nothing above " + cap);
+    }
+}
