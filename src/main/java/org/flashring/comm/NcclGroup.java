@@ -78,7 +78,7 @@ public final class NcclGroup {
         }
         List<byte[]> ids = newIds();
         NcclWorld world = new NcclWorld(deadline, null);
-        NcclRoom room = new NcclRoom(devices.size());
+        NcclRoom room = new NcclRoom("", devices.size());
         List<CompletableFuture<Communicator>> ranks = new ArrayList<>();
         for (int rank = 0; rank < devices.size(); rank++) {
             int own = rank;
@@ -113,7 +113,7 @@ public final class NcclGroup {
             requireDistinct(session, device);
             List<byte[]> ids = sharedIds(session);
             NcclWorld world = new NcclWorld(deadline, session);
-            return await(inBackground(() -> connect(world, new NcclRoom(1), device, environment.rank(), environment.worldSize(), ids)),
+            return await(inBackground(() -> connect(world, new NcclRoom("", 1), device, environment.rank(), environment.worldSize(), ids)),
                     environment.rank(), deadline, world);
         } catch (RuntimeException e) {
             session.close();
