@@ -59,7 +59,7 @@ class EnvironmentTest {
     @CsvSource({"node1, node1", "'node1,node2', node1", "gpu[003-006], gpu003", "'gpu[3,5],cpu1', gpu3", "'a1,gpu[3-5]', a1",
         "gpu[07-09].cluster, gpu07.cluster"})
     void firstHostOfASlurmList(String nodes, String first) {
-        assertThat(Environment.firstHost(nodes)).isEqualTo(first);
+        assertThat(HostList.first("SLURM_JOB_NODELIST", nodes)).isEqualTo(first);
     }
 
     @ParameterizedTest
