@@ -3,6 +3,7 @@ package org.flashring.comm;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import org.flashring.AttentionOptions;
@@ -69,7 +70,7 @@ final class AgreementBench {
         }
         long[] warm = Arrays.copyOfRange(nanos, WARM_UP, PLANS);
         Arrays.sort(warm);
-        return String.format(java.util.Locale.ROOT, "median %.1f us, mean %.1f us, 90 of 100 within %.1f us", warm[warm.length / 2] / 1e3,
+        return String.format(Locale.ROOT, "median %.1f us, mean %.1f us, 90 of 100 within %.1f us", warm[warm.length / 2] / 1e3,
                 Arrays.stream(warm).average().orElseThrow() / 1e3, warm[warm.length * 9 / 10] / 1e3);
     }
 
