@@ -140,8 +140,7 @@ public final class Layout {
     void describe(String name, Map<String, String> terms) {
         terms.put(name, toString());
         if (documents != null) {
-            terms.put(name + ": documents", String.valueOf(documents.length - 1));
-            Terms.put(terms, name + ": cuSeqlens", documents);
+            terms.put(name + ": cuSeqlens", Terms.list(documents));
         }
     }
 

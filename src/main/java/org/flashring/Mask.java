@@ -102,10 +102,10 @@ public final class Mask {
     void describe(String name, Map<String, String> terms) {
         terms.put(name, toString());
         if (cuSeqlens != null) {
-            Terms.put(terms, name + ": cuSeqlens", cuSeqlens);
+            terms.put(name + ": cuSeqlens", Terms.list(cuSeqlens));
         }
         if (prefixLengths != null) {
-            Terms.put(terms, name + ": prefixLengths", prefixLengths);
+            terms.put(name + ": prefixLengths", Terms.list(prefixLengths));
         }
     }
 
