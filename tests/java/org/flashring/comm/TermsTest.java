@@ -20,7 +20,7 @@ class TermsTest {
     }
 
     @ParameterizedTest
-    @ValueSource(ints = {1, 2, 3, 17, 128, 129, 160, 161, 1000, 4096})
+    @ValueSource(ints = {1, 2, 3, 17, 128, 129, 160, 161, 500})
     void everyNumberCounts(int length) {
         long[] first = LongStream.range(0, length).map(i -> 3 * i).toArray();
         assertThat(difference(first, first.clone())).isNull();

@@ -163,7 +163,7 @@ final class NcclWorld {
         if (tellPeers && session != null) {
             session.fail(what);
         }
-        boolean ended = end(all.stream().map(NcclCommunicator::device).toList(), () -> Nccl.abort(surrendered(all)));
+        boolean ended = all.isEmpty() || end(all.stream().map(NcclCommunicator::device).toList(), () -> Nccl.abort(surrendered(all)));
         failure = new CommunicationException(ended ? what : what + "; its work on the devices is not ended yet: their memory is freed once it is", cause);
     }
 
