@@ -38,7 +38,8 @@ public final class Layout {
     private final long start;
     private final long length;
     private final List<Positions> shards;
-    private final long[] documents; // offsets of the documents that were balanced one by one; null where that made no difference
+    // offsets of the documents that were balanced one by one; null where that made no difference
+    private final long[] documents;
 
     private Layout(Policy policy, long start, long length, List<Positions> shards, long[] documents) {
         this.policy = policy;
@@ -92,7 +93,8 @@ public final class Layout {
                 case STRIPED -> striped(length, rank, worldSize);
             });
         }
-        return new Layout(policy, 0, length, shards, policy == Policy.ZIGZAG && cuSeqlens.length > 2 ? cuSeqlens.clone() : null);
+        return new Layout(policy, 0, length, shards, policy == Policy.ZIGZAG && cuSeqlens.length > 2 ? cuSeqlens.clone()
+                : null);
     }
 
     private static Positions piece(long start, long length, int index, int pieces) {
@@ -133,7 +135,8 @@ public final class Layout {
     public Layout startingAt(long position) {
         Checks.atLeast("position", position, 0);
         Checks.sum("end", position, length);
-        return new Layout(policy, position, length, shards.stream().map(shard -> shard.movedBy(position - start)).toList(), documents);
+        return new Layout(policy, position, length, shards.stream().map(shard -> shard.movedBy(position - start))
+                .toList(), documents);
     }
 
     /** Puts what says which rank holds which position into {@code terms}. */

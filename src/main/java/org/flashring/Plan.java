@@ -84,8 +84,9 @@ public final class Plan {
     }
 
     /**
-     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask and options. Long lists of offsets
-     * are there in parts, by digests. {@link RingAttention} compares it over the ranks before its first call.
+     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask and options. Long
+     * lists of offsets are there in parts, by digests. {@link RingAttention} compares it over the ranks before its
+     * first call.
      */
     public Map<String, String> terms() {
         Map<String, String> known = terms;

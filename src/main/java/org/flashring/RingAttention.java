@@ -20,8 +20,8 @@ import org.flashring.internal.StepKernel;
  * <p>Every rank makes one from the same plan and calls the same methods in the same order. All buffers are allocated here, in
  * one block of {@link Plan#bytesHeld}; calls allocate nothing. One thread at a time uses it.
  *
- * <p>Making one does not wait for the peers. The first call does, on the host: it compares {@link Plan#terms} over the ranks, and
- * throws on all of them if they differ. Later calls do not compare.
+ * <p>Making one does not wait for the peers. The first call does, on the host: it compares {@link Plan#terms} over the
+ * ranks, and throws on all of them if they differ. Later calls do not compare.
  *
  * <p>On a CUDA device calls return once their work is queued, and the host never waits for it: the work runs in the order of
  * the caller's stream, the communication beside it, joined by events. Calls share the buffers, so give calls on different streams
@@ -204,8 +204,8 @@ public final class RingAttention implements AutoCloseable {
     }
 
     /**
-     * Makes sure, before the first call, that all ranks are about to run the same. Not in the constructor: ranks may make their
-     * operations early or late, but all come to an operation's first call.
+     * Makes sure, before the first call, that all ranks are about to run the same. Not in the constructor: ranks may
+     * make their operations early or late, but all come to an operation's first call.
      */
     private void agree(String call) {
         if (!agreed) {

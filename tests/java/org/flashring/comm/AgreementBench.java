@@ -17,8 +17,8 @@ import org.flashring.launch.Rendezvous;
 import org.flashring.launch.Session;
 
 /**
- * How long ranks take to agree on a new plan of 64 packed documents, the making of its terms included: over threads, and, started by
- * {@code flashring launch --nproc N -- org.flashring.comm.AgreementBench}, over processes.
+ * How long ranks take to agree on a new plan of 64 packed documents, the making of its terms included: over threads,
+ * and, started by {@code flashring launch --nproc N -- org.flashring.comm.AgreementBench}, over processes.
  */
 final class AgreementBench {
     private static final int PLANS = 2_000;
@@ -34,7 +34,8 @@ final class AgreementBench {
     public static void main(String[] args) throws Exception {
         if (System.getenv("RANK") == null) {
             for (int world : new int[] {2, 4, 8}) {
-                List<String> report = LocalGroup.run(world, DEADLINE, ranks -> measure(ranks.rank(), (number, terms) -> ranks.agree(terms)));
+                List<String> report = LocalGroup.run(world, DEADLINE, ranks -> measure(ranks.rank(), (number, terms) ->
+                        ranks.agree(terms)));
                 System.out.println(world + " threads: " + report.get(0));
             }
             return;
@@ -70,7 +71,8 @@ final class AgreementBench {
         }
         long[] warm = Arrays.copyOfRange(nanos, WARM_UP, PLANS);
         Arrays.sort(warm);
-        return String.format(Locale.ROOT, "median %.1f us, mean %.1f us, 90 of 100 within %.1f us", warm[warm.length / 2] / 1e3,
+        return String.format(Locale.ROOT, "median %.1f us, mean %.1f us, 90 of 100 within %.1f us",
+                warm[warm.length / 2] / 1e3,
                 Arrays.stream(warm).average().orElseThrow() / 1e3, warm[warm.length * 9 / 10] / 1e3);
     }
 

@@ -24,7 +24,9 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** Ranks whose plans differ, or that run them in another order or number, all learn of it before anything is computed. */
+/**
+ * Ranks whose plans differ, or that run them in another order or number, all learn of it before anything is computed.
+ */
 @Timeout(60)
 class AgreementTest {
     private static final int WORLD = Disagreement.WORLD;
@@ -44,7 +46,8 @@ class AgreementTest {
     private record Attention(RingAttention ring, RankTensors t) implements AutoCloseable {
         static Attention of(Plan plan, Communicator communicator) {
             int rank = communicator.rank();
-            return new Attention(new RingAttention(plan, communicator), new RankTensors(plan.shape(), plan.queries().positions(rank),
+            return new Attention(new RingAttention(plan, communicator), new RankTensors(plan.shape(), plan.queries()
+                    .positions(rank),
                     plan.keys().positions(rank), Placement.DENSE, plan.shape().dtype()));
         }
 
@@ -53,7 +56,8 @@ class AgreementTest {
         }
 
         void backward() {
-            ring.backward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor(), t.dout.tensor(), t.dq.tensor(),
+            ring.backward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor(), t.dout.tensor(),
+                    t.dq.tensor(),
                     t.dk.tensor(), t.dv.tensor());
         }
 
@@ -68,7 +72,8 @@ class AgreementTest {
             assertThat(ending.thrown()).isInstanceOf(CommunicationException.class).hasMessageContainingAll(named);
             assertThat(ending.after()).isLessThan(PROMPT);
         });
-        assertThat(endings).extracting(ending -> ending.thrown().getMessage()).as("one reason for all").containsOnly(endings.get(0).thrown().getMessage());
+        assertThat(endings).extracting(ending -> ending.thrown().getMessage()).as("one reason for all")
+                .containsOnly(endings.get(0).thrown().getMessage());
     }
 
     @ParameterizedTest
@@ -90,7 +95,8 @@ class AgreementTest {
             for (int rank = 0; rank < WORLD; rank++) {
                 int own = rank;
                 assertThat(LongStream.range(0, WORLD).map(step -> each.other().forwardBytesSent(own, (int) step)))
-                        .containsExactly(LongStream.range(0, WORLD).map(step -> each.usual().forwardBytesSent(own, (int) step)).boxed().toArray(Long[]::new));
+                        .containsExactly(LongStream.range(0, WORLD).map(step -> each.usual()
+                                .forwardBytesSent(own, (int) step)).boxed().toArray(Long[]::new));
             }
         });
     }
@@ -98,10 +104,13 @@ class AgreementTest {
     @Test
     void anOffsetAmongAMillionIsFoundAndSaidInFewWords() {
         long[] cuSeqlens = LongStream.rangeClosed(0, 1_000_000).toArray();
-        Map<String, String> one = Plan.of(SHAPE, Layout.contiguous(24, WORLD), Mask.causal().documents(cuSeqlens), AttentionOptions.defaults()).terms();
+        Map<String, String> one = Plan.of(SHAPE, Layout.contiguous(24, WORLD), Mask.causal().documents(cuSeqlens),
+                AttentionOptions.defaults()).terms();
         cuSeqlens[700_001]--;
-        Map<String, String> other = Plan.of(SHAPE, Layout.contiguous(24, WORLD), Mask.causal().documents(cuSeqlens), AttentionOptions.defaults()).terms();
-        List<Ending> endings = Ranks.run(WORLD, LONG, communicator -> communicator.agree(communicator.rank() == 1 ? other : one));
+        Map<String, String> other = Plan.of(SHAPE, Layout.contiguous(24, WORLD), Mask.causal().documents(cuSeqlens),
+                AttentionOptions.defaults()).terms();
+        List<Ending> endings = Ranks.run(WORLD, LONG, communicator -> communicator.agree(communicator.rank() == 1
+                ? other : one));
         allFail(endings, "mask: cuSeqlens[687511..750011] is 687511 to 750011 #", "on rank 1", "on rank 0");
         assertThat(endings.get(0).thrown().getMessage().length()).isLessThan(250);
     }
@@ -123,7 +132,8 @@ class AgreementTest {
     void plansInAnotherOrderAreAnError() {
         allFail(Ranks.run(WORLD, LONG, communicator -> {
             boolean turned = communicator.rank() == 2;
-            try (Attention first = Attention.of(turned ? B : A, communicator); Attention second = Attention.of(turned ? A : B, communicator)) {
+            try (Attention first = Attention.of(turned ? B : A, communicator); Attention second = Attention.of(turned
+                    ? A : B, communicator)) {
                 first.forward();
                 second.forward();
             }
@@ -135,7 +145,8 @@ class AgreementTest {
     void ranksThatMakeTheirOperationsEarlyOrLateAgree() {
         assertThat(Ranks.run(WORLD, LONG, communicator -> {
             if (communicator.rank() == 0) {
-                try (Attention first = Attention.of(A, communicator); Attention second = Attention.of(B, communicator)) {
+                try (Attention first = Attention.of(A, communicator); Attention second = Attention.of(B,
+                        communicator)) {
                     first.forward();
                     second.forward();
                     first.backward();
@@ -172,7 +183,8 @@ class AgreementTest {
 
     @Test
     void aRankThatGoesOnWithItsOldPlanIsNamedAtOnce() {
-        allFail(withoutSecondPlan(LONG, communicator -> { }), "rank 2 waits in receive for rank 1, which calls agree on plan 2");
+        allFail(withoutSecondPlan(LONG, communicator -> { }),
+                "rank 2 waits in receive for rank 1, which calls agree on plan 2");
     }
 
     @Test
@@ -183,13 +195,15 @@ class AgreementTest {
     @Test
     void aRankThatLeavesBeforeTheSecondPlanIsNamedAtOnce() {
         List<Ending> endings = withoutSecondPlan(LONG, Communicator::close);
-        assertThat(endings.subList(0, 2)).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        assertThat(endings.subList(0, 2)).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("waits in agree on plan 2, but rank 2 has left the group"));
     }
 
     @Test
     void aRankThatStallsBeforeTheSecondPlanIsNamedAfterTheDeadline() {
-        allFail(withoutSecondPlan(SHORT, communicator -> Thread.sleep(2_000)), "waited 250 ms, the deadline, in agree on plan 2 for rank 2");
+        allFail(withoutSecondPlan(SHORT, communicator -> Thread.sleep(2_000)),
+                "waited 250 ms, the deadline, in agree on plan 2 for rank 2");
     }
 
     @Test

@@ -6,8 +6,6 @@ import static org.assertj.core.api.Assertions.catchThrowable;
 
 import java.io.IOException;
 import java.lang.ref.WeakReference;
-import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -26,12 +24,16 @@ import org.flashring.device.HostBuffer;
 import org.flashring.launch.Environment;
 import org.flashring.launch.Rendezvous;
 import org.flashring.launch.Session;
+import org.flashring.support.RankProcesses;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
 
-/** A group that failed leaves nothing behind: fifty of them, one after the other, cost no thread, no descriptor and no memory. */
+/**
+ * A group that failed leaves nothing behind: fifty of them, one after the other, cost no thread, no descriptor and no
+ * memory.
+ */
 @Timeout(120)
 @EnabledOnOs(value = OS.LINUX, disabledReason = "descriptors are counted in /proc")
 class GroupChurnTest {
@@ -48,7 +50,8 @@ class GroupChurnTest {
     }
 
     private static long threads() {
-        return Thread.getAllStackTraces().keySet().stream().filter(thread -> thread.getName().startsWith("flashring")).count();
+        return Thread.getAllStackTraces().keySet().stream().filter(thread -> thread.getName().startsWith("flashring"))
+                .count();
     }
 
     private static void settles(String what, long before, LongSupplier now, long slack) throws InterruptedException {
@@ -102,10 +105,12 @@ class GroupChurnTest {
 
     /** Threads play the processes: each has its own end of the connections. One of them fails; then all leave. */
     private static void session(List<WeakReference<Object>> groups) {
-        int port = freePort();
-        List<CompletableFuture<String>> ranks = IntStream.range(0, WORLD).mapToObj(rank -> CompletableFuture.supplyAsync(() -> {
+        int port = RankProcesses.freePort();
+        List<CompletableFuture<String>> ranks = IntStream.range(0, WORLD).mapToObj(rank ->
+                CompletableFuture.supplyAsync(() -> {
             CompletableFuture<String> heard = new CompletableFuture<>();
-            try (Session session = Rendezvous.join(new Environment(rank, rank, WORLD, "127.0.0.1", port, ""), Map.of(), DEADLINE)) {
+            try (Session session = Rendezvous.join(new Environment(rank, rank, WORLD, "127.0.0.1", port, ""), Map.of(),
+                    DEADLINE)) {
                 synchronized (groups) {
                     groups.add(new WeakReference<>(session));
                 }
@@ -128,20 +133,15 @@ class GroupChurnTest {
     @Test
     void ranksThatCannotStart() throws InterruptedException {
         leavesNothing(List.of(), () -> {
-            int port = freePort();
-            List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD).mapToObj(rank -> CompletableFuture.supplyAsync(() -> {
+            int port = RankProcesses.freePort();
+            List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD).mapToObj(rank ->
+                    CompletableFuture.supplyAsync(() -> {
                 Environment environment = new Environment(rank, rank, WORLD, "127.0.0.1", port, "");
-                return catchThrowable(() -> Rendezvous.join(environment, Map.of("mask", rank == 1 ? "full" : "causal"), DEADLINE));
+                return catchThrowable(() -> Rendezvous.join(environment, Map.of("mask", rank == 1 ? "full" : "causal"),
+                        DEADLINE));
             }, command -> new Thread(command).start())).toList();
-            assertThat(ranks).allSatisfy(rank -> assertThat(rank.join()).hasMessageContaining("mask is full on rank 1"));
+            assertThat(ranks).allSatisfy(rank -> assertThat(rank.join())
+                    .hasMessageContaining("mask is full on rank 1"));
         });
-    }
-
-    private static int freePort() {
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            return socket.getLocalPort();
-        } catch (IOException e) {
-            throw new AssertionError(e);
-        }
     }
 }

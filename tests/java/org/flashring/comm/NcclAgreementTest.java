@@ -22,7 +22,8 @@ import org.junit.jupiter.api.io.TempDir;
 class NcclAgreementTest {
     private static final int WORLD = Disagreement.WORLD;
     private static final Duration DEADLINE = Duration.ofSeconds(20);
-    private static final String OTHER = "rank 2 and rank 0 cannot agree on plan 102: " + Disagreement.all().get(0).named();
+    private static final String OTHER = "rank 2 and rank 0 cannot agree on plan 102: " + Disagreement.all().get(0)
+            .named();
 
     @TempDir Path folder;
 

@@ -33,8 +33,10 @@ class NcclWorldTest {
 
     /** Returns what each rank got. */
     private static List<Throwable> run(IntConsumer body) {
-        List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD).mapToObj(rank -> CompletableFuture.supplyAsync(
-                () -> catchThrowable(() -> body.accept(rank)), command -> new Thread(command, "rank " + rank).start())).toList();
+        List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD).mapToObj(rank ->
+                CompletableFuture.supplyAsync(
+                () -> catchThrowable(() -> body.accept(rank)), command -> new Thread(command, "rank " + rank).start()))
+                        .toList();
         return ranks.stream().map(CompletableFuture::join).toList();
     }
 
@@ -47,7 +49,8 @@ class NcclWorldTest {
             world.agree(guest(2, rank, (rank == 2 ? disagreement.other() : disagreement.usual()).terms()));
         });
         assertThat(seen).allSatisfy(each -> assertThat(each).isInstanceOf(CommunicationException.class)
-                .hasMessage(seen.get(0).getMessage()).hasMessageStartingWith("rank 2 and rank 0 cannot agree on plan 2: " + disagreement.named()));
+                .hasMessage(seen.get(0).getMessage())
+                        .hasMessageStartingWith("rank 2 and rank 0 cannot agree on plan 2: " + disagreement.named()));
         assertThat(catchThrowable(world::check)).isInstanceOf(CommunicationException.class);
     }
 
@@ -73,7 +76,8 @@ class NcclWorldTest {
                 world.agree(guest(1, rank, Map.of()));
             }
         });
-        assertThat(List.of(seen.get(0), seen.get(2))).allSatisfy(each -> assertThat(each).isInstanceOf(CommunicationException.class)
+        assertThat(List.of(seen.get(0), seen.get(2))).allSatisfy(each -> assertThat(each)
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageMatching("rank [02] waits in agree on plan 1, but rank 1 has left the group"));
     }
 
@@ -88,7 +92,9 @@ class NcclWorldTest {
             }
             world.agree(guest(1, rank, Map.of()));
         })).containsOnlyNulls();
-        assertThat(run(rank -> world.agree(new Assembly.Guest("/1:0", 1, 0, 2, Map.of())))).filteredOn(each -> each != null)
-                .isNotEmpty().allSatisfy(each -> assertThat(each).hasMessageContaining("rank 0 of 2 cannot agree on plan 1 with rank 0 of 2"));
+        assertThat(run(rank -> world.agree(new Assembly.Guest("/1:0", 1, 0, 2, Map.of())))).filteredOn(each ->
+                each != null)
+                .isNotEmpty().allSatisfy(each -> assertThat(each)
+                        .hasMessageContaining("rank 0 of 2 cannot agree on plan 1 with rank 0 of 2"));
     }
 }

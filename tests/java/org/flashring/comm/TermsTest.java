@@ -36,14 +36,16 @@ class TermsTest {
                 int part = (length + 15) / 16;
                 int from = i / part * part;
                 int last = Math.min(length, from + part) - 1;
-                assertThat(said).startsWith("list[" + from + (last == from ? "" : ".." + last) + "] is ").endsWith(" on rank 0");
+                assertThat(said).startsWith("list[" + from + (last == from ? "" : ".." + last) + "] is ")
+                        .endsWith(" on rank 0");
             }
         }
     }
 
     @Test
     void anotherLengthIsSaid() {
-        assertThat(difference(new long[] {0, 5}, new long[] {0, 5, 5})).isEqualTo("list.length is 3 on rank 3, 2 on rank 0");
+        assertThat(difference(new long[] {0, 5}, new long[] {0, 5, 5}))
+                .isEqualTo("list.length is 3 on rank 3, 2 on rank 0");
         assertThat(difference(new long[0], new long[] {7})).isEqualTo("list.length is 1 on rank 3, 0 on rank 0");
         assertThat(difference(new long[0], new long[0])).isNull();
     }

@@ -24,13 +24,19 @@ class HostListTest {
 
     @Provide
     Arbitrary<Piece> hosts() {
-        Arbitrary<Piece> word = Arbitraries.strings().withChars("abz0_.-").ofMinLength(1).ofMaxLength(6).map(text -> new Piece(text, text));
-        Arbitrary<String> number = Combinators.combine(Arbitraries.integers().between(0, 3000), Arbitraries.integers().between(1, 6))
+        Arbitrary<Piece> word = Arbitraries.strings().withChars("abz0_.-").ofMinLength(1).ofMaxLength(6).map(text ->
+                new Piece(text, text));
+        Arbitrary<String> number = Combinators.combine(Arbitraries.integers().between(0, 3000), Arbitraries.integers()
+                .between(1, 6))
                 .as((value, width) -> String.format(Locale.ROOT, "%0" + width + "d", value));
-        Arbitrary<String> range = Combinators.combine(number, number, Arbitraries.of(true, false)).as((from, to, single) -> single ? from : from + "-" + to);
-        Arbitrary<Piece> bracket = Combinators.combine(number, number.map(to -> "-" + to).injectNull(0.5), range.list().ofMaxSize(3))
-                .as((first, to, more) -> new Piece("[" + first + (to == null ? "" : to) + (more.isEmpty() ? "" : "," + String.join(",", more)) + "]", first));
-        return Arbitraries.oneOf(word, bracket).list().ofMinSize(1).ofMaxSize(6).map(pieces -> pieces.stream().reduce(Piece::then).orElseThrow());
+        Arbitrary<String> range = Combinators.combine(number, number, Arbitraries.of(true, false))
+                .as((from, to, single) -> single ? from : from + "-" + to);
+        Arbitrary<Piece> bracket = Combinators.combine(number, number.map(to -> "-" + to).injectNull(0.5), range.list()
+                .ofMaxSize(3))
+                .as((first, to, more) -> new Piece("[" + first + (to == null ? "" : to) + (more.isEmpty() ? "" : ","
+                        + String.join(",", more)) + "]", first));
+        return Arbitraries.oneOf(word, bracket).list().ofMinSize(1).ofMaxSize(6).map(pieces -> pieces.stream()
+                .reduce(Piece::then).orElseThrow());
     }
 
     @Property(tries = 200, edgeCases = EdgeCasesMode.NONE)

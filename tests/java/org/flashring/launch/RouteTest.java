@@ -33,15 +33,7 @@ class RouteTest {
 
     @TempDir Path folder;
 
-    private final int port = freePort();
-
-    private static int freePort() {
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            return socket.getLocalPort();
-        } catch (IOException e) {
-            throw new AssertionError(e);
-        }
-    }
+    private final int port = RankProcesses.freePort();
 
     private Environment environment(int rank, String master, String bind) {
         return new Environment(rank, rank, 2, master, port, "run", bind, Secret.NONE);
@@ -58,12 +50,14 @@ class RouteTest {
 
     private static Optional<String> ownAddress() throws IOException {
         return NetworkInterface.networkInterfaces().flatMap(NetworkInterface::inetAddresses)
-                .filter(address -> !address.isLoopbackAddress() && !address.isLinkLocalAddress()).map(InetAddress::getHostAddress).findFirst();
+                .filter(address -> !address.isLoopbackAddress() && !address.isLinkLocalAddress())
+                        .map(InetAddress::getHostAddress).findFirst();
     }
 
     @Test
     void onOneHostTheLoopbackAloneIsOpen() throws IOException {
-        Map<String, String> variables = Map.of("RANK", "0", "LOCAL_RANK", "0", "WORLD_SIZE", "2", "LOCAL_WORLD_SIZE", "2",
+        Map<String, String> variables = Map.of("RANK", "0", "LOCAL_RANK", "0", "WORLD_SIZE", "2", "LOCAL_WORLD_SIZE",
+                "2",
                 "MASTER_ADDR", "node1", "MASTER_PORT", String.valueOf(port));
         assertThat(Environment.of(variables).masterAddress()).isEqualTo("127.0.0.1");
         try (Door door = Route.open(Environment.of(variables))) {
@@ -96,9 +90,11 @@ class RouteTest {
 
     @Test
     void aBindAddressOfAnotherHostIsNamed() {
-        assertThatThrownBy(() -> Rendezvous.join(environment(0, "node1", "203.0.113.7"), Map.of(), SHORT)).isInstanceOf(CommunicationException.class)
+        assertThatThrownBy(() -> Rendezvous.join(environment(0, "node1", "203.0.113.7"), Map.of(), SHORT))
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContainingAll("rank 0 cannot listen at 203.0.113.7, port " + port, "FLASHRING_BIND_ADDRESS");
-        assertThatThrownBy(() -> Rendezvous.join(environment(0, "node1", "nobody.invalid"), Map.of(), SHORT)).isInstanceOf(CommunicationException.class)
+        assertThatThrownBy(() -> Rendezvous.join(environment(0, "node1", "nobody.invalid"), Map.of(), SHORT))
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContainingAll("rank 0 cannot listen at nobody.invalid", "this host does not know the name");
     }
 
@@ -106,20 +102,27 @@ class RouteTest {
     void aPortThatIsTakenIsNamed() throws IOException {
         try (ServerSocket other = new ServerSocket(port, 1, InetAddress.getByName("127.0.0.1"))) {
             assertThat(other.isBound()).isTrue();
-            assertThatThrownBy(() -> Rendezvous.join(environment(0, "127.0.0.1", ""), Map.of(), SHORT)).isInstanceOf(CommunicationException.class)
-                    .hasMessageContainingAll("rank 0 cannot listen at 127.0.0.1, port " + port, "set MASTER_PORT to a free port");
+            assertThatThrownBy(() -> Rendezvous.join(environment(0, "127.0.0.1", ""), Map.of(), SHORT))
+                    .isInstanceOf(CommunicationException.class)
+                    .hasMessageContainingAll("rank 0 cannot listen at 127.0.0.1, port " + port,
+                            "set MASTER_PORT to a free port");
         }
     }
 
     @Test
     void rankZeroSaysWhereItWaitedAndTheOthersWhereTheyLooked() {
-        assertThatThrownBy(() -> Rendezvous.join(environment(0, "localhost", ""), Map.of(), SHORT)).hasMessageContainingAll("rank 1 has not come within the 600 ms",
+        assertThatThrownBy(() -> Rendezvous.join(environment(0, "localhost", ""), Map.of(), SHORT))
+                .hasMessageContainingAll("rank 1 has not come within the 600 ms",
                 "at localhost, port " + port + ", where processes of this host alone reach it");
-        assertThatThrownBy(() -> Rendezvous.join(environment(0, "node1.invalid", ""), Map.of(), SHORT)).hasMessageContainingAll("port " + port
+        assertThatThrownBy(() -> Rendezvous.join(environment(0, "node1.invalid", ""), Map.of(), SHORT))
+                .hasMessageContainingAll("port " + port
                 + " of every address of its host", "look for it at node1.invalid, a name that this host does not know");
-        assertThatThrownBy(() -> Rendezvous.join(environment(1, "localhost", ""), Map.of(), SHORT)).hasMessageContainingAll("rank 1 cannot reach rank 0 at localhost:" + port,
-                "within 600 ms", "attempts at localhost, which is 127.0.0.1", "set MASTER_ADDR to an address by which all hosts reach it");
-        assertThatThrownBy(() -> Rendezvous.join(environment(1, "node1.invalid", ""), Map.of(), SHORT)).hasMessageContainingAll("a name that this host does not know",
+        assertThatThrownBy(() -> Rendezvous.join(environment(1, "localhost", ""), Map.of(), SHORT))
+                .hasMessageContainingAll("rank 1 cannot reach rank 0 at localhost:" + port,
+                "within 600 ms", "attempts at localhost, which is 127.0.0.1",
+                        "set MASTER_ADDR to an address by which all hosts reach it");
+        assertThatThrownBy(() -> Rendezvous.join(environment(1, "node1.invalid", ""), Map.of(), SHORT))
+                .hasMessageContainingAll("a name that this host does not know",
                 "set MASTER_ADDR to a name or an address by which all hosts reach rank 0's");
     }
 
@@ -128,7 +131,8 @@ class RouteTest {
     void whoSaysNothingHoldsNobodyUp() throws Exception {
         List<Socket> silent = new ArrayList<>();
         try {
-            CompletableFuture<Session> leader = CompletableFuture.supplyAsync(() -> Rendezvous.join(environment(0, "127.0.0.1", ""), Map.of(), DEADLINE));
+            CompletableFuture<Session> leader = CompletableFuture.supplyAsync(() ->
+                    Rendezvous.join(environment(0, "127.0.0.1", ""), Map.of(), DEADLINE));
             while (silent.size() < 40) {
                 try {
                     silent.add(new Socket("127.0.0.1", port));
@@ -139,7 +143,8 @@ class RouteTest {
             long start = System.nanoTime();
             Rendezvous.join(environment(1, "127.0.0.1", ""), Map.of(), DEADLINE).close();
             leader.join().close();
-            assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofSeconds(20)); // one by one they would take 80
+            // one by one they would take 80
+            assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofSeconds(20));
         } finally {
             for (Socket socket : silent) {
                 socket.close();
@@ -147,16 +152,22 @@ class RouteTest {
         }
     }
 
-    /** A name that rank 0's own host gives the loopback, as Debian does, and one that stands for a service, at no interface of any host. */
+    /**
+     * A name that rank 0's own host gives the loopback, as Debian does, and one that stands for a service, at no
+     * interface of any host.
+     */
     @Test
     void namesThatMeanDifferentThingsOnDifferentHosts() throws Exception {
         assumeTrue(System.getProperty("os.name").equals("Linux"), "all of 127.0.0.0/8 is this host on Linux alone");
         List<Process> ranks = new ArrayList<>();
         for (int rank = 0; rank < 2; rank++) {
             Path hosts = folder.resolve("hosts" + rank);
-            Files.writeString(hosts, rank == 0 ? "127.0.1.1 node1\n203.0.113.7 service\n" : "127.0.0.2 node1\n127.0.0.3 service\n");
-            ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                    "-Djdk.net.hosts.file=" + hosts, "-cp", System.getProperty("java.class.path"), Host.class.getName(), String.valueOf(rank), String.valueOf(port));
+            Files.writeString(hosts, rank == 0 ? "127.0.1.1 node1\n203.0.113.7 service\n"
+                    : "127.0.0.2 node1\n127.0.0.3 service\n");
+            ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java")
+                    .toString(),
+                    "-Djdk.net.hosts.file=" + hosts, "-cp", System.getProperty("java.class.path"), Host.class.getName(),
+                            String.valueOf(rank), String.valueOf(port));
             ranks.add(builder.redirectErrorStream(true).redirectOutput(folder.resolve("rank" + rank).toFile()).start());
         }
         RankProcesses running = new RankProcesses(ranks, folder);

@@ -18,6 +18,7 @@ import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import org.flashring.comm.CommunicationException;
+import org.flashring.support.RankProcesses;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -33,15 +34,7 @@ class SecretTest {
 
     @TempDir Path folder;
 
-    private final int port = freePort();
-
-    private static int freePort() {
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            return socket.getLocalPort();
-        } catch (IOException e) {
-            throw new AssertionError(e);
-        }
-    }
+    private final int port = RankProcesses.freePort();
 
     private Environment rank(int rank, Secret secret) {
         return new Environment(rank, rank, 2, "127.0.0.1", port, "run", "", secret);
@@ -51,7 +44,10 @@ class SecretTest {
         return catchThrowable(() -> Rendezvous.join(environment, Map.of(), deadline).close());
     }
 
-    /** Lets {@code wrong} knock, then the right one; returns how those three ended: rank 0, the wrong one, the right one. */
+    /**
+     * Lets {@code wrong} knock, then the right one; returns how those three ended: rank 0, the wrong one, the right
+     * one.
+     */
     private List<Throwable> meet(Secret ofRank0, Secret wrong) {
         CompletableFuture<Throwable> leader = CompletableFuture.supplyAsync(() -> join(rank(0, ofRank0), DEADLINE));
         Throwable turnedAway = join(rank(1, wrong), DEADLINE);
@@ -65,7 +61,8 @@ class SecretTest {
 
     private static void onlyTheSecondFails(List<Throwable> endings, String why) {
         assertThat(endings.get(0)).isNull();
-        assertThat(endings.get(1)).isInstanceOf(CommunicationException.class).hasMessageContainingAll("rank 1 was turned away by rank 0", why);
+        assertThat(endings.get(1)).isInstanceOf(CommunicationException.class)
+                .hasMessageContainingAll("rank 1 was turned away by rank 0", why);
         assertThat(endings.get(2)).isNull();
     }
 
@@ -76,7 +73,8 @@ class SecretTest {
 
     @Test
     void whoBringsNoSecretIsTurnedAwayAndTheRightOneWaitedFor() {
-        onlyTheSecondFails(meet(RIGHT, Secret.NONE), "the process brings no job secret and rank 0 has one; set FLASHRING_SECRET");
+        onlyTheSecondFails(meet(RIGHT, Secret.NONE),
+                "the process brings no job secret and rank 0 has one; set FLASHRING_SECRET");
     }
 
     @Test
@@ -88,11 +86,15 @@ class SecretTest {
     void rankZeroSaysWhomItTurnedAwayWhenTheRightOneDoesNotCome() {
         CompletableFuture<Throwable> leader = CompletableFuture.supplyAsync(() -> join(rank(0, RIGHT), SHORT));
         join(rank(1, Secret.of("another")), SHORT);
-        assertThat(leader.join()).isInstanceOf(CommunicationException.class).hasMessageContainingAll("rank 1 has not come",
+        assertThat(leader.join()).isInstanceOf(CommunicationException.class)
+                .hasMessageContainingAll("rank 1 has not come",
                 "1 process was turned away (one at 127.0.0.1: the job secret of the process is not rank 0's)");
     }
 
-    /** A program that sits on the port and does not know the secret can neither play rank 0 nor turn what it is told to its use. */
+    /**
+     * A program that sits on the port and does not know the secret can neither play rank 0 nor turn what it is told to
+     * its use.
+     */
     @Test
     void anImpostorOfRankZeroIsFoundOut() throws Exception {
         try (ServerSocket impostor = new ServerSocket(port, 1, InetAddress.getLoopbackAddress())) {
@@ -101,11 +103,13 @@ class SecretTest {
                 Throwable seen = catchThrowable(() -> Handshake.admit(new Frames(socket), Secret.of("a guess"), 5_000));
                 assertThat(seen).hasMessageContaining("is not rank 0's");
             }
-            assertThat(follower.get(20, TimeUnit.SECONDS)).isInstanceOf(CommunicationException.class).hasMessageContaining("turned away");
+            assertThat(follower.get(20, TimeUnit.SECONDS)).isInstanceOf(CommunicationException.class)
+                    .hasMessageContaining("turned away");
         }
         assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "follower", ONE, TWO)).isTrue();
         assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "rank 0", ONE, TWO)).as("sent back").isFalse();
-        assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "follower", TWO, TWO)).as("sent again, to another nonce").isFalse();
+        assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "follower", TWO, TWO))
+                .as("sent again, to another nonce").isFalse();
         assertThat(RIGHT.accepts(new byte[0], "follower", ONE, TWO)).isFalse();
     }
 
@@ -127,7 +131,8 @@ class SecretTest {
         refused(Map.of("FLASHRING_SECRET_FILE", folder.resolve("none").toString()), "FLASHRING_SECRET_FILE is '");
         refused(Map.of("FLASHRING_SECRET_FILE", folder.toString()), "FLASHRING_SECRET_FILE is '");
         refused(Map.of("FLASHRING_SECRET_FILE", empty.toString()), "the file of FLASHRING_SECRET_FILE is blank");
-        assertThatIllegalArgumentException().isThrownBy(() -> Secret.of((String) null)).withMessageContaining("secret is null");
+        assertThatIllegalArgumentException().isThrownBy(() -> Secret.of((String) null))
+                .withMessageContaining("secret is null");
     }
 
     private static void refused(Map<String, String> variables, String why) {
@@ -137,6 +142,7 @@ class SecretTest {
     @Test
     void isInNobodysWords() {
         assertThat(rank(0, RIGHT).toString()).doesNotContain("right").contains("secret=a secret");
-        assertThatThrownBy(() -> Rendezvous.join(rank(1, RIGHT), Map.of(), Duration.ofMillis(200))).message().doesNotContain("right one");
+        assertThatThrownBy(() -> Rendezvous.join(rank(1, RIGHT), Map.of(), Duration.ofMillis(200))).message()
+                .doesNotContain("right one");
     }
 }

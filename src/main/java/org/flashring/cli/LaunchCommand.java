@@ -31,7 +31,8 @@ import picocli.CommandLine.Spec;
         name = "launch",
         description = "Run a main class or a flashring command in one process per rank, as torchrun does.",
         mixinStandardHelpOptions = true,
-        footer = {"", "The ranks share a new job secret, unless FLASHRING_SECRET or FLASHRING_SECRET_FILE gives one.", "The first rank that fails decides the exit code; the others then have five seconds to end.", "",
+        footer = {"", "The ranks share a new job secret, unless FLASHRING_SECRET or FLASHRING_SECRET_FILE gives one.",
+                "The first rank that fails decides the exit code; the others then have five seconds to end.", "",
             "Example:", "  flashring launch --nproc 2 -- com.example.Train --steps 100"})
 final class LaunchCommand implements Callable<Integer> {
     private static final int GRACE_SECONDS = 5;

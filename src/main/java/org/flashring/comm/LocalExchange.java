@@ -45,7 +45,8 @@ final class LocalExchange {
     private final Set<LocalExchange> parts = Collections.newSetFromMap(new WeakHashMap<>()); // groups split off
 
     private final List<Map<String, String>> terms; // of each rank, while they agree
-    private final int[] awaited;  // the rank whose message, or whose taking of one, each rank waits for; ANYONE if for none
+    // the rank whose message, or whose taking of one, each rank waits for; ANYONE if for none
+    private final int[] awaited;
     private final boolean[] here; // ranks that wait in the barrier
     private int arrived;          // their number
     private int opener;           // the first of them
@@ -182,7 +183,10 @@ final class LocalExchange {
         }
     }
 
-    /** Waits until every rank has come here with the same operation, and fails on all of them unless all bring the same terms. */
+    /**
+     * Waits until every rank has come here with the same operation, and fails on all of them unless all bring the same
+     * terms.
+     */
     synchronized void agree(int rank, String called, Map<String, String> own) {
         terms.set(rank, own);
         barrier(rank, called);

@@ -25,14 +25,17 @@ final class NcclRoom {
         this.size = size;
     }
 
-    /** Returns the group's name, the same in all processes: empty for the first one, then each split's number and color. */
+    /**
+     * Returns the group's name, the same in all processes: empty for the first one, then each split's number and color.
+     */
     String name() {
         return name;
     }
 
     /** Returns the room of those who gave {@code color} in the {@code number}-th split: {@code members} ranks, wherever they live. */
     synchronized NcclRoom part(int number, int color, int members) {
-        return parts.computeIfAbsent(List.of(number, color), key -> new NcclRoom(name + "/" + number + ":" + color, size == 1 ? 1 : members));
+        return parts.computeIfAbsent(List.of(number, color), key -> new NcclRoom(name + "/" + number + ":" + color,
+                size == 1 ? 1 : members));
     }
 
     /**

@@ -61,7 +61,10 @@ final class NcclWorld {
         }
     }
 
-    /** Returns once all ranks of the guest's group have come and agree; else ends the group and throws. Waits on the host alone. */
+    /**
+     * Returns once all ranks of the guest's group have come and agree; else ends the group and throws. Waits on the
+     * host alone.
+     */
     void agree(Assembly.Guest guest) {
         CompletableFuture<String> verdict = new CompletableFuture<>();
         if (session == null) {
@@ -91,7 +94,8 @@ final class NcclWorld {
                 return "rank " + guest.rank() + " was interrupted in " + guest.operation();
             }
         }
-        return "rank " + guest.rank() + " waited " + deadlineNanos / 1_000_000 + " ms, the deadline, in " + guest.operation();
+        return "rank " + guest.rank() + " waited " + deadlineNanos / 1_000_000 + " ms, the deadline, in "
+                + guest.operation();
     }
 
     /** Notes that a rank has left its group, so that nobody waits for its terms. */
@@ -163,7 +167,8 @@ final class NcclWorld {
         if (tellPeers && session != null) {
             session.fail(what);
         }
-        boolean ended = all.isEmpty() || end(all.stream().map(NcclCommunicator::device).toList(), () -> Nccl.abort(surrendered(all)));
+        boolean ended = all.isEmpty() || end(all.stream().map(NcclCommunicator::device).toList(), () ->
+                Nccl.abort(surrendered(all)));
         failure = new CommunicationException(ended ? what : what + "; its work on the devices is not ended yet: their memory is freed once it is", cause);
     }
 

@@ -11,11 +11,14 @@ import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
 /**
- * Where ranks bring their terms. Once all of a group have come for its n-th plan, each is told how they differ, or that they do not.
- * For any thread; answers are given outside the monitor.
+ * Where ranks bring their terms. Once all of a group have come for its n-th plan, each is told how they differ, or that
+ * they do not. For any thread; answers are given outside the monitor.
  */
 public final class Assembly {
-    /** What a rank brings: {@code rank} of {@code size} in a group, whose name is the same on all its ranks, and the terms of its n-th plan. */
+    /**
+     * What a rank brings: {@code rank} of {@code size} in a group, whose name is the same on all its ranks, and the
+     * terms of its n-th plan.
+     */
     public record Guest(String group, long plan, int rank, int size, Map<String, String> terms) {
         /** Returns what the ranks do here, as failures name it. */
         public String operation() {
@@ -50,7 +53,10 @@ public final class Assembly {
     private final Map<Key, Meeting> meetings = new HashMap<>();
     private final Map<String, boolean[]> gone = new HashMap<>(); // by group and rank
 
-    /** Takes a rank in. {@code answer} gets the empty string if all agree, else what is wrong, when all have come or one cannot come. */
+    /**
+     * Takes a rank in. {@code answer} gets the empty string if all agree, else what is wrong, when all have come or one
+     * cannot come.
+     */
     public void bring(Guest guest, Consumer<String> answer) {
         String problem;
         List<Consumer<String>> answers;
@@ -76,8 +82,10 @@ public final class Assembly {
 
     /** Returns what is wrong with a newcomer, or null. */
     private static String seat(Meeting meeting, Guest guest) {
-        if (guest.size() != meeting.first.size() || guest.rank() < 0 || guest.rank() >= guest.size() || meeting.guests[guest.rank()] != null) {
-            return "rank " + guest.rank() + " of " + guest.size() + " cannot " + guest.operation() + " with rank " + meeting.first.rank()
+        if (guest.size() != meeting.first.size() || guest.rank() < 0 || guest.rank() >= guest.size()
+                || meeting.guests[guest.rank()] != null) {
+            return "rank " + guest.rank() + " of " + guest.size() + " cannot " + guest.operation() + " with rank "
+                    + meeting.first.rank()
                     + " of " + meeting.first.size();
         }
         meeting.guests[guest.rank()] = guest;
@@ -89,7 +97,8 @@ public final class Assembly {
         boolean[] left = gone.get(meeting.first.group());
         for (int rank = 0; left != null && rank < Math.min(left.length, meeting.guests.length); rank++) {
             if (left[rank] && meeting.guests[rank] == null) {
-                return "rank " + meeting.first.rank() + " waits in " + meeting.first.operation() + ", but rank " + rank + " has left the group";
+                return "rank " + meeting.first.rank() + " waits in " + meeting.first.operation() + ", but rank " + rank
+                        + " has left the group";
             }
         }
         return null;
@@ -106,7 +115,10 @@ public final class Assembly {
         return "";
     }
 
-    /** Notes that rank {@code rank} of {@code size} has left a group: who waits for it is answered at once, now and later. */
+    /**
+     * Notes that rank {@code rank} of {@code size} has left a group: who waits for it is answered at once, now and
+     * later.
+     */
     public void leave(String group, int rank, int size) {
         List<Runnable> answers = new ArrayList<>();
         synchronized (this) {
@@ -131,7 +143,8 @@ public final class Assembly {
         long now = System.nanoTime();
         for (Meeting meeting : meetings.values()) {
             if (now - meeting.since > nanos) {
-                return "rank " + meeting.first.rank() + " waited " + nanos / 1_000_000 + " ms, the deadline, in " + meeting.first.operation()
+                return "rank " + meeting.first.rank() + " waited " + nanos / 1_000_000 + " ms, the deadline, in "
+                        + meeting.first.operation()
                         + " for " + meeting.absent();
             }
         }

@@ -16,8 +16,9 @@ public final class Terms {
     private Terms() {}
 
     /**
-     * Returns a list in few words: its length, the numbers to an entry, and the entries. Long lists have {@value #PARTS} entries, each
-     * with its ends and a digest, so that a million numbers take little room and {@link #difference} can still tell where two differ.
+     * Returns a list in few words: its length, the numbers to an entry, and the entries. Long lists have
+     * {@value #PARTS} entries, each with its ends and a digest, so that a million numbers take little room and
+     * {@link #difference} can still tell where two differ.
      */
     public static String list(long[] values) {
         int part = values.length <= MOST_LISTED ? 1 : (values.length + PARTS - 1) / PARTS;
@@ -27,7 +28,8 @@ public final class Terms {
             int to = Math.min(values.length, from + part);
             text.append(from == 0 ? "" : COMMA).append(values[from]);
             if (part > 1) {
-                text.append(" to ").append(values[to - 1]).append(" #").append(Long.toHexString(digest(values, from, to)));
+                text.append(" to ").append(values[to - 1]).append(" #")
+                        .append(Long.toHexString(digest(values, from, to)));
             }
         }
         return text.toString();
@@ -43,7 +45,10 @@ public final class Terms {
         return digest;
     }
 
-    /** Returns how {@code rank}, which gives {@code other}, differs from rank 0, which gives {@code first}; null if it does not. */
+    /**
+     * Returns how {@code rank}, which gives {@code other}, differs from rank 0, which gives {@code first}; null if it
+     * does not.
+     */
     public static String difference(Map<String, String> first, int rank, Map<String, String> other) {
         if (first == other) {
             return null;
@@ -51,7 +56,8 @@ public final class Terms {
         for (Map.Entry<String, String> term : first.entrySet()) {
             String value = other.get(term.getKey());
             if (!Objects.equals(value, term.getValue())) {
-                return value == null ? sentence(term.getKey(), rank, null, term.getValue()) : difference(term.getKey(), rank, value, term.getValue());
+                return value == null ? sentence(term.getKey(), rank, null, term.getValue()) : difference(term.getKey(),
+                        rank, value, term.getValue());
             }
         }
         for (Map.Entry<String, String> term : other.entrySet()) {
@@ -81,12 +87,17 @@ public final class Terms {
         int part = Integer.parseInt(mine.group(2));
         int from = entry * part;
         int last = Math.min(Integer.parseInt(mine.group(1)), from + part) - 1;
-        return sentence(name + "[" + from + (last == from ? "" : ".." + last) + "]", rank, entries[entry], expectedEntries[entry]);
+        return sentence(name + "[" + from + (last == from ? "" : ".." + last) + "]", rank, entries[entry],
+                expectedEntries[entry]);
     }
 
-    /** Returns the sentence that {@code name} has one value on {@code rank} and another on rank 0; null where it is not given. */
+    /**
+     * Returns the sentence that {@code name} has one value on {@code rank} and another on rank 0; null where it is not
+     * given.
+     */
     public static String sentence(String name, int rank, String value, String first) {
-        return name + " is " + (value == null ? "not given" : value) + " on rank " + rank + ", " + (first == null ? "not given" : first)
+        return name + " is " + (value == null ? "not given" : value) + " on rank " + rank + ", " + (first == null
+                ? "not given" : first)
                 + " on rank 0";
     }
 }

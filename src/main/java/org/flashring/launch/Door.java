@@ -16,8 +16,8 @@ import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Where rank 0 lets the processes of its run in. Each who knocks has a thread and two seconds, so that nobody who says nothing holds up
- * the others; strangers are turned away, noted and reported.
+ * Where rank 0 lets the processes of its run in. Each who knocks has a thread and two seconds, so that nobody who says
+ * nothing holds up the others; strangers are turned away, noted and reported.
  */
 final class Door implements AutoCloseable {
     /** How long a process has to introduce itself. */
@@ -32,6 +32,7 @@ final class Door implements AutoCloseable {
 
     private final ServerSocket server = new ServerSocket();
     private final Secret secret;
+    private final Thread listener;
     private final BlockingQueue<Guest> guests = new LinkedBlockingQueue<>();
     private final Semaphore places = new Semaphore(MOST_AT_ONCE);
     private final Set<Frames> strangers = new HashSet<>(); // who has not introduced itself yet; guarded by this object
@@ -49,13 +50,14 @@ final class Door implements AutoCloseable {
             server.close();
             throw e;
         }
-        start(this::listen, "flashring rendezvous");
+        listener = start(this::listen, "flashring rendezvous");
     }
 
-    private static void start(Runnable body, String name) {
+    private static Thread start(Runnable body, String name) {
         Thread thread = new Thread(body, name);
         thread.setDaemon(true);
         thread.start();
+        return thread;
     }
 
     private void listen() {
@@ -105,7 +107,8 @@ final class Door implements AutoCloseable {
     }
 
     private void turnAway(Frames link, IOException why) {
-        String reason = why instanceof SocketTimeoutException ? "it said nothing" : why instanceof EOFException ? "it went without a word" : why.getMessage();
+        String reason = why instanceof SocketTimeoutException ? "it said nothing" : why instanceof EOFException
+                ? "it went without a word" : why.getMessage();
         synchronized (this) {
             strangers.remove(link);
             if (closed) {
@@ -120,7 +123,8 @@ final class Door implements AutoCloseable {
 
     /** Returns who was turned away and why, in words; empty if nobody was. */
     synchronized String turnedAway() {
-        return turnedAwayCount == 0 ? "" : turnedAwayCount + (turnedAwayCount == 1 ? " process was" : " processes were") + " turned away ("
+        return turnedAwayCount == 0 ? "" : turnedAwayCount + (turnedAwayCount == 1 ? " process was" : " processes were")
+                + " turned away ("
                 + String.join("; ", turnedAway) + ")";
     }
 
@@ -149,5 +153,10 @@ final class Door implements AutoCloseable {
             // nothing is left to be lost
         }
         dropped.forEach(Frames::close);
+        try {
+            listener.join(INTRODUCTION_MILLIS); // while it is inside accept, the port stays taken
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
     }
 }

@@ -16,10 +16,12 @@ import org.flashring.internal.Checks;
  * @param masterAddress host of rank 0
  * @param masterPort    where rank 0 listens
  * @param runId         the same in all processes of a run and in no others; empty where the launcher gives none
- * @param bindAddress   where rank 0 listens, a name or an address of its host's; empty to leave it to {@link Rendezvous}
+ * @param bindAddress   where rank 0 listens, a name or an address of its host's; empty to leave it to
+ *                      {@link Rendezvous}
  * @param secret        what only the processes of the run know, or {@link Secret#NONE}
  */
-public record Environment(int rank, int localRank, int worldSize, String masterAddress, int masterPort, String runId, String bindAddress,
+public record Environment(int rank, int localRank, int worldSize, String masterAddress, int masterPort, String runId,
+        String bindAddress,
         Secret secret) {
     /** The variable that says where rank 0 listens. */
     public static final String BIND_VARIABLE = "FLASHRING_BIND_ADDRESS";
@@ -30,9 +32,11 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
     /** A launcher, by the variables that say rank, local rank, world size and the number of processes on this host. */
     private record Launcher(String name, String rank, String localRank, String worldSize, String localWorldSize) {}
 
-    private static final Launcher TORCHRUN = new Launcher("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE");
+    private static final Launcher TORCHRUN = new Launcher("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE",
+            "LOCAL_WORLD_SIZE");
     private static final Launcher SLURM = new Launcher("SLURM", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "");
-    private static final Launcher OPEN_MPI = new Launcher("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK",
+    private static final Launcher OPEN_MPI = new Launcher("Open MPI", "OMPI_COMM_WORLD_RANK",
+            "OMPI_COMM_WORLD_LOCAL_RANK",
             "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE");
 
     /**
@@ -65,9 +69,9 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
      * Returns what {@code variables} say: torchrun's if one of them is there, else SLURM's, else Open MPI's. MASTER_ADDR and
      * MASTER_PORT count under all three. Under SLURM they default to the job's first host and a port made from its number; under
      * the others the port defaults to 29500 and the address must be given. Where all processes are on one host, as
-     * LOCAL_WORLD_SIZE, SLURM_STEP_NUM_NODES, SLURM_JOB_NUM_NODES or OMPI_COMM_WORLD_LOCAL_SIZE tell, the address is the loopback's,
-     * whatever MASTER_ADDR says, unless {@value #BIND_VARIABLE} says where rank 0 listens. The secret is what {@link Secret#of(Map)}
-     * returns.
+     * LOCAL_WORLD_SIZE, SLURM_STEP_NUM_NODES, SLURM_JOB_NUM_NODES or OMPI_COMM_WORLD_LOCAL_SIZE tell, the address is
+     * the loopback's, whatever MASTER_ADDR says, unless {@value #BIND_VARIABLE} says where rank 0 listens. The secret
+     * is what {@link Secret#of(Map)} returns.
      *
      * @throws IllegalArgumentException if there is no launcher, a variable is missing, or it is not what it must be; the message
      *         names the variable
@@ -96,7 +100,8 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
 
     private static boolean isOneHost(Map<String, String> variables, Launcher launcher) {
         if (launcher == SLURM) {
-            return variables.getOrDefault("SLURM_STEP_NUM_NODES", variables.getOrDefault("SLURM_JOB_NUM_NODES", "")).strip().equals("1");
+            return variables.getOrDefault("SLURM_STEP_NUM_NODES", variables.getOrDefault("SLURM_JOB_NUM_NODES", ""))
+                    .strip().equals("1");
         }
         String here = variables.get(launcher.localWorldSize());
         return here != null && here.strip().equals(variables.getOrDefault(launcher.worldSize(), "").strip());

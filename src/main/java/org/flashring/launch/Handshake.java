@@ -6,8 +6,9 @@ import java.io.IOException;
 import org.flashring.comm.CommunicationException;
 
 /**
- * What two processes say to each other before anything else: that they are FlashRing's, of releases that speak alike, and know the
- * same job secret. Each answers the other's nonce with an HMAC of the secret, so that it is neither sent nor of use to who listens.
+ * What two processes say to each other before anything else: that they are FlashRing's, of releases that speak alike,
+ * and know the same job secret. Each answers the other's nonce with an HMAC of the secret, so that it is neither sent
+ * nor of use to who listens.
  */
 final class Handshake {
     private static final int MAGIC = 0x464c5247; // "FLRG"
@@ -18,7 +19,10 @@ final class Handshake {
 
     private Handshake() {}
 
-    /** Plays rank 0's part. Throws {@link IOException}, after the other side was told why if it can be, unless that belongs to the run. */
+    /**
+     * Plays rank 0's part. Throws {@link IOException}, after the other side was told why if it can be, unless that
+     * belongs to the run.
+     */
     static void admit(Frames link, Secret secret, long millis) throws IOException {
         byte[] own = Secret.nonce();
         link.send(Frames.CHALLENGE, out -> write(out, own, new byte[] {(byte) (secret.isGiven() ? 1 : 0)}));
@@ -39,10 +43,12 @@ final class Handshake {
 
     /** Returns what is wrong, in words that are true on both sides. */
     private static String problem(boolean wanted, boolean brought) {
-        return !wanted ? "the process brings a job secret and rank 0 has none; " + Secret.VARIABLE + " or " + Secret.FILE_VARIABLE
+        return !wanted ? "the process brings a job secret and rank 0 has none; " + Secret.VARIABLE + " or "
+                + Secret.FILE_VARIABLE
                 + " must be set on all ranks or on none"
                 : brought ? "the job secret of the process is not rank 0's"
-                : "the process brings no job secret and rank 0 has one; set " + Secret.VARIABLE + " or " + Secret.FILE_VARIABLE + " as on rank 0";
+                : "the process brings no job secret and rank 0 has one; set " + Secret.VARIABLE + " or "
+                        + Secret.FILE_VARIABLE + " as on rank 0";
     }
 
     /**
@@ -77,7 +83,10 @@ final class Handshake {
         out.write(rest);
     }
 
-    /** Returns the nonce; throws {@link IOException} if the message is not FlashRing's, or of a release that speaks differently. */
+    /**
+     * Returns the nonce; throws {@link IOException} if the message is not FlashRing's, or of a release that speaks
+     * differently.
+     */
     private static byte[] readNonce(DataInputStream in) throws IOException {
         if (in.readInt() != MAGIC) {
             throw new IOException("not a process of FlashRing");

@@ -13,8 +13,8 @@ final class HostList {
     private HostList() {}
 
     /**
-     * Returns the first host of a list, every bracket standing for its first number as it is written, leading zeros included:
-     * {@code n1g08} of {@code n[1-2]g[08-11]}.
+     * Returns the first host of a list, every bracket standing for its first number as it is written, leading zeros
+     * included: {@code n1g08} of {@code n[1-2]g[08-11]}.
      *
      * @param variable where the list comes from, for the message
      * @throws IllegalArgumentException if the list does not begin with a host
@@ -22,7 +22,8 @@ final class HostList {
     static String first(String variable, String list) {
         Matcher name = NAME.matcher(list);
         if (!name.lookingAt() || name.end() < list.length() && list.charAt(name.end()) != ',') {
-            throw Checks.broken(variable, "'" + list + "'", "begin with a host such as gpu7 or rack[1-2]-gpu[03-08,11]");
+            throw Checks.broken(variable, "'" + list + "'",
+                    "begin with a host such as gpu7 or rack[1-2]-gpu[03-08,11]");
         }
         return BRACKET.matcher(name.group()).replaceAll("$1");
     }

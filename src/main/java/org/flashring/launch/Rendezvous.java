@@ -21,9 +21,9 @@ import org.flashring.internal.Native;
  * <p>Rank 0 listens at the loopback alone if all ranks are on one host, else at every address of its host, or at
  * {@link Environment#bindAddress} if that is given. The others look for it at {@link Environment#masterAddress}.
  *
- * <p>Where there is a {@link Environment#secret}, both sides prove to each other that they know it before anything else is said; it
- * is not sent. A process that does not is turned away, and rank 0 waits on for the right ones. What is said later is not encrypted:
- * use it inside a cluster.
+ * <p>Where there is a {@link Environment#secret}, both sides prove to each other that they know it before anything else
+ * is said; it is not sent. A process that does not is turned away, and rank 0 waits on for the right ones. What is said
+ * later is not encrypted: use it inside a cluster.
  */
 public final class Rendezvous {
     private static final int RETRY_MILLIS = 50;
@@ -73,7 +73,8 @@ public final class Rendezvous {
             while (problem == null && hellos.size() < world) {
                 if (!welcome(door, end, hellos, links)) {
                     String strangers = door.turnedAway();
-                    problem = missing(hellos, world) + " not come within the " + deadline.toMillis() + " ms that rank 0 waits at "
+                    problem = missing(hellos, world) + " not come within the " + deadline.toMillis()
+                            + " ms that rank 0 waits at "
                             + Route.door(environment) + (strangers.isEmpty() ? "" : "; " + strangers);
                 }
             }
@@ -128,7 +129,8 @@ public final class Rendezvous {
     }
 
     /** Tells those still under way, as far as the processes that came know of any, {@link #GRACE_MILLIS} at most. */
-    private static void refuseLatecomers(Door door, List<Hello> hellos, List<Frames> links, String problem) throws IOException {
+    private static void refuseLatecomers(Door door, List<Hello> hellos, List<Frames> links, String problem)
+            throws IOException {
         long end = System.nanoTime() + GRACE_MILLIS * 1_000_000L;
         while (anyAbsent(hellos) && welcome(door, end, hellos, links)) {
             tell(links.subList(links.size() - 1, links.size()), problem);
@@ -165,12 +167,15 @@ public final class Rendezvous {
                 InetAddress[] masters = Route.addresses(environment);
                 return connect(environment, masters[attempt % masters.length], end);
             } catch (CommunicationException e) {
-                throw new CommunicationException("rank " + environment.rank() + " was turned away by rank 0 at " + place(environment) + ": " + e.getMessage(), e);
+                throw new CommunicationException("rank " + environment.rank() + " was turned away by rank 0 at "
+                        + place(environment) + ": " + e.getMessage(), e);
             } catch (IOException e) {
                 if (millisUntil(end) <= RETRY_MILLIS) {
                     throw new CommunicationException("rank " + environment.rank() + " cannot reach rank 0 at " + place(environment)
-                            + " within " + deadline.toMillis() + " ms: " + attempt + (attempt == 1 ? " attempt" : " attempts") + " at "
-                            + Route.known(environment) + ", the last one: " + e.getMessage() + Route.hint(environment), e);
+                            + " within " + deadline.toMillis() + " ms: " + attempt + (attempt == 1 ? " attempt"
+                                    : " attempts") + " at "
+                            + Route.known(environment) + ", the last one: " + e.getMessage() + Route.hint(environment),
+                                    e);
                 }
                 pause();
             }

@@ -14,21 +14,24 @@ final class Route {
     private Route() {}
 
     /**
-     * Opens rank 0's door: at the bind address if one is given; at the master address alone where that is this host's loopback by its
-     * own words, as it is when all ranks are on one host; else at every address of this host, since what the others reach it by may be
-     * a service's, or what this host calls itself the loopback, as Debian does.
+     * Opens rank 0's door: at the bind address if one is given; at the master address alone where that is this host's
+     * loopback by its own words, as it is when all ranks are on one host; else at every address of this host, since
+     * what the others reach it by may be a service's, or what this host calls itself the loopback, as Debian does.
      *
      * @throws CommunicationException if it cannot listen there; the message says why
      */
     static Door open(Environment environment) {
         String bind = environment.bindAddress();
-        String host = !bind.isEmpty() ? bind : isLoopback(environment.masterAddress()) ? environment.masterAddress() : null;
+        String host = !bind.isEmpty() ? bind : isLoopback(environment.masterAddress()) ? environment.masterAddress()
+                : null;
         int port = environment.masterPort();
         try {
-            InetSocketAddress address = host == null ? new InetSocketAddress(port) : new InetSocketAddress(InetAddress.getByName(host), port);
+            InetSocketAddress address = host == null ? new InetSocketAddress(port)
+                    : new InetSocketAddress(InetAddress.getByName(host), port);
             return new Door(address, environment.worldSize(), environment.secret());
         } catch (IOException e) {
-            throw new CommunicationException("rank 0 cannot listen at " + (host == null ? "" : host + ", ") + "port " + port
+            throw new CommunicationException("rank 0 cannot listen at " + (host == null ? "" : host + ", ") + "port "
+                    + port
                     + (bind.isEmpty() ? "" : " (" + Environment.BIND_VARIABLE + ")") + ": "
                     + (e instanceof UnknownHostException ? "this host does not know the name" : e.getMessage())
                     + (bind.isEmpty() && e instanceof BindException ? "; set MASTER_PORT to a free port" : ""), e);
@@ -39,7 +42,8 @@ final class Route {
     static String door(Environment environment) {
         String port = "port " + environment.masterPort();
         if (!environment.bindAddress().isEmpty()) {
-            return environment.bindAddress() + ", " + port + " (" + Environment.BIND_VARIABLE + "); the others look for it at " + known(environment);
+            return environment.bindAddress() + ", " + port + " (" + Environment.BIND_VARIABLE
+                    + "); the others look for it at " + known(environment);
         }
         return isLoopback(environment.masterAddress())
                 ? environment.masterAddress() + ", " + port + ", where processes of this host alone reach it"
@@ -53,14 +57,18 @@ final class Route {
             return host;
         }
         try {
-            return host + ", which is " + Arrays.stream(addresses(environment)).map(InetAddress::getHostAddress).collect(Collectors.joining(" and "))
+            return host + ", which is " + Arrays.stream(addresses(environment)).map(InetAddress::getHostAddress)
+                    .collect(Collectors.joining(" and "))
                     + " on this host";
         } catch (UnknownHostException e) {
             return host + ", a name that this host does not know";
         }
     }
 
-    /** Returns what to do about a master address by which this host finds itself, if it is not rank 0's: empty if it does not. */
+    /**
+     * Returns what to do about a master address by which this host finds itself, if it is not rank 0's: empty if it
+     * does not.
+     */
     static String hint(Environment environment) {
         try {
             return Arrays.stream(addresses(environment)).allMatch(InetAddress::isLoopbackAddress)
@@ -74,10 +82,14 @@ final class Route {
         return InetAddress.getAllByName(environment.masterAddress());
     }
 
-    /** Returns whether {@code host} means the loopback wherever it is read; a name that this host alone resolves to it does not. */
+    /**
+     * Returns whether {@code host} means the loopback wherever it is read; a name that this host alone resolves to it
+     * does not.
+     */
     private static boolean isLoopback(String host) {
         try {
-            return host.equalsIgnoreCase("localhost") || isLiteral(host) && InetAddress.getByName(host).isLoopbackAddress();
+            return host.equalsIgnoreCase("localhost") || isLiteral(host) && InetAddress.getByName(host)
+                    .isLoopbackAddress();
         } catch (UnknownHostException e) {
             return false;
         }

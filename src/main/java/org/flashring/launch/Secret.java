@@ -14,7 +14,10 @@ import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 import org.flashring.internal.Checks;
 
-/** What the processes of a run know and nobody else does, or that there is no such thing. Never sent, and not in its own words. */
+/**
+ * What the processes of a run know and nobody else does, or that there is no such thing. Never sent, and not in its own
+ * words.
+ */
 public final class Secret {
     /** The variable that holds a job's secret. */
     public static final String VARIABLE = "FLASHRING_SECRET";
@@ -49,15 +52,18 @@ public final class Secret {
     }
 
     /**
-     * Returns the secret that {@value #VARIABLE} holds, or the file that {@value #FILE_VARIABLE} names; {@link #NONE} where neither is set.
+     * Returns the secret that {@value #VARIABLE} holds, or the file that {@value #FILE_VARIABLE} names; {@link #NONE}
+     * where neither is set.
      *
-     * @throws IllegalArgumentException if both are set, the secret is blank, or the file cannot be read; the message names the variable
+     * @throws IllegalArgumentException if both are set, the secret is blank, or the file cannot be read; the message
+     *                                  names the variable
      */
     public static Secret of(Map<String, String> variables) {
         String text = variables.get(VARIABLE);
         String file = variables.get(FILE_VARIABLE);
         if (text != null && file != null) {
-            throw new IllegalArgumentException(VARIABLE + " and " + FILE_VARIABLE + " are both set; one of them must do");
+            throw new IllegalArgumentException(VARIABLE + " and " + FILE_VARIABLE
+                    + " are both set; one of them must do");
         }
         if (file == null) {
             return text == null ? NONE : of(VARIABLE, text);
@@ -65,7 +71,8 @@ public final class Secret {
         try {
             return of("the file of " + FILE_VARIABLE, Files.readString(Path.of(file)));
         } catch (IOException | InvalidPathException e) {
-            throw new IllegalArgumentException(FILE_VARIABLE + " is '" + file + "'; it must name a text file that can be read: " + e, e);
+            throw new IllegalArgumentException(FILE_VARIABLE + " is '" + file
+                    + "'; it must name a text file that can be read: " + e, e);
         }
     }
 
@@ -86,7 +93,10 @@ public final class Secret {
         return key.length > 0;
     }
 
-    /** Returns what only who knows the secret can say in the role of {@code who} about two nonces; nothing where there is no secret. */
+    /**
+     * Returns what only who knows the secret can say in the role of {@code who} about two nonces; nothing where there
+     * is no secret.
+     */
     byte[] proof(String who, byte[] asked, byte[] own) {
         if (!isGiven()) {
             return new byte[0];
@@ -103,7 +113,9 @@ public final class Secret {
         }
     }
 
-    /** Returns whether {@code proof} is what {@link #proof} says, in a time that tells nothing of how far it is right. */
+    /**
+     * Returns whether {@code proof} is what {@link #proof} says, in a time that tells nothing of how far it is right.
+     */
     boolean accepts(byte[] proof, String who, byte[] asked, byte[] own) {
         return MessageDigest.isEqual(proof(who, asked, own), proof);
     }

@@ -25,7 +25,8 @@ public final class Session implements AutoCloseable {
     private final boolean[] left; // peers that said goodbye; guarded by this object
     private final long deadlineMillis;
     private final Assembly assembly = new Assembly(); // on rank 0, for all
-    private final Map<String, CompletableFuture<String>> asked = new ConcurrentHashMap<>(); // of rank 0, by group and plan
+    // of rank 0, by group and plan
+    private final Map<String, CompletableFuture<String>> asked = new ConcurrentHashMap<>();
     private volatile String broken; // why there will be no more agreements; null while there may be
     private Consumer<String> listener;
     private boolean closed;
@@ -163,9 +164,9 @@ public final class Session implements AutoCloseable {
     }
 
     /**
-     * Returns a future of what is wrong with the terms that the ranks of a group bring for its n-th plan, empty if nothing is, once all
-     * of the group have brought theirs to rank 0 of this session. It fails with a {@link CommunicationException} if a rank is gone.
-     * After {@link #listen}.
+     * Returns a future of what is wrong with the terms that the ranks of a group bring for its n-th plan, empty if
+     * nothing is, once all of the group have brought theirs to rank 0 of this session. It fails with a
+     * {@link CommunicationException} if a rank is gone. After {@link #listen}.
      *
      * @param group  the group's name, the same on all its ranks and no other's; empty for that of all ranks
      * @param plan   n
@@ -197,7 +198,10 @@ public final class Session implements AutoCloseable {
         return verdict;
     }
 
-    /** Returns which agreement, on rank 0, is overdue for more than {@code nanos}, and for whom, in words; null if none is. */
+    /**
+     * Returns which agreement, on rank 0, is overdue for more than {@code nanos}, and for whom, in words; null if none
+     * is.
+     */
     public String overdue(long nanos) {
         return assembly.overdue(nanos);
     }
@@ -226,7 +230,8 @@ public final class Session implements AutoCloseable {
     }
 
     private Assembly.Guest readGuest(DataInputStream in) throws IOException {
-        Assembly.Guest guest = new Assembly.Guest(in.readUTF(), in.readLong(), in.readInt(), in.readInt(), Hello.readTerms(in));
+        Assembly.Guest guest = new Assembly.Guest(in.readUTF(), in.readLong(), in.readInt(), in.readInt(),
+                Hello.readTerms(in));
         if (guest.size() < 1 || guest.size() > worldSize || guest.rank() < 0 || guest.rank() >= guest.size()) {
             throw new IOException("rank " + guest.rank() + " of " + guest.size());
         }
