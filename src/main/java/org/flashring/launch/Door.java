@@ -14,6 +14,7 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * Where rank 0 lets the processes of its run in. Each who knocks has a thread and two seconds, so that nobody who says
@@ -24,6 +25,7 @@ final class Door implements AutoCloseable {
     static final int INTRODUCTION_MILLIS = 2_000;
 
     private static final System.Logger LOG = System.getLogger(Door.class.getName());
+    private static final long RETRY_NANOS = 100_000_000;
     private static final int MOST_AT_ONCE = 64;
     private static final int MOST_NOTED = 4;
 
@@ -61,14 +63,18 @@ final class Door implements AutoCloseable {
     }
 
     private void listen() {
-        try {
-            while (true) {
-                places.acquire();
+        while (!server.isClosed()) {
+            places.acquireUninterruptibly();
+            try {
                 Socket socket = server.accept();
                 start(() -> introduce(socket), "flashring rendezvous guest");
+            } catch (IOException e) {
+                places.release();
+                if (!server.isClosed()) { // descriptors may have run out, and may come back
+                    LOG.log(System.Logger.Level.WARNING, "rank 0 cannot let a process in: {0}", e.getMessage());
+                    LockSupport.parkNanos(RETRY_NANOS);
+                }
             }
-        } catch (IOException | InterruptedException e) {
-            // closed
         }
     }
 

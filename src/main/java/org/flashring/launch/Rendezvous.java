@@ -74,8 +74,7 @@ public final class Rendezvous {
                 if (!welcome(door, end, hellos, links)) {
                     String strangers = door.turnedAway();
                     problem = missing(hellos, world) + " not come within the " + deadline.toMillis()
-                            + " ms that rank 0 waits at "
-                            + Route.door(environment) + (strangers.isEmpty() ? "" : "; " + strangers);
+                            + " ms that rank 0 waits at " + Route.door(environment) + (strangers.isEmpty() ? "" : "; " + strangers);
                 }
             }
             String disagreement = Hello.disagreement(hellos);
@@ -165,17 +164,16 @@ public final class Rendezvous {
         for (int attempt = 1;; attempt++) {
             try {
                 InetAddress[] masters = Route.addresses(environment);
-                return connect(environment, masters[attempt % masters.length], end);
+                return connect(environment, masters[(attempt - 1) % masters.length], end);
             } catch (CommunicationException e) {
                 throw new CommunicationException("rank " + environment.rank() + " was turned away by rank 0 at "
                         + place(environment) + ": " + e.getMessage(), e);
             } catch (IOException e) {
                 if (millisUntil(end) <= RETRY_MILLIS) {
                     throw new CommunicationException("rank " + environment.rank() + " cannot reach rank 0 at " + place(environment)
-                            + " within " + deadline.toMillis() + " ms: " + attempt + (attempt == 1 ? " attempt"
-                                    : " attempts") + " at "
-                            + Route.known(environment) + ", the last one: " + e.getMessage() + Route.hint(environment),
-                                    e);
+                            + " within " + deadline.toMillis() + " ms: "
+                            + attempt + (attempt == 1 ? " attempt" : " attempts") + " at " + Route.known(environment)
+                            + ", the last one: " + e.getMessage() + Route.hint(environment), e);
                 }
                 pause();
             }

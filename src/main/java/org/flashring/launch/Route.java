@@ -30,8 +30,8 @@ final class Route {
                     : new InetSocketAddress(InetAddress.getByName(host), port);
             return new Door(address, environment.worldSize(), environment.secret());
         } catch (IOException e) {
-            throw new CommunicationException("rank 0 cannot listen at " + (host == null ? "" : host + ", ") + "port "
-                    + port
+            throw new CommunicationException("rank 0 cannot listen at "
+                    + (host == null ? "" : host + ", ") + "port " + port
                     + (bind.isEmpty() ? "" : " (" + Environment.BIND_VARIABLE + ")") + ": "
                     + (e instanceof UnknownHostException ? "this host does not know the name" : e.getMessage())
                     + (bind.isEmpty() && e instanceof BindException ? "; set MASTER_PORT to a free port" : ""), e);
@@ -72,7 +72,8 @@ final class Route {
     static String hint(Environment environment) {
         try {
             return Arrays.stream(addresses(environment)).allMatch(InetAddress::isLoopbackAddress)
-                    ? "; that is this host itself: if rank 0 is on another one, set MASTER_ADDR to an address by which all hosts reach it" : "";
+                    ? "; that is this host itself: if rank 0 is on another one, set MASTER_ADDR to an address by which"
+                            + " all hosts reach it" : "";
         } catch (UnknownHostException e) {
             return "; set MASTER_ADDR to a name or an address by which all hosts reach rank 0's";
         }
