@@ -3,7 +3,9 @@ package org.flashring;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import org.flashring.internal.Checks;
+import org.flashring.internal.Terms;
 
 /**
  * Which rank holds which token of a sequence: a pure function of lengths, world size and policy. Every length works: primes,
@@ -36,12 +38,15 @@ public final class Layout {
     private final long start;
     private final long length;
     private final List<Positions> shards;
+    // offsets of the documents that were balanced one by one; null where that made no difference
+    private final long[] documents;
 
-    private Layout(Policy policy, long start, long length, List<Positions> shards) {
+    private Layout(Policy policy, long start, long length, List<Positions> shards, long[] documents) {
         this.policy = policy;
         this.start = start;
         this.length = length;
         this.shards = List.copyOf(shards);
+        this.documents = documents;
     }
 
     /** Returns the contiguous layout of {@code length} tokens over {@code worldSize} ranks. */
@@ -88,7 +93,8 @@ public final class Layout {
                 case STRIPED -> striped(length, rank, worldSize);
             });
         }
-        return new Layout(policy, 0, length, shards);
+        return new Layout(policy, 0, length, shards, policy == Policy.ZIGZAG && cuSeqlens.length > 2 ? cuSeqlens.clone()
+                : null);
     }
 
     private static Positions piece(long start, long length, int index, int pieces) {
@@ -129,7 +135,16 @@ public final class Layout {
     public Layout startingAt(long position) {
         Checks.atLeast("position", position, 0);
         Checks.sum("end", position, length);
-        return new Layout(policy, position, length, shards.stream().map(shard -> shard.movedBy(position - start)).toList());
+        return new Layout(policy, position, length, shards.stream().map(shard -> shard.movedBy(position - start))
+                .toList(), documents);
+    }
+
+    /** Puts what says which rank holds which position into {@code terms}. */
+    void describe(String name, Map<String, String> terms) {
+        terms.put(name, toString());
+        if (documents != null) {
+            terms.put(name + ": cuSeqlens", Terms.list(documents));
+        }
     }
 
     /** Returns the policy. */

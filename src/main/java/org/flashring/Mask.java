@@ -1,7 +1,9 @@
 package org.flashring;
 
 import java.util.Arrays;
+import java.util.Map;
 import org.flashring.internal.Checks;
+import org.flashring.internal.Terms;
 
 /**
  * Which keys each query sees, never as a matrix: one interval [{@link #lo}, {@link #hi}) of key positions for each query
@@ -93,6 +95,17 @@ public final class Mask {
             if (cuSeqlens[i] < cuSeqlens[i - 1]) {
                 throw Checks.broken("cuSeqlens[" + i + "]", cuSeqlens[i], "be at least cuSeqlens[" + (i - 1) + "] = " + cuSeqlens[i - 1]);
             }
+        }
+    }
+
+    /** Puts what says which keys a query sees into {@code terms}. */
+    void describe(String name, Map<String, String> terms) {
+        terms.put(name, toString());
+        if (cuSeqlens != null) {
+            terms.put(name + ": cuSeqlens", Terms.list(cuSeqlens));
+        }
+        if (prefixLengths != null) {
+            terms.put(name + ": prefixLengths", Terms.list(prefixLengths));
         }
     }
 

@@ -1,6 +1,7 @@
 package org.flashring;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -26,6 +27,7 @@ public final class Plan {
     private final boolean[][] sees; // [rank][step]
     private final int steps;
     private final long[][] workspace; // [direction][rank]
+    private volatile Map<String, String> terms; // made when first asked for
 
     private Plan(AttentionShape shape, Layout queries, Layout keys, Mask mask, AttentionOptions options) {
         this.shape = Checks.notNull("shape", shape);
@@ -82,36 +84,37 @@ public final class Plan {
     }
 
     /**
-     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask and options. Processes compare
-     * it before they communicate.
+     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask and options. Long
+     * lists of offsets are there in parts, by digests. {@link RingAttention} compares it over the ranks before its
+     * first call.
      */
     public Map<String, String> terms() {
-        Map<String, String> terms = new LinkedHashMap<>();
-        terms.put("batch", String.valueOf(shape.batch()));
-        terms.put("queryHeads", String.valueOf(shape.queryHeads()));
-        terms.put("kvHeads", String.valueOf(shape.kvHeads()));
-        terms.put("headDim", String.valueOf(shape.headDim()));
-        terms.put("valueDim", String.valueOf(shape.valueDim()));
-        terms.put("dtype", shape.dtype().name());
-        terms.put("layout of the queries", describe(queries));
-        terms.put("layout of the keys", describe(keys));
-        terms.put("mask", mask + " #" + Integer.toHexString(mask.hashCode()));
-        terms.put("softmaxScale", String.valueOf(options.scaleFor(shape)));
-        terms.put("backward", String.valueOf(options.backward()));
-        terms.put("wireDType", wireDType().name());
-        terms.put("kernel", options.kernel().name());
-        terms.put("deterministic", String.valueOf(options.deterministic()));
-        terms.put("device", options.cuda() ? "cuda" : "host");
-        return terms;
+        Map<String, String> known = terms;
+        if (known == null) {
+            known = Collections.unmodifiableMap(describe());
+            terms = known;
+        }
+        return known;
     }
 
-    /** Returns the layout in words, and a number that tells layouts apart whose words are the same. */
-    private static String describe(Layout layout) {
-        int hash = 1;
-        for (int rank = 0; rank < layout.worldSize(); rank++) {
-            hash = 31 * hash + layout.positions(rank).hashCode();
-        }
-        return layout + " #" + Integer.toHexString(hash);
+    private Map<String, String> describe() {
+        Map<String, String> all = new LinkedHashMap<>();
+        all.put("batch", String.valueOf(shape.batch()));
+        all.put("queryHeads", String.valueOf(shape.queryHeads()));
+        all.put("kvHeads", String.valueOf(shape.kvHeads()));
+        all.put("headDim", String.valueOf(shape.headDim()));
+        all.put("valueDim", String.valueOf(shape.valueDim()));
+        all.put("dtype", shape.dtype().name());
+        queries.describe("layout of the queries", all);
+        keys.describe("layout of the keys", all);
+        mask.describe("mask", all);
+        all.put("softmaxScale", String.valueOf(options.scaleFor(shape)));
+        all.put("backward", String.valueOf(options.backward()));
+        all.put("wireDType", wireDType().name());
+        all.put("kernel", options.kernel().name());
+        all.put("deterministic", String.valueOf(options.deterministic()));
+        all.put("device", options.cuda() ? "cuda" : "host");
+        return all;
     }
 
     StepKernel kernel(int rank) {

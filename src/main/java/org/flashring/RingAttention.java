@@ -1,5 +1,7 @@
 package org.flashring;
 
+import java.util.LinkedHashMap;
+import java.util.Map;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.comm.Communicator;
 import org.flashring.device.Device;
@@ -18,6 +20,9 @@ import org.flashring.internal.StepKernel;
  * <p>Every rank makes one from the same plan and calls the same methods in the same order. All buffers are allocated here, in
  * one block of {@link Plan#bytesHeld}; calls allocate nothing. One thread at a time uses it.
  *
+ * <p>Making one does not wait for the peers. The first call does, on the host: it compares {@link Plan#terms} over the
+ * ranks, and throws on all of them if they differ. Later calls do not compare.
+ *
  * <p>On a CUDA device calls return once their work is queued, and the host never waits for it: the work runs in the order of
  * the caller's stream, the communication beside it, joined by events. Calls share the buffers, so give calls on different streams
  * an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer that failed.
@@ -33,6 +38,7 @@ public final class RingAttention implements AutoCloseable {
     private final StepKernel kernel;
     private final Combiner combiner;
     private final AtomicBoolean busy = new AtomicBoolean();
+    private boolean agreed;  // the peers run the same plan
     private boolean posting; // peers may read this rank's memory
     private boolean inStep;
     private boolean closed;
@@ -83,7 +89,7 @@ public final class RingAttention implements AutoCloseable {
      * @param lse [batch, local queries, queryHeads, 1] of the accumulator type, written; -∞ where a query sees no key
      * @throws IllegalArgumentException                        if a tensor does not fit the plan; nothing has then run
      * @throws IllegalStateException                           after close, or when another thread is inside
-     * @throws org.flashring.comm.CommunicationException if a peer fails or disagrees
+     * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
     public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
         forward(q, k, v, out, lse, 0);
@@ -99,6 +105,7 @@ public final class RingAttention implements AutoCloseable {
         try {
             follow(stream);
             operands.checkForward(q, k, v, out, lse);
+            agree("forward");
             int last = plan.lastComputed(rank);
             Tensor state = buffers.state(out, last > 0);
             Tensor lseLow = buffers.lseLow(last > 0);
@@ -140,7 +147,7 @@ public final class RingAttention implements AutoCloseable {
      * @throws IllegalArgumentException                        if a tensor does not fit the plan; nothing has then run
      * @throws IllegalStateException                           after close, when another thread is inside, or if the plan is
      *                                                         forwardOnly
-     * @throws org.flashring.comm.CommunicationException if a peer fails or disagrees
+     * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
     public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv) {
         backward(q, k, v, out, lse, dout, dq, dk, dv, 0);
@@ -157,6 +164,7 @@ public final class RingAttention implements AutoCloseable {
         try {
             follow(stream);
             operands.checkBackward(q, k, v, out, lse, dout, dq, dk, dv);
+            agree("backward");
             kernel.delta(out, dout, buffers.delta());
             Tensor dQuery = buffers.queryGrad(dq);
             packKeys(k, v);
@@ -193,6 +201,21 @@ public final class RingAttention implements AutoCloseable {
             throw e;
         } finally {
             leave(current);
+        }
+    }
+
+    /**
+     * Makes sure, before the first call, that all ranks are about to run the same. Not in the constructor: ranks may
+     * make their operations early or late, but all come to an operation's first call.
+     */
+    private void agree(String call) {
+        if (!agreed) {
+            if (plan.worldSize() > 1) {
+                Map<String, String> terms = new LinkedHashMap<>(plan.terms());
+                terms.put("first call", call);
+                communicator.agree(terms);
+            }
+            agreed = true;
         }
     }
 

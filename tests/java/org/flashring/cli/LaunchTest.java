@@ -35,7 +35,8 @@ class LaunchTest {
         assertThat(outcome.err()).isEmpty();
         assertThat(outcome.exitCode()).isZero();
         for (int rank = 0; rank < 3; rank++) {
-            assertThat(outcome.out()).contains("[rank " + rank + "] hello 0 hello 1 hello 2");
+            assertThat(outcome.out()).contains("[rank " + rank
+                    + "] hello 0 hello 1 hello 2, with a secret at 127.0.0.1");
         }
     }
 
@@ -73,7 +74,7 @@ class LaunchTest {
                 for (byte[] part : session.exchange(word)) {
                     all.append(all.isEmpty() ? "" : " ").append(new String(part, StandardCharsets.UTF_8));
                 }
-                System.out.println(all);
+                System.out.println(all + ", with " + environment.secret() + " at " + environment.masterAddress());
             }
         }
     }

@@ -40,6 +40,7 @@ class CommunicatorFailureTest {
             "reduceScatter", c -> withBuffers((a, b) -> c.reduceScatter(a, 3, DType.FLOAT64, b)),
             "allGather", c -> withBuffers((a, b) -> c.allGather(a, 24, b)),
             "allToAll", c -> withBuffers((a, b) -> c.allToAll(a, 24, b)),
+            "agree", c -> c.agree(Map.of("dtype", "FLOAT32")),
             "split", c -> c.split(c.rank(), 0).close(),
             "receive", c -> withBuffers((a, b) -> {
                 c.post(a, 24, c.rank(), b, 24, 1);

@@ -59,7 +59,41 @@ class EnvironmentTest {
     @CsvSource({"node1, node1", "'node1,node2', node1", "gpu[003-006], gpu003", "'gpu[3,5],cpu1', gpu3", "'a1,gpu[3-5]', a1",
         "gpu[07-09].cluster, gpu07.cluster"})
     void firstHostOfASlurmList(String nodes, String first) {
-        assertThat(Environment.firstHost(nodes)).isEqualTo(first);
+        assertThat(HostList.first("SLURM_JOB_NODELIST", nodes)).isEqualTo(first);
+    }
+
+    @Test
+    void onOneHostTheAddressIsTheLoopback() {
+        assertThat(Environment.of(with(TORCHRUN, "LOCAL_WORLD_SIZE", "8")).masterAddress()).isEqualTo("127.0.0.1");
+        assertThat(Environment.of(with(TORCHRUN, "LOCAL_WORLD_SIZE", "4")).masterAddress()).isEqualTo("node7");
+        assertThat(Environment.of(with(SLURM, "SLURM_JOB_NUM_NODES", "1")).masterAddress()).isEqualTo("127.0.0.1");
+        assertThat(Environment.of(with(with(SLURM, "SLURM_JOB_NUM_NODES", "1"), "SLURM_STEP_NUM_NODES", "2"))
+                .masterAddress()).isEqualTo("gpu003");
+        Map<String, String> oneHost = with(without(OPEN_MPI, "MASTER_ADDR"), "OMPI_COMM_WORLD_LOCAL_SIZE", "3");
+        assertThat(Environment.of(oneHost).masterAddress()).isEqualTo("127.0.0.1");
+    }
+
+    @Test
+    void whoSaysWhereToListenIsReachedWhereMasterAddrSays() {
+        Environment environment = Environment.of(with(with(TORCHRUN, "LOCAL_WORLD_SIZE", "8"), "FLASHRING_BIND_ADDRESS",
+                " 0.0.0.0 "));
+        assertThat(environment.masterAddress()).isEqualTo("node7");
+        assertThat(environment.bindAddress()).isEqualTo("0.0.0.0");
+    }
+
+    @Test
+    void aStepOfASlurmJobHasItsOwnHosts() {
+        assertThat(Environment.of(with(SLURM, "SLURM_STEP_NODELIST", "rack1-[1-2]-gpu[3-4]")).masterAddress())
+                .isEqualTo("rack1-1-gpu3");
+        assertThatIllegalArgumentException().isThrownBy(() ->
+                Environment.of(with(SLURM, "SLURM_STEP_NODELIST", "gpu[")))
+                .withMessageContaining("SLURM_STEP_NODELIST is 'gpu['");
+    }
+
+    @Test
+    void theSecretIsTheVariables() {
+        assertThat(Environment.of(with(TORCHRUN, "FLASHRING_SECRET", "s")).secret()).isEqualTo(Secret.of("s"));
+        assertThat(Environment.of(TORCHRUN).secret()).isEqualTo(Secret.NONE);
     }
 
     @ParameterizedTest

@@ -6,7 +6,6 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import java.io.DataOutputStream;
 import java.io.IOException;
 import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -26,6 +25,7 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Plan;
 import org.flashring.comm.CommunicationException;
+import org.flashring.support.RankProcesses;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -39,14 +39,6 @@ class RendezvousTest {
     private static final Duration DEADLINE = Duration.ofSeconds(10);
     private static final Duration SHORT = Duration.ofMillis(600);
     private static final AttentionShape SHAPE = AttentionShape.of(1, 4, 2, 64, DType.BFLOAT16);
-
-    private static int freePort() {
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            return socket.getLocalPort();
-        } catch (IOException e) {
-            throw new AssertionError(e);
-        }
-    }
 
     private static Environment rank(int rank, int world, int port) {
         return new Environment(rank, rank, world, "127.0.0.1", port, "run");
@@ -81,7 +73,7 @@ class RendezvousTest {
     }
 
     private static List<Session> sessions(int world) throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         List<Guest> guests = new ArrayList<>();
         for (int rank = 0; rank < world; rank++) {
             guests.add(new Guest(rank(rank, world, port), Map.of("dtype", "BFLOAT16"), DEADLINE));
@@ -164,7 +156,7 @@ class RendezvousTest {
     }
 
     private static void refused(String named, List<Map<String, String>> terms) throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         List<Guest> guests = new ArrayList<>();
         for (int rank = 0; rank < terms.size(); rank++) {
             guests.add(new Guest(rank(rank, terms.size(), port), terms.get(rank), DEADLINE));
@@ -176,7 +168,7 @@ class RendezvousTest {
 
     @Test
     void anotherWorldSizeIsAnErrorOnEveryRank() throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         List<Ending> endings = meet(List.of(
                 new Guest(rank(0, 2, port), Map.of(), DEADLINE),
                 new Guest(rank(1, 3, port), Map.of(), DEADLINE),
@@ -187,7 +179,7 @@ class RendezvousTest {
 
     @Test
     void aDisagreementIsToldToARankThatComesLater() throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         Ending[] late = new Ending[1];
         Thread latecomer = new Thread(() -> {
             for (int i = 0; i < 5; i++) {
@@ -207,7 +199,7 @@ class RendezvousTest {
     void nobodyIsWaitedForWhenAllWhoDisagreeHaveCome() throws InterruptedException {
         Duration shortest = DEADLINE;
         for (int attempt = 0; attempt < 3; attempt++) { // a busy machine may be slow once; latecomers would get two seconds each time
-            int port = freePort();
+            int port = RankProcesses.freePort();
             long start = System.nanoTime();
             meet(List.of(
                     new Guest(rank(0, 2, port), Map.of(), DEADLINE),
@@ -220,7 +212,7 @@ class RendezvousTest {
 
     @Test
     void twoProcessesOfOneRankAreAnErrorOnEveryRank() throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         List<Ending> endings = meet(List.of(
                 new Guest(rank(0, 3, port), Map.of(), DEADLINE),
                 new Guest(rank(1, 3, port), Map.of(), DEADLINE),
@@ -231,7 +223,7 @@ class RendezvousTest {
 
     @Test
     void anotherRunIsAnErrorOnEveryRank() throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         List<Ending> endings = meet(List.of(
                 new Guest(rank(0, 2, port), Map.of(), DEADLINE),
                 new Guest(new Environment(1, 1, 2, "127.0.0.1", port, "yesterday's"), Map.of(), DEADLINE)));
@@ -241,7 +233,7 @@ class RendezvousTest {
 
     @Test
     void aRankThatDoesNotComeIsNamedWithinTheDeadline() throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         long start = System.nanoTime();
         List<Ending> endings = meet(List.of(
                 new Guest(rank(0, 3, port), Map.of(), SHORT),
@@ -253,14 +245,14 @@ class RendezvousTest {
 
     @Test
     void anAbsentRankZeroIsNamedWithinTheDeadline() {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         assertThatThrownBy(() -> Rendezvous.join(rank(1, 2, port), Map.of(), SHORT)).isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("cannot reach rank 0 at 127.0.0.1:" + port);
     }
 
     @Test
     void strangersAreTurnedAway() throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         Thread stranger = new Thread(() -> {
             for (int i = 0; i < 20; i++) {
                 try (Socket socket = new Socket(InetAddress.getLoopbackAddress(), port)) {
@@ -297,7 +289,7 @@ class RendezvousTest {
 
     @Test
     void tooMuchToSayIsAnError() throws InterruptedException {
-        int port = freePort();
+        int port = RankProcesses.freePort();
         Map<String, String> terms = new LinkedHashMap<>();
         for (int i = 0; i < 40; i++) {
             terms.put("term " + i, "x".repeat(60_000));

@@ -5,6 +5,7 @@ import static org.flashring.robustness.BadCase.state;
 
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
@@ -82,6 +83,7 @@ final class BadCommunication {
                 argument("reduceScatter: dtype null", rank1(c -> c.reduceScatter(A, 3, null, B)), "dtype", null),
                 argument("reduceScatter: overflow", rank1(c -> c.reduceScatter(A, HUGE / 4, F32, B)), "sent bytes", HUGE / 4 * 4),
                 argument("reduceScatter: in place elsewhere", rank1(c -> c.reduceScatter(A, 3, F32, A)), "receive", A),
+                argument("agree: terms null", rank1(c -> c.agree(null)), "terms", null),
                 argument("abort: cause null", rank1(c -> c.abort(null)), "cause", null),
 
                 state("closed communicator: post", closed(c -> c.post(A, 8, 0, B, 8, 0)), "rank 1", "closed"),
@@ -91,6 +93,7 @@ final class BadCommunication {
                 state("closed communicator: allReduce", closed(c -> c.allReduce(A, 3, F32)), "rank 1", "closed"),
                 state("closed communicator: reduceScatter", closed(c -> c.reduceScatter(A, 3, F32, B)), "rank 1", "closed"),
                 state("closed communicator: barrier", closed(Communicator::barrier), "rank 1", "closed"),
+                state("closed communicator: agree", closed(c -> c.agree(Map.of())), "rank 1", "closed"),
                 state("closed communicator: split", closed(c -> c.split(0, 0)), "rank 1", "closed"),
 
                 argument("group: no ranks", () -> LocalGroup.create(0, DEADLINE), "worldSize", 0),

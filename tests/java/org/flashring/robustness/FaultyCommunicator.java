@@ -1,5 +1,6 @@
 package org.flashring.robustness;
 
+import java.util.Map;
 import java.util.function.IntConsumer;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
@@ -89,6 +90,11 @@ final class FaultyCommunicator implements Communicator {
     @Override
     public void barrier() {
         next().barrier();
+    }
+
+    @Override
+    public void agree(Map<String, String> terms) {
+        next().agree(terms);
     }
 
     @Override

@@ -153,6 +153,7 @@ class LifecycleTest {
                     : type == DType.class ? DType.FLOAT32
                     : type == long.class ? (Object) (i == 1 || i == 4 ? 16L : 4096L << i) // sizes, addresses
                     : type == int.class ? (Object) 0
+                    : type == Map.class ? Map.of()
                     : 1.0;
         }
         method.setAccessible(true);

@@ -76,7 +76,7 @@ class RingEventTest {
             recording.start();
             LocalGroup.run(WORLD, communicator -> {
                 Tensor[] t = Stream.of(Operand.values()).map(Operand::good).toArray(Tensor[]::new);
-                int secondWait = 3; // after post, await, post
+                int secondWait = 4; // after agree, post, await, post
                 FaultyCommunicator late = new FaultyCommunicator(communicator, call -> {
                     if (communicator.rank() == 0 && call == secondWait) {
                         sleep();

@@ -16,10 +16,7 @@ import java.util.concurrent.TimeUnit;
 public record RankProcesses(List<Process> processes, Path folder) {
     /** Starts a rank per process; what they print goes to files in {@code folder}. */
     public static RankProcesses start(Class<?> main, int worldSize, Path folder) throws IOException {
-        int port;
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            port = socket.getLocalPort();
-        }
+        int port = freePort();
         List<Process> ranks = new ArrayList<>();
         for (int rank = 0; rank < worldSize; rank++) {
             ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
@@ -29,6 +26,15 @@ public record RankProcesses(List<Process> processes, Path folder) {
             ranks.add(builder.redirectErrorStream(true).redirectOutput(folder.resolve("rank" + rank).toFile()).start());
         }
         return new RankProcesses(List.copyOf(ranks), folder);
+    }
+
+    /** Returns a port of the loopback that nobody listens at. */
+    public static int freePort() {
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            return socket.getLocalPort();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
     }
 
     public Process rank(int rank) {

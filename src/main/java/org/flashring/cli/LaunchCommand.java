@@ -17,6 +17,8 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import org.flashring.comm.NcclGroup;
 import org.flashring.device.Cuda;
+import org.flashring.launch.Environment;
+import org.flashring.launch.Secret;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -29,7 +31,8 @@ import picocli.CommandLine.Spec;
         name = "launch",
         description = "Run a main class or a flashring command in one process per rank, as torchrun does.",
         mixinStandardHelpOptions = true,
-        footer = {"", "The first rank that fails decides the exit code; the others then have five seconds to end.", "",
+        footer = {"", "The ranks share a new job secret, unless FLASHRING_SECRET or FLASHRING_SECRET_FILE gives one.",
+                "The first rank that fails decides the exit code; the others then have five seconds to end.", "",
             "Example:", "  flashring launch --nproc 2 -- com.example.Train --steps 100"})
 final class LaunchCommand implements Callable<Integer> {
     private static final int GRACE_SECONDS = 5;
@@ -44,6 +47,8 @@ final class LaunchCommand implements Callable<Integer> {
 
     @Parameters(arity = "1..*", paramLabel = "COMMAND", description = "A main class, with dots in its name, or a flashring command; then its arguments.")
     private List<String> command;
+
+    private final String secret = Secret.random();
 
     /** A rank that has ended. */
     private record Ending(int rank, int exitCode) {}
@@ -104,6 +109,10 @@ final class LaunchCommand implements Callable<Integer> {
         builder.environment().putAll(Map.of("RANK", String.valueOf(rank), "LOCAL_RANK", String.valueOf(rank),
                 "WORLD_SIZE", String.valueOf(processes), "LOCAL_WORLD_SIZE", String.valueOf(processes), "MASTER_ADDR", "127.0.0.1",
                 "MASTER_PORT", String.valueOf(masterPort), "TORCHELASTIC_RUN_ID", String.valueOf(ProcessHandle.current().pid())));
+        builder.environment().remove(Environment.BIND_VARIABLE); // all are on this host
+        if (!Secret.of(System.getenv()).isGiven()) {
+            builder.environment().put(Secret.VARIABLE, secret);
+        }
         Process process = builder.start();
         process.getOutputStream().close();
         Thread reader = new Thread(() -> {

@@ -1,5 +1,6 @@
 package org.flashring.comm;
 
+import java.util.Map;
 import org.flashring.DType;
 import org.flashring.device.Device;
 
@@ -65,6 +66,16 @@ public interface Communicator extends AutoCloseable {
 
     /** Returns on the host once every rank has come here and done all work of its stream. */
     void barrier();
+
+    /**
+     * Returns on the host once every rank has come here, if all gave the same {@code terms}: names and values that must
+     * be the same on all ranks for what comes next. Else it ends the group: every rank gets one and the same
+     * {@link CommunicationException}, which names the first term that differs, in rank 0's order, with the two values
+     * and the two ranks. A rank that is at another verb, or has left, is named too. It waits for no work of the stream.
+     * {@link org.flashring.RingAttention} calls it once for each plan that it runs; the n-th call is called "agree on
+     * plan n" in messages.
+     */
+    void agree(Map<String, String> terms);
 
     /**
      * Returns this rank's communicator in the group of all ranks that gave the same {@code color}, ordered by {@code key}, then

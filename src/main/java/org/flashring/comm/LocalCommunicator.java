@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.DType;
 import org.flashring.device.Device;
@@ -27,6 +28,7 @@ final class LocalCommunicator implements Communicator {
     private final long[] received; // messages from each rank, ever
     private final LocalQueue queue;
     private final AtomicBoolean busy = new AtomicBoolean();
+    private long plans; // agreed on, or about to be
     private boolean closed;
 
     LocalCommunicator(LocalExchange exchange, int rank, Device device) {
@@ -176,6 +178,17 @@ final class LocalCommunicator implements Communicator {
         try {
             queue.synchronize();
             exchange.barrier(rank, "barrier");
+        } finally {
+            leave(current);
+        }
+    }
+
+    @Override
+    public void agree(Map<String, String> terms) {
+        Checks.notNull("terms", terms);
+        int current = enter();
+        try {
+            exchange.agree(rank, "agree on plan " + ++plans, terms);
         } finally {
             leave(current);
         }

@@ -1,9 +1,13 @@
 package org.flashring.comm;
 
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.WeakHashMap;
+import org.flashring.internal.Terms;
 
 /**
  * What the ranks of a {@link LocalGroup} share: a mailbox per pair of ranks, a board on which each rank publishes two numbers,
@@ -40,6 +44,9 @@ final class LocalExchange {
     private final boolean[] gone; // ranks that have left
     private final Set<LocalExchange> parts = Collections.newSetFromMap(new WeakHashMap<>()); // groups split off
 
+    private final List<Map<String, String>> terms; // of each rank, while they agree
+    // the rank whose message, or whose taking of one, each rank waits for; ANYONE if for none
+    private final int[] awaited;
     private final boolean[] here; // ranks that wait in the barrier
     private int arrived;          // their number
     private int opener;           // the first of them
@@ -63,6 +70,9 @@ final class LocalExchange {
         gift = new Object[worldSize];
         queues = new LocalQueue[worldSize];
         gone = new boolean[worldSize];
+        terms = new ArrayList<>(Collections.nCopies(worldSize, null));
+        awaited = new int[worldSize];
+        Arrays.fill(awaited, ANYONE);
         here = new boolean[worldSize];
     }
 
@@ -154,17 +164,44 @@ final class LocalExchange {
         }
         here[rank] = true;
         if (++arrived == worldSize) {
+            compareTerms();
             arrived = 0;
             Arrays.fill(here, false);
             generation++;
             notifyAll();
             return;
         }
+        for (int peer : awaited) {
+            if (peer == rank) {
+                notifyAll(); // whoever waits for this rank does so in vain
+            }
+        }
         long mine = generation;
         long start = System.nanoTime();
         while (generation == mine) {
             pause(rank, ANYONE, called, start);
         }
+    }
+
+    /**
+     * Waits until every rank has come here with the same operation, and fails on all of them unless all bring the same
+     * terms.
+     */
+    synchronized void agree(int rank, String called, Map<String, String> own) {
+        terms.set(rank, own);
+        barrier(rank, called);
+    }
+
+    /** Fails if ranks that have come to agree differ. */
+    private void compareTerms() {
+        Map<String, String> first = terms.get(0);
+        for (int rank = 1; rank < worldSize && first != null; rank++) {
+            String difference = Terms.difference(first, rank, terms.get(rank));
+            if (difference != null) {
+                throw fail(rank, "and rank 0 cannot " + operation + ": " + difference, null);
+            }
+        }
+        Collections.fill(terms, null);
     }
 
     synchronized void publish(int rank, long first, long second) {
@@ -283,15 +320,21 @@ final class LocalExchange {
                 throw fail(rank, "waits in " + called + ", but rank " + other + " has left the group", null);
             }
         }
+        if (peer != ANYONE && here[peer]) { // which waits for this rank
+            throw fail(rank, "waits in " + called + " for rank " + peer + ", which calls " + operation, null);
+        }
         long remaining = deadlineNanos - (System.nanoTime() - start);
         if (remaining <= 0) {
             throw fail(rank, "waited " + deadlineNanos / 1_000_000 + " ms, the deadline, in " + called + " for " + awaited(peer), null);
         }
+        awaited[rank] = peer;
         try {
             wait(remaining / 1_000_000, (int) (remaining % 1_000_000));
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw fail(rank, "was interrupted in " + called, e);
+        } finally {
+            awaited[rank] = ANYONE;
         }
     }
 

@@ -2,6 +2,7 @@ package org.flashring.comm;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.LockSupport;
@@ -13,6 +14,7 @@ import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;
 import org.flashring.device.Stream;
+import org.flashring.internal.Assembly;
 import org.flashring.internal.Checks;
 import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
@@ -48,6 +50,7 @@ final class NcclCommunicator implements Communicator {
     private final AtomicBoolean busy = new AtomicBoolean();
     private int postedCount;
     private int splits;
+    private long plans; // agreed on, or about to be
     private long stream;
     private boolean surrendered; // NCCL's communicators are ended, or will be by whom they were given to; guarded by the gate unless that took too long
     private boolean closed;
@@ -187,6 +190,17 @@ final class NcclCommunicator implements Communicator {
     }
 
     @Override
+    public void agree(Map<String, String> terms) {
+        Checks.notNull("terms", terms);
+        int current = enter();
+        try {
+            world.agree(new Assembly.Guest(room.name(), ++plans, rank, worldSize, terms));
+        } finally {
+            leave(current);
+        }
+    }
+
+    @Override
     public Communicator split(int color, int key) {
         Checks.atLeast("color", color, 0);
         List<ncclComm> parts = new ArrayList<>();
@@ -211,6 +225,7 @@ final class NcclCommunicator implements Communicator {
             while (!world.hasFailed() && backlog.oldest() != null) {
                 LockSupport.parkNanos(PARK_NANOS);
             }
+            world.leave(room.name(), rank, worldSize);
             world.remove(this);
             room.leave(surrender(), world.hasFailed(), world.deadlineNanos());
             channels.forEach(channel -> channel.stream().close());

@@ -34,6 +34,9 @@ import org.flashring.launch.Session;
  * group: its work on the devices stops, and every call on every surviving rank, {@link Communicator#synchronize} included, throws
  * a {@link CommunicationException} that names rank, operation and step. Streams then hold whatever there was; results are void.
  * Ranks of one JVM leave together: close waits for the others, the deadline long at most.
+ *
+ * <p>Processes compare plans through that of rank 0. Once it has closed its communicators, others may go on, also in
+ * groups that they split off, but not begin new plans.
  */
 public final class NcclGroup {
     /** NCCL waits for ever for a rank that never comes; making a group is given up after this, or the deadline if that is longer. */
@@ -78,7 +81,7 @@ public final class NcclGroup {
         }
         List<byte[]> ids = newIds();
         NcclWorld world = new NcclWorld(deadline, null);
-        NcclRoom room = new NcclRoom(devices.size());
+        NcclRoom room = new NcclRoom("", devices.size());
         List<CompletableFuture<Communicator>> ranks = new ArrayList<>();
         for (int rank = 0; rank < devices.size(); rank++) {
             int own = rank;
@@ -113,7 +116,8 @@ public final class NcclGroup {
             requireDistinct(session, device);
             List<byte[]> ids = sharedIds(session);
             NcclWorld world = new NcclWorld(deadline, session);
-            return await(inBackground(() -> connect(world, new NcclRoom(1), device, environment.rank(), environment.worldSize(), ids)),
+            return await(inBackground(() -> connect(world, new NcclRoom("", 1), device, environment.rank(),
+                    environment.worldSize(), ids)),
                     environment.rank(), deadline, world);
         } catch (RuntimeException e) {
             session.close();

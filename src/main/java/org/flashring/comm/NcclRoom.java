@@ -13,19 +13,29 @@ import org.flashring.internal.Nccl;
  * goes, which waits for their devices; a rank that had gone on would have given its device work that waits for the last one.
  */
 final class NcclRoom {
+    private final String name;
     private final int size;
     private final List<ncclComm> left = new ArrayList<>();
     private final Map<List<Integer>, NcclRoom> parts = new HashMap<>();
     private int gone;
     private boolean empty;
 
-    NcclRoom(int size) {
+    NcclRoom(String name, int size) {
+        this.name = name;
         this.size = size;
+    }
+
+    /**
+     * Returns the group's name, the same in all processes: empty for the first one, then each split's number and color.
+     */
+    String name() {
+        return name;
     }
 
     /** Returns the room of those who gave {@code color} in the {@code number}-th split: {@code members} ranks, wherever they live. */
     synchronized NcclRoom part(int number, int color, int members) {
-        return parts.computeIfAbsent(List.of(number, color), key -> new NcclRoom(size == 1 ? 1 : members));
+        return parts.computeIfAbsent(List.of(number, color), key -> new NcclRoom(name + "/" + number + ":" + color,
+                size == 1 ? 1 : members));
     }
 
     /**

@@ -3,9 +3,13 @@ package org.flashring.comm;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.flashring.device.Device;
+import org.flashring.internal.Assembly;
 import org.flashring.internal.DeferredFrees;
 import org.flashring.internal.Nccl;
 import org.flashring.launch.Session;
@@ -17,10 +21,12 @@ import org.flashring.launch.Session;
  */
 final class NcclWorld {
     private static final long POLL_MILLIS = 10;
+    private static final long AGREE_GRACE_NANOS = 1_000_000_000; // rank 0 knows who is missing, and speaks first
     private static final long ABORT_MILLIS = 800; // NCCL's own abort may hang; whoever waits is told all the same
 
     private final long deadlineNanos;
     private final Session session; // null where all ranks are threads of this process
+    private final Assembly assembly = new Assembly(); // where such ranks agree; processes do in the session
     private final List<NcclCommunicator> members = new ArrayList<>();
     private volatile CommunicationException failure;
     private boolean failing;
@@ -52,6 +58,50 @@ final class NcclWorld {
         }
         if (session != null) {
             session.close();
+        }
+    }
+
+    /**
+     * Returns once all ranks of the guest's group have come and agree; else ends the group and throws. Waits on the
+     * host alone.
+     */
+    void agree(Assembly.Guest guest) {
+        CompletableFuture<String> verdict = new CompletableFuture<>();
+        if (session == null) {
+            assembly.bring(guest, verdict::complete);
+        } else {
+            verdict = session.agree(guest.group(), guest.plan(), guest.rank(), guest.size(), guest.terms());
+        }
+        String problem = await(verdict, guest);
+        if (!problem.isEmpty()) {
+            fail(problem, null, true);
+            throw new CommunicationException(problem);
+        }
+    }
+
+    /** Returns the verdict, or why there is none. Throws if the group fails meanwhile. */
+    private String await(CompletableFuture<String> verdict, Assembly.Guest guest) {
+        long end = System.nanoTime() + deadlineNanos + AGREE_GRACE_NANOS;
+        while (System.nanoTime() < end) {
+            try {
+                return verdict.get(POLL_MILLIS, TimeUnit.MILLISECONDS);
+            } catch (TimeoutException e) {
+                check();
+            } catch (ExecutionException e) {
+                return e.getCause().getMessage();
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+                return "rank " + guest.rank() + " was interrupted in " + guest.operation();
+            }
+        }
+        return "rank " + guest.rank() + " waited " + deadlineNanos / 1_000_000 + " ms, the deadline, in "
+                + guest.operation();
+    }
+
+    /** Notes that a rank has left its group, so that nobody waits for its terms. */
+    void leave(String group, int rank, int size) {
+        if (session == null) {
+            assembly.leave(group, rank, size);
         }
     }
 
@@ -101,7 +151,7 @@ final class NcclWorld {
                 return problem;
             }
         }
-        return null;
+        return session == null ? assembly.overdue(deadlineNanos) : session.overdue(deadlineNanos);
     }
 
     /** Ends the group, unless it has failed before, and returns once its work is ended or cannot be. */
@@ -117,7 +167,8 @@ final class NcclWorld {
         if (tellPeers && session != null) {
             session.fail(what);
         }
-        boolean ended = end(all.stream().map(NcclCommunicator::device).toList(), () -> Nccl.abort(surrendered(all)));
+        boolean ended = all.isEmpty() || end(all.stream().map(NcclCommunicator::device).toList(), () ->
+                Nccl.abort(surrendered(all)));
         failure = new CommunicationException(ended ? what : what + "; its work on the devices is not ended yet: their memory is freed once it is", cause);
     }
 

@@ -1,5 +1,6 @@
 package org.flashring.launch;
 
+import java.net.InetAddress;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -15,17 +16,28 @@ import org.flashring.internal.Checks;
  * @param masterAddress host of rank 0
  * @param masterPort    where rank 0 listens
  * @param runId         the same in all processes of a run and in no others; empty where the launcher gives none
+ * @param bindAddress   where rank 0 listens, a name or an address of its host's; empty to leave it to
+ *                      {@link Rendezvous}
+ * @param secret        what only the processes of the run know, or {@link Secret#NONE}
  */
-public record Environment(int rank, int localRank, int worldSize, String masterAddress, int masterPort, String runId) {
+public record Environment(int rank, int localRank, int worldSize, String masterAddress, int masterPort, String runId,
+        String bindAddress,
+        Secret secret) {
+    /** The variable that says where rank 0 listens. */
+    public static final String BIND_VARIABLE = "FLASHRING_BIND_ADDRESS";
+
     private static final int DEFAULT_PORT = 29_500; // torchrun's
     private static final int PORTS = 4_096;         // SLURM jobs are told apart by port
 
-    /** A launcher, by the variables that say rank, local rank and world size. */
-    private record Launcher(String name, String rank, String localRank, String worldSize) {}
+    /** A launcher, by the variables that say rank, local rank, world size and the number of processes on this host. */
+    private record Launcher(String name, String rank, String localRank, String worldSize, String localWorldSize) {}
 
-    private static final Launcher TORCHRUN = new Launcher("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE");
-    private static final Launcher SLURM = new Launcher("SLURM", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS");
-    private static final Launcher OPEN_MPI = new Launcher("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_SIZE");
+    private static final Launcher TORCHRUN = new Launcher("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE",
+            "LOCAL_WORLD_SIZE");
+    private static final Launcher SLURM = new Launcher("SLURM", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "");
+    private static final Launcher OPEN_MPI = new Launcher("Open MPI", "OMPI_COMM_WORLD_RANK",
+            "OMPI_COMM_WORLD_LOCAL_RANK",
+            "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE");
 
     /**
      * @throws IllegalArgumentException unless 0 ≤ rank &lt; worldSize, 0 ≤ localRank, 1 ≤ masterPort ≤ 65535 and there is an address
@@ -39,6 +51,13 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
         }
         Checks.between("masterPort", masterPort, 1, 65_535);
         Checks.notNull("runId", runId);
+        Checks.notNull("bindAddress", bindAddress);
+        Checks.notNull("secret", secret);
+    }
+
+    /** Makes one without a bind address or a secret. */
+    public Environment(int rank, int localRank, int worldSize, String masterAddress, int masterPort, String runId) {
+        this(rank, localRank, worldSize, masterAddress, masterPort, runId, "", Secret.NONE);
     }
 
     /** Returns what this process's environment says, see {@link #of}. */
@@ -49,20 +68,25 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
     /**
      * Returns what {@code variables} say: torchrun's if one of them is there, else SLURM's, else Open MPI's. MASTER_ADDR and
      * MASTER_PORT count under all three. Under SLURM they default to the job's first host and a port made from its number; under
-     * the others the port defaults to 29500 and the address must be given.
+     * the others the port defaults to 29500 and the address must be given. Where all processes are on one host, as
+     * LOCAL_WORLD_SIZE, SLURM_STEP_NUM_NODES, SLURM_JOB_NUM_NODES or OMPI_COMM_WORLD_LOCAL_SIZE tell, the address is
+     * the loopback's, whatever MASTER_ADDR says, unless {@value #BIND_VARIABLE} says where rank 0 listens. The secret
+     * is what {@link Secret#of(Map)} returns.
      *
      * @throws IllegalArgumentException if there is no launcher, a variable is missing, or it is not what it must be; the message
      *         names the variable
      */
     public static Environment of(Map<String, String> variables) {
         Launcher launcher = launcher(variables);
-        String address = variables.get("MASTER_ADDR");
+        String bind = variables.getOrDefault(BIND_VARIABLE, "").strip();
+        boolean onOneHost = bind.isEmpty() && isOneHost(variables, launcher);
+        String address = onOneHost ? InetAddress.getLoopbackAddress().getHostAddress() : variables.get("MASTER_ADDR");
         String port = variables.get("MASTER_PORT");
         String runId = variables.getOrDefault("TORCHELASTIC_RUN_ID", "");
         if (launcher == SLURM) {
             String job = variables.getOrDefault("SLURM_JOB_ID", "");
             runId = job + "." + variables.getOrDefault("SLURM_STEP_ID", "");
-            address = address != null ? address : firstHost(required(variables, "SLURM_JOB_NODELIST", launcher));
+            address = address != null ? address : firstHost(variables);
             port = port != null || job.isEmpty() ? port : String.valueOf(DEFAULT_PORT + number("SLURM_JOB_ID", job) % PORTS);
         }
         if (address == null) {
@@ -71,7 +95,22 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
         return new Environment(number(launcher.rank(), required(variables, launcher.rank(), launcher)),
                 number(launcher.localRank(), required(variables, launcher.localRank(), launcher)),
                 number(launcher.worldSize(), required(variables, launcher.worldSize(), launcher)),
-                address, port == null ? DEFAULT_PORT : number("MASTER_PORT", port), runId);
+                address, port == null ? DEFAULT_PORT : number("MASTER_PORT", port), runId, bind, Secret.of(variables));
+    }
+
+    private static boolean isOneHost(Map<String, String> variables, Launcher launcher) {
+        if (launcher == SLURM) {
+            return variables.getOrDefault("SLURM_STEP_NUM_NODES", variables.getOrDefault("SLURM_JOB_NUM_NODES", ""))
+                    .strip().equals("1");
+        }
+        String here = variables.get(launcher.localWorldSize());
+        return here != null && here.strip().equals(variables.getOrDefault(launcher.worldSize(), "").strip());
+    }
+
+    /** Returns the first host of the job step, or of the job where SLURM does not tell of steps. */
+    private static String firstHost(Map<String, String> variables) {
+        String variable = variables.containsKey("SLURM_STEP_NODELIST") ? "SLURM_STEP_NODELIST" : "SLURM_JOB_NODELIST";
+        return HostList.first(variable, required(variables, variable, SLURM));
     }
 
     private static Launcher launcher(Map<String, String> variables) {
@@ -101,22 +140,5 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
         } catch (NumberFormatException e) {
             throw Checks.broken(name, "'" + value + "'", "be a whole number");
         }
-    }
-
-    /** Returns the first host of a SLURM list such as {@code gpu[003-006,009],login1}: gpu003. */
-    static String firstHost(String nodes) {
-        int open = nodes.indexOf('[');
-        int comma = nodes.indexOf(',');
-        if (open < 0 || comma >= 0 && comma < open) {
-            return comma < 0 ? nodes : nodes.substring(0, comma);
-        }
-        int end = open + 1;
-        while (end < nodes.length() && Character.isDigit(nodes.charAt(end))) {
-            end++;
-        }
-        int close = nodes.indexOf(']', open);
-        int after = close < 0 ? nodes.length() : close + 1;
-        int next = nodes.indexOf(',', after);
-        return nodes.substring(0, open) + nodes.substring(open + 1, end) + nodes.substring(after, next < 0 ? nodes.length() : next);
     }
 }

@@ -3,9 +3,7 @@ package org.flashring.launch;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
-import java.net.ServerSocket;
 import java.net.Socket;
-import java.net.SocketTimeoutException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -20,10 +18,16 @@ import org.flashring.internal.Native;
  * agree. Processes that disagree about the world, the release or the work to do get an error that says how, on every rank,
  * instead of a hang later.
  *
- * <p>Rank 0 listens on the interface of the master address alone. Nothing is encrypted: use it inside a cluster.
+ * <p>Rank 0 listens at the loopback alone if all ranks are on one host, else at every address of its host, or at
+ * {@link Environment#bindAddress} if that is given. The others look for it at {@link Environment#masterAddress}.
+ *
+ * <p>Where there is a {@link Environment#secret}, both sides prove to each other that they know it before anything else
+ * is said; it is not sent. A process that does not is turned away, and rank 0 waits on for the right ones. What is said
+ * later is not encrypted: use it inside a cluster.
  */
 public final class Rendezvous {
     private static final int RETRY_MILLIS = 50;
+    private static final int CONNECT_MILLIS = 5_000;
     private static final int GRACE_MILLIS = 2_000; // how long a disagreement is told to ranks that come after it was found
 
     private Rendezvous() {}
@@ -64,23 +68,25 @@ public final class Rendezvous {
         int world = environment.worldSize();
         List<Hello> hellos = new ArrayList<>(List.of(own));
         List<Frames> links = new ArrayList<>();
-        try (ServerSocket server = new ServerSocket()) {
-            server.setReuseAddress(true);
-            server.bind(new InetSocketAddress(InetAddress.getByName(environment.masterAddress()), environment.masterPort()), world + 16);
+        try (Door door = Route.open(environment)) {
             String problem = null;
             while (problem == null && hellos.size() < world) {
-                if (!accept(server, end, hellos, links)) {
-                    problem = missing(hellos, world) + " not come within the " + deadline.toMillis() + " ms that rank 0 waits";
+                if (!welcome(door, end, hellos, links)) {
+                    String strangers = door.turnedAway();
+                    problem = missing(hellos, world) + " not come within the " + deadline.toMillis()
+                            + " ms that rank 0 waits at " + Route.door(environment) + (strangers.isEmpty() ? "" : "; " + strangers);
                 }
             }
             String disagreement = Hello.disagreement(hellos);
             problem = disagreement == null ? problem : disagreement;
             tell(links, problem);
             if (problem != null) {
-                refuseLatecomers(server, hellos, links, problem);
-                links.forEach(Frames::close);
+                refuseLatecomers(door, hellos, links, problem);
                 throw new CommunicationException("the ranks cannot start: " + problem);
             }
+        } catch (IOException | RuntimeException e) {
+            links.forEach(Frames::close);
+            throw e;
         }
         Frames[] byRank = new Frames[world];
         for (int i = 1; i < hellos.size(); i++) {
@@ -89,25 +95,15 @@ public final class Rendezvous {
         return new Session(0, world, byRank, deadline);
     }
 
-    /** Takes the next process in, strangers apart, whose connection is dropped. Returns false after {@code end}. */
-    private static boolean accept(ServerSocket server, long end, List<Hello> hellos, List<Frames> links) throws IOException {
-        while (System.nanoTime() < end) {
-            Frames link;
-            try {
-                server.setSoTimeout(Math.toIntExact(millisUntil(end)));
-                link = new Frames(server.accept());
-            } catch (SocketTimeoutException e) {
-                return false;
-            }
-            try {
-                hellos.add(Hello.read(link.receive(Frames.HELLO, Math.min(GRACE_MILLIS, millisUntil(end))).in()));
-                links.add(link);
-                return true;
-            } catch (IOException e) {
-                refuse(link, e.getMessage());
-            }
+    /** Takes the next process in. Returns false after {@code end}. */
+    private static boolean welcome(Door door, long end, List<Hello> hellos, List<Frames> links) throws IOException {
+        Door.Guest guest = door.next(millisUntil(end));
+        if (guest == null) {
+            return false;
         }
-        return false;
+        hellos.add(guest.hello());
+        links.add(guest.link());
+        return true;
     }
 
     private static String missing(List<Hello> hellos, int world) {
@@ -131,15 +127,11 @@ public final class Rendezvous {
         }
     }
 
-    private static void refuse(Frames link, String problem) {
-        tell(List.of(link), problem);
-        link.close();
-    }
-
     /** Tells those still under way, as far as the processes that came know of any, {@link #GRACE_MILLIS} at most. */
-    private static void refuseLatecomers(ServerSocket server, List<Hello> hellos, List<Frames> links, String problem) throws IOException {
+    private static void refuseLatecomers(Door door, List<Hello> hellos, List<Frames> links, String problem)
+            throws IOException {
         long end = System.nanoTime() + GRACE_MILLIS * 1_000_000L;
-        while (anyAbsent(hellos) && accept(server, end, hellos, links)) {
+        while (anyAbsent(hellos) && welcome(door, end, hellos, links)) {
             tell(links.subList(links.size() - 1, links.size()), problem);
         }
     }
@@ -167,23 +159,45 @@ public final class Rendezvous {
         return new Session(environment.rank(), environment.worldSize(), byRank, deadline);
     }
 
-    /** Returns a connection to rank 0, which may not listen yet. */
+    /** Returns a connection to rank 0, which may not listen yet, once both have shown that they belong to the run. */
     private static Frames connect(Environment environment, Duration deadline, long end) throws IOException {
-        while (true) {
-            Socket socket = new Socket();
+        for (int attempt = 1;; attempt++) {
             try {
-                InetAddress master = InetAddress.getByName(environment.masterAddress());
-                socket.connect(new InetSocketAddress(master, environment.masterPort()), Math.toIntExact(Math.min(millisUntil(end), 5_000)));
-                return new Frames(socket);
+                InetAddress[] masters = Route.addresses(environment);
+                return connect(environment, masters[(attempt - 1) % masters.length], end);
+            } catch (CommunicationException e) {
+                throw new CommunicationException("rank " + environment.rank() + " was turned away by rank 0 at "
+                        + place(environment) + ": " + e.getMessage(), e);
             } catch (IOException e) {
-                socket.close();
                 if (millisUntil(end) <= RETRY_MILLIS) {
                     throw new CommunicationException("rank " + environment.rank() + " cannot reach rank 0 at " + place(environment)
-                            + " within " + deadline.toMillis() + " ms: " + e.getMessage(), e);
+                            + " within " + deadline.toMillis() + " ms: "
+                            + attempt + (attempt == 1 ? " attempt" : " attempts") + " at " + Route.known(environment)
+                            + ", the last one: " + e.getMessage() + Route.hint(environment), e);
                 }
                 pause();
             }
         }
+    }
+
+    private static Frames connect(Environment environment, InetAddress master, long end) throws IOException {
+        Socket socket = new Socket();
+        try {
+            socket.connect(new InetSocketAddress(master, environment.masterPort()), patience(end));
+            if (socket.getLocalSocketAddress().equals(socket.getRemoteSocketAddress())) {
+                throw new IOException("nobody listens there yet"); // TCP connected the port with itself
+            }
+            Frames link = new Frames(socket);
+            Handshake.apply(link, environment.secret(), patience(end));
+            return link;
+        } catch (IOException | CommunicationException e) {
+            socket.close();
+            throw e;
+        }
+    }
+
+    private static int patience(long end) {
+        return (int) Math.min(millisUntil(end), CONNECT_MILLIS);
     }
 
     private static void pause() throws IOException {

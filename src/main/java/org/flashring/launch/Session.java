@@ -1,11 +1,17 @@
 package org.flashring.launch;
 
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
 import java.io.EOFException;
 import java.io.IOException;
 import java.net.SocketTimeoutException;
 import java.time.Duration;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Consumer;
 import org.flashring.comm.CommunicationException;
+import org.flashring.internal.Assembly;
 import org.flashring.internal.Checks;
 
 /**
@@ -18,6 +24,10 @@ public final class Session implements AutoCloseable {
     private final Frames[] links; // by rank: all on rank 0, else that to rank 0 alone
     private final boolean[] left; // peers that said goodbye; guarded by this object
     private final long deadlineMillis;
+    private final Assembly assembly = new Assembly(); // on rank 0, for all
+    // of rank 0, by group and plan
+    private final Map<String, CompletableFuture<String>> asked = new ConcurrentHashMap<>();
+    private volatile String broken; // why there will be no more agreements; null while there may be
     private Consumer<String> listener;
     private boolean closed;
 
@@ -98,25 +108,134 @@ public final class Session implements AutoCloseable {
         try {
             while (true) {
                 Frames.Frame frame = links[peer].receive(0);
-                if (frame.kind() == Frames.GOODBYE) {
-                    synchronized (this) {
-                        left[peer] = true;
+                switch (frame.kind()) {
+                    case Frames.GOODBYE -> {
+                        goodbye(peer);
+                        return;
                     }
-                    return;
-                }
-                if (frame.kind() == Frames.FAILURE) {
-                    String what = frame.in().readUTF();
-                    pass(what, peer);
-                    listener.accept(what);
+                    case Frames.FAILURE -> failed(frame.in().readUTF(), peer);
+                    case Frames.TERMS -> {
+                        Assembly.Guest guest = readGuest(frame.in());
+                        assembly.bring(guest, verdict -> answer(peer, guest, verdict));
+                    }
+                    case Frames.AGREED -> {
+                        DataInputStream in = frame.in();
+                        CompletableFuture<String> verdict = asked.remove(in.readUTF());
+                        if (verdict != null) {
+                            verdict.complete(in.readUTF());
+                        }
+                    }
+                    default -> throw new IOException("a message of kind " + frame.kind());
                 }
             }
         } catch (IOException e) {
             if (!isClosed()) {
-                String what = "rank " + peer + " is gone: its process ended or the connection broke";
-                pass(what, peer);
-                listener.accept(what);
+                failed("rank " + peer + " is gone: its process ended or the connection broke", peer);
             }
         }
+    }
+
+    private void goodbye(int peer) {
+        synchronized (this) {
+            left[peer] = true;
+        }
+        if (rank == 0) {
+            assembly.leave("", peer, worldSize);
+        } else {
+            giveUp("rank " + peer + " has left the group");
+        }
+    }
+
+    private void failed(String what, int peer) {
+        pass(what, peer);
+        giveUp(what);
+        listener.accept(what);
+    }
+
+    /** Ends the wait for agreements that will not come, now and later. */
+    private void giveUp(String what) {
+        broken = what;
+        for (String question : asked.keySet()) {
+            CompletableFuture<String> verdict = asked.remove(question);
+            if (verdict != null) {
+                verdict.completeExceptionally(new CommunicationException(what));
+            }
+        }
+    }
+
+    /**
+     * Returns a future of what is wrong with the terms that the ranks of a group bring for its n-th plan, empty if
+     * nothing is, once all of the group have brought theirs to rank 0 of this session. It fails with a
+     * {@link CommunicationException} if a rank is gone. After {@link #listen}.
+     *
+     * @param group  the group's name, the same on all its ranks and no other's; empty for that of all ranks
+     * @param plan   n
+     * @param member this process's rank in the group
+     * @param size   of the group
+     * @param terms  names and values that must be the same on all ranks
+     */
+    public CompletableFuture<String> agree(String group, long plan, int member, int size, Map<String, String> terms) {
+        requireOpen();
+        Assembly.Guest guest = new Assembly.Guest(group, plan, member, size, terms);
+        CompletableFuture<String> verdict = new CompletableFuture<>();
+        asked.put(question(guest), verdict);
+        if (rank == 0) {
+            assembly.bring(guest, problem -> {
+                asked.remove(question(guest));
+                verdict.complete(problem);
+            });
+        } else {
+            try {
+                links[0].send(Frames.TERMS, out -> write(guest, out));
+            } catch (IOException e) {
+                giveUp("rank " + rank + " cannot send its terms to rank 0: " + e.getMessage());
+            }
+        }
+        String known = broken;
+        if (known != null) {
+            giveUp(known);
+        }
+        return verdict;
+    }
+
+    /**
+     * Returns which agreement, on rank 0, is overdue for more than {@code nanos}, and for whom, in words; null if none
+     * is.
+     */
+    public String overdue(long nanos) {
+        return assembly.overdue(nanos);
+    }
+
+    private void answer(int peer, Assembly.Guest guest, String verdict) {
+        try {
+            links[peer].send(Frames.AGREED, out -> {
+                out.writeUTF(question(guest));
+                out.writeUTF(verdict);
+            });
+        } catch (IOException e) {
+            // gone: its own link tells of that
+        }
+    }
+
+    private static String question(Assembly.Guest guest) {
+        return guest.plan() + " of " + guest.group();
+    }
+
+    private static void write(Assembly.Guest guest, DataOutputStream out) throws IOException {
+        out.writeUTF(guest.group());
+        out.writeLong(guest.plan());
+        out.writeInt(guest.rank());
+        out.writeInt(guest.size());
+        Hello.writeTerms(out, guest.terms());
+    }
+
+    private Assembly.Guest readGuest(DataInputStream in) throws IOException {
+        Assembly.Guest guest = new Assembly.Guest(in.readUTF(), in.readLong(), in.readInt(), in.readInt(),
+                Hello.readTerms(in));
+        if (guest.size() < 1 || guest.size() > worldSize || guest.rank() < 0 || guest.rank() >= guest.size()) {
+            throw new IOException("rank " + guest.rank() + " of " + guest.size());
+        }
+        return guest;
     }
 
     private void requireOpen() {
@@ -159,6 +278,7 @@ public final class Session implements AutoCloseable {
             }
             closed = true;
         }
+        giveUp("the session of rank " + rank + " was closed");
         for (Frames link : links) {
             if (link != null) {
                 try {
