@@ -64,7 +64,7 @@ final class InfoCommand implements Callable<Integer> {
         out.println("Processor        " + info.machine().processor() + ", " + info.machine().threads() + " threads");
         out.println("                 " + String.join(" ", info.machine().features()));
         out.println("CUDA devices     " + (info.cudaDevices() > 0 ? info.cudaDevices() : "none: " + info.cudaCause()));
-        info.optional().forEach((name, version) -> out.printf("%-16s %s%n", name, version == null ? "not on the class path" : version));
+        info.optional().forEach((name, version) -> out.printf(Locale.ROOT, "%-16s %s%n", name, version == null ? "not on the class path" : version));
         out.println();
         Table table = new Table("Kernel", "Element type", " Head dim", "Forward", "Backward", "Available");
         for (Capability row : info.capabilities()) {

@@ -15,6 +15,7 @@ import org.flashring.cli.DeviceOption;
 import org.flashring.cli.JsonOption;
 import org.flashring.cli.Machine;
 import org.flashring.cli.Progress;
+import org.flashring.cli.ShapeOptions;
 import org.flashring.cli.Table;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
@@ -135,7 +136,7 @@ public final class BenchCommand implements Callable<Integer> {
             for (long length : lengths) {
                 Checks.atLeast("--length", length, 1);
                 for (long dim : dims) {
-                    AttentionShape shape = AttentionShape.of(batch, heads, kvHeads == null ? heads : kvHeads, dim, dtype);
+                    AttentionShape shape = ShapeOptions.shape(batch, heads, kvHeads, "--dim", dim, dtype);
                     if (causal || !full) {
                         cases.add(new BenchCase(shape, length, true));
                     }
