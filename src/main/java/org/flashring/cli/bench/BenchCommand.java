@@ -55,7 +55,7 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--kv-heads", description = "Key and value heads (default: as many as query heads).")
     private Long kvHeads;
 
-    @Option(names = "--length", split = ",", defaultValue = "2048", description = "Tokens of a sequence (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--length", split = ",", description = "Tokens of a sequence (default: 2048; on CUDA 4096).")
     private List<Long> lengths;
 
     @Option(names = "--dim", split = ",", defaultValue = "64,128", description = "Size of a head (default: ${DEFAULT-VALUE}).")
@@ -92,7 +92,8 @@ public final class BenchCommand implements Callable<Integer> {
             Checks.atLeast("--repeats", repeats, 1);
         }
         Device first = device.devices().get(0);
-        List<BenchCase> cases = cases(dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16));
+        List<BenchCase> cases = cases(dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16),
+                lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 2048L));
         if (first.isCuda()) {
             onDevice(cases, first);
         } else {
@@ -128,10 +129,10 @@ public final class BenchCommand implements Callable<Integer> {
         openblas_nolapack.blas_set_num_threads(1); // PyTorch calls it from each of its own threads
     }
 
-    private List<BenchCase> cases(List<DType> types) {
+    private List<BenchCase> cases(List<DType> types, List<Long> tokens) {
         List<BenchCase> cases = new ArrayList<>();
         for (DType dtype : types) {
-            for (long length : lengths) {
+            for (long length : tokens) {
                 Checks.atLeast("--length", length, 1);
                 for (long dim : dims) {
                     AttentionShape shape = ShapeOptions.shape(batch, heads, kvHeads, "--dim", dim, dtype);
