@@ -10,5 +10,6 @@ command -v "${CXX:-g++}" >/dev/null || { echo "FlashRing needs a C++17 compiler 
 generator=()
 if command -v ninja >/dev/null; then generator=(-G Ninja); fi
 
+bash "$here/forget_moved.sh" "$build" "$here"
 cmake -S "$here" -B "$build" "${generator[@]}" -DFLASHRING_CUDA="$cuda"
 cmake --build "$build" --parallel "$(nproc)"

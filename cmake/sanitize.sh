@@ -6,6 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 generator=()
 if command -v ninja >/dev/null; then generator=(-G Ninja); fi
 
+bash "$here/forget_moved.sh" "$build" "$here"
 cmake -S "$here" -B "$build" "${generator[@]}" -DFLASHRING_CUDA=OFF -DFLASHRING_SANITIZE=ON
 cmake --build "$build" --parallel "$(nproc)"
 # Any report ends the test that caused it.

@@ -2,6 +2,7 @@ package org.flashring;
 
 import org.flashring.comm.LocalGroup;
 import org.flashring.device.Device;
+import org.flashring.internal.Checks;
 
 /**
  * Exact attention on one device in O(length) memory: {@link RingAttention} with a world of one.
@@ -42,7 +43,13 @@ public final class FlashAttention implements AutoCloseable {
      * @throws IllegalArgumentException if the plan is for more than one rank or for the other kind of device
      */
     public FlashAttention(Plan plan, Device device) {
-        this.attention = new RingAttention(plan, LocalGroup.single(device));
+        Checks.notNull("plan", plan);
+        Checks.notNull("device", device);
+        Checks.equal("plan.worldSize", plan.worldSize(), 1, "since FlashAttention runs on one device");
+        if (device.isCuda() != plan.options().cuda()) {
+            throw Checks.broken("device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+        }
+        this.attention = new RingAttention("FlashAttention", plan, LocalGroup.single(device));
     }
 
     /** Computes out and lse, as {@link RingAttention#forward} does. */

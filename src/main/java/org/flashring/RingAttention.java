@@ -28,6 +28,7 @@ import org.flashring.internal.StepKernel;
  * an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer that failed.
  */
 public final class RingAttention implements AutoCloseable {
+    private final String name;
     private final Plan plan;
     private final Communicator communicator;
     private final int rank;
@@ -50,6 +51,12 @@ public final class RingAttention implements AutoCloseable {
      * @throws OutOfMemoryError         if the buffers cannot be had
      */
     public RingAttention(Plan plan, Communicator communicator) {
+        this("RingAttention", plan, communicator);
+    }
+
+    /** Makes it under the name that its failures give it. */
+    RingAttention(String name, Plan plan, Communicator communicator) {
+        this.name = name;
         this.plan = Checks.notNull("plan", plan);
         this.communicator = Checks.notNull("communicator", communicator);
         Checks.equal("communicator.worldSize", communicator.worldSize(), plan.worldSize(), "as planned");
@@ -271,11 +278,11 @@ public final class RingAttention implements AutoCloseable {
     /** Makes this thread the one inside, and the device its current one. Returns what {@link #leave} wants. */
     private int enter() {
         if (!busy.compareAndSet(false, true)) {
-            throw new IllegalStateException("another thread is inside this RingAttention; each thread needs its own");
+            throw new IllegalStateException("another thread is inside this " + name + "; each thread needs its own");
         }
         try {
             if (closed) {
-                throw new IllegalStateException("the RingAttention of rank " + rank + " is closed");
+                throw new IllegalStateException("the " + name + (plan.worldSize() == 1 ? "" : " of rank " + rank) + " is closed");
             }
             return CurrentDevice.enter(device);
         } catch (RuntimeException | Error e) {
@@ -315,7 +322,7 @@ public final class RingAttention implements AutoCloseable {
     @Override
     public void close() {
         if (!busy.compareAndSet(false, true)) {
-            throw new IllegalStateException("another thread is inside this RingAttention; it cannot be closed yet");
+            throw new IllegalStateException("another thread is inside this " + name + "; it cannot be closed yet");
         }
         if (!closed) {
             closed = true;

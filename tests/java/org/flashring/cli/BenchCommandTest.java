@@ -25,6 +25,7 @@ class BenchCommandTest {
         assertThat(Native.threads()).as("threads after the run").isEqualTo(threads);
         JsonObject result = Cli.json(file);
         assertThat(result.get("threads").getAsInt()).isEqualTo(2);
+        assertThat(result.get("complete").getAsBoolean()).isTrue();
         assertThat(result.getAsJsonArray("lines")).hasSize(2 * 2 * 2 * 2); // types, lengths, masks, passes
         for (JsonElement element : result.getAsJsonArray("lines")) {
             JsonObject line = element.getAsJsonObject();

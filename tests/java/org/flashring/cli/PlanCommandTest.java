@@ -19,6 +19,8 @@ import org.flashring.Plan;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class PlanCommandTest {
     @TempDir private Path folder;
@@ -94,6 +96,56 @@ class PlanCommandTest {
             most = Math.max(most, held);
         }
         return most;
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"--length 1M --ranks 8 --kv-heads 8 --memory 80G", "--length 997 --ranks 64 --full --memory 1G",
+        "--length 2M --heads 128 --head-dim 256 --layers 200 --memory 1T", "--length 5000 --ranks 6 --document-length 700 --memory 2M",
+        "--length 64 --batch 3 --layout striped --window 9 --dtype float64"})
+    void fitsInEightyColumns(String options) {
+        Cli run = Cli.run(("plan " + options).split(" "));
+        assertThat(run.exitCode()).isZero();
+        assertThat(run.out().lines()).allSatisfy(line -> assertThat(line).hasSizeLessThanOrEqualTo(80));
+    }
+
+    @Test
+    void equalRanksAndStepsShareARow() {
+        String out = Cli.run("plan", "--length", "1M", "--ranks", "8", "--kv-heads", "8").out();
+        assertThat(out).containsOnlyOnce("0-7   131,072    1.13 PFLOP").contains("\n0-6           8  140.74 TFLOP").contains("\n7             8");
+        assertThat(out.lines().filter(line -> line.matches("\\d+(-\\d+)? .*"))).hasSize(4); // ranks twice, two kinds of steps
+        assertThat(Cli.run("plan", "--length", "7", "--ranks", "3", "--layout", "contiguous").out()).contains("\n0          3", "\n1-2        2");
+    }
+
+    @Test
+    void saysWhatDoesNotFitAndHowManyRanksWould() throws IOException {
+        JsonObject result = plan("--length", "64K", "--ranks", "2", "--memory", "8G");
+        assertThat(result.get("fits").getAsBoolean()).isFalse();
+        int needed = result.get("ranksNeeded").getAsInt();
+        assertThat(needed).isGreaterThan(2);
+        assertThat(plan("--length", "64K", "--ranks", String.valueOf(needed), "--memory", "8G").get("fits").getAsBoolean()).isTrue();
+        assertThat(plan("--length", "64K", "--ranks", String.valueOf(needed - 1), "--memory", "8G").get("fits").getAsBoolean()).isFalse();
+        assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8G").out())
+                .contains("Does NOT fit in 8.00 GiB a rank: rank 0 holds ").contains("It fits over " + needed + " ranks.");
+        assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8M").out()).contains("Nor does it fit over 1,024 ranks.");
+        assertThat(Cli.run("plan", "--length", "1K", "--memory", "8G").out()).contains("Fits in 8.00 GiB a rank: rank 0 holds ").doesNotContain("It fits over");
+    }
+
+    @Test
+    void documentsOfAFileFitOrNot() throws IOException {
+        Path file = Files.writeString(folder.resolve("documents"), "1000 2000 3000");
+        JsonObject result = plan("--documents", file.toString(), "--memory", "1G");
+        assertThat(result.get("fits").getAsBoolean()).isFalse();
+        assertThat(result.get("ranksNeeded").getAsInt()).isGreaterThan(4);
+        assertThat(result.get("largestLength").isJsonNull()).isTrue();
+    }
+
+    @Test
+    void unitsThatPeopleRead() {
+        assertThat(Quantity.flops(0)).isEqualTo("0 FLOP");
+        assertThat(Quantity.flops(999)).isEqualTo("999 FLOP");
+        assertThat(Quantity.flops(999_999)).isEqualTo("1.00 MFLOP");
+        assertThat(Quantity.flops(1.125901e15)).isEqualTo("1.13 PFLOP");
+        assertThat(Quantity.flops(3.2e21)).isEqualTo("3200.00 EFLOP");
     }
 
     @Test

@@ -74,7 +74,7 @@ final class InfoCommand implements Callable<Integer> {
             String name = Device.cuda(device) + ", " + Cuda.name(Device.cuda(device));
             out.println("                 " + deviceLine(name, info.cudaTileBytes().get(device)));
         }
-        info.optional().forEach((name, version) -> out.printf("%-16s %s%n", name, version == null ? "not on the class path" : version));
+        info.optional().forEach((name, version) -> out.printf(Locale.ROOT, "%-16s %s%n", name, version == null ? "not on the class path" : version));
         out.println();
         Table table = new Table("Kernel", "Element type", " Head dim", "Forward", "Backward", "Available");
         for (Capability row : info.capabilities()) {

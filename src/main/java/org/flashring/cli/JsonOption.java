@@ -7,6 +7,7 @@ import com.google.gson.JsonNull;
 import com.google.gson.JsonPrimitive;
 import com.google.gson.JsonSerializer;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
@@ -67,6 +68,7 @@ public final class JsonOption {
 
     /** Writes {@code results} to {@code file} in the same form. */
     public static void write(Path file, Object results) throws IOException {
-        Files.writeString(file, GSON.toJson(results) + "\n");
+        byte[] json = (GSON.toJson(results) + "\n").getBytes(StandardCharsets.UTF_8);
+        ResultFile.write(file, out -> out.write(json));
     }
 }

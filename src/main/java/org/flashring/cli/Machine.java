@@ -12,12 +12,12 @@ import org.flashring.internal.Native;
  * The processor that results were got on.
  *
  * @param processor model name
- * @param features  vector extensions that kernels of this library look for, as the kernel of the system names them
+ * @param features  vector extensions that kernels of this library or of its peers look for, as the kernel of the system names them
  * @param threads   workers that a call of the native library may use
  */
 public record Machine(String processor, List<String> features, int threads) {
     private static final Set<String> FEATURES = Set.of("sse2", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq",
-            "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16");
+            "avx512vl", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16");
 
     /** Returns the one that this process runs on. */
     public static Machine current() {

@@ -1,5 +1,7 @@
 package org.flashring.cli;
 
+import java.io.IOException;
+import java.nio.file.Path;
 import org.flashring.cli.bench.BenchCommand;
 import org.flashring.cli.train.TrainCommand;
 import org.flashring.cli.verify.VerifyCommand;
@@ -30,7 +32,7 @@ public final class Main implements Runnable {
     private Main() {}
 
     public static void main(String[] args) {
-        System.exit(commandLine().execute(args));
+        System.exit(commandLine().setOut(Output.standard()).execute(args));
     }
 
     /** Returns the command line, ready to execute; tests may give it streams of their own. */
@@ -39,10 +41,24 @@ public final class Main implements Runnable {
         CommandLine commandLine = new CommandLine(main)
                 .setCaseInsensitiveEnumValuesAllowed(true)
                 .setUsageHelpAutoWidth(true)
+                .registerConverter(Path.class, new PathArgument())
+                .setExecutionStrategy(Main::run)
                 .setParameterExceptionHandler((e, args) -> main.report(e.getCommandLine(), e))
                 .setExecutionExceptionHandler((e, command, parsed) -> main.report(command, e));
         commandLine.getSubcommands().values().forEach(command -> command.getCommandSpec().versionProvider(new Version()));
         return commandLine;
+    }
+
+    /** Runs the command, and returns its exit code once what it printed has arrived. */
+    private static int run(CommandLine.ParseResult parsed) {
+        CommandLine command = (parsed.hasSubcommand() ? parsed.subcommand() : parsed).commandSpec().commandLine();
+        try {
+            int exitCode = new CommandLine.RunLast().execute(parsed);
+            Output.requireArrived(command.getOut());
+            return exitCode;
+        } catch (IOException | LinkageError | OutOfMemoryError e) {
+            throw new CommandLine.ExecutionException(command, e.getMessage(), e);
+        }
     }
 
     /** Says what went wrong, and returns the exit code. */
@@ -53,12 +69,23 @@ public final class Main implements Runnable {
         }
         boolean badUsage = cause instanceof CommandLine.ParameterException || cause instanceof IllegalArgumentException
                 || cause instanceof UnsupportedOperationException;
-        String sentence = cause.getMessage() == null ? cause.getClass().getSimpleName() : cause.getMessage();
-        command.getErr().println(command.getCommandSpec().qualifiedName() + ": " + sentence.lines().findFirst().orElse(""));
+        command.getErr().println(command.getCommandSpec().qualifiedName() + ": " + sentence(cause));
         if (verbose) {
             cause.printStackTrace(command.getErr());
         }
         return badUsage ? CommandLine.ExitCode.USAGE : CommandLine.ExitCode.SOFTWARE;
+    }
+
+    private static String sentence(Throwable cause) {
+        String message = cause.getMessage() == null ? cause.getClass().getSimpleName() : cause.getMessage().lines().findFirst().orElse("");
+        if (cause instanceof OutOfMemoryError) {
+            return "out of memory: " + message + "; the Java heap has " + Quantity.bytes(Runtime.getRuntime().maxMemory())
+                    + ", FLASHRING_JAVA_OPTS=-Xmx4g makes it 4 GiB.";
+        }
+        if (cause instanceof CommandLine.UnmatchedArgumentException unmatched && !unmatched.getSuggestions().isEmpty()) {
+            return message + "; did you mean " + String.join(" or ", unmatched.getSuggestions()) + "?";
+        }
+        return message;
     }
 
     /** Without a command there is nothing to do: shows what there is. */

@@ -1,14 +1,14 @@
 package org.flashring.cli;
 
 import java.io.IOException;
-import java.io.PrintWriter;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Locale;
 import java.util.concurrent.Callable;
+import java.util.function.LongPredicate;
 import java.util.stream.IntStream;
 import org.flashring.AttentionOptions;
 import org.flashring.Plan;
+import org.flashring.internal.Checks;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -25,6 +25,9 @@ import picocli.CommandLine.Spec;
         sortOptions = false,
         footer = {"", "Example:", "  flashring plan --length 1M --ranks 4 --kv-heads 8 --memory 80G"})
 final class PlanCommand implements Callable<Integer> {
+    /** More are not planned: what all ranks do in all steps grows with their square. */
+    static final int MOST_RANKS = 1024;
+
     @Spec private CommandSpec spec;
     @ArgGroup(validate = false, heading = "%nModel:%n") private PlanModel model = new PlanModel();
     @ArgGroup(validate = false, heading = "%nSequence:%n") private PlanSequence sequence = new PlanSequence();
@@ -33,7 +36,8 @@ final class PlanCommand implements Callable<Integer> {
     private int ranks;
 
     @Option(names = "--memory", paramLabel = "BYTES", converter = Quantity.class,
-            description = "Memory of a rank, such as 80G: also tell the largest length that fits.")
+            description = "Memory of a rank, such as 80G: also tell whether the sequence fits, how many ranks it needs if not, and the"
+                    + " largest length that fits.")
     private Long memory;
 
     @Mixin private JsonOption json;
@@ -44,9 +48,15 @@ final class PlanCommand implements Callable<Integer> {
     /** One rank in one ring step of one layer: whose keys it holds, (query, key) pairs per head, bytes sent. */
     record Step(int step, int rank, int source, boolean computes, long visiblePairs, long forwardBytesSent, long backwardBytesSent) {}
 
-    /** What {@code --json} writes. */
+    /**
+     * What {@code --json} writes.
+     *
+     * @param fits          whether no rank holds more than {@code memory}; null without --memory
+     * @param ranksNeeded   the fewest ranks over which it fits, if it does not, and at most {@link #MOST_RANKS} suffice; else null
+     * @param largestLength the most tokens that fit; null without --memory, and where documents fix the length
+     */
     record Result(String shape, String layout, String mask, long length, int layers, long hidden, int steps, List<Rank> ranks,
-            List<Step> perStep, Long memory, Long largestLength) {}
+            List<Step> perStep, Long memory, Boolean fits, Integer ranksNeeded, Long largestLength) {}
 
     @Override
     public Integer call() throws IOException {
@@ -54,31 +64,32 @@ final class PlanCommand implements Callable<Integer> {
         if (memory != null && memory <= 0) {
             throw new ParameterException(spec.commandLine(), "--memory is " + memory + "; it must be positive.");
         }
-        if (memory != null && sequence.fixed()) {
-            throw new ParameterException(spec.commandLine(), "--memory searches for a length, and --documents fixes it; give one of the two.");
-        }
-        Plan plan = plan(sequence.length());
+        Checks.between("--ranks", ranks, 1, MOST_RANKS);
+        Plan plan = plan(sequence.length(), ranks);
         List<Step> steps = steps(plan);
+        List<PlanMemory> held = PlanMemory.ofRanks(plan, model.layers(), model.hidden());
         List<Rank> perRank = new ArrayList<>();
         for (int rank = 0; rank < ranks; rank++) {
             int r = rank;
             long pairs = steps.stream().filter(step -> step.rank() == r).mapToLong(Step::visiblePairs).sum();
             perRank.add(new Rank(rank, plan.queries().localLength(rank), flops(plan, pairs), plan.forwardBytesSent(rank),
-                    plan.backwardBytesSent(rank), PlanMemory.of(plan, rank, model.layers(), model.hidden())));
+                    plan.backwardBytesSent(rank), held.get(rank)));
         }
-        Long largest = memory == null ? null : largestLength();
+        Boolean fits = memory == null ? null : PlanMemory.most(held) <= memory;
         Result result = new Result(plan.shape().toString(), plan.queries().toString(), plan.mask().toString(), plan.queries().length(),
-                model.layers(), model.hidden(), plan.steps(), perRank, steps, memory, largest);
-        print(spec.commandLine().getOut(), result, plan);
+                model.layers(), model.hidden(), plan.steps(), perRank, steps, memory, fits, Boolean.FALSE.equals(fits) ? ranksNeeded() : null,
+                memory == null || sequence.fixed() ? null : largestLength());
+        new PlanReport(result, plan).print(spec.commandLine().getOut());
         json.write(result);
         return 0;
     }
 
-    private Plan plan(long length) {
-        return Plan.of(model.shape(), sequence.layout(length, ranks), sequence.mask(length), AttentionOptions.defaults());
+    private Plan plan(long length, int worldSize) {
+        return Plan.of(model.shape(), sequence.layout(length, worldSize), sequence.mask(length), AttentionOptions.defaults());
     }
 
-    private static double flops(Plan plan, double pairs) {
+    /** Returns the floating-point operations of forward over {@code pairs} (query, key) pairs per head. */
+    static double flops(Plan plan, double pairs) {
         return 2 * pairs * plan.shape().batch() * plan.shape().queryHeads() * (plan.shape().headDim() + plan.shape().valueDim());
     }
 
@@ -92,70 +103,37 @@ final class PlanCommand implements Callable<Integer> {
         }).toList();
     }
 
-    /** Returns the largest length whose every rank fits in the memory, by bisection: what a rank holds grows with the length, unless the ring gets shorter. */
+    /** Returns the largest length whose every rank fits in the memory: what a rank holds grows with the length, unless the ring gets shorter. */
     private long largestLength() {
-        long fits = 0;
-        long tooLong = 1;
-        while (tooLong < sequence.longestSearched() && fits(tooLong)) {
-            fits = tooLong;
-            tooLong *= 2;
+        return largest(sequence.longestSearched(), length -> fits(length, ranks));
+    }
+
+    /** Returns the fewest ranks that fit in the memory, or null if more than {@link #MOST_RANKS} are needed. */
+    private Integer ranksNeeded() {
+        long tooFew = largest(MOST_RANKS + 1L, count -> !fits(sequence.length(), (int) count));
+        return tooFew >= MOST_RANKS ? null : (int) tooFew + 1;
+    }
+
+    /** Returns the largest number from 0 on, below {@code end}, for which {@code holds}, by doubling and bisection. */
+    private static long largest(long end, LongPredicate holds) {
+        long yes = 0;
+        long no = 1;
+        while (no < end && holds.test(no)) {
+            yes = no;
+            no = Math.min(end, 2 * no);
         }
-        while (tooLong - fits > 1) {
-            long middle = (fits + tooLong) >>> 1;
-            if (fits(middle)) {
-                fits = middle;
+        while (no - yes > 1) {
+            long middle = (yes + no) >>> 1;
+            if (holds.test(middle)) {
+                yes = middle;
             } else {
-                tooLong = middle;
+                no = middle;
             }
         }
-        return fits;
+        return yes;
     }
 
-    private boolean fits(long length) {
-        Plan plan = plan(length);
-        return IntStream.range(0, ranks).allMatch(rank -> PlanMemory.of(plan, rank, model.layers(), model.hidden()).total() <= memory);
-    }
-
-    private static void print(PrintWriter out, Result result, Plan plan) {
-        out.printf("%d layers of %s, hidden size %d%n", result.layers(), plan.shape(), result.hidden());
-        out.printf("%s, mask: %s; %d ring steps%n%n", plan.queries(), plan.mask(), plan.steps());
-        out.println("Per rank, one layer's compute and traffic, and what the model keeps in memory:");
-        Table ranks = new Table("Rank", " Tokens", " GFLOP forward", " Sent forward", " Sent backward", " Ring buffers", " Layer tensors",
-                " Saved tensors", " Hidden states", " Held");
-        for (Rank rank : result.ranks()) {
-            PlanMemory held = rank.memory();
-            ranks.row(rank.rank(), rank.tokens(), gigas(rank.forwardFlops()),
-                    Quantity.bytes(rank.forwardBytesSent()), Quantity.bytes(rank.backwardBytesSent()), Quantity.bytes(held.ringBuffers()),
-                    Quantity.bytes(held.layerTensors()), Quantity.bytes(held.savedTensors()), Quantity.bytes(held.hiddenStates()),
-                    Quantity.bytes(held.total()));
-        }
-        ranks.print(out);
-        out.println("""
-
-                Ring buffers   of one operation, which all layers use in turn
-                Layer tensors  q, k, v, output, lse and gradients of the layer at work
-                Saved tensors  q, k, v, output and lse that the other layers keep for backward
-                Hidden states  the input of each layer; weights and the rest of the model are not counted
-                """);
-        out.println("Per ring step, of all ranks:");
-        Table steps = new Table("Step", " Ranks computing", " GFLOP, busiest rank", " GFLOP, mean", " Most sent forward", " Most sent backward");
-        for (int s = 0; s < result.steps(); s++) {
-            int step = s;
-            List<Step> row = result.perStep().stream().filter(entry -> entry.step() == step).toList();
-            steps.row(step, row.stream().filter(Step::computes).count(),
-                    gigas(flops(plan, row.stream().mapToLong(Step::visiblePairs).max().orElse(0))),
-                    gigas(flops(plan, row.stream().mapToLong(Step::visiblePairs).average().orElse(0))),
-                    Quantity.bytes(row.stream().mapToLong(Step::forwardBytesSent).max().orElse(0)),
-                    Quantity.bytes(row.stream().mapToLong(Step::backwardBytesSent).max().orElse(0)));
-        }
-        steps.print(out);
-        if (result.memory() != null) {
-            out.printf("%nLargest length that fits in %s per rank: %,d tokens%s%n", Quantity.bytes(result.memory()), result.largestLength(),
-                    plan.mask().documentCount() > 1 ? ", or more where documents happen to end with a shard" : "");
-        }
-    }
-
-    private static String gigas(double flops) {
-        return String.format(Locale.ROOT, "%,.1f", flops / 1e9);
+    private boolean fits(long length, int worldSize) {
+        return PlanMemory.most(PlanMemory.ofRanks(plan(length, worldSize), model.layers(), model.hidden())) <= memory;
     }
 }

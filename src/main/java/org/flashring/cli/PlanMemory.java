@@ -1,5 +1,7 @@
 package org.flashring.cli;
 
+import java.util.List;
+import java.util.stream.IntStream;
 import org.flashring.Plan;
 
 /**
@@ -11,11 +13,19 @@ import org.flashring.Plan;
  * @param hiddenStates input of every layer
  */
 record PlanMemory(long ringBuffers, long layerTensors, long savedTensors, long hiddenStates) {
-    static PlanMemory of(Plan plan, int rank, int layers, long hidden) {
-        long saved = Plan.of(plan.shape(), plan.queries(), plan.keys(), plan.mask(), plan.options().forwardOnly()).callerBytes(rank);
-        long tokens = plan.shape().batch() * plan.queries().localLength(rank);
-        return new PlanMemory(plan.bytesHeld(rank), plan.callerBytes(rank), (layers - 1L) * saved,
-                layers * tokens * hidden * plan.shape().dtype().bytes());
+    /** Returns what every rank of a plan holds, in their order. */
+    static List<PlanMemory> ofRanks(Plan plan, int layers, long hidden) {
+        Plan kept = Plan.of(plan.shape(), plan.queries(), plan.keys(), plan.mask(), plan.options().forwardOnly());
+        return IntStream.range(0, plan.worldSize()).mapToObj(rank -> {
+            long tokens = plan.shape().batch() * plan.queries().localLength(rank);
+            return new PlanMemory(plan.bytesHeld(rank), plan.callerBytes(rank), (layers - 1L) * kept.callerBytes(rank),
+                    layers * tokens * hidden * plan.shape().dtype().bytes());
+        }).toList();
+    }
+
+    /** Returns the most that one of them holds. */
+    static long most(List<PlanMemory> ranks) {
+        return ranks.stream().mapToLong(PlanMemory::total).max().orElseThrow();
     }
 
     long total() {

@@ -29,7 +29,7 @@ final class PlanModel {
     private DType dtype;
 
     AttentionShape shape() {
-        return AttentionShape.of(batch, heads, kvHeads == null ? heads : kvHeads, headDim, dtype);
+        return ShapeOptions.shape(batch, heads, kvHeads, "--head-dim", headDim, dtype);
     }
 
     int layers() {

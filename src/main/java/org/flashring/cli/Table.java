@@ -8,6 +8,8 @@ import java.util.List;
 public final class Table {
     private final List<String[]> rows = new ArrayList<>();
     private final boolean[] right;
+    private PrintWriter live;
+    private int[] liveWidth;
 
     /** Makes a table under the given headings; one that starts with a space sets its column flush right. */
     public Table(String... headings) {
@@ -30,6 +32,20 @@ public final class Table {
             row[i] = String.valueOf(cells[i]);
         }
         rows.add(row);
+        if (live != null) {
+            print(live, row, liveWidth);
+        }
+    }
+
+    /** Prints the headings now and every row as it is added, in columns of {@code width} or as wide as their heading. */
+    public Table live(PrintWriter out, int... width) {
+        live = out;
+        liveWidth = width.clone();
+        for (int i = 0; i < width.length; i++) {
+            liveWidth[i] = Math.max(width[i], rows.get(0)[i].length());
+        }
+        print(out, rows.get(0), liveWidth);
+        return this;
     }
 
     /** Prints the table, columns as wide as their widest cell. */
@@ -41,13 +57,18 @@ public final class Table {
             }
         }
         for (String[] row : rows) {
-            StringBuilder line = new StringBuilder();
-            for (int i = 0; i < row.length; i++) {
-                String padding = " ".repeat(width[i] - row[i].length());
-                line.append(i == 0 ? "" : "  ").append(right[i] ? padding + row[i] : row[i] + padding);
-            }
-            out.println(line.toString().stripTrailing());
+            print(out, row, width);
         }
+    }
+
+    private void print(PrintWriter out, String[] row, int[] width) {
+        StringBuilder line = new StringBuilder();
+        for (int i = 0; i < row.length; i++) {
+            String padding = " ".repeat(Math.max(0, width[i] - row[i].length()));
+            line.append(i == 0 ? "" : "  ").append(right[i] ? padding + row[i] : row[i] + padding);
+        }
+        out.println(line.toString().stripTrailing());
+        out.flush();
     }
 
     /** Prints the table as Markdown. */

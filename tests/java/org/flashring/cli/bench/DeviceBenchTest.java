@@ -31,7 +31,8 @@ class DeviceBenchTest {
 
     private static void check(DType dtype, double bound, Device device) {
         BenchCase bench = new BenchCase(AttentionShape.of(2, 4, 2, 24, dtype), 61, true);
-        DeviceBench.Result result = DeviceBench.run(List.of(bench), 3, device);
+        StringWriter text = new StringWriter();
+        DeviceBench.Result result = DeviceBench.run(List.of(bench), 3, device, new PrintWriter(text, true));
         assertThat(result.device()).startsWith(device.toString());
         assertThat(result.lines()).extracting(DeviceBench.Line::pass).containsExactly("forward", "backward");
         assertThat(result.lines()).allSatisfy(line -> {
@@ -39,8 +40,6 @@ class DeviceBenchTest {
             assertThat(line.batchMillis()).hasSize(3).contains(line.millis());
             assertThat(line.hostMicros()).isPositive().isLessThanOrEqualTo(1.001e3 * Arrays.stream(line.batchMillis()).min().orElseThrow());
         });
-        StringWriter text = new StringWriter();
-        DeviceBench.print(new PrintWriter(text, true), result);
         assertThat(text.toString()).contains("B2 H4/2 S61 D24").contains("PyTorch is not beside it");
     }
 

@@ -76,10 +76,39 @@ class TrainCommandTest {
         text("tree/deep/a.txt", "a".repeat(20));
         text("tree/.git/config", "hidden".repeat(20));
         text("tree/image.png", "binary\0".repeat(20));
-        Corpus corpus = Corpus.read(List.of(folder.resolve("tree"), Path.of(text("c.txt", "c".repeat(7)))));
-        assertThat(corpus.files()).isEqualTo(3);
-        assertThat(corpus.batch(1, corpus.length(), new Random(1))[0]).isEqualTo(
-                ("b".repeat(30) + "a".repeat(20) + "c".repeat(7)).chars().asLongStream().toArray());
+        text("tree/late.bin", "x".repeat(100_000) + "\0");
+        try (Corpus corpus = Corpus.read(List.of(folder.resolve("tree"), Path.of(text("c.txt", "c".repeat(7)))))) {
+            assertThat(corpus.files()).isEqualTo(3);
+            assertThat(corpus.batch(1, corpus.length(), new Random(1))[0]).isEqualTo(
+                    ("b".repeat(30) + "a".repeat(20) + "c".repeat(7)).chars().asLongStream().toArray());
+        }
+    }
+
+    /** Longer than a chunk of the memory that it lies in, and begun at an odd place. */
+    @Test
+    void longTextsKeepEveryByteInItsPlace() throws IOException {
+        byte[] bytes = new byte[(1 << 24) + 70_001];
+        new Random(3).nextBytes(bytes);
+        Path file = Files.write(folder.resolve("long"), bytes);
+        try (Corpus corpus = Corpus.read(List.of(Path.of(text("first", "12345")), file))) {
+            assertThat(corpus.length()).isEqualTo(5 + bytes.length);
+            long[] whole = corpus.batch(1, corpus.length(), new Random(1))[0];
+            byte[] read = new byte[bytes.length];
+            for (int i = 0; i < read.length; i++) {
+                read[i] = (byte) whole[5 + i];
+            }
+            assertThat(Arrays.mismatch(read, bytes)).as("first wrong byte").isEqualTo(-1);
+        }
+    }
+
+    @Test
+    void titlesFitOverThePicture() {
+        assertThat(LossChart.title(List.of(Path.of("README.md")))).isEqualTo("Training loss on README.md");
+        assertThat(LossChart.title(List.of(Path.of("a/very/long/way/to/README.md"), Path.of("b"), Path.of("c"))))
+                .isEqualTo("Training loss on README.md and 2 more");
+        assertThat(LossChart.title(List.of(Path.of("/")))).isEqualTo("Training loss on /");
+        assertThat(LossChart.title(List.of(Path.of(".")))).isEqualTo("Training loss on .");
+        assertThat(LossChart.title(List.of(Path.of("x".repeat(200)), Path.of("y")))).hasSizeLessThan(90).contains("…").endsWith(" and 1 more");
     }
 
     @Test
@@ -94,9 +123,11 @@ class TrainCommandTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"--ranks, 0, ranks is 0", "--ranks, many, --ranks", "--steps, 0, steps is 0", "--context, 1, context is 1", "--batch, 0, batch is 0",
-        "--window, -1, window is -1", "--layers, 0, layers is 0", "--heads, 0, heads is 0", "--heads, 3, dim is 16", "--kv-heads, 3, heads is 2",
-        "--dim, 18, dim is 18", "--dim, 65536, dim is 65536", "--lr, 0, lr is 0.0", "--lr, NaN, lr is NaN", "--layout, spiral, --layout", "--dim, 1024, head_dim = 512"})
+    @CsvSource({"--ranks, 0, --ranks is 0", "--ranks, 1025, --ranks is 1025", "--ranks, many, --ranks", "--steps, 0, --steps is 0",
+        "--context, 1, --context is 1", "--batch, 0, --batch is 0", "--window, -1, --window is -1", "--layers, 0, --layers is 0",
+        "--heads, 0, --heads is 0", "--heads, 3, --dim is 16", "--kv-heads, 3, --heads is 2", "--kv-heads, 0, --kv-heads is 0",
+        "--dim, 18, --dim is 18", "--dim, 65536, --dim is 65536", "--lr, 0, --lr is 0.0", "--lr, NaN, --lr is NaN", "--layout, spiral, --layout",
+        "--dim, 1024, --dim is 1024; it must be at most 512"})
     void optionsOutOfRangeAreOneSentence(String option, String value, String sentence) throws IOException {
         assertRefused(sentence, "--text", text("a.txt", "some text"), option, value);
     }

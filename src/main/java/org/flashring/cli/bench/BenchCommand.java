@@ -5,17 +5,16 @@ import java.io.PrintWriter;
 import java.lang.management.ManagementFactory;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Locale;
 import java.util.concurrent.Callable;
 import org.bytedeco.openblas.global.openblas_nolapack;
 import org.bytedeco.pytorch.global.torch;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.cli.DeviceOption;
+import org.flashring.cli.Interruption;
 import org.flashring.cli.JsonOption;
 import org.flashring.cli.Machine;
-import org.flashring.cli.Progress;
-import org.flashring.cli.Table;
+import org.flashring.cli.ShapeOptions;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
@@ -30,12 +29,16 @@ import picocli.CommandLine.Spec;
         name = "bench",
         description = {"Time this library beside PyTorch's scaled_dot_product_attention: the same inputs, the same threads, turn by turn.",
                 "Options that take several values take them apart by commas; every combination is run.",
+                "It takes a minute or so: a slow case is repeated less often. Ctrl-C keeps the lines that are there.",
                 "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU."},
         mixinStandardHelpOptions = true,
         sortOptions = false,
         footer = {"", "Example:", "  flashring bench --dtype float32 --length 1024,4096 --dim 64 --causal",
             "  flashring bench --device cuda --dtype bfloat16 --length 16384"})
 public final class BenchCommand implements Callable<Integer> {
+    private static final int REPEATS = 7;
+    private static final long BUDGET_NANOS = 60_000_000_000L;
+
     @Spec private CommandSpec spec;
 
     @Option(names = "--dtype", split = ",",
@@ -52,7 +55,7 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--kv-heads", description = "Key and value heads (default: as many as query heads).")
     private Long kvHeads;
 
-    @Option(names = "--length", split = ",", defaultValue = "4096", description = "Tokens of a sequence (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--length", split = ",", description = "Tokens of a sequence (default: 2048; on CUDA 4096).")
     private List<Long> lengths;
 
     @Option(names = "--dim", split = ",", defaultValue = "64,128", description = "Size of a head (default: ${DEFAULT-VALUE}).")
@@ -67,28 +70,30 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--threads", paramLabel = "N", description = "Threads of both (default: all cores).")
     private Integer threads;
 
-    @Option(names = "--repeats", paramLabel = "N", defaultValue = "7", description = "Timed runs of each, after two to warm up (default: ${DEFAULT-VALUE}).")
-    private int repeats;
+    @Option(names = "--repeats", paramLabel = "N", description = "Timed runs of each, after two to warm up (default: 7; on the host fewer, but one at least,"
+            + " where all cases would take more than a minute).")
+    private Integer repeats;
 
     @Mixin private DeviceOption device;
 
     @Mixin private JsonOption json;
 
-    /** One line of the table. */
-    record Line(DType dtype, String shape, long batch, long heads, long kvHeads, long length, long dim, boolean causal, double flashRingMillis,
-            double torchMillis, double ratio, Contest.Score score) {}
-
     /**
      * What {@code --json} writes. Times are medians, in milliseconds; a ratio above 1 says that this library is faster. Above
      * the number of cores, the load average before the start says that others were using the machine.
+     *
+     * @param complete whether all cases were run; if not, a signal ended the run
      */
-    record Result(Machine machine, double loadAverage, int threads, int repeats, List<Line> lines) {}
+    record Result(boolean complete, Machine machine, double loadAverage, int threads, List<ContestTable.Line> lines) {}
 
     @Override
     public Integer call() throws IOException {
-        Checks.atLeast("--repeats", repeats, 1);
+        if (repeats != null) {
+            Checks.atLeast("--repeats", repeats, 1);
+        }
         Device first = device.devices().get(0);
-        List<BenchCase> cases = cases(dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16));
+        List<BenchCase> cases = cases(dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16),
+                lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 2048L));
         if (first.isCuda()) {
             onDevice(cases, first);
         } else {
@@ -101,9 +106,7 @@ public final class BenchCommand implements Callable<Integer> {
         if (threads != null) {
             throw new IllegalArgumentException("--threads and --device cuda do not go together: threads are the host's");
         }
-        DeviceBench.Result result = DeviceBench.run(cases, repeats, gpu);
-        DeviceBench.print(spec.commandLine().getOut(), result);
-        json.write(result);
+        json.write(DeviceBench.run(cases, repeats == null ? REPEATS : repeats, gpu, spec.commandLine().getOut()));
     }
 
     private void onHost(List<BenchCase> cases) throws IOException {
@@ -112,10 +115,7 @@ public final class BenchCommand implements Callable<Integer> {
         int used = threads == null ? nativeThreads : (int) Checks.atLeast("--threads", threads, 1);
         try {
             useThreads(used, used);
-            double load = ManagementFactory.getOperatingSystemMXBean().getSystemLoadAverage();
-            Result result = new Result(Machine.current(), load, used, repeats, run(cases));
-            print(spec.commandLine().getOut(), result);
-            json.write(result);
+            contest(cases, used);
         } finally {
             useThreads(nativeThreads, torchThreads);
         }
@@ -129,13 +129,13 @@ public final class BenchCommand implements Callable<Integer> {
         openblas_nolapack.blas_set_num_threads(1); // PyTorch calls it from each of its own threads
     }
 
-    private List<BenchCase> cases(List<DType> types) {
+    private List<BenchCase> cases(List<DType> types, List<Long> tokens) {
         List<BenchCase> cases = new ArrayList<>();
         for (DType dtype : types) {
-            for (long length : lengths) {
+            for (long length : tokens) {
                 Checks.atLeast("--length", length, 1);
                 for (long dim : dims) {
-                    AttentionShape shape = AttentionShape.of(batch, heads, kvHeads == null ? heads : kvHeads, dim, dtype);
+                    AttentionShape shape = ShapeOptions.shape(batch, heads, kvHeads, "--dim", dim, dtype);
                     if (causal || !full) {
                         cases.add(new BenchCase(shape, length, true));
                     }
@@ -148,38 +148,34 @@ public final class BenchCommand implements Callable<Integer> {
         return cases;
     }
 
-    private List<Line> run(List<BenchCase> cases) {
-        List<Line> lines = new ArrayList<>();
-        try (Progress progress = new Progress("bench", (long) cases.size() * Contest.runs(repeats))) {
-            for (BenchCase bench : cases) {
-                AttentionShape shape = bench.shape();
-                for (Contest.Score score : Contest.run(bench, repeats, () -> progress.step(shape.toString()))) {
-                    lines.add(new Line(shape.dtype(), bench.label(), shape.batch(), shape.queryHeads(), shape.kvHeads(), bench.length(), shape.headDim(),
-                            bench.causal(), score.flashRingMedian(), score.torchMedian(), score.ratio(), score));
+    @SuppressWarnings("try") // an interruption works by being open
+    private void contest(List<BenchCase> cases, int used) throws IOException {
+        PrintWriter out = spec.commandLine().getOut();
+        Machine machine = Machine.current();
+        double load = ManagementFactory.getOperatingSystemMXBean().getSystemLoadAverage();
+        ContestTable table = new ContestTable(out, cases, machine, used, load);
+        try (Interruption interruption = new Interruption(() -> keep(table.lines(), machine, load, used))) {
+            long start = System.nanoTime();
+            for (int i = 0; i < cases.size(); i++) {
+                BenchCase bench = cases.get(i);
+                long budget = repeats != null ? Long.MAX_VALUE : (BUDGET_NANOS - (System.nanoTime() - start)) / (cases.size() - i);
+                for (Contest.Score score : Contest.run(bench, repeats == null ? REPEATS : repeats, budget)) {
+                    table.add(bench, score);
                 }
             }
         }
-        return lines;
-    }
-
-    private static void print(PrintWriter out, Result result) {
-        out.printf(Locale.ROOT, "%s, %d threads; median of %d runs, in milliseconds; load average before: %.1f%n", result.machine().processor(),
-                result.threads(), result.repeats(), result.loadAverage());
-        out.println(BenchCase.FLOPS);
-        out.println();
-        Table table = new Table("Element type", "Shape", "Mask", "Pass", " FlashRing ms", " PyTorch ms", " FlashRing GFLOP/s",
-                " PyTorch GFLOP/s", " Ratio", " Largest difference");
-        for (Line line : result.lines()) {
-            table.row(line.dtype().name().toLowerCase(Locale.ROOT), line.shape(), line.causal() ? "causal" : "full", line.score().pass(),
-                    format("%.2f", line.flashRingMillis()), format("%.2f", line.torchMillis()),
-                    format("%.1f", line.score().flops() / line.flashRingMillis() / 1e6), format("%.1f", line.score().flops() / line.torchMillis() / 1e6),
-                    format("%.2f", line.ratio()), format("%.1e", line.score().largestDifference()));
-        }
-        table.print(out);
         out.printf("%nA ratio above 1 says that FlashRing is faster.%n");
+        json.write(new Result(true, machine, load, used, table.lines()));
     }
 
-    private static String format(String pattern, double value) {
-        return String.format(Locale.ROOT, pattern, value);
+    private void keep(List<ContestTable.Line> lines, Machine machine, double load, int used) {
+        PrintWriter out = spec.commandLine().getOut();
+        out.printf("%nStopped; the lines above are all that was measured.%n");
+        out.flush();
+        try {
+            json.write(new Result(false, machine, load, used, lines));
+        } catch (IOException e) {
+            spec.commandLine().getErr().println(spec.qualifiedName() + ": " + e.getMessage());
+        }
     }
 }

@@ -1,7 +1,9 @@
 package org.flashring.cli.bench;
 
+import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Consumer;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch.ScalarType;
@@ -37,33 +39,34 @@ final class Contest {
 
     private Contest() {}
 
-    /** Returns the scores of forward and backward over {@code repeats} timed runs; {@code onRun} is told of every run. */
+    /**
+     * Returns the scores of forward and backward over {@code repeats} timed runs of each, after {@value #WARM_UP} to warm up.
+     *
+     * @param budget nanoseconds after which no further run begins that would end later; the last one then counts, warm or not
+     */
     @SuppressWarnings("try") // the scope frees PyTorch's tensors at its end
-    static List<Score> run(BenchCase bench, int repeats, Runnable onRun) {
+    static List<Score> run(BenchCase bench, int repeats, long budget) {
         try (PointerScope scope = new PointerScope()) {
             Inputs inputs = Inputs.draw(bench);
             try (FlashRingContender ours = new FlashRingContender(bench, inputs)) {
                 TorchContender theirs = new TorchContender(bench, inputs);
-                double[][] millis = new double[4][repeats];
-                for (int run = -WARM_UP; run < repeats; run++) {
-                    double[] times = {
+                List<double[]> runs = new ArrayList<>();
+                long start = System.nanoTime();
+                long spent = 0;
+                for (long longest = 0; runs.size() < WARM_UP + repeats && spent + longest <= budget;) {
+                    runs.add(new double[] {
                         time(ours, Contender::forward), time(theirs, Contender::forward),
-                        timeBackward(ours), timeBackward(theirs)};
-                    for (int i = 0; run >= 0 && i < times.length; i++) {
-                        millis[i][run] = times[i];
-                    }
-                    onRun.run();
+                        timeBackward(ours), timeBackward(theirs)});
+                    longest = Math.max(longest, System.nanoTime() - start - spent);
+                    spent = System.nanoTime() - start;
                 }
+                List<double[]> timed = runs.subList(Math.min(WARM_UP, runs.size() - 1), runs.size());
+                double[][] millis = IntStream.range(0, 4).mapToObj(i -> timed.stream().mapToDouble(run -> run[i]).toArray()).toArray(double[][]::new);
                 return List.of(
                         new Score("forward", bench.forwardFlops(), millis[0], millis[1], difference(List.of(ours.output()), List.of(theirs.output()))),
                         new Score("backward", bench.backwardFlops(), millis[2], millis[3], difference(ours.gradients(), theirs.gradients())));
             }
         }
-    }
-
-    /** Returns the number of runs of a case, warm-up included. */
-    static int runs(int repeats) {
-        return WARM_UP + repeats;
     }
 
     private static double timeBackward(Contender contender) {

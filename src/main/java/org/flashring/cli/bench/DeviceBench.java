@@ -8,7 +8,6 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.cli.DeviceOption;
 import org.flashring.cli.Machine;
-import org.flashring.cli.Progress;
 import org.flashring.cli.Table;
 import org.flashring.device.Device;
 
@@ -46,19 +45,19 @@ final class DeviceBench {
 
     private DeviceBench() {}
 
-    /** Returns the lines of all cases, {@code repeats} batches each. */
-    static Result run(List<BenchCase> cases, int repeats, Device device) {
+    /** Returns the lines of all cases, {@code repeats} batches each, and prints each as it comes. */
+    static Result run(List<BenchCase> cases, int repeats, Device device, PrintWriter out) {
+        Table table = heading(out, DeviceOption.name(device), repeats);
         List<Line> lines = new ArrayList<>();
-        try (Progress progress = new Progress("bench", cases.size())) {
-            for (BenchCase bench : cases) {
-                run(bench, repeats, device, lines);
-                progress.step(bench.label());
-            }
+        for (BenchCase bench : cases) {
+            List<Line> both = run(bench, repeats, device);
+            both.forEach(line -> print(table, line));
+            lines.addAll(both);
         }
         return new Result(Machine.current(), DeviceOption.name(device), repeats, lines);
     }
 
-    private static void run(BenchCase bench, int repeats, Device device, List<Line> lines) {
+    private static List<Line> run(BenchCase bench, int repeats, Device device) {
         try (DeviceContender contender = DeviceContender.drawn(bench, device)) {
             Times forward = time(contender, contender::forward, repeats);
             Times backward = time(contender, contender::backward, repeats);
@@ -72,8 +71,8 @@ final class DeviceBench {
                     gradientError = contender.gradientError(exact);
                 }
             }
-            lines.add(new Line(bench, "forward", forward, bench.forwardFlops(), bench.forwardBytes(), outputError));
-            lines.add(new Line(bench, "backward", backward, bench.backwardFlops(), bench.backwardBytes(), gradientError));
+            return List.of(new Line(bench, "forward", forward, bench.forwardFlops(), bench.forwardBytes(), outputError),
+                    new Line(bench, "backward", backward, bench.backwardFlops(), bench.backwardBytes(), gradientError));
         }
     }
 
@@ -107,23 +106,23 @@ final class DeviceBench {
         return new Times(calls, millis, hostMicros);
     }
 
-    static void print(PrintWriter out, Result result) {
-        out.printf(Locale.ROOT, "%s; median of %d batches of calls, of %.0f ms or %d calls each%n", result.device(), result.repeats(), BATCH_MILLIS,
-                MOST_CALLS);
+    private static Table heading(PrintWriter out, String device, int repeats) {
+        out.printf(Locale.ROOT, "%s; median of %d batches of calls, of %.0f ms or %d calls each%n", device, repeats, BATCH_MILLIS, MOST_CALLS);
         out.println(BenchCase.FLOPS + "; bytes: each operand once");
         out.println("Largest error: |result - exact| over the first key head of the first sequence, exact being the plain formula in float64");
         out.println("on the same device; not taken of float64 itself and of sequences longer than " + CHECKED_LENGTH);
         out.println("Host us: what a call takes until it is queued and returns, the least of all batches");
         out.println("PyTorch is not beside it: its Java preset is built for the CPU.");
         out.println();
-        Table table = new Table("Element type", "Shape", "Mask", "Pass", " ms", " TFLOP/s", " GB/s", " Host us", " Largest error");
-        for (Line line : result.lines()) {
-            BenchCase bench = line.bench();
-            table.row(bench.shape().dtype().name().toLowerCase(Locale.ROOT), bench.label(), bench.causal() ? "causal" : "full", line.pass(),
-                    String.format(Locale.ROOT, "%.3f", line.millis()), String.format(Locale.ROOT, "%.1f", line.flops() / line.millis() / 1e9),
-                    String.format(Locale.ROOT, "%.1f", line.bytes() / line.millis() / 1e6), String.format(Locale.ROOT, "%.1f", line.hostMicros()),
-                    Double.isNaN(line.largestError()) ? "-" : String.format(Locale.ROOT, "%.1e", line.largestError()));
-        }
-        table.print(out);
+        return new Table("Element type", "Shape", "Mask", "Pass", " ms", " TFLOP/s", " GB/s", " Host us", " Largest error")
+                .live(out, 12, 22, 6, 8, 10, 8, 8, 8, 13);
+    }
+
+    private static void print(Table table, Line line) {
+        BenchCase bench = line.bench();
+        table.row(bench.shape().dtype().name().toLowerCase(Locale.ROOT), bench.label(), bench.causal() ? "causal" : "full", line.pass(),
+                String.format(Locale.ROOT, "%.3f", line.millis()), String.format(Locale.ROOT, "%.1f", line.flops() / line.millis() / 1e9),
+                String.format(Locale.ROOT, "%.1f", line.bytes() / line.millis() / 1e6), String.format(Locale.ROOT, "%.1f", line.hostMicros()),
+                Double.isNaN(line.largestError()) ? "-" : String.format(Locale.ROOT, "%.1e", line.largestError()));
     }
 }

@@ -1,23 +1,28 @@
 package org.flashring.cli.train;
 
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
 
-/** The text that a model learns: the bytes of some files, one after the other. */
-final class Corpus {
-    private final byte[] text;
-    private final int files;
+/** The text that a model learns: the bytes of some files, one after the other, outside the Java heap. */
+final class Corpus implements AutoCloseable {
+    private static final int LONGEST = Integer.MAX_VALUE - 8;
+    private static final int CHUNK = 1 << 24;
 
-    private Corpus(byte[] text, int files) {
-        this.text = text;
-        this.files = files;
-    }
+    private final List<Pointer> owned = new ArrayList<>();
+    private final List<ByteBuffer> chunks = new ArrayList<>();
+    private int length;
+    private int files;
+
+    private Corpus() {}
 
     /**
      * Returns the text of {@code paths}; of a directory, that of all files below it in the order of their names, but for those
@@ -26,29 +31,66 @@ final class Corpus {
      * @throws IllegalArgumentException if a path is missing or cannot be read, or the whole is less than 2 or more than 2^31 - 9 bytes
      */
     static Corpus read(List<Path> paths) {
-        ByteArrayOutputStream text = new ByteArrayOutputStream();
-        int files = 0;
-        for (Path path : paths) {
-            if (!Files.exists(path)) {
-                throw new IllegalArgumentException("--text " + path + " does not exist.");
-            }
-            boolean directory = Files.isDirectory(path);
-            for (Path file : directory ? filesBelow(path) : List.of(path)) {
-                byte[] bytes = bytes(file);
-                if (!directory || !isBinary(bytes)) {
-                    if (text.size() > Integer.MAX_VALUE - 8 - bytes.length) {
-                        throw new IllegalArgumentException("--text holds more than 2 GiB; give less text.");
-                    }
-                    text.writeBytes(bytes);
-                    files++;
+        Corpus corpus = new Corpus();
+        try {
+            for (Path path : paths) {
+                if (!Files.exists(path)) {
+                    throw new IllegalArgumentException("--text " + path + " does not exist.");
+                }
+                boolean directory = Files.isDirectory(path);
+                for (Path file : directory ? filesBelow(path) : List.of(path)) {
+                    corpus.add(file, directory);
                 }
             }
+            if (corpus.length < 2) {
+                throw new IllegalArgumentException("--text " + join(paths) + " holds " + (corpus.length == 0 ? "no text" : "1 byte")
+                        + "; a model needs at least 2 bytes to learn from.");
+            }
+            return corpus;
+        } catch (RuntimeException | Error e) {
+            corpus.close();
+            throw e;
         }
-        if (text.size() < 2) {
-            throw new IllegalArgumentException("--text " + join(paths) + " holds " + (text.size() == 0 ? "no text" : "1 byte")
-                    + "; a model needs at least 2 bytes to learn from.");
+    }
+
+    /** Adds what a file holds or, if {@code textAlone}, nothing of a binary one. */
+    private void add(Path file, boolean textAlone) {
+        int before = length;
+        byte[] part = new byte[1 << 16];
+        try (InputStream in = Files.newInputStream(file)) {
+            for (int bytes = in.read(part); bytes >= 0; bytes = in.read(part)) {
+                if (textAlone && isBinary(part, bytes)) {
+                    length = before;
+                    return;
+                }
+                append(part, bytes);
+            }
+        } catch (IOException e) {
+            throw unreadable(file, e);
         }
-        return new Corpus(text.toByteArray(), files);
+        files++;
+    }
+
+    private void append(byte[] part, int bytes) {
+        if (length > LONGEST - bytes) {
+            throw new IllegalArgumentException("--text holds more than 2 GiB; give less text.");
+        }
+        for (int done = 0; done < bytes;) {
+            int start = (length + done) % CHUNK;
+            int chunk = (length + done) / CHUNK;
+            if (chunk == chunks.size()) {
+                Pointer memory = Pointer.malloc(CHUNK);
+                if (memory == null || memory.isNull()) {
+                    throw new OutOfMemoryError("the system has no memory for --text");
+                }
+                owned.add(memory);
+                chunks.add(new BytePointer(memory).capacity(CHUNK).asByteBuffer());
+            }
+            int now = Math.min(bytes - done, CHUNK - start);
+            chunks.get(chunk).put(start, part, done, now);
+            done += now;
+        }
+        length += bytes;
     }
 
     private static List<Path> filesBelow(Path directory) {
@@ -71,22 +113,14 @@ final class Corpus {
         return false;
     }
 
-    private static byte[] bytes(Path file) {
-        try {
-            return Files.readAllBytes(file);
-        } catch (IOException | OutOfMemoryError e) {
-            throw unreadable(file, e);
-        }
-    }
-
     private static IllegalArgumentException unreadable(Path path, Throwable e) {
         String reason = e instanceof java.nio.file.AccessDeniedException ? "permission denied" : e.getMessage();
         return new IllegalArgumentException("--text " + path + " cannot be read: " + reason + ".", e);
     }
 
-    private static boolean isBinary(byte[] bytes) {
-        for (byte b : bytes) {
-            if (b == 0) {
+    private static boolean isBinary(byte[] part, int bytes) {
+        for (int i = 0; i < bytes; i++) {
+            if (part[i] == 0) {
                 return true;
             }
         }
@@ -99,7 +133,7 @@ final class Corpus {
 
     /** Returns the number of bytes. */
     int length() {
-        return text.length;
+        return length;
     }
 
     /** Returns the number of files. */
@@ -111,11 +145,19 @@ final class Corpus {
     long[][] batch(int batch, int context, Random random) {
         long[][] rows = new long[batch][context];
         for (long[] row : rows) {
-            int start = random.nextInt(text.length - context + 1);
+            int start = random.nextInt(length - context + 1);
             for (int i = 0; i < context; i++) {
-                row[i] = Byte.toUnsignedLong(text[start + i]);
+                row[i] = Byte.toUnsignedLong(chunks.get((start + i) / CHUNK).get((start + i) % CHUNK));
             }
         }
         return rows;
+    }
+
+    /** Frees the text. */
+    @Override
+    public void close() {
+        owned.forEach(Pointer::free);
+        owned.clear();
+        chunks.clear();
     }
 }

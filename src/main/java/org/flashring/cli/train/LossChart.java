@@ -4,11 +4,11 @@ import java.awt.BasicStroke;
 import java.awt.Color;
 import java.awt.Font;
 import java.io.IOException;
-import java.io.OutputStream;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import java.util.stream.IntStream;
+import org.flashring.cli.ResultFile;
 import org.knowm.xchart.BitmapEncoder;
 import org.knowm.xchart.BitmapEncoder.BitmapFormat;
 import org.knowm.xchart.XYChart;
@@ -22,6 +22,7 @@ import org.knowm.xchart.style.markers.SeriesMarkers;
 final class LossChart {
     private static final int WIDTH = 960;
     private static final int HEIGHT = 560;
+    private static final int LONGEST_NAME = 60; // of what the width holds in the title's font
     private static final Color BLUE = new Color(0x1f5fa8);
     private static final Color ORANGE = new Color(0xffc46b);
     private static final Color GRID = new Color(0xe4e4e4);
@@ -29,9 +30,9 @@ final class LossChart {
     private LossChart() {}
 
     /** Writes a PNG to {@code file}: the curve of the ranks, over a broad one of one rank where that was compared with. */
-    static void write(Path file, String title, int ranks, List<Training.Step> steps) throws IOException {
+    static void write(Path file, List<Path> text, int ranks, List<Training.Step> steps) throws IOException {
         System.setProperty("java.awt.headless", "true");
-        XYChart chart = new XYChartBuilder().width(WIDTH).height(HEIGHT).title(title)
+        XYChart chart = new XYChartBuilder().width(WIDTH).height(HEIGHT).title(title(text))
                 .xAxisTitle("step").yAxisTitle("loss (nats per byte)").build();
         style(chart.getStyler());
         double[] x = IntStream.rangeClosed(1, steps.size()).asDoubleStream().toArray();
@@ -39,9 +40,17 @@ final class LossChart {
             series(chart, "1 rank, same parameters", x, steps.stream().mapToDouble(Training.Step::lossOfOne).toArray(), ORANGE, 9);
         }
         series(chart, ranks == 1 ? "1 rank" : ranks + " ranks", x, steps.stream().mapToDouble(Training.Step::loss).toArray(), BLUE, 2.5f);
-        try (OutputStream out = Files.newOutputStream(file)) {
-            BitmapEncoder.saveBitmap(chart, out, BitmapFormat.PNG);
+        ResultFile.write(file, out -> BitmapEncoder.saveBitmap(chart, out, BitmapFormat.PNG));
+    }
+
+    /** Returns a title that fits over the picture, however many texts there are and however long their names. */
+    static String title(List<Path> text) {
+        Path last = text.get(0).normalize().getFileName();
+        String name = last == null || last.toString().isEmpty() ? text.get(0).toString() : last.toString();
+        if (name.length() > LONGEST_NAME) {
+            name = name.substring(0, LONGEST_NAME / 2) + "…" + name.substring(name.length() - LONGEST_NAME / 2);
         }
+        return "Training loss on " + name + (text.size() == 1 ? "" : " and " + (text.size() - 1) + " more");
     }
 
     private static void series(XYChart chart, String name, double[] x, double[] y, Color color, float width) {
@@ -66,5 +75,6 @@ final class LossChart {
         styler.setXAxisDecimalPattern("#,##0");
         styler.setYAxisDecimalPattern("0.0#");
         styler.setChartPadding(16);
+        styler.setLocale(Locale.ROOT);
     }
 }

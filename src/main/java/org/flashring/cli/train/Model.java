@@ -1,9 +1,10 @@
 package org.flashring.cli.train;
 
+import org.flashring.cli.ShapeOptions;
 import org.flashring.internal.Checks;
 
 /**
- * The size of a {@link Transformer}.
+ * The size of a {@link Transformer}. What is wrong with it is said of the options that it comes from.
  *
  * @param layers  blocks of attention and MLP
  * @param heads   query heads
@@ -17,15 +18,16 @@ record Model(int layers, int heads, int kvHeads, int dim) {
      * @throws IllegalArgumentException if sizes do not fit together
      */
     Model {
-        Checks.atLeast("layers", layers, 1);
-        Checks.atLeast("heads", heads, 1);
-        Checks.atLeast("kv-heads", kvHeads, 1);
-        Checks.between("dim", dim, 1, WIDEST);
-        if (heads % kvHeads != 0) {
-            throw Checks.broken("heads", heads, "be a multiple of kv-heads = " + kvHeads);
-        }
+        Checks.atLeast("--layers", layers, 1);
+        ShapeOptions.requireGroups(heads, kvHeads);
+        Checks.between("--dim", dim, 1, WIDEST);
         if (dim % (2L * heads) != 0) {
-            throw Checks.broken("dim", dim, "be a multiple of 2 * heads = " + 2L * heads + ", because rotary positions turn pairs");
+            throw Checks.broken("--dim", dim, "be a multiple of 2 * --heads = " + 2L * heads + ", because rotary positions turn pairs");
+        }
+        long widest = heads * ShapeOptions.largestHeadDim();
+        if (dim > widest) {
+            throw Checks.broken("--dim", dim, "be at most " + widest + ", or --heads be more: kernels serve heads of up to "
+                    + ShapeOptions.largestHeadDim());
         }
     }
 

@@ -9,7 +9,7 @@ import org.flashring.Plan;
 import org.flashring.internal.Checks;
 
 /**
- * Everything that decides a training run, the text apart.
+ * Everything that decides a training run, the text apart. What is wrong with it is said of the options that it comes from.
  *
  * @param model        size of the transformer
  * @param ranks        ranks that share each sequence
@@ -22,19 +22,21 @@ import org.flashring.internal.Checks;
  * @param seed         of the parameters and of the choice of sequences
  */
 record Settings(Model model, int ranks, int steps, int context, int batch, double learningRate, Layout.Policy layout, int window, long seed) {
+    private static final int MOST_RANKS = 1024; // threads of this process
+
     /**
      * @throws IllegalArgumentException if a number is out of range
      */
     Settings {
         Checks.notNull("model", model);
-        Checks.atLeast("ranks", ranks, 1);
-        Checks.atLeast("steps", steps, 1);
-        Checks.atLeast("context", context, 2);
-        Checks.atLeast("batch", batch, 1);
+        Checks.between("--ranks", ranks, 1, MOST_RANKS);
+        Checks.atLeast("--steps", steps, 1);
+        Checks.atLeast("--context", context, 2);
+        Checks.atLeast("--batch", batch, 1);
         Checks.notNull("layout", layout);
-        Checks.atLeast("window", window, 0);
+        Checks.atLeast("--window", window, 0);
         if (!(learningRate > 0 && learningRate < Double.POSITIVE_INFINITY)) {
-            throw Checks.broken("lr", learningRate, "be positive and finite");
+            throw Checks.broken("--lr", learningRate, "be positive and finite");
         }
     }
 
@@ -44,6 +46,11 @@ record Settings(Model model, int ranks, int steps, int context, int batch, doubl
 
     Settings withContext(int context) {
         return new Settings(model, ranks, steps, context, batch, learningRate, layout, window, seed);
+    }
+
+    /** Returns the bytes of a step, over all ranks. */
+    double tokens() {
+        return (double) batch * context;
     }
 
     /** Returns the plan of every attention layer: causal over the whole sequence. */

@@ -4,15 +4,14 @@ import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.Comparator;
+import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
-import java.util.stream.IntStream;
 import org.flashring.Layout;
 import org.flashring.Plan;
+import org.flashring.cli.Interruption;
 import org.flashring.cli.JsonOption;
-import org.flashring.cli.Progress;
 import org.flashring.cli.Quantity;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -84,31 +83,18 @@ public final class TrainCommand implements Callable<Integer> {
 
     @Mixin private JsonOption json;
 
-    /**
-     * What result.json holds.
-     *
-     * @param bytesHeld       per rank, by attention's plan: all its buffers, which the layers share
-     * @param tokensPerSecond of the median step
-     */
-    record Result(List<String> text, int textFiles, int textBytes, Settings settings, long parameters, String plan, List<Long> bytesHeld,
-            double firstLoss, double lastLoss, double tokensPerSecond, Comparison.Result comparison, List<Training.Step> steps) {}
-
     @Override
     public Integer call() throws IOException {
         PrintWriter console = spec.commandLine().getOut();
         Settings settings = new Settings(new Model(layers, heads, kvHeads, dim), ranks, steps, context, batch, learningRate, layout, window, seed);
-        Corpus corpus = Corpus.read(text);
-        if (corpus.length() < context) {
-            console.printf("The text has %,d bytes, fewer than --context %,d: a sequence is the whole text.%n", corpus.length(), context);
-            settings = settings.withContext(corpus.length());
+        try (Corpus corpus = Corpus.read(text)) {
+            if (corpus.length() < context) {
+                console.printf(Locale.ROOT, "The text has %,d bytes, fewer than --context %,d: a sequence is the whole text.%n", corpus.length(), context);
+                settings = settings.withContext(corpus.length());
+            }
+            createOut();
+            return run(settings, corpus, console);
         }
-        createOut();
-        Result result = run(settings, corpus, console);
-        JsonOption.write(out.resolve("result.json"), result);
-        json.write(result);
-        boolean drawn = draw(result, console);
-        console.printf(Locale.ROOT, "Written     %s%s%n", drawn ? out.resolve("loss.png") + ", " : "", out.resolve("result.json"));
-        return result.comparison() == null || result.comparison().passed() ? 0 : 1;
     }
 
     private void createOut() {
@@ -122,47 +108,60 @@ public final class TrainCommand implements Callable<Integer> {
         }
     }
 
-    private Result run(Settings settings, Corpus corpus, PrintWriter console) {
-        try (Progress progress = new Progress("train", settings.steps())) {
-            StepReport report = new StepReport(settings, progress, console);
-            Training training = new Training(settings, corpus, compare, report);
-            Plan plan = training.plan();
-            List<Long> bytesHeld = IntStream.range(0, plan.worldSize()).mapToObj(plan::bytesHeld).toList();
-            console.printf(Locale.ROOT, "Text        %,d bytes in %d %s%n", corpus.length(), corpus.files(), corpus.files() == 1 ? "file" : "files");
-            console.printf(Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
-            console.printf(Locale.ROOT, "Attention   %s a rank for buffers, by plan%n", Quantity.bytes(bytesHeld.stream().max(Comparator.naturalOrder()).orElseThrow()));
-            console.flush();
-            Training.Outcome outcome = training.run();
-            List<Training.Step> done = outcome.steps();
-            Result result = new Result(text.stream().map(Path::toString).toList(), corpus.files(), corpus.length(), settings, outcome.parameters(),
-                    plan.toString(), bytesHeld, done.get(0).loss(), done.get(done.size() - 1).loss(), report.tokensPerSecond(done), outcome.comparison(), done);
-            summarize(result, console);
-            return result;
+    @SuppressWarnings("try") // an interruption works by being open
+    private int run(Settings settings, Corpus corpus, PrintWriter console) throws IOException {
+        StepReport report = new StepReport(settings, console);
+        Training training = new Training(settings, corpus, compare, report);
+        Plan plan = training.plan();
+        console.printf(Locale.ROOT, "Text        %,d bytes in %d %s%n", corpus.length(), corpus.files(), corpus.files() == 1 ? "file" : "files");
+        console.printf(Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
+        console.printf(Locale.ROOT, "Attention   %s a rank for buffers, by plan%n", Quantity.bytes(Collections.max(TrainResult.bytesHeld(plan))));
+        console.flush();
+        Runnable keep = () -> {
+            report.close();
+            keep(training.outcome(), corpus, settings, plan, console);
+        };
+        try (report; Interruption interruption = new Interruption(keep)) {
+            training.run();
+        } catch (RuntimeException | Error e) {
+            if (!training.outcome().steps().isEmpty()) {
+                keep.run();
+            }
+            throw e;
         }
+        TrainResult result = TrainResult.of(text, corpus, settings, plan, training.outcome());
+        write(result, console);
+        return result.passed() ? 0 : 1;
     }
 
-    private static void summarize(Result result, PrintWriter console) {
-        List<Training.Step> steps = result.steps();
-        console.printf(Locale.ROOT, "Loss        %.4f -> %.4f nats per byte in %d steps; %,.0f tokens/s%n", result.firstLoss(), result.lastLoss(), steps.size(), result.tokensPerSecond());
-        console.printf(Locale.ROOT, "Memory      %s in the process half-way, %s at the end; %,d parameters on each rank%n",
-                Quantity.bytes(steps.get(steps.size() / 2).residentBytes()), Quantity.bytes(steps.get(steps.size() - 1).residentBytes()), result.parameters());
-        Comparison.Result comparison = result.comparison();
-        if (comparison != null) {
-            console.printf(Locale.ROOT, "1 rank      largest difference of the loss %.1e (allowed %.0e), of a gradient %.1e (allowed %.0e; %s, step %d)%s: %s%n",
-                    comparison.lossDifference(), comparison.lossBar(), comparison.gradientDifference(), comparison.gradientBar(),
-                    comparison.parameter(), comparison.step(), judgement(comparison), comparison.passed() ? "equal" : "NOT EQUAL");
+    /** Writes what was done by a run that does not come to its end. */
+    private void keep(Training.Outcome done, Corpus corpus, Settings settings, Plan plan, PrintWriter console) {
+        int last = done.steps().size();
+        if (last == 0) {
+            console.println("Stopped before the first step was done; nothing is written.");
+        } else {
+            console.printf(Locale.ROOT, "Stopped after step %d of %d; what was done until then:%n", last, settings.steps());
+            try {
+                write(TrainResult.of(text, corpus, settings, plan, done), console);
+            } catch (IOException e) {
+                spec.commandLine().getErr().println(spec.qualifiedName() + ": " + e.getMessage());
+            }
         }
+        console.flush();
     }
 
-    private static String judgement(Comparison.Result comparison) {
-        return comparison.errorRatio() == 0 ? "" : String.format(Locale.ROOT,
-                "; where it is more, %.1f times as far from float64 as on one rank (allowed %.0f)", comparison.errorRatio(), comparison.errorBar());
+    private void write(TrainResult result, PrintWriter console) throws IOException {
+        result.print(console);
+        JsonOption.write(out.resolve("result.json"), result);
+        json.write(result);
+        boolean drawn = draw(result, console);
+        console.printf(Locale.ROOT, "Written     %s%s%n", drawn ? out.resolve("loss.png") + ", " : "", out.resolve("result.json"));
     }
 
     /** Returns whether the picture could be drawn: a JDK without fonts cannot, and that is no reason to lose the results. */
-    private boolean draw(Result result, PrintWriter console) throws IOException {
+    private boolean draw(TrainResult result, PrintWriter console) throws IOException {
         try {
-            LossChart.write(out.resolve("loss.png"), "Training loss on " + String.join(", ", result.text()), result.settings().ranks(), result.steps());
+            LossChart.write(out.resolve("loss.png"), text, result.settings().ranks(), result.steps());
             return true;
         } catch (LinkageError | InternalError | RuntimeException e) {
             console.println("No loss.png: this JDK cannot draw text (" + e + ").");

@@ -33,7 +33,7 @@ final class Training {
      *
      * @param parameters number of learnt values
      * @param steps      in order
-     * @param comparison with one rank, or null
+     * @param comparison with one rank, or null without it
      */
     record Outcome(long parameters, List<Step> steps, Comparison.Result comparison) {}
 
@@ -42,6 +42,9 @@ final class Training {
     private final Corpus corpus;
     private final boolean compare;
     private final Consumer<Step> listener;
+    private final List<Step> steps = new ArrayList<>();
+    private long parameters;
+    private Comparison.Result comparison;
 
     /** Prepares a run whose steps {@code listener} is told of as they are done, on a thread of the run. */
     Training(Settings settings, Corpus corpus, boolean compare, Consumer<Step> listener) {
@@ -56,22 +59,34 @@ final class Training {
         return plan;
     }
 
-    /** Returns what came out. */
+    /** Returns what has come out so far; any thread may ask while the run goes on. */
+    synchronized Outcome outcome() {
+        return new Outcome(parameters, List.copyOf(steps), comparison);
+    }
+
+    private synchronized void add(Step step, long learnt, Comparison.Result compared) {
+        steps.add(step);
+        parameters = learnt;
+        comparison = compared;
+    }
+
+    /** Runs, once, and returns what came out. */
     Outcome run() {
         // Ranks are the parallelism: teams of threads inside PyTorch would fight over the cores that ranks and attention fill.
         openblas_nolapack.blas_set_num_threads(1);
-        return LocalGroup.run(settings.ranks(), DEADLINE, communicator -> {
+        LocalGroup.run(settings.ranks(), DEADLINE, communicator -> {
             torch.set_num_threads(1); // this thread's alone
-            return train(communicator);
-        }).get(0);
+            train(communicator);
+            return null;
+        });
+        return outcome();
     }
 
-    private Outcome train(Communicator communicator) {
+    private void train(Communicator communicator) {
         boolean first = communicator.rank() == 0;
         try (Replica replica = new Replica(settings, plan, communicator);
                 Reference reference = first && compare ? new Reference(settings) : null) {
             Random random = new Random(settings.seed());
-            List<Step> steps = new ArrayList<>();
             for (int i = 1; i <= settings.steps(); i++) {
                 long[][] tokens = corpus.batch(settings.batch(), settings.context(), random);
                 long start = System.nanoTime();
@@ -82,11 +97,11 @@ final class Training {
                 replica.update();
                 if (first) {
                     double seconds = (backward - start + System.nanoTime() - update) / 1e9;
-                    steps.add(new Step(loss, lossOfOne, seconds, Pointer.physicalBytes()));
-                    listener.accept(steps.get(i - 1));
+                    Step step = new Step(loss, lossOfOne, seconds, Pointer.physicalBytes());
+                    add(step, replica.transformer().parameterCount(), reference == null ? null : reference.comparison.result());
+                    listener.accept(step);
                 }
             }
-            return new Outcome(replica.transformer().parameterCount(), steps, reference == null ? null : reference.comparison.result());
         }
     }
 

@@ -40,6 +40,7 @@ import picocli.CommandLine.Spec;
         footer = {"", "Example:", "  flashring verify --seed 7 --cases 500", "  flashring verify --device cuda --cases 500", "  flashring verify --device cuda --ranks 8"})
 public final class VerifyCommand implements Callable<Integer> {
     private static final int SHOWN = 10;
+    private static final int MOST_RANKS = 1024; // threads of this process
 
     @Spec private CommandSpec spec;
 
@@ -75,7 +76,7 @@ public final class VerifyCommand implements Callable<Integer> {
     public Integer call() throws IOException {
         Checks.atLeast("--cases", cases, 0);
         if (ranks != null) {
-            Checks.atLeast("--ranks", ranks, 1);
+            Checks.between("--ranks", ranks, 1, MOST_RANKS);
         }
         int[] indices = only == null ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};

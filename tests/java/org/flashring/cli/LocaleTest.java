@@ -1,0 +1,46 @@
+package org.flashring.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Numbers are the same in every locale: Arabic and Persian have digits of their own, German a comma, Turkish an I without a dot. */
+class LocaleTest {
+    private final Locale before = Locale.getDefault();
+    @TempDir private Path folder;
+
+    @AfterEach
+    void restore() {
+        Locale.setDefault(before);
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"ar-EG", "fa-IR", "de-DE", "tr-TR"})
+    void numbersAreThoseOfTheRoot(String tag) throws IOException {
+        Path text = Files.writeString(folder.resolve("text"), "all the keys go round ".repeat(100));
+        String train = "train --text " + text + " --out " + folder.resolve("out")
+                + " --layers 1 --heads 2 --kv-heads 1 --dim 16 --batch 1 --steps 2 --context 3000";
+        for (String command : List.of("plan --length 100000 --ranks 3 --memory 1G", "plan --length 64 --ranks 0", "train --help", "info", train)) {
+            List<String> expected = inLocale(Locale.ROOT, command);
+            assertThat(inLocale(Locale.forLanguageTag(tag), command)).as(command).isEqualTo(expected);
+        }
+        for (String command : List.of("verify --case 20", "bench --length 61 --dim 8 --repeats 1 --dtype float32")) {
+            assertThat(inLocale(Locale.forLanguageTag(tag), command)).isNotEmpty().noneMatch(line -> line.matches(".*[\\p{Nd}&&[^0-9]].*"));
+        }
+    }
+
+    /** Returns the lines that do not tell of time or memory. */
+    private static List<String> inLocale(Locale locale, String command) {
+        Locale.setDefault(locale);
+        Cli run = Cli.run(command.split(" "));
+        return (run.out() + run.err()).lines().map(line -> line.replaceAll("[0-9,.]+ tokens/s", "")).filter(line -> !line.startsWith("Memory")).toList();
+    }
+}
