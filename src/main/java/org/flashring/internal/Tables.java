@@ -28,15 +28,21 @@ final class Tables {
     /** Returns new memory on {@code device} that holds all tables. */
     OwnedMemory on(Device device) {
         long bytes = (long) count * Long.BYTES;
-        try (LongPointer source = new LongPointer(values)) {
-            if (device.isCuda()) {
-                DeviceBuffer memory = DeviceBuffer.allocate(device, bytes);
-                memory.upload(source.limit(count));
+        HostBuffer host = HostBuffer.allocate(bytes);
+        LongPointer source = new LongPointer(new RawPointer().at(host.address())).capacity(count);
+        source.put(values, 0, count);
+        if (!device.isCuda()) {
+            return host;
+        }
+        try (host) {
+            DeviceBuffer memory = DeviceBuffer.allocate(device, bytes);
+            try {
+                memory.upload(source);
                 return memory;
+            } catch (RuntimeException | Error e) {
+                memory.close();
+                throw e;
             }
-            HostBuffer memory = HostBuffer.allocate(bytes);
-            LongPointer.memcpy(new RawPointer().at(memory.address()), source, bytes);
-            return memory;
         }
     }
 }
