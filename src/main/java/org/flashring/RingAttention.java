@@ -54,12 +54,23 @@ public final class RingAttention implements AutoCloseable {
         }
         this.operands = new Operands(plan, rank, device);
         BufferPlan layout = BufferPlan.of(plan, rank);
-        this.block = OwnedMemory.allocate(device, layout.totalBytes());
-        this.buffers = new RingBuffers(plan, rank, layout, block.address());
-        this.kernel = plan.kernel(rank);
-        this.kernel.workspace(block.address() + layout.workspace(), layout.totalBytes() - layout.workspace());
-        this.kernel.place(device);
-        this.combiner = new Combiner(device);
+        OwnedMemory memory = OwnedMemory.allocate(device, layout.totalBytes());
+        StepKernel steps = null;
+        try {
+            this.buffers = new RingBuffers(plan, rank, layout, memory.address());
+            steps = plan.kernel(rank);
+            steps.workspace(memory.address() + layout.workspace(), layout.totalBytes() - layout.workspace());
+            steps.place(device);
+            this.combiner = new Combiner(device);
+        } catch (RuntimeException | Error e) {
+            if (steps != null) {
+                steps.close();
+            }
+            memory.close();
+            throw e;
+        }
+        this.block = memory;
+        this.kernel = steps;
     }
 
     /** Returns the plan. */
@@ -103,7 +114,7 @@ public final class RingAttention implements AutoCloseable {
             Tensor state = buffers.state(out, last > 0);
             packKeys(k, v);
             for (int step = 0; step < plan.steps(); step++) {
-                RingStepEvent event = RingStepEvent.start();
+                RingStepEvent event = StepRecorder.start();
                 beginStep(Native.FORWARD, "forward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
@@ -112,7 +123,7 @@ public final class RingAttention implements AutoCloseable {
                             step > 0, step == last);
                 }
                 communicator.await();
-                RingStepEvent.end(event, rank, step, plan.source(rank, step), false, computes);
+                StepRecorder.end(event, rank, step, plan.source(rank, step), false, computes);
                 endStep();
             }
         } catch (RuntimeException | Error e) {
@@ -161,7 +172,7 @@ public final class RingAttention implements AutoCloseable {
             packKeys(k, v);
             boolean ring = plan.steps() > 1;
             for (int step = 0; step < plan.steps(); step++) {
-                RingStepEvent event = RingStepEvent.start();
+                RingStepEvent event = StepRecorder.start();
                 beginStep(Native.BACKWARD, "backward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
@@ -178,7 +189,7 @@ public final class RingAttention implements AutoCloseable {
                     deliver(dk, dKey);
                     deliver(dv, dValue);
                 }
-                RingStepEvent.end(event, rank, step, plan.source(rank, step), true, computes);
+                StepRecorder.end(event, rank, step, plan.source(rank, step), true, computes);
                 endStep();
             }
             if (ring) {
@@ -264,6 +275,7 @@ public final class RingAttention implements AutoCloseable {
         if (inStep) {
             endStep(); // it failed
         }
+        communicator.at(null, 0);
         CurrentDevice.leave(current);
         posting = false;
         busy.set(false);
