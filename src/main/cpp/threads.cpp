@@ -19,6 +19,12 @@
 #include "failure.h"
 #include "memory.h"
 
+// The C++ library asks whether the process has one thread alone, to spare atomic instructions. This is "perhaps not", of our own:
+// glibc has such a variable since 2.32 only.
+extern "C" {
+__attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
+}
+
 namespace flashring {
 namespace {
 
