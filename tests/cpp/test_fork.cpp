@@ -87,6 +87,9 @@ int main() {
     run(c, expected, FLASHRING_KERNEL_AUTO);
     long cases = forks("while nothing ran", c, expected, 20);
 
+#ifdef __SANITIZE_ADDRESS__
+    std::printf("not while other threads are in calls: the sanitizer's allocator may stay locked in a child\n");
+#else
     std::atomic<bool> done{false};
     std::vector<Case> copies(2, c);
     std::vector<std::thread> callers;
@@ -102,5 +105,6 @@ int main() {
     cases += forks("while two threads were in calls", c, expected, 200);
     done = true;
     for (std::thread& caller : callers) caller.join();
+#endif
     return finish("fork", cases);
 }

@@ -7,6 +7,7 @@ import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Combiner;
 import org.flashring.internal.CurrentDevice;
+import org.flashring.internal.Made;
 import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
 
@@ -54,23 +55,15 @@ public final class RingAttention implements AutoCloseable {
         }
         this.operands = new Operands(plan, rank, device);
         BufferPlan layout = BufferPlan.of(plan, rank);
-        OwnedMemory memory = OwnedMemory.allocate(device, layout.totalBytes());
-        StepKernel steps = null;
-        try {
-            this.buffers = new RingBuffers(plan, rank, layout, memory.address());
-            steps = plan.kernel(rank);
-            steps.workspace(memory.address() + layout.workspace(), layout.totalBytes() - layout.workspace());
-            steps.place(device);
-            this.combiner = new Combiner(device);
-        } catch (RuntimeException | Error e) {
-            if (steps != null) {
-                steps.close();
-            }
-            memory.close();
-            throw e;
+        try (Made made = new Made()) {
+            this.block = made.add(OwnedMemory.allocate(device, layout.totalBytes()));
+            this.buffers = new RingBuffers(plan, rank, layout, block.address());
+            this.kernel = made.add(plan.kernel(rank));
+            this.kernel.workspace(block.address() + layout.workspace(), layout.totalBytes() - layout.workspace());
+            this.kernel.place(device);
+            this.combiner = made.add(new Combiner(device));
+            made.keep();
         }
-        this.block = memory;
-        this.kernel = steps;
     }
 
     /** Returns the plan. */

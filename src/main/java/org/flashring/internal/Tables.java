@@ -28,21 +28,19 @@ final class Tables {
     /** Returns new memory on {@code device} that holds all tables. */
     OwnedMemory on(Device device) {
         long bytes = (long) count * Long.BYTES;
-        HostBuffer host = HostBuffer.allocate(bytes);
-        LongPointer source = new LongPointer(new RawPointer().at(host.address())).capacity(count);
-        source.put(values, 0, count);
-        if (!device.isCuda()) {
-            return host;
-        }
-        try (host) {
-            DeviceBuffer memory = DeviceBuffer.allocate(device, bytes);
-            try {
-                memory.upload(source);
-                return memory;
-            } catch (RuntimeException | Error e) {
-                memory.close();
-                throw e;
+        try (Made made = new Made()) {
+            HostBuffer host = made.add(HostBuffer.allocate(bytes));
+            LongPointer source = new LongPointer(new RawPointer().at(host.address())).capacity(count);
+            source.put(values, 0, count);
+            if (!device.isCuda()) {
+                made.keep();
+                return host;
             }
+            DeviceBuffer memory = made.add(DeviceBuffer.allocate(device, bytes));
+            memory.upload(source);
+            made.keep();
+            host.close();
+            return memory;
         }
     }
 }

@@ -6,6 +6,7 @@ import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.internal.Checks;
 import org.flashring.internal.HostDouble;
+import org.flashring.internal.Made;
 
 /**
  * The loss of a sharded batch, weighted by tokens: the mean over all targets of all ranks, not the mean of the ranks' means,
@@ -23,8 +24,11 @@ public final class TokenLoss implements AutoCloseable {
     public TokenLoss(Communicator communicator) {
         this.communicator = Checks.notNull("communicator", communicator);
         Device device = communicator.device();
-        this.onDevice = device.isCuda() ? DeviceBuffer.allocate(device, Double.BYTES) : null;
-        this.value = new HostDouble();
+        try (Made made = new Made()) {
+            this.value = made.add(new HostDouble());
+            this.onDevice = device.isCuda() ? made.add(DeviceBuffer.allocate(device, Double.BYTES)) : null;
+            made.keep();
+        }
     }
 
     /**
