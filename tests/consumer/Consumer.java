@@ -16,8 +16,10 @@ import org.flashring.Plan;
 import org.flashring.Positions;
 import org.flashring.RingAttention;
 import org.flashring.Tensor;
+import org.flashring.Threads;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
+import org.flashring.device.Cuda;
 import org.flashring.device.HostBuffer;
 
 /**
@@ -40,6 +42,10 @@ public final class Consumer {
             case "threads" -> touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan"));
             case "threads with JavaCPP" -> touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan", "JavaCPP"));
             case "interrupted" -> touchInterrupted();
+            case "refused" -> {
+                touchInVain();
+                return;
+            }
             default -> touch(arguments[0]);
         }
         AttentionShape shape = AttentionShape.of(1, 1, 1, DIM, DType.FLOAT32);
@@ -62,8 +68,22 @@ public final class Consumer {
             case "host" -> HostBuffer.allocate(16).close();
             case "group" -> LocalGroup.single().close();
             case "table" -> Capability.all();
+            case "cuda" -> Cuda.isAvailable();
+            case "threads" -> Threads.get();
             case "plan" -> Plan.of(AttentionShape.of(1, 1, 1, DIM, DType.FLOAT32), Layout.contiguous(4, 1), Mask.full(), AttentionOptions.defaults());
             default -> throw new IllegalArgumentException("no such door: " + door);
+        }
+    }
+
+    /** Tries all doors, one after the other, and prints what each says. */
+    private static void touchInVain() {
+        for (String door : List.of("plan", "buffer", "host", "group", "table", "cuda", "threads", "plan")) {
+            try {
+                touch(door);
+                System.out.println(door + " opens");
+            } catch (Throwable e) { // whatever it is
+                System.out.println(e);
+            }
         }
     }
 

@@ -55,6 +55,13 @@ void requireDirection(int32_t direction) {
     }
 }
 
+// So that a number of threads that cannot be is refused when work is planned, not in the midst of it.
+void requireThreads(const flashring_step& step) {
+    if (step.device == FLASHRING_HOST) {
+        threadLimit();
+    }
+}
+
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // The workspace of a CPU kernel holds lo and hi, then the kernel's own share.
@@ -122,6 +129,7 @@ int32_t flashring_workspace_bytes(const flashring_step* step, int32_t direction,
         requireNotNull("bytes", bytes);
         requireDirection(direction);
         checkShape(step);
+        requireThreads(*step);
         const auto pass = static_cast<flashring_direction>(direction);
         *bytes = workspaceBytes(*step, pass, *capability(select(*step, pass)).kernel);
     });
@@ -132,6 +140,7 @@ int32_t flashring_select(const flashring_step* step, int32_t direction, int32_t*
         requireNotNull("row", selected);
         requireDirection(direction);
         checkShape(step);
+        requireThreads(*step);
         *selected = select(*step, static_cast<flashring_direction>(direction));
     });
 }
@@ -188,15 +197,18 @@ const char* flashring_last_error(void) { return lastError; }
 
 const char* flashring_version(void) { return FLASHRING_VERSION; }
 
-int32_t flashring_threads(void) { return threadLimit(); }
+int32_t flashring_threads(void) {
+    int32_t threads = 0;
+    guarded([&] { threads = threadLimit(); });
+    return threads;
+}
 
 int32_t flashring_set_threads(int32_t threads) {
-    return guarded([&] {
-        if (threads < 1) {
-            fail(FLASHRING_INVALID_ARGUMENT, "threads = %d must be at least 1", threads);
-        }
-        setThreadLimit(threads);
-    });
+    return guarded([&] { setThreadLimit(threads); });
+}
+
+int32_t flashring_default_threads(int32_t threads) {
+    return guarded([&] { defaultThreadLimit(threads); });
 }
 
 int64_t flashring_call_count(void) { return calls.load(std::memory_order_relaxed); }

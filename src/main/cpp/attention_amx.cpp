@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
+
 namespace flashring {
 namespace {
 
@@ -13,12 +15,21 @@ bool tilesPermitted() {
     return syscall(SYS_arch_prctl, requestPermission, tileData) == 0;
 }
 
+bool usable() {
+    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512bf16") && tilesPermitted();
+}
+
+// Asked once. Without a lock, which a child of fork might find shut: two threads may both ask, and hear the same.
 bool available() {
-    static const bool answer = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-                               __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                               __builtin_cpu_supports("avx512bf16") && tilesPermitted();
-    return answer;
+    static std::atomic<int> answer{-1};
+    int known = answer.load(std::memory_order_relaxed);
+    if (known < 0) {
+        known = usable();
+        answer.store(known, std::memory_order_relaxed);
+    }
+    return known != 0;
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {

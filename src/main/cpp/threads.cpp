@@ -1,19 +1,29 @@
 #include "threads.h"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
+#include <charconv>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
 
+#include "cpu_quota.h"
+#include "failure.h"
 #include "memory.h"
+
+// The C++ library asks whether the process has one thread alone, to spare atomic instructions. This is "perhaps not", of our own:
+// glibc has such a variable since 2.32 only.
+extern "C" {
+__attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
+}
 
 namespace flashring {
 namespace {
@@ -33,20 +43,43 @@ char* threadScratch() {
     return scratch.get();
 }
 
-int32_t initialLimit() {
-    if (const char* text = std::getenv("FLASHRING_THREADS")) {
-        char* end = nullptr;
-        errno = 0;
-        const long value = std::strtol(text, &end, 10);
-        if (errno == 0 && end != text && *end == '\0' && value >= 1) {
-            return static_cast<int32_t>(std::min<long>(value, kMaxThreads));
-        }
+// What the environment asks for; 0 where it asks for nothing.
+int32_t requestedLimit() {
+    const char* const text = std::getenv("FLASHRING_THREADS");
+    if (!text || !*text) {
+        return 0;
     }
+    int32_t value = 0;
+    const char* const end = text + std::strlen(text);
+    const auto [rest, error] = std::from_chars(text, end, value);
+    if (error != std::errc() || rest != end || value < 1 || value > kMaxThreads) {
+        fail(FLASHRING_INVALID_ARGUMENT, "FLASHRING_THREADS = %.40s must be a whole number from 1 to %d", text, kMaxThreads);
+    }
+    return value;
+}
+
+void checkThreads(int32_t threads) {
+    if (threads < 1 || threads > kMaxThreads) {
+        fail(FLASHRING_INVALID_ARGUMENT, "threads = %d must be from 1 to %d", threads, kMaxThreads);
+    }
+}
+
+// The processors that this process may keep busy.
+int32_t processors() {
     cpu_set_t cores;
-    if (sched_getaffinity(0, sizeof cores, &cores) == 0) {
-        return std::max(1, CPU_COUNT(&cores));
-    }
-    return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+    const int32_t allowed = sched_getaffinity(0, sizeof cores, &cores) == 0
+                                ? CPU_COUNT(&cores)
+                                : static_cast<int32_t>(std::thread::hardware_concurrency());
+    const int32_t quota = quotaProcessors("");
+    return std::clamp(quota > 0 ? std::min(allowed, quota) : allowed, 1, kMaxThreads);
+}
+
+std::atomic<int32_t> limit{0};  // 0: nobody has asked yet
+
+// Sets the limit to `threads` unless there is one, and returns the one there is.
+int32_t settle(int32_t threads) {
+    int32_t none = 0;
+    return limit.compare_exchange_strong(none, threads) ? threads : none;
 }
 
 struct Job {
@@ -61,18 +94,25 @@ struct Job {
 
 class Pool {
 public:
-    // Never destroyed: workers outlive static destructors, and sleep while there is nothing to do.
+    // Never destroyed: workers outlive static destructors, and sleep while there is nothing to do. Not a static of this
+    // function: the lock of one that another thread was making when the process forked would stay shut in the child.
     static Pool& instance() {
-        static Pool* const pool = new Pool;
+        Pool* pool = current.load(std::memory_order_acquire);
+        if (!pool) {
+            auto fresh = std::make_unique<Pool>();
+            if (current.compare_exchange_strong(pool, fresh.get())) {
+                pool = fresh.release();
+            }
+        }
         return *pool;
     }
 
-    int32_t limit() const { return limit_.load(std::memory_order_relaxed); }
-    void setLimit(int32_t threads) { limit_.store(std::min(threads, kMaxThreads), std::memory_order_relaxed); }
+    // In a child of fork: the workers are not there, and the mutex may be held by one of them. So the child starts anew.
+    static void abandon() { current.store(nullptr, std::memory_order_relaxed); }
 
     void run(Job& job, char* scratch) {
         running_.fetch_add(1);
-        const bool shared = job.count > 1 && limit() > 1;
+        const bool shared = job.count > 1 && limit > 1;
         if (shared) {
             post(job);
         }
@@ -88,7 +128,7 @@ public:
 private:
     void post(Job& job) {
         const std::lock_guard<std::mutex> lock(mutex_);
-        while (workers_ < limit() - 1 && startWorker()) {
+        while (workers_ < limit - 1 && startWorker()) {
         }
         Job** last = &jobs_;
         while (*last) {
@@ -127,7 +167,7 @@ private:
 
     // A job with tasks left, if one more thread may run; among several the one with the fewest helpers.
     Job* choose() {
-        if (running_.load() >= limit()) {
+        if (running_.load() >= limit) {
             return nullptr;
         }
         Job* best = nullptr;
@@ -155,7 +195,7 @@ private:
             running_.fetch_add(1);
             lock.unlock();
             // Leaves between tasks when callers have arrived since: they and the workers share the cores.
-            for (int64_t i; running_.load() <= limit() && (i = job->next.fetch_add(1)) < job->count;) {
+            for (int64_t i; running_.load() <= limit && (i = job->next.fetch_add(1)) < job->count;) {
                 job->task(job->context, i, scratch);
             }
             lock.lock();
@@ -166,13 +206,19 @@ private:
         }
     }
 
+    static std::atomic<Pool*> current;
+
     std::mutex mutex_;
     std::condition_variable wake_;
     Job* jobs_ = nullptr;
     int32_t workers_ = 0;
     std::atomic<int32_t> running_{0};  // threads inside tasks
-    std::atomic<int32_t> limit_{initialLimit()};
 };
+
+std::atomic<Pool*> Pool::current{nullptr};
+
+// At load, so that no fork comes before it. Where it fails there is no memory, and later calls will say so.
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, Pool::abandon);
 
 }  // namespace
 
@@ -180,6 +226,7 @@ void parallelFor(int64_t count, Task task, const void* context) {
     if (count <= 0) {
         return;
     }
+    threadLimit();
     char* const scratch = threadScratch();
     if (!scratch) {
         throw std::bad_alloc();
@@ -188,7 +235,24 @@ void parallelFor(int64_t count, Task task, const void* context) {
     Pool::instance().run(job, scratch);
 }
 
-int32_t threadLimit() { return Pool::instance().limit(); }
-void setThreadLimit(int32_t threads) { Pool::instance().setLimit(threads); }
+int32_t threadLimit() {
+    const int32_t settled = limit.load(std::memory_order_relaxed);
+    if (settled > 0) {
+        return settled;
+    }
+    const int32_t requested = requestedLimit();
+    return settle(requested > 0 ? requested : processors());
+}
+
+void setThreadLimit(int32_t threads) {
+    checkThreads(threads);
+    limit.store(threads, std::memory_order_relaxed);
+}
+
+void defaultThreadLimit(int32_t threads) {
+    checkThreads(threads);
+    const int32_t requested = requestedLimit();
+    settle(requested > 0 ? requested : threads);
+}
 
 }  // namespace flashring

@@ -13,7 +13,7 @@ using Task = void (*)(const void* context, int64_t index, char* scratch);
 
 // Runs task(context, i, scratch) for 0 <= i < count on the calling thread and on idle workers, and returns when all are
 // done. Indices are handed out in ascending order, so a task may wait for one with a lower index: that one is already
-// running. Throws std::bad_alloc only, before any task has started.
+// running. Throws before any task has started: std::bad_alloc, or as threadLimit().
 void parallelFor(int64_t count, Task task, const void* context);
 
 template <class Body>
@@ -23,8 +23,14 @@ static inline void parallelFor(int64_t count, const Body& body) {
         &body);
 }
 
+// Threads that one call may use. Throws a Failure where the environment asks for a number that cannot be.
 int32_t threadLimit();
+
+// Throws a Failure where the number cannot be.
 void setThreadLimit(int32_t threads);
+
+// As setThreadLimit(), but yields to the environment, to an earlier call and to a limit that has been used.
+void defaultThreadLimit(int32_t threads);
 
 }  // namespace flashring
 

@@ -9,6 +9,7 @@ import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Combiner;
 import org.flashring.internal.CurrentDevice;
+import org.flashring.internal.Made;
 import org.flashring.internal.Native;
 import org.flashring.internal.StepKernel;
 
@@ -67,12 +68,15 @@ public final class RingAttention implements AutoCloseable {
         }
         this.operands = new Operands(plan, rank, device);
         BufferPlan layout = BufferPlan.of(plan, rank);
-        this.block = OwnedMemory.allocate(device, layout.totalBytes());
-        this.buffers = new RingBuffers(plan, rank, layout, block.address());
-        this.kernel = plan.kernel(rank);
-        this.kernel.workspace(block.address() + layout.workspace(), layout.totalBytes() - layout.workspace());
-        this.kernel.place(device);
-        this.combiner = new Combiner(device);
+        try (Made made = new Made()) {
+            this.block = made.add(OwnedMemory.allocate(device, layout.totalBytes()));
+            this.buffers = new RingBuffers(plan, rank, layout, block.address());
+            this.kernel = made.add(plan.kernel(rank));
+            this.kernel.workspace(block.address() + layout.workspace(), layout.totalBytes() - layout.workspace());
+            this.kernel.place(device);
+            this.combiner = made.add(new Combiner(device));
+            made.keep();
+        }
     }
 
     /** Returns the plan. */
@@ -118,7 +122,7 @@ public final class RingAttention implements AutoCloseable {
             Tensor lseLow = buffers.lseLow(last > 0);
             packKeys(k, v);
             for (int step = 0; step < plan.steps(); step++) {
-                RingStepEvent event = RingStepEvent.start();
+                RingStepEvent event = StepRecorder.start();
                 beginStep(Native.FORWARD, "forward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
@@ -127,7 +131,7 @@ public final class RingAttention implements AutoCloseable {
                             lseLow, step > 0, step == last);
                 }
                 communicator.await();
-                RingStepEvent.end(event, rank, step, plan.source(rank, step), false, computes);
+                StepRecorder.end(event, rank, step, plan.source(rank, step), false, computes);
                 endStep();
             }
         } catch (RuntimeException | Error e) {
@@ -177,7 +181,7 @@ public final class RingAttention implements AutoCloseable {
             packKeys(k, v);
             boolean ring = plan.steps() > 1;
             for (int step = 0; step < plan.steps(); step++) {
-                RingStepEvent event = RingStepEvent.start();
+                RingStepEvent event = StepRecorder.start();
                 beginStep(Native.BACKWARD, "backward", step);
                 boolean computes = plan.computes(rank, step);
                 postKeys(step);
@@ -194,7 +198,7 @@ public final class RingAttention implements AutoCloseable {
                     deliver(dk, dKey);
                     deliver(dv, dValue);
                 }
-                RingStepEvent.end(event, rank, step, plan.source(rank, step), true, computes);
+                StepRecorder.end(event, rank, step, plan.source(rank, step), true, computes);
                 endStep();
             }
             if (ring) {
@@ -295,6 +299,7 @@ public final class RingAttention implements AutoCloseable {
         if (inStep) {
             endStep(); // it failed
         }
+        communicator.at(null, 0);
         CurrentDevice.leave(current);
         posting = false;
         busy.set(false);

@@ -32,7 +32,7 @@ final class RingStepEvent extends Event {
     @Description("False where the mask leaves nothing of the block")
     boolean computed;
 
-    /** Returns an event that has begun, or null where no recording wants it: then nothing is allocated. */
+    /** Returns an event that has begun, or null where no recording wants it. Called by {@link StepRecorder} alone. */
     static RingStepEvent start() {
         if (!PROBE.isEnabled()) {
             return null;
@@ -42,15 +42,13 @@ final class RingStepEvent extends Event {
         return event;
     }
 
-    /** Ends and records what {@link #start} returned. */
-    static void end(RingStepEvent event, int rank, int step, int source, boolean backward, boolean computed) {
-        if (event != null) {
-            event.rank = rank;
-            event.step = step;
-            event.source = source;
-            event.backward = backward;
-            event.computed = computed;
-            event.commit();
-        }
+    /** Ends and records the event. */
+    void end(int ofRank, int ofStep, int keysOf, boolean ofBackward, boolean wasComputed) {
+        rank = ofRank;
+        step = ofStep;
+        source = keysOf;
+        backward = ofBackward;
+        computed = wasComputed;
+        commit();
     }
 }

@@ -115,6 +115,40 @@ class CommunicatorFailureTest {
     }
 
     @Test
+    void whatTheFailedRankWasAtIsNamed() {
+        List<Ending> stalled = Ranks.run(2, SHORT, communicator -> {
+            communicator.at("forward", 0);
+            communicator.barrier();
+            communicator.at("backward", 2 + communicator.rank());
+            if (communicator.rank() == 1) {
+                pause(2 * SHORT.toMillis());
+            }
+            communicator.barrier();
+        });
+        assertThat(stalled).allSatisfy(ending -> assertThat(ending.thrown()).hasMessage(
+                "rank 0 waited 250 ms, the deadline, in barrier for rank 1 (step 2 of backward)"));
+        List<Ending> aborted = Ranks.run(2, LONG, communicator -> {
+            communicator.at("forward", 5);
+            if (communicator.rank() == 1) {
+                communicator.abort(new IllegalStateException("boom"));
+            }
+            communicator.at(null, 0);
+            communicator.barrier();
+        });
+        assertThat(aborted).allSatisfy(ending -> assertThat(ending.thrown()).hasMessage(
+                "rank 1 failed: java.lang.IllegalStateException: boom (step 5 of forward)"));
+        List<Ending> between = Ranks.run(2, LONG, communicator -> {
+            communicator.at("forward", 5);
+            communicator.at(null, 0);
+            if (communicator.rank() == 1) {
+                communicator.abort(new IllegalStateException("boom"));
+            }
+            communicator.barrier();
+        });
+        assertThat(between).allSatisfy(ending -> assertThat(ending.thrown()).hasMessage("rank 1 failed: java.lang.IllegalStateException: boom"));
+    }
+
+    @Test
     void aReceiverThatNeverTakesWhatItIsSentIsNamedByTheSender() {
         CountDownLatch done = new CountDownLatch(1);
         List<Ending> endings = Ranks.run(2, SHORT, c -> withBuffers((a, b) -> {

@@ -1,6 +1,7 @@
 package org.flashring.packaging;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
 import java.io.InputStream;
@@ -14,6 +15,8 @@ import java.util.jar.Attributes;
 import java.util.jar.JarEntry;
 import java.util.jar.JarFile;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** What is in the jars, and what the native library asks of a machine. */
 class JarsIT {
@@ -55,6 +58,49 @@ class JarsIT {
             assertThat(needed).contains("libc.so.6").isSubsetOf("libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1",
                     "libpthread.so.0", "libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2");
         }
+    }
+
+    /** glibc 2.28 is that of RHEL 8 and Debian 10. The build binds what it knows to older versions; a newer machine may have more. */
+    @ParameterizedTest
+    @ValueSource(strings = {"libflashring.so", "libjniNative.so"})
+    void theNativesServeOlderSystems(String name) throws Exception {
+        Process getconf = new ProcessBuilder("getconf", "GNU_LIBC_VERSION").start();
+        String here = new String(getconf.getInputStream().readAllBytes(), StandardCharsets.US_ASCII).strip().replace("glibc ", "");
+        assumeTrue(minor(here) <= 36, "built against glibc " + here);
+        try (JarFile jar = new JarFile(Program.NATIVES.toFile()); InputStream library = jar.getInputStream(jar.getEntry(NATIVES + name))) {
+            List<String> versions = versions(ByteBuffer.wrap(library.readAllBytes()).order(ByteOrder.LITTLE_ENDIAN));
+            assertThat(versions).contains("GLIBC_2.2.5").filteredOn(version -> version.startsWith("GLIBC_"))
+                    .allMatch(version -> minor(version.substring("GLIBC_".length())) <= 28, "at most GLIBC_2.28");
+        }
+    }
+
+    /** Returns the 28 of 2.28 or 2.28.1. */
+    private static int minor(String version) {
+        return Integer.parseInt(version.split("\\.")[1]);
+    }
+
+    /** Returns the versions that a 64-bit ELF file asks of its libraries: the entries of its version needs. */
+    private static List<String> versions(ByteBuffer elf) {
+        int versionNeeds = 0x6ffffffe;
+        int sections = (int) elf.getLong(0x28);
+        int sectionBytes = elf.getShort(0x3a);
+        List<String> names = new ArrayList<>();
+        for (int i = 0; i < elf.getShort(0x3c); i++) {
+            int section = sections + i * sectionBytes;
+            if (elf.getInt(section + 4) == versionNeeds) {
+                int strings = (int) elf.getLong(sections + elf.getInt(section + 0x28) * sectionBytes + 0x18);
+                int library = (int) elf.getLong(section + 0x18);
+                for (int left = elf.getInt(section + 0x2c); left > 0; left--) {
+                    int version = library + elf.getInt(library + 8);
+                    for (int count = elf.getShort(library + 2); count > 0; count--) {
+                        names.add(string(elf, strings + elf.getInt(version + 8)));
+                        version += elf.getInt(version + 12);
+                    }
+                    library += elf.getInt(library + 12);
+                }
+            }
+        }
+        return names;
     }
 
     /** Returns the libraries that a 64-bit ELF file names as needed: the DT_NEEDED entries of its dynamic section. */

@@ -9,6 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -16,13 +17,13 @@ import javax.tools.JavaCompiler;
 import javax.tools.StandardJavaFileManager;
 import javax.tools.ToolProvider;
 
-/** {@code tests/consumer/Consumer.java}, compiled against the packaged jar and run in JVMs of its own. */
+/** The programs in {@code tests/consumer}, compiled against the packaged jar and run in JVMs of their own. */
 final class Program {
     private static final Path TARGET = Path.of(property("flashring.target"));
     private static final String VERSION = property("flashring.version");
     static final Path CORE = TARGET.resolve("flashring-" + VERSION + ".jar");
     static final Path NATIVES = TARGET.resolve("flashring-" + VERSION + "-linux-x86_64.jar");
-    private static final Path SOURCE = Path.of(property("flashring.tests"), "consumer/Consumer.java");
+    private static final Path SOURCES = Path.of(property("flashring.tests"), "consumer");
 
     private final Path classes;
 
@@ -48,14 +49,18 @@ final class Program {
         }
     }
 
-    /** Returns the program, compiled into {@code classes} without a warning. */
+    /** Returns the programs, compiled into {@code classes} without a warning. */
     static Program compile(Path classes) throws IOException {
+        List<Path> sources;
+        try (Stream<Path> files = Files.list(SOURCES)) {
+            sources = files.toList();
+        }
         JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
         StringWriter messages = new StringWriter();
         try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
             List<String> options = List.of("--release", "17", "-Xlint:all", "-Werror", "-proc:none", "-d", classes.toString(),
                     "-classpath", join(List.of(CORE, dependencies().get(0), dependencies().get(1))));
-            boolean compiled = compiler.getTask(messages, files, null, options, null, files.getJavaFileObjects(SOURCE)).call();
+            boolean compiled = compiler.getTask(messages, files, null, options, null, files.getJavaFileObjectsFromPaths(sources)).call();
             assertThat(compiled).as(messages.toString()).isTrue();
         }
         return new Program(classes);
@@ -67,22 +72,42 @@ final class Program {
 
     /** Returns a JVM started with the given jars on its class path and {@code cache} as JavaCPP's cache folder. */
     Process start(Path cache, Path output, List<Path> jars, String... arguments) throws IOException {
-        List<Path> classPath = new ArrayList<>(jars);
-        classPath.addAll(dependencies());
-        classPath.add(classes);
-        List<String> all = new ArrayList<>(List.of("-classpath", join(classPath), "Consumer"));
+        List<String> all = new ArrayList<>(List.of("-classpath", classPath(jars), "Consumer"));
         all.addAll(List.of(arguments));
         return start(cache, output, all);
     }
 
+    /** Returns the class path of the given jars, what they need and the programs. */
+    String classPath(List<Path> jars) throws IOException {
+        List<Path> path = new ArrayList<>(jars);
+        path.addAll(dependencies());
+        path.add(classes);
+        return join(path);
+    }
+
     /** Returns a JVM started with {@code arguments}. */
     static Process start(Path cache, Path output, List<String> arguments) throws IOException {
-        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin/java").toString(),
+        return start(Path.of(System.getProperty("java.home")), cache, output, arguments);
+    }
+
+    /** Returns a JVM started with {@code arguments} and more of the environment. */
+    static Process start(Path cache, Path output, List<String> arguments, Map<String, String> environment) throws IOException {
+        return start(Path.of(System.getProperty("java.home")), cache, output, arguments, environment);
+    }
+
+    /** Returns a JVM of the runtime at {@code home}, started with {@code arguments}. */
+    static Process start(Path home, Path cache, Path output, List<String> arguments) throws IOException {
+        return start(home, cache, output, arguments, Map.of());
+    }
+
+    private static Process start(Path home, Path cache, Path output, List<String> arguments, Map<String, String> environment) throws IOException {
+        List<String> command = new ArrayList<>(List.of(home.resolve("bin/java").toString(),
                 "-Xcheck:jni", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dorg.bytedeco.javacpp.cachedir=" + cache));
         command.addAll(arguments);
         ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile());
         builder.environment().remove("JAVA_TOOL_OPTIONS");
         builder.environment().put("FLASHRING_THREADS", "1");
+        builder.environment().putAll(environment);
         return builder.start();
     }
 

@@ -118,7 +118,8 @@ class RingFailureTest {
                 after[rank] = Duration.ofNanos(System.nanoTime() - start);
             }
         }));
-        assertThat(thrown).isInstanceOf(CommunicationException.class).hasMessageContaining("the deadline").hasMessageMatching(".*for rank \\d.*");
+        assertThat(thrown).isInstanceOf(CommunicationException.class).hasMessageContaining("the deadline")
+                .hasMessageMatching(".*for rank \\d \\(step \\d of (forward|backward)\\)");
         for (int rank = 0; rank < WORLD; rank++) {
             assertThat(after[rank]).as("rank %d", rank).isLessThan(deadline.plus(PROMPT));
         }

@@ -2,9 +2,12 @@ package org.flashring.sync;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import com.sun.management.ThreadMXBean;
+import java.lang.management.ManagementFactory;
 import java.util.Arrays;
 import java.util.Random;
 import java.util.stream.IntStream;
+import java.util.stream.LongStream;
 import java.util.stream.Stream;
 import org.flashring.Layout;
 import org.flashring.Mask;
@@ -12,6 +15,7 @@ import org.flashring.Positions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** Shards put together again are the whole batch with its labels shifted before the cut, token by token. */
@@ -122,6 +126,33 @@ class ShardedBatchTest {
         assertThat(second.labels()).containsExactly(15, ShardedBatch.IGNORE_INDEX, 17, ShardedBatch.IGNORE_INDEX);
         assertThat(second.positions()).containsExactly(4, 5, 0, 1);
         assertThat(first.targets() + second.targets()).isEqualTo(6);
+    }
+
+    /** A million tokens in documents of 16: what a rank makes is its tokens, positions and labels, and a copy of the documents' offsets. */
+    @ParameterizedTest
+    @EnumSource(Layout.Policy.class)
+    void aMillionTokensTakeMemoryInProportion(Layout.Policy policy) {
+        int length = 1 << 20;
+        int world = 8;
+        int documents = length / 16;
+        long[][] tokens = {new long[length]};
+        long[] offsets = LongStream.rangeClosed(0, documents).map(i -> 16 * i).toArray();
+        ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
+        threads.getCurrentThreadAllocatedBytes();
+        long start = threads.getCurrentThreadAllocatedBytes();
+        Layout layout = Layout.of(policy, offsets, world);
+        Mask mask = Mask.causal().documents(offsets);
+        long laidOut = threads.getCurrentThreadAllocatedBytes() - start;
+        assertThat(laidOut).as("bytes of layout and mask").isLessThan(1000L * documents * (policy == Layout.Policy.ZIGZAG ? world : 1));
+        long targets = 0;
+        for (int rank = 0; rank < world; rank++) {
+            start = threads.getCurrentThreadAllocatedBytes();
+            ShardedBatch shard = ShardedBatch.of(tokens, layout, mask, rank);
+            long made = threads.getCurrentThreadAllocatedBytes() - start;
+            assertThat(made).as("bytes of rank %d", rank).isLessThan(3L * 8 * shard.localLength() + 8L * documents + 10_000);
+            targets += shard.targets();
+        }
+        assertThat(targets).isEqualTo(length - documents);
     }
 
     @Test

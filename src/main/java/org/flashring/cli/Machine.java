@@ -6,7 +6,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
-import org.flashring.internal.Native;
+import org.flashring.Threads;
 
 /**
  * The processor that results were got on.
@@ -22,7 +22,7 @@ public record Machine(String processor, List<String> features, int threads) {
     /** Returns the one that this process runs on. */
     public static Machine current() {
         String[] flags = cpuInfo("flags").split(" ");
-        return new Machine(cpuInfo("model name"), Arrays.stream(flags).filter(FEATURES::contains).sorted().toList(), Native.threads());
+        return new Machine(cpuInfo("model name"), Arrays.stream(flags).filter(FEATURES::contains).sorted().toList(), Threads.get());
     }
 
     private static String cpuInfo(String key) {

@@ -73,7 +73,7 @@ final class LocalCommunicator implements Communicator {
 
     @Override
     public void at(String phase, int step) {
-        // the peers wait for each other on the host: stack traces say what for
+        exchange.at(rank, phase, step);
     }
 
     @Override
@@ -224,7 +224,7 @@ final class LocalCommunicator implements Communicator {
     @Override
     public void abort(Throwable cause) {
         Checks.notNull("cause", cause);
-        exchange.end(new LocalExchange.Failure(rank, "failed: " + cause, cause));
+        exchange.fail(rank, "failed: " + cause, cause);
     }
 
     @Override
@@ -235,7 +235,7 @@ final class LocalCommunicator implements Communicator {
         if (!closed) {
             closed = true;
             if (posted > 0) {
-                exchange.end(new LocalExchange.Failure(rank, "left the group with " + posted + " exchanges posted but not awaited", null));
+                exchange.fail(rank, "left the group with " + posted + " exchanges posted but not awaited", null);
             }
             exchange.leave(rank);
         }

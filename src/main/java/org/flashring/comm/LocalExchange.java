@@ -42,6 +42,8 @@ final class LocalExchange {
     private final Object[] gift;  // an object handed to each rank by split
     private final LocalQueue[] queues; // of each rank; closed together, as ranks wait for each other's events
     private final boolean[] gone; // ranks that have left
+    private final String[] phase; // what each rank is at: null, or this step of it
+    private final int[] step;
     private final Set<LocalExchange> parts = Collections.newSetFromMap(new WeakHashMap<>()); // groups split off
 
     private final List<Map<String, String>> terms; // of each rank, while they agree
@@ -73,6 +75,8 @@ final class LocalExchange {
         terms = new ArrayList<>(Collections.nCopies(worldSize, null));
         awaited = new int[worldSize];
         Arrays.fill(awaited, ANYONE);
+        phase = new String[worldSize];
+        step = new int[worldSize];
         here = new boolean[worldSize];
     }
 
@@ -87,6 +91,12 @@ final class LocalExchange {
     /** Notes where a rank copies; once for each rank, before any verb. */
     synchronized void join(int rank, LocalQueue queue) {
         queues[rank] = queue;
+    }
+
+    /** Notes what a rank is at, for the message of its failure. */
+    synchronized void at(int rank, String newPhase, int newStep) {
+        phase[rank] = newPhase;
+        step[rank] = newStep;
     }
 
     synchronized LocalQueue queue(int rank) {
@@ -245,8 +255,12 @@ final class LocalExchange {
 
     /** Ends the group and those split off, as {@link #end} does, and returns the exception to throw. */
     CommunicationException fail(int rank, String what, Throwable cause) {
-        end(new Failure(rank, what, cause));
+        end(new Failure(rank, what + place(rank), cause));
         return failure().toException();
+    }
+
+    private synchronized String place(int rank) {
+        return phase[rank] == null ? "" : " (step " + step[rank] + " of " + phase[rank] + ")";
     }
 
     /** Ends the group and those split off, unless it has failed before; returns once no rank touches another's memory. */

@@ -7,6 +7,7 @@ import org.flashring.device.OwnedMemory;
 import org.flashring.device.Stream;
 import org.flashring.internal.Combiner;
 import org.flashring.internal.Cudart;
+import org.flashring.internal.Made;
 
 /**
  * Where a rank of a {@link LocalGroup} copies and sums. On the host that is done when a method returns. On a CUDA device it is
@@ -30,28 +31,31 @@ final class LocalQueue implements AutoCloseable {
 
     LocalQueue(Device device, int worldSize) {
         this.device = device;
-        combiner = new Combiner(device);
-        if (device.isCuda()) {
-            chunk = 4 << 20;  // few launches
-            transfers = Stream.create(device);
-            posted = events(LocalExchange.DEPTH);
-            copied = new Event[worldSize][];
-            ready = Event.create(device);
-            done = Event.create(device);
-        } else {
-            chunk = 16 << 10; // fits a core's cache
-            transfers = null;
-            posted = null;
-            copied = null;
-            ready = null;
-            done = null;
+        try (Made made = new Made()) {
+            combiner = made.add(new Combiner(device));
+            if (device.isCuda()) {
+                chunk = 4 << 20;  // few launches
+                transfers = made.add(Stream.create(device));
+                posted = events(made);
+                copied = new Event[worldSize][];
+                ready = made.add(Event.create(device));
+                done = made.add(Event.create(device));
+            } else {
+                chunk = 16 << 10; // fits a core's cache
+                transfers = null;
+                posted = null;
+                copied = null;
+                ready = null;
+                done = null;
+            }
+            made.keep();
         }
     }
 
-    private Event[] events(int count) {
-        Event[] events = new Event[count];
-        for (int i = 0; i < count; i++) {
-            events[i] = Event.create(device);
+    private Event[] events(Made made) {
+        Event[] events = new Event[LocalExchange.DEPTH];
+        for (int i = 0; i < events.length; i++) {
+            events[i] = made.add(Event.create(device));
         }
         return events;
     }
@@ -87,7 +91,10 @@ final class LocalQueue implements AutoCloseable {
             return 0;
         }
         if (copied[peer] == null) {
-            copied[peer] = events(LocalExchange.DEPTH);
+            try (Made made = new Made()) {
+                copied[peer] = events(made);
+                made.keep();
+            }
         }
         long event = record(copied[peer][(int) (number % LocalExchange.DEPTH)], transfers.handle());
         await(event);

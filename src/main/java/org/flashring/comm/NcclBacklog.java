@@ -1,7 +1,6 @@
 package org.flashring.comm;
 
 import java.util.ArrayDeque;
-import java.util.Iterator;
 import org.flashring.device.Device;
 
 /**
@@ -57,12 +56,9 @@ final class NcclBacklog implements AutoCloseable {
 
     /** Moves what is done from pending to free. */
     private void retire() {
-        for (Iterator<NcclWork> all = pending.iterator(); all.hasNext();) {
-            NcclWork work = all.next();
-            if (work.issued && work.ended.isDone()) {
-                all.remove();
-                free.add(work);
-            }
+        for (int left = pending.size(); left > 0; left--) { // once round, which allocates no iterator
+            NcclWork work = pending.remove();
+            (work.issued && work.ended.isDone() ? free : pending).add(work);
         }
     }
 

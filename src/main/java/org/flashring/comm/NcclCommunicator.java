@@ -1,6 +1,7 @@
 package org.flashring.comm;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -46,6 +47,7 @@ final class NcclCommunicator implements Communicator {
     private final Event reached;         // a point of the caller's stream
     private final DeviceBuffer scratch;  // for barriers
     private final NcclWork[] posted = new NcclWork[MOST_POSTED];
+    private final Exchange[] exchanges = new Exchange[MOST_POSTED];
     private final ReentrantLock gate = new ReentrantLock();
     private final AtomicBoolean busy = new AtomicBoolean();
     private int postedCount;
@@ -64,6 +66,7 @@ final class NcclCommunicator implements Communicator {
         for (ncclComm comm : comms) {
             channels.add(new Channel(comm, Stream.createUrgent(device)));
         }
+        Arrays.setAll(exchanges, i -> new Exchange());
         backlog = new NcclBacklog(device);
         reached = Event.create(device);
         scratch = DeviceBuffer.allocate(device, 2L * worldSize);
@@ -98,7 +101,9 @@ final class NcclCommunicator implements Communicator {
 
     @Override
     public void stream(long newStream) {
+        int current = enter();
         stream = newStream;
+        leave(current);
     }
 
     @Override
@@ -109,20 +114,18 @@ final class NcclCommunicator implements Communicator {
     @Override
     public void post(long send, long sendBytes, int to, long receive, long receiveBytes, int from) {
         Ranges.exchange(worldSize, send, sendBytes, to, receive, receiveBytes, from);
-        if (postedCount == MOST_POSTED) {
-            throw new IllegalStateException("more than " + MOST_POSTED + " exchanges posted without await");
+        int current = enter();
+        try {
+            if (postedCount == MOST_POSTED) {
+                throw new IllegalStateException("more than " + MOST_POSTED + " exchanges posted without await");
+            }
+            Exchange exchange = exchanges[postedCount];
+            exchange.set(send, sendBytes, to, receive, receiveBytes, from);
+            posted[postedCount] = issue("exchange", to, from, channels.get(postedCount % CHANNELS), exchange);
+            postedCount++;
+        } finally {
+            leave(current);
         }
-        Channel channel = channels.get(postedCount % CHANNELS);
-        posted[postedCount++] = queue("exchange", to, from, channel, c -> {
-            Nccl.groupStart();
-            if (sendBytes > 0) {
-                Nccl.send(send, sendBytes, to, c.comm(), c.stream().handle());
-            }
-            if (receiveBytes > 0) {
-                Nccl.receive(receive, receiveBytes, from, c.comm(), c.stream().handle());
-            }
-            Nccl.groupEnd();
-        });
     }
 
     @Override
@@ -217,10 +220,23 @@ final class NcclCommunicator implements Communicator {
 
     @Override
     public void close() {
-        if (closed) {
-            return;
+        if (!busy.compareAndSet(false, true)) {
+            throw new IllegalStateException("another thread is inside the communicator of rank " + rank + "; abort ends its wait");
         }
-        closed = true;
+        try {
+            if (!closed) {
+                closed = true;
+                leaveGroup();
+            }
+        } finally {
+            busy.set(false);
+        }
+    }
+
+    private void leaveGroup() {
+        if (postedCount > 0) {
+            world.fail("rank " + rank + " left the group with " + postedCount + " exchanges posted but not awaited", null, true);
+        }
         onDevice(() -> {
             while (!world.hasFailed() && backlog.oldest() != null) {
                 LockSupport.parkNanos(PARK_NANOS);
@@ -290,6 +306,37 @@ final class NcclCommunicator implements Communicator {
         void on(Channel channel);
     }
 
+    /** An exchange, kept and set anew for each that is posted: a call of a ring makes no objects. */
+    private static final class Exchange implements Call {
+        private long send;
+        private long sendBytes;
+        private int to;
+        private long receive;
+        private long receiveBytes;
+        private int from;
+
+        void set(long newSend, long newSendBytes, int newTo, long newReceive, long newReceiveBytes, int newFrom) {
+            send = newSend;
+            sendBytes = newSendBytes;
+            to = newTo;
+            receive = newReceive;
+            receiveBytes = newReceiveBytes;
+            from = newFrom;
+        }
+
+        @Override
+        public void on(Channel channel) {
+            Nccl.groupStart();
+            if (sendBytes > 0) {
+                Nccl.send(send, sendBytes, to, channel.comm(), channel.stream().handle());
+            }
+            if (receiveBytes > 0) {
+                Nccl.receive(receive, receiveBytes, from, channel.comm(), channel.stream().handle());
+            }
+            Nccl.groupEnd();
+        }
+    }
+
     /** Queues an operation whose end the caller's stream waits for. */
     private void collective(String operation, Channel channel, Call call) {
         follow(queue(operation, -1, -1, channel, call));
@@ -306,6 +353,15 @@ final class NcclCommunicator implements Communicator {
     /** Queues an operation on a channel: it begins when the caller's stream has come here. */
     private NcclWork queue(String operation, int to, int from, Channel channel, Call call) {
         int current = enter();
+        try {
+            return issue(operation, to, from, channel, call);
+        } finally {
+            leave(current);
+        }
+    }
+
+    /** As {@link #queue}, for the thread that is inside. */
+    private NcclWork issue(String operation, int to, int from, Channel channel, Call call) {
         try {
             NcclWork work = backlog.take(operation, to, from);
             while (work == null) {
@@ -338,8 +394,6 @@ final class NcclCommunicator implements Communicator {
             world.fail("rank " + rank + " failed in " + operation + ": " + e.getMessage(), e, true);
             world.check();
             throw e;
-        } finally {
-            leave(current);
         }
     }
 

@@ -8,7 +8,7 @@ import org.flashring.internal.Native;
 
 /** Whether this process can use CUDA devices, and if not, why. Asked once. */
 public final class Cuda {
-    private static final String CAUSE = findCause();
+    private static volatile String cause; // null: nobody has asked yet
 
     private Cuda() {}
 
@@ -30,12 +30,15 @@ public final class Cuda {
 
     /** Returns whether there is at least one CUDA device that this process can use. */
     public static boolean isAvailable() {
-        return CAUSE.isEmpty();
+        return unavailabilityCause().isEmpty();
     }
 
     /** Returns why {@link #isAvailable} is false; empty when it is true. */
     public static String unavailabilityCause() {
-        return CAUSE;
+        if (cause == null) {
+            cause = findCause();
+        }
+        return cause;
     }
 
     /** Returns the number of CUDA devices that this process can use. */
@@ -99,7 +102,7 @@ public final class Cuda {
         Checks.notNull(name, device);
         if (device.isCuda()) {
             if (!isAvailable()) {
-                throw new UnsupportedOperationException(name + " is " + device + "; CUDA is not available: " + CAUSE);
+                throw new UnsupportedOperationException(name + " is " + device + "; CUDA is not available: " + unavailabilityCause());
             }
             Checks.between(name + ".ordinal", device.ordinal(), 0, deviceCount() - 1L);
         }

@@ -10,6 +10,7 @@ import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.SizeTPointer;
 import org.flashring.device.Device;
+import org.flashring.device.HostBuffer;
 
 /**
  * The few calls of the CUDA runtime that this library makes, with handles and addresses as {@code long}. A call that fails
@@ -26,31 +27,30 @@ public final class Cudart {
 
     /** Makes device {@code ordinal} current for this thread. Returns the one that was. */
     static int makeCurrent(int ordinal) {
-        int[] previous = new int[1];
-        check(cudaGetDevice(previous), "cudaGetDevice");
-        if (previous[0] != ordinal) {
+        int[] answer = Handles.answer();
+        check(cudaGetDevice(answer), "cudaGetDevice");
+        int previous = answer[0];
+        if (previous != ordinal) {
             check(cudaSetDevice(ordinal), "cudaSetDevice");
         }
-        return previous[0];
+        return previous;
     }
 
     /** Returns the address of {@code bytes} bytes of the current device's memory. */
     public static long malloc(long bytes) {
-        try (RawPointer memory = new RawPointer()) {
-            check(cudaMalloc(memory, bytes), "cudaMalloc of " + bytes + " bytes");
-            return memory.address();
-        }
+        RawPointer memory = Handles.target(0);
+        check(cudaMalloc(memory, bytes), "cudaMalloc of " + bytes + " bytes");
+        return memory.address();
     }
 
     public static void free(long address) {
-        try (RawPointer memory = new RawPointer()) {
-            check(cudaFree(memory.at(address)), "cudaFree");
-        }
+        check(cudaFree(Handles.target(address)), "cudaFree");
     }
 
     /** Returns the device's model. */
     public static String name(Device device) {
-        try (cudaDeviceProp properties = new cudaDeviceProp()) {
+        try (HostBuffer memory = HostBuffer.allocate(new cudaDeviceProp((Pointer) null).sizeof())) {
+            cudaDeviceProp properties = new cudaDeviceProp(Handles.target(memory.address()));
             check(cudaGetDeviceProperties(properties, device.ordinal()), "cudaGetDeviceProperties");
             return properties.name().getString();
         }
@@ -58,7 +58,9 @@ public final class Cudart {
 
     /** Returns the current device's free and total bytes. */
     public static long[] memoryInfo() {
-        try (SizeTPointer free = new SizeTPointer(1); SizeTPointer total = new SizeTPointer(1)) {
+        try (HostBuffer memory = HostBuffer.allocate(2 * Long.BYTES)) {
+            SizeTPointer free = new SizeTPointer(Handles.target(memory.address()));
+            SizeTPointer total = new SizeTPointer(Handles.target(memory.address() + Long.BYTES));
             check(cudaMemGetInfo(free, total), "cudaMemGetInfo");
             return new long[] {free.get(), total.get()};
         }
@@ -66,17 +68,17 @@ public final class Cudart {
 
     /** Copies between any two of host and devices, in the order of {@code stream}. Pageable host memory may make the caller wait. */
     public static void copy(Pointer to, Pointer from, long bytes, long stream) {
-        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, new StreamHandle(stream)), "cudaMemcpyAsync");
+        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, Handles.stream(stream)), "cudaMemcpyAsync");
     }
 
     /** As {@link #copy(Pointer, Pointer, long, long)}, by address. */
     public static void copy(long to, long from, long bytes, long stream) {
-        copy(new RawPointer().at(to), new RawPointer().at(from), bytes, stream);
+        copy(Handles.target(to), Handles.source(from), bytes, stream);
     }
 
     /** Sets every byte to the low byte of {@code value}, in the order of {@code stream}. */
     public static void fill(long address, int value, long bytes, long stream) {
-        check(cudaMemsetAsync(new RawPointer().at(address), value, bytes, new StreamHandle(stream)), "cudaMemsetAsync");
+        check(cudaMemsetAsync(Handles.target(address), value, bytes, Handles.stream(stream)), "cudaMemsetAsync");
     }
 
     /** Returns a stream of the current device that does not wait for the default stream; of the highest priority if {@code urgent}. */
@@ -90,16 +92,16 @@ public final class Cudart {
     }
 
     public static void destroyStream(long stream) {
-        check(cudaStreamDestroy(new StreamHandle(stream)), "cudaStreamDestroy");
+        check(cudaStreamDestroy(Handles.stream(stream)), "cudaStreamDestroy");
     }
 
     public static void synchronizeStream(long stream) {
-        check(cudaStreamSynchronize(new StreamHandle(stream)), "cudaStreamSynchronize");
+        check(cudaStreamSynchronize(Handles.stream(stream)), "cudaStreamSynchronize");
     }
 
     /** Makes later work of {@code stream} wait for what {@code event} has recorded last. */
     public static void waitEvent(long stream, long event) {
-        check(cudaStreamWaitEvent(new StreamHandle(stream), new EventHandle(event), 0), "cudaStreamWaitEvent");
+        check(cudaStreamWaitEvent(Handles.stream(stream), Handles.event(event), 0), "cudaStreamWaitEvent");
     }
 
     /** Returns an event of the current device that keeps no time. */
@@ -110,16 +112,16 @@ public final class Cudart {
     }
 
     public static void destroyEvent(long event) {
-        check(cudaEventDestroy(new EventHandle(event)), "cudaEventDestroy");
+        check(cudaEventDestroy(Handles.event(event)), "cudaEventDestroy");
     }
 
     public static void recordEvent(long event, long stream) {
-        check(cudaEventRecord(new EventHandle(event), new StreamHandle(stream)), "cudaEventRecord");
+        check(cudaEventRecord(Handles.event(event), Handles.stream(stream)), "cudaEventRecord");
     }
 
     /** Returns whether the work before the event's last record is done. */
     public static boolean isDone(long event) {
-        int status = cudaEventQuery(new EventHandle(event));
+        int status = cudaEventQuery(Handles.event(event));
         if (status == cudaErrorNotReady) {
             cudaGetLastError(); // not an error: forget it
             return false;
@@ -129,7 +131,7 @@ public final class Cudart {
     }
 
     public static void synchronizeEvent(long event) {
-        check(cudaEventSynchronize(new EventHandle(event)), "cudaEventSynchronize");
+        check(cudaEventSynchronize(Handles.event(event)), "cudaEventSynchronize");
     }
 
     /** Lets the current device read and write {@code peer}'s memory directly where the machine can; else copies go through the host. */
@@ -167,20 +169,5 @@ public final class Cudart {
             throw new OutOfMemoryError(message);
         }
         throw new IllegalStateException(message);
-    }
-
-    /** A stream as the preset wants it. */
-    public static final class StreamHandle extends CUstream_st {
-        public StreamHandle(long handle) {
-            super(null);
-            address = handle;
-        }
-    }
-
-    private static final class EventHandle extends CUevent_st {
-        EventHandle(long handle) {
-            super(null);
-            address = handle;
-        }
     }
 }

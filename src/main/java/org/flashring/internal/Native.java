@@ -16,7 +16,8 @@ import org.bytedeco.javacpp.annotation.Properties;
  * {@code flashring.h}, one for one: same names, same order, addresses as {@code long}. The rules are documented there.
  *
  * <p>Structs are made by methods of this class, never by their constructors, so that this class's initialisation, which holds
- * the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too.
+ * the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too. Where the library cannot be
+ * loaded, this class is initialised all the same, and whatever may be called first throws what the loader said, each time.
  */
 @Properties(
         inherit = org.bytedeco.javacpp.presets.javacpp.class,
@@ -27,36 +28,92 @@ public final class Native {
     private static final String MAX_KERNEL = "org.flashring.maxKernel";
 
     static {
-        NativeLoader.load();
-        String kernel = System.getProperty(MAX_KERNEL);
-        if (kernel != null) {
-            setMaxKernel(kernel, MAX_KERNEL); // whatever chooses a kernel refuses a name that none has
-        }
+        NativeLoader.load(Native::prepare);
     }
 
     private Native() {}
 
+    /**
+     * Hands over what the JVM knows of processors (affinity, quotas and {@code -XX:ActiveProcessorCount}), and the highest kernel
+     * where a property names one: whatever chooses a kernel refuses a name that none has.
+     */
+    private static void prepare() {
+        defaultThreads(Math.min(Runtime.getRuntime().availableProcessors(), MOST_THREADS));
+        String kernel = System.getProperty(MAX_KERNEL);
+        if (kernel != null) {
+            setMaxKernel(kernel, MAX_KERNEL);
+        }
+    }
+
     /** Returns a step with every field zero but its size. */
     public static Step newStep() {
+        NativeLoader.requireLoaded();
         return new Step();
     }
 
     /** Returns arguments with every field zero but their size. */
     public static Combine newCombine() {
+        NativeLoader.requireLoaded();
         return new Combine();
     }
 
     /** Returns a row with every field zero but its size. */
     public static CapabilityRow newCapabilityRow() {
+        NativeLoader.requireLoaded();
         return new CapabilityRow();
     }
 
     /** Returns the address of a direct buffer's first element, whatever its position. */
     public static long address(Buffer buffer) {
+        NativeLoader.requireLoaded();
         try (Pointer pointer = new Pointer(buffer)) {
             return pointer.address();
         }
     }
+
+    /** {@code flashring_version}. */
+    public static String version() {
+        NativeLoader.requireLoaded();
+        return versionUnchecked();
+    }
+
+    /** {@code flashring_device_count}. */
+    public static int deviceCount() {
+        NativeLoader.requireLoaded();
+        return deviceCountUnchecked();
+    }
+
+    /** {@code flashring_threads}. */
+    public static int threads() {
+        NativeLoader.requireLoaded();
+        return threadsUnchecked();
+    }
+
+    /** {@code flashring_set_threads}. */
+    public static int setThreads(int threads) {
+        NativeLoader.requireLoaded();
+        return setThreadsUnchecked(threads);
+    }
+
+    /** {@code flashring_call_count}. */
+    public static long callCount() {
+        NativeLoader.requireLoaded();
+        return callCountUnchecked();
+    }
+
+    /** {@code flashring_capability_count}. */
+    public static int capabilityCount() {
+        NativeLoader.requireLoaded();
+        return capabilityCountUnchecked();
+    }
+
+    /** {@code flashring_host_allocate}. */
+    public static long hostAllocate(long bytes) {
+        NativeLoader.requireLoaded();
+        return hostAllocateUnchecked(bytes);
+    }
+
+    private static final int MOST_THREADS = 1024; // that the library takes
 
     public static final int OK = 0;
     public static final int INVALID_ARGUMENT = 1;
@@ -128,14 +185,12 @@ public final class Native {
     /** {@code flashring_step}. */
     @Name("flashring_step")
     @NoException
-    public static final class Step extends Pointer {
+    public static final class Step extends Struct {
         private Step() {
-            allocate();
-            Pointer.memset(this, 0, sizeof());
-            size(sizeof());
+            size(own());
         }
 
-        private native void allocate();
+        private native void allocate(); // never called: JavaCPP keeps the sizes of structs that declare it
 
         public native @Cast("uint32_t") int size();
         public native Step size(@Cast("uint32_t") int bytes);
@@ -191,14 +246,12 @@ public final class Native {
     /** {@code flashring_combine_args}. */
     @Name("flashring_combine_args")
     @NoException
-    public static final class Combine extends Pointer {
+    public static final class Combine extends Struct {
         private Combine() {
-            allocate();
-            Pointer.memset(this, 0, sizeof());
-            size(sizeof());
+            size(own());
         }
 
-        private native void allocate();
+        private native void allocate(); // never called: JavaCPP keeps the sizes of structs that declare it
 
         public native @Cast("uint32_t") int size();
         public native Combine size(@Cast("uint32_t") int bytes);
@@ -228,14 +281,12 @@ public final class Native {
     /** {@code flashring_capability}. */
     @Name("flashring_capability")
     @NoException
-    public static final class CapabilityRow extends Pointer {
+    public static final class CapabilityRow extends Struct {
         private CapabilityRow() {
-            allocate();
-            Pointer.memset(this, 0, sizeof());
-            size(sizeof());
+            size(own());
         }
 
-        private native void allocate();
+        private native void allocate(); // never called: JavaCPP keeps the sizes of structs that declare it
 
         @MemberGetter public native @Cast("uint32_t") int size();
         @MemberSetter public native CapabilityRow size(@Cast("uint32_t") int bytes);
@@ -257,7 +308,7 @@ public final class Native {
     @Name("flashring_backward_step") public static native int backwardStep(@Const Step step);
     @Name("flashring_workspace_bytes") public static native int workspaceBytes(@Const Step step, int direction, @Cast("int64_t*") long[] bytes);
     @Name("flashring_combine") public static native int combine(@Const Combine args);
-    @Name("flashring_capability_count") public static native int capabilityCount();
+    @Name("flashring_capability_count") private static native int capabilityCountUnchecked();
     @Name("flashring_capability_get") public static native int capabilityGet(int row, CapabilityRow capability);
     @Name("flashring_capability_cause") public static native @Cast("const char*") String capabilityCause(int row);
     @Name("flashring_set_max_kernel") public static native int setMaxKernel(String name, String origin);
@@ -265,15 +316,16 @@ public final class Native {
     @Name("flashring_max_kernel_origin") public static native @Cast("const char*") String maxKernelOrigin();
     @Name("flashring_select") public static native int select(@Const Step step, int direction, int[] row);
     @Name("flashring_last_error") public static native @Cast("const char*") String lastError();
-    @Name("flashring_version") public static native @Cast("const char*") String version();
-    @Name("flashring_device_count") public static native int deviceCount();
+    @Name("flashring_version") private static native @Cast("const char*") String versionUnchecked();
+    @Name("flashring_device_count") private static native int deviceCountUnchecked();
     @Name("flashring_device_cause") public static native @Cast("const char*") String deviceCause();
     @Name("flashring_device_tiles") public static native int deviceTiles(int device);
-    @Name("flashring_threads") public static native int threads();
-    @Name("flashring_set_threads") public static native int setThreads(int threads);
-    @Name("flashring_call_count") public static native long callCount();
+    @Name("flashring_threads") private static native int threadsUnchecked();
+    @Name("flashring_default_threads") private static native int defaultThreads(int threads);
+    @Name("flashring_set_threads") private static native int setThreadsUnchecked(int threads);
+    @Name("flashring_call_count") private static native long callCountUnchecked();
     @Name("flashring_range_begin") public static native void rangeBegin(int direction, int number);
     @Name("flashring_range_end") public static native void rangeEnd();
-    @Name("flashring_host_allocate") public static native @Cast("void*") long hostAllocate(long bytes);
+    @Name("flashring_host_allocate") private static native @Cast("void*") long hostAllocateUnchecked(long bytes);
     @Name("flashring_host_free") public static native void hostFree(@Cast("void*") long memory);
 }

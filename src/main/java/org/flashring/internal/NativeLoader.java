@@ -21,24 +21,32 @@ final class NativeLoader {
     private static final Logger LOG = LoggerFactory.getLogger(NativeLoader.class);
 
     private static final long POLL_NANOS = 5_000_000;
-    private static final String UNLOCKABLE =
-            "JavaCPP's cache folder cannot be locked; set -Dorg.bytedeco.javacpp.cachedir to a writable one";
+
+    private static volatile UnsatisfiedLinkError failure; // why the library is not there; null if it is
 
     private NativeLoader() {}
 
     /**
-     * Returns once FlashRing's own library is loaded. Called from the initialiser of {@link Native} alone.
-     *
-     * @throws UnsatisfiedLinkError if it cannot be loaded; the message says what to add or install
+     * Loads FlashRing's own library, then makes the first call into it. Called from the initialiser of {@link Native} alone, and
+     * throws nothing: a class whose initialiser threw tells later callers no more than its name.
      */
-    static void load() {
+    static void load(Runnable firstCall) {
         try {
             loadAlone(Native.class);
-        } catch (IOException e) {
-            throw failure("FlashRing's native library", UNLOCKABLE, e);
-        } catch (UnsatisfiedLinkError e) {
-            throw failure("FlashRing's native library",
-                    "it is not on the class path or cannot be loaded; add flashring-<version>-" + Loader.getPlatform() + ".jar", e);
+            firstCall.run();
+        } catch (IOException | RuntimeException | LinkageError e) {
+            failure = error(new LoadFailure(Native.class).explain(e), e);
+        }
+    }
+
+    /**
+     * Returns if FlashRing's own library is loaded.
+     *
+     * @throws UnsatisfiedLinkError if it could not be; the message says what to add, install or set
+     */
+    static void requireLoaded() {
+        if (failure != null) {
+            throw error(failure.getMessage(), failure);
         }
     }
 
@@ -51,8 +59,14 @@ final class NativeLoader {
         try {
             loadAlone(preset);
         } catch (IOException e) {
-            throw failure(preset.getName(), UNLOCKABLE, e);
+            throw error(new LoadFailure(preset).explain(e), e);
         }
+    }
+
+    private static UnsatisfiedLinkError error(String message, Throwable cause) {
+        UnsatisfiedLinkError error = new UnsatisfiedLinkError(message);
+        error.initCause(cause);
+        return error;
     }
 
     private static void loadAlone(Class<?> binding) throws IOException {
@@ -88,14 +102,6 @@ final class NativeLoader {
         } catch (OverlappingFileLockException e) {
             return null; // another thread or class loader of this process has it
         }
-    }
-
-    private static UnsatisfiedLinkError failure(String what, String reason, Throwable cause) {
-        Throwable root = cause.getCause() == null ? cause : cause.getCause();
-        UnsatisfiedLinkError error = new UnsatisfiedLinkError(
-                what + " for " + Loader.getPlatform() + ": " + reason + " (" + root.getMessage() + ")");
-        error.initCause(cause);
-        return error;
     }
 
     private static Path lockFile() throws IOException {

@@ -8,6 +8,7 @@ import org.bytedeco.cuda.nccl.ncclConfig_t;
 import org.bytedeco.cuda.nccl.ncclUniqueId;
 import org.bytedeco.javacpp.BytePointer;
 import org.flashring.DType;
+import org.flashring.device.HostBuffer;
 
 /**
  * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's words for it.
@@ -31,7 +32,8 @@ public final class Nccl {
 
     /** Returns the id of a new group, which its ranks pass to {@link #initRank}. */
     public static byte[] newId() {
-        try (ncclUniqueId id = new ncclUniqueId()) {
+        try (HostBuffer memory = HostBuffer.allocate(ID_BYTES)) {
+            ncclUniqueId id = new ncclUniqueId(Handles.target(memory.address()));
             check(ncclGetUniqueId(id), "ncclGetUniqueId");
             byte[] bytes = new byte[ID_BYTES];
             new BytePointer(id).get(bytes);
@@ -42,7 +44,8 @@ public final class Nccl {
     /** Returns this rank's communicator on the current device, once all ranks have called this. */
     public static ncclComm initRank(byte[] idBytes, int rank, int worldSize) {
         ncclComm comm = new ncclComm();
-        try (ncclUniqueId id = new ncclUniqueId()) {
+        try (HostBuffer memory = HostBuffer.allocate(ID_BYTES)) {
+            ncclUniqueId id = new ncclUniqueId(Handles.target(memory.address()));
             new BytePointer(id).put(idBytes);
             check(ncclCommInitRank(comm, worldSize, id, rank), "ncclCommInitRank");
         }
@@ -95,31 +98,23 @@ public final class Nccl {
     }
 
     public static void send(long address, long bytes, int to, ncclComm comm, long stream) {
-        check(ncclSend(at(address), bytes, ncclInt8, to, comm, on(stream)), "ncclSend");
+        check(ncclSend(Handles.source(address), bytes, ncclInt8, to, comm, Handles.stream(stream)), "ncclSend");
     }
 
     public static void receive(long address, long bytes, int from, ncclComm comm, long stream) {
-        check(ncclRecv(at(address), bytes, ncclInt8, from, comm, on(stream)), "ncclRecv");
+        check(ncclRecv(Handles.target(address), bytes, ncclInt8, from, comm, Handles.stream(stream)), "ncclRecv");
     }
 
     public static void allGather(long send, long receive, long bytes, ncclComm comm, long stream) {
-        check(ncclAllGather(at(send), at(receive), bytes, ncclInt8, comm, on(stream)), "ncclAllGather");
+        check(ncclAllGather(Handles.source(send), Handles.target(receive), bytes, ncclInt8, comm, Handles.stream(stream)), "ncclAllGather");
     }
 
     public static void allReduce(long data, long count, DType dtype, ncclComm comm, long stream) {
-        check(ncclAllReduce(at(data), at(data), count, TYPES[dtype.code()], ncclSum, comm, on(stream)), "ncclAllReduce");
+        check(ncclAllReduce(Handles.source(data), Handles.target(data), count, TYPES[dtype.code()], ncclSum, comm, Handles.stream(stream)), "ncclAllReduce");
     }
 
     public static void reduceScatter(long send, long receive, long count, DType dtype, ncclComm comm, long stream) {
-        check(ncclReduceScatter(at(send), at(receive), count, TYPES[dtype.code()], ncclSum, comm, on(stream)), "ncclReduceScatter");
-    }
-
-    private static RawPointer at(long address) {
-        return new RawPointer().at(address);
-    }
-
-    private static Cudart.StreamHandle on(long stream) {
-        return new Cudart.StreamHandle(stream);
+        check(ncclReduceScatter(Handles.source(send), Handles.target(receive), count, TYPES[dtype.code()], ncclSum, comm, Handles.stream(stream)), "ncclReduceScatter");
     }
 
     private static void check(int status, String call) {

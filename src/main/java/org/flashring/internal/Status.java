@@ -1,7 +1,7 @@
 package org.flashring.internal;
 
 /** Turns a native status into the exception it stands for. */
-final class Status {
+public final class Status {
     private Status() {}
 
     /**
@@ -12,7 +12,7 @@ final class Status {
      * @throws OutOfMemoryError              if memory ran out
      * @throws IllegalStateException         if the device failed, possibly in an earlier, asynchronous call
      */
-    static void check(int status) {
+    public static void check(int status) {
         if (status == Native.OK) {
             return;
         }

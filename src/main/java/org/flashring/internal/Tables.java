@@ -28,14 +28,18 @@ final class Tables {
     /** Returns new memory on {@code device} that holds all tables. */
     OwnedMemory on(Device device) {
         long bytes = (long) count * Long.BYTES;
-        try (LongPointer source = new LongPointer(values)) {
-            if (device.isCuda()) {
-                DeviceBuffer memory = DeviceBuffer.allocate(device, bytes);
-                memory.upload(source.limit(count));
-                return memory;
+        try (Made made = new Made()) {
+            HostBuffer host = made.add(HostBuffer.allocate(bytes));
+            LongPointer source = new LongPointer(new RawPointer().at(host.address())).capacity(count);
+            source.put(values, 0, count);
+            if (!device.isCuda()) {
+                made.keep();
+                return host;
             }
-            HostBuffer memory = HostBuffer.allocate(bytes);
-            LongPointer.memcpy(new RawPointer().at(memory.address()), source, bytes);
+            DeviceBuffer memory = made.add(DeviceBuffer.allocate(device, bytes));
+            memory.upload(source);
+            made.keep();
+            host.close();
             return memory;
         }
     }

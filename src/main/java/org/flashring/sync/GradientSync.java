@@ -11,6 +11,7 @@ import org.flashring.device.OwnedMemory;
 import org.flashring.device.Stream;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Combiner;
+import org.flashring.internal.Made;
 
 /**
  * Sums gradients over ranks in buckets, as they become ready: small ones are packed together, large ones are summed where they
@@ -67,11 +68,14 @@ public final class GradientSync implements AutoCloseable {
         this.addresses = new long[counts.length];
         long packedBytes = fillBuckets(bucketBytes);
         this.missing = new int[buckets.size()];
-        this.packed = OwnedMemory.allocate(communicator.device(), packedBytes);
         Device device = communicator.device();
-        this.combiner = new Combiner(device);
-        this.stream = device.isCuda() ? Stream.create(device) : null;
-        this.mark = device.isCuda() ? Event.create(device) : null;
+        try (Made made = new Made()) {
+            this.packed = made.add(OwnedMemory.allocate(device, packedBytes));
+            this.combiner = made.add(new Combiner(device));
+            this.stream = device.isCuda() ? made.add(Stream.create(device)) : null;
+            this.mark = device.isCuda() ? made.add(Event.create(device)) : null;
+            made.keep();
+        }
         if (stream != null) {
             combiner.stream(stream.handle());
         }

@@ -1,11 +1,12 @@
 package org.flashring.sync;
 
-import org.bytedeco.javacpp.DoublePointer;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.internal.Checks;
+import org.flashring.internal.HostDouble;
+import org.flashring.internal.Made;
 
 /**
  * The loss of a sharded batch, weighted by tokens: the mean over all targets of all ranks, not the mean of the ranks' means,
@@ -16,14 +17,18 @@ import org.flashring.internal.Checks;
  */
 public final class TokenLoss implements AutoCloseable {
     private final Communicator communicator;
-    private final DoublePointer value = new DoublePointer(1);
+    private final HostDouble value;
     private final DeviceBuffer onDevice; // where the device adds; null on the host
 
     /** Makes the loss of the batches that the ranks of {@code communicator} share. */
     public TokenLoss(Communicator communicator) {
         this.communicator = Checks.notNull("communicator", communicator);
         Device device = communicator.device();
-        this.onDevice = device.isCuda() ? DeviceBuffer.allocate(device, Double.BYTES) : null;
+        try (Made made = new Made()) {
+            this.value = made.add(new HostDouble());
+            this.onDevice = device.isCuda() ? made.add(DeviceBuffer.allocate(device, Double.BYTES)) : null;
+            made.keep();
+        }
     }
 
     /**
@@ -44,19 +49,19 @@ public final class TokenLoss implements AutoCloseable {
     }
 
     private double sum(double local) {
-        if (value.isNull()) {
+        if (value.isClosed()) {
             throw new IllegalStateException("the TokenLoss of rank " + communicator.rank() + " is closed");
         }
-        value.put(0, local);
+        value.set(local);
         if (onDevice == null) {
             communicator.allReduce(value.address(), 1, DType.FLOAT64);
         } else {
-            onDevice.upload(value);
+            onDevice.upload(value.pointer());
             communicator.allReduce(onDevice.address(), 1, DType.FLOAT64);
             communicator.synchronize();
-            onDevice.download(value);
+            onDevice.download(value.pointer());
         }
-        return value.get(0);
+        return value.get();
     }
 
     /** Frees the buffer. Closing twice is harmless; the communicator stays open. */
