@@ -50,6 +50,14 @@ inline Vec<T> broadcast(T value) {
     return value - Vec<T>{};
 }
 
+// The same value, unknown to the compiler: where it knows one operand it swaps them, and no single instruction has the NaN rule of
+// the swapped minimum or maximum.
+template <class V>
+inline V opaque(V value) {
+    asm("" : "+v"(value));
+    return value;
+}
+
 // 0, 1, 2, ...
 template <class T>
 inline Vec<T> laneIndices() {
@@ -66,10 +74,10 @@ inline V maximum(V a, V b) {
     return a > b ? a : b;
 }
 
-// 0 where x is above it; NaN stays NaN.
+// The second where either is NaN.
 template <class V>
-inline V atMostZero(V x) {
-    return x > 0 ? V{} : x;
+inline V minimum(V a, V b) {
+    return a < b ? a : b;
 }
 
 template <class T>
@@ -85,7 +93,7 @@ struct Exp;
 
 template <>
 struct Exp<float> {
-    static constexpr float round = 0x1.8p23f + 127, underflow = -0x1.5d589ep6f;
+    static constexpr float round = 0x1.8p23f + 127, lowest = -88.03f;
     static constexpr int shift = 23;
     static constexpr float ln2High = 0x1.62e4p-1f, ln2Low = 0x1.7f7d1cp-20f;
     static constexpr float c[] = {1, 1, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f, 0x1.6a2434p-10f};
@@ -93,7 +101,7 @@ struct Exp<float> {
 
 template <>
 struct Exp<double> {
-    static constexpr double round = 0x1.8p52 + 1023, underflow = -0x1.6232bdd7abcd2p9;
+    static constexpr double round = 0x1.8p52 + 1023, lowest = -709.09;
     static constexpr int shift = 52;
     static constexpr double ln2High = 0x1.62e42fefa38p-1, ln2Low = 0x1.ef35793c7673p-45;
     static constexpr double c[] = {1,
@@ -111,13 +119,14 @@ struct Exp<double> {
 };
 
 // e^x for x < 88 (float) or 709 (double): 2^n e^r, n the integer nearest to x / ln2 and |r| <= ln2 / 2. The addition of `round`
-// leaves n plus the exponent bias in the low bits of the sum. Results that would be denormal, and those of -inf, are 0; NaN
-// stays NaN; exp(0) is 1.
+// leaves n plus the exponent bias in the low bits of the sum: at `lowest` that is 0, and so is 2^n then. So results below the
+// smallest normal number may be 0, and that of -inf is. NaN stays NaN; exp(0) is 1.
 template <class T>
 inline Vec<T> exp(Vec<T> x) {
     using E = Exp<T>;
     using Int = typename Simd<T>::Int;
     constexpr int terms = sizeof E::c / sizeof E::c[0];
+    x = maximum(opaque(broadcast(E::lowest)), x);
     const Vec<T> shifted = x * static_cast<T>(kLog2E) + E::round;
     const Vec<T> n = shifted - E::round;
 #ifdef __FMA__
@@ -131,7 +140,7 @@ inline Vec<T> exp(Vec<T> x) {
     for (int i = terms - 3; i >= 0; --i) {
         sum = sum * rest + E::c[i];
     }
-    return x < E::underflow ? Vec<T>{} : sum * power;
+    return sum * power;
 }
 
 }  // namespace

@@ -163,7 +163,7 @@ private:
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
             T* const pAt = p_.from(i, lane).data;
             T* const dsAt = ds_.from(i, lane).data;
-            Vec<T> p = exp<T>(atMostZero(load(pAt) - lse));
+            Vec<T> p = exp<T>(minimum(opaque(Vec<T>{}), load(pAt) - lse));
             Vec<T> ds = p * (load(dsAt) - delta);
             if (masked) {
                 const Vec<T> index = laneIndices<T>() + static_cast<T>(lane);
