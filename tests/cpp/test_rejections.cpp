@@ -91,6 +91,8 @@ std::vector<Bad> table() {
         {"softmax_scale = 0", invalid, attention, [](S& s, F&) { s.softmax_scale = 0; }},
         {"softmax_scale = -1", invalid, attention, [](S& s, F&) { s.softmax_scale = -1; }},
         {"softmax_scale = nan", invalid, attention, [](S& s, F&) { s.softmax_scale = kNaN; }},
+        {"softmax_scale = 1e+300", invalid, attention, [](S& s, F&) { s.softmax_scale = 1e300; }},
+        {"softmax_scale = 1e-300", invalid, attention, [](S& s, F&) { s.softmax_scale = 1e-300; }},
         {"softmax_scale = inf", invalid, attention, [](S& s, F&) { s.softmax_scale = INFINITY; }},
         {"stream", invalid, all, [](S& s, F&) { s.stream = &s; }},
         {"q_positions.count = -1", invalid, attention, [](S& s, F&) { s.q_positions.count = -1; }},

@@ -1,6 +1,6 @@
 // Backward on AMX tiles: one task per tile of keys, scores and their gradients transposed (keys in rows, queries in lanes):
 //
-//     S^T = K Q^T    dP^T = V dO^T    P = 2^(scale S - lse)    dS = P (dP - delta)
+//     S^T = K Q^T    dP^T = V dO^T    P = e^(scale S - lse)    dS = P (dP - delta)
 //     dV += P^T dO    dK += dS^T Q    dQ^T += K^T dS^T
 //
 // Tasks that share queries add to dQ in the order of their keys, whatever the threads do: the sum has the same bits always.
@@ -33,8 +33,7 @@ public:
         : problem_(problem),
           step_(problem.step),
           queries_(queries),
-          scale_(static_cast<float>(problem.step.softmax_scale)),
-          scale2_(static_cast<float>(problem.step.softmax_scale * 1.4426950408889634)) {}
+          scale_(static_cast<float>(problem.step.softmax_scale)) {}
 
     // dK and dV of one tile of keys, and its share of dQ.
     void attend(int64_t b, int64_t g, int64_t tile, Scratch& scratch) const {
@@ -135,6 +134,7 @@ private:
                 lanes[j].hi = localBounds(problem_.hi + first + i, count - i, pair.firstKey, kKeyTile);
             }
         }
+        const bool near = allNear(lanes[0].lse) && allNear(lanes[1].lse);
         const int64_t last = first + (count < kStep ? count : kStep) - 1;
         for (int64_t s = pair.begin; s < pair.end; ++s) {
             const int64_t key = pair.firstKey + s * kStep;
@@ -143,10 +143,11 @@ private:
                 continue;
             }
             score(pair.queries, u, s, scratch);
-            if (problem_.lo[last] > key || problem_.hi[first] < key + kStep) {
-                grade<true>(lanes, u, s, scratch);
+            const bool border = problem_.lo[last] > key || problem_.hi[first] < key + kStep;
+            if (near) {
+                border ? grade<true, true>(lanes, u, s, scratch) : grade<false, true>(lanes, u, s, scratch);
             } else {
-                grade<false>(lanes, u, s, scratch);
+                border ? grade<true, false>(lanes, u, s, scratch) : grade<false, false>(lanes, u, s, scratch);
             }
         }
     }
@@ -167,22 +168,30 @@ private:
         const Tile* const dout = queries.doutColumns + 2 * u * queries_.valueDepth;
         Products products;
         products.multiply({block(scratch.scores), {scratch.keyRows[2 * s], 1}, {scratch.keyRows[2 * s + 1], 1}, {query, 1},
-                           {query + queries_.keyDepth, 1}, queries_.keyDepth, Start::Zero});
+                           {query + queries_.keyDepth, 1}, queries_.keyDepth, TileStart::Zero});
         products.multiply({block(scratch.weightGradients), {scratch.valueRows[2 * s], 1}, {scratch.valueRows[2 * s + 1], 1},
-                           {dout, 1}, {dout + queries_.valueDepth, 1}, queries_.valueDepth, Start::Zero});
+                           {dout, 1}, {dout + queries_.valueDepth, 1}, queries_.valueDepth, TileStart::Zero});
     }
 
     // From S^T and dP^T to the operands P^T and dS^T.
-    template <bool border>
+    template <bool border, bool near>
     void grade(const Lanes (&lanes)[2], int64_t u, int64_t s, Scratch& scratch) const {
-        const __m512 scale = _mm512_set1_ps(scale2_);
+        const __m512 log2e = _mm512_set1_ps(kLog2E), scale = _mm512_set1_ps(scale_), scale2 = _mm512_mul_ps(scale, log2e);
+        const __m512 lse2[2] = {_mm512_mul_ps(lanes[0].lse, log2e), _mm512_mul_ps(lanes[1].lse, log2e)};
+        const auto weigh = [&](__m512 raw, int64_t j) {
+            if (near) {
+                return exp2Vector(_mm512_fmsub_ps(raw, scale2, lse2[j]));  // above 1 by less than bfloat16 resolves, if at all
+            }
+            const __m512 x = _mm512_sub_ps(scaledScore(raw, scale), lanes[j].lse);
+            return exp2Vector(_mm512_mul_ps(_mm512_min_ps(_mm512_setzero_ps(), x), log2e));  // min: the second where that is NaN
+        };
         for (int64_t w = 0; w < kTileRows; ++w) {
             __m512i p[2][2], ds[2][2];
             for (int64_t i = 0; i < 2; ++i) {
                 for (int64_t j = 0; j < 2; ++j) {
                     const __m512 score = _mm512_load_ps(scratch.scores[i][j].bytes + 64 * w);
                     const __m512 dp = _mm512_load_ps(scratch.weightGradients[i][j].bytes + 64 * w);
-                    __m512 weight = exp2Vector(_mm512_fmsub_ps(score, scale, lanes[j].lse));
+                    __m512 weight = weigh(score, j);
                     __m512 gradient = _mm512_mul_ps(weight, _mm512_sub_ps(dp, lanes[j].delta));
                     if (border) {
                         const __m512i key = _mm512_set1_epi32(static_cast<int32_t>(s * kStep + i * kTileRows + w));
@@ -217,7 +226,7 @@ private:
         Products products;
         for (int64_t t = 0; t < count; t += 2) {
             products.multiply({{&c[0][t], &c[0][t + 1], &c[1][t], &c[1][t + 1]}, {a[0], 1}, {a[1], 1}, {b + t, count},
-                               {b + t + 1, count}, steps, Start::Load});
+                               {b + t + 1, count}, steps, TileStart::Load});
         }
     }
 
@@ -253,7 +262,7 @@ private:
                 Tile *const upper = gradient + d * columns + j, *const lower = upper + columns;
                 products.multiply({{upper, upper + 1, lower, lower + 1}, {keys + d, keyStride}, {keys + d + 1, keyStride},
                                    {scratch.scoreGradientPairs[j] + begin, 1}, {scratch.scoreGradientPairs[j + 1] + begin, 1},
-                                   depth, first ? Start::Zero : Start::Load});
+                                   depth, first ? TileStart::Zero : TileStart::Load});
             }
         }
     }
@@ -272,7 +281,7 @@ private:
     const Problem& problem_;
     const flashring_step& step_;
     const Queries& queries_;
-    const float scale_, scale2_;  // to base e, to base 2
+    const float scale_;
 };
 
 }  // namespace

@@ -33,7 +33,7 @@ struct Shape {
     int64_t headTiles() const { return keyTiles() + steps * valueTiles; }
 };
 
-// The running state of 32 queries: the weights are relative to 2^maximum, and O^T and sum with them.
+// The running state of 32 queries: the weights are relative to e^maximum, and O^T and sum with them.
 struct Group {
     alignas(64) float maximum[2][16];
     alignas(64) float sum[2][16];
@@ -57,7 +57,7 @@ public:
         : problem_(problem),
           step_(problem.step),
           shape_(problem.step),
-          scale_(static_cast<float>(problem.step.softmax_scale * 1.4426950408889634)) {}
+          scale_(static_cast<float>(problem.step.softmax_scale)) {}
 
     void pack(int64_t index) const {
         const int64_t chunks = divideUp(step_.kv_len, kPackKeys);
@@ -123,7 +123,7 @@ private:
                 for (int64_t i = 0; i < 16; ++i) {
                     lse[i] = i < lanes(group, j) ? *row<const float>(step_.lse, b, first + j * kTileRows + i, h) : -INFINITY;
                 }
-                maximum = _mm512_mul_ps(_mm512_load_ps(lse), _mm512_set1_ps(1.44269504f));
+                maximum = _mm512_load_ps(lse);
                 sum = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(maximum, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ), _mm512_set1_ps(1));
             }
             _mm512_store_ps(group.maximum[j], maximum);
@@ -175,7 +175,7 @@ private:
             Tile(&upper)[2] = group.output[t], (&lower)[2] = group.output[t + 1];
             products.multiply({{upper, upper + 1, lower, lower + 1}, {values + t, shape_.valueTiles},
                                {values + t + 1, shape_.valueTiles}, {scratch.weights[0], 1}, {scratch.weights[1], 1}, steps,
-                               Start::Load});
+                               TileStart::Load});
         }
     }
 
@@ -187,7 +187,7 @@ private:
             const int64_t upper = s * kStep, lower = upper + kTileRows;
             products.multiply({{tile(0, upper), tile(1, upper), tile(0, lower), tile(1, lower)},
                                {keys + 2 * s * shape_.keyDepth, 1}, {keys + (2 * s + 1) * shape_.keyDepth, 1}, {group.query[0], 1},
-                               {group.query[1], 1}, shape_.keyDepth, Start::Zero});
+                               {group.query[1], 1}, shape_.keyDepth, TileStart::Zero});
         }
     }
 
@@ -203,7 +203,7 @@ private:
         }
     }
 
-    // Scores of half j of the group to weights 2^(scale s - maximum), and the state with them. Any maximum will do that keeps
+    // Scores of half j of the group to weights e^(s - maximum), and the state with them. Any maximum will do that keeps
     // the weights in range, so it is looked up only for lanes that have none yet, and where the weights turn out too large.
     void weigh(Group& group, int64_t j, int64_t keys, Scratch& scratch) const {
         const __m512 nothing = _mm512_set1_ps(-INFINITY);
@@ -214,7 +214,9 @@ private:
             }
             const __m512 maximum = _mm512_load_ps(group.maximum[j]);
             const __mmask16 any = _mm512_cmp_ps_mask(maximum, nothing, _CMP_NEQ_UQ);
-            const __m512 sum = exponentiate(scratch.scores[j], keys, _mm512_maskz_mov_ps(any, maximum), scratch.weights[j]);
+            const __m512 reference = _mm512_maskz_mov_ps(any, maximum);
+            const __m512 sum = allNear(reference) ? exponentiate<true>(scratch.scores[j], keys, reference, scratch.weights[j])
+                                                  : exponentiate<false>(scratch.scores[j], keys, reference, scratch.weights[j]);
             if (raised || _mm512_cmp_ps_mask(sum, _mm512_set1_ps(kLargestSum), _CMP_GT_OQ) == 0) {
                 _mm512_store_ps(group.sum[j], _mm512_add_ps(_mm512_load_ps(group.sum[j]), sum));
                 return;
@@ -224,13 +226,19 @@ private:
     }
 
     // Weights of a block of keys; returns their sum.
-    __m512 exponentiate(const float (*scores)[16], int64_t keys, __m512 maximum, Tile* weights) const {
-        const __m512 scale = _mm512_set1_ps(scale_);
+    template <bool near>
+    __m512 exponentiate(const float (*scores)[16], int64_t keys, __m512 reference, Tile* weights) const {
+        const __m512 log2e = _mm512_set1_ps(kLog2E), scale = _mm512_set1_ps(scale_), scale2 = _mm512_mul_ps(scale, log2e);
+        const __m512 reference2 = _mm512_mul_ps(reference, log2e);
+        const auto weigh = [&](const float* scores) {
+            const __m512 raw = _mm512_load_ps(scores);
+            return exp2Vector(near ? _mm512_fmsub_ps(raw, scale2, reference2)
+                                   : _mm512_mul_ps(_mm512_sub_ps(scaledScore(raw, scale), reference), log2e));
+        };
         __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         for (int64_t s = 0; s < keys; s += kStep, ++weights) {
             for (int64_t w = 0; w < kTileRows; ++w) {
-                const __m512 first = exp2Vector(_mm512_fmsub_ps(_mm512_load_ps(scores[s + w]), scale, maximum));
-                const __m512 second = exp2Vector(_mm512_fmsub_ps(_mm512_load_ps(scores[s + w + kTileRows]), scale, maximum));
+                const __m512 first = weigh(scores[s + w]), second = weigh(scores[s + w + kTileRows]);
                 sum[0] = _mm512_add_ps(sum[0], first);
                 sum[1] = _mm512_add_ps(sum[1], second);
                 _mm512_store_si512(weights->bytes + 64 * w, pairWords(roundUp(first), roundUp(second)));
@@ -246,9 +254,9 @@ private:
             top = _mm512_max_ps(top, _mm512_load_ps(scores[key]));
         }
         const __m512 old = _mm512_load_ps(group.maximum[j]);
-        const __m512 maximum = _mm512_max_ps(_mm512_mul_ps(top, _mm512_set1_ps(scale_)), old);
+        const __m512 maximum = _mm512_max_ps(scaledScore(top, _mm512_set1_ps(scale_)), old);
         const __mmask16 begun = _mm512_cmp_ps_mask(old, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
-        const __m512 factor = _mm512_maskz_mov_ps(begun, exp2Vector(_mm512_sub_ps(old, maximum)));
+        const __m512 factor = _mm512_maskz_mov_ps(begun, exp2Vector(_mm512_mul_ps(_mm512_sub_ps(old, maximum), _mm512_set1_ps(kLog2E))));
         _mm512_store_ps(group.maximum[j], maximum);
         _mm512_store_ps(group.sum[j], _mm512_mul_ps(factor, _mm512_load_ps(group.sum[j])));
         for (int64_t t = 0; t < shape_.valueTiles; ++t) {
@@ -268,9 +276,9 @@ private:
                 finishOutput(group, b, h, j, t, factor);
             }
             for (int64_t i = 0; i < 16 && i < lanes(group, j); ++i) {
-                const float total = group.sum[j][i];
+                const double total = static_cast<double>(group.sum[j][i]), maximum = static_cast<double>(group.maximum[j][i]);
                 *row<float>(step_.lse, b, group.first + j * kTileRows + i, h) =
-                    total == 0 ? -INFINITY : group.maximum[j][i] * 0.693147181f + logf(total);
+                    total == 0 ? -INFINITY : static_cast<float>(maximum + log(total));
             }
         }
     }
@@ -300,7 +308,7 @@ private:
     const Problem& problem_;
     const flashring_step& step_;
     const Shape shape_;
-    const float scale_;  // to base 2
+    const float scale_;
 };
 
 }  // namespace

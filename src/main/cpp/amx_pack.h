@@ -13,6 +13,7 @@
 #define FLASHRING_AMX_PACK_H
 
 #include <immintrin.h>
+#include <math.h>
 
 #include "amx_tiles.h"
 
@@ -133,14 +134,35 @@ static inline __m512i pairWords(__m512i roundedFirst, __m512i roundedSecond) {
     return _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(roundedFirst, 16), roundedSecond);
 }
 
-// 2^x within 2.6e-6 relative; 0 for -infinity, NaN for NaN. The minimax polynomial of degree 4 on [0, 1].
+constexpr float kLog2E = 1.44269504f;
+
+// How a score s = fl(scale raw) leads to e^(s - reference). The subtraction comes first, in the units of lse, since it is exact where s
+// is near the reference: what follows is the exponential of a small number whatever the size of both. Only where the reference
+// itself is small may all be one instruction (`near`): no rounding of s matters then.
+constexpr float kNear = 64;  // such weights are off by 4e-6 at most, relative: bfloat16 has 2e-3
+
+// Whether all lanes may be weighed that way; an infinite reference belongs to a query that sees nothing.
+static inline bool allNear(__m512 reference) {
+    const __m512 magnitude = _mm512_abs_ps(reference);
+    const __mmask16 far = _mm512_cmp_ps_mask(magnitude, _mm512_set1_ps(kNear), _CMP_GT_OQ);
+    return _mm512_mask_cmp_ps_mask(far, magnitude, _mm512_set1_ps(INFINITY), _CMP_NEQ_OQ) == 0;
+}
+
+// fl(scale raw): out of the compiler's sight, which would fuse it with the subtraction and leave out the rounding.
+static inline __m512 scaledScore(__m512 raw, __m512 scale) {
+    __m512 product = _mm512_mul_ps(raw, scale);
+    asm("" : "+v"(product));
+    return product;
+}
+
+// 2^x within 3.0e-6 relative; 1 for 0, 0 for -infinity, NaN for NaN. The minimax polynomial of degree 4 on [0, 1] that begins with 1.
 static inline __m512 exp2Vector(__m512 x) {
     const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    __m512 p = _mm512_set1_ps(1.35341679e-2f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.20114606e-2f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.41442757e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.93003834e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.00000259f));
+    __m512 p = _mm512_set1_ps(1.34266843e-2f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.22424743e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.41280205e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.93044845e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1));
     return _mm512_scalef_ps(p, x);
 }
 

@@ -2,8 +2,6 @@
 #ifndef FLASHRING_AMX_QUERIES_H
 #define FLASHRING_AMX_QUERIES_H
 
-#include <math.h>
-
 #include "amx_pack.h"
 #include "kernels.h"
 
@@ -38,7 +36,7 @@ struct QueryTile {
     Tile* doutPairs;       // [kQuerySteps][2 valueDepth]
     Tile* gradient;        // dQ^T float32 [2 keyDepth][2 steps in use]
     struct Statistics {
-        alignas(64) float lse[kQueryTile];     // to base 2; +infinity where the query sees nothing
+        alignas(64) float lse[kQueryTile];     // +infinity where the query sees nothing
         alignas(64) float delta[kQueryTile];
         int32_t turn;                          // the tile of keys that adds to `gradient` next
     }* statistics;
@@ -98,7 +96,7 @@ public:
         for (int64_t i = 0; i < kQueryTile; ++i) {
             const bool real = first + i < step_.q_len;
             const float lse = real ? *row<const float>(step_.lse, b, first + i, h) : -INFINITY;
-            statistics.lse[i] = lse == -INFINITY ? INFINITY : lse * 1.44269504f;
+            statistics.lse[i] = lse == -INFINITY ? INFINITY : lse;
             statistics.delta[i] = real ? *row<const float>(step_.delta, b, first + i, h) : 0;
         }
         statistics.turn = static_cast<int32_t>(keyTiles(index).begin);

@@ -67,15 +67,15 @@ struct Block {
     Tile *c00, *c01, *c10, *c11;
 };
 
-enum class Start { Zero, Load };
+enum class TileStart { Zero, Load };
 
-// C = A B (Start::Zero) or C += A B (Start::Load) for a 32 x 32 block of C and `depth` >= 1 tiles of the inner dimension; a1
+// C = A B (TileStart::Zero) or C += A B (TileStart::Load) for a 32 x 32 block of C and `depth` >= 1 tiles of the inner dimension; a1
 // and b1 are the second 16 rows of A and columns of B.
 struct Product {
     Block c;
     Panel a0, a1, b0, b1;
     int64_t depth;
-    Start start;
+    TileStart start;
 };
 
 // Products one after the other. The tile unit does not rename its registers: a product that stored all of C at its end
@@ -120,8 +120,8 @@ public:
 
 private:
     template <int Register>
-    static void begin(Start start, const Tile* c) {
-        if (start == Start::Zero) {
+    static void begin(TileStart start, const Tile* c) {
+        if (start == TileStart::Zero) {
             tileZero<Register>();
         } else {
             tileLoad<Register>(c);

@@ -83,34 +83,51 @@ struct Narrow<float16> {
     }
 };
 
-// float64 accumulates in float64, everything else in float32.
+// What sums of an element are kept in. Only of the types that are named here: another one does not compile.
 template <class Element>
-struct Accumulator {
-    using type = float;
-};
+struct Accumulator;
 
 template <>
 struct Accumulator<double> {
     using type = double;
 };
 
+template <>
+struct Accumulator<float> {
+    using type = float;
+};
+
+template <>
+struct Accumulator<bfloat16> {
+    using type = float;
+};
+
+template <>
+struct Accumulator<float16> {
+    using type = float;
+};
+
+// Calls body with a value of the element type that dtype names, and returns what it returns. A dtype that flashring.h gains and
+// this lacks is an error of the compiler; a number that is none has been refused by checkShape or checkCombine.
+template <class Body>
+static inline auto withElement(int32_t dtype, Body&& body) {
+    switch (static_cast<flashring_dtype>(dtype)) {
+        case FLASHRING_FLOAT64: return body(double());
+        case FLASHRING_FLOAT32: return body(float());
+        case FLASHRING_BFLOAT16: return body(bfloat16());
+        case FLASHRING_FLOAT16: return body(float16());
+    }
+    __builtin_unreachable();
+}
+
 static inline int64_t elementBytes(int32_t dtype) {
-    return dtype == FLASHRING_FLOAT64 ? 8 : dtype == FLASHRING_FLOAT32 ? 4 : 2;
+    return withElement(dtype, [](auto element) { return static_cast<int64_t>(sizeof element); });
 }
 
 static inline int32_t accumulatorType(int32_t dtype) {
-    return dtype == FLASHRING_FLOAT64 ? FLASHRING_FLOAT64 : FLASHRING_FLOAT32;
-}
-
-// Calls body with a value of the element type that dtype names.
-template <class Body>
-static inline void withElement(int32_t dtype, Body&& body) {
-    switch (dtype) {
-        case FLASHRING_FLOAT64: body(double()); break;
-        case FLASHRING_FLOAT32: body(float()); break;
-        case FLASHRING_BFLOAT16: body(bfloat16()); break;
-        default: body(float16()); break;
-    }
+    return withElement(dtype, [](auto element) -> int32_t {
+        return sizeof(typename Accumulator<decltype(element)>::type) == sizeof(double) ? FLASHRING_FLOAT64 : FLASHRING_FLOAT32;
+    });
 }
 
 }  // namespace flashring

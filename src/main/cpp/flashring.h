@@ -17,6 +17,8 @@
  *  - Strides are counted in elements; the last dimension (head dim) is contiguous.
  *  - Everything is thread-safe; calls from several threads share one pool of CPU workers. A child of fork() may compute on
  *    the CPU, whatever other threads were doing: it gets workers of its own, as many as its parent had.
+ *  - Denormal numbers count in operands, sums and results of the reference and the SIMD kernels; AMX takes them for 0 in
+ *    operands and results of its products. A probability below the smallest normal number of the acc type may be 0 anywhere.
  */
 #ifndef FLASHRING_H
 #define FLASHRING_H
@@ -134,7 +136,8 @@ typedef struct flashring_step {
     int64_t q_len, kv_len;          /* 0 is allowed */
     int64_t q_heads, kv_heads;      /* q_heads is a multiple of kv_heads; query head h uses key head h / (q_heads / kv_heads) */
     int64_t head_dim, value_dim;
-    double softmax_scale;           /* 0 < scale < inf */
+    double softmax_scale;           /* 1e-37 to 1e37; float64 steps: 1e-307 to 1e307. Scores, and on some kernels scale * q, must
+                                       be finite in the acc type, else they are infinity or NaN */
     flashring_positions q_positions, kv_positions;
     flashring_mask mask;
     void* workspace;                /* 64-byte aligned; flashring_workspace_bytes() says how much */

@@ -96,7 +96,7 @@ private:
         const int64_t* const hi = problem_.hi + query;
         copyRows<T, Element>(step_.q, b_, query, queries, h, step_.head_dim, queries_, static_cast<T>(step_.softmax_scale));
         copyRows<T, Element>(step_.dout, b_, query, queries, h, step_.value_dim, dout_);
-        Start start = Start::Zero;
+        Initial initial = Initial::Zero;
         for (int64_t n = 0; n < panels_; ++n) {
             const Panel& panel = panel_[n];
             prefetch(h, query + kTile + n * kTile / panels_, query + kTile + (n + 1) * kTile / panels_);
@@ -105,18 +105,18 @@ private:
             }
             // A panel with lanes to spare counts as border: the spare lanes are masked too.
             const bool border = lo[queries - 1] > panel.first || hi[0] < panel.first + panel.lanes();
-            product<T, Layout::Rows>(queries, panel.lanes(), step_.head_dim, queries_, panel.keysAcross, p_, Start::Zero);
-            product<T, Layout::Rows>(queries, panel.lanes(), step_.value_dim, dout_, panel.valuesAcross, ds_, Start::Zero);
+            product<T, Layout::Rows>(queries, panel.lanes(), step_.head_dim, queries_, panel.keysAcross, p_, Initial::Zero);
+            product<T, Layout::Rows>(queries, panel.lanes(), step_.value_dim, dout_, panel.valuesAcross, ds_, Initial::Zero);
             softmaxGradient(panel, h, query, queries, border);
             if (border && !(panel.finite && allFinite<T>(queries_, queries, step_.head_dim) &&
                             allFinite<T>(dout_, queries, step_.value_dim))) {
-                accumulateVisible(panel, lo, hi, queries, start);
+                accumulateVisible(panel, lo, hi, queries, initial);
             } else {
-                product<T, Layout::Transposed>(panel.count, dout_.stride, queries, p_, dout_, panel.dv, Start::Keep);
-                product<T, Layout::Transposed>(panel.count, queries_.stride, queries, ds_, queries_, panel.dk, Start::Keep);
-                product<T, Layout::Rows>(queries, queries_.stride, panel.count, ds_, panel.keys, dq_, start);
+                product<T, Layout::Transposed>(panel.count, dout_.stride, queries, p_, dout_, panel.dv, Initial::Itself);
+                product<T, Layout::Transposed>(panel.count, queries_.stride, queries, ds_, queries_, panel.dk, Initial::Itself);
+                product<T, Layout::Rows>(queries, queries_.stride, panel.count, ds_, panel.keys, dq_, initial);
             }
-            start = Start::Keep;
+            initial = Initial::Itself;
         }
         addToQueries(h, query, queries);
     }
@@ -147,7 +147,7 @@ private:
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
             T* const pAt = p_.from(i, lane).data;
             T* const dsAt = ds_.from(i, lane).data;
-            Vec<T> p = exp<T>(atMostZero(load(pAt) - lse));
+            Vec<T> p = exp<T>(minimum(opaque(Vec<T>{}), load(pAt) - lse));
             Vec<T> ds = p * (load(dsAt) - delta);
             if (masked) {
                 const Vec<T> index = laneIndices<T>() + static_cast<T>(lane);
@@ -161,16 +161,16 @@ private:
 
     // The three products for a border tile with a NaN or infinity among its operands, over visible pairs only: 0 times it
     // must not reach who cannot see it.
-    void accumulateVisible(const Panel& panel, const int64_t* lo, const int64_t* hi, int64_t queries, Start start) {
+    void accumulateVisible(const Panel& panel, const int64_t* lo, const int64_t* hi, int64_t queries, Initial initial) {
         for (int64_t i = 0; i < queries; ++i) {
             const int64_t from = most(0, lo[i] - panel.first);
             const int64_t visible = most(0, least(panel.count, hi[i] - panel.first) - from);
             product<T, Layout::Transposed>(visible, dout_.stride, 1, p_.from(i, from), dout_.from(i, 0), panel.dv.from(from, 0),
-                                           Start::Keep);
+                                           Initial::Itself);
             product<T, Layout::Transposed>(visible, queries_.stride, 1, ds_.from(i, from), queries_.from(i, 0),
-                                           panel.dk.from(from, 0), Start::Keep);
+                                           panel.dk.from(from, 0), Initial::Itself);
             product<T, Layout::Rows>(1, queries_.stride, visible, ds_.from(i, from), panel.keys.from(from, 0), dq_.from(i, 0),
-                                     start);
+                                     initial);
         }
     }
 

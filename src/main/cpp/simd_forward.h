@@ -105,7 +105,7 @@ private:
             }
             prefetch(key + kTile + n * kTile / panels_, key + kTile + (n + 1) * kTile / panels_);
             const bool border = !panel.seesAll(key, keys);
-            product<T, Layout::Rows>(keys, panel.lanes(), step_.head_dim, keys_, panel.queries, scores_, Start::Zero);
+            product<T, Layout::Rows>(keys, panel.lanes(), step_.head_dim, keys_, panel.queries, scores_, Initial::Zero);
             if (border) {
                 mask(panel, key, keys);
             }
@@ -116,7 +116,7 @@ private:
                 accumulateVisible(panel, keys);
             } else {
                 product<T, Layout::Transposed>(step_.value_dim, panel.lanes(), keys, values_, scores_, panel.output,
-                                               Start::Keep, rescale_);
+                                               Initial::Itself, rescale_);
             }
         }
     }

@@ -21,17 +21,17 @@ struct Matrix {
 };
 
 // What C starts from: 0 or itself; where a factor is given, itself with column j scaled by factor[j].
-enum class Start { Zero, Keep };
+enum class Initial { Zero, Itself };
 
 template <class T, Layout layout, int R, int V>
-inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Start start, const T* factor) {
+inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Initial initial, const T* factor) {
     Vec<T> sum[R][V];
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
 #pragma GCC unroll 16
         for (int v = 0; v < V; ++v) {
             const T* const from = c.data + i * c.stride + v * kLanes<T>;
-            sum[i][v] = start == Start::Zero ? Vec<T>{} : load<T>(from);
+            sum[i][v] = initial == Initial::Zero ? Vec<T>{} : load<T>(from);
             if (factor) {
                 sum[i][v] *= load<T>(factor + v * kLanes<T>);
             }
@@ -63,33 +63,33 @@ inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T>
 
 // One panel of V vectors of columns: blocks of R rows, then the rows left over in ever smaller blocks.
 template <class T, Layout layout, int V, int R = kBlockRows>
-void panel(int64_t rows, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Start start, const T* factor) {
+void panel(int64_t rows, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Initial initial, const T* factor) {
     for (; rows >= R; rows -= R) {
-        block<T, layout, R, V>(depth, a, b, c, start, factor);
+        block<T, layout, R, V>(depth, a, b, c, initial, factor);
         a.data += layout == Layout::Rows ? R * a.stride : R;
         c.data += R * c.stride;
     }
     if constexpr (R > 1) {
         if (rows > 0) {
-            panel<T, layout, V, R - 1>(rows, depth, a, b, c, start, factor);
+            panel<T, layout, V, R - 1>(rows, depth, a, b, c, initial, factor);
         }
     }
 }
 
 // C[rows x columns] from A[rows x depth] and B[depth x columns]; columns are rounded up to whole vectors.
 template <class T, Layout layout, int V = kBlockVectors>
-void product(int64_t rows, int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Start start,
+void product(int64_t rows, int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Initial initial,
              const T* factor = nullptr) {
     constexpr int64_t width = V * kLanes<T>;
     for (; columns > width - kLanes<T>; columns -= width) {
-        panel<T, layout, V>(rows, depth, a, b, c, start, factor);
+        panel<T, layout, V>(rows, depth, a, b, c, initial, factor);
         b.data += width;
         c.data += width;
         factor += factor ? width : 0;
     }
     if constexpr (V > 1) {
         if (columns > 0) {
-            product<T, layout, V - 1>(rows, columns, depth, a, b, c, start, factor);
+            product<T, layout, V - 1>(rows, columns, depth, a, b, c, initial, factor);
         }
     }
 }

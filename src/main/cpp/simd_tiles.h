@@ -36,15 +36,15 @@ private:
     char* next_;
 };
 
-// The rows [first, first + count) of one head, converted and times `factor`; columns beyond `dim` become 0.
-template <class T, class Element>
+// The rows [first, first + count) of one head, converted, times a factor where one is given; columns beyond `dim` become 0.
+template <class T, class Element, class... Factor>
 void copyRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim, Matrix<T> to,
-              T factor = 1) {
+              Factor... factor) {
     for (int64_t i = 0; i < count; ++i) {
         const Element* const from = row<const Element>(tensor, b, first + i, head);
         T* const line = to.data + i * to.stride;
         for (int64_t d = 0; d < dim; ++d) {
-            line[d] = factor * widen(from[d]);
+            line[d] = (widen(from[d]) * ... * factor);
         }
         for (int64_t d = dim; d < to.stride; ++d) {
             line[d] = 0;

@@ -224,6 +224,13 @@ void checkAttention(const flashring_step& step) {
     if (!(step.softmax_scale > 0) || std::isinf(step.softmax_scale)) {
         invalid("softmax_scale = %g must be finite and greater than 0", step.softmax_scale);
     }
+    // Powers of ten inside the normal numbers, with room for the factors that kernels fold into the scale.
+    const bool wide = accumulatorType(step.dtype) == FLASHRING_FLOAT64;
+    const double least = wide ? 1e-307 : 1e-37, most = wide ? 1e307 : 1e37;
+    if (step.softmax_scale < least || step.softmax_scale > most) {
+        invalid("softmax_scale = %g must be from %g to %g where scores are %s", step.softmax_scale, least, most,
+                wide ? "float64" : "float32");
+    }
     checkStream(step.device, step.stream);
     checkPositions(step.device, "q_positions", step.q_positions, "q_len", step.q_len);
     checkPositions(step.device, "kv_positions", step.kv_positions, "kv_len", step.kv_len);

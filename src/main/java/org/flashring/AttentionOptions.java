@@ -5,7 +5,7 @@ import org.flashring.internal.Checks;
 /**
  * Choices that leave the mathematics alone but for the scale.
  *
- * @param softmaxScale  factor of the scores; NaN stands for 1 / sqrt(headDim)
+ * @param softmaxScale  factor of the scores, 1e-37 to 1e37, for float64 1e-307 to 1e307; NaN stands for 1 / sqrt(headDim)
  * @param backward      whether backward will be called; false saves its buffers
  * @param wireDType     type of dK and dV while they travel: null for the accumulator type, or the shape's own for slow links
  * @param kernel        which implementation runs, {@link Kernel#AUTO} but for comparisons

@@ -44,6 +44,7 @@ public final class Plan {
         if (wire != null && wire != shape.dtype() && wire != shape.dtype().accumulator()) {
             throw Checks.broken("wireDType", wire, "be the tensors' own " + shape.dtype() + " or its accumulator " + shape.dtype().accumulator());
         }
+        requireRepresentable(options.scaleFor(shape), shape.dtype().accumulator());
         int world = queries.worldSize();
         this.sees = new boolean[world][world];
         int last = 0;
@@ -62,6 +63,14 @@ public final class Plan {
                     workspace[direction][rank] = kernel.workspaceBytes(direction);
                 }
             }
+        }
+    }
+
+    /** Throws unless scores in {@code type} can be multiplied by {@code scale}: powers of ten inside its normal numbers. */
+    private static void requireRepresentable(double scale, DType type) {
+        double most = type == DType.FLOAT64 ? 1e307 : 1e37;
+        if (scale < 1 / most || scale > most) {
+            throw Checks.broken("softmaxScale", scale, "be from " + 1 / most + " to " + most + " where scores are " + type);
         }
     }
 

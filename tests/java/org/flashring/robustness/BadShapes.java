@@ -59,6 +59,9 @@ final class BadShapes {
                 argument("options: scale infinite", () -> OPTIONS.withSoftmaxScale(Double.POSITIVE_INFINITY), "softmaxScale", "Infinity"),
                 argument("options: scale minus infinity", () -> OPTIONS.withSoftmaxScale(Double.NEGATIVE_INFINITY), "softmaxScale", "-Infinity"),
                 argument("options: scale NaN", () -> OPTIONS.withSoftmaxScale(Double.NaN), "softmaxScale", "NaN"),
+                argument("options: scale too large for float32", () -> plan(SHAPE, OPTIONS.withSoftmaxScale(1e300)), "softmaxScale", "1.0E300"),
+                argument("options: scale too small for bfloat16", () -> plan(NARROW, OPTIONS.withSoftmaxScale(1e-40)), "softmaxScale", "1.0E-40"),
+
                 argument("options: kernel null", () -> OPTIONS.withKernel(null), "kernel", null),
                 argument("options: kernel null to the constructor", () -> new AttentionOptions(1, true, null, null, false, false), "kernel", null),
                 argument("options: wire type null", () -> OPTIONS.withWireDType(null), "wireDType", null),
