@@ -5,6 +5,7 @@
 #include "amx_nonfinite.h"
 #include "amx_pack.h"
 #include "attention_amx.h"
+#include "state.h"
 #include "threads.h"
 
 namespace flashring {
@@ -119,31 +120,36 @@ private:
             packColumns(group.query[j], queries, first + j * kTileRows);
             __m512 maximum = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
             if (step_.flags & FLASHRING_RESUME) {
-                alignas(64) float lse[16];
+                alignas(64) float lse[16], sums[16] = {};
                 for (int64_t i = 0; i < 16; ++i) {
-                    lse[i] = i < lanes(group, j) ? *row<const float>(step_.lse, b, first + j * kTileRows + i, h) : -INFINITY;
+                    const int64_t query = first + j * kTileRows + i;
+                    lse[i] = i < lanes(group, j) ? *row<const float>(step_.lse, b, query, h) : -INFINITY;
+                    if (lse[i] != -INFINITY) {
+                        sums[i] = earlierSum<float>(step_, b, query, h);
+                    }
                 }
                 maximum = _mm512_load_ps(lse);
-                sum = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(maximum, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ), _mm512_set1_ps(1));
+                sum = _mm512_load_ps(sums);
             }
             _mm512_store_ps(group.maximum[j], maximum);
             _mm512_store_ps(group.sum[j], sum);
             for (int64_t t = 0; t < shape_.valueTiles; ++t) {
-                beginOutput(group, b, h, j, t, sum);
+                beginOutput(group, b, h, j, t);
             }
         }
     }
 
     // Tile t of O^T: the state where it was begun before (lanes where sum is not 0), else 0.
-    void beginOutput(Group& group, int64_t b, int64_t h, int64_t j, int64_t t, __m512 sum) const {
-        const __mmask16 begun = _mm512_cmp_ps_mask(sum, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    void beginOutput(Group& group, int64_t b, int64_t h, int64_t j, int64_t t) const {
         const __mmask16 columns = firstLanes16(step_.value_dim - t * kTileRows);
         __m512i words[16];
         for (int64_t i = 0; i < 16; ++i) {
             words[i] = _mm512_setzero_si512();
-            if (begun >> i & 1) {
+            const float sum = group.sum[j][i];
+            if (sum != 0) {
                 const float* const state = row<const float>(step_.acc, b, group.first + j * kTileRows + i, h);
-                words[i] = _mm512_maskz_loadu_epi32(columns, state + t * kTileRows);
+                const __m512 values = _mm512_maskz_loadu_ps(columns, state + t * kTileRows);
+                words[i] = _mm512_castps_si512(_mm512_mul_ps(values, _mm512_set1_ps(sum)));
             }
         }
         transpose(words);
@@ -276,9 +282,8 @@ private:
                 finishOutput(group, b, h, j, t, factor);
             }
             for (int64_t i = 0; i < 16 && i < lanes(group, j); ++i) {
-                const double total = static_cast<double>(group.sum[j][i]), maximum = static_cast<double>(group.maximum[j][i]);
-                *row<float>(step_.lse, b, group.first + j * kTileRows + i, h) =
-                    total == 0 ? -INFINITY : static_cast<float>(maximum + log(total));
+                storeLse<float>(step_, b, group.first + j * kTileRows + i, h, static_cast<double>(group.maximum[j][i]),
+                                static_cast<double>(group.sum[j][i]));
             }
         }
     }

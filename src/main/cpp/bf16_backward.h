@@ -128,7 +128,7 @@ private:
             } else {
                 accumulate(panel, queries, initial);
             }
-            initial = Initial::Kept;
+            initial = Initial::Itself;
         }
         addToQueries(h, query, queries);
     }
@@ -136,9 +136,9 @@ private:
     void accumulate(const Panel& panel, int64_t queries, Initial initial) {
         const int64_t depth = pairsOf(queries);
         pairProduct<Unit, Layout::Transposed>(panel.count, doutPairs_.stride, depth, pPairs(), doutPairs_, panel.dv,
-                                              Initial::Kept);
+                                              Initial::Itself);
         pairProduct<Unit, Layout::Transposed>(panel.count, queryPairs_.stride, depth, dsPairs(), queryPairs_, panel.dk,
-                                              Initial::Kept);
+                                              Initial::Itself);
         pairProduct<Unit, Layout::Rows>(queries, panel.keyPairs.stride, pairsOf(panel.count), dsRows_, panel.keyPairs,
                                         dq_, initial);
     }

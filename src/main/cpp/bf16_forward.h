@@ -124,7 +124,7 @@ private:
                 accumulateVisible(panel, keys);
             } else {
                 pairProduct<Unit, Layout::Transposed>(step_.value_dim, panel.lanes(), pairsOf(keys), valuePairs_,
-                                                      weights(), panel.output, Initial::Kept,
+                                                      weights(), panel.output, Initial::Itself,
                                                       raised ? rescale_ : nullptr);
             }
         }

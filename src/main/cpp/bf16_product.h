@@ -7,9 +7,6 @@
 namespace flashring {
 namespace {
 
-// What C starts from.
-enum class Initial { Zero, Kept };
-
 // Word (i, k) of A is data[i * stride + k], or data[k * stride + i] where it is transposed; B and C are aligned scratch
 // whose row strides are whole vectors. `depth` counts pairs. Where a factor is given, column j of C is first scaled by
 // factor[j]. Each element is one chain of dot products over the whole depth, in ascending order.
