@@ -1,10 +1,12 @@
-# flashring_glibc_floor(target): the target asks for nothing newer than glibc 2.28, whatever the machine that builds it has.
+# flashring_glibc_floor(target): the target asks for nothing newer than glibc 2.28, whatever the machine that builds it
+# has.
 #
-# The linker binds a name to the newest version that this machine's glibc has of it, though the older one is there too and does the
-# same: glibc 2.34 moved threads, dl and rt into libc.so.6 under new versions, 2.29 did so with exp, log and log2. So the target is
-# linked against stand-ins first, which have the names of the old libraries and those functions in their old versions. Nothing of the
-# stand-ins is loaded when the target is, for their files have other names. The loader looks for a function and a version in all
-# libraries: it does not matter that it is not libpthread.so.0 which has exp.
+# The linker binds a name to the newest version that this machine's glibc has of it, though the older one is there too
+# and does the same: glibc 2.34 moved threads, dl and rt into libc.so.6 under new versions, 2.29 did so with exp, log
+# and log2. So the target is linked against stand-ins first, which have the names of the old libraries and those
+# functions in their old versions. Nothing of the stand-ins is loaded when the target is, for their files have other
+# names. The loader looks for a function and a version in all libraries: it does not matter that it is not
+# libpthread.so.0 which has exp.
 set(floor_pthread __pthread_key_create pthread_condattr_setpshared pthread_create pthread_detach pthread_getspecific pthread_join
   pthread_key_create pthread_key_delete pthread_kill pthread_mutex_trylock pthread_mutexattr_destroy pthread_mutexattr_init
   pthread_mutexattr_setpshared pthread_mutexattr_settype pthread_once pthread_rwlock_destroy pthread_rwlock_init
@@ -39,7 +41,8 @@ function(flashring_glibc_floor target)
     add_dependencies(${target} floor_${library})
     target_link_libraries(${target} PRIVATE $<TARGET_FILE:floor_${library}>)
   endforeach()
-  # The stand-ins' folder stays out of the target. What nobody calls of the C++ library goes: it asks for arc4random of 2.36.
+  # The stand-ins' folder stays out of the target. What nobody calls of the C++ library goes: it asks for arc4random of
+  # 2.36.
   set_target_properties(${target} PROPERTIES SKIP_BUILD_RPATH ON)
   target_link_options(${target} PRIVATE -Wl,--gc-sections)
 endfunction()

@@ -13,8 +13,9 @@ import org.flashring.RingAttention;
 import org.flashring.comm.LocalGroup;
 
 /**
- * Makes operations that cannot be made: their buffers can be had, but the Java heap has no room left for a copy of the mask's many
- * documents on its way to native memory. Prints by how many bytes the process has grown by the attempts, in address space.
+ * Makes operations that cannot be made: their buffers can be had, but the Java heap has no room left for a copy of the
+ * mask's many documents on its way to native memory. Prints by how many bytes the process has grown by the attempts, in
+ * address space.
  */
 public final class Leak {
     private static final int DOCUMENTS = 3_000_000; // 24 MB, of which three copies are needed
@@ -25,7 +26,8 @@ public final class Leak {
     private Leak() {}
 
     public static void main(String[] arguments) throws IOException {
-        Plan plan = Plan.of(AttentionShape.of(1, 1, 1, 8, DType.BFLOAT16), Layout.contiguous(DOCUMENTS, 1), mask(), AttentionOptions.defaults());
+        Plan plan = Plan.of(AttentionShape.of(1, 1, 1, 8, DType.BFLOAT16), Layout.contiguous(DOCUMENTS, 1), mask(),
+                AttentionOptions.defaults());
         System.out.println("holds " + plan.bytesHeld(0));
         List<byte[]> ballast = new ArrayList<>();
         try {

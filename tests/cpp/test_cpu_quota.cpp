@@ -23,7 +23,8 @@ struct Root {
     ~Root() { CHECK(std::system(("rm -r " + path).c_str()) == 0, "cannot remove %s", path.c_str()); }
 
     void write(const std::string& file, const std::string& text) const {
-        CHECK(std::system(("mkdir -p " + path + file.substr(0, file.rfind('/'))).c_str()) == 0, "cannot make the folder of %s", file.c_str());
+        const std::string folder = path + file.substr(0, file.rfind('/'));
+        CHECK(std::system(("mkdir -p " + folder).c_str()) == 0, "cannot make %s", folder.c_str());
         std::ofstream(path + file) << text << '\n';
     }
 

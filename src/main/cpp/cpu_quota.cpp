@@ -24,9 +24,10 @@ std::string readFile(const std::string& path) {
 // The pieces of `text` between separators, at most `most` of them: the last one is the rest.
 std::vector<std::string> split(const std::string& text, char separator, size_t most = SIZE_MAX) {
     std::vector<std::string> pieces;
-    size_t start = 0;
-    for (size_t end; pieces.size() + 1 < most && (end = text.find(separator, start)) != std::string::npos; start = end + 1) {
+    size_t start = 0, end;
+    while (pieces.size() + 1 < most && (end = text.find(separator, start)) != std::string::npos) {
         pieces.push_back(text.substr(start, end - start));
+        start = end + 1;
     }
     pieces.push_back(text.substr(start));
     return pieces;
@@ -55,7 +56,8 @@ std::string groupPath(const std::string& root, bool version2) {
 double readQuota(const std::string& group, bool version2) {
     std::string quota, period;
     if (version2) {
-        const std::vector<std::string> fields = split(readFile(group + "/cpu.max"), ' ');  // "max 100000", "150000 100000"
+        // "max 100000" or "150000 100000"
+        const std::vector<std::string> fields = split(readFile(group + "/cpu.max"), ' ');
         quota = fields.front();
         period = fields.back();
     } else {

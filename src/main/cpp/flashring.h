@@ -15,8 +15,8 @@
  *    The values behind such pointers cannot be checked on the host; ranges and offsets that break their rules give wrong
  *    results, and a deterministic backward step may then never finish.
  *  - Strides are counted in elements; the last dimension (head dim) is contiguous.
- *  - Everything is thread-safe; calls from several threads share one pool of CPU workers. A child of fork() may compute on
- *    the CPU, whatever other threads were doing: it gets workers of its own, as many as its parent had.
+ *  - Everything is thread-safe; calls from several threads share one pool of CPU workers. A child of fork() may compute
+ *    on the CPU, whatever other threads were doing: it gets workers of its own, as many as its parent had.
  *  - Denormal numbers count in operands, sums and results of the reference and the SIMD kernels; AMX takes them for 0 in
  *    operands and results of its products. A probability below the smallest normal number of the acc type may be 0 anywhere.
  */
@@ -256,16 +256,17 @@ FLASHRING_API const char* flashring_device_cause(void);
 FLASHRING_API int32_t flashring_device_tiles(int32_t device);
 
 /*
- * CPU workers that one call may use, 1 to 1024: what flashring_set_threads() said, or else FLASHRING_THREADS from the environment,
- * or else the processors that this process may use by its affinity and the CPU quota of its control groups. 0 where
- * FLASHRING_THREADS is set to anything else: flashring_last_error() says so, and steps on the host are refused.
+ * CPU workers that one call may use, 1 to 1024: what flashring_set_threads() said, or else FLASHRING_THREADS from the
+ * environment, or else the processors that this process may use by its affinity and the CPU quota of its control
+ * groups. 0 where FLASHRING_THREADS is set to anything else: flashring_last_error() says so, and steps on the host are
+ * refused.
  */
 FLASHRING_API int32_t flashring_threads(void);
 FLASHRING_API int32_t flashring_set_threads(int32_t threads);
 
 /*
- * The number of workers where neither of those says one: for a host program that knows better than affinity and quota, such as a
- * JVM told to use fewer processors. Only before the first call that needs workers; later it changes nothing.
+ * The number of workers where neither of those says one: for a host program that knows better than affinity and quota,
+ * such as a JVM told to use fewer processors. Only before the first call that needs workers; later it changes nothing.
  */
 FLASHRING_API int32_t flashring_default_threads(int32_t threads);
 

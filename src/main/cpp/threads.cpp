@@ -19,8 +19,8 @@
 #include "failure.h"
 #include "memory.h"
 
-// The C++ library asks whether the process has one thread alone, to spare atomic instructions. This is "perhaps not", of our own:
-// glibc has such a variable since 2.32 only.
+// The C++ library asks whether the process has one thread alone, to spare atomic instructions. This is "perhaps not",
+// of our own: glibc has such a variable since 2.32 only.
 extern "C" {
 __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
 }
@@ -53,7 +53,8 @@ int32_t requestedLimit() {
     const char* const end = text + std::strlen(text);
     const auto [rest, error] = std::from_chars(text, end, value);
     if (error != std::errc() || rest != end || value < 1 || value > kMaxThreads) {
-        fail(FLASHRING_INVALID_ARGUMENT, "FLASHRING_THREADS = %.40s must be a whole number from 1 to %d", text, kMaxThreads);
+        fail(FLASHRING_INVALID_ARGUMENT, "FLASHRING_THREADS = %.40s must be a whole number from 1 to %d", text,
+             kMaxThreads);
     }
     return value;
 }
@@ -107,7 +108,8 @@ public:
         return *pool;
     }
 
-    // In a child of fork: the workers are not there, and the mutex may be held by one of them. So the child starts anew.
+    // In a child of fork: the workers are not there, and the mutex may be held by one of them. So the child starts
+    // anew.
     static void abandon() { current.store(nullptr, std::memory_order_relaxed); }
 
     void run(Job& job, char* scratch) {

@@ -3,8 +3,8 @@ package org.flashring;
 import jdk.jfr.FlightRecorder;
 
 /**
- * The way to {@link RingStepEvent}: that class is not touched before there is a flight recorder that might want it. A runtime may have
- * none, and to initialise one takes 100 ms, which the first call would spend.
+ * The way to {@link RingStepEvent}: that class is not touched before there is a flight recorder that might want it. A
+ * runtime may have none, and to initialise one takes 100 ms, which the first call would spend.
  */
 final class StepRecorder {
     private static final boolean PRESENT = ModuleLayer.boot().findModule("jdk.jfr").isPresent();

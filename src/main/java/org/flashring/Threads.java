@@ -4,10 +4,12 @@ import org.flashring.internal.Native;
 import org.flashring.internal.Status;
 
 /**
- * The CPU workers of this process, shared by all operations and ranks of it: the number of threads that one kernel call may use.
+ * The CPU workers of this process, shared by all operations and ranks of it: the number of threads that one kernel call
+ * may use.
  *
- * <p>Unless set, it is {@code FLASHRING_THREADS} from the environment, or else {@link Runtime#availableProcessors()} when the library
- * is loaded, which heeds affinity, the CPU quota of a container and {@code -XX:ActiveProcessorCount}. Results do not depend on it.
+ * <p>Unless set, it is {@code FLASHRING_THREADS} from the environment, or else {@link Runtime#availableProcessors()}
+ * when the library is loaded, which heeds affinity, the CPU quota of a container and {@code -XX:ActiveProcessorCount}.
+ * Results do not depend on it.
  */
 public final class Threads {
     private Threads() {}
@@ -15,7 +17,8 @@ public final class Threads {
     /**
      * Returns the number of threads, from 1 to 1024.
      *
-     * @throws IllegalArgumentException if {@code FLASHRING_THREADS} is set to anything but a whole number from 1 to 1024
+     * @throws IllegalArgumentException if {@code FLASHRING_THREADS} is set to anything but a whole number from 1
+     *                                  to 1024
      * @throws UnsatisfiedLinkError     if the native library cannot be loaded
      */
     public static int get() {

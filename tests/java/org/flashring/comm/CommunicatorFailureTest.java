@@ -121,7 +121,7 @@ class CommunicatorFailureTest {
             communicator.barrier();
             communicator.at("backward", 2 + communicator.rank());
             if (communicator.rank() == 1) {
-                pause(2 * SHORT.toMillis());
+                pause(2 * (int) SHORT.toMillis());
             }
             communicator.barrier();
         });
@@ -145,7 +145,8 @@ class CommunicatorFailureTest {
             }
             communicator.barrier();
         });
-        assertThat(between).allSatisfy(ending -> assertThat(ending.thrown()).hasMessage("rank 1 failed: java.lang.IllegalStateException: boom"));
+        assertThat(between).allSatisfy(ending -> assertThat(ending.thrown())
+                .hasMessage("rank 1 failed: java.lang.IllegalStateException: boom"));
     }
 
     @Test

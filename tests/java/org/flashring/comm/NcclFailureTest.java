@@ -55,6 +55,18 @@ class NcclFailureTest {
         assertThat(endings.get(0).after()).isLessThan(DEADLINE);
     }
 
+    @Test
+    void aClosedCommunicatorTakesNoStream() {
+        List<Ranks.Ending> endings = Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE),
+                communicator -> {
+            communicator.barrier();
+            communicator.close();
+            communicator.stream(0);
+        });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("is closed"));
+    }
+
     /** Sends a buffer round and waits for it on the host after each round. */
     private static void ring(Communicator communicator, int rounds) {
         int next = (communicator.rank() + 1) % communicator.worldSize();

@@ -8,7 +8,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** The public number of threads. What decides it before it is set takes processes of their own: see {@code SurroundingsIT}. */
+/** The public number of threads. What decides it before it is set takes a process of its own: {@code SurroundingsIT}. */
 class ThreadsTest {
     @Test
     void whatIsSetIsSaid() {

@@ -58,7 +58,8 @@ class ConsumerIT {
     void withoutTheNativeJarOneSentenceSaysWhatToAdd() throws Exception {
         Ending ending = run(List.of(Program.CORE), "plan");
         assertThat(ending.status()).isNotZero();
-        assertThat(ending.output()).contains("java.lang.UnsatisfiedLinkError: FlashRing's native library for linux-x86_64 cannot be loaded: ")
+        assertThat(ending.output())
+                .contains("java.lang.UnsatisfiedLinkError: FlashRing's native library for linux-x86_64 cannot be loaded: ")
                 .contains("add flashring-<version>-linux-x86_64.jar");
     }
 }

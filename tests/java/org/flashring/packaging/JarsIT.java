@@ -60,12 +60,16 @@ class JarsIT {
         }
     }
 
-    /** glibc 2.28 is that of RHEL 8 and Debian 10. The build binds what it knows to older versions; a newer machine may have more. */
+    /**
+     * glibc 2.28 is that of RHEL 8 and Debian 10. The build binds what it knows to older versions; a newer machine may
+     * have more.
+     */
     @ParameterizedTest
     @ValueSource(strings = {"libflashring.so", "libjniNative.so"})
     void theNativesServeOlderSystems(String name) throws Exception {
         Process getconf = new ProcessBuilder("getconf", "GNU_LIBC_VERSION").start();
-        String here = new String(getconf.getInputStream().readAllBytes(), StandardCharsets.US_ASCII).strip().replace("glibc ", "");
+        String here = new String(getconf.getInputStream().readAllBytes(), StandardCharsets.US_ASCII).strip()
+                .replace("glibc ", "");
         assumeTrue(minor(here) <= 36, "built against glibc " + here);
         try (JarFile jar = new JarFile(Program.NATIVES.toFile()); InputStream library = jar.getInputStream(jar.getEntry(NATIVES + name))) {
             List<String> versions = versions(ByteBuffer.wrap(library.readAllBytes()).order(ByteOrder.LITTLE_ENDIAN));

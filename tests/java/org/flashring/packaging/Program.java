@@ -60,7 +60,8 @@ final class Program {
         try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
             List<String> options = List.of("--release", "17", "-Xlint:all", "-Werror", "-proc:none", "-d", classes.toString(),
                     "-classpath", join(List.of(CORE, dependencies().get(0), dependencies().get(1))));
-            boolean compiled = compiler.getTask(messages, files, null, options, null, files.getJavaFileObjectsFromPaths(sources)).call();
+            boolean compiled = compiler.getTask(messages, files, null, options, null,
+                    files.getJavaFileObjectsFromPaths(sources)).call();
             assertThat(compiled).as(messages.toString()).isTrue();
         }
         return new Program(classes);
@@ -91,7 +92,8 @@ final class Program {
     }
 
     /** Returns a JVM started with {@code arguments} and more of the environment. */
-    static Process start(Path cache, Path output, List<String> arguments, Map<String, String> environment) throws IOException {
+    static Process start(Path cache, Path output, List<String> arguments,
+            Map<String, String> environment) throws IOException {
         return start(Path.of(System.getProperty("java.home")), cache, output, arguments, environment);
     }
 
@@ -100,7 +102,8 @@ final class Program {
         return start(home, cache, output, arguments, Map.of());
     }
 
-    private static Process start(Path home, Path cache, Path output, List<String> arguments, Map<String, String> environment) throws IOException {
+    private static Process start(Path home, Path cache, Path output, List<String> arguments,
+            Map<String, String> environment) throws IOException {
         List<String> command = new ArrayList<>(List.of(home.resolve("bin/java").toString(),
                 "-Xcheck:jni", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dorg.bytedeco.javacpp.cachedir=" + cache));
         command.addAll(arguments);

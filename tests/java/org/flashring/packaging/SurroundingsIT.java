@@ -19,7 +19,9 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** Runtimes and machines that have less than usual: the program is right, or one sentence says why not and what helps. */
+/**
+ * Runtimes and machines that have less than usual: the program is right, or one sentence says why not and what helps.
+ */
 @Timeout(120)
 class SurroundingsIT {
     private static final List<Path> JARS = List.of(Program.CORE, Program.NATIVES);
@@ -68,7 +70,8 @@ class SurroundingsIT {
     void structsAreNotSubjectToTheLimitOfWhatJavacppAllocates() throws Exception {
         long start = System.nanoTime();
         assertRight(run(List.of("-Dorg.bytedeco.javacpp.maxPhysicalBytes=1"), "Consumer", "plan"));
-        assertThat(TimeUnit.NANOSECONDS.toSeconds(System.nanoTime() - start)).as("seconds: JavaCPP collects garbage for longer").isLessThan(30);
+        assertThat(TimeUnit.NANOSECONDS.toSeconds(System.nanoTime() - start))
+                .as("seconds: JavaCPP collects garbage for longer").isLessThan(30);
     }
 
     @Test
@@ -79,16 +82,20 @@ class SurroundingsIT {
     }
 
     private static long number(Ending ending, String name) {
-        return ending.output().lines().filter(line -> line.startsWith(name + " ")).mapToLong(line -> Long.parseLong(line.substring(name.length() + 1)))
+        return ending.output().lines().filter(line -> line.startsWith(name + " "))
+                .mapToLong(line -> Long.parseLong(line.substring(name.length() + 1)))
                 .findFirst().orElseThrow();
     }
 
     @ParameterizedTest
     @CsvSource({"'', 3, 3", "5, 3, 5", "'', 1, 1"})
-    void theNumberOfProcessorsIsTheJvmsUnlessTheEnvironmentSaysOne(String environment, int processors, int threads) throws Exception {
-        List<String> arguments = List.of("-XX:ActiveProcessorCount=" + processors, "-classpath", program.classPath(JARS), "Count");
+    void theNumberOfProcessorsIsTheJvmsUnlessTheEnvironmentSaysOne(String environment, int processors,
+            int threads) throws Exception {
+        List<String> arguments = List.of("-XX:ActiveProcessorCount=" + processors, "-classpath",
+                program.classPath(JARS), "Count");
         Path output = folder.resolve("output");
-        Ending ending = Program.end(Program.start(folder.resolve("cache"), output, arguments, Map.of("FLASHRING_THREADS", environment)), output);
+        Ending ending = Program.end(Program.start(folder.resolve("cache"), output, arguments,
+                Map.of("FLASHRING_THREADS", environment)), output);
         assertThat(ending.output()).contains(threads + " threads");
     }
 
@@ -97,7 +104,8 @@ class SurroundingsIT {
     void aNumberOfThreadsThatCannotBeIsRefusedBeforeAnythingRuns(String environment) throws Exception {
         List<String> arguments = List.of("-classpath", program.classPath(JARS), "Consumer", "host");
         Path output = folder.resolve("output");
-        Ending ending = Program.end(Program.start(folder.resolve("cache"), output, arguments, Map.of("FLASHRING_THREADS", environment)), output);
+        Ending ending = Program.end(Program.start(folder.resolve("cache"), output, arguments,
+                Map.of("FLASHRING_THREADS", environment)), output);
         assertThat(ending.output()).contains("java.lang.IllegalArgumentException: FLASHRING_THREADS = " + environment
                 + " must be a whole number from 1 to 1024").contains("at org.flashring.Plan.of");
     }
@@ -113,7 +121,8 @@ class SurroundingsIT {
     void noRecordingNoEvents() throws Exception {
         Path loaded = folder.resolve("loaded");
         assertRight(run(List.of("-Xlog:class+load:file=" + loaded), "Consumer", "plan"));
-        assertThat(Files.readString(loaded)).contains("org.flashring.RingAttention").doesNotContain("RingStepEvent", "jdk.jfr.internal.JVM ");
+        assertThat(Files.readString(loaded)).contains("org.flashring.RingAttention").doesNotContain("RingStepEvent",
+                "jdk.jfr.internal.JVM ");
     }
 
     // ---- where natives are unpacked and who may load them ----
@@ -144,7 +153,8 @@ class SurroundingsIT {
     /** Returns a new file system in memory; skips where this machine permits none. */
     private Path mounted(String options) throws Exception {
         Path point = Files.createDirectory(folder.resolve("mounted"));
-        assumeTrue(succeeds("mount", "-t", "tmpfs", "-o", options, "tmpfs", point.toString()), "this process may not mount file systems");
+        assumeTrue(succeeds("mount", "-t", "tmpfs", "-o", options, "tmpfs", point.toString()),
+                "this process may not mount file systems");
         return point;
     }
 
@@ -154,7 +164,8 @@ class SurroundingsIT {
 
     private static boolean succeeds(String... command) throws InterruptedException {
         try {
-            return new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD).start().waitFor() == 0;
+            return new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD)
+                    .start().waitFor() == 0;
         } catch (IOException e) {
             return false; // no such program
         }
@@ -163,7 +174,8 @@ class SurroundingsIT {
     @Test
     void nowhereToUnpackToIsSaid() throws Exception {
         Path file = Files.createFile(folder.resolve("file"));
-        assertRefused(run(Path.of(System.getProperty("java.home")), file, List.of("-Duser.home=" + file, "-Djava.io.tmpdir=" + file), "Consumer", "refused"),
+        assertRefused(run(Path.of(System.getProperty("java.home")), file, List.of("-Duser.home=" + file,
+                "-Djava.io.tmpdir=" + file), "Consumer", "refused"),
                 "there is no folder to unpack it to that this process may write to; set -Dorg.bytedeco.javacpp.cachedir=FOLDER to one");
     }
 
@@ -179,7 +191,8 @@ class SurroundingsIT {
         Path cache = folder.resolve("cache");
         assertRefused(run(home, cache, List.of("--illegal-native-access=deny"), "Consumer", "refused"),
                 "this JVM forbids native code; start it with --enable-native-access=ALL-UNNAMED (");
-        assertRight(run(home, cache, List.of("--illegal-native-access=deny", "--enable-native-access=ALL-UNNAMED"), "Consumer", "plan"));
+        assertRight(run(home, cache, List.of("--illegal-native-access=deny", "--enable-native-access=ALL-UNNAMED"),
+                "Consumer", "plan"));
     }
 
     /** Returns a runtime that knows of forbidden native code, Java 24 or newer; skips where none is installed. */
@@ -191,7 +204,8 @@ class SurroundingsIT {
         List<Path> found = List.of();
         if (Files.isDirectory(all)) {
             try (Stream<Path> homes = Files.list(all)) {
-                found = homes.filter(home -> home.getFileName().toString().matches(".*-2[4-9]-.*") && Files.isExecutable(home.resolve("bin/java"))).toList();
+                found = homes.filter(home -> home.getFileName().toString().matches(".*-2[4-9]-.*")
+                        && Files.isExecutable(home.resolve("bin/java"))).toList();
             }
         }
         assumeTrue(!found.isEmpty(), "no runtime of Java 24 or newer in " + all);

@@ -128,7 +128,10 @@ class ShardedBatchTest {
         assertThat(first.targets() + second.targets()).isEqualTo(6);
     }
 
-    /** A million tokens in documents of 16: what a rank makes is its tokens, positions and labels, and a copy of the documents' offsets. */
+    /**
+     * A million tokens in documents of 16: what a rank makes is its tokens, positions and labels, and a copy of the
+     * documents' offsets.
+     */
     @ParameterizedTest
     @EnumSource(Layout.Policy.class)
     void aMillionTokensTakeMemoryInProportion(Layout.Policy policy) {
@@ -143,13 +146,15 @@ class ShardedBatchTest {
         Layout layout = Layout.of(policy, offsets, world);
         Mask mask = Mask.causal().documents(offsets);
         long laidOut = threads.getCurrentThreadAllocatedBytes() - start;
-        assertThat(laidOut).as("bytes of layout and mask").isLessThan(1000L * documents * (policy == Layout.Policy.ZIGZAG ? world : 1));
+        assertThat(laidOut).as("bytes of layout and mask")
+                .isLessThan(1000L * documents * (policy == Layout.Policy.ZIGZAG ? world : 1));
         long targets = 0;
         for (int rank = 0; rank < world; rank++) {
             start = threads.getCurrentThreadAllocatedBytes();
             ShardedBatch shard = ShardedBatch.of(tokens, layout, mask, rank);
             long made = threads.getCurrentThreadAllocatedBytes() - start;
-            assertThat(made).as("bytes of rank %d", rank).isLessThan(3L * 8 * shard.localLength() + 8L * documents + 10_000);
+            assertThat(made).as("bytes of rank %d", rank)
+                    .isLessThan(3L * 8 * shard.localLength() + 8L * documents + 10_000);
             targets += shard.targets();
         }
         assertThat(targets).isEqualTo(length - documents);

@@ -22,7 +22,8 @@ public record Machine(String processor, List<String> features, int threads) {
     /** Returns the one that this process runs on. */
     public static Machine current() {
         String[] flags = cpuInfo("flags").split(" ");
-        return new Machine(cpuInfo("model name"), Arrays.stream(flags).filter(FEATURES::contains).sorted().toList(), Threads.get());
+        return new Machine(cpuInfo("model name"), Arrays.stream(flags).filter(FEATURES::contains).sorted().toList(),
+                Threads.get());
     }
 
     private static String cpuInfo(String key) {

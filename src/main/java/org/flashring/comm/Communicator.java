@@ -37,7 +37,10 @@ public interface Communicator extends AutoCloseable {
     /** Waits on the host until all work of the stream is done, this group's included, or the group has failed. */
     void synchronize();
 
-    /** Says what the verbs that follow are for, such as step 2 of "forward": a failure's message repeats it. Null ends that. */
+    /**
+     * Says what the verbs that follow are for, such as step 2 of "forward": a failure's message repeats it. Null ends
+     * that.
+     */
     void at(String phase, int step);
 
     /**

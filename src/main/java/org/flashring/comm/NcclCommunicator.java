@@ -221,7 +221,8 @@ final class NcclCommunicator implements Communicator {
     @Override
     public void close() {
         if (!busy.compareAndSet(false, true)) {
-            throw new IllegalStateException("another thread is inside the communicator of rank " + rank + "; abort ends its wait");
+            throw new IllegalStateException("another thread is inside the communicator of rank " + rank
+                    + "; abort ends its wait");
         }
         try {
             if (!closed) {
@@ -235,7 +236,8 @@ final class NcclCommunicator implements Communicator {
 
     private void leaveGroup() {
         if (postedCount > 0) {
-            world.fail("rank " + rank + " left the group with " + postedCount + " exchanges posted but not awaited", null, true);
+            world.fail("rank " + rank + " left the group with " + postedCount + " exchanges posted but not awaited",
+                    null, true);
         }
         onDevice(() -> {
             while (!world.hasFailed() && backlog.oldest() != null) {

@@ -102,7 +102,8 @@ public final class Cuda {
         Checks.notNull(name, device);
         if (device.isCuda()) {
             if (!isAvailable()) {
-                throw new UnsupportedOperationException(name + " is " + device + "; CUDA is not available: " + unavailabilityCause());
+                throw new UnsupportedOperationException(name + " is " + device + "; CUDA is not available: "
+                        + unavailabilityCause());
             }
             Checks.between(name + ".ordinal", device.ordinal(), 0, deviceCount() - 1L);
         }

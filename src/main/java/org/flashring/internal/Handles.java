@@ -4,8 +4,8 @@ import org.bytedeco.cuda.cudart.CUevent_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 
 /**
- * What the presets want instead of a number: streams, events, addresses and places for answers, one set for each thread, moved to the
- * number at hand for the length of a call. So a call makes no object.
+ * What the presets want instead of a number: streams, events, addresses and places for answers, one set for each
+ * thread, moved to the number at hand for the length of a call. So a call makes no object.
  */
 final class Handles {
     private static final ThreadLocal<Handles> OF_THREAD = ThreadLocal.withInitial(Handles::new);

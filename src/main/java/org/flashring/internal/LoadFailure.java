@@ -10,8 +10,8 @@ import java.util.Set;
 import org.bytedeco.javacpp.Loader;
 
 /**
- * Says why native libraries could not be loaded and what helps. It looks at the machine rather than at messages: what JavaCPP
- * throws is that of the last place it looked in, and the system's words come in the user's language.
+ * Says why native libraries could not be loaded and what helps. It looks at the machine rather than at messages: what
+ * JavaCPP throws is that of the last place it looked in, and the system's words come in the user's language.
  */
 final class LoadFailure {
     private static final String BUILT_FOR = "linux-x86_64";
@@ -36,7 +36,8 @@ final class LoadFailure {
             return "FlashRing runs on " + BUILT_FOR + " alone, and there is no build for this machine";
         }
         if (thrown instanceof IllegalCallerException) {
-            return "this JVM forbids native code; start it with --enable-native-access=" + modules() + " (" + thrown.getMessage() + ")";
+            return "this JVM forbids native code; start it with --enable-native-access=" + modules() + " ("
+                    + thrown.getMessage() + ")";
         }
         Path cache;
         try {
@@ -62,7 +63,8 @@ final class LoadFailure {
         if (Loader.class.getResource(platform + "/libjnijavacpp.so") == null) {
             return "javacpp-<version>-" + platform + ".jar";
         }
-        return binding == Native.class && Native.class.getResource(library(platform)) == null ? "flashring-<version>-" + platform + ".jar" : null;
+        boolean ours = binding == Native.class && Native.class.getResource(library(platform)) == null;
+        return ours ? "flashring-<version>-" + platform + ".jar" : null;
     }
 
     private static String library(String platform) {
@@ -78,11 +80,13 @@ final class LoadFailure {
                 Files.write(copy, library.readAllBytes());
             }
             File file = copy.toFile();
-            if (file.setExecutable(true) && !file.canExecute()) { // the system's answer for a file that has the permission
-                return cache + ", where it is unpacked, lies on a file system mounted noexec; set " + OTHER_FOLDER + " to one elsewhere";
+            if (file.setExecutable(true) && !file.canExecute()) { // though it has the permission
+                return cache + ", where it is unpacked, lies on a file system mounted noexec; set " + OTHER_FOLDER
+                        + " to one elsewhere";
             }
         } catch (IOException e) {
-            return cache + ", where it is unpacked, cannot take it (" + words(e) + "); make room there or set " + OTHER_FOLDER;
+            return cache + ", where it is unpacked, cannot take it (" + words(e) + "); make room there or set "
+                    + OTHER_FOLDER;
         } finally {
             delete(copy);
         }
@@ -105,6 +109,7 @@ final class LoadFailure {
         while (root.getCause() != null) {
             root = root.getCause();
         }
-        return root instanceof UnsatisfiedLinkError || root.getClass() == IOException.class ? root.getMessage() : root.toString();
+        boolean speaks = root instanceof UnsatisfiedLinkError || root.getClass() == IOException.class;
+        return speaks ? root.getMessage() : root.toString();
     }
 }

@@ -16,8 +16,9 @@ import org.bytedeco.javacpp.annotation.Properties;
  * {@code flashring.h}, one for one: same names, same order, addresses as {@code long}. The rules are documented there.
  *
  * <p>Structs are made by methods of this class, never by their constructors, so that this class's initialisation, which holds
- * the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too. Where the library cannot be
- * loaded, this class is initialised all the same, and whatever may be called first throws what the loader said, each time.
+ * the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too. Where the
+ * library cannot be loaded, this class is initialised all the same, and whatever may be called first throws what the
+ * loader said, each time.
  */
 @Properties(
         inherit = org.bytedeco.javacpp.presets.javacpp.class,

@@ -27,8 +27,8 @@ final class NativeLoader {
     private NativeLoader() {}
 
     /**
-     * Loads FlashRing's own library, then makes the first call into it. Called from the initialiser of {@link Native} alone, and
-     * throws nothing: a class whose initialiser threw tells later callers no more than its name.
+     * Loads FlashRing's own library, then makes the first call into it. Called from the initialiser of {@link Native}
+     * alone, and throws nothing: a class whose initialiser threw tells later callers no more than its name.
      */
     static void load(Runnable firstCall) {
         try {

@@ -106,15 +106,18 @@ public final class Nccl {
     }
 
     public static void allGather(long send, long receive, long bytes, ncclComm comm, long stream) {
-        check(ncclAllGather(Handles.source(send), Handles.target(receive), bytes, ncclInt8, comm, Handles.stream(stream)), "ncclAllGather");
+        check(ncclAllGather(Handles.source(send), Handles.target(receive), bytes, ncclInt8, comm,
+                Handles.stream(stream)), "ncclAllGather");
     }
 
     public static void allReduce(long data, long count, DType dtype, ncclComm comm, long stream) {
-        check(ncclAllReduce(Handles.source(data), Handles.target(data), count, TYPES[dtype.code()], ncclSum, comm, Handles.stream(stream)), "ncclAllReduce");
+        check(ncclAllReduce(Handles.source(data), Handles.target(data), count, TYPES[dtype.code()], ncclSum, comm,
+                Handles.stream(stream)), "ncclAllReduce");
     }
 
     public static void reduceScatter(long send, long receive, long count, DType dtype, ncclComm comm, long stream) {
-        check(ncclReduceScatter(Handles.source(send), Handles.target(receive), count, TYPES[dtype.code()], ncclSum, comm, Handles.stream(stream)), "ncclReduceScatter");
+        check(ncclReduceScatter(Handles.source(send), Handles.target(receive), count, TYPES[dtype.code()], ncclSum,
+                comm, Handles.stream(stream)), "ncclReduceScatter");
     }
 
     private static void check(int status, String call) {

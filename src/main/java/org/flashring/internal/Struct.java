@@ -4,9 +4,9 @@ import java.lang.ref.Cleaner;
 import org.bytedeco.javacpp.Pointer;
 
 /**
- * A native struct in memory of our own. JavaCPP refuses what it would allocate itself while the process is larger than a limit made
- * of the Java heap's, after seconds of collecting garbage; a few hundred bytes here need not wait for that. Closing twice is
- * harmless.
+ * A native struct in memory of our own. JavaCPP refuses what it would allocate itself while the process is larger than
+ * a limit made of the Java heap's, after seconds of collecting garbage; a few hundred bytes here need not wait for
+ * that. Closing twice is harmless.
  */
 abstract class Struct extends Pointer {
     private static final Cleaner FORGOTTEN = Cleaner.create();

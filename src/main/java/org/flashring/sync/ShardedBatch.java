@@ -77,7 +77,8 @@ public final class ShardedBatch {
         long[] localPositions = new long[elements];
         long[] localLabels = new long[elements];
         int document = 0;
-        long[] cuSeqlens = mask.cuSeqlens() == null ? new long[] {0, layout.length()} : mask.cuSeqlens();
+        long[] documents = mask.cuSeqlens(); // a copy
+        long[] cuSeqlens = documents == null ? new long[] {0, layout.length()} : documents;
         for (int i = 0; i < length; i++) {
             int position = (int) held.position(i);
             while (document + 1 < cuSeqlens.length && cuSeqlens[document + 1] <= position) {
