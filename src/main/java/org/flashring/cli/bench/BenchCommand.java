@@ -164,13 +164,13 @@ public final class BenchCommand implements Callable<Integer> {
                 }
             }
         }
-        out.printf("%nA ratio above 1 says that FlashRing is faster.%n");
+        out.println("\nA ratio above 1 says that FlashRing is faster.");
         json.write(new Result(true, machine, load, used, table.lines()));
     }
 
     private void keep(List<ContestTable.Line> lines, Machine machine, double load, int used) {
         PrintWriter out = spec.commandLine().getOut();
-        out.printf("%nStopped; the lines above are all that was measured.%n");
+        out.println("\nStopped; the lines above are all that was measured.");
         out.flush();
         try {
             json.write(new Result(false, machine, load, used, lines));
