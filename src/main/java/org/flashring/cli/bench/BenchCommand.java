@@ -55,7 +55,7 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--kv-heads", description = "Key and value heads (default: as many as query heads).")
     private Long kvHeads;
 
-    @Option(names = "--length", split = ",", description = "Tokens of a sequence (default: 2048; on CUDA 4096).")
+    @Option(names = "--length", split = ",", description = "Tokens of a sequence (default: 1024; on CUDA 4096).")
     private List<Long> lengths;
 
     @Option(names = "--dim", split = ",", defaultValue = "64,128", description = "Size of a head (default: ${DEFAULT-VALUE}).")
@@ -93,7 +93,7 @@ public final class BenchCommand implements Callable<Integer> {
         }
         Device first = device.devices().get(0);
         List<BenchCase> cases = cases(dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16),
-                lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 2048L));
+                lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 1024L));
         if (first.isCuda()) {
             onDevice(cases, first);
         } else {
