@@ -20,11 +20,11 @@ final class PlanReport {
     void print(PrintWriter out) {
         out.printf(Locale.ROOT, "%d layers of %s, hidden size %d%n", result.layers(), plan.shape(), result.hidden());
         out.printf(Locale.ROOT, "%s, mask: %s; %d ring steps%n", plan.queries(), plan.mask(), plan.steps());
-        out.printf("%nPer rank, one layer:%n");
+        out.println("\nPer rank, one layer:");
         merged(new Table("Rank", " Tokens", " Work forward", " Sent forward", " Sent backward"), result.ranks(), rank -> List.of(
                 String.format(Locale.ROOT, "%,d", rank.tokens()), Quantity.flops(rank.forwardFlops()), Quantity.bytes(rank.forwardBytesSent()),
                 Quantity.bytes(rank.backwardBytesSent()))).print(out);
-        out.printf("%nPer rank, memory while all layers train:%n");
+        out.println("\nPer rank, memory while all layers train:");
         merged(new Table("Rank", " Ring buffers", " Layer tensors", " Saved tensors", " Hidden states", " Held"), result.ranks(), rank -> List.of(
                 Quantity.bytes(rank.memory().ringBuffers()), Quantity.bytes(rank.memory().layerTensors()),
                 Quantity.bytes(rank.memory().savedTensors()), Quantity.bytes(rank.memory().hiddenStates()),
@@ -62,7 +62,7 @@ final class PlanReport {
     private void memory(PrintWriter out) {
         String memory = Quantity.bytes(result.memory());
         PlanCommand.Rank fullest = result.ranks().stream().reduce((a, b) -> b.memory().total() > a.memory().total() ? b : a).orElseThrow();
-        out.printf("%s in %s a rank: rank %d holds %s.%n", result.fits() ? "Fits" : "Does NOT fit", memory, fullest.rank(),
+        out.printf(Locale.ROOT, "%s in %s a rank: rank %d holds %s.%n", result.fits() ? "Fits" : "Does NOT fit", memory, fullest.rank(),
                 Quantity.bytes(fullest.memory().total()));
         if (!result.fits()) {
             out.printf(Locale.ROOT, result.ranksNeeded() == null ? "Nor does it fit over %2$,d ranks.%n" : "It fits over %1$,d ranks.%n",

@@ -55,7 +55,7 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--kv-heads", description = "Key and value heads (default: as many as query heads).")
     private Long kvHeads;
 
-    @Option(names = "--length", split = ",", description = "Tokens of a sequence (default: 2048; on CUDA 4096).")
+    @Option(names = "--length", split = ",", description = "Tokens of a sequence (default: 1024; on CUDA 4096).")
     private List<Long> lengths;
 
     @Option(names = "--dim", split = ",", defaultValue = "64,128", description = "Size of a head (default: ${DEFAULT-VALUE}).")
@@ -93,7 +93,7 @@ public final class BenchCommand implements Callable<Integer> {
         }
         Device first = device.devices().get(0);
         List<BenchCase> cases = cases(dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16),
-                lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 2048L));
+                lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 1024L));
         if (first.isCuda()) {
             onDevice(cases, first);
         } else {
@@ -164,13 +164,13 @@ public final class BenchCommand implements Callable<Integer> {
                 }
             }
         }
-        out.printf("%nA ratio above 1 says that FlashRing is faster.%n");
+        out.println("\nA ratio above 1 says that FlashRing is faster.");
         json.write(new Result(true, machine, load, used, table.lines()));
     }
 
     private void keep(List<ContestTable.Line> lines, Machine machine, double load, int used) {
         PrintWriter out = spec.commandLine().getOut();
-        out.printf("%nStopped; the lines above are all that was measured.%n");
+        out.println("\nStopped; the lines above are all that was measured.");
         out.flush();
         try {
             json.write(new Result(false, machine, load, used, lines));

@@ -10,21 +10,26 @@ final class StepReport implements Consumer<Training.Step>, AutoCloseable {
     private static final int LINES = 10;
 
     private final Settings settings;
-    private final Progress progress;
     private final PrintWriter console;
+    private Progress progress;
     private int step;
     private boolean closed;
 
     StepReport(Settings settings, PrintWriter console) {
         this.settings = settings;
-        this.progress = new Progress("train", settings.steps());
         this.console = console;
+    }
+
+    /** Shows the bar, under what has been printed. */
+    synchronized void begin() {
+        console.flush();
+        progress = closed ? null : new Progress("train", settings.steps());
     }
 
     @Override
     public synchronized void accept(Training.Step done) {
         if (closed) {
-            return; // steps that are under way when a run is interrupted
+            return; // a step was under way when the run was interrupted
         }
         step++;
         String line = String.format(Locale.ROOT, "loss %.4f, %,.0f tokens/s", done.loss(), settings.tokens() / done.seconds());
@@ -39,6 +44,8 @@ final class StepReport implements Consumer<Training.Step>, AutoCloseable {
     @Override
     public synchronized void close() {
         closed = true;
-        progress.close();
+        if (progress != null) {
+            progress.close();
+        }
     }
 }

@@ -113,15 +113,15 @@ public final class TrainCommand implements Callable<Integer> {
         StepReport report = new StepReport(settings, console);
         Training training = new Training(settings, corpus, compare, report);
         Plan plan = training.plan();
-        console.printf(Locale.ROOT, "Text        %,d bytes in %d %s%n", corpus.length(), corpus.files(), corpus.files() == 1 ? "file" : "files");
-        console.printf(Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
-        console.printf(Locale.ROOT, "Attention   %s a rank for buffers, by plan%n", Quantity.bytes(Collections.max(TrainResult.bytesHeld(plan))));
-        console.flush();
         Runnable keep = () -> {
             report.close();
             keep(training.outcome(), corpus, settings, plan, console);
         };
         try (report; Interruption interruption = new Interruption(keep)) {
+            console.printf(Locale.ROOT, "Text        %,d bytes in %d %s%n", corpus.length(), corpus.files(), corpus.files() == 1 ? "file" : "files");
+            console.printf(Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
+            console.printf(Locale.ROOT, "Attention   %s a rank for buffers, by plan%n", Quantity.bytes(Collections.max(TrainResult.bytesHeld(plan))));
+            report.begin();
             training.run();
         } catch (RuntimeException | Error e) {
             if (!training.outcome().steps().isEmpty()) {
