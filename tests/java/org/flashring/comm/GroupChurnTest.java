@@ -85,6 +85,7 @@ class GroupChurnTest {
                 }
                 try (HostBuffer buffer = HostBuffer.allocate(64); Communicator part = communicator.split(communicator.rank() / 2, 0)) {
                     communicator.agree(Map.of("dtype", "FLOAT32"));
+                    part.agree(Map.of());
                     communicator.allReduce(buffer.address(), 4, DType.FLOAT32);
                     communicator.agree(Map.of("mask", communicator.rank() == 1 ? "full" : "causal"));
                 }

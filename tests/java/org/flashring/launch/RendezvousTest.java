@@ -180,19 +180,12 @@ class RendezvousTest {
     @Test
     void aDisagreementIsToldToARankThatComesLater() throws InterruptedException {
         int port = RankProcesses.freePort();
-        Ending[] late = new Ending[1];
-        Thread latecomer = new Thread(() -> {
-            for (int i = 0; i < 5; i++) {
-                pause();
-            }
-            late[0] = join(new Guest(rank(2, 3, port), Map.of(), DEADLINE));
-        });
-        latecomer.start();
-        meet(List.of(
-                new Guest(rank(0, 2, port), Map.of(), DEADLINE),
-                new Guest(rank(1, 3, port), Map.of(), DEADLINE)));
-        latecomer.join();
-        assertThat(late[0].thrown()).isInstanceOf(CommunicationException.class).hasMessageContaining("world size is 3 on rank 1");
+        Thread leader = new Thread(() -> join(new Guest(rank(0, 2, port), Map.of(), DEADLINE)));
+        leader.start();
+        join(new Guest(rank(1, 3, port), Map.of(), DEADLINE)); // has been told when this returns
+        Ending late = join(new Guest(rank(2, 3, port), Map.of(), DEADLINE));
+        leader.join();
+        assertThat(late.thrown()).isInstanceOf(CommunicationException.class).hasMessageContaining("world size is 3 on rank 1");
     }
 
     @Test

@@ -61,6 +61,7 @@ class RouteTest {
                 "MASTER_ADDR", "node1", "MASTER_PORT", String.valueOf(port));
         assertThat(Environment.of(variables).masterAddress()).isEqualTo("127.0.0.1");
         try (Door door = Route.open(Environment.of(variables))) {
+            assertThat(door).isNotNull();
             reached("127.0.0.1", true);
             reached("127.0.0.2", false);
             if (ownAddress().isPresent()) {
@@ -72,6 +73,7 @@ class RouteTest {
     @Test
     void forSeveralHostsEveryAddressIsOpen() throws IOException {
         try (Door door = Route.open(environment(0, "node1.invalid", ""))) {
+            assertThat(door).isNotNull();
             reached("127.0.0.1", true);
             reached("127.0.1.1", true);
             if (ownAddress().isPresent()) {
@@ -83,6 +85,7 @@ class RouteTest {
     @Test
     void whereTheBindAddressSaysTheDoorIs() throws IOException {
         try (Door door = Route.open(environment(0, "node1.invalid", "127.0.0.3"))) {
+            assertThat(door).isNotNull();
             reached("127.0.0.3", true);
             reached("127.0.0.1", false);
         }

@@ -100,7 +100,7 @@ class SecretTest {
         try (ServerSocket impostor = new ServerSocket(port, 1, InetAddress.getLoopbackAddress())) {
             CompletableFuture<Throwable> follower = CompletableFuture.supplyAsync(() -> join(rank(1, RIGHT), DEADLINE));
             try (Socket socket = impostor.accept(); Frames link = new Frames(socket)) {
-                Throwable seen = catchThrowable(() -> Handshake.admit(new Frames(socket), Secret.of("a guess"), 5_000));
+                Throwable seen = catchThrowable(() -> Handshake.admit(link, Secret.of("a guess"), 5_000));
                 assertThat(seen).hasMessageContaining("is not rank 0's");
             }
             assertThat(follower.get(20, TimeUnit.SECONDS)).isInstanceOf(CommunicationException.class)

@@ -27,7 +27,7 @@ final class Door implements AutoCloseable {
     private static final System.Logger LOG = System.getLogger(Door.class.getName());
     private static final long RETRY_NANOS = 100_000_000;
     private static final int MOST_AT_ONCE = 64;
-    private static final int MOST_NOTED = 4;
+    private static final int MOST_NOTED = 8; // the rest are counted alone
 
     /** A process of the run. */
     record Guest(Hello hello, Frames link) {}
@@ -120,9 +120,10 @@ final class Door implements AutoCloseable {
             if (closed) {
                 return; // it is the door that was shut on it
             }
-            if (turnedAwayCount++ < MOST_NOTED) {
-                turnedAway.add("one at " + link.peer() + ": " + reason);
+            if (turnedAwayCount++ >= MOST_NOTED) {
+                return;
             }
+            turnedAway.add("one at " + link.peer() + ": " + reason);
         }
         LOG.log(System.Logger.Level.WARNING, "rank 0 turned a process at {0} away: {1}", link.peer(), reason);
     }
