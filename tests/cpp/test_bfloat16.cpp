@@ -202,6 +202,7 @@ void checkSingleKeys(std::mt19937_64& random) {
     for (const double m : {0.0, 3.0, 1000.0, -1000.0, 32768.0}) {
         Case c = drawLong(random, 2, 2, 70, 64);
         c.mask.left = 0;
+        c.scale = 0.13;  // no power of two: scores round
         c.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
             c.q.set(b, s, h, d, m * (1 + static_cast<double>((s + d) % 16) / 64));
             c.k.set(b, s, h, d, std::fabs(m));
