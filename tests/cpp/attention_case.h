@@ -49,6 +49,7 @@ struct Case {
     std::vector<flashring_range> qRanges{}, kvRanges{};
     Order order = Order::BSHD;
     double scale = 1;
+    bool keepsLow = true;  // what rounding takes from lse goes from step to step
     Buffer q{}, k{}, v{}, dout{};
 
     // Operands drawn from N(0, 1).
@@ -76,7 +77,7 @@ struct Case {
 };
 
 struct Results {
-    Buffer out, acc, lse, delta, dq, dk, dv;
+    Buffer out, acc, lse, delta, dq, dk, dv, lseLow;
 
     Results(const Case& c, int32_t dtype) {
         const Shape& s = c.shape;
@@ -88,12 +89,14 @@ struct Results {
         dq = Buffer(wide, s.batch, s.qLen, s.qHeads, s.headDim, c.order);
         dk = Buffer(wide, s.batch, s.kvLen, s.kvHeads, s.headDim, c.order);
         dv = Buffer(wide, s.batch, s.kvLen, s.kvHeads, s.valueDim, c.order);
+        lseLow = Buffer(wide, s.batch, s.qLen, s.qHeads, 1, c.order);
     }
 
     explicit Results(const Case& c) : Results(c, c.dtype) {}
 
     bool intact() const {
-        return out.intact() && acc.intact() && lse.intact() && delta.intact() && dq.intact() && dk.intact() && dv.intact();
+        return out.intact() && acc.intact() && lse.intact() && delta.intact() && dq.intact() && dk.intact() && dv.intact() &&
+               lseLow.intact();
     }
 };
 
@@ -188,6 +191,7 @@ inline void run(Case& c, Results& r, int32_t kernel, std::vector<int64_t> splits
     int64_t first = 0;
     for (size_t i = 0; i < splits.size(); ++i) {
         Step step(c, r, kernel, first, splits[i] - first);
+        if (c.keepsLow && splits.size() > 1) step.raw.lse_low = r.lseLow.tensor();
         const int32_t flags = (i > 0 ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
         require(step.forward(flags), "forward");
         first = splits[i];

@@ -33,7 +33,7 @@ private:
 class DeviceCase {
 public:
     DeviceCase(Case& c, Results& r) : case_(c), results_(r) {
-        for (Buffer* buffer : {&c.q, &c.k, &c.v, &c.dout, &r.out, &r.acc, &r.lse, &r.delta, &r.dq, &r.dk, &r.dv}) {
+        for (Buffer* buffer : {&c.q, &c.k, &c.v, &c.dout, &r.out, &r.acc, &r.lse, &r.delta, &r.dq, &r.dk, &r.dv, &r.lseLow}) {
             mirrors_.push_back({buffer, upload(buffer->memory(), buffer->memoryBytes())});
         }
         CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
@@ -112,7 +112,8 @@ private:
     void toDevice(flashring_step& raw) {
         raw.device = 0;
         raw.stream = stream_;
-        for (flashring_tensor* tensor : {&raw.q, &raw.k, &raw.v, &raw.out, &raw.acc, &raw.lse, &raw.dout, &raw.delta, &raw.dq, &raw.dk, &raw.dv}) {
+        for (flashring_tensor* tensor : {&raw.q, &raw.k, &raw.v, &raw.out, &raw.acc, &raw.lse, &raw.dout, &raw.delta, &raw.dq, &raw.dk, &raw.dv,
+                                         &raw.lse_low}) {
             for (const Mirror& mirror : mirrors_) {
                 char* const address = static_cast<char*>(tensor->data);
                 char* const base = mirror.buffer->memory();
@@ -133,14 +134,16 @@ private:
         int64_t first = 0;
         for (size_t i = 0; i < splits.size(); ++i) {
             const int32_t flags = (i > 0 || resumes ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
-            step(kernel, first, splits[i] - first, flags, false, FLASHRING_FORWARD);
+            step(kernel, first, splits[i] - first, flags, false, FLASHRING_FORWARD, case_.keepsLow && !resumes && splits.size() > 1);
             first = splits[i];
         }
     }
 
-    void step(int32_t kernel, int64_t first, int64_t count, int32_t flags, bool deterministic, flashring_direction direction) {
+    void step(int32_t kernel, int64_t first, int64_t count, int32_t flags, bool deterministic, flashring_direction direction,
+              bool keepsLow = false) {
         constexpr size_t kFence = 256;
         Step step(case_, results_, kernel, first, count);
+        if (keepsLow) step.raw.lse_low = results_.lseLow.tensor();
         toDevice(step.raw);
         step.raw.flags = flags;
         step.raw.deterministic = deterministic;

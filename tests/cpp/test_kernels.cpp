@@ -18,6 +18,7 @@ bool isFirst(const flashring_capability& wanted) {
 long compare(const std::vector<flashring_capability>& rows, int32_t dtype, uint64_t seed) {
     std::mt19937_64 random(seed);
     Case c = drawCase(random, dtype, seed % 4 == 0 ? 300 : 100);
+    c.keepsLow = seed % 3 != 0;
     std::vector<int64_t> splits;
     if (seed % 2) {
         splits = {pick(random, 0, c.shape.kvLen), pick(random, 0, c.shape.kvLen)};

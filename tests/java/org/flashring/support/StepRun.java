@@ -33,6 +33,7 @@ public final class StepRun {
             held.add(tensors);
         }
         TestTensor state = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), shape.valueDim());
+        TestTensor lseLow = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), 1);
         TestTensor delta = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), 1);
         AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
         try (StepKernel step = new StepKernel(shape, problem.effectiveScale(), options, problem.mask().mask(), queries, blocks);
@@ -42,7 +43,7 @@ public final class StepRun {
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);
                 step.forward(i, own.q.tensor(), block.k.tensor(), block.v.tensor(), held.size() == 1 ? null : state.tensor(),
-                        own.out.tensor(), own.lse.tensor(), i > 0, i == held.size() - 1);
+                        own.out.tensor(), own.lse.tensor(), held.size() == 1 ? null : lseLow.tensor(), i > 0, i == held.size() - 1);
             }
             step.delta(own.out.tensor(), own.dout.tensor(), delta.tensor());
             for (int i = 0; i < held.size(); i++) {
