@@ -9,6 +9,16 @@
 
 namespace flashring {
 
+template <>
+struct Accumulator<__nv_bfloat16> {
+    using type = float;
+};
+
+template <>
+struct Accumulator<__half> {
+    using type = float;
+};
+
 // Rounds to nearest, ties to even; float64 reaches 16 bits by way of float32.
 template <class Element, class Value>
 __device__ Element narrow(Value value) {
@@ -31,11 +41,11 @@ __device__ Value widenTo(Element element) {
 // Calls body with a value of the CUDA type that dtype names.
 template <class Body>
 __host__ __device__ void withDeviceElement(int32_t dtype, const Body& body) {
-    switch (dtype) {
+    switch (static_cast<flashring_dtype>(dtype)) {
         case FLASHRING_FLOAT64: body(double{}); break;
         case FLASHRING_FLOAT32: body(float{}); break;
         case FLASHRING_BFLOAT16: body(__nv_bfloat16{}); break;
-        default: body(__half{}); break;
+        case FLASHRING_FLOAT16: body(__half{}); break;
     }
 }
 

@@ -122,10 +122,10 @@ final class BadOperands {
                 state("ring: forward after close", () -> attention(PLAN, a -> {
                     a.close();
                     Operand.call(a, false, null, null);
-                }), "closed", "rank 0"),
+                }), "closed", "RingAttention"),
                 state("ring: backward after close", () -> attention(PLAN, a -> {
                     a.close();
                     Operand.call(a, true, null, null);
-                }), "closed", "rank 0"));
+                }), "closed", "RingAttention"));
     }
 }
