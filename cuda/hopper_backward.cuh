@@ -281,7 +281,7 @@ private:
     // A tile pair by pair: adds to memory, and leaves nothing for the products but a dq_ that means nothing.
     __device__ __forceinline__ void addAlone(const BackwardPlace& here) {
         const int thread = static_cast<int>(threadIdx.x) - 128;
-        if (!addsToMemory_ && !(h_.a.step.flags & FLASHRING_ADD_DKV)) {
+        if (!addsToMemory_ && !h_.addsDkv) {
             clearRows<kThreads>(h_.a.step, h_.a.step.dk, static_cast<int>(h_.a.step.head_dim), work_, kTile.keys(), thread);
             clearRows<kThreads>(h_.a.step, h_.a.step.dv, static_cast<int>(h_.a.step.value_dim), work_, kTile.keys(), thread);
             syncNamed(kAllConsumers, kThreads);
@@ -308,7 +308,7 @@ private:
         syncNamed(kAllConsumers, kThreads);  // no product reads shared memory any more
         const int key = work_.firstKey + number_ * 64 + warp_ * 16;
         if (key < h_.a.step.kv_len) {
-            const bool add = addsToMemory_ || h_.a.step.flags & FLASHRING_ADD_DKV;
+            const bool add = addsToMemory_ || h_.addsDkv;
             const int box = number_ * 4 + warp_;
             const auto share = [box](char* tile, int dim) { return tile + box * dim / 32 * kGradientBoxBytes; };
             storeGradient<kDims.value>(dv_, 1, h_.dv, share(shared_.queries[0], kDims.value), key, work_, add);
