@@ -139,7 +139,8 @@ def check_grouped(ring):
         q, k, v, dout = (torch.randn(b, s, h, d, device="cuda").to(BF16) for h in (hq, hk, hk, hq))
         tensors = [x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v)]
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            out = torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=True, enable_gqa=True)
+            repeated = [tensors[0]] + [x.repeat_interleave(hq // hk, 1) for x in tensors[1:]]
+            out = torch.nn.functional.scaled_dot_product_attention(*repeated, is_causal=True)
         expected = [x.transpose(1, 2) for x in (out.detach(), *torch.autograd.grad(out, tensors, dout.transpose(1, 2)))]
         actual = errors(ours(ring, q, k, v, dout, 1 / math.sqrt(d), True), [x.double() for x in expected], (1, 1, 1, 1))
         what, bound = f"B{b} S{s} H{hq}/{hk} D{d}", 1e-2
