@@ -11,11 +11,11 @@
 namespace flashring {
 namespace {
 
-// The ticket counter, then one turn for each query tile of each head, of the smaller tiles that either kernel has.
+// The ticket counter, then one turn for each query tile of each head, of the smallest tiles that any set has.
 int64_t turnBytes(const flashring_step& step) {
     int64_t tiles = 0;
     withHeadDims(step, [&](auto index) {
-        for (const SharedMemory memory : {SharedMemory::Ampere, SharedMemory::Hopper}) {
+        for (const SharedMemory memory : kSharedMemories) {
             tiles = std::max(tiles, ceilDiv(step.q_len, backwardTile(kHeadDims[decltype(index)::value], memory).queries));
         }
     });

@@ -12,6 +12,7 @@ struct Arguments {
     const int32_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i]; neither ever decreases with i
     const int32_t* hi;   // [q_len]
     int32_t* turns;      // deterministic backward: a ticket counter, then [batch, q_heads, query tiles] turns; else null
+    float scale;         // softmax_scale
     float scaleLog2;     // softmax_scale * log2(e)
     bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
     bool wideOutputs;    // out and acc likewise

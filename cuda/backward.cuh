@@ -8,6 +8,7 @@
 #include "nonfinite.cuh"
 #include "outputs.cuh"
 #include "prefix.cuh"
+#include "scores.cuh"
 #include "tiles.h"
 
 namespace flashring {
@@ -27,7 +28,9 @@ struct BackwardConfig {
 
     // The part of each product that one warp computes.
     static constexpr int kScoreKeyWarps = kTile.warps / kTile.scoreQueryWarps;
-    static constexpr int kScoreQueries = kTile.queries / kTile.scoreQueryWarps, kScoreKeys = kTile.keys / kScoreKeyWarps;
+    static constexpr int kScoreQueries = kTile.queries / kTile.scoreQueryWarps;
+    static constexpr int kScoreKeys = kTile.keys / kScoreKeyWarps < 16 ? 16 : kTile.keys / kScoreKeyWarps;
+    static constexpr bool kAllScore = kScoreKeys * kScoreKeyWarps == kTile.keys;  // else the last warps are left without scores
     static constexpr int kStrip = kScoreKeys < 32 ? kScoreKeys : 32;  // more would not fit into registers beside dK and dV
     static constexpr int kDimWarps = kTile.warps / kTile.gradientKeyWarps;
     static constexpr int kGradientKeys = kTile.keys / kTile.gradientKeyWarps;
@@ -44,7 +47,11 @@ struct BackwardConfig {
     static constexpr int kStageBytes = Queries::kBytes + static_cast<int>(sizeof(Rows));
     static constexpr int kSharedBytes = Keys::kBytes + Values::kBytes + kTile.queryStages * kStageBytes +
                                         kTile.doutStages * Douts::kBytes + 2 * Scores::kBytes;
-    static_assert(kSharedBytes <= static_cast<int>(kMemory), "what a block gets");
+    static_assert(kSharedBytes + kStaticSharedBytes <= static_cast<int>(kMemory), "what a block gets");
+    static_assert(kScoreQueries % 16 == 0 && kScoreKeys % kStrip == 0 && kStrip % 16 == 0 && kTile.keys % kScoreKeys == 0 &&
+                      kGradientKeys % 16 == 0 && kKeyDims % 16 == 0 && kValueDims % 16 == 0 && kDqQueries % 16 == 0 &&
+                      kDqDims % 16 == 0 && kTile.queries % 16 == 0 && kTile.keys % 16 == 0,
+                  "whole fragments, in pairs");
 };
 
 // Blocks that share a query tile add to its dQ in the order of their keys: `turn` counts those that have.
@@ -73,14 +80,15 @@ __device__ inline float choose(int first, float a, float b) {
     return r;
 }
 
-// Adds scale * acc to rows of dq. Where all of it lies inside (and rows start on 16 bytes: `vector`), lanes of a quad swap
-// so that each adds four neighbours: half as many lines of memory for an instruction to touch as with pairs.
+// Adds scale * acc to rows of dq. Where the device adds four neighbours at once and all of it lies inside (and rows
+// start on 16 bytes: `vector`), lanes of a quad swap so that each has four: half as many lines of memory for an
+// instruction to touch as with pairs.
 template <int kM, int kN>
 __device__ void addToDq(float (&acc)[kM][kN][4], float* dq, int64_t stride, int rows, int firstDim, int dim, float scale, bool vector) {
     static_assert(kN % 2 == 0, "columns are swapped in pairs");
     const int lane = threadIdx.x % 32, odd = lane % 2;
     const auto rowOf = [&](int m, int half) { return m * 16 + half * 8 + lane / 4; };
-    if (vector && rows >= kM * 16 && firstDim + kN * 8 <= dim) {
+    if (kAddsFour && vector && rows >= kM * 16 && firstDim + kN * 8 <= dim) {
         float* const target = dq + firstDim + odd * 8 + lane % 4 / 2 * 4;
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
@@ -134,6 +142,22 @@ __device__ void storeGradient(float (&acc)[kM][kN][4], float* target, int64_t st
     }
 }
 
+// Turns the products of rows whose lse is far, or that see nothing, into those that have the same probabilities where lse is 0.
+template <class Config, int kM, int kN>
+__device__ void bringNear(ScoreScale scale, const typename Config::Rows& rows, int firstQuery, float (&products)[kM][kN][4]) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float lse = rows.lse[firstQuery + m * 16 + half * 8 + static_cast<int>(threadIdx.x) % 32 / 4];
+            forEachPair(products, m, half, [&](int, float& x, float& y) {
+                x = scale.nearProduct(x, lse);
+                y = scale.nearProduct(y, lse);
+            });
+        }
+    }
+}
+
 // P and dS of a warp's queries, from firstQuery of the tile on, and one strip of its keys: keyFrom among all keys. Lane l
 // knows what query firstQuery + l sees.
 template <class Element, class Config>
@@ -143,6 +167,7 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
                            const typename Config::Rows& rows, int firstQuery, int strip, int keyFrom, int ownLo, int ownHi) {
     constexpr int kM = Config::kScoreQueries / 16, kN = Config::kStrip / 8;
     const int keyTo = keyFrom + Config::kStrip, lane = threadIdx.x % 32;
+    const ScoreScale scale = scaleOf(a);
     float p[kM][kN][4], ds[kM][kN][4];
     clear(p);
     clear(ds);
@@ -150,18 +175,23 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
         const bool border = !__all_sync(~0u, ownLo <= keyFrom && ownHi >= keyTo);
         multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(p, queries, firstQuery, keys, strip);
         multiply<Element, Config::kDims.value, Stored::AlongDepth, Stored::AlongDepth>(ds, douts, firstQuery, values, strip);
+        // Lane l looks after row l of the warp's queries.
+        const bool far = __any_sync(~0u, isFar(rows.lse[firstQuery + lane % Config::kScoreQueries]));
+        if (far) {
+            bringNear<Config>(scale, rows, firstQuery, p);
+        }
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int i = firstQuery + m * 16 + half * 8 + lane / 4;
                 const float lse = rows.lse[i], delta = rows.delta[i];
-                const float shift = lse == -INFINITY ? INFINITY : lse * static_cast<float>(M_LOG2E);
+                const NearWeight weight(scale, far ? 0 : lse == -INFINITY ? INFINITY : lse);
 #pragma unroll
                 for (int n = 0; n < kN; ++n) {
 #pragma unroll
                     for (int e = half * 2; e < half * 2 + 2; ++e) {
-                        p[m][n][e] = exp2Fast(fmaf(p[m][n][e], a.scaleLog2, -shift));
+                        p[m][n][e] = weight(p[m][n][e]);
                         ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - delta);
                     }
                 }
@@ -312,7 +342,10 @@ __device__ void backward(const Arguments& a) {
         const int ownLo = rows.lo[scoreQuery + lane % Config::kScoreQueries], ownHi = rows.hi[scoreQuery + lane % Config::kScoreQueries];
 #pragma unroll
         for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
-            scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery, strip, firstKey + strip, ownLo, ownHi);
+            if (Config::kAllScore || strip < kKeys) {
+                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery,
+                                            strip, firstKey + strip, ownLo, ownHi);
+            }
         }
         const bool found = bordered(queryTile, rows.lo, rows.hi) &&
                            __syncthreads_or(nonFiniteKeys || anyNonFinite<Element, kThreads>(queries) || anyNonFinite<Element, kThreads>(douts));
@@ -392,31 +425,27 @@ __device__ void backward(const Arguments& a) {
 template <class Element, int kIndex, SharedMemory kMemory>
 __global__ void __launch_bounds__(BackwardConfig<kIndex, kMemory>::kThreads, BackwardConfig<kIndex, kMemory>::kTile.blocksPerSm)
     backwardKernel(const __grid_constant__ Arguments a) {
-    using Config = BackwardConfig<kIndex, kMemory>;
-#if __CUDA_ARCH__ >= 900
-    constexpr bool kServes = kMemory == SharedMemory::Hopper;
-#else
-    constexpr bool kServes = kMemory == SharedMemory::Ampere;
-#endif
-    if constexpr (kServes) {
-        backward<Element, Config>(a);
+#ifdef __CUDA_ARCH__
+    if constexpr (compiledFor(__CUDA_ARCH__ / 10, kMemory)) {
+        backward<Element, BackwardConfig<kIndex, kMemory>>(a);
+    } else {
+        __trap();
     }
-}
-template <class Element, SharedMemory kMemory>
-void launchBackward(const Arguments& a) {
-    const flashring_step& step = a.step;
-    withHeadDims(step, [&](auto index) {
-        using Config = BackwardConfig<decltype(index)::value, kMemory>;
-        launch(backwardKernel<Element, decltype(index)::value, kMemory>, "backward kernel",
-               ceilDiv(step.kv_len, Config::kTile.keys) * step.kv_heads * step.batch, Config::kThreads, Config::kSharedBytes,
-               step.stream, a);
-    });
+#endif
 }
 
 template <class Element>
 void backwardStep(const Arguments& a) {
-    computeCapability(a.step.device) >= 90 ? launchBackward<Element, SharedMemory::Hopper>(a)
-                                           : launchBackward<Element, SharedMemory::Ampere>(a);
+    const flashring_step& step = a.step;
+    withSharedMemory(sharedMemory(step.device), [&](auto memory) {
+        constexpr SharedMemory kMemory = decltype(memory)::value;
+        withHeadDims(step, [&](auto index) {
+            using Config = BackwardConfig<decltype(index)::value, kMemory>;
+            launch(backwardKernel<Element, decltype(index)::value, kMemory>, "backward kernel",
+                   ceilDiv(step.kv_len, Config::kTile.keys) * step.kv_heads * step.batch, Config::kThreads, Config::kSharedBytes,
+                   step.stream, a);
+        });
+    });
 }
 
 }  // namespace flashring

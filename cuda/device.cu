@@ -1,23 +1,29 @@
 // Which CUDA devices this process can use, asked once, and how kernels are started. The CUDA runtime is linked
 // statically and finds the driver itself.
+#include <algorithm>
 #include <cstdio>
 #include <vector>
 
 #include "device.h"
+#include "kernels.h"
+#include "shared_memory_cap.h"
 
 namespace flashring {
 namespace {
 
 struct Facts {
     int capability = 0, multiprocessors = 0, sharedBytes = 0;  // the most shared memory that a block may ask for
+    SharedMemory tiles = SharedMemory::None;
 
-    explicit Facts(int device) {
+    Facts(int device, int cap) {
         int major = 0, minor = 0;
         if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
             cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
             cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) == cudaSuccess &&
             cudaDeviceGetAttribute(&sharedBytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess) {
             capability = major * 10 + minor;
+            sharedBytes = std::min(sharedBytes, cap);
+            tiles = tileSet(capability, sharedBytes);
         }
     }
 };
@@ -29,6 +35,11 @@ struct Devices {
     char cause[200] = "";
 
     Devices() {
+        const SharedMemoryCap cap;
+        if (!cap.valid()) {
+            cap.explain(cause, sizeof cause);
+            return;
+        }
         int driver = 0;
         if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
             std::snprintf(cause, sizeof cause, "no NVIDIA driver (libcuda.so.1) was found");
@@ -42,8 +53,8 @@ struct Devices {
             std::snprintf(cause, sizeof cause, "there is no CUDA device");
         }
         for (int device = 0; device < count; ++device) {
-            facts.emplace_back(device);
-            capable |= facts.back().capability >= 80 && facts.back().sharedBytes >= 163 << 10;
+            facts.emplace_back(device, cap.bytes());
+            capable |= facts.back().tiles != SharedMemory::None;
         }
     }
 };
@@ -53,11 +64,17 @@ const Devices& devices() {
     return found;
 }
 
+const Facts& factsOf(int32_t device) { return devices().facts[static_cast<size_t>(device)]; }
+
 }  // namespace
 
-int computeCapability(int32_t device) { return devices().facts[static_cast<size_t>(device)].capability; }
+int computeCapability(int32_t device) { return factsOf(device).capability; }
 
-int multiprocessors(int32_t device) { return devices().facts[static_cast<size_t>(device)].multiprocessors; }
+int multiprocessors(int32_t device) { return factsOf(device).multiprocessors; }
+
+SharedMemory sharedMemory(int32_t device) { return factsOf(device).tiles; }
+
+bool isHopper(int32_t device) { return computeCapability(device) == 90 && sharedMemory(device) == SharedMemory::KB227; }
 
 bool anyDeviceCapable() { return devices().capable; }
 
@@ -69,6 +86,12 @@ void check(cudaError_t error, const char* call) {
 }
 
 DeviceScope::DeviceScope(int32_t device) {
+    const Facts& facts = factsOf(device);
+    if (facts.tiles == SharedMemory::None) {
+        fail(FLASHRING_UNSUPPORTED,
+             "device = %d is of compute capability %d.%d with %d KB of shared memory a block: kernels need %s", device,
+             facts.capability / 10, facts.capability % 10, facts.sharedBytes >> 10, kCudaRequirement);
+    }
     check(cudaGetDevice(&previous_), "cudaGetDevice");
     if (previous_ != device) {
         check(cudaSetDevice(device), "cudaSetDevice");
@@ -94,7 +117,7 @@ void launchUntyped(const void* kernel, const char* name, Start start, int64_t bl
     if (sharedBytes > kDefaultSharedBytes) {
         int device = 0;
         check(cudaGetDevice(&device), "cudaGetDevice");
-        const int most = devices().facts[static_cast<size_t>(device)].sharedBytes;
+        const int most = factsOf(device).sharedBytes;
         if (sharedBytes > most) {
             fail(FLASHRING_UNSUPPORTED, "%s: needs %d bytes of shared memory a block, device %d has %d", name, sharedBytes, device, most);
         }
@@ -118,6 +141,10 @@ void launchUntyped(const void* kernel, const char* name, Start start, int64_t bl
 }
 
 }  // namespace flashring
+
+int32_t flashring_device_tiles(int32_t device) {
+    return device >= 0 && device < flashring::devices().count ? static_cast<int32_t>(flashring::sharedMemory(device)) : 0;
+}
 
 int32_t flashring_device_count(void) { return flashring::devices().count; }
 

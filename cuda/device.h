@@ -5,13 +5,15 @@
 #include <cuda_runtime.h>
 
 #include "failure.h"
+#include "tiles.h"
 
 namespace flashring {
 
 // Fails with FLASHRING_DEVICE_ERROR naming the call.
 void check(cudaError_t error, const char* call);
 
-// Makes a device current, and the caller's own again at the end of the scope.
+// Makes a device current, and the caller's own again at the end of the scope. Fails with FLASHRING_UNSUPPORTED where the device
+// does not meet kCudaRequirement.
 class DeviceScope {
 public:
     explicit DeviceScope(int32_t device);
@@ -28,6 +30,13 @@ private:
 int computeCapability(int32_t device);
 
 int multiprocessors(int32_t device);
+
+// The tiles that run on this device: the largest set for what a block may ask of it, or the cap in
+// FLASHRING_CUDA_SHARED_MEMORY where that is less.
+SharedMemory sharedMemory(int32_t device);
+
+// True for a device of compute capability 9.0 whose shared memory is not capped.
+bool isHopper(int32_t device);
 
 // True where some device of this process meets kCudaRequirement.
 bool anyDeviceCapable();

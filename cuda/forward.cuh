@@ -7,14 +7,15 @@
 
 #include "nonfinite.cuh"
 #include "outputs.cuh"
+#include "scores.cuh"
 #include "tiles.h"
 
 namespace flashring {
 
-template <int kIndex>
+template <int kIndex, SharedMemory kMemory>
 struct ForwardConfig {
     static constexpr HeadDims kDims = kHeadDims[kIndex];
-    static constexpr ForwardTile kTile = forwardTile(kDims);
+    static constexpr ForwardTile kTile = forwardTile(kDims, kMemory);
     static constexpr int kThreads = kTile.warps * 32;
     static constexpr int kWarpQueries = kTile.queries / kTile.warps;
     static constexpr int kM = kWarpQueries / 16;       // fragments of a warp along the queries,
@@ -24,6 +25,8 @@ struct ForwardConfig {
     using Keys = SharedTile<kTile.keys, kDims.key>;
     using Values = SharedTile<kTile.keys, kDims.value>;
     static constexpr int kSharedBytes = Queries::kBytes + Keys::kBytes + Values::kBytes;
+    static_assert(kSharedBytes + kStaticSharedBytes <= static_cast<int>(kMemory), "what a block gets");
+    static_assert(kM * 16 * kTile.warps == kTile.queries && kScoreN % 2 == 0 && kOutN % 2 == 0, "whole fragments");
 };
 
 struct BorderedSpan : KeySpan {
@@ -56,18 +59,30 @@ __device__ BorderedSpan keySpan(const Arguments& a, int first, int last, int nar
     return {{begin, gapBegin, gapBegin + length, end}, inner};
 }
 
-constexpr float kSlack = 8;  // in units of log2; 2^8 keeps weights and their sums far inside float16 and float32
+constexpr float kSlack = 5.5f;  // e^5.5 keeps weights and their sums far inside float16 and float32
 
-// Running maximum (in units of log2, at most kSlack behind) and sum of one row; each lane of a quad holds its own part of
-// the sum.
+// Running maximum of the scores (at most kSlack behind) and sum of one row; each lane of a quad holds its own part of the sum.
 struct RowState {
     float maximum, sum;
 };
 
-template <class Element, int kIndex>
-__global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig<kIndex>::kTile.blocksPerSm)
-    forwardKernel(const __grid_constant__ Arguments a) {
-    using Config = ForwardConfig<kIndex>;
+// A row that has seen nothing yet may weigh against anything.
+__device__ inline float shiftOf(float maximum) { return maximum == -INFINITY ? 0 : maximum; }
+
+// Turns the products of a row into weights; returns their sum.
+template <class Weight, int kM, int kN>
+__device__ float weigh(float (&scores)[kM][kN][4], int m, int half, const Weight& weight) {
+    float sum = 0;
+    forEachPair(scores, m, half, [&](int, float& x, float& y) {
+        x = weight(x);
+        y = weight(y);
+        sum += x + y;
+    });
+    return sum;
+}
+
+template <class Element, class Config>
+__device__ void forward(const Arguments& a) {
     constexpr int kM = Config::kM, kKeys = Config::kTile.keys;
     const flashring_step& step = a.step;
     extern __shared__ __align__(16) char memory[];
@@ -107,14 +122,15 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
         for (int half = 0; half < 2; ++half) {
             const int i = warpFirst + m * 16 + half * 8 + lane / 4;
             state[m][half] = {-INFINITY, 0};
-            const float lse = resume && i < length ? *row<const float>(step.lse, batch, i, head) : -INFINITY;
-            if (lse != -INFINITY) {
+            const Lse lse = resume && i < length ? loadLse(step, batch, i, head) : Lse{-INFINITY, 0};
+            if (lse.high != -INFINITY) {
+                const float weight = exp2Fast(lse.low * static_cast<float>(M_LOG2E));
                 const float* const acc = row<const float>(step.acc, batch, i, head);
-                state[m][half] = {lse * static_cast<float>(M_LOG2E), lane % 4 == 0 ? 1.0f : 0.0f};
+                state[m][half] = {lse.high, lane % 4 == 0 ? weight : 0.0f};
                 forEachPair(out, m, half, [&](int col, float& x, float& y) {
                     const float2 pair = loadPair(acc, col, valueDim, a.vectorOutputs);
-                    x = pair.x;
-                    y = pair.y;
+                    x = pair.x * weight;
+                    y = pair.y * weight;
                 });
             }
         }
@@ -160,6 +176,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
             // and the output need not be scaled down. The sum repairs it exactly.
             bool behind = false;
             float decay[kM][2];
+            const ScoreScale scale = scaleOf(a);
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
 #pragma unroll
@@ -167,19 +184,15 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
                     float top = -INFINITY;
                     forEachPair(scores, m, half, [&](int, float x, float y) { top = fmaxf(top, fmaxf(x, y)); });
                     top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-                    top = fmaxf(top, __shfl_xor_sync(~0u, top, 2)) * a.scaleLog2;
+                    top = scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2)));
                     RowState& row = state[m][half];
                     const float before = row.maximum;
                     row.maximum = top > before + kSlack ? top : before;
-                    const float shift = row.maximum == -INFINITY ? 0 : row.maximum;  // a row that has seen nothing yet
-                    decay[m][half] = exp2Fast(before - shift);
+                    const float shift = shiftOf(row.maximum);
+                    decay[m][half] = expDifference(before, shift);
                     behind |= before != row.maximum;
-                    float sum = 0;
-                    forEachPair(scores, m, half, [&](int, float& x, float& y) {
-                        x = exp2Fast(fmaf(x, a.scaleLog2, -shift));
-                        y = exp2Fast(fmaf(y, a.scaleLog2, -shift));
-                        sum += x + y;
-                    });
+                    const float sum = __any_sync(~0u, isFar(shift)) ? weigh(scores, m, half, FarWeight{scale, shift})
+                                                                    : weigh(scores, m, half, NearWeight{scale, shift});
                     row.sum = fmaf(row.sum, decay[m][half], sum);
                 }
             }
@@ -213,8 +226,7 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
             }
             const float inverse = sum == 0 ? 0 : 1 / sum;
             if (lane % 4 == 0) {
-                *row<float>(step.lse, batch, i, head) =
-                    sum == 0 ? -INFINITY : fmaf(state[m][half].maximum, static_cast<float>(M_LN2), logf(sum));
+                storeLse(step, batch, i, head, sum == 0 ? Lse{-INFINITY, 0} : addLog(state[m][half].maximum, logf(sum)));
             }
             float* const acc = step.acc.data ? row<float>(step.acc, batch, i, head) : nullptr;
             Element* const finished = step.flags & FLASHRING_FINISH ? row<Element>(step.out, batch, i, head) : nullptr;
@@ -250,14 +262,29 @@ __global__ void __launch_bounds__(ForwardConfig<kIndex>::kThreads, ForwardConfig
     }
 }
 
+template <class Element, int kIndex, SharedMemory kMemory>
+__global__ void __launch_bounds__(ForwardConfig<kIndex, kMemory>::kThreads, ForwardConfig<kIndex, kMemory>::kTile.blocksPerSm)
+    forwardKernel(const __grid_constant__ Arguments a) {
+#ifdef __CUDA_ARCH__
+    if constexpr (forwardCompiledFor(__CUDA_ARCH__ / 10, kMemory)) {
+        forward<Element, ForwardConfig<kIndex, kMemory>>(a);
+    } else {
+        __trap();
+    }
+#endif
+}
+
 template <class Element>
 void forwardStep(const Arguments& a) {
     const flashring_step& step = a.step;
-    withHeadDims(step, [&](auto index) {
-        using Config = ForwardConfig<decltype(index)::value>;
-        launch(forwardKernel<Element, decltype(index)::value>, "forward kernel",
-               ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads, Config::kSharedBytes,
-               step.stream, a);
+    withSharedMemory(sharedMemory(step.device), [&](auto memory) {
+        constexpr SharedMemory kMemory = forwardSet(decltype(memory)::value);
+        withHeadDims(step, [&](auto index) {
+            using Config = ForwardConfig<decltype(index)::value, kMemory>;
+            launch(forwardKernel<Element, decltype(index)::value, kMemory>, "forward kernel",
+                   ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads, Config::kSharedBytes,
+                   step.stream, a);
+        });
     });
 }
 

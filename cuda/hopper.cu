@@ -18,7 +18,7 @@ struct Devices {
 
     Devices() {
         for (int32_t device = 0; device < flashring_device_count(); ++device) {
-            any |= computeCapability(device) == 90;
+            any |= isHopper(device);
         }
     }
 };
@@ -128,7 +128,7 @@ Extents keys(const flashring_step& step, int64_t dim) { return {step.batch, step
 // False where the step has to go another way.
 bool fill(HopperArguments& h, const flashring_step& step) {
     const int64_t heads = step.batch * step.q_heads;
-    if (computeCapability(step.device) != 90 || !encoder()) {
+    if (!isHopper(step.device) || !encoder()) {
         return false;
     }
     bool fits = true;
@@ -165,7 +165,7 @@ bool fill(HopperBackwardArguments& h, const flashring_step& step) {
     const BackwardWorkspace w = backwardWorkspaceOf(step);
     const int parts = partsOf(step, w.tiles);
     const int64_t heads = step.batch * step.kv_heads * parts;
-    bool fits = computeCapability(step.device) == 90 && encoder() && w.tiles * heads <= INT32_MAX / 2 &&
+    bool fits = isHopper(step.device) && encoder() && w.tiles * heads <= INT32_MAX / 2 &&
                 rowsAligned(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, sizeof(float), 16);
     withHeadDims(step, [&](auto index) {
         constexpr HopperBackwardTile tile = hopperBackwardTile(kHeadDims[decltype(index)::value]);

@@ -218,8 +218,10 @@ private:
     // keys, for the second in place of values. Where a stage has no room for it, it comes in while the softmax of the first block
     // is computed.
     __device__ __forceinline__ void begin() {
-        state_[0] = startingFrom(earlierLse_[0]);
-        state_[1] = startingFrom(earlierLse_[1]);
+        earlier_[0] = earlierRow(earlierLse_[0]);
+        earlier_[1] = earlierRow(earlierLse_[1]);
+        state_[0] = startingFrom(earlier_[0]);
+        state_[1] = startingFrom(earlier_[1]);
         earlierComes_ = Config::kResumes && !Config::kStateInRing;
         if constexpr (Config::kStateInRing) {
             const auto key = key_.next();  // the tile's first keys are still in use
@@ -228,7 +230,7 @@ private:
                 waitForValues();
             }
             // Read also where there is no tile, and it is of no use: as a branch, ptxas would serialise the products.
-            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, state_);
+            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, earlier_);
             orderBeforeCopies();
             if (more_) {
                 release(shared_.keysEmpty[key.stage]);
@@ -299,11 +301,11 @@ private:
             const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row);
             seenKeys = kWaitsAhead && last ? keys : kAllSeen;  // elsewhere it costs more registers than there are
         }
-        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, h_.a.scaleLog2, seenKeys);
+        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, scaleOf(h_.a), seenKeys);
         if (earlierComes_) {
 #pragma unroll
             for (int i = 0; i < kDims.value / 2; ++i) {
-                out_[i] *= kEarlierSum;
+                out_[i] *= earlier_[i / 2 % 2].sum;
             }
             earlierComes_ = false;
         }
@@ -375,7 +377,8 @@ private:
     int valuesToPass_ = 0;    // blocks whose keys went by, and whose values come before the next that are used
     bool stateCame_ = false;    // by way of the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
-    float earlierLse_[2];
+    Lse earlierLse_[2];
+    EarlierRow earlier_[2];
     float out_[kDims.value / 2], scores_[kKeys / 2];
     uint32_t weights_[kKeys / 16][4], queries_[kTile.queriesInRegisters ? kDims.key / 16 : 1][4];
     SoftmaxRow state_[2];

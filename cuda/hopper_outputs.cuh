@@ -180,8 +180,8 @@ struct RowEnds {
     int columns[2];          // 0 for a row that does not exist
     float inverses[2];       // of the sums
     bool numbers[2];         // so they are; else the row is NaN by right
-    float lse;               // lane 0 of each quad has that of the first row, lane 1 of the second
-    float* lseTarget;
+    Lse lse;                 // lane 0 of each quad has that of the first row, lane 1 of the second
+    float *lseTarget, *lowTarget;
 };
 
 __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const SoftmaxRow (&state)[2], int first, int head, int batch) {
@@ -200,7 +200,11 @@ __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const Soft
         ends.numbers[half] = sum == sum;
     }
     ends.lse = lseOf(second ? state[1].reference : state[0].reference, second ? sums[1] : sums[0]);
-    ends.lseTarget = opaque(row<float>(step.lse, batch, first, head) + (lane / 4 + second * 8) * step.lse.stride_seq);
+    const auto target = [&](const flashring_tensor& tensor) {
+        return opaque(row<float>(tensor, batch, first, head) + (lane / 4 + second * 8) * tensor.stride_seq);
+    };
+    ends.lseTarget = target(step.lse);
+    ends.lowTarget = target(step.lse_low);
     return ends;
 }
 
@@ -231,7 +235,9 @@ __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)
         }
     }
     const bool whole = (alone[0] | alone[1]) == 0;
-    storeIf(lane % 4 < 2 && (lane % 4 == 1 ? columns[1] : columns[0]) > 0, ends.lseTarget, ends.lse);
+    const bool hasLse = lane % 4 < 2 && (lane % 4 == 1 ? columns[1] : columns[0]) > 0;
+    storeIf(hasLse, ends.lseTarget, ends.lse.high);
+    storeIf(hasLse && step.lse_low.data, ends.lowTarget, ends.lse.low);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
 #pragma unroll

@@ -12,20 +12,20 @@ namespace flashring {
 
 // lse of the two rows of this lane in the 16 of a warp that start at this query; -inf where there is none yet.
 template <bool kResume>
-__device__ __forceinline__ void loadLse(const flashring_step& step, float (&lse)[2], int first, int head, int batch) {
+__device__ __forceinline__ void loadLse(const flashring_step& step, Lse (&lse)[2], int first, int head, int batch) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int query = first + half * 8 + threadIdx.x % 32 / 4;
         const bool resumes = kResume && query >= 0 && query < step.q_len;
-        lse[half] = resumes ? *row<const float>(step.lse, batch, query, head) : -INFINITY;
+        lse[half] = resumes ? loadLse(step, batch, query, head) : Lse{-INFINITY, 0};
     }
 }
 
-// ln(2^reference sum). The sum's power of two joins the reference: of what is left, the fast logarithm errs by 2^-22 at most.
-__device__ __forceinline__ float lseOf(float reference, float sum) {
+// reference + ln(sum). The sum's power of two is taken apart: of what is left, the fast logarithm errs by 2^-22 at most.
+__device__ __forceinline__ Lse lseOf(float reference, float sum) {
     const int power = (__float_as_int(sum) & 0x7f800000) - __float_as_int(1.0f);  // times 2^23
     const float rest = log2Fast(sum * __int_as_float(__float_as_int(1.0f) - power));
-    return (fmaf(static_cast<float>(power), 0x1p-23f, reference) + rest) * static_cast<float>(M_LN2);
+    return addLog(reference, fmaf(static_cast<float>(power), 0x1p-23f, rest) * static_cast<float>(M_LN2));
 }
 
 __device__ __forceinline__ float inverseOf(float sum) { return sum == 0 ? 0 : reciprocalFast(sum); }
@@ -90,18 +90,19 @@ __device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kCo
 
 // The same from a stage of the ring: boxes of 64 rows and 32 columns, swizzled; this warp's 16 rows start at `row`.
 template <int kColumns>
-__device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2]) {
+__device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&out)[kColumns / 2], const EarlierRow (&earlier)[2]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const char* const own = boxes + (row + half * 8 + lane / 4) * 128 + lane % 2 * 8;
-        const bool counts = state[half].reference != -INFINITY;
+        const bool counts = earlier[half].reference != -INFINITY;
+        const float factor = earlier[half].sum;
 #pragma unroll
         for (int n = 0; n < kColumns / 8; ++n) {
             const int word = (n % 4 * 2 + lane % 4 / 2) ^ lane / 4;
             const float2 pair = *reinterpret_cast<const float2*>(own + n / 4 * kStateBoxBytes + word * 16);
-            out[n * 4 + half * 2] = counts ? pair.x * kEarlierSum : 0;
-            out[n * 4 + half * 2 + 1] = counts ? pair.y * kEarlierSum : 0;
+            out[n * 4 + half * 2] = counts ? pair.x * factor : 0;
+            out[n * 4 + half * 2 + 1] = counts ? pair.y * factor : 0;
         }
     }
 }
@@ -115,9 +116,9 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
     const int dim = static_cast<int>(step.head_dim), columns = static_cast<int>(step.value_dim);
     const Element* const q = row<const Element>(step.q, batch, query, head);
     float reference = -INFINITY, sum = 0, out[kColumns / 32] = {};
-    const auto add = [&](float score, const auto* value) {
+    const auto add = [&](float score, float low, const auto* value) {
         const float common = fmaxf(reference, score), shift = common == -INFINITY ? 0 : common;
-        const float decay = exp2Fast(reference - shift), weight = exp2Fast(score - shift);
+        const float decay = expDifference(reference, shift), weight = exp2Fast((__fsub_rn(score, shift) + low) * static_cast<float>(M_LOG2E));
         reference = common;
         sum = fmaf(sum, decay, weight);
 #pragma unroll
@@ -136,16 +137,18 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
         for (int distance = 16; distance > 0; distance /= 2) {
             score += __shfl_xor_sync(~0u, score, distance);
         }
-        add(score * a.scaleLog2, row<const Element>(step.v, batch, key, keyHead));
+        add(scaleOf(a).score(score), 0, row<const Element>(step.v, batch, key, keyHead));
     }
-    float* const lse = row<float>(step.lse, batch, query, head);
     float* const acc = row<float>(step.acc, batch, query, head);
-    if (step.flags & FLASHRING_RESUME && *lse != -INFINITY) {
-        add(*lse * static_cast<float>(M_LOG2E), acc);
+    if (step.flags & FLASHRING_RESUME) {
+        const Lse lse = loadLse(step, batch, query, head);
+        if (lse.high != -INFINITY) {
+            add(lse.high, lse.low, acc);
+        }
     }
     __syncwarp();  // every lane has read lse
     if (lane == 0) {
-        *lse = lseOf(reference, sum);
+        storeLse(step, batch, query, head, lseOf(reference, sum));
     }
 #pragma unroll
     for (int i = 0; i < kColumns / 32; ++i) {

@@ -4,30 +4,36 @@
 
 #include <math.h>
 
-#include "mma.cuh"
+#include "scores.cuh"
 
 namespace flashring {
 
-// Reference (in units of log2; -inf before any key was seen) and sum of one row. Weights are 2^(score - reference), and each
-// lane of a quad holds its own part of the sum.
+// Reference (a score; -inf before any key was seen) and sum of one row. Weights are e^(score - reference), and each lane of a
+// quad holds its own part of the sum.
 struct SoftmaxRow {
     float reference, sum;
 };
 
 // A lane's weights of a block may sum up to this before the reference must follow: far inside float16, and all sums inside
-// float32. A first reference has to give each lane this much, so that weights in float16 keep their bits.
-constexpr float kLargestSum = 8192, kSmallestSum = 0.25f;
+// float32. Not more: where equal weights end a row, those of a reference that stayed behind all round the same way, as 1 would
+// not. A first reference has to give each lane the least sum, so that weights in float16 keep their bits.
+constexpr float kLargestSum = 256, kSmallestSum = 0.25f;
 
-// What earlier steps have left of a row is one more key of score lse and value acc. It counts as 2^kEarlierLog2, its reference as
-// much below lse: lse speaks for thousands of keys, and float16 would have few bits for the weight of one key beside all of them.
-constexpr float kEarlierLog2 = 10, kEarlierSum = 1024;
+// What earlier steps have left of a row is one more key of score lse and value acc, whose sum is e^(lse - reference). That is about
+// 2^10: lse speaks for thousands of keys, and float16 would have few bits for the weight of one key beside all of them.
+struct EarlierRow {
+    float reference, sum;  // -inf and 0 where no key was seen yet: acc means nothing then
+};
 
-// This lane's part of a row that begins with this lse; -inf: no key was seen yet, and acc means nothing.
-__device__ __forceinline__ SoftmaxRow startingFrom(float lse) {
-    const float score = lse * static_cast<float>(M_LOG2E);
-    const bool counts = score != -INFINITY && threadIdx.x % 4 == 0;
-    return {fmaxf(score - kEarlierLog2, -INFINITY), counts ? fmaf(score, 0, kEarlierSum) : 0};  // NaN stays in the sum alone
+__device__ __forceinline__ EarlierRow earlierRow(Lse lse) {
+    constexpr float kLog1024 = 6.931471806f;
+    const float reference = fmaxf(lse.high - kLog1024, -INFINITY);  // NaN stays in the sum alone
+    const float sum = exp2Fast(((lse.high - reference) + lse.low) * static_cast<float>(M_LOG2E));
+    return {reference, lse.high == -INFINITY ? 0 : sum};
 }
+
+// This lane's part of it.
+__device__ __forceinline__ SoftmaxRow startingFrom(const EarlierRow& row) { return {row.reference, threadIdx.x % 4 == 0 ? row.sum : 0}; }
 
 // Which of a lane's columns, two in each 8, are below the bound: as many low bits.
 __device__ __forceinline__ uint32_t columnsBelow(int bound) {
@@ -62,39 +68,35 @@ __device__ __forceinline__ uint32_t hide(float (&scores)[kKeys / 2], bool (&seen
 // A reference to weigh against; of a row that has seen nothing yet, any.
 __device__ __forceinline__ float shiftOf(const SoftmaxRow& row) { return row.reference == -INFINITY ? 0 : row.reference; }
 
-// Weighs 8 keys against a row's shift: weights = 2^(scaleLog2 scores - shift), rounded to Element, and added to the sum.
-template <class Element, int kKeys>
+// Weighs 8 keys of a row: their weights, rounded to Element, and added to the sum.
+template <class Element, int kKeys, class Weight>
 __device__ __forceinline__ void weighEight(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float& sum, int n, int half,
-                                           float shift, float scaleLog2) {
-    const float x = exp2Fast(fmaf(scores[n * 4 + half * 2], scaleLog2, -shift));
-    const float y = exp2Fast(fmaf(scores[n * 4 + half * 2 + 1], scaleLog2, -shift));
+                                           const Weight& weight) {
+    const float x = weight(scores[n * 4 + half * 2]), y = weight(scores[n * 4 + half * 2 + 1]);
     sum += x;
     sum += y;
     weights[n / 2][n % 2 * 2 + half] = pack<Element>(x, y);
 }
 
 // Weighs a block of keys; returns the sums of the weights by row.
-template <class Element, int kKeys>
-__device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
-                                        const SoftmaxRow (&state)[2], float scaleLog2) {
+template <class Element, int kKeys, class Weight>
+__device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], const Weight (&weightOf)[2]) {
     float sums[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        const float shift = shiftOf(state[half]);
 #pragma unroll
         for (int n = 0; n < kKeys / 8; ++n) {
-            weighEight<Element, kKeys>(scores, weights, sums[half], n, half, shift, scaleLog2);
+            weighEight<Element, kKeys>(scores, weights, sums[half], n, half, weightOf[half]);
         }
     }
     return {sums[0], sums[1]};
 }
 
 // The same where hide() has returned `seen`: without exponentials of keys that nobody sees.
-template <class Element, int kKeys>
-__device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
-                                            const SoftmaxRow (&state)[2], float scaleLog2, uint32_t seen) {
+template <class Element, int kKeys, class Weight>
+__device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], const Weight (&weightOf)[2],
+                                            uint32_t seen) {
     float sums[2] = {};
-    const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])};
 #pragma unroll
     for (int first = 0; first < kKeys / 8; first += 4) {
 #pragma unroll
@@ -104,8 +106,8 @@ __device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], ui
         if (seen >> (first * 2) & 0xff) {
 #pragma unroll
             for (int n = first; n < first + 4 && n < kKeys / 8; ++n) {
-                weighEight<Element, kKeys>(scores, weights, sums[0], n, 0, shifts[0], scaleLog2);
-                weighEight<Element, kKeys>(scores, weights, sums[1], n, 1, shifts[1], scaleLog2);
+                weighEight<Element, kKeys>(scores, weights, sums[0], n, 0, weightOf[0]);
+                weighEight<Element, kKeys>(scores, weights, sums[1], n, 1, weightOf[1]);
             }
         }
     }
@@ -121,20 +123,23 @@ struct Settled {
 // settle() has waited for what is still being added to it.
 //
 // Weights are computed against the reference as it stands, without looking for the block's maximum; the first reference
-// is 0. Only where a sum shows that this does not fit the scores is the maximum found, and everything done again.
-// Division by the sum at the end makes any reference exact. hide() may have said which keys are seen at all.
+// is 0. Only where a sum shows that this does not fit the scores, or they are far away, is the maximum found, and everything
+// done again. Division by the sum at the end makes any reference exact. hide() may have said which keys are seen at all.
 template <class Element, int kKeys, int kColumns, class Settle = Settled>
 __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
-                                        SoftmaxRow (&state)[2], const bool (&seen)[2], float scaleLog2, uint32_t seenKeys = kAllSeen,
+                                        SoftmaxRow (&state)[2], const bool (&seen)[2], ScoreScale scale, uint32_t seenKeys = kAllSeen,
                                         Settle settle = {}) {
+    const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])};
+    const NearWeight near[2] = {{scale, shifts[0]}, {scale, shifts[1]}};
     float2 sums;
     if (seenKeys == kAllSeen) {
-        sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
+        sums = weigh<Element, kKeys>(scores, weights, near);
     } else {
-        sums = weighSeen<Element, kKeys>(scores, weights, state, scaleLog2, seenKeys);
+        sums = weighSeen<Element, kKeys>(scores, weights, near, seenKeys);
     }
     const bool fresh[2] = {state[0].reference == -INFINITY && seen[0], state[1].reference == -INFINITY && seen[1]};
-    const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) && !(fresh[1] && sums.y < kSmallestSum);
+    const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) && !(fresh[1] && sums.y < kSmallestSum) &&
+                      !isFar(fmaxf(fabsf(shifts[0]), fabsf(shifts[1])));
     if (__all_sync(~0u, fits)) {
         state[0].reference = fresh[0] ? 0 : state[0].reference;
         state[1].reference = fresh[1] ? 0 : state[1].reference;
@@ -148,11 +153,11 @@ __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32
                 top = fmaxf(top, fmaxf(scores[n * 4 + half * 2], scores[n * 4 + half * 2 + 1]));
             }
             top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 2)) * scaleLog2;
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
             SoftmaxRow& row = state[half];
             const float before = row.reference;
-            row.reference = fmaxf(before, top);
-            const float decay = exp2Fast(before - (row.reference == -INFINITY ? 0 : row.reference));
+            row.reference = fmaxf(before, scale.score(top));
+            const float decay = expDifference(before, shiftOf(row));
             row.sum *= decay;
 #pragma unroll
             for (int n = 0; n < kColumns / 4; ++n) {
@@ -160,7 +165,8 @@ __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32
                 out[n * 4 + half * 2 + 1] *= decay;
             }
         }
-        sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
+        const FarWeight far[2] = {{scale, shiftOf(state[0])}, {scale, shiftOf(state[1])}};
+        sums = weigh<Element, kKeys>(scores, weights, far);
     }
     state[0].sum += sums.x;
     state[1].sum += sums.y;

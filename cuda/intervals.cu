@@ -245,7 +245,9 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
             lo,
             hi,
             nullptr,
-            static_cast<float>(std::max(s.softmax_scale * M_LOG2E, 0x1p-126)),  // as 0 it would make NaN of scores of -inf
+            // As 0 they would make NaN of scores of -inf.
+            static_cast<float>(std::max(s.softmax_scale, 0x1p-126)),
+            static_cast<float>(std::max(s.softmax_scale * M_LOG2E, 0x1p-126)),
             queries(s.q, s.head_dim, size, 16) && queries(s.dout, s.value_dim, size, 16) && keys(s.k, s.head_dim, size, 16) &&
                 keys(s.v, s.value_dim, size, 16),
             queries(s.out, s.value_dim, size, 16) && queries(s.acc, s.value_dim, accSize, 16),

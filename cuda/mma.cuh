@@ -101,7 +101,7 @@ template <int kRows, int kCols>
 struct SharedTile {
     static_assert(kCols % 16 == 0, "an even number of 16-byte words");
     static constexpr int kPitch = kCols + 8;
-    static constexpr int kBytes = kRows * kPitch * 2;
+    static constexpr int kBytes = kRows * kPitch * 2 - 16;  // what follows may lie where the last row would be longer
 
     char* memory;
 

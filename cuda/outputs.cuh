@@ -45,16 +45,16 @@ __device__ void storePair(Element* row, int col, int dim, bool vector, float fir
     }
 }
 
+// Whether four neighbours can be added at once. Where they cannot, lanes that add pairs side by side touch fewer sectors of memory.
+#if __CUDA_ARCH__ >= 900
+constexpr bool kAddsFour = true;
+#else
+constexpr bool kAddsFour = false;
+#endif
+
 // Adds four neighbours that start on 16 bytes, each atomically, without an answer.
 __device__ inline void addFour(float* target, float a, float b, float c, float d) {
-#if __CUDA_ARCH__ >= 900
     asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(target), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
-#else
-    atomicAdd(target, a);
-    atomicAdd(target + 1, b);
-    atomicAdd(target + 2, c);
-    atomicAdd(target + 3, d);
-#endif
 }
 
 }  // namespace flashring

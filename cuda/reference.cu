@@ -67,6 +67,12 @@ __device__ bool ownRow(int64_t batch, int64_t seq, int64_t heads, int64_t* b, in
     return *b < batch;
 }
 
+// The scaled score of a query and a key, rounded as forward's state holds it: backward has to find the same.
+template <class Element>
+__device__ double score(const flashring_step& s, const Element* query, const Element* key) {
+    return static_cast<typename Accumulator<Element>::type>(s.softmax_scale * dot(query, key, s.head_dim));
+}
+
 template <class Element>
 __global__ void forwardReference(const __grid_constant__ Arguments a) {
     using Acc = typename Accumulator<Element>::type;
@@ -78,20 +84,21 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
     const int64_t g = h / (s.q_heads / s.kv_heads);
     const Element* const query = row<const Element>(s.q, b, i, h);
     Acc* const lse = row<Acc>(s.lse, b, i, h);
+    Acc* const low = s.lse_low.data ? row<Acc>(s.lse_low, b, i, h) : nullptr;
     Acc* const acc = s.acc.data ? row<Acc>(s.acc, b, i, h) : nullptr;
     Row output;
     double maximum = -INFINITY, sum = 0;
     if (s.flags & FLASHRING_RESUME && *lse != -INFINITY) {
         maximum = *lse;
-        sum = 1;
-        output.add(1, acc, s.value_dim);
+        sum = low ? exp(static_cast<double>(*low)) : 1;
+        output.add(sum, acc, s.value_dim);
     }
     for (int32_t first = a.lo[i]; first < a.hi[i]; first += 32) {
         const int32_t own = first + static_cast<int32_t>(threadIdx.x) % 32;
-        const double score = own < a.hi[i] ? s.softmax_scale * dot(query, row<const Element>(s.k, b, own, g), s.head_dim) : -INFINITY;
+        const double scored = own < a.hi[i] ? score(s, query, row<const Element>(s.k, b, own, g)) : -INFINITY;
         const double before = maximum;
-        maximum = fmax(maximum, warpMax(score));
-        const double shift = maximum == -INFINITY ? 0 : maximum, decay = exp(before - shift), weight = exp(score - shift);
+        maximum = fmax(maximum, warpMax(scored));
+        const double shift = maximum == -INFINITY ? 0 : maximum, decay = exp(before - shift), weight = exp(scored - shift);
         sum = sum * decay + warpSum(weight);
         for (double& part : output.part) {
             part *= decay;
@@ -103,7 +110,11 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
     const double inverse = sum == 0 ? 0 : 1 / sum;
     __syncwarp();  // every lane has read the state
     if (threadIdx.x % 32 == 0) {
-        *lse = static_cast<Acc>(sum == 0 ? -INFINITY : maximum + log(sum));
+        const double logSum = log(sum);
+        *lse = static_cast<Acc>(sum == 0 ? -INFINITY : maximum + logSum);
+        if (low) {
+            *low = static_cast<Acc>(fabs(*lse) < INFINITY ? maximum - *lse + logSum : 0);
+        }
     }
     if (acc) {
         output.store(acc, s.value_dim, inverse, false);
@@ -124,8 +135,8 @@ __device__ Pair pair(const flashring_step& s, int64_t b, int64_t i, int64_t h, i
     if (lse == -INFINITY) {
         return {0, 0};
     }
-    const double score = s.softmax_scale * dot(row<const Element>(s.q, b, i, h), row<const Element>(s.k, b, j, g), s.head_dim);
-    const double p = exp(score - lse);
+    const double difference = score(s, row<const Element>(s.q, b, i, h), row<const Element>(s.k, b, j, g)) - lse;
+    const double p = exp(difference > 0 ? 0 : difference);  // lse is rounded, too; NaN stays
     const double dp = dot(row<const Element>(s.dout, b, i, h), row<const Element>(s.v, b, j, g), s.value_dim);
     return {p, p * (dp - static_cast<double>(*row<const Acc>(s.delta, b, i, h)))};
 }

@@ -1,6 +1,7 @@
 """flashring.h through ctypes, on PyTorch's CUDA tensors, and what the benchmarks beside it share."""
 import ctypes as c
 import math
+import re
 import statistics
 
 import torch
@@ -24,7 +25,7 @@ class Mask(c.Structure):
     _fields_ = [("left", I64), ("right", I64), ("cu_seqlens", PTR), ("documents", I64), ("prefix_lengths", PTR)]
 
 
-OPERANDS = ("q", "k", "v", "out", "acc", "lse", "dout", "delta", "dq", "dk", "dv")
+OPERANDS = ("q", "k", "v", "out", "acc", "lse", "dout", "delta", "dq", "dk", "dv", "lse_low")
 
 
 class Step(c.Structure):
@@ -48,6 +49,9 @@ class FlashRing:
     def __init__(self, path):
         self.lib = c.CDLL(path)
         self.lib.flashring_last_error.restype = c.c_char_p
+        # An older build knows fewer fields at the end of a step; it says how many bytes it wants.
+        self.lib.flashring_select(c.byref(Step(size=0)), FORWARD, c.byref(I32()))
+        self.step_bytes = int(re.search(r"\d+$", self.lib.flashring_last_error().decode()).group())
 
     def call(self, name, *arguments):
         if getattr(self.lib, name)(*arguments) != 0:
@@ -57,7 +61,7 @@ class FlashRing:
              kernel="auto", directions=(FORWARD, BACKWARD)):
         """A step and the device tensors it borrows, which must stay alive with it; its workspace serves `directions`."""
         (b, sq, hq, d), (_, sk, hk, dv) = q.shape, v.shape
-        s = Step(size=c.sizeof(Step), device=q.device.index, dtype=CODES[q.dtype], kernel=KERNELS[kernel], deterministic=deterministic,
+        s = Step(size=self.step_bytes, device=q.device.index, dtype=CODES[q.dtype], kernel=KERNELS[kernel], deterministic=deterministic,
                  batch=b, q_len=sq, kv_len=sk, q_heads=hq, kv_heads=hk, head_dim=d, value_dim=dv, softmax_scale=scale)
         s.q, s.k, s.v = view(q), view(k), view(v)
         lists = [torch.tensor(x, dtype=torch.int64, device=q.device) for x in (q_ranges, kv_ranges, documents or [], prefixes or [])]

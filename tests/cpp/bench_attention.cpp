@@ -1,5 +1,5 @@
-// Times the kernels without a JVM: bench_attention [kernel] [dtype] [threads] [seconds per row] [bshd|bhsd], names as the library prints
-// them, "all" for any. B1 H8 S4096, head dims 64 and 128, full and causal; the best of the runs that fit in the time, by
+// Times the kernels without a JVM: bench_attention [kernels] [dtypes] [threads] [seconds per row] [bshd|bhsd], names as the
+// library prints them, several with commas between them, "all" for any; 0 threads for the library's own number. B1 H8 S4096, head dims 64 and 128, full and causal; the best of the runs that fit in the time, by
 // the clock and by the CPU time of all threads together, which tells more on a busy machine.
 #include <chrono>
 #include <ctime>
@@ -60,12 +60,15 @@ void bench(const flashring_capability& row, int64_t dim, bool causal, double bud
     std::fflush(stdout);
 }
 
+// Whether a list with commas between its names has this one.
+bool has(const std::string& names, const std::string& name) { return ("," + names + ",").find("," + name + ",") != std::string::npos; }
+
 }  // namespace
 
 int main(int count, char** arguments) {
     const auto argument = [&](int i, const char* otherwise) { return std::string(i < count ? arguments[i] : otherwise); };
-    const std::string kernel = argument(1, "all"), dtype = argument(2, "float32");
-    if (count > 3) {
+    const std::string kernels = argument(1, "all"), dtypes = argument(2, "float32");
+    if (std::atoi(argument(3, "0").c_str()) != 0) {
         require(flashring_set_threads(std::atoi(arguments[3])));
     }
     const double budget = std::atof(argument(4, "1").c_str());
@@ -75,8 +78,8 @@ int main(int count, char** arguments) {
         flashring_capability row{};
         row.size = sizeof row;
         require(flashring_capability_get(i, &row));
-        const bool wanted = (kernel == "all" && row.kernel != FLASHRING_KERNEL_REFERENCE) || kernel == row.name;
-        if (!row.available || row.cuda || !wanted || (dtype != "all" && dtype != nameOf(row.dtype))) {
+        const bool wanted = (kernels == "all" && row.kernel != FLASHRING_KERNEL_REFERENCE) || has(kernels, row.name);
+        if (!row.available || row.cuda || !wanted || (dtypes != "all" && !has(dtypes, nameOf(row.dtype)))) {
             continue;
         }
         for (const int64_t dim : {64, 128}) {

@@ -167,7 +167,7 @@ int main(int count, char** arguments) {
         std::printf("skipped: %s\n", flashring_device_cause());
         return 77;
     }
-    for (const int64_t dim : {int64_t{64}, int64_t{128}, int64_t{256}}) {
+    for (const int64_t dim : {64, 96, 128, 192, 256}) {
         if (o.dim && o.dim != dim) continue;
         for (const bool causal : {false, true}) bench(o, dim, causal);
     }

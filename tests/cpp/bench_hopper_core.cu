@@ -88,10 +88,12 @@ __device__ void fill(Shared& shared) {
     __syncthreads();
 }
 
+__device__ __forceinline__ ScoreScale scaleOf(float scaleLog2) { return {scaleLog2 * static_cast<float>(M_LN2), scaleLog2}; }
+
 // As advance(), with every block's maximum found before its weights (Dao 2023, algorithm 1).
 template <int kKeys, int kColumns>
 __device__ __forceinline__ void advanceByMaximum(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
-                                                 SoftmaxRow (&state)[2], float scaleLog2) {
+                                                 SoftmaxRow (&state)[2], ScoreScale scale) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         float top = scores[half * 2];
@@ -100,9 +102,8 @@ __device__ __forceinline__ void advanceByMaximum(const float (&scores)[kKeys / 2
             top = fmaxf(top, fmaxf(scores[n * 4 + half * 2], scores[n * 4 + half * 2 + 1]));
         }
         top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2)) * scaleLog2;
-        top = fmaxf(top, state[half].reference);
-        const float decay = exp2Fast(state[half].reference - top);
+        top = fmaxf(scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2))), state[half].reference);
+        const float decay = expDifference(state[half].reference, top);
         state[half] = {top, state[half].sum * decay};
 #pragma unroll
         for (int n = 0; n < kColumns / 4; ++n) {
@@ -110,7 +111,8 @@ __device__ __forceinline__ void advanceByMaximum(const float (&scores)[kKeys / 2
             out[n * 4 + half * 2 + 1] *= decay;
         }
     }
-    const float2 sums = weigh<Element, kKeys>(scores, weights, state, scaleLog2);
+    const NearWeight near[2] = {{scale, state[0].reference}, {scale, state[1].reference}};
+    const float2 sums = weigh<Element, kKeys>(scores, weights, near);
     // Never so: it holds the exponentials before the turn, as the vote in advance() does.
     if (__any_sync(~0u, sums.x + sums.y == -1)) asm volatile("nanosleep.u32 0;");
     state[0].sum += sums.x;
@@ -153,8 +155,8 @@ public:
                 syncNamed(own, kTurnThreads);
                 scaleLog2 = *const_cast<volatile float*>(&shared_.scaleLog2);  // read anew: no exponential comes before the turn
             }
-            Schedule::kMaximum ? advanceByMaximum<kKeys>(scores_, weights_, out_, state_, scaleLog2)
-                               : advance<Element, kKeys>(scores_, weights_, out_, state_, {true, true}, scaleLog2);
+            Schedule::kMaximum ? advanceByMaximum<kKeys>(scores_, weights_, out_, state_, scaleOf(scaleLog2))
+                               : advance<Element, kKeys>(scores_, weights_, out_, state_, {true, true}, scaleOf(scaleLog2));
             if (kTurns == Turns::Softmax && followed) arriveNamed(following, kTurnThreads);
             if (kTurns == Turns::Products) syncNamed(own, kTurnThreads);
             beginProducts();
@@ -267,7 +269,7 @@ private:
     template <int kChain>
     __device__ __forceinline__ void weighChain(float scaleLog2) {
         constexpr int kOutput = kChain % kOutputs;
-        advance<Element, kKeys>(scores_[kChain], weights_[kChain], out_[kOutput], state_[kOutput], {true, true}, scaleLog2, kAllSeen,
+        advance<Element, kKeys>(scores_[kChain], weights_[kChain], out_[kOutput], state_[kOutput], {true, true}, scaleOf(scaleLog2), kAllSeen,
                                 [] { waitForProducts<0>(); });
     }
 

@@ -380,6 +380,7 @@ int main(int count, char** arguments) {
         std::printf("skipped: %s\n", flashring_device_cause());
         return 77;
     }
+    std::printf("tiles for %d KB of shared memory a block\n", flashring_device_tiles(0) >> 10);
     long cases = checkRefusals() + checkCombine();
     for (int32_t dtype = 0; dtype < 4 && !only; ++dtype) cases += checkReference(dtype, seeds, from);
     const int64_t dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {192, 192}, {256, 256}, {0, 0}};

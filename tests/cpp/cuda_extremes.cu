@@ -363,6 +363,7 @@ int main(int count, char** arguments) {
         std::printf("skipped: %s\n", flashring_device_cause());
         return 77;
     }
+    std::printf("tiles for %d KB of shared memory a block\n", flashring_device_tiles(0) >> 10);
     const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPassing() + checkGaps() + checkPoisonedQueries() +
                        checkUnseenSteps(small ? 70 : 300) + checkStates() + checkSmallWeights() +
                        checkRepeats(small ? 200 : 777, small ? 2 : 100);

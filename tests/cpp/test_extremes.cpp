@@ -86,6 +86,20 @@ void nothingVisible(const flashring_capability& row, std::mt19937_64& random) {
     allAre("dv", r.dv, 0);
 }
 
+// Queries from the second tile on see nothing, in a step of enough heads and keys that a task holds several tiles.
+void nothingVisibleInManyTiles(const flashring_capability& row, std::mt19937_64& random) {
+    Case c = plain(row.dtype, 512, 8, random);
+    c.shape = {1, 512, 512, 16, 16, 8, 8};
+    c.mask.cuSeqlens = {0, 64};
+    c.draw(random);
+    Results r(c);
+    run(c, r, row.kernel);
+    r.dq.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+        CHECK(s < 64 || r.dq.get(b, s, h, d) == 0, "%s %s: dq is %g in row %lld, which sees nothing", row.name, nameOf(row.dtype),
+              r.dq.get(b, s, h, d), static_cast<long long>(s));
+    });
+}
+
 // Poisons one whole row of one operand and follows who may see it.
 void poison(const flashring_capability& row, std::mt19937_64& random, const char* operand, int64_t at, double value) {
     const int64_t length = 150;
@@ -139,7 +153,8 @@ int main() {
         risingMaxima(row, random);
         denormals(row, random);
         nothingVisible(row, random);
-        cases += 5;
+        nothingVisibleInManyTiles(row, random);
+        cases += 6;
         for (const char* operand : {"q", "k", "v", "dout"}) {
             for (const int64_t at : {0, 64, 100, 139}) {
                 poison(row, random, operand, at, NAN);

@@ -63,7 +63,7 @@ std::vector<Bad> table() {
         {"dtype = -1", invalid, all, [](S& s, F&) { s.dtype = -1; }},
         {"dtype = 4", invalid, all, [](S& s, F&) { s.dtype = 4; }},
         {"kernel = -1", invalid, all, [](S& s, F&) { s.kernel = -1; }},
-        {"kernel = 8", invalid, all, [](S& s, F&) { s.kernel = 8; }},
+        {"kernel = 9", invalid, all, [](S& s, F&) { s.kernel = 9; }},
         {"amx", unsupported, attention, [](S& s, F&) { s.kernel = FLASHRING_KERNEL_AMX; }},
         {"flags = 0x10", invalid, all, [](S& s, F&) { s.flags = 16; }},
         {"flags = ", invalid, all, [](S& s, F&) { s.flags = -1; }},

@@ -8,6 +8,7 @@ namespace {
 // In order of preference.
 constexpr Capability kTable[] = {
     {&kAmx, FLASHRING_BFLOAT16},
+    {&kAvx512Bf16, FLASHRING_BFLOAT16},
     {&kAvx512, FLASHRING_FLOAT64},
     {&kAvx512, FLASHRING_FLOAT32},
     {&kAvx512, FLASHRING_BFLOAT16},

@@ -53,10 +53,11 @@ typedef enum flashring_kernel {
     FLASHRING_KERNEL_AVX512 = 4,
     FLASHRING_KERNEL_AMX = 5,       /* AVX-512 with bfloat16 tile products */
     FLASHRING_KERNEL_MMA = 6,       /* CUDA tensor cores, warp by warp (compute capability 8.0 and newer) */
-    FLASHRING_KERNEL_WGMMA = 7      /* Hopper's warpgroups and copy engine (compute capability 9.0); backward up to dims of 128
+    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0); backward up to dims of 128
                                        and not deterministic. AUTO where rows of what it copies (q, k, v; acc where it
                                        resumes; backward also dout, dq, dk and dv) start on 16 bytes and hold a whole number of
                                        them, else MMA */
+    FLASHRING_KERNEL_AVX512BF16 = 8 /* AVX-512 with bfloat16 dot products, which take denormals for 0 */
 } flashring_kernel;
 
 enum { FLASHRING_HOST = -1 };       /* flashring_step.device: the host; n >= 0 is CUDA device n */
@@ -150,6 +151,9 @@ typedef struct flashring_step {
     flashring_tensor dq;            /* as q, acc type */
     flashring_tensor dk;            /* as k, acc type */
     flashring_tensor dv;            /* as v, acc type */
+    flashring_tensor lse_low;       /* as lse, or data null: what rounding took from lse between forward steps. Forward adds it to lse
+                                       where it resumes, and writes it: over many steps (acc, lse) weighs the earlier keys as one
+                                       step would */
 } flashring_step;
 
 typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1 } flashring_direction;
@@ -223,6 +227,13 @@ FLASHRING_API int32_t flashring_device_count(void);
 
 /* Why flashring_device_count() is 0; "" when it is not. Never null. */
 FLASHRING_API const char* flashring_device_cause(void);
+
+/*
+ * Bytes of shared memory a block that the tiles of the MMA kernels are made for on a device: 99, 163 or 227 KB, the
+ * most that the device (or FLASHRING_CUDA_SHARED_MEMORY from the environment, such as 99K) allows. 0 where there is no
+ * such device, or kernels cannot run on it.
+ */
+FLASHRING_API int32_t flashring_device_tiles(int32_t device);
 
 /* CPU workers that one call may use: the cores this process may run on, or FLASHRING_THREADS from the environment. */
 FLASHRING_API int32_t flashring_threads(void);

@@ -31,11 +31,11 @@ struct Kernel {
 };
 
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.
-constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8.0 or newer, 163 KB of shared memory a block";
+constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8.0 or newer, 99 KB of shared memory a block";
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
 
-extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAmx, kCudaWgmma, kCudaMma, kCudaReference;
+extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaWgmma, kCudaMma, kCudaReference;
 
 // Address of element (batch, seq, head, 0).
 template <class T>

@@ -3,6 +3,7 @@
 
 #include "elements.h"
 #include "kernels.h"
+#include "state.h"
 #include "threads.h"
 
 namespace flashring {
@@ -26,10 +27,10 @@ struct Reference {
 
     int64_t keyHead(int64_t h) const { return h / (step.q_heads / step.kv_heads); }
 
-    // The scaled score of query i and key j.
+    // The scaled score of query i and key j, in the type of lse: that of a single key is its lse.
     double score(int64_t b, int64_t i, int64_t h, int64_t j) const {
-        return step.softmax_scale *
-               dot(row<const Element>(step.q, b, i, h), row<const Element>(step.k, b, j, keyHead(h)), step.head_dim);
+        return static_cast<Acc>(step.softmax_scale * dot(row<const Element>(step.q, b, i, h),
+                                                         row<const Element>(step.k, b, j, keyHead(h)), step.head_dim));
     }
 
     // O = sum_j exp(s_j - lse) v_j with lse = log(sum_j exp(s_j)); the state takes part as one more key of score `lse` and value `acc`.
@@ -45,7 +46,7 @@ struct Reference {
         double output[kMaxHeadDim] = {};
         double sum = 0;
         if (resume && *lse != -INFINITY) {
-            sum = std::exp(static_cast<double>(*lse) - shift);
+            sum = std::exp(static_cast<double>(*lse) - shift) * static_cast<double>(earlierSum<Acc>(step, b, i, h));
             for (int64_t d = 0; d < step.value_dim; ++d) {
                 output[d] = sum * static_cast<double>(state[d]);
             }
@@ -58,7 +59,7 @@ struct Reference {
                 output[d] += weight * static_cast<double>(widen(value[d]));
             }
         }
-        *lse = static_cast<Acc>(sum == 0 ? -INFINITY : shift + std::log(sum));
+        storeLse<Acc>(step, b, i, h, shift, sum);
         for (int64_t d = 0; d < step.value_dim; ++d) {
             const Acc result = static_cast<Acc>(sum == 0 ? 0 : output[d] / sum);
             if (state) {
@@ -79,7 +80,8 @@ struct Reference {
         if (lse == -INFINITY) {
             return {0, 0};
         }
-        const double p = std::exp(score(b, i, h, j) - lse);
+        const double x = score(b, i, h, j) - lse;
+        const double p = std::exp(x > 0 ? 0 : x);  // NaN stays NaN
         const double dp =
             dot(row<const Element>(step.dout, b, i, h), row<const Element>(step.v, b, j, keyHead(h)), step.value_dim);
         return {p, step.softmax_scale * p * (dp - static_cast<double>(*row<const Acc>(step.delta, b, i, h)))};

@@ -1,29 +1,13 @@
-// Backward: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past them. From S = Q K^T and
-// dP = dO V^T come P and dS, and from these dV += P^T dO and dK += dS^T Q, which belong to the task, and dQ += dS K, which
-// tasks share.
-//
-// dQ is summed in one order whatever the thread count: each tile of queries has a turn counter, and a task adds to it
-// when the task of the keys before has. Tasks start in that order too, so the one that is waited for is running.
+// Backward: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past them. From S = (scale Q) K^T,
+// summed and rounded as forward does it, and dP = dO V^T come P and dS, and from these dV += P^T dO and dK += dS^T (scale Q),
+// which belong to the task, and dQ += scale dS K, which tasks share.
 #ifndef FLASHRING_SIMD_BACKWARD_H
 #define FLASHRING_SIMD_BACKWARD_H
 
-#include <sched.h>
-
-#include "simd_tiles.h"
-#include "threads.h"
+#include "simd_schedule.h"
 
 namespace flashring {
 namespace {
-
-inline void awaitTurn(const int64_t* turn, int64_t mine) {
-    for (int spins = 0; __atomic_load_n(turn, __ATOMIC_ACQUIRE) != mine; ++spins) {
-        if (spins < 2000) {
-            __builtin_ia32_pause();
-        } else {
-            sched_yield();
-        }
-    }
-}
 
 template <class T, class Element>
 class BackwardTask {
@@ -68,7 +52,7 @@ public:
         for (int64_t h = keyHead_ * group; h < (keyHead_ + 1) * group; ++h) {
             for (int64_t query = 0; query < step_.q_len; query += kTile) {
                 const int64_t queries = least(kTile, step_.q_len - query);
-                if (problem_.lo[query] < first_ + count_ && problem_.hi[query + queries - 1] > first_) {
+                if (meet(problem_, query, queries, first_, count_)) {
                     attend(h, query, queries);
                 }
             }
@@ -92,9 +76,9 @@ private:
 
     void begin(Panel& panel) {
         copyRows<T, Element>(step_.v, b_, panel.first, panel.count, keyHead_, step_.value_dim, panel.dv);
-        transpose<T>(panel.dv, panel.count, step_.value_dim, 1, panel.valuesAcross);
+        transpose<T>(panel.dv, panel.count, step_.value_dim, panel.valuesAcross);
         copyRows<T, Element>(step_.k, b_, panel.first, panel.count, keyHead_, step_.head_dim, panel.keys);
-        transpose<T>(panel.keys, panel.count, step_.head_dim, 1, panel.keysAcross);
+        transpose<T>(panel.keys, panel.count, step_.head_dim, panel.keysAcross);
         panel.finite = allFinite<T>(panel.keys, panel.count, step_.head_dim);
         clear(panel.dk);
         clear(panel.dv);
@@ -110,7 +94,7 @@ private:
     void attend(int64_t h, int64_t query, int64_t queries) {
         const int64_t* const lo = problem_.lo + query;
         const int64_t* const hi = problem_.hi + query;
-        copyRows<T, Element>(step_.q, b_, query, queries, h, step_.head_dim, queries_);
+        copyRows<T, Element>(step_.q, b_, query, queries, h, step_.head_dim, queries_, static_cast<T>(step_.softmax_scale));
         copyRows<T, Element>(step_.dout, b_, query, queries, h, step_.value_dim, dout_);
         Start start = Start::Zero;
         for (int64_t n = 0; n < panels_; ++n) {
@@ -160,13 +144,11 @@ private:
     // Row i of S and dP becomes row i of P and dS; lanes outside [from, to) become 0.
     template <bool masked>
     void softmaxGradientRow(int64_t i, int64_t lanes, T lse, T delta, T from, T to) {
-        const T slope = static_cast<T>(step_.softmax_scale * kLog2E), offset = lse * static_cast<T>(kLog2E);
-        const T scale = static_cast<T>(step_.softmax_scale);
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
             T* const pAt = p_.from(i, lane).data;
             T* const dsAt = ds_.from(i, lane).data;
-            Vec<T> p = exp2<T>(load(pAt) * slope - offset);
-            Vec<T> ds = p * (load(dsAt) - delta) * scale;
+            Vec<T> p = exp<T>(atMostZero(load(pAt) - lse));
+            Vec<T> ds = p * (load(dsAt) - delta);
             if (masked) {
                 const Vec<T> index = laneIndices<T>() + static_cast<T>(lane);
                 p = index >= from ? (index < to ? p : Vec<T>{}) : Vec<T>{};
@@ -193,26 +175,25 @@ private:
     }
 
     void addToQueries(int64_t h, int64_t query, int64_t queries) {
-        int64_t* const turns = reinterpret_cast<int64_t*>(problem_.workspace);
-        int64_t* const turn = turns + (b_ * step_.q_heads + h) * tiles(step_.q_len) + query / kTile;
+        const Turn turn(problem_, b_, h, query);
         const int64_t mine = index_ - problem_.lo[query] / size_;
-        awaitTurn(turn, mine);
+        turn.await(mine);
         const bool add = mine > 0 || step_.flags & FLASHRING_ADD_DQ;
         for (int64_t i = 0; i < queries; ++i) {
-            writeRow(dq_.from(i, 0).data, row<T>(step_.dq, b_, query + i, h), step_.head_dim, add);
+            writeRow(dq_.from(i, 0).data, static_cast<T>(step_.softmax_scale), row<T>(step_.dq, b_, query + i, h), step_.head_dim, add);
         }
-        __atomic_store_n(turn, mine + 1, __ATOMIC_RELEASE);
+        turn.pass(mine);
     }
 
     void write(const Panel& panel, Matrix<T> sum, const flashring_tensor& tensor, int64_t dim) {
         for (int64_t j = 0; j < panel.count; ++j) {
-            writeRow(sum.from(j, 0).data, row<T>(tensor, b_, panel.first + j, keyHead_), dim, step_.flags & FLASHRING_ADD_DKV);
+            writeRow(sum.from(j, 0).data, 1, row<T>(tensor, b_, panel.first + j, keyHead_), dim, step_.flags & FLASHRING_ADD_DKV);
         }
     }
 
-    static void writeRow(const T* from, T* to, int64_t dim, bool add) {
+    static void writeRow(const T* from, T factor, T* to, int64_t dim, bool add) {
         for (int64_t d = 0; d < dim; ++d) {
-            to[d] = add ? to[d] + from[d] : from[d];
+            to[d] = add ? to[d] + factor * from[d] : factor * from[d];
         }
     }
 
@@ -225,44 +206,17 @@ private:
     Panel panel_[kPanels];
 };
 
-template <class T, class Element>
-void backwardAs(const Problem& problem) {
-    const flashring_step& step = problem.step;
-    const int64_t queryTiles = tiles(step.q_len), rows = step.batch * step.kv_heads;
-    // Fresh turn counters; queries that no task will reach get their zeros here.
-    parallelFor(step.batch * step.q_heads * queryTiles, [&](int64_t index, char*) {
-        reinterpret_cast<int64_t*>(problem.workspace)[index] = 0;
-        const int64_t line = index / queryTiles, query = index % queryTiles * kTile, end = least(step.q_len, query + kTile);
-        if (step.flags & FLASHRING_ADD_DQ || problem.lo[query] < problem.hi[end - 1]) {
-            return;
-        }
-        for (int64_t i = query; i < end; ++i) {
-            T* const dq = row<T>(step.dq, line / step.q_heads, i, line % step.q_heads);
-            for (int64_t d = 0; d < step.head_dim; ++d) {
-                dq[d] = 0;
-            }
-        }
-    });
-    // Enough tasks for many threads, whatever the thread count: it must not change the order of sums.
-    using Task = BackwardTask<T, Element>;
-    const int64_t panels = most(1, least(Task::panelsThatFit(step), rows * tiles(step.kv_len) / 64));
-    const int64_t keys = panels * kTile, groups = (step.kv_len + keys - 1) / keys;
-    // Early keys are seen most under a causal mask: longest first.
-    parallelFor(groups * rows, [&](int64_t index, char* scratch) {
-        const int64_t line = index % rows;
-        Task(problem, line / step.kv_heads, line % step.kv_heads, index / rows, keys, scratch).run();
-    });
-}
-
 void backward(const Problem& problem) {
     withElement(problem.step.dtype, [&](auto element) {
         using Element = decltype(element);
-        backwardAs<typename Accumulator<Element>::type, Element>(problem);
+        using T = typename Accumulator<Element>::type;
+        using Task = BackwardTask<T, Element>;
+        runBackward<T, Task>(problem, Task::panelsThatFit(problem.step));
     });
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ? 0 : step.batch * step.q_heads * tiles(step.q_len) * static_cast<int64_t>(sizeof(int64_t));
+    return direction == FLASHRING_FORWARD ? 0 : turnBytes(step);
 }
 
 }  // namespace

@@ -3,8 +3,8 @@
 #ifndef FLASHRING_SIMD_FORWARD_H
 #define FLASHRING_SIMD_FORWARD_H
 
-#include "simd_tiles.h"
-#include "threads.h"
+#include "simd_schedule.h"
+#include "state.h"
 
 namespace flashring {
 namespace {
@@ -52,9 +52,9 @@ private:
     struct Panel {
         int64_t first, count;  // its queries
         const int64_t *lo, *hi;  // [count]
-        Matrix<T> queries;     // [head_dim][kTile] Q^T * scale * log2(e)
+        Matrix<T> queries;     // [head_dim][kTile] scale * Q^T
         Matrix<T> output;      // [value_dim][kTile] O^T, not normalised
-        T *maximum, *sum;      // [kTile] of 2^score
+        T *maximum, *sum;      // [kTile] of e^score
 
         int64_t lastKey() const { return hi[count - 1]; }
         int64_t lanes() const { return wholeVectors<T>(count); }
@@ -62,10 +62,10 @@ private:
         bool seesAll(int64_t key, int64_t keys) const { return lo[count - 1] <= key && hi[0] >= key + keys; }
     };
 
-    // The packed queries, scaled so that exp2 takes the place of exp, and the running state.
+    // The packed queries, scaled as the backward pass scales them, and the running state.
     void begin(const Panel& panel) {
-        copyRows<T, Element>(step_.q, b_, panel.first, panel.count, h_, step_.head_dim, keys_);
-        transpose<T>(keys_, panel.count, step_.head_dim, static_cast<T>(step_.softmax_scale * kLog2E), panel.queries);
+        copyRows<T, Element>(step_.q, b_, panel.first, panel.count, h_, step_.head_dim, keys_, static_cast<T>(step_.softmax_scale));
+        transpose<T>(keys_, panel.count, step_.head_dim, panel.queries);
         for (int64_t i = 0; i < kTile * step_.value_dim; ++i) {
             panel.output.data[i] = 0;
         }
@@ -81,11 +81,11 @@ private:
             if (lse == -kInfinity<T>) {
                 continue;
             }
-            panel.maximum[i] = lse * static_cast<T>(kLog2E);
-            panel.sum[i] = 1;
+            panel.maximum[i] = lse;
+            panel.sum[i] = earlierSum<T>(step_, b_, panel.first + i, h_);
             const T* const state = row<const T>(step_.acc, b_, panel.first + i, h_);
             for (int64_t d = 0; d < step_.value_dim; ++d) {
-                panel.output.from(d, i).data[0] = state[d];
+                panel.output.from(d, i).data[0] = panel.sum[i] * state[d];
             }
         }
     }
@@ -153,10 +153,10 @@ private:
         }
         // A query that has seen nothing yet keeps -inf as its maximum, and is never subtracted from itself.
         const Vec<T> shift = top == -kInfinity<T> ? Vec<T>{} : top;
-        const Vec<T> rescale = exp2<T>(before - shift);
+        const Vec<T> rescale = exp<T>(before - shift);
         Vec<T> sum = load(panel.sum + lane) * rescale;
         for (int64_t j = 0; j < keys; ++j) {
-            const Vec<T> p = exp2<T>(load(scores + j * kTile) - shift);
+            const Vec<T> p = exp<T>(load(scores + j * kTile) - shift);
             store<T>(scores + j * kTile, p);
             sum += p;
         }
@@ -196,8 +196,7 @@ private:
                     out[d] = Narrow<Element>::from(output[d * kTile] * inverse);
                 }
             }
-            const double lse = kLn2 * (static_cast<double>(panel.maximum[i]) + __builtin_log2(static_cast<double>(sum)));
-            *row<T>(step_.lse, b_, panel.first + i, h_) = sum == 0 ? -kInfinity<T> : static_cast<T>(lse);
+            storeLse<T>(step_, b_, panel.first + i, h_, panel.maximum[i], sum);
         }
     }
 
@@ -210,24 +209,10 @@ private:
     Panel panel_[kPanels];
 };
 
-template <class T, class Element>
-void forwardAs(const Problem& problem) {
-    const flashring_step& step = problem.step;
-    const int64_t rows = step.batch * step.q_heads;
-    // Several tasks for each thread, then as many panels to a task as that allows.
-    const int64_t panels = most(1, least(kPanels, rows * tiles(step.q_len) / (8 * threadLimit())));
-    const int64_t queries = panels * kTile, groups = (step.q_len + queries - 1) / queries;
-    parallelFor(groups * rows, [&](int64_t index, char* scratch) {
-        // Late queries see most under a causal mask: longest first.
-        const int64_t line = index % rows, first = (groups - 1 - index / rows) * queries;
-        ForwardTask<T, Element>(problem, line / step.q_heads, line % step.q_heads, first, least(queries, step.q_len - first), scratch).run();
-    });
-}
-
 void forward(const Problem& problem) {
     withElement(problem.step.dtype, [&](auto element) {
         using Element = decltype(element);
-        forwardAs<typename Accumulator<Element>::type, Element>(problem);
+        runForward<ForwardTask<typename Accumulator<Element>::type, Element>>(problem);
     });
 }
 

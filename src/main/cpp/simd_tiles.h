@@ -36,14 +36,15 @@ private:
     char* next_;
 };
 
-// The rows [first, first + count) of one head, converted; columns beyond `dim` become 0.
+// The rows [first, first + count) of one head, converted and times `factor`; columns beyond `dim` become 0.
 template <class T, class Element>
-void copyRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim, Matrix<T> to) {
+void copyRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim, Matrix<T> to,
+              T factor = 1) {
     for (int64_t i = 0; i < count; ++i) {
         const Element* const from = row<const Element>(tensor, b, first + i, head);
         T* const line = to.data + i * to.stride;
         for (int64_t d = 0; d < dim; ++d) {
-            line[d] = widen(from[d]);
+            line[d] = factor * widen(from[d]);
         }
         for (int64_t d = dim; d < to.stride; ++d) {
             line[d] = 0;
@@ -62,13 +63,13 @@ void prefetchRows(const flashring_tensor& tensor, int64_t b, int64_t first, int6
     }
 }
 
-// to[d][i] = factor * from[i][d]; columns from `count` up to kTile become 0.
+// to[d][i] = from[i][d]; columns from `count` up to kTile become 0.
 template <class T>
-void transpose(Matrix<const T> from, int64_t count, int64_t dim, T factor, Matrix<T> to) {
+void transpose(Matrix<const T> from, int64_t count, int64_t dim, Matrix<T> to) {
     for (int64_t d = 0; d < dim; ++d) {
         T* const line = to.data + d * to.stride;
         for (int64_t i = 0; i < count; ++i) {
-            line[i] = factor * from.data[i * from.stride + d];
+            line[i] = from.data[i * from.stride + d];
         }
         for (int64_t i = count; i < kTile; ++i) {
             line[i] = 0;

@@ -236,7 +236,7 @@ void checkAttention(const flashring_step& step) {
 // The step without the addresses of operands that hold no element: nothing is shared where they coincide.
 flashring_step withoutEmptyOperands(flashring_step step) {
     if (step.q_len == 0) {
-        step.q.data = step.out.data = step.acc.data = step.lse.data = step.dout.data = step.delta.data = step.dq.data = nullptr;
+        step.q.data = step.out.data = step.acc.data = step.lse.data = step.dout.data = step.delta.data = step.dq.data = step.lse_low.data = nullptr;
     }
     if (step.kv_len == 0) {
         step.k.data = step.v.data = step.dk.data = step.dv.data = nullptr;
@@ -262,7 +262,7 @@ void checkShape(const flashring_step* step) {
         invalid("device = %d must be -1 (the host) or a CUDA device", step->device);
     }
     requireWithin("dtype", step->dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_WGMMA);
+    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AVX512BF16);
     requireWithin("deterministic", step->deterministic, 0, 1);
     constexpr int32_t known = FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV;
     if (step->flags & ~known) {
@@ -305,6 +305,13 @@ void checkForward(const flashring_step& given) {
         invalid("acc.data = %p may be out.data only where the types and strides agree", step.acc.data);
     }
     requireNotInput(step, "lse", step.lse);
+    if (step.lse_low.data) {
+        checkTensor("lse_low", step.lse_low, rows(step), accType, Access::Write);
+        requireNotInput(step, "lse_low", step.lse_low);
+        requireDistinct("lse_low", step.lse_low, "lse", step.lse);
+        requireDistinct("lse_low", step.lse_low, "out", step.out);
+        requireDistinct("lse_low", step.lse_low, "acc", step.acc);
+    }
 }
 
 void checkDelta(const flashring_step& given) {

@@ -7,6 +7,7 @@ package org.flashring;
  * @param slotBytes    size of each of the two slots in which keys and values travel
  * @param slots        offset of the first slot; the second follows
  * @param state        offset of forward's running output, accumulator type
+ * @param lseLow       offset of what rounding takes from lse between forward's steps, accumulator type
  * @param delta        offset of rowsum(out * dout), accumulator type
  * @param queryGrads   offset of dQ, accumulator type
  * @param stepGrads    offset of one step's dK and dV, accumulator type
@@ -15,7 +16,7 @@ package org.flashring;
  * @param workspace    offset of the kernels' workspace
  * @param totalBytes   size of the block
  */
-record BufferPlan(long slotBytes, long slots, long state, long delta, long queryGrads, long stepGrads, long wireBytes,
+record BufferPlan(long slotBytes, long slots, long state, long lseLow, long delta, long queryGrads, long stepGrads, long wireBytes,
         long wires, long workspace, long totalBytes) {
     private static final long ALIGNMENT = 64;
 
@@ -38,12 +39,14 @@ record BufferPlan(long slotBytes, long slots, long state, long delta, long query
 
         long slots = 0;
         long state = slots + 2 * slotBytes;
-        long delta = state + aligned(rounded && plan.lastComputed(rank) > 0 ? queryRows * shape.valueDim() * wide : 0);
+        boolean resumes = plan.lastComputed(rank) > 0;
+        long lseLow = state + aligned(rounded && resumes ? queryRows * shape.valueDim() * wide : 0);
+        long delta = lseLow + aligned(resumes ? queryRows * wide : 0);
         long queryGrads = delta + aligned(backward ? queryRows * wide : 0);
         long stepGrads = queryGrads + aligned(backward && rounded ? queryRows * shape.headDim() * wide : 0);
         long wires = stepGrads + aligned(backward && (ring || rounded) ? (ring ? largestKeys : plan.keyElements(rank)) * wide : 0);
         long workspace = wires + 2 * wireBytes;
-        return new BufferPlan(slotBytes, slots, state, delta, queryGrads, stepGrads, wireBytes, wires, workspace,
+        return new BufferPlan(slotBytes, slots, state, lseLow, delta, queryGrads, stepGrads, wireBytes, wires, workspace,
                 workspace + aligned(plan.workspaceBytes(rank)));
     }
 

@@ -20,7 +20,9 @@ public enum Kernel {
      * Hopper's warpgroups and copy engine; compute capability 9.0, rows on 16 bytes. Backward up to dims of 128, and not where it has
      * to be deterministic.
      */
-    WGMMA;
+    WGMMA,
+    /** AVX-512 with bfloat16 dot products, which take denormals for 0. */
+    AVX512BF16;
 
     /** Returns the number that stands for this kernel in the native interface. */
     public int code() {

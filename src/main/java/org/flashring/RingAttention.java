@@ -101,6 +101,7 @@ public final class RingAttention implements AutoCloseable {
             operands.checkForward(q, k, v, out, lse);
             int last = plan.lastComputed(rank);
             Tensor state = buffers.state(out, last > 0);
+            Tensor lseLow = buffers.lseLow(last > 0);
             packKeys(k, v);
             for (int step = 0; step < plan.steps(); step++) {
                 RingStepEvent event = RingStepEvent.start();
@@ -109,7 +110,7 @@ public final class RingAttention implements AutoCloseable {
                 postKeys(step);
                 if (computes) {
                     kernel.forward(plan.source(rank, step), q, buffers.key(step, k), buffers.value(step, v), state, out, lse,
-                            step > 0, step == last);
+                            lseLow, step > 0, step == last);
                 }
                 communicator.await();
                 RingStepEvent.end(event, rank, step, plan.source(rank, step), false, computes);

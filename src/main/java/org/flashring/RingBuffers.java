@@ -9,6 +9,7 @@ final class RingBuffers {
     private final Tensor[] wireKeyGrads; // one more: the arrival at home
     private final Tensor[] wireValueGrads;
     private final Tensor state;
+    private final Tensor lseLow;
     private final Tensor delta;
     private final Tensor queryGrads;
     private final BufferPlan layout;
@@ -46,6 +47,7 @@ final class RingBuffers {
         }
         long queries = plan.queries().localLength(rank);
         state = Tensor.bshd(Memory.of(base + layout.state()), wide, shape.batch(), queries, shape.queryHeads(), shape.valueDim());
+        lseLow = Tensor.lse(Memory.of(base + layout.lseLow()), wide, shape.batch(), shape.queryHeads(), queries);
         delta = Tensor.lse(Memory.of(base + layout.delta()), wide, shape.batch(), shape.queryHeads(), queries);
         queryGrads = Tensor.bshd(Memory.of(base + layout.queryGrads()), wide, shape.batch(), queries, shape.queryHeads(), shape.headDim());
     }
@@ -92,6 +94,11 @@ final class RingBuffers {
     /** Returns where the running output is kept: in the output itself where its type allows, nowhere if one step does all. */
     Tensor state(Tensor out, boolean resumed) {
         return !resumed ? null : out.dtype() == wide ? out : state;
+    }
+
+    /** Returns where what rounding takes from lse is kept between steps; nowhere if one step does all. */
+    Tensor lseLow(boolean resumed) {
+        return resumed ? lseLow : null;
     }
 
     Tensor delta() {

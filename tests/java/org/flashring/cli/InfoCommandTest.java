@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.util.List;
 import org.flashring.Capability;
 import org.flashring.device.Cuda;
+import org.flashring.device.Device;
 import org.flashring.internal.Native;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -23,6 +24,10 @@ class InfoCommandTest {
         assertThat(run.err()).isEmpty();
         assertThat(run.out()).contains(Native.version(), "linux-x86_64", "libflashring.so", Native.threads() + " threads", "PyTorch");
         assertThat(run.out()).contains("CUDA devices     " + (Cuda.isAvailable() ? Cuda.deviceCount() : "none: " + Cuda.unavailabilityCause()));
+        for (int device = 0; device < Cuda.deviceCount(); device++) {
+            Device cuda = Device.cuda(device);
+            assertThat(run.out()).contains(InfoCommand.deviceLine(Cuda.name(cuda), Cuda.tileBytes(cuda)));
+        }
         for (Capability row : Capability.all()) {
             assertThat(run.out()).containsPattern(row.name() + " +" + row.dtype().name().toLowerCase() + ".*"
                     + (row.available() ? "yes$" : "lacks " + row.requirement()).replace("$", ""));
@@ -38,8 +43,16 @@ class InfoCommandTest {
         assertThat(Path.of(info.get("nativeLibrary").getAsString())).exists();
         assertThat(info.get("cudaDevices").getAsInt()).isEqualTo(Cuda.deviceCount());
         assertThat(info.get("cudaCause").getAsString()).isEqualTo(Cuda.unavailabilityCause());
+        assertThat(info.getAsJsonArray("cudaTileBytes")).hasSize(Cuda.deviceCount());
         assertThat(info.getAsJsonArray("capabilities")).hasSameSizeAs(Capability.all());
         assertThat(info.getAsJsonArray("capabilities").get(0).getAsJsonObject().get("available").isJsonPrimitive()).isTrue();
+    }
+
+    @Test
+    void deviceLines() {
+        assertThat(InfoCommand.deviceLine("cuda:0, L4", 101376))
+                .isEqualTo("cuda:0, L4: tiles for 99 KB of shared memory a block");
+        assertThat(InfoCommand.deviceLine("cuda:1, T4", 0)).isEqualTo("cuda:1, T4: no kernel runs on it");
     }
 
     /** The README's table is this command's output, between two markers. */

@@ -53,6 +53,7 @@ class NoCudaTest {
         refused(() -> Event.create(Device.cuda(0)));
         refused(() -> Cuda.memory(Device.cuda(0)));
         refused(() -> Cuda.name(Device.cuda(0)));
+        refused(() -> Cuda.tileBytes(Device.cuda(0)));
     }
 
     @Test

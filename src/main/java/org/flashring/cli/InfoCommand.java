@@ -6,9 +6,11 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.Loader;
 import org.flashring.Capability;
 import org.flashring.device.Cuda;
+import org.flashring.device.Device;
 import org.flashring.internal.Native;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -31,14 +33,14 @@ final class InfoCommand implements Callable<Integer> {
 
     /** What {@code --json} writes. */
     record Info(String version, String platform, String java, String nativeLibrary, Machine machine, int cudaDevices,
-            String cudaCause, Map<String, String> optional, List<Capability> capabilities) {}
+            String cudaCause, List<Integer> cudaTileBytes, Map<String, String> optional, List<Capability> capabilities) {}
 
     @Override
     public Integer call() throws IOException {
         PrintWriter out = spec.commandLine().getOut();
         List<Capability> capabilities = Capability.all();
         Info info = new Info(Native.version(), Loader.getPlatform(), System.getProperty("java.vm.name") + " " + Runtime.version(),
-                nativeLibrary(), Machine.current(), Cuda.deviceCount(), Cuda.unavailabilityCause(), optional(), capabilities);
+                nativeLibrary(), Machine.current(), Cuda.deviceCount(), Cuda.unavailabilityCause(), tileBytes(), optional(), capabilities);
         if (markdown) {
             markdown(capabilities).printMarkdown(out);
         } else {
@@ -64,6 +66,10 @@ final class InfoCommand implements Callable<Integer> {
         out.println("Processor        " + info.machine().processor() + ", " + info.machine().threads() + " threads");
         out.println("                 " + String.join(" ", info.machine().features()));
         out.println("CUDA devices     " + (info.cudaDevices() > 0 ? info.cudaDevices() : "none: " + info.cudaCause()));
+        for (int device = 0; device < info.cudaDevices(); device++) {
+            String name = Device.cuda(device) + ", " + Cuda.name(Device.cuda(device));
+            out.println("                 " + deviceLine(name, info.cudaTileBytes().get(device)));
+        }
         info.optional().forEach((name, version) -> out.printf("%-16s %s%n", name, version == null ? "not on the class path" : version));
         out.println();
         Table table = new Table("Kernel", "Element type", " Head dim", "Forward", "Backward", "Available");
@@ -72,6 +78,16 @@ final class InfoCommand implements Callable<Integer> {
                     row.available() ? "yes" : "no: this machine lacks " + row.requirement());
         }
         table.print(out);
+    }
+
+    /** Returns what is printed of a CUDA device: which tiles the mma kernels take on it. */
+    static String deviceLine(String name, int tileBytes) {
+        return name + ": " + (tileBytes == 0 ? "no kernel runs on it"
+                : "tiles for " + tileBytes / 1024 + " KB of shared memory a block");
+    }
+
+    private static List<Integer> tileBytes() {
+        return IntStream.range(0, Cuda.deviceCount()).mapToObj(device -> Cuda.tileBytes(Device.cuda(device))).toList();
     }
 
     private static String name(Capability row) {

@@ -54,6 +54,18 @@ public final class Cuda {
     }
 
     /**
+     * Returns the bytes of shared memory a block that the tiles of the mma kernels on {@code device} are made for: 99,
+     * 163 or 227 KB, the most that the device, or {@code FLASHRING_CUDA_SHARED_MEMORY} from the environment, allows; 0 if
+     * kernels cannot run on it.
+     *
+     * @throws IllegalArgumentException      if the device is the host or does not exist
+     * @throws UnsupportedOperationException if there is no CUDA
+     */
+    public static int tileBytes(Device device) {
+        return Native.deviceTiles(requireCuda("device", device).ordinal());
+    }
+
+    /**
      * Memory of a device, in bytes.
      *
      * @param free  not in use by any process

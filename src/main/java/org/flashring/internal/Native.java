@@ -178,6 +178,7 @@ public final class Native {
         @MemberGetter public native @ByRef TensorView dq();
         @MemberGetter public native @ByRef TensorView dk();
         @MemberGetter public native @ByRef TensorView dv();
+        @MemberGetter @Name("lse_low") public native @ByRef TensorView lseLow();
     }
 
     /** {@code flashring_combine_args}. */
@@ -256,6 +257,7 @@ public final class Native {
     @Name("flashring_version") public static native @Cast("const char*") String version();
     @Name("flashring_device_count") public static native int deviceCount();
     @Name("flashring_device_cause") public static native @Cast("const char*") String deviceCause();
+    @Name("flashring_device_tiles") public static native int deviceTiles(int device);
     @Name("flashring_threads") public static native int threads();
     @Name("flashring_set_threads") public static native int setThreads(int threads);
     @Name("flashring_call_count") public static native long callCount();

@@ -22,6 +22,7 @@ public final class StepKernel implements AutoCloseable {
     private final Native.TensorView out = step.out();
     private final Native.TensorView acc = step.acc();
     private final Native.TensorView lse = step.lse();
+    private final Native.TensorView lseLow = step.lseLow();
     private final Native.TensorView dout = step.dout();
     private final Native.TensorView delta = step.delta();
     private final Native.TensorView dq = step.dq();
@@ -114,21 +115,26 @@ public final class StepKernel implements AutoCloseable {
 
     /**
      * Advances the running (state, lse) by the keys of {@code source}: from the empty state unless {@code resume}, and to
-     * {@code result} if {@code finish}. The state may be null when one step does all.
+     * {@code result} if {@code finish}. The state, and what rounding took from lse, may be null when one step does all.
      */
     public void forward(int source, Tensor query, Tensor key, Tensor value, Tensor state, Tensor result, Tensor logSumExp,
-            boolean resume, boolean finish) {
+            Tensor logSumExpLow, boolean resume, boolean finish) {
         meet(source, key, value);
         Views.set(q, query);
-        if (state == null) {
-            Views.set(acc, 0, 0, 0, 0);
-        } else {
-            Views.set(acc, state);
-        }
+        setOptional(acc, state);
         Views.set(out, result);
         Views.set(lse, logSumExp);
+        setOptional(lseLow, logSumExpLow);
         step.flags((resume ? Native.RESUME : 0) | (finish ? Native.FINISH : 0));
         Status.check(Native.forwardStep(step));
+    }
+
+    private static void setOptional(Native.TensorView view, Tensor tensor) {
+        if (tensor == null) {
+            Views.set(view, 0, 0, 0, 0);
+        } else {
+            Views.set(view, tensor);
+        }
     }
 
     /** Sets {@code rowSums} to rowsum(result * gradient). */
