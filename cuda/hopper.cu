@@ -144,9 +144,21 @@ bool fill(HopperArguments& h, const flashring_step& step) {
     return fits;
 }
 
+// How many parts the query heads of a key head are split into, so that there are a few blocks for each multiprocessor. Each part is a
+// block more that adds to dk and dv.
+int partsOf(const flashring_step& step, int64_t tiles) {
+    const int64_t group = step.q_heads / step.kv_heads, wanted = 4 * int64_t{multiprocessors(step.device)};
+    int64_t parts = 1;
+    while (parts < group && (group % parts != 0 || tiles * step.batch * step.kv_heads * parts < wanted)) {
+        ++parts;
+    }
+    return static_cast<int>(parts);
+}
+
 bool fill(HopperBackwardArguments& h, const flashring_step& step) {
     const BackwardWorkspace w = backwardWorkspaceOf(step);
-    const int64_t heads = step.batch * step.kv_heads;
+    const int parts = partsOf(step, w.tiles);
+    const int64_t heads = step.batch * step.kv_heads * parts;
     bool fits = isHopper(step.device) && encoder() && w.tiles * heads <= INT32_MAX / 2 &&
                 rowsAligned(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, sizeof(float), 16);
     withHeadDims(step, [&](auto index) {
@@ -159,7 +171,8 @@ bool fill(HopperBackwardArguments& h, const flashring_step& step) {
                encode(h.dv, step.dv, keys(step, step.value_dim), FLASHRING_FLOAT32, 16);
     });
     h.dq = {nullptr, w.blocks, w.dims};
-    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), static_cast<int>(heads)};
+    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), parts, static_cast<int>(heads)};
+    h.addsDkv = parts > 1 || step.flags & FLASHRING_ADD_DKV;
     h.scoresStart = static_cast<float>(-1 / step.softmax_scale);
     h.careful = step.softmax_scale < kLeastPlainScale || step.softmax_scale > kMostPlainScale;
     return fits;
@@ -220,6 +233,10 @@ void backward(const Problem& problem) {
     OrderedKeyTile* const sorted = reinterpret_cast<OrderedKeyTile*>(problem.workspace + w.sorted);
     h.dq.data = reinterpret_cast<float*>(problem.workspace + w.dq);
     h.order.sorted = sorted;
+    if (h.addsDkv && !(step.flags & FLASHRING_ADD_DKV)) {
+        clearOnDevice(step.dk, step.batch, step.kv_len, step.kv_heads, step.head_dim, step.stream);
+        clearOnDevice(step.dv, step.batch, step.kv_len, step.kv_heads, step.value_dim, step.stream);
+    }
     h.a = prepare(problem, &tiling);
     beginGathering(h.dq, step.batch * step.q_heads, tiling.seenBy, sorted, w.tiles, step.stream);
     step.dtype == FLASHRING_BFLOAT16 ? hopperBackward<__nv_bfloat16>(h) : hopperBackward<__half>(h);

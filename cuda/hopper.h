@@ -56,7 +56,8 @@ struct OrderedKeyTile {
 // the L2 cache; then those of all heads that are left, which are short where lengths differ, and even out when multiprocessors finish.
 struct KeyTileOrder {
     const OrderedKeyTile* sorted;  // [tiles]
-    int tiles, early, heads;       // tiles of keys a head; those that go first; key heads of the whole batch
+    int tiles, early;              // tiles of keys a head; those that go first
+    int parts, heads;              // parts that the query heads of a key head are split into; parts in the whole batch
 };
 
 struct HopperBackwardArguments {
@@ -65,6 +66,7 @@ struct HopperBackwardArguments {
     CUtensorMap dk, dv;         // boxes of 16 keys and 32 columns
     GatheredDq dq;
     KeyTileOrder order;
+    bool addsDkv;               // what dk and dv hold stays, or several blocks add to them
     float scoresStart;          // -1 / softmax_scale: what scores start from, times lse
     bool careful;               // the scale is too small or too large for that
 };

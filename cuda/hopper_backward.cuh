@@ -139,7 +139,8 @@ private:
         return probe;
     }
 
-    // Puts (score - lse) / scale in place of what the products have from 0 on: the scores are rounded as forward rounds them.
+    // Puts (score - lse) / scale, at most 0, in place of what the products have from 0 on: scores are rounded as forward
+    // rounds them. In other tiles a weight is above 1 by less than half a bit of an operand, and rounds to 1.
     __device__ __forceinline__ void subtractCarefully(const HopperQueryRows<kQueries>& rows) {
         const float scale = static_cast<float>(h_.a.step.softmax_scale), inverse = -h_.scoresStart;
 #pragma unroll
@@ -147,7 +148,7 @@ private:
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const float lse = rows.lse[n * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2];
-                p_[n * 4 + i] = (__fmul_rn(p_[n * 4 + i], scale) - lse) * inverse;
+                p_[n * 4 + i] = atMostZero((__fmul_rn(p_[n * 4 + i], scale) - lse) * inverse);
             }
             __syncwarp();  // keeps the loads of later columns out of registers
         }
@@ -171,7 +172,7 @@ private:
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int i = n * 4 + half * 2;
-                const float p = exp2Fast(atMostZero(p_[i]) * h_.a.scaleLog2), q = exp2Fast(atMostZero(p_[i + 1]) * h_.a.scaleLog2);
+                const float p = exp2Fast(p_[i] * h_.a.scaleLog2), q = exp2Fast(p_[i + 1] * h_.a.scaleLog2);
                 weights_[n / 2][n % 2 * 2 + half] = pack<Element>(p, q);
                 gradients_[n / 2][n % 2 * 2 + half] = pack<Element>(p * ds_[i], q * ds_[i + 1]);
             }
@@ -281,7 +282,7 @@ private:
     // A tile pair by pair: adds to memory, and leaves nothing for the products but a dq_ that means nothing.
     __device__ __forceinline__ void addAlone(const BackwardPlace& here) {
         const int thread = static_cast<int>(threadIdx.x) - 128;
-        if (!addsToMemory_ && !(h_.a.step.flags & FLASHRING_ADD_DKV)) {
+        if (!addsToMemory_ && !h_.addsDkv) {
             clearRows<kThreads>(h_.a.step, h_.a.step.dk, static_cast<int>(h_.a.step.head_dim), work_, kTile.keys(), thread);
             clearRows<kThreads>(h_.a.step, h_.a.step.dv, static_cast<int>(h_.a.step.value_dim), work_, kTile.keys(), thread);
             syncNamed(kAllConsumers, kThreads);
@@ -308,7 +309,7 @@ private:
         syncNamed(kAllConsumers, kThreads);  // no product reads shared memory any more
         const int key = work_.firstKey + number_ * 64 + warp_ * 16;
         if (key < h_.a.step.kv_len) {
-            const bool add = addsToMemory_ || h_.a.step.flags & FLASHRING_ADD_DKV;
+            const bool add = addsToMemory_ || h_.addsDkv;
             const int box = number_ * 4 + warp_;
             const auto share = [box](char* tile, int dim) { return tile + box * dim / 32 * kGradientBoxBytes; };
             storeGradient<kDims.value>(dv_, 1, h_.dv, share(shared_.queries[0], kDims.value), key, work_, add);

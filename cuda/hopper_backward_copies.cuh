@@ -45,16 +45,16 @@ struct BackwardWork {
         const int early = order.early * order.heads, late = order.tiles - order.early, rest = block - early;
         const int head = block < early ? block / order.early : rest / late;
         const OrderedKeyTile found = order.sorted[block < early ? block % order.early : order.early + rest % late];
-        const int keyHeads = static_cast<int>(step.kv_heads), group = static_cast<int>(step.q_heads) / keyHeads;
+        const int keyHeads = static_cast<int>(step.kv_heads), heads = static_cast<int>(step.q_heads) / keyHeads / order.parts;
         firstKey = found.tile * keys;
-        keyHead = head % keyHeads;
-        batch = head / keyHeads;
+        keyHead = head / order.parts % keyHeads;
+        batch = head / order.parts / keyHeads;
         firstQuery = found.firstQuery;
         lastQuery = found.lastQuery;
         firstTile = firstQuery / queries;
         lastTile = (lastQuery + queries - 1) / queries;
-        firstHead = keyHead * group;
-        lastHead = firstQuery < lastQuery ? firstHead + group : firstHead;
+        firstHead = (keyHead * order.parts + head % order.parts) * heads;
+        lastHead = firstQuery < lastQuery ? firstHead + heads : firstHead;
     }
 };
 

@@ -132,9 +132,28 @@ def check_not_finite(ring, dtype):
     return lines
 
 
+def check_grouped(ring):
+    """Query heads that share key heads, in as many blocks as a GPU needs and in fewer, beside FlashAttention-2."""
+    lines = []
+    for b, s, hq, hk, d in ((5, 2048, 16, 8, 128), (3, 2048, 30, 15, 64), (1, 1000, 12, 1, 96), (1, 1000, 12, 2, 128)):
+        q, k, v, dout = (torch.randn(b, s, h, d, device="cuda").to(BF16) for h in (hq, hk, hk, hq))
+        tensors = [x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v)]
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            repeated = [tensors[0]] + [x.repeat_interleave(hq // hk, 1) for x in tensors[1:]]
+            out = torch.nn.functional.scaled_dot_product_attention(*repeated, is_causal=True)
+        expected = [x.transpose(1, 2) for x in (out.detach(), *torch.autograd.grad(out, tensors, dout.transpose(1, 2)))]
+        actual = errors(ours(ring, q, k, v, dout, 1 / math.sqrt(d), True), [x.double() for x in expected], (1, 1, 1, 1))
+        what, bound = f"B{b} S{s} H{hq}/{hk} D{d}", 1e-2
+        wrong = ", ".join(f"{name} is off by {x:.1e} from FlashAttention-2's" for name, x in zip(NAMES, actual) if not x <= bound)
+        lines.append({"case": what, "errors": actual, "bounds": [bound] * 4, "wrong": wrong})
+        if wrong:
+            print(f"WRONG {what}: {wrong}", flush=True)
+    return lines
+
+
 def check(ring, seeds):
     """A line for each case; `wrong` says what is wrong, or is empty."""
-    lines = []
+    lines = check_grouped(ring)
     if not check_random(ring, seeds, 1):
         lines.append({"case": "random shapes", "errors": [], "bounds": [], "wrong": "see above"})
     for dtype in (BF16, FP16):

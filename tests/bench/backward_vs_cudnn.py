@@ -137,7 +137,8 @@ class Bench:
             for _ in range(calls):
                 call()
             torch.cuda.synchronize()
-        return {event.key.split("<")[0].split("(")[0].split("::")[-1]: event.device_time_total / calls for event in profile.key_averages()}
+        names = {event.key: event.key.replace("(anonymous namespace)::", "").split("<")[0].split("(")[0].split("::")[-1] for event in profile.key_averages()}
+        return {names[event.key]: event.device_time_total / calls for event in profile.key_averages() if event.device_time_total}
 
 
 def cases(bench):
