@@ -37,7 +37,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 class KernelChoiceTest {
     /** The host's kernels, the best first. */
     private static final List<Kernel> PREFERENCE =
-            List.of(Kernel.AMX, Kernel.AVX512BF16, Kernel.AVX512, Kernel.AVX2, Kernel.SIMD128, Kernel.REFERENCE);
+            List.of(Kernel.AMX, Kernel.AVX512, Kernel.AVX512BF16, Kernel.AVX2, Kernel.SIMD128, Kernel.REFERENCE);
 
     static List<Capability> hostRows() {
         return Capability.all().stream().filter(row -> !row.cuda()).toList();
