@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Configures and builds the native library and its tests: build.sh BUILD_FOLDER [AUTO|ON|OFF]   (called by Maven)
+# Configures and builds the native library and its tests: build.sh BUILD_FOLDER [AUTO|ON|OFF [ARCHITECTURES]]   (called by Maven)
 set -euo pipefail
 build=${1:?build folder}
 cuda=${2:-AUTO}
+architectures=${3:-DEFAULT}
 here=$(cd "$(dirname "$0")" && pwd)
 
 command -v cmake >/dev/null || { echo "FlashRing needs CMake 3.22 or newer to build its native library: install the package 'cmake'." >&2; exit 1; }
@@ -11,5 +12,7 @@ generator=()
 if command -v ninja >/dev/null; then generator=(-G Ninja); fi
 
 bash "$here/forget_moved.sh" "$build" "$here"
-cmake -S "$here" -B "$build" "${generator[@]}" -DFLASHRING_CUDA="$cuda"
+options=()
+if [[ $architectures != DEFAULT ]]; then options=(-DFLASHRING_CUDA_ARCHITECTURES="$architectures"); fi
+cmake -S "$here" -B "$build" "${generator[@]}" -DFLASHRING_CUDA="$cuda" "${options[@]}"
 cmake --build "$build" --parallel "$(nproc)"
