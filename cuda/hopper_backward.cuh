@@ -2,13 +2,13 @@
 // whole warpgroups; keys stay, queries pass by, as in FlashAttention-3 (Shah 2024).
 //
 // Each block owns a tile of keys of one key head and walks over the queries, of every head of the group, that see them:
-//   producer    warp 0 copies K and V once, then Q and dO of each tile of queries; warp 1 fetches what else is known of them
+//   producer    warp 0 copies K and V once, then Q and dO of each tile of queries; one or two more fetch what else is known of them
 //   consumers   64 keys each, whose dK and dV stay in registers. Per tile of queries:
 //               S^T = K Q^T - lse / scale and dP^T = V dO^T - delta, by accumulators that start so; from them P^T and dS^T = P^T dP^T,
 //               rounded, become operands in registers: dV += P^T dO, dK += dS^T Q. dS also goes to shared memory, where the
 //               consumers share the work of dQ = dS K, or take turns, and the copy engine adds it to what is gathered.
-// A consumer waits for the other's dS only after its own dV and dK are under way, and two tiles of dS are kept: one consumer's
-// arithmetic hides behind the other's products.
+// A consumer waits for the other's dS only after its own dV is under way (in turns: dK, too), and two tiles of dS are kept: one
+// consumer's arithmetic hides behind the other's products. Shares of dQ come before dK, behind which they are handed over.
 #ifndef FLASHRING_CUDA_HOPPER_BACKWARD_CUH
 #define FLASHRING_CUDA_HOPPER_BACKWARD_CUH
 
@@ -29,6 +29,7 @@ class BackwardConsumer {
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kQueries = kTile.queries, kThreads = kTile.consumers * 128, kDqColumns = kTile.dqColumns(kDims);
     static constexpr int kAllConsumers = 1;  // the named barrier of all of them
+    using Rows = HopperQueryRows<kQueries, kTile.rowWarps>;
 
 public:
     __device__ __forceinline__ BackwardConsumer(Shared& shared, const HopperBackwardArguments& h, int number)
@@ -119,7 +120,7 @@ private:
     }
 
     // Puts -inf in place of the scores that the mask hides. Returns 0 where nothing that is not finite is in the tile.
-    __device__ __forceinline__ float hide(const HopperQueryRows<kQueries>& rows) {
+    __device__ __forceinline__ float hide(const Rows& rows) {
         const int key = number_ * 64 + warp_ * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
         float probe = 0;
 #pragma unroll
@@ -140,8 +141,9 @@ private:
     }
 
     // Puts (score - lse) / scale, at most 0, in place of what the products have from 0 on: scores are rounded as forward
-    // rounds them. In other tiles a weight is above 1 by less than half a bit of an operand, and rounds to 1.
-    __device__ __forceinline__ void subtractCarefully(const HopperQueryRows<kQueries>& rows) {
+    // rounds them. Parts that started from -lse / scale keep what they have. In other tiles a weight is above 1 by less than half a
+    // bit of an operand, and rounds to 1.
+    __device__ __forceinline__ void subtractCarefully(const Rows& rows) {
         const float scale = static_cast<float>(h_.a.step.softmax_scale), inverse = -h_.scoresStart;
 #pragma unroll
         for (int n = 0; n < kQueries / 8; ++n) {
@@ -158,7 +160,7 @@ private:
     // this tile, for any consumer.
     __device__ __forceinline__ bool weigh() {
         const auto& rows = shared_.rows[stage_.stage];
-        const int kind = rows.kind;
+        const int kind = rows.kind();
         bool finite = true;
         waitForProducts<0>();
         if (kind & kCareful) {
@@ -228,15 +230,19 @@ private:
         stage_.advance();
         multiplyRegisters<kDims.value>(dv_, weights_, shared_.douts[now.stage]);
         shareGradients(now);
-        multiplyRegisters<kDims.key>(dk_, gradients_, shared_.queries[now.stage]);
-        commitProducts();
         if constexpr (kTile.dqInTurn) {
+            multiplyRegisters<kDims.key>(dk_, gradients_, shared_.queries[now.stage]);
+            commitProducts();
             addDqInTurn(here, now, finite);
         } else {
             multiplyGradients(now);
             commitProducts();
+            multiplyRegisters<kDims.key>(dk_, gradients_, shared_.queries[now.stage]);
+            commitProducts();
             waitForProducts<1>();
-            releaseTile(now);
+            if (finite) {
+                addDq(here);
+            }
         }
         if constexpr (!kLast) {
             multiplyQueries();
@@ -244,9 +250,7 @@ private:
         }
         waitForProducts<kLast ? 0 : 1>();
         if constexpr (!kTile.dqInTurn) {
-            if (finite) {
-                addDq(here);
-            }
+            releaseTile(now);
         }
         if constexpr (!kLast) {
             multiplyDouts();
@@ -351,10 +355,11 @@ __global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperBackwardKern
     const int warpgroup = uniform(static_cast<int>(threadIdx.x) / 128);
     if (warpgroup == 0) {
         lowerRegisters<Config::kTile.producerRegisters>();
-        if (threadIdx.x / 32 == 1) {
-            copyRows(shared, h);
-        } else if (threadIdx.x == 0) {
+        const int warp = uniform(static_cast<int>(threadIdx.x) / 32);
+        if (threadIdx.x == 0) {
             copyQueries(shared, h);
+        } else if (warp >= 1 && warp <= Config::kTile.rowWarps) {
+            copyRows(shared, h, warp - 1);
         }
     } else {
         raiseRegisters<Config::kTile.consumerRegisters>();

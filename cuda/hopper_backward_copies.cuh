@@ -24,12 +24,21 @@ enum TileKind { kBordered = 1, kCareful = 2 };
 constexpr float kMostPlainLse = 128;
 
 // What the consumers know of each query of a tile.
-template <int kQueries>
+template <int kQueries, int kRowWarps>
 struct alignas(16) HopperQueryRows {
-    float score[kQueries], dp[kQueries];  // what the products start from: -lse / scale, or 0 in a careful tile; -delta
-    float lse[kQueries];                  // of a careful tile
+    float score[kQueries], dp[kQueries];  // what the products start from: -lse / scale, or 0 in a careful part; -delta
+    float lse[kQueries];                  // what a careful tile has yet to subtract: 0 in its other parts
     int lo[kQueries], hi[kQueries];
-    int kind;                             // TileKind
+    alignas(8) int kinds[kRowWarps];      // TileKind of what each warp writes
+
+    __device__ __forceinline__ int kind() const {
+        int all = kinds[0];
+#pragma unroll
+        for (int i = 1; i < kRowWarps; ++i) {
+            all |= kinds[i];
+        }
+        return all;
+    }
 };
 
 // In place of lse where it is -inf: all weights are 0, and what is compared with it stays finite.
@@ -88,7 +97,7 @@ struct HopperBackwardShared {
     char queries[kTile.stages][kQueryBytes], douts[kTile.stages][kDoutBytes];
     char gradients[2][panels(kTile.queries) * panelBytes(kTile.keys())];  // dS^T
     char dq[kWarps][16 * kTile.dqColumns(Config::kDims) * 4];             // of each warp: 16 queries
-    HopperQueryRows<kTile.queries> rows[kTile.stages];
+    HopperQueryRows<kTile.queries, kTile.rowWarps> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull;
     uint64_t queriesFull[kTile.stages], queriesEmpty[kTile.stages];  // rows included
@@ -105,7 +114,7 @@ struct HopperBackwardShared {
         initBarrier(sharedAddress(&keysFull), 1);
         initBarrier(sharedAddress(&valuesFull), 1);
         for (int i = 0; i < kTile.stages; ++i) {
-            initBarrier(sharedAddress(queriesFull + i), 2);  // the copy, and the warp that writes rows
+            initBarrier(sharedAddress(queriesFull + i), 1 + kTile.rowWarps);  // the copy, and the warps that write rows
             initBarrier(sharedAddress(queriesEmpty + i), kWarps);
             initBarrier(sharedAddress(doutsFull + i), 1);
             initBarrier(sharedAddress(doutsEmpty + i), kWarps);
@@ -148,12 +157,13 @@ __device__ void copyQueries(HopperBackwardShared<Config>& shared, const HopperBa
     }
 }
 
-// Warp 1 of the producer.
+// Warp `part` of those that fetch rows. What is careful is decided for its own part of the tile: nobody waits for another.
 template <class Config>
-__device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h) {
-    constexpr int kQueries = Config::kTile.queries, kOwn = kQueries / 32;
+__device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h, int part) {
+    constexpr int kQueries = Config::kTile.queries, kOwn = kQueries / 32 / Config::kTile.rowWarps;
+    static_assert(kOwn * 32 * Config::kTile.rowWarps == kQueries, "rows that no lane fetches");
     const Arguments& a = h.a;
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32, first = part * kOwn * 32 + lane;
     const BackwardWork& work = shared.work();
     RingIndex<Config::kTile.stages> index;
     for (BackwardPlace place(work); place.exists(work); place.advance(work)) {
@@ -162,7 +172,7 @@ __device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackw
         bool bordered = false, careful = h.careful;
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) {
-            const int i = place.tile * kQueries + n * 32 + lane;
+            const int i = place.tile * kQueries + first + n * 32;
             const bool sees = i >= work.firstQuery && i < work.lastQuery;
             lse[n] = sees ? *row<const float>(a.step.lse, work.batch, i, place.head) : -INFINITY;
             delta[n] = sees ? *row<const float>(a.step.delta, work.batch, i, place.head) : 0;
@@ -181,14 +191,15 @@ __device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackw
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) {
             const bool nothing = lse[n] == -INFINITY;
-            rows.score[n * 32 + lane] = careful ? 0 : nothing ? -kNothingSeen : lse[n] * h.scoresStart;
-            rows.dp[n * 32 + lane] = -delta[n];
-            rows.lse[n * 32 + lane] = nothing ? kNothingSeen : lse[n];
-            rows.lo[n * 32 + lane] = lo[n];
-            rows.hi[n * 32 + lane] = hi[n];
+            const int own = first + n * 32;
+            rows.score[own] = careful ? 0 : nothing ? -kNothingSeen : lse[n] * h.scoresStart;
+            rows.dp[own] = -delta[n];
+            rows.lse[own] = !careful ? 0 : nothing ? kNothingSeen : lse[n];
+            rows.lo[own] = lo[n];
+            rows.hi[own] = hi[n];
         }
         if (lane == 0) {
-            rows.kind = (bordered ? kBordered : 0) | (careful ? kCareful : 0);
+            rows.kinds[part] = (bordered ? kBordered : 0) | (careful ? kCareful : 0);
         }
         __syncwarp();
         if (lane == 0) {

@@ -64,10 +64,14 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
 //
 // Products read shared memory about as fast as it goes. At dim 64 three consumers read each tile of queries for half as many keys
 // again. Where a share of dQ's columns would be too narrow, or has columns that are not there, consumers take turns with all of
-// it, one a tile.
+// it, one a tile. At dim 128 each computes its share before its dK, which keeps the tensor cores busy while dQ is handed over.
+//
+// The rows of a tile (lse, delta, mask) are fetched by warps that the producer has anyway. Two of them keep one row a lane and need no more
+// than 24 registers, and so each consumer gets 240, which dim 128 uses. The rest of the producer's warps have nothing to do.
 struct HopperBackwardTile {
     int consumers;
     bool dqInTurn;  // else each consumer computes 64 of its columns
+    int rowWarps;   // 64 queries of a tile, an equal part each
     int producerRegisters, consumerRegisters;
 
     static constexpr int queries = 64, stages = 2;
@@ -81,9 +85,9 @@ struct HopperBackwardTile {
 };
 
 constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
-    return dims.key <= 64   ? HopperBackwardTile{3, true, 32, 160}
-           : dims.key <= 96 ? HopperBackwardTile{2, true, 32, 232}
-                            : HopperBackwardTile{2, false, 32, 232};
+    return dims.key <= 64   ? HopperBackwardTile{3, true, 1, 32, 160}
+           : dims.key <= 96 ? HopperBackwardTile{2, true, 1, 32, 232}
+                            : HopperBackwardTile{2, false, 2, 24, 240};
 }
 
 }  // namespace flashring

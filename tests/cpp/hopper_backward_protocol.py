@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Can the Hopper backward kernel hang, or a warpgroup overwrite what another still reads?   hopper_backward_protocol.py [--seeds N]
 
-A model of its barriers: the producer's two warps (copyQueries and copyRows) and the consumers (class BackwardConsumer in
+A model of its barriers: the producer's warps (copyQueries and copyRows) and the consumers (class BackwardConsumer in
 cuda/hopper_backward.cuh), each a coroutine that yields what it waits for, run in random order. A barrier knows its phases by their
 parity alone, as on the chip. Products read from when they are issued until they are waited for, and check what they read at both
 ends. Exit status 1 where some order goes wrong, or where the model does not find what it is known to find.
@@ -17,17 +17,22 @@ class Design:
     """hopperBackwardTile() in cuda/hopper_tiles.h."""
     name: str
     consumers: int
-    in_turn: bool  # consumers take turns with dQ
+    in_turn: bool  # consumers take turns with dQ; else each computes a share of it, before its dK
+    row_warps: int = 1
     stages: int = 2
     released_early: bool = False  # a tile of queries, before the dQ of a turn has been waited for
     boxes_shared: bool = False    # one staging of dQ for all consumers
+    rows_forgotten: bool = False  # queriesFull counts one warp that writes rows
+    released_before_dk: bool = False  # a tile of queries, once dV and dQ are there
 
 
-DESIGNS = (Design("two consumers", 2, False), Design("two consumers in turn", 2, True), Design("three consumers in turn", 3, True))
+DESIGNS = (Design("two consumers", 2, False, row_warps=2), Design("two consumers in turn", 2, True), Design("three consumers in turn", 3, True))
 WRONG = (
     Design("three in turn, three stages of queries and two of dS", 3, True, stages=3),
     Design("three in turn, queries given back before dQ is there", 3, True, released_early=True),
     Design("three in turn, one staging of dQ", 3, True, boxes_shared=True),
+    Design("two consumers, one warp of rows waited for", 2, False, row_warps=2, rows_forgotten=True),
+    Design("two consumers, queries given back before dK is there", 2, False, row_warps=2, released_before_dk=True),
 )
 
 
@@ -75,8 +80,10 @@ class Block:
     def __init__(self, design, tiles):
         self.d, self.tiles = design, tiles
         stages, consumers = range(design.stages), design.consumers
-        self.queries, self.rows, self.douts = ([Memory() for _ in stages] for _ in range(3))
-        self.queries_full, self.queries_empty = [Barrier(2) for _ in stages], [Barrier(consumers) for _ in stages]
+        self.queries, self.douts = ([Memory() for _ in stages] for _ in range(2))
+        self.rows = [Memory(design.row_warps) for _ in stages]
+        self.queries_full = [Barrier(2 if design.rows_forgotten else 1 + design.row_warps) for _ in stages]
+        self.queries_empty = [Barrier(consumers) for _ in stages]
         self.douts_full, self.douts_empty = [Barrier(1) for _ in stages], [Barrier(consumers) for _ in stages]
         self.ds, self.ds_full = [Memory(consumers) for _ in range(2)], [Barrier(consumers) for _ in range(2)]
         self.staging = [Memory() for _ in range(1 if design.boxes_shared else consumers)]
@@ -91,11 +98,11 @@ class Block:
             self.douts[stage].write(0, t)
             self.douts_full[stage].arrive()
 
-    def copy_rows(self):
+    def copy_rows(self, part):
         for t in range(self.tiles):
             stage, turn = t % self.d.stages, t // self.d.stages
             yield self.queries_empty[stage].wait(turn + 1)
-            self.rows[stage].write(0, t)
+            self.rows[stage].write(part, t)
             self.queries_full[stage].arrive()
 
     def reduce(self, staging, who, t):
@@ -130,10 +137,13 @@ class Block:
             staging.begin(number, t)
             spawn(self.reduce(staging, number, t))
 
-        def release(t):
-            finish(t, self.queries, self.rows, self.douts)
+        def give_back(t):
             self.queries_empty[t % d.stages].arrive()
             self.douts_empty[t % d.stages].arrive()
+
+        def release(t):
+            finish(t, self.queries, self.rows, self.douts)
+            give_back(t)
 
         yield from multiply(0, (self.queries, self.rows), self.queries_full)
         yield from multiply(0, (self.douts,), self.douts_full)
@@ -145,20 +155,25 @@ class Block:
             if mine:
                 yield from multiply_gradients(t)
             yield always
-            if d.in_turn and mine and not d.released_early:
+            if mine and not d.released_early:
                 self.ds[t % 2].end(number, t)
-            release(t)
-            if d.in_turn and mine:
-                if d.released_early:
-                    yield always
-                    self.ds[t % 2].end(number, t)
+            if d.in_turn:
+                release(t)
+            if mine and d.released_early:
+                yield always
+                self.ds[t % 2].end(number, t)
+            if d.released_before_dk:
+                give_back(t)
+            if mine:
                 yield from add_dq(t)
             if more:
                 yield from multiply(t + 1, (self.queries, self.rows), self.queries_full)
-            if not d.in_turn:
+            if d.released_before_dk:
                 yield always
-                self.ds[t % 2].end(number, t)
-                yield from add_dq(t)
+                finish(t, self.queries, self.rows, self.douts)
+            elif not d.in_turn:
+                yield always  # dK
+                release(t)
             if more:
                 yield from multiply(t + 1, (self.douts,), self.douts_full)
 
@@ -169,7 +184,8 @@ class Block:
         def spawn(actor):
             waiting[actor] = always
 
-        for actor in [self.copy_queries(), self.copy_rows()] + [self.consume(n, spawn) for n in range(self.d.consumers)]:
+        producer = [self.copy_queries()] + [self.copy_rows(part) for part in range(self.d.row_warps)]
+        for actor in producer + [self.consume(n, spawn) for n in range(self.d.consumers)]:
             spawn(actor)
         while waiting:
             ready = [actor for actor in waiting if waiting[actor]()]
