@@ -355,11 +355,11 @@ __global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperBackwardKern
     const int warpgroup = uniform(static_cast<int>(threadIdx.x) / 128);
     if (warpgroup == 0) {
         lowerRegisters<Config::kTile.producerRegisters>();
-        const int warp = uniform(static_cast<int>(threadIdx.x) / 32);
-        if (threadIdx.x == 0) {
-            copyQueries(shared, h);
-        } else if (warp >= 1 && warp <= Config::kTile.rowWarps) {
+        const int warp = static_cast<int>(threadIdx.x) / 32;
+        if (warp >= 1 && warp <= Config::kTile.rowWarps) {
             copyRows(shared, h, warp - 1);
+        } else if (threadIdx.x == 0) {
+            copyQueries(shared, h);
         }
     } else {
         raiseRegisters<Config::kTile.consumerRegisters>();

@@ -26,19 +26,13 @@ constexpr float kMostPlainLse = 128;
 // What the consumers know of each query of a tile.
 template <int kQueries, int kRowWarps>
 struct alignas(16) HopperQueryRows {
+    static_assert(kRowWarps == 1 || kRowWarps == 2, "kind() reads two");
     float score[kQueries], dp[kQueries];  // what the products start from: -lse / scale, or 0 in a careful part; -delta
     float lse[kQueries];                  // what a careful tile has yet to subtract: 0 in its other parts
     int lo[kQueries], hi[kQueries];
     alignas(8) int kinds[kRowWarps];      // TileKind of what each warp writes
 
-    __device__ __forceinline__ int kind() const {
-        int all = kinds[0];
-#pragma unroll
-        for (int i = 1; i < kRowWarps; ++i) {
-            all |= kinds[i];
-        }
-        return all;
-    }
+    __device__ __forceinline__ int kind() const { return kinds[0] | kinds[kRowWarps - 1]; }
 };
 
 // In place of lse where it is -inf: all weights are 0, and what is compared with it stays finite.

@@ -71,6 +71,11 @@ def hard_cases(dtype):
             q, k, v, dout = (normal(1, 512, 2, d) for _ in range(4))
             q[..., 0] = k[..., 0] = math.sqrt(math.sqrt(d) * offset)
             yield f"all scores near {offset}, D{d}", q, k, v, dout, 1 / math.sqrt(d), True
+    for d in (64, 128):
+        q, k, v, dout = (normal(1, 512, 2, d) for _ in range(4))
+        k[..., 0] = math.sqrt(math.sqrt(d) * 1000)
+        q[:, torch.arange(512, device="cuda") // 32 % 2 == 1, :, 0] = math.sqrt(math.sqrt(d) * 1000)
+        yield f"scores near 1000 for every other 32 queries, D{d}", q, k, v, dout, 1 / math.sqrt(d), True
     for size in (100, 1000, 10000):
         one = torch.ones(1, 1, 1, 64, device="cuda")
         yield f"one token of {size}", one * size, one * size, one, one, 0.125, False
