@@ -28,7 +28,7 @@ class AllocationTest {
     private static final int WARM_UP = 5;
     private static final int CALLS = 1000;
     /** The machine charges a thread some hundred bytes when it compiles what it runs; one object a call would be 16,000. */
-    private static final long COMPILER = 8000;
+    private static final long COMPILER = 12_000;
 
     @ParameterizedTest
     @CsvSource({"1, FLOAT64", "1, BFLOAT16", "4, FLOAT64", "4, FLOAT32", "4, BFLOAT16"})

@@ -35,7 +35,7 @@ class GpuAllocationTest {
     /**
      * The machine charges a thread some hundred bytes when it compiles what it runs; one object a call would be 16,000.
      */
-    private static final long COMPILER = 8000;
+    private static final long COMPILER = 12_000;
 
     @RequiresGpu
     @ParameterizedTest
