@@ -27,12 +27,12 @@ class LocaleTest {
     void numbersAreThoseOfTheRoot(String tag) throws IOException {
         Path text = Files.writeString(folder.resolve("text"), "all the keys go round ".repeat(100));
         String train = "train --text " + text + " --out " + folder.resolve("out")
-                + " --layers 1 --heads 2 --kv-heads 1 --dim 16 --batch 1 --steps 2 --context 3000";
-        for (String command : List.of("plan --length 100000 --ranks 3 --memory 1G", "plan --length 64 --ranks 0", "train --help", "info", train)) {
+                + " --layers 1 --heads 2 --kv-heads 1 --dim 16 --batch 1 --steps 2 --context 150";
+        for (String command : List.of("plan --length 20000 --ranks 3 --memory 64M", "plan --length 64 --ranks 0", "train --help", "info", train)) {
             List<String> expected = inLocale(Locale.ROOT, command);
             assertThat(inLocale(Locale.forLanguageTag(tag), command)).as(command).isEqualTo(expected);
         }
-        for (String command : List.of("verify --case 20", "bench --length 61 --dim 8 --repeats 1 --dtype float32")) {
+        for (String command : List.of("verify --case 2", "bench --length 61 --dim 8 --repeats 1 --dtype float32")) {
             assertThat(inLocale(Locale.forLanguageTag(tag), command)).isNotEmpty().noneMatch(line -> line.matches(".*[\\p{Nd}&&[^0-9]].*"));
         }
     }
