@@ -172,7 +172,12 @@ const char* flashring_capability_cause(int32_t row) {
             cause = unavailability(row);
         }
     };
-    return guarded(ask) == FLASHRING_OK ? cause : lastError;
+    thread_local char failed[sizeof lastError];
+    if (guarded(ask) == FLASHRING_OK) {
+        return cause;
+    }
+    std::snprintf(failed, sizeof failed, "%s", lastError);
+    return failed;
 }
 
 int32_t flashring_set_max_kernel(const char* name, const char* origin) {
@@ -183,9 +188,17 @@ int32_t flashring_set_max_kernel(const char* name, const char* origin) {
     });
 }
 
-const char* flashring_max_kernel(void) { return capName(); }
+const char* flashring_max_kernel(void) {
+    const char* name = "";
+    guarded([&] { name = capName(); });
+    return name;
+}
 
-const char* flashring_max_kernel_origin(void) { return capOrigin(); }
+const char* flashring_max_kernel_origin(void) {
+    const char* origin = "";
+    guarded([&] { origin = capOrigin(); });
+    return origin;
+}
 
 void flashring_range_begin(int32_t direction, int32_t number) {
     beginRange(direction == FLASHRING_FORWARD ? "ring step, forward" : "ring step, backward", number);

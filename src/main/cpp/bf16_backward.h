@@ -173,9 +173,7 @@ private:
             const bool single = i + 1 == queries;
             const Query first = queryOf(panel, h, query + i, border || single);
             const Query second = single ? Query{0, 0, 0, 0} : queryOf(panel, h, query + i + 1, border);
-            if (border) {
-                softmaxGradientRows<true>(i, panel.lanes(), first, second);
-            } else if (single) {
+            if (border || single) {
                 softmaxGradientRows<true>(i, panel.lanes(), first, second);
             } else {
                 softmaxGradientRows<false>(i, panel.lanes(), first, second);

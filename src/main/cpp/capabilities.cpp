@@ -82,6 +82,8 @@ const char* unavailability(int32_t row) {
     }
     if (kernel.available()) {
         std::snprintf(cause, sizeof cause, "ruled out by %s = %s", capOrigin(), capName());
+    } else if (kernel.cuda && flashring_device_count() == 0) {
+        std::snprintf(cause, sizeof cause, "%s", flashring_device_cause());
     } else {
         std::snprintf(cause, sizeof cause, "this machine lacks %s", kernel.requirement);
     }

@@ -258,7 +258,7 @@ FLASHRING_API int32_t flashring_device_tiles(int32_t device);
 /*
  * CPU workers that one call may use, 1 to 1024: what flashring_set_threads() said, or else FLASHRING_THREADS from the
  * environment, or else the processors that this process may use by its affinity and the CPU quota of its control
- * groups. 0 where FLASHRING_THREADS is set to anything else: flashring_last_error() says so, and steps on the host are
+ * groups. 0 where FLASHRING_THREADS is set to anything else but "": flashring_last_error() says so, and steps on the host are
  * refused.
  */
 FLASHRING_API int32_t flashring_threads(void);

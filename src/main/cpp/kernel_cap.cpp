@@ -33,12 +33,19 @@ struct Cap {
     }
 };
 
+// Null until somebody asks. Not a static of a function: its lock might stay shut in a child of fork.
+std::atomic<const Cap*> latest{nullptr};
+
 std::atomic<const Cap*>& current() {
-    static std::atomic<const Cap*> cap{[] {
+    if (!latest.load(std::memory_order_acquire)) {
         const char* const name = std::getenv(kVariable);
-        return new Cap(name ? name : "", kVariable, nullptr);
-    }()};
-    return cap;
+        const Cap* const fresh = new Cap(name ? name : "", kVariable, nullptr);
+        const Cap* none = nullptr;
+        if (!latest.compare_exchange_strong(none, fresh)) {
+            delete fresh;
+        }
+    }
+    return latest;
 }
 
 bool firstOfItsName(int32_t row) {

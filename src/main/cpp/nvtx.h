@@ -3,6 +3,7 @@
 #ifndef FLASHRING_NVTX_H
 #define FLASHRING_NVTX_H
 
+#include <atomic>
 #include <cstdint>
 
 #ifdef FLASHRING_NVTX
@@ -13,7 +14,12 @@ namespace flashring {
 
 #ifdef FLASHRING_NVTX
 inline nvtxDomainHandle_t nvtxDomain() {
-    static const nvtxDomainHandle_t domain = nvtxDomainCreateA("flashring");
+    static std::atomic<nvtxDomainHandle_t> known{nullptr};  // no lock that might stay shut in a child of fork
+    nvtxDomainHandle_t domain = known.load(std::memory_order_acquire);
+    if (!domain) {
+        domain = nvtxDomainCreateA("flashring");  // null where no tool listens
+        known.store(domain, std::memory_order_release);
+    }
     return domain;
 }
 

@@ -1,8 +1,10 @@
 package org.flashring;
 
+import org.flashring.comm.Communicator;
 import org.flashring.comm.LocalGroup;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
+import org.flashring.internal.Made;
 
 /**
  * Exact attention on one device in O(length) memory: {@link RingAttention} with a world of one.
@@ -16,6 +18,7 @@ import org.flashring.internal.Checks;
  * }</pre>
  */
 public final class FlashAttention implements AutoCloseable {
+    private final Communicator alone;
     private final RingAttention attention;
 
     /**
@@ -49,7 +52,11 @@ public final class FlashAttention implements AutoCloseable {
         if (device.isCuda() != plan.options().cuda()) {
             throw Checks.broken("device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
         }
-        this.attention = new RingAttention("FlashAttention", plan, LocalGroup.single(device));
+        try (Made made = new Made()) {
+            this.alone = made.add(LocalGroup.single(device));
+            this.attention = new RingAttention("FlashAttention", plan, alone);
+            made.keep();
+        }
     }
 
     /** Computes out and lse, as {@link RingAttention#forward} does. */
@@ -77,5 +84,6 @@ public final class FlashAttention implements AutoCloseable {
     @Override
     public void close() {
         attention.close();
+        alone.close();
     }
 }

@@ -68,9 +68,10 @@ public final class Plan {
 
     /** Throws unless scores in {@code type} can be multiplied by {@code scale}: powers of ten inside its normal numbers. */
     private static void requireRepresentable(double scale, DType type) {
+        double least = type == DType.FLOAT64 ? 1e-307 : 1e-37;
         double most = type == DType.FLOAT64 ? 1e307 : 1e37;
-        if (scale < 1 / most || scale > most) {
-            throw Checks.broken("softmaxScale", scale, "be from " + 1 / most + " to " + most + " where scores are " + type);
+        if (scale < least || scale > most) {
+            throw Checks.broken("softmaxScale", scale, "be from " + least + " to " + most + " where scores are " + type);
         }
     }
 

@@ -78,6 +78,9 @@ public final class Main implements Runnable {
 
     private static String sentence(Throwable cause) {
         String message = cause.getMessage() == null ? cause.getClass().getSimpleName() : cause.getMessage().lines().findFirst().orElse("");
+        if (cause instanceof OutOfMemoryError && !message.contains("heap") && !message.startsWith("GC overhead")) {
+            return "out of memory: " + message; // of the host's or a device's own
+        }
         if (cause instanceof OutOfMemoryError) {
             return "out of memory: " + message + "; the Java heap has " + Quantity.bytes(Runtime.getRuntime().maxMemory())
                     + ", FLASHRING_JAVA_OPTS=-Xmx4g makes it 4 GiB.";

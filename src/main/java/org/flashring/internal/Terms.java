@@ -10,7 +10,7 @@ public final class Terms {
     private static final int MOST_LISTED = 128;
     private static final int PARTS = 16;
     private static final long MIX = 0x9E3779B97F4A7C15L; // odd, its bits well spread
-    private static final Pattern LIST = Pattern.compile("(\\d+) by (\\d+): (.*)");
+    private static final Pattern LIST = Pattern.compile("(\\d{1,9}) by (\\d{1,9}): (.*)");
     private static final String COMMA = ", ";
 
     private Terms() {}
@@ -72,14 +72,17 @@ public final class Terms {
     private static String difference(String name, int rank, String value, String expected) {
         Matcher mine = LIST.matcher(value);
         Matcher first = LIST.matcher(expected);
-        if (!mine.matches() || !first.matches()) {
+        if (!mine.matches() || !first.matches() || !mine.group(2).equals(first.group(2)) && mine.group(1).equals(first.group(1))) {
             return sentence(name, rank, value, expected);
         }
         if (!mine.group(1).equals(first.group(1))) {
             return sentence(name + ".length", rank, mine.group(1), first.group(1));
         }
-        String[] entries = mine.group(3).split(COMMA);
-        String[] expectedEntries = first.group(3).split(COMMA);
+        String[] entries = mine.group(3).split(COMMA, -1);
+        String[] expectedEntries = first.group(3).split(COMMA, -1);
+        if (entries.length != expectedEntries.length) { // not written by list()
+            return sentence(name, rank, value, expected);
+        }
         int entry = 0;
         while (entries[entry].equals(expectedEntries[entry])) {
             entry++;

@@ -67,7 +67,9 @@ class ContestTableTest {
     @Test
     void runsFitTheBudget() {
         BenchCase small = new BenchCase(AttentionShape.of(1, 1, 1, 8, DType.FLOAT32), 8, true);
-        assertThat(Contest.run(small, 3, 0)).allSatisfy(score -> assertThat(score.torchMillis()).hasSize(1));
+        for (long nothing : new long[] {0, -1}) {
+            assertThat(Contest.run(small, 3, nothing)).allSatisfy(score -> assertThat(score.torchMillis()).hasSize(1));
+        }
         assertThat(Contest.run(small, 3, Long.MAX_VALUE)).allSatisfy(score -> assertThat(score.flashRingMillis()).hasSize(3));
     }
 }

@@ -10,6 +10,7 @@ import org.bytedeco.openblas.global.openblas_nolapack;
 import org.bytedeco.pytorch.global.torch;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
+import org.flashring.Threads;
 import org.flashring.cli.DeviceOption;
 import org.flashring.cli.Interruption;
 import org.flashring.cli.JsonOption;
@@ -110,7 +111,7 @@ public final class BenchCommand implements Callable<Integer> {
     }
 
     private void onHost(List<BenchCase> cases) throws IOException {
-        int nativeThreads = Native.threads();
+        int nativeThreads = Threads.get();
         int torchThreads = torch.get_num_threads();
         int used = threads == null ? nativeThreads : (int) Checks.atLeast("--threads", threads, 1);
         try {

@@ -53,7 +53,7 @@ final class Contest {
                 List<double[]> runs = new ArrayList<>();
                 long start = System.nanoTime();
                 long spent = 0;
-                for (long longest = 0; runs.size() < WARM_UP + repeats && spent + longest <= budget;) {
+                for (long longest = 0; runs.isEmpty() || runs.size() < WARM_UP + repeats && spent + longest <= budget;) {
                     runs.add(new double[] {
                         time(ours, Contender::forward), time(theirs, Contender::forward),
                         timeBackward(ours), timeBackward(theirs)});
