@@ -113,6 +113,29 @@ class SecretTest {
         assertThat(RIGHT.accepts(new byte[0], "follower", ONE, TWO)).isFalse();
     }
 
+    /** Whoever does not know the secret and lets everybody in is found out by the follower itself. */
+    @Test
+    void anImpostorThatLetsEverybodyInIsFoundOut() throws Exception {
+        try (ServerSocket impostor = new ServerSocket(port, 1, InetAddress.getLoopbackAddress())) {
+            CompletableFuture<Throwable> follower = CompletableFuture.supplyAsync(() -> join(rank(1, RIGHT), DEADLINE));
+            try (Socket socket = impostor.accept(); Frames link = new Frames(socket)) {
+                link.send(Frames.CHALLENGE, out -> {
+                    out.writeInt(0x464c5247); // the protocol's own first word, and its version
+                    out.writeInt(2);
+                    out.write(new byte[32]);
+                    out.write(1);
+                });
+                link.receive(Frames.PROOF, 5_000);
+                link.send(Frames.WELCOME, out -> {
+                    out.writeUTF("");
+                    out.write(new byte[32]);
+                });
+                assertThat(follower.get(20, TimeUnit.SECONDS)).isInstanceOf(CommunicationException.class)
+                        .hasMessageContaining("does not know the job secret");
+            }
+        }
+    }
+
     @Test
     void comesFromAVariableOrAFile() throws IOException {
         Path file = folder.resolve("secret");
