@@ -4,7 +4,7 @@
 
 #include <cuda_runtime.h>
 
-#include "common/tiles.h"
+#include "common/shared_memory.h"
 #include "failure.h"
 
 namespace flashring {

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "common/attention.h"
+#include "common/early_start.cuh"
 #include "elements.h"
-#include "sm90/ptx.cuh"
 #include "visibility.h"
 
 namespace flashring {

@@ -2,7 +2,7 @@
 #ifndef FLASHRING_CUDA_COMMON_OUTPUTS_CUH
 #define FLASHRING_CUDA_COMMON_OUTPUTS_CUH
 
-#include "common/mma.cuh"
+#include "common/ptx.cuh"
 
 namespace flashring {
 

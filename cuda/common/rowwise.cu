@@ -2,8 +2,8 @@
 #include "rowwise.h"
 
 #include "common/attention.h"
+#include "common/early_start.cuh"
 #include "common/elements.cuh"
-#include "sm90/ptx.cuh"
 
 namespace flashring {
 namespace {

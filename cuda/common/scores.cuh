@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "common/attention.h"
-#include "common/mma.cuh"
+#include "common/ptx.cuh"
 
 namespace flashring {
 

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "common/tiles.h"
+#include "common/shared_memory.h"
 
 namespace flashring {
 

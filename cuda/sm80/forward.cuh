@@ -7,8 +7,9 @@
 
 #include "common/outputs.cuh"
 #include "common/scores.cuh"
-#include "common/tiles.h"
+#include "sm80/mma.cuh"
 #include "sm80/nonfinite.cuh"
+#include "sm80/tiles.h"
 
 namespace flashring {
 

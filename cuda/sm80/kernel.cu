@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "common/tiles.h"
+#include "sm80/tiles.h"
 
 namespace flashring {
 namespace {

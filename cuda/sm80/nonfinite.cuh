@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "common/attention.h"
-#include "common/mma.cuh"
+#include "sm80/shared_tile.cuh"
 
 namespace flashring {
 
@@ -22,6 +22,16 @@ template <class Element>
 __device__ inline uint32_t finitePart(uint32_t pair) {
     constexpr uint32_t kFirst = kExponent<Element>, kSecond = kFirst << 16;
     return ((pair & kFirst) == kFirst ? 0 : pair & 0xffff) | ((pair & kSecond) == kSecond ? 0 : pair & 0xffff0000);
+}
+
+// sum += 0 * pair, each half by itself.
+template <class Element>
+__device__ void addZeroTimes(uint32_t& sum, uint32_t pair) {
+    if constexpr (__is_same(Element, __nv_bfloat16)) {
+        asm("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(pair), "r"(0));
+    } else {
+        asm("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(pair), "r"(0));
+    }
 }
 
 // Whether any of the words that this thread has filled holds NaN or infinity: only of those, 0 * x is not 0.

@@ -14,6 +14,7 @@
 
 #include <math.h>
 
+#include "common/early_start.cuh"
 #include "sm90/backward_copies.cuh"
 #include "sm90/backward_outputs.cuh"
 #include "sm90/pairwise.cuh"

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "common/mma.cuh"
+#include "common/ptx.cuh"
 #include "sm90/arguments.h"
 #include "sm90/ptx.cuh"
 #include "sm90/tiles.h"

@@ -13,6 +13,7 @@
 
 #include <math.h>
 
+#include "common/early_start.cuh"
 #include "sm90/forward_copies.cuh"
 #include "sm90/outputs.cuh"
 #include "sm90/softmax.cuh"

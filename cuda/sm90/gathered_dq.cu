@@ -1,7 +1,7 @@
 // What runs beside the Hopper backward kernel: zeros for the dQ that it gathers and the order of its blocks before it, and after it
 // the caller's dq. Both are bound by memory.
+#include "common/early_start.cuh"
 #include "sm90/arguments.h"
-#include "sm90/ptx.cuh"
 #include "sm90/tiles.h"
 
 namespace flashring {

@@ -157,12 +157,6 @@ __device__ inline void storeMatrices(uint32_t address, const uint32_t (&r)[4]) {
                  : "memory");
 }
 
-// Where this kernel was started before an earlier one in the stream had ended: waits for its end and its writes.
-__device__ inline void waitForEarlierKernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-
-// Lets the next kernel in the stream, if it was launched to start early, fill multiprocessors as this one's blocks leave them.
-__device__ inline void letNextKernelStart() { asm volatile("griddepcontrol.launch_dependents;"); }
-
 // Tiles lie in shared memory as panels of 64 columns, 128 bytes a row, the 16-byte words of each row permuted by its number
 // modulo 8 (the copy engine's 128-byte swizzle); panels start on 1,024 bytes.
 constexpr int kPanelColumns = 64;

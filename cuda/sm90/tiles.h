@@ -2,7 +2,7 @@
 #ifndef FLASHRING_CUDA_SM90_TILES_H
 #define FLASHRING_CUDA_SM90_TILES_H
 
-#include "common/tiles.h"
+#include "common/head_dims.h"
 #include "kernels.h"
 
 namespace flashring {

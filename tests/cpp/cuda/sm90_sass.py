@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in common/tiles.h
+DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in head_dims.h
 KEYS = (128, 128, 128, 96, 80, 80)  # hopperTile() in sm90/tiles.h
 BACKWARD_KEYS = (192, 128, 128)     # hopperBackwardTile(), whose tiles have 64 queries
 MOST_MOVED = 8                      # 16 and more where descriptors are

@@ -1,11 +1,11 @@
 // The tile table of the mma kernels, without a GPU: every set fits into the shared memory it is for, its warps share each product
 // evenly and have the registers, devices take the set that their limit allows, and the cap in the environment is read by its rules.
-#include "common/shared_memory_cap.h"
-
 #include <algorithm>
 #include <string>
 
 #include "buffers.h"
+#include "common/shared_memory_cap.h"
+#include "sm80/tiles.h"
 
 namespace {
 

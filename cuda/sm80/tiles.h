@@ -1,44 +1,11 @@
 // Every tile size of the mma kernels, with its reasons.
-#ifndef FLASHRING_CUDA_COMMON_TILES_H
-#define FLASHRING_CUDA_COMMON_TILES_H
+#ifndef FLASHRING_CUDA_SM80_TILES_H
+#define FLASHRING_CUDA_SM80_TILES_H
 
-#include <utility>
-
-#include "flashring.h"
+#include "common/head_dims.h"
+#include "common/shared_memory.h"
 
 namespace flashring {
-
-struct HeadDims {
-    int key, value;
-};
-
-// Kernels exist for these; others are padded with zeros in shared memory to the first pair that holds them.
-constexpr HeadDims kHeadDims[] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {192, 192}, {256, 256}};
-constexpr int kHeadDimsCount = sizeof kHeadDims / sizeof kHeadDims[0];
-
-// Shared memory that a block gets at most: on compute capability 8.6, 8.9 and 12.x; on 8.0; on 9.0, 10.x and 11.x.
-// There is a set of tiles for each, and a device takes the largest that its own limit allows.
-enum class SharedMemory { None = 0, KB99 = 99 << 10, KB163 = 163 << 10, KB227 = 227 << 10 };
-constexpr SharedMemory kSharedMemories[] = {SharedMemory::KB99, SharedMemory::KB163, SharedMemory::KB227};
-
-// Whether code for an architecture (80, 86, ...) holds the tiles of a set: the least everywhere, others where devices
-// have the memory. Architectures without code of their own have that for 90, as PTX.
-constexpr bool compiledFor(int architecture, SharedMemory memory) {
-    return memory == SharedMemory::KB99    ? true
-           : memory == SharedMemory::KB163 ? architecture == 80
-                                           : architecture >= 90 && architecture / 10 != 12;
-}
-
-// The set for a device of this compute capability (80, 86, ...) whose blocks get up to `bytes` of shared memory.
-constexpr SharedMemory tileSet(int capability, int bytes) {
-    SharedMemory largest = SharedMemory::None;
-    for (const SharedMemory memory : kSharedMemories) {
-        if (capability >= 80 && bytes >= static_cast<int>(memory) && compiledFor(capability, memory)) {
-            largest = memory;
-        }
-    }
-    return largest;
-}
 
 constexpr int kStaticSharedBytes = 32;  // of a kernel's limit, for what it declares beside its tiles
 
@@ -112,35 +79,6 @@ constexpr BackwardTile backwardTile(HeadDims dims, SharedMemory memory) {
            : dims.key <= 128 ? BackwardTile{64, 128, 8, 1, 2, stages, 2, 4, 2}
            : dims.key <= 192 ? BackwardTile{64, 64, 8, 1, 2, stages, 4, 2, 2}
                              : BackwardTile{64, 64, 8, 1, stages, stages, 4, 2, 2};
-}
-
-template <SharedMemory kMemory>
-using SharedMemoryIs = std::integral_constant<SharedMemory, kMemory>;
-
-// Calls body with a set of tiles, as a type; with none where there is none.
-template <class Body>
-void withSharedMemory(SharedMemory memory, Body&& body) {
-    switch (memory) {
-        case SharedMemory::KB99: return body(SharedMemoryIs<SharedMemory::KB99>{});
-        case SharedMemory::KB163: return body(SharedMemoryIs<SharedMemory::KB163>{});
-        case SharedMemory::KB227: return body(SharedMemoryIs<SharedMemory::KB227>{});
-        case SharedMemory::None: return;
-    }
-}
-
-template <int kIndex>
-using HeadDimsIndex = std::integral_constant<int, kIndex>;
-
-// Calls body with the index, as a type, of the first pair in kHeadDims that holds the step's dims. There always is one.
-template <class Body, int kIndex = 0>
-void withHeadDims(const flashring_step& step, Body&& body) {
-    constexpr HeadDims dims = kHeadDims[kIndex];
-    if constexpr (kIndex + 1 < kHeadDimsCount) {
-        if (step.head_dim > dims.key || step.value_dim > dims.value) {
-            return withHeadDims<Body, kIndex + 1>(step, static_cast<Body&&>(body));
-        }
-    }
-    body(HeadDimsIndex<kIndex>{});
 }
 
 }  // namespace flashring
