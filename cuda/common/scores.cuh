@@ -22,13 +22,6 @@ struct ScoreScale {
 
     // Never part of another operation: forward and backward have to round alike.
     __device__ __forceinline__ float score(float product) const { return __fmul_rn(product, natural); }
-
-    // The product whose weight beside 0 is the probability of this one beside lse: never above 1, though lse is rounded. 0 where lse is
-    // -inf; NaN stays.
-    __device__ __forceinline__ float nearProduct(float product, float lse) const {
-        const float difference = __fsub_rn(score(product), lse);
-        return lse == -INFINITY ? -INFINITY : (difference > 0 ? 0 : difference) / natural;
-    }
 };
 
 __device__ __forceinline__ ScoreScale scaleOf(const Arguments& a) { return {a.scale, a.scaleLog2}; }
@@ -76,6 +69,18 @@ struct FarWeight {
     float reference;
 
     __device__ __forceinline__ float operator()(float product) const { return expDifference(scale.score(product), reference); }
+};
+
+// The probability of a product in any row: never above 1, though lse is rounded; 0 where lse is -inf; NaN stays. In rows that are not
+// far it is NearWeight{scale, lse}.
+struct FarProbability {
+    ScoreScale scale;
+    float lse;
+
+    __device__ __forceinline__ float operator()(float product) const {
+        const float difference = __fsub_rn(scale.score(product), lse);
+        return lse == -INFINITY ? 0 : exp2Fast((difference > 0 ? 0 : difference) * static_cast<float>(M_LOG2E));
+    }
 };
 
 }  // namespace flashring
