@@ -7,9 +7,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.DType;
+import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
-import org.flashring.internal.CurrentDevice;
 
 /** A rank of a {@link LocalGroup}: it copies from its peers' memory directly. */
 final class LocalCommunicator implements Communicator {

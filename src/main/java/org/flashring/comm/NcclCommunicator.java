@@ -11,13 +11,13 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Supplier;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.flashring.DType;
+import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;
 import org.flashring.device.Stream;
 import org.flashring.internal.Assembly;
 import org.flashring.internal.Checks;
-import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Nccl;
 

@@ -17,9 +17,9 @@ import java.util.concurrent.TimeoutException;
 import java.util.function.Supplier;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.flashring.device.Cuda;
+import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
-import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Nccl;
 import org.flashring.launch.Environment;
@@ -99,7 +99,7 @@ public final class NcclGroup {
      * on {@code terms}.
      *
      * @param environment who this process is; it works on CUDA device {@code localRank}
-     * @param terms       names and values that must be the same on all ranks, such as {@link org.flashring.Plan#terms}
+     * @param terms       names and values that must be the same on all ranks, such as {@link org.flashring.plan.Plan#terms}
      * @param deadline    how long an operation waits for its peers
      * @throws IllegalArgumentException      if there is no such device or the deadline is not positive
      * @throws UnsupportedOperationException if there is no CUDA or no NCCL; the message says why
@@ -165,7 +165,7 @@ public final class NcclGroup {
 
     /** Throws on all ranks if two of them work on the same GPU, which NCCL would take ill much later. */
     private static void requireDistinct(Session session, Device device) {
-        byte[][] places = session.exchange((hostName() + " " + Cudart.busId(device)).getBytes(StandardCharsets.UTF_8));
+        byte[][] places = session.exchange((hostName() + " " + Cudart.busId(device.ordinal())).getBytes(StandardCharsets.UTF_8));
         for (int rank = 0; rank < places.length; rank++) {
             for (int other = 0; other < rank; other++) {
                 if (Arrays.equals(places[rank], places[other])) {

@@ -8,7 +8,6 @@ import org.bytedeco.cuda.nccl.ncclConfig_t;
 import org.bytedeco.cuda.nccl.ncclUniqueId;
 import org.bytedeco.javacpp.BytePointer;
 import org.flashring.DType;
-import org.flashring.device.HostBuffer;
 
 /**
  * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's words for it.
@@ -32,7 +31,7 @@ public final class Nccl {
 
     /** Returns the id of a new group, which its ranks pass to {@link #initRank}. */
     public static byte[] newId() {
-        try (HostBuffer memory = HostBuffer.allocate(ID_BYTES)) {
+        try (Scratch memory = new Scratch(ID_BYTES)) {
             ncclUniqueId id = new ncclUniqueId(Handles.target(memory.address()));
             check(ncclGetUniqueId(id), "ncclGetUniqueId");
             byte[] bytes = new byte[ID_BYTES];
@@ -44,7 +43,7 @@ public final class Nccl {
     /** Returns this rank's communicator on the current device, once all ranks have called this. */
     public static ncclComm initRank(byte[] idBytes, int rank, int worldSize) {
         ncclComm comm = new ncclComm();
-        try (HostBuffer memory = HostBuffer.allocate(ID_BYTES)) {
+        try (Scratch memory = new Scratch(ID_BYTES)) {
             ncclUniqueId id = new ncclUniqueId(Handles.target(memory.address()));
             new BytePointer(id).put(idBytes);
             check(ncclCommInitRank(comm, worldSize, id, rank), "ncclCommInitRank");
