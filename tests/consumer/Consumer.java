@@ -18,7 +18,7 @@ import org.flashring.RingAttention;
 import org.flashring.Tensor;
 import org.flashring.Threads;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.HostBuffer;
 

@@ -10,7 +10,7 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Plan;
 import org.flashring.RingAttention;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 
 /**
  * Makes operations that cannot be made: their buffers can be had, but the Java heap has no room left for a copy of the

@@ -1,7 +1,7 @@
 package org.flashring;
 
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Made;

@@ -16,6 +16,7 @@ import org.flashring.Mask;
 import org.flashring.Plan;
 import org.flashring.RingAttention;
 import org.flashring.comm.Ranks.Ending;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.support.Disagreement;
 import org.flashring.support.Placement;
 import org.flashring.support.RankTensors;

@@ -23,7 +23,7 @@ import javax.tools.ToolProvider;
 import org.flashring.Layout;
 import org.flashring.Memory;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 

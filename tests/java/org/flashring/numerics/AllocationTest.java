@@ -14,7 +14,7 @@ import org.flashring.Plan;
 import org.flashring.Positions;
 import org.flashring.RingAttention;
 import org.flashring.Tensor;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Placement;
 import org.flashring.support.Problem;

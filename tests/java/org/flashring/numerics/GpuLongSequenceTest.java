@@ -16,7 +16,7 @@ import org.flashring.Plan;
 import org.flashring.RingAttention;
 import org.flashring.Tensor;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.NcclGroup;
+import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.support.DeviceTensors;

@@ -21,7 +21,7 @@ import org.flashring.Positions;
 import org.flashring.RingAttention;
 import org.flashring.Tensor;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.support.Elements;
 import org.flashring.support.HostMemory;
 import org.flashring.support.MaskRule;

@@ -17,7 +17,7 @@ import org.flashring.Plan;
 import org.flashring.RingAttention;
 import org.flashring.Tensor;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.NcclGroup;
+import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Event;
 import org.flashring.internal.CurrentDevice;
 import org.flashring.launch.Environment;

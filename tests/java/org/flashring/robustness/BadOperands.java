@@ -19,7 +19,7 @@ import org.flashring.Memory;
 import org.flashring.Plan;
 import org.flashring.RingAttention;
 import org.flashring.Tensor;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.HostBuffer;
 
 /** Tensors that do not fit the plan, each in the place of each operand, and operations that may not be called. */

@@ -10,7 +10,7 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Plan;
 import org.flashring.RingAttention;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
 import org.junit.jupiter.api.Test;
 

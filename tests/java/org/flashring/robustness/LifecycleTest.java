@@ -32,7 +32,7 @@ import org.flashring.RingAttention;
 import org.flashring.Tensor;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;
 import org.flashring.device.HostBuffer;

@@ -19,7 +19,7 @@ import org.flashring.Mask;
 import org.flashring.Plan;
 import org.flashring.RingAttention;
 import org.flashring.Tensor;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;

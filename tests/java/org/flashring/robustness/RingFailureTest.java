@@ -19,7 +19,7 @@ import org.flashring.RingAttention;
 import org.flashring.Tensor;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.HostBuffer;
 import org.flashring.sync.GradientSync;
 import org.junit.jupiter.api.Test;

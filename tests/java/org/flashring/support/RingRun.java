@@ -6,7 +6,7 @@ import org.flashring.Layout;
 import org.flashring.Plan;
 import org.flashring.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 
 /**
  * A problem run through {@link RingAttention} on threads of this JVM, forward and backward.

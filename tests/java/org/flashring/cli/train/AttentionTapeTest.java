@@ -19,7 +19,7 @@ import org.flashring.Plan;
 import org.flashring.Positions;
 import org.flashring.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 

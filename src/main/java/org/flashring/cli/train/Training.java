@@ -11,7 +11,7 @@ import org.bytedeco.pytorch.global.torch;
 import org.flashring.DType;
 import org.flashring.Plan;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 
 /** A training run: one thread of this JVM per rank, each with a replica of its own. */
 final class Training {
