@@ -119,6 +119,12 @@ public final class Nccl {
                 comm, Handles.stream(stream)), "ncclReduceScatter");
     }
 
+    /** Sums {@code count} elements at {@code send} of every rank at {@code receive} of rank {@code root}, which others do not read. */
+    public static void reduce(long send, long receive, long count, DType dtype, int root, ncclComm comm, long stream) {
+        check(ncclReduce(Handles.source(send), Handles.target(receive), count, TYPES[dtype.code()], ncclSum, root, comm,
+                Handles.stream(stream)), "ncclReduce");
+    }
+
     private static void check(int status, String call) {
         if (status != ncclSuccess) {
             throw new IllegalStateException(call + " failed: " + words(status));
