@@ -15,7 +15,7 @@ import org.flashring.Tensor;
 import org.flashring.Threads;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.HostBuffer;
 import org.flashring.device.Memory;

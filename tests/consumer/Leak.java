@@ -9,7 +9,7 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.attention.RingAttention;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
 
 /**

@@ -11,6 +11,7 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.launch.Environment;
 import org.flashring.launch.Rendezvous;
 import org.flashring.launch.Session;

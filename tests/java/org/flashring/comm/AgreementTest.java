@@ -15,6 +15,7 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.Ranks.Ending;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
 import org.flashring.support.Disagreement;
 import org.flashring.support.Placement;

@@ -13,7 +13,7 @@ import org.flashring.Mask;
 import org.flashring.Positions;
 import org.flashring.Tensor;
 import org.flashring.attention.RingAttention;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Placement;

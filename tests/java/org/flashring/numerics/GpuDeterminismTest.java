@@ -16,7 +16,7 @@ import org.flashring.Positions;
 import org.flashring.Tensor;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;

@@ -15,7 +15,7 @@ import org.flashring.Mask;
 import org.flashring.Tensor;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.NcclGroup;
+import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.plan.Plan;

@@ -14,7 +14,7 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.plan.Plan;

@@ -19,7 +19,7 @@ import org.flashring.Positions;
 import org.flashring.Tensor;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Memory;
 import org.flashring.plan.Plan;
 import org.flashring.support.Elements;

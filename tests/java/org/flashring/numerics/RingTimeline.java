@@ -16,7 +16,7 @@ import org.flashring.Mask;
 import org.flashring.Tensor;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.NcclGroup;
+import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.CurrentDevice;
 import org.flashring.device.Event;
 import org.flashring.launch.Environment;

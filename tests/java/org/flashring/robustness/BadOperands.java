@@ -17,7 +17,7 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Tensor;
 import org.flashring.attention.RingAttention;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.HostBuffer;
 import org.flashring.device.Memory;
 import org.flashring.plan.Plan;

@@ -31,7 +31,7 @@ import org.flashring.attention.FlashAttention;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;
 import org.flashring.device.HostBuffer;

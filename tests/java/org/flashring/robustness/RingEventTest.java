@@ -18,7 +18,7 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Tensor;
 import org.flashring.attention.RingAttention;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;

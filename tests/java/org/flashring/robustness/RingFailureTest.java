@@ -18,7 +18,7 @@ import org.flashring.Tensor;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.HostBuffer;
 import org.flashring.plan.Plan;
 import org.flashring.sync.GradientSync;

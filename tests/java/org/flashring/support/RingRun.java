@@ -5,7 +5,7 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
 
 /**

@@ -6,7 +6,7 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Tensor;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Made;

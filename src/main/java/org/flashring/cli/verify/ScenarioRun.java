@@ -9,7 +9,7 @@ import org.flashring.Kernel;
 import org.flashring.Positions;
 import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
 import org.flashring.device.Stream;
 import org.flashring.plan.Plan;

@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.local;
 
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -7,39 +7,39 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.WeakHashMap;
+import org.flashring.comm.CommunicationException;
+import org.flashring.comm.Transfers;
+import org.flashring.comm.transport.Collective;
+import org.flashring.comm.transport.Deadline;
+import org.flashring.comm.transport.Transport;
 import org.flashring.internal.Terms;
 
 /**
- * What the ranks of a {@link LocalGroup} share: a mailbox per pair of ranks, a board on which each rank publishes two numbers,
+ * What the ranks of a {@link LocalGroup} share: a mailbox per pair of ranks, a board on which each rank publishes what it calls,
  * a barrier and the first failure. Everything is guarded by this object's monitor; copies happen outside it.
  *
  * <p>Memory is safe by two rules: a verb that returns leaves nobody at its rank's memory, and one that throws has ended the
  * group, after which no copy begins and those under way are waited for.
  */
 final class LocalExchange {
-    /** Messages in flight per pair of ranks, which is also how many a rank may post before it awaits; a power of two. */
-    static final int DEPTH = 8;
+    /** Messages in flight per pair of ranks, which is also how many batches a rank may post before it awaits. */
+    private static final int DEPTH = Transport.DEPTH;
     private static final int ANYONE = -1;
 
-    /** What ended the group: {@code rank} did {@code what}, because of {@code cause} unless null. */
-    record Failure(int rank, String what, Throwable cause) {
-        CommunicationException toException() {
-            return new CommunicationException("rank " + rank + " " + what, cause);
-        }
-    }
-
     private final int worldSize;
-    private final long deadlineNanos;
+    private final Deadline deadline;
 
-    private final long[] address; // of message m from a to b at ((a * worldSize + b) * DEPTH + m % DEPTH)
-    private final long[] bytes;
+    // a message is what one batch sends to one rank
+    private final Transfers[] message; // m from a to b at ((a * worldSize + b) * DEPTH + m % DEPTH)
     private final long[] ready;   // event after which the message may be read; 0 where it may at once
     private final long[] copied;  // event after which it has been read
     private final long[] sent;    // messages put into the mailbox of a pair, ever
     private final long[] taken;   // messages taken out of it, ever
 
-    private final long[] board;   // two published numbers per rank
-    private final Object[] gift;  // an object handed to each rank by split
+    private final Collective[] called; // what each rank calls
+    private final int[] color;    // of each rank, in split
+    private final int[] key;
+    private final LocalTransport[] gift; // handed to each rank by split
     private final LocalQueue[] queues; // of each rank; closed together, as ranks wait for each other's events
     private final boolean[] gone; // ranks that have left
     private final String[] phase; // what each rank is at: null, or this step of it
@@ -56,20 +56,21 @@ final class LocalExchange {
     private long generation;      // barriers completed, ever
 
     private int copying;          // ranks that read or write their peers' memory just now
-    private Failure failure;
+    private LocalFailure failure;
 
-    LocalExchange(int worldSize, long deadlineNanos) {
+    LocalExchange(int worldSize, Deadline deadline) {
         this.worldSize = worldSize;
-        this.deadlineNanos = deadlineNanos;
+        this.deadline = deadline;
         int pairs = Math.multiplyExact(worldSize, worldSize);
-        address = new long[Math.multiplyExact(pairs, DEPTH)];
-        bytes = new long[pairs * DEPTH];
+        message = new Transfers[Math.multiplyExact(pairs, DEPTH)];
         ready = new long[pairs * DEPTH];
         copied = new long[pairs * DEPTH];
         sent = new long[pairs];
         taken = new long[pairs];
-        board = new long[2 * worldSize];
-        gift = new Object[worldSize];
+        called = new Collective[worldSize];
+        color = new int[worldSize];
+        key = new int[worldSize];
+        gift = new LocalTransport[worldSize];
         queues = new LocalQueue[worldSize];
         gone = new boolean[worldSize];
         terms = new ArrayList<>(Collections.nCopies(worldSize, null));
@@ -84,8 +85,8 @@ final class LocalExchange {
         return worldSize;
     }
 
-    long deadlineNanos() {
-        return deadlineNanos;
+    Deadline deadline() {
+        return deadline;
     }
 
     /** Notes where a rank copies; once for each rank, before any verb. */
@@ -103,35 +104,35 @@ final class LocalExchange {
         return queues[rank];
     }
 
-    /** Puts a message from {@code from} to {@code to} into their mailbox, which has room: see {@link #DEPTH}. Returns its number. */
-    synchronized long put(int from, int to, long messageAddress, long messageBytes, long readyEvent) {
+    /** Puts what {@code batch} sends to {@code to} into their mailbox, which has room: see {@link #DEPTH}. */
+    synchronized void put(int from, int to, Transfers batch, long readyEvent) {
         check();
         int pair = from * worldSize + to;
         int slot = pair * DEPTH + (int) (sent[pair] % DEPTH);
-        address[slot] = messageAddress;
-        bytes[slot] = messageBytes;
+        message[slot] = batch;
         ready[slot] = readyEvent;
+        sent[pair]++;
         notifyAll();
-        return sent[pair]++;
     }
 
     /**
-     * Returns the address of the oldest message from {@code from} to {@code to}, once there is one of {@code expected} bytes.
-     * The copy out of it has then begun, and ends with {@link #take}.
+     * Returns the batch that holds the oldest message from {@code from} to {@code to}, once there is one and if it sends what
+     * {@code expected} receives. The copy out of it has then begun, and ends with {@link #take}.
      */
-    synchronized long peek(int from, int to, long expected) {
+    synchronized Transfers peek(int from, int to, Transfers expected) {
         int pair = from * worldSize + to;
         long start = System.nanoTime();
         while (sent[pair] == taken[pair]) {
             pause(to, from, "receive", start);
         }
         check();
-        int slot = pair * DEPTH + (int) (taken[pair] % DEPTH);
-        if (bytes[slot] != expected) {
-            throw fail(to, "expected " + expected + " bytes from rank " + from + ", which sends " + bytes[slot], null);
+        Transfers batch = message[pair * DEPTH + (int) (taken[pair] % DEPTH)];
+        String difference = Messages.difference(from, batch, to, expected);
+        if (difference != null) {
+            throw fail(to, difference, null);
         }
         copying++;
-        return address[slot];
+        return batch;
     }
 
     /** Returns the event after which the message that was peeked at may be read. */
@@ -153,24 +154,24 @@ final class LocalExchange {
         return copied[(from * worldSize + to) * DEPTH + (int) (number % DEPTH)];
     }
 
-    /** Waits until every message from {@code from} to {@code to} has been taken. */
-    synchronized void drained(int from, int to) {
+    /** Waits until the {@code number}-th message from {@code from} to {@code to} has been taken. */
+    synchronized void drained(int from, int to, long number) {
         int pair = from * worldSize + to;
         long start = System.nanoTime();
-        while (sent[pair] != taken[pair]) {
+        while (taken[pair] <= number) {
             pause(from, to, "send", start);
         }
         check();
     }
 
     /** Waits until every rank has come here with the same operation; what they published before is then visible to all. */
-    synchronized void barrier(int rank, String called) {
+    synchronized void barrier(int rank, String verb) {
         check();
         if (arrived == 0) {
             opener = rank;
-            operation = called;
-        } else if (!operation.equals(called)) {
-            throw fail(rank, "calls " + called + " while rank " + opener + " calls " + operation, null);
+            operation = verb;
+        } else if (!operation.equals(verb)) {
+            throw fail(rank, "calls " + verb + " while rank " + opener + " calls " + operation, null);
         }
         here[rank] = true;
         if (++arrived == worldSize) {
@@ -189,7 +190,7 @@ final class LocalExchange {
         long mine = generation;
         long start = System.nanoTime();
         while (generation == mine) {
-            pause(rank, ANYONE, called, start);
+            pause(rank, ANYONE, verb, start);
         }
     }
 
@@ -197,9 +198,9 @@ final class LocalExchange {
      * Waits until every rank has come here with the same operation, and fails on all of them unless all bring the same
      * terms.
      */
-    synchronized void agree(int rank, String called, Map<String, String> own) {
+    synchronized void agree(int rank, String verb, Map<String, String> own) {
         terms.set(rank, own);
-        barrier(rank, called);
+        barrier(rank, verb);
     }
 
     /** Fails if ranks that have come to agree differ. */
@@ -214,17 +215,27 @@ final class LocalExchange {
         Collections.fill(terms, null);
     }
 
-    synchronized void publish(int rank, long first, long second) {
-        board[2 * rank] = first;
-        board[2 * rank + 1] = second;
+    /** Publishes the collective that a rank calls, before the barrier after which its peers read it. */
+    synchronized void call(int rank, Collective collective) {
+        called[rank] = collective;
     }
 
-    synchronized long first(int rank) {
-        return board[2 * rank];
+    synchronized Collective called(int rank) {
+        return called[rank];
     }
 
-    synchronized long second(int rank) {
-        return board[2 * rank + 1];
+    /** Publishes what a rank gives to split. */
+    synchronized void publish(int rank, int newColor, int newKey) {
+        color[rank] = newColor;
+        key[rank] = newKey;
+    }
+
+    synchronized int color(int rank) {
+        return color[rank];
+    }
+
+    synchronized int key(int rank) {
+        return key[rank];
     }
 
     /** Notes a group of some of these ranks, which will end when this one fails. */
@@ -232,14 +243,14 @@ final class LocalExchange {
         parts.add(part);
     }
 
-    synchronized void give(int rank, Object object) {
-        gift[rank] = object;
+    synchronized void give(int rank, LocalTransport transport) {
+        gift[rank] = transport;
     }
 
-    synchronized Object takeGift(int rank) {
-        Object object = gift[rank];
+    synchronized LocalTransport takeGift(int rank) {
+        LocalTransport transport = gift[rank];
         gift[rank] = null;
-        return object;
+        return transport;
     }
 
     /** Notes that this rank will touch its peers' memory until {@link #endCopy}. */
@@ -255,7 +266,7 @@ final class LocalExchange {
 
     /** Ends the group and those split off, as {@link #end} does, and returns the exception to throw. */
     CommunicationException fail(int rank, String what, Throwable cause) {
-        end(new Failure(rank, what + place(rank), cause));
+        end(new LocalFailure(rank, what + place(rank), cause));
         return failure().toException();
     }
 
@@ -264,14 +275,14 @@ final class LocalExchange {
     }
 
     /** Ends the group and those split off, unless it has failed before; returns once no rank touches another's memory. */
-    void end(Failure reason) {
+    void end(LocalFailure reason) {
         for (LocalExchange part : mark(reason)) {
             part.end(reason);
         }
         settle();
     }
 
-    private synchronized Set<LocalExchange> mark(Failure reason) {
+    private synchronized Set<LocalExchange> mark(LocalFailure reason) {
         if (failure != null) {
             return Set.of();
         }
@@ -295,7 +306,7 @@ final class LocalExchange {
     }
 
     /** Returns what ended the group, or null. */
-    synchronized Failure failure() {
+    synchronized LocalFailure failure() {
         return failure;
     }
 
@@ -327,26 +338,26 @@ final class LocalExchange {
     }
 
     /** Waits a while for {@code peer}, or for {@link #ANYONE}; throws when the group failed, the peer left or the deadline passed. */
-    private void pause(int rank, int peer, String called, long start) {
+    private void pause(int rank, int peer, String verb, long start) {
         check();
         for (int other = 0; other < worldSize; other++) {
             if (gone[other] && awaits(peer, other)) {
-                throw fail(rank, "waits in " + called + ", but rank " + other + " has left the group", null);
+                throw fail(rank, "waits in " + verb + ", but rank " + other + " has left the group", null);
             }
         }
         if (peer != ANYONE && here[peer]) { // which waits for this rank
-            throw fail(rank, "waits in " + called + " for rank " + peer + ", which calls " + operation, null);
+            throw fail(rank, "waits in " + verb + " for rank " + peer + ", which calls " + operation, null);
         }
-        long remaining = deadlineNanos - (System.nanoTime() - start);
+        long remaining = deadline.left(start);
         if (remaining <= 0) {
-            throw fail(rank, "waited " + deadlineNanos / 1_000_000 + " ms, the deadline, in " + called + " for " + awaited(peer), null);
+            throw fail(rank, deadline.missedIn(verb) + " for " + awaited(peer), null);
         }
         awaited[rank] = peer;
         try {
             wait(remaining / 1_000_000, (int) (remaining % 1_000_000));
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
-            throw fail(rank, "was interrupted in " + called, e);
+            throw fail(rank, "was interrupted in " + verb, e);
         } finally {
             awaited[rank] = ANYONE;
         }

@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.local;
 
 import java.time.Duration;
 import java.util.ArrayList;
@@ -6,6 +6,9 @@ import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Function;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.transport.Deadline;
+import org.flashring.comm.transport.TransportCommunicator;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
@@ -23,7 +26,6 @@ public final class LocalGroup {
     public static final Duration DEFAULT_DEADLINE = Duration.ofMinutes(10);
 
     private static final int MOST_RANKS = 1024; // threads of one JVM; mailboxes take its square
-    private static final Duration LONGEST_DEADLINE = Duration.ofNanos(Long.MAX_VALUE);
 
     private LocalGroup() {}
 
@@ -68,17 +70,13 @@ public final class LocalGroup {
 
     private static LocalExchange exchange(int worldSize, Duration deadline) {
         Checks.between("worldSize", worldSize, 1, MOST_RANKS);
-        Checks.notNull("deadline", deadline);
-        if (deadline.isNegative() || deadline.isZero() || deadline.compareTo(LONGEST_DEADLINE) > 0) {
-            throw Checks.broken("deadline", deadline, "be positive and at most " + LONGEST_DEADLINE);
-        }
-        return new LocalExchange(worldSize, deadline.toNanos());
+        return new LocalExchange(worldSize, Deadline.of(deadline));
     }
 
     private static List<Communicator> ranks(LocalExchange exchange, List<Device> devices) {
         List<Communicator> ranks = new ArrayList<>();
         for (int rank = 0; rank < exchange.worldSize(); rank++) {
-            ranks.add(new LocalCommunicator(exchange, rank, devices.get(rank)));
+            ranks.add(new TransportCommunicator(new LocalTransport(exchange, rank, devices.get(rank))));
         }
         return ranks;
     }
@@ -166,7 +164,7 @@ public final class LocalGroup {
         }
     }
 
-    private static RuntimeException exception(LocalExchange.Failure failure) {
+    private static RuntimeException exception(LocalFailure failure) {
         if (failure.cause() instanceof Error error) {
             error.addSuppressed(failure.toException());
             throw error;

@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.nccl;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.catchThrowable;
@@ -9,6 +9,8 @@ import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
+import org.flashring.comm.CommunicationException;
+import org.flashring.comm.transport.Deadline;
 import org.flashring.internal.Assembly;
 import org.flashring.support.Disagreement;
 import org.junit.jupiter.api.Test;
@@ -18,7 +20,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** How ranks that are threads of an NCCL group agree on the host: that part takes neither GPU nor NCCL. */
 @Timeout(60)
-class NcclWorldTest {
+class NcclWatchdogTest {
     private static final int WORLD = Disagreement.WORLD;
     private static final Duration LONG = Duration.ofSeconds(30);
     private static final Duration SHORT = Duration.ofMillis(250);
@@ -43,23 +45,23 @@ class NcclWorldTest {
     @ParameterizedTest
     @MethodSource("disagreements")
     void anotherPlanIsOneErrorOnEveryRank(Disagreement disagreement) {
-        NcclWorld world = new NcclWorld(LONG, null);
+        NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(LONG), null);
         List<Throwable> seen = run(rank -> {
-            world.agree(guest(1, rank, Map.of()));
-            world.agree(guest(2, rank, (rank == 2 ? disagreement.other() : disagreement.usual()).terms()));
+            watchdog.agree(guest(1, rank, Map.of()));
+            watchdog.agree(guest(2, rank, (rank == 2 ? disagreement.other() : disagreement.usual()).terms()));
         });
         assertThat(seen).allSatisfy(each -> assertThat(each).isInstanceOf(CommunicationException.class)
                 .hasMessage(seen.get(0).getMessage())
                         .hasMessageStartingWith("rank 2 and rank 0 cannot agree on plan 2: " + disagreement.named()));
-        assertThat(catchThrowable(world::check)).isInstanceOf(CommunicationException.class);
+        assertThat(catchThrowable(watchdog::check)).isInstanceOf(CommunicationException.class);
     }
 
     @Test
     void aRankThatDoesNotComeIsNamedAfterTheDeadline() {
-        NcclWorld world = new NcclWorld(SHORT, null);
+        NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(SHORT), null);
         assertThat(run(rank -> {
             if (rank != 1) {
-                world.agree(guest(1, rank, Map.of()));
+                watchdog.agree(guest(1, rank, Map.of()));
             }
         })).satisfies(seen -> assertThat(seen.get(1)).isNull()).filteredOn(each -> each != null).hasSize(2)
                 .allSatisfy(each -> assertThat(each).isInstanceOf(CommunicationException.class).hasMessageMatching(
@@ -68,12 +70,12 @@ class NcclWorldTest {
 
     @Test
     void aRankThatLeavesIsNamedAtOnce() {
-        NcclWorld world = new NcclWorld(LONG, null);
+        NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(LONG), null);
         List<Throwable> seen = run(rank -> {
             if (rank == 1) {
-                world.leave("", rank, WORLD);
+                watchdog.leave("", rank, WORLD);
             } else {
-                world.agree(guest(1, rank, Map.of()));
+                watchdog.agree(guest(1, rank, Map.of()));
             }
         });
         assertThat(List.of(seen.get(0), seen.get(2))).allSatisfy(each -> assertThat(each)
@@ -83,16 +85,16 @@ class NcclWorldTest {
 
     @Test
     void groupsAgreeByThemselvesAndWhatCannotBeIsRefused() {
-        NcclWorld world = new NcclWorld(LONG, null);
+        NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(LONG), null);
         assertThat(run(rank -> {
             if (rank < 2) {
-                world.agree(new Assembly.Guest("/0:1", 1, rank, 2, Map.of("part", "1")));
+                watchdog.agree(new Assembly.Guest("/0:1", 1, rank, 2, Map.of("part", "1")));
             } else {
-                world.agree(new Assembly.Guest("/0:2", 1, 0, 1, Map.of("part", "2")));
+                watchdog.agree(new Assembly.Guest("/0:2", 1, 0, 1, Map.of("part", "2")));
             }
-            world.agree(guest(1, rank, Map.of()));
+            watchdog.agree(guest(1, rank, Map.of()));
         })).containsOnlyNulls();
-        assertThat(run(rank -> world.agree(new Assembly.Guest("/1:0", 1, 0, 2, Map.of())))).filteredOn(each ->
+        assertThat(run(rank -> watchdog.agree(new Assembly.Guest("/1:0", 1, 0, 2, Map.of())))).filteredOn(each ->
                 each != null)
                 .isNotEmpty().allSatisfy(each -> assertThat(each)
                         .hasMessageContaining("rank 0 of 2 cannot agree on plan 1 with rank 0 of 2"));

@@ -1,6 +1,7 @@
-package org.flashring.comm;
+package org.flashring.comm.local;
 
 import org.flashring.DType;
+import org.flashring.comm.transport.Transport;
 import org.flashring.device.Device;
 import org.flashring.device.Event;
 import org.flashring.device.OwnedMemory;
@@ -15,14 +16,14 @@ import org.flashring.kernel.TensorMath;
  * events, which ranks hand to each other as handles, say when memory may be touched. On the host every handle is 0.
  *
  * <p>Events are recorded again and again. Who waits for one does so before the rank that owns it can have come round to it again:
- * a rank waits for its messages before it posts {@link LocalExchange#DEPTH} more, and collectives wait for each other.
+ * a rank waits for its messages before it posts {@link Transport#DEPTH} more, and collectives wait for each other.
  */
 final class LocalQueue implements AutoCloseable {
     private final Device device;
     private final TensorMath combiner;
     private final int chunk;
     private final Stream transfers;
-    private final Event[] posted;   // [message of this rank]: its memory is ready, at both ends
+    private final Event[] posted;   // [batch of this rank]: its memory is ready, at both ends
     private final Event[][] copied; // [peer][message of the peer]: it has been read
     private final Event ready;      // for a collective
     private final Event done;
@@ -53,7 +54,7 @@ final class LocalQueue implements AutoCloseable {
     }
 
     private Event[] events(Made made) {
-        Event[] events = new Event[LocalExchange.DEPTH];
+        Event[] events = new Event[Transport.DEPTH];
         for (int i = 0; i < events.length; i++) {
             events[i] = made.add(Event.create(device));
         }
@@ -69,18 +70,24 @@ final class LocalQueue implements AutoCloseable {
         combiner.stream(caller);
     }
 
-    /** Returns the event after which the memory of this rank's message may be touched. */
-    long posted(int message) {
-        return transfers == null ? 0 : record(posted[message], stream);
+    /** Returns the event after which the memory of this rank's batch may be touched. */
+    long posted(long ticket) {
+        return transfers == null ? 0 : record(posted[(int) (ticket % Transport.DEPTH)], stream);
     }
 
-    /** Copies a peer's message, which is ready after the event {@code sent}, to where this rank's {@code message} receives. */
-    void receive(int message, long sent, long to, long from, long bytes) {
+    /** Makes the copies that follow wait for a peer's message, which is ready after {@code sent}, and for this rank's batch. */
+    void begin(long ticket, long sent) {
+        if (transfers != null) {
+            Cudart.waitEvent(transfers.handle(), sent);
+            transfers.await(posted[(int) (ticket % Transport.DEPTH)]);
+        }
+    }
+
+    /** Copies a piece of a message. */
+    void fetch(long to, long from, long bytes) {
         if (transfers == null) {
             combiner.copyBytes(to, from, bytes);
         } else if (bytes > 0) {
-            Cudart.waitEvent(transfers.handle(), sent);
-            transfers.await(posted[message]);
             Cudart.copy(to, from, bytes, transfers.handle());
         }
     }
@@ -96,7 +103,7 @@ final class LocalQueue implements AutoCloseable {
                 made.keep();
             }
         }
-        long event = record(copied[peer][(int) (number % LocalExchange.DEPTH)], transfers.handle());
+        long event = record(copied[peer][(int) (number % Transport.DEPTH)], transfers.handle());
         await(event);
         return event;
     }

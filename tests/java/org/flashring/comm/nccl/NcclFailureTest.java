@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.nccl;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
@@ -7,6 +7,9 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import org.flashring.comm.CommunicationException;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.Ranks;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.launch.Environment;

@@ -1,6 +1,5 @@
-package org.flashring.comm;
+package org.flashring.comm.nccl;
 
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
@@ -8,6 +7,8 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import org.bytedeco.cuda.nccl.ncclComm;
+import org.flashring.comm.CommunicationException;
+import org.flashring.comm.transport.Deadline;
 import org.flashring.device.DeferredFrees;
 import org.flashring.device.Device;
 import org.flashring.internal.Assembly;
@@ -19,21 +20,21 @@ import org.flashring.launch.Session;
  * NCCL itself waits for ever; this thread sees an operation that is past the deadline, an error in the background, or a peer
  * whose process is gone, ends all work of the group and makes every later call throw.
  */
-final class NcclWorld {
+final class NcclWatchdog {
     private static final long POLL_MILLIS = 10;
     private static final long AGREE_GRACE_NANOS = 1_000_000_000; // rank 0 knows who is missing, and speaks first
     private static final long ABORT_MILLIS = 800; // NCCL's own abort may hang; whoever waits is told all the same
 
-    private final long deadlineNanos;
+    private final Deadline deadline;
     private final Session session; // null where all ranks are threads of this process
     private final Assembly assembly = new Assembly(); // where such ranks agree; processes do in the session
-    private final List<NcclCommunicator> members = new ArrayList<>();
+    private final List<NcclQueue> members = new ArrayList<>();
     private volatile CommunicationException failure;
     private boolean failing;
     private boolean closed;
 
-    NcclWorld(Duration deadline, Session session) {
-        this.deadlineNanos = deadline.toNanos();
+    NcclWatchdog(Deadline deadline, Session session) {
+        this.deadline = deadline;
         this.session = session;
         if (session != null) {
             session.listen(what -> fail(what, null, false));
@@ -43,12 +44,12 @@ final class NcclWorld {
         watch.start();
     }
 
-    synchronized void add(NcclCommunicator member) {
+    synchronized void add(NcclQueue member) {
         members.add(member);
     }
 
-    /** Forgets a member; without any the world ends, and the peers are told that this process leaves in peace. */
-    void remove(NcclCommunicator member) {
+    /** Forgets a member; without any the watch ends, and the peers are told that this process leaves in peace. */
+    void remove(NcclQueue member) {
         synchronized (this) {
             members.remove(member);
             if (!members.isEmpty() || closed) {
@@ -81,7 +82,7 @@ final class NcclWorld {
 
     /** Returns the verdict, or why there is none. Throws if the group fails meanwhile. */
     private String await(CompletableFuture<String> verdict, Assembly.Guest guest) {
-        long end = System.nanoTime() + deadlineNanos + AGREE_GRACE_NANOS;
+        long end = System.nanoTime() + deadline.nanos() + AGREE_GRACE_NANOS;
         while (System.nanoTime() < end) {
             try {
                 return verdict.get(POLL_MILLIS, TimeUnit.MILLISECONDS);
@@ -94,8 +95,7 @@ final class NcclWorld {
                 return "rank " + guest.rank() + " was interrupted in " + guest.operation();
             }
         }
-        return "rank " + guest.rank() + " waited " + deadlineNanos / 1_000_000 + " ms, the deadline, in "
-                + guest.operation();
+        return "rank " + guest.rank() + " " + deadline.missedIn(guest.operation());
     }
 
     /** Notes that a rank has left its group, so that nobody waits for its terms. */
@@ -113,8 +113,8 @@ final class NcclWorld {
         }
     }
 
-    long deadlineNanos() {
-        return deadlineNanos;
+    Deadline deadline() {
+        return deadline;
     }
 
     boolean hasFailed() {
@@ -141,22 +141,22 @@ final class NcclWorld {
     }
 
     private String problem() {
-        List<NcclCommunicator> all;
+        List<NcclQueue> all;
         synchronized (this) {
             all = List.copyOf(members);
         }
-        for (NcclCommunicator member : all) {
-            String problem = member.problem(deadlineNanos);
+        for (NcclQueue member : all) {
+            String problem = member.problem(deadline);
             if (problem != null) {
                 return problem;
             }
         }
-        return session == null ? assembly.overdue(deadlineNanos) : session.overdue(deadlineNanos);
+        return session == null ? assembly.overdue(deadline.nanos()) : session.overdue(deadline.nanos());
     }
 
     /** Ends the group, unless it has failed before, and returns once its work is ended or cannot be. */
     void fail(String what, Throwable cause, boolean tellPeers) {
-        List<NcclCommunicator> all;
+        List<NcclQueue> all;
         synchronized (this) {
             if (failing || closed) {
                 return;
@@ -167,7 +167,7 @@ final class NcclWorld {
         if (tellPeers && session != null) {
             session.fail(what);
         }
-        boolean ended = all.isEmpty() || end(all.stream().map(NcclCommunicator::device).toList(), () ->
+        boolean ended = all.isEmpty() || end(all.stream().map(NcclQueue::device).toList(), () ->
                 Nccl.abort(surrendered(all)));
         failure = new CommunicationException(ended ? what : what + "; its work on the devices is not ended yet: their memory is freed once it is", cause);
     }
@@ -195,9 +195,9 @@ final class NcclWorld {
         return !thread.isAlive();
     }
 
-    private static List<ncclComm> surrendered(List<NcclCommunicator> members) {
+    private static List<ncclComm> surrendered(List<NcclQueue> members) {
         List<ncclComm> comms = new ArrayList<>();
-        for (NcclCommunicator member : members) {
+        for (NcclQueue member : members) {
             comms.addAll(member.surrender());
         }
         return comms;

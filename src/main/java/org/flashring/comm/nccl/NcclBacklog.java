@@ -1,6 +1,7 @@
-package org.flashring.comm;
+package org.flashring.comm.nccl;
 
 import java.util.ArrayDeque;
+import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
 
 /**
@@ -27,19 +28,14 @@ final class NcclBacklog implements AutoCloseable {
         step = newStep;
     }
 
-    /** Returns an operation to be recorded and then {@link #add added}; null while all are pending. */
-    synchronized NcclWork take(String operation, int to, int from) {
+    /** Returns an operation, of a batch unless null, to be recorded and then {@link #add added}; null while all are pending. */
+    synchronized NcclWork take(String operation, Transfers batch) {
         retire();
         NcclWork work = free.poll();
         if (work != null) {
-            work.operation = operation;
-            work.to = to;
-            work.from = from;
+            work.set(operation, batch, numbers++);
             work.phase = phase;
             work.step = step;
-            work.number = numbers++;
-            work.since = 0;
-            work.issued = false;
         }
         return work;
     }

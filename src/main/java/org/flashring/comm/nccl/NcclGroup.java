@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.nccl;
 
 import java.net.InetAddress;
 import java.net.UnknownHostException;
@@ -16,6 +16,10 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Supplier;
 import org.bytedeco.cuda.nccl.ncclComm;
+import org.flashring.comm.CommunicationException;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.transport.Deadline;
+import org.flashring.comm.transport.TransportCommunicator;
 import org.flashring.device.Cuda;
 import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
@@ -70,7 +74,7 @@ public final class NcclGroup {
         requireNccl();
         Checks.notNull("devices", devices);
         Checks.atLeast("devices.size", devices.size(), 1);
-        checkDeadline(deadline);
+        Deadline limit = Deadline.of(deadline);
         for (int rank = 0; rank < devices.size(); rank++) {
             if (!Cuda.require("devices[" + rank + "]", devices.get(rank)).isCuda()) {
                 throw Checks.broken("devices[" + rank + "]", devices.get(rank), "be a CUDA device");
@@ -80,16 +84,16 @@ public final class NcclGroup {
             throw Checks.broken("devices", devices, "name each device once: NCCL has one rank a device; LocalGroup takes several");
         }
         List<byte[]> ids = newIds();
-        NcclWorld world = new NcclWorld(deadline, null);
-        NcclRoom room = new NcclRoom("", devices.size());
+        NcclWatchdog watchdog = new NcclWatchdog(limit, null);
+        NcclLocalRanks together = new NcclLocalRanks("", devices.size());
         List<CompletableFuture<Communicator>> ranks = new ArrayList<>();
         for (int rank = 0; rank < devices.size(); rank++) {
             int own = rank;
-            ranks.add(inBackground(() -> connect(world, room, devices.get(own), own, devices.size(), ids)));
+            ranks.add(inBackground(() -> connect(watchdog, together, devices.get(own), own, devices.size(), ids)));
         }
         List<Communicator> communicators = new ArrayList<>();
         for (int rank = 0; rank < ranks.size(); rank++) {
-            communicators.add(await(ranks.get(rank), rank, deadline, world));
+            communicators.add(await(ranks.get(rank), rank, deadline, watchdog));
         }
         return List.copyOf(communicators);
     }
@@ -107,7 +111,7 @@ public final class NcclGroup {
      */
     public static Communicator join(Environment environment, Map<String, String> terms, Duration deadline) {
         int release = requireNccl();
-        checkDeadline(deadline);
+        Deadline limit = Deadline.of(deadline);
         Device device = Cuda.require("environment.localRank", Device.cuda(Checks.notNull("environment", environment).localRank()));
         Map<String, String> all = new LinkedHashMap<>(Checks.notNull("terms", terms));
         all.put("NCCL release", String.valueOf(release));
@@ -115,10 +119,10 @@ public final class NcclGroup {
         try {
             requireDistinct(session, device);
             List<byte[]> ids = sharedIds(session);
-            NcclWorld world = new NcclWorld(deadline, session);
-            return await(inBackground(() -> connect(world, new NcclRoom("", 1), device, environment.rank(),
+            NcclWatchdog watchdog = new NcclWatchdog(limit, session);
+            return await(inBackground(() -> connect(watchdog, new NcclLocalRanks("", 1), device, environment.rank(),
                     environment.worldSize(), ids)),
-                    environment.rank(), deadline, world);
+                    environment.rank(), deadline, watchdog);
         } catch (RuntimeException e) {
             session.close();
             throw e;
@@ -136,19 +140,13 @@ public final class NcclGroup {
         }
     }
 
-    private static void checkDeadline(Duration deadline) {
-        if (Checks.notNull("deadline", deadline).isNegative() || deadline.isZero()) {
-            throw Checks.broken("deadline", deadline, "be positive");
-        }
-    }
-
     private static Duration longer(Duration a, Duration b) {
         return a.compareTo(b) > 0 ? a : b;
     }
 
     private static List<byte[]> newIds() {
         List<byte[]> ids = new ArrayList<>();
-        for (int channel = 0; channel < NcclCommunicator.CHANNELS; channel++) {
+        for (int channel = 0; channel < NcclQueue.CHANNELS; channel++) {
             ids.add(Nccl.newId());
         }
         return ids;
@@ -157,7 +155,7 @@ public final class NcclGroup {
     /** Returns rank 0's ids on all ranks. */
     private static List<byte[]> sharedIds(Session session) {
         List<byte[]> ids = new ArrayList<>();
-        for (int channel = 0; channel < NcclCommunicator.CHANNELS; channel++) {
+        for (int channel = 0; channel < NcclQueue.CHANNELS; channel++) {
             ids.add(session.exchange(session.rank() == 0 ? Nccl.newId() : new byte[0])[0]);
         }
         return ids;
@@ -184,14 +182,14 @@ public final class NcclGroup {
         }
     }
 
-    private static Communicator connect(NcclWorld world, NcclRoom room, Device device, int rank, int worldSize, List<byte[]> ids) {
+    private static Communicator connect(NcclWatchdog watchdog, NcclLocalRanks together, Device device, int rank, int worldSize, List<byte[]> ids) {
         int current = CurrentDevice.enter(device);
         try {
             List<ncclComm> comms = new ArrayList<>();
             for (byte[] id : ids) {
                 comms.add(Nccl.initRank(id, rank, worldSize));
             }
-            return new NcclCommunicator(world, room, device, comms);
+            return new TransportCommunicator(new NcclTransport(watchdog, together, device, comms));
         } finally {
             CurrentDevice.leave(current);
         }
@@ -211,7 +209,7 @@ public final class NcclGroup {
         return result;
     }
 
-    private static Communicator await(CompletableFuture<Communicator> connecting, int rank, Duration deadline, NcclWorld world) {
+    private static Communicator await(CompletableFuture<Communicator> connecting, int rank, Duration deadline, NcclWatchdog watchdog) {
         Duration patience = longer(deadline, PATIENCE);
         String problem;
         Throwable cause;
@@ -228,7 +226,7 @@ public final class NcclGroup {
             problem = "interrupted";
             cause = e;
         }
-        world.fail("rank " + rank + " cannot connect: " + problem, cause, true);
+        watchdog.fail("rank " + rank + " cannot connect: " + problem, cause, true);
         throw new CommunicationException("rank " + rank + " cannot connect: " + problem, cause);
     }
 }

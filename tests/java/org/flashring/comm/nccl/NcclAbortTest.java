@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.nccl;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
@@ -22,7 +22,7 @@ class NcclAbortTest {
     @Test
     void memoryIsFreedAtOnceWhereNothingIsEnded() {
         DeferredFrees.free(DEVICE, freed::incrementAndGet);
-        assertThat(NcclWorld.end(List.of(DEVICE, OTHER), () -> { })).isTrue();
+        assertThat(NcclWatchdog.end(List.of(DEVICE, OTHER), () -> { })).isTrue();
         DeferredFrees.free(DEVICE, freed::incrementAndGet);
         assertThat(freed).hasValue(2);
     }
@@ -31,9 +31,9 @@ class NcclAbortTest {
     void anAbortThatHangsHoldsNobodyUp() throws InterruptedException {
         CountDownLatch hang = new CountDownLatch(1);
         long start = System.nanoTime();
-        assertThat(NcclWorld.end(List.of(DEVICE), () -> awaitQuietly(hang))).isFalse();
+        assertThat(NcclWatchdog.end(List.of(DEVICE), () -> awaitQuietly(hang))).isFalse();
         assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofSeconds(5));
-        assertThat(NcclWorld.end(List.of(DEVICE), () -> { })).as("another group's, on the same device").isTrue();
+        assertThat(NcclWatchdog.end(List.of(DEVICE), () -> { })).as("another group's, on the same device").isTrue();
 
         CountDownLatch late = new CountDownLatch(1);
         DeferredFrees.free(DEVICE, () -> {

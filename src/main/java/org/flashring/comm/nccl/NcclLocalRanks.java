@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.nccl;
 
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -12,15 +12,15 @@ import org.flashring.internal.Nccl;
  * The ranks of one group that live in this process. They leave together: NCCL frees the memory of all of them when the last one
  * goes, which waits for their devices; a rank that had gone on would have given its device work that waits for the last one.
  */
-final class NcclRoom {
+final class NcclLocalRanks {
     private final String name;
     private final int size;
     private final List<ncclComm> left = new ArrayList<>();
-    private final Map<List<Integer>, NcclRoom> parts = new HashMap<>();
+    private final Map<List<Integer>, NcclLocalRanks> parts = new HashMap<>();
     private int gone;
     private boolean empty;
 
-    NcclRoom(String name, int size) {
+    NcclLocalRanks(String name, int size) {
         this.name = name;
         this.size = size;
     }
@@ -32,9 +32,9 @@ final class NcclRoom {
         return name;
     }
 
-    /** Returns the room of those who gave {@code color} in the {@code number}-th split: {@code members} ranks, wherever they live. */
-    synchronized NcclRoom part(int number, int color, int members) {
-        return parts.computeIfAbsent(List.of(number, color), key -> new NcclRoom(name + "/" + number + ":" + color,
+    /** Returns the ranks here of those who gave {@code color} in the {@code number}-th split: {@code members} ranks, wherever they live. */
+    synchronized NcclLocalRanks part(int number, int color, int members) {
+        return parts.computeIfAbsent(List.of(number, color), key -> new NcclLocalRanks(name + "/" + number + ":" + color,
                 size == 1 ? 1 : members));
     }
 
@@ -46,7 +46,7 @@ final class NcclRoom {
         left.addAll(comms);
         if (++gone == size) {
             if (failed) {
-                NcclWorld.end(List.of(), () -> Nccl.abort(left));
+                NcclWatchdog.end(List.of(), () -> Nccl.abort(left));
             } else {
                 left.forEach(Nccl::destroy);
             }
