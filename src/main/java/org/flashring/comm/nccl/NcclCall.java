@@ -101,7 +101,7 @@ interface NcclCall {
             for (int owner = 0; owner < worldSize; owner++) {
                 if (collective.bytes(owner) > 0) {
                     Nccl.reduce(collective.send() + collective.offset(owner), collective.receive(), count(owner),
-                            collective.dtype(), owner, comm, stream);
+                            collective.dtype().code(), owner, comm, stream);
                 }
             }
             Nccl.groupEnd();
