@@ -34,7 +34,7 @@ struct KeySpan {
 // The first query of a tile. The last tile ends where the queries do, up to the 64 of a warpgroup, and the first one may begin
 // before query 0: what is too much is then where a causal mask leaves the fewest keys.
 __device__ inline int64_t firstQuery(int tile, int tiles, int queries, int64_t length) {
-    return (length + 63) / 64 * 64 - int64_t{tiles - tile} * queries;
+    return roundUp(length, 64) - int64_t{tiles - tile} * queries;
 }
 
 // The queries [first, last) that see any of a tile of keys; first >= last where there is none.

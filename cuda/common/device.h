@@ -6,6 +6,7 @@
 
 #include "common/shared_memory.h"
 #include "failure.h"
+#include "rounding.h"
 
 namespace flashring {
 
@@ -62,9 +63,6 @@ void launch(void (*kernel)(Parameters...), const char* name, int64_t blocks, int
             Parameters... parameters) {
     launch(kernel, name, Start::InOrder, blocks, threads, sharedBytes, stream, parameters...);
 }
-
-constexpr int64_t roundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-constexpr int64_t ceilDiv(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
 
 }  // namespace flashring
 

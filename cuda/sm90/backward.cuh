@@ -212,10 +212,9 @@ private:
 
     // Adds this warp's 16 queries of dq_ to what is gathered, by way of shared memory.
     __device__ __forceinline__ void addDq(const BackwardPlace& here) {
-        constexpr int kLastColumns = (kDims.key - 1) % kDqColumns + 1;
-        const int columns = kLastColumns < kDqColumns && dqPanel() + 1 == panels(kDims.key) ? kLastColumns : kDqColumns;
+        static_assert(kDims.key % kDqColumns == 0, "every share of dQ's columns is whole");
         float* const target = h_.dq.at(work_.batch * static_cast<int>(h_.a.step.q_heads) + here.head, here.tile * (kQueries / 16) + warp_, dqPanel() * 64);
-        addGathered<kDqColumns, kLastColumns>(dq_, shared_.dq[number_ * 4 + warp_], target, columns);
+        addGathered<kDqColumns>(dq_, shared_.dq[number_ * 4 + warp_], target);
     }
 
     // One tile of queries, whose scores and dP are under way, and but for the last the start of the next.

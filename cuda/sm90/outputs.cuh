@@ -150,7 +150,7 @@ __device__ __forceinline__ void writeBox(uint32_t target, int box, const float (
 template <class T, int kColumns, int kBoxes>
 __device__ __forceinline__ void storeBoxes(const CUtensorMap& map, uint32_t staging, const float (&out)[kColumns / 2], int first, int head,
                                            int batch) {
-    constexpr int kBoxColumns = 128 / sizeof(T), kAll = (kColumns + kBoxColumns - 1) / kBoxColumns;
+    constexpr int kBoxColumns = 128 / sizeof(T), kAll = ceilDiv(kColumns, kBoxColumns);
 #pragma unroll
     for (int from = 0; from < kAll; from += kBoxes) {
         waitForBoxes();

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "rounding.h"
+
 namespace flashring {
 
 // ---- mbarriers: a phase ends when `count` threads have arrived and all bytes that were announced have come ----
@@ -161,7 +163,7 @@ __device__ inline void storeMatrices(uint32_t address, const uint32_t (&r)[4]) {
 // modulo 8 (the copy engine's 128-byte swizzle); panels start on 1,024 bytes.
 constexpr int kPanelColumns = 64;
 
-constexpr int panels(int columns) { return (columns + kPanelColumns - 1) / kPanelColumns; }
+constexpr int panels(int columns) { return ceilDiv(columns, kPanelColumns); }
 constexpr int panelBytes(int rows) { return rows * kPanelColumns * 2; }
 
 // A tile of panels as an operand (PTX ISA, matrix descriptor): 8 rows are 1,024 bytes, panels `panelStride` bytes apart.

@@ -10,6 +10,7 @@
 #include "kernel_cap.h"
 #include "memory.h"
 #include "nvtx.h"
+#include "rounding.h"
 #include "rowwise.h"
 #include "threads.h"
 #include "validate.h"
@@ -62,10 +63,8 @@ void requireThreads(const flashring_step& step) {
     }
 }
 
-int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 // The workspace of a CPU kernel holds lo and hi, then the kernel's own share.
-int64_t intervalBytes(const flashring_step& step) { return 2 * aligned(step.q_len * static_cast<int64_t>(sizeof(int64_t))); }
+int64_t intervalBytes(const flashring_step& step) { return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64); }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction, const Kernel& kernel) {
     return (kernel.cuda ? 0 : intervalBytes(step)) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0);
