@@ -7,6 +7,8 @@
 
 namespace flashring {
 
+// Rows of the tables name every field: nvcc takes one that is left out for 0, whatever its default.
+
 constexpr int kStaticSharedBytes = 32;  // of a kernel's limit, for what it declares beside its tiles
 
 // A block of `warps` warps holds `queries` queries and walks over the keys, `keys` at a time.
@@ -20,19 +22,19 @@ constexpr int kStaticSharedBytes = 32;  // of a kernel's limit, for what it decl
 // each: tensor cores there are half as fast beside the same shared memory, so that fragments need not be used twice,
 // and 128 queries still halve what 64 would read from the L2 cache.
 struct ForwardTile {
-    int queries = 128, keys, warps, blocksPerSm;
+    int queries, keys, warps, blocksPerSm;
 };
 
 constexpr ForwardTile forwardTile(HeadDims dims, SharedMemory memory) {
     if (memory == SharedMemory::KB99) {
-        return dims.key <= 64      ? ForwardTile{.keys = 64, .warps = 4, .blocksPerSm = 2}
-               : dims.key <= 96    ? ForwardTile{.keys = 32, .warps = 4, .blocksPerSm = 2}
-               : dims.value <= 128 ? ForwardTile{.keys = 64, .warps = 8, .blocksPerSm = 1}
-                                   : ForwardTile{.keys = 32, .warps = 8, .blocksPerSm = 1};
+        return dims.key <= 64      ? ForwardTile{.queries = 128, .keys = 64, .warps = 4, .blocksPerSm = 2}
+               : dims.key <= 96    ? ForwardTile{.queries = 128, .keys = 32, .warps = 4, .blocksPerSm = 2}
+               : dims.value <= 128 ? ForwardTile{.queries = 128, .keys = 64, .warps = 8, .blocksPerSm = 1}
+                                   : ForwardTile{.queries = 128, .keys = 32, .warps = 8, .blocksPerSm = 1};
     }
-    return dims.value <= 64    ? ForwardTile{.keys = 128, .warps = 4, .blocksPerSm = 2}
-           : dims.value <= 128 ? ForwardTile{.keys = 64, .warps = 4, .blocksPerSm = 2}
-                               : ForwardTile{.keys = 64, .warps = 8, .blocksPerSm = 1};
+    return dims.value <= 64    ? ForwardTile{.queries = 128, .keys = 128, .warps = 4, .blocksPerSm = 2}
+           : dims.value <= 128 ? ForwardTile{.queries = 128, .keys = 64, .warps = 4, .blocksPerSm = 2}
+                               : ForwardTile{.queries = 128, .keys = 64, .warps = 8, .blocksPerSm = 1};
 }
 
 // The least set with the same forward tiles.
@@ -58,7 +60,7 @@ constexpr bool forwardCompiledFor(int architecture, SharedMemory set) {
 // At 256 dims 32 x 32 scores are work for 4 of the 8 warps.
 struct BackwardTile {
     int queries, keys;
-    int warps = 8, blocksPerSm = 1;
+    int warps, blocksPerSm;
     int queryStages, doutStages;
     int scoreQueryWarps, gradientKeyWarps, dqQueryWarps;
 };
@@ -66,22 +68,23 @@ struct BackwardTile {
 constexpr BackwardTile backwardTile(HeadDims dims, SharedMemory memory) {
     if (memory == SharedMemory::KB99) {
         if (dims.key <= 64) {
-            return {.queries = 64, .keys = 128, .queryStages = 2, .doutStages = 1,
+            return {.queries = 64, .keys = 128, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 1,
                     .scoreQueryWarps = 2, .gradientKeyWarps = 4, .dqQueryWarps = 4};
         }
         if (dims.key <= 96) {
-            return {.queries = 64, .keys = 64, .queryStages = 2, .doutStages = 2,
+            return {.queries = 64, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 2,
                     .scoreQueryWarps = 4, .gradientKeyWarps = 4, .dqQueryWarps = 4};
         }
         if (dims.key <= 128) {
-            return {.queries = 64, .keys = 64, .queryStages = 1, .doutStages = 1,
+            return {.queries = 64, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = 1, .doutStages = 1,
                     .scoreQueryWarps = 4, .gradientKeyWarps = 2, .dqQueryWarps = 2};
         }
         if (dims.key <= 192) {
-            return {.queries = 32, .keys = 64, .queryStages = 2, .doutStages = dims.value <= 128 ? 2 : 1,
+            const int stages = dims.value <= 128 ? 2 : 1;
+            return {.queries = 32, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = stages,
                     .scoreQueryWarps = 2, .gradientKeyWarps = 2, .dqQueryWarps = 2};
         }
-        return {.queries = 32, .keys = 32, .queryStages = 2, .doutStages = 1,
+        return {.queries = 32, .keys = 32, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 1,
                 .scoreQueryWarps = 2, .gradientKeyWarps = 1, .dqQueryWarps = 1};
     }
     const bool wide = memory == SharedMemory::KB227;
@@ -91,22 +94,22 @@ constexpr BackwardTile backwardTile(HeadDims dims, SharedMemory memory) {
                 .scoreQueryWarps = 2, .gradientKeyWarps = 4, .dqQueryWarps = 2};
     }
     if (dims.key <= 64) {
-        return {.queries = 128, .keys = 128, .queryStages = 2, .doutStages = 1,
+        return {.queries = 128, .keys = 128, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 1,
                 .scoreQueryWarps = 4, .gradientKeyWarps = 4, .dqQueryWarps = 4};
     }
     if (dims.key <= 96) {
-        return {.queries = 64, .keys = 128, .queryStages = 2, .doutStages = 2,
+        return {.queries = 64, .keys = 128, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 2,
                 .scoreQueryWarps = 2, .gradientKeyWarps = 4, .dqQueryWarps = 4};
     }
     if (dims.key <= 128) {
-        return {.queries = 64, .keys = 128, .queryStages = 2, .doutStages = stages,
+        return {.queries = 64, .keys = 128, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = stages,
                 .scoreQueryWarps = 2, .gradientKeyWarps = 4, .dqQueryWarps = 2};
     }
     if (dims.key <= 192) {
-        return {.queries = 64, .keys = 64, .queryStages = 2, .doutStages = stages,
+        return {.queries = 64, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = stages,
                 .scoreQueryWarps = 4, .gradientKeyWarps = 2, .dqQueryWarps = 2};
     }
-    return {.queries = 64, .keys = 64, .queryStages = stages, .doutStages = stages,
+    return {.queries = 64, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = stages, .doutStages = stages,
             .scoreQueryWarps = 4, .gradientKeyWarps = 2, .dqQueryWarps = 2};
 }
 

@@ -19,8 +19,8 @@ namespace flashring {
 // enough where they go on to registers), and `stages` of keys and values each.
 struct HopperTile {
     int consumers, keys, queryStages, stages;
-    bool queriesInRegisters = false, turns = false;
-    int producerRegisters = 40, consumerRegisters = 232;
+    bool queriesInRegisters, turns;
+    int producerRegisters, consumerRegisters;
 
     constexpr int queries() const { return consumers * 64; }
     constexpr int threads() const { return (consumers + 1) * 128; }
@@ -32,15 +32,20 @@ struct HopperTile {
 // At dim 64 the exponentials take as long as the products: three consumers overlap them best, on 160 registers each.
 constexpr HopperTile hopperTile(HeadDims dims) {
     if (dims.key <= 64) {
-        return {.consumers = 3, .keys = 128, .queryStages = 2, .stages = 4, .producerRegisters = 32, .consumerRegisters = 160};
+        return {.consumers = 3, .keys = 128, .queryStages = 2, .stages = 4, .queriesInRegisters = false, .turns = false,
+                .producerRegisters = 32, .consumerRegisters = 160};
     }
     if (dims.key <= 128) {
-        return {.consumers = 2, .keys = 128, .queryStages = 1, .stages = 3, .queriesInRegisters = true};
+        return {.consumers = 2, .keys = 128, .queryStages = 1, .stages = 3, .queriesInRegisters = true, .turns = false,
+                .producerRegisters = 40, .consumerRegisters = 232};
     }
     if (dims.value <= 192) {
-        return {.consumers = 2, .keys = dims.value <= 128 ? 96 : 80, .queryStages = 2, .stages = 2, .turns = true};
+        const int keys = dims.value <= 128 ? 96 : 80;
+        return {.consumers = 2, .keys = keys, .queryStages = 2, .stages = 2, .queriesInRegisters = false, .turns = true,
+                .producerRegisters = 40, .consumerRegisters = 232};
     }
-    return {.consumers = 2, .keys = 80, .queryStages = 1, .stages = 2, .turns = true};
+    return {.consumers = 2, .keys = 80, .queryStages = 1, .stages = 2, .queriesInRegisters = false, .turns = true,
+            .producerRegisters = 40, .consumerRegisters = 232};
 }
 
 // The float32 output of earlier steps, for one consumer's 64 queries, as boxes of the copy engine.
