@@ -13,7 +13,7 @@ namespace {
 constexpr int kMaxThreads = 256;
 constexpr int64_t kMaxTokens = INT64_C(1) << 30;  // local indices are 32 bits wide, with room for a tile beyond the end
 
-// Ranges of positions. The first one, most often the only one, is on its way to a register before it is needed.
+// Ranges of positions. The first one, often the only one, is loaded before it is needed.
 class Ranges {
 public:
     __device__ explicit Ranges(const flashring_positions& positions)
@@ -130,8 +130,8 @@ __device__ void writeSpan(const Tiling& tiling, int tile, int count, int lo, int
     }
 }
 
-// What query i, which sees `seen`, knows of the queries that see each tile of keys: it is the first to see some of them, and the first
-// to see nothing more of others. The last query also says it of those that nobody sees, or sees the end of.
+// Query i, which sees `seen`, writes where it is the first to see a tile of keys, and where it is the first to see nothing more of
+// one. The last query also writes for tiles that nobody sees, or whose end nobody sees.
 __device__ void writeSeenBy(const Sight& sight, const Tiling& tiling, int64_t i, const Interval& seen) {
     const int64_t length = sight.step.q_len, tiles = ceilDiv(sight.step.kv_len, tiling.keys);
     const Interval before = i > 0 ? sight(i - 1) : Interval{0, 0};
@@ -151,7 +151,7 @@ __device__ void writeSeenBy(const Sight& sight, const Tiling& tiling, int64_t i,
 }
 
 #if __CUDA_ARCH__ >= 900
-// Asks for what every block reads first. It says nothing about the contents, which an earlier kernel may still write.
+// Brings what every block reads first into the L2 cache. An earlier kernel may still be writing it, which does no harm.
 __device__ void prefetch(const flashring_step& step) {
     const auto line = [](const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); };
     const int64_t bound = int64_t{threadIdx.x} * 16;  // of documents, 16 a line
@@ -167,7 +167,8 @@ __device__ void prefetch(const flashring_step& step) {
 }
 #endif
 
-// One thread a query, those before query 0 like query 0; where there is a tiling, one block a tile, after `stretches` blocks that sort the tiles.
+// One thread per query; those before query 0 do as query 0. With a tiling, one block per tile, after `stretches` blocks that
+// sort the tiles.
 __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int32_t* lo, int32_t* hi, const __grid_constant__ Tiling tiling,
                                 int stretches) {
 #if __CUDA_ARCH__ >= 900

@@ -66,7 +66,7 @@ public:
 private:
     static __device__ __forceinline__ uint32_t address(const uint64_t& barrier) { return sharedAddress(&barrier); }
 
-    // Says for this warp that it is done with what the barrier guards.
+    // Says that this warp is done with what the barrier guards.
     static __device__ __forceinline__ void release(const uint64_t& barrier) {
         __syncwarp();
         if (threadIdx.x % 32 == 0) {
@@ -74,7 +74,7 @@ private:
         }
     }
 
-    // Address of a tile that stays: computed anew each time, as many descriptors kept in registers would leave none.
+    // Address of a tile that stays, computed each time: descriptors kept in registers would leave none for the rest.
     static __device__ __forceinline__ uint32_t addressOf(const char* tile) {
         uint32_t address;
         asm volatile("mov.u32 %0, %1;" : "=r"(address) : "r"(sharedAddress(tile)));
