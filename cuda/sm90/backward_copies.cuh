@@ -55,7 +55,7 @@ struct BackwardWork {
         firstQuery = found.firstQuery;
         lastQuery = found.lastQuery;
         firstTile = firstQuery / queries;
-        lastTile = (lastQuery + queries - 1) / queries;
+        lastTile = ceilDiv(lastQuery, queries);
         firstHead = (keyHead * order.parts + head % order.parts) * heads;
         lastHead = firstQuery < lastQuery ? firstHead + heads : firstHead;
     }

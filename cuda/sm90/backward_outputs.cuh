@@ -6,9 +6,9 @@
 
 namespace flashring {
 
-// Adds a warp's 16 queries of dQ, kColumns columns or the last kLast ones, to what is gathered, by way of `staging`.
-template <int kColumns, int kLast>
-__device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], char* staging, float* target, int columns) {
+// Adds kColumns columns of a warp's 16 queries of dQ to what is gathered, by way of `staging`.
+template <int kColumns>
+__device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], char* staging, float* target) {
     const int lane = threadIdx.x % 32;
     if (lane == 0) {
         waitForBoxes();
@@ -16,14 +16,12 @@ __device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], cha
     __syncwarp();
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
-        if (n * 8 < kLast || n * 8 < columns) {
-            *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = {dq[n * 4], dq[n * 4 + 1], dq[n * 4 + 2], dq[n * 4 + 3]};
-        }
+        *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = {dq[n * 4], dq[n * 4 + 1], dq[n * 4 + 2], dq[n * 4 + 3]};
     }
     orderBeforeCopies();
     __syncwarp();
     if (lane == 0) {
-        addBytes(target, sharedAddress(staging), columns * 64);
+        addBytes(target, sharedAddress(staging), kColumns * 64);
         commitBoxes();
     }
 }

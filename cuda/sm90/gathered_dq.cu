@@ -18,7 +18,7 @@ __device__ void sortStretch(const QuerySpan* spans, OrderedKeyTile* sorted, int 
     const int thread = static_cast<int>(threadIdx.x);
     for (int i = thread; i < count; i += kThreads) {
         const QuerySpan span = spans[first + i];
-        const int tiles = span.first < span.last ? (span.last + kQueries - 1) / kQueries - span.first / kQueries : 0;
+        const int tiles = span.first < span.last ? ceilDiv(span.last, kQueries) - span.first / kQueries : 0;
         lengths[i] = static_cast<unsigned long long>(tiles) << 32 | static_cast<unsigned>(kStretch - i);
     }
     __syncthreads();

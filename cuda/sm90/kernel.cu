@@ -1,11 +1,8 @@
 // The Hopper kernels as a row of the capability table, for tensors that the copy engine can read.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 
 #include "common/attention.h"
-#include "elements.h"
+#include "common/elements.cuh"
 #include "sm90/arguments.h"
 #include "sm90/ptx.cuh"
 #include "sm90/tiles.h"
@@ -93,6 +90,15 @@ Encode encoder() {
     return found;
 }
 
+CUtensorMapDataType mapType(int32_t dtype) {
+    switch (dtype) {
+        case FLASHRING_FLOAT32: return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+        case FLASHRING_BFLOAT16: return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+        case FLASHRING_FLOAT16: return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+        default: fail(FLASHRING_INTERNAL_ERROR, "dtype = %d came to the copy engine", dtype);
+    }
+}
+
 struct Extents {
     int64_t batch, length, heads, dim;
 };
@@ -109,10 +115,7 @@ bool encode(CUtensorMap& map, const flashring_tensor& tensor, const Extents& e, 
                                   static_cast<cuuint64_t>(e.batch)};
     const cuuint64_t strides[] = {bytes(e.length, tensor.stride_seq), bytes(e.heads, tensor.stride_head), bytes(e.batch, tensor.stride_batch)};
     const cuuint32_t box[] = {static_cast<cuuint32_t>(128 / size), static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
-    const auto type = dtype == FLASHRING_BFLOAT16  ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                      : dtype == FLASHRING_FLOAT16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                                   : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
-    return encoder()(&map, type, 4, tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+    return encoder()(&map, mapType(dtype), 4, tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
@@ -210,7 +213,7 @@ void forward(const Problem& problem) {
     h.spans = tiling.spans;
     h.next = tiling.next;
     h.order.sorted = tiling.order;
-    step.dtype == FLASHRING_BFLOAT16 ? hopperForward<__nv_bfloat16>(h) : hopperForward<__half>(h);
+    with16BitElement(step.dtype, [&](auto element) { hopperForward<decltype(element)>(h); });
 }
 
 void backward(const Problem& problem) {
@@ -239,7 +242,7 @@ void backward(const Problem& problem) {
     }
     h.a = prepare(problem, &tiling);
     beginGathering(h.dq, step.batch * step.q_heads, tiling.seenBy, sorted, w.tiles, step.stream);
-    step.dtype == FLASHRING_BFLOAT16 ? hopperBackward<__nv_bfloat16>(h) : hopperBackward<__half>(h);
+    with16BitElement(step.dtype, [&](auto element) { hopperBackward<decltype(element)>(h); });
     finishGathering(h.dq, step);
 }
 

@@ -19,8 +19,7 @@ __device__ inline float atMostZero(float x) {
 // Adds to dq (as it is gathered), dk and dv what the pairs of `queries` queries from `query` on and the keys [key, keyEnd) give, those the mask
 // hides left out: one warp a pair, all atomically. Run by kWarps warps, the first of which is 4.
 //
-// For tiles where a border of the mask meets NaN or infinity: a hidden pair has weight 0 in a product, and 0 * NaN would carry
-// the NaN of one row to queries or keys that must not see it.
+// For tiles where a border of the mask meets NaN or infinity (kernels.h).
 template <class Element, int kWarps>
 __device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& dq, int query, int queries, int key, int keyEnd, int head, int batch) {
     const flashring_step& step = a.step;

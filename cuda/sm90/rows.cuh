@@ -1,4 +1,4 @@
-// A warp's share of the state: what earlier steps left comes into registers. And rows that have to be computed alone.
+// A warp's rows: the state that earlier steps left, loaded into registers, and rows that are computed one by one.
 #ifndef FLASHRING_CUDA_SM90_ROWS_CUH
 #define FLASHRING_CUDA_SM90_ROWS_CUH
 
@@ -10,7 +10,7 @@
 
 namespace flashring {
 
-// lse of the two rows of this lane in the 16 of a warp that start at this query; -inf where there is none yet.
+// Loads lse of this lane's two rows, of the 16 that a warp holds from `first` on; -inf where there is none yet.
 template <bool kResume>
 __device__ __forceinline__ void loadLse(const flashring_step& step, Lse (&lse)[2], int first, int head, int batch) {
 #pragma unroll
@@ -21,7 +21,7 @@ __device__ __forceinline__ void loadLse(const flashring_step& step, Lse (&lse)[2
     }
 }
 
-// reference + ln(sum). The sum's power of two is taken apart: of what is left, the fast logarithm errs by 2^-22 at most.
+// reference + ln(sum). The sum's power of two is split off: for the rest the fast logarithm is within 2^-22.
 __device__ __forceinline__ Lse lseOf(float reference, float sum) {
     const int power = (__float_as_int(sum) & 0x7f800000) - __float_as_int(1.0f);  // times 2^23
     const float rest = log2Fast(sum * __int_as_float(__float_as_int(1.0f) - power));
@@ -30,7 +30,7 @@ __device__ __forceinline__ Lse lseOf(float reference, float sum) {
 
 __device__ __forceinline__ float inverseOf(float sum) { return sum == 0 ? 0 : reciprocalFast(sum); }
 
-// Brings acc of a tile into the L2 cache, long before its consumers load it: run by a warp.
+// Brings acc of a tile into the L2 cache, long before its consumers load it. Run by one warp.
 template <int kQueries>
 __device__ __forceinline__ void prefetchEarlier(const Arguments& a, int first, int head, int batch) {
     const flashring_step& step = a.step;
@@ -43,15 +43,15 @@ __device__ __forceinline__ void prefetchEarlier(const Arguments& a, int first, i
     }
 }
 
-// The pointer itself. What is added to it then becomes part of the instruction; else the compiler computes each address anew.
+// The same pointer, hidden from the compiler: offsets then become part of the instructions instead of addresses of their own.
 template <class T>
 __device__ __forceinline__ T* opaque(T* pointer) {
     asm("" : "+l"(pointer));
     return pointer;
 }
 
-// Two floats that start on 8 bytes, where they exist. Read once, so past the first cache; as one piece, or the compiler branches
-// round each.
+// Two floats that start on 8 bytes, where they exist. They are read once, so past the first cache. In assembly, because the
+// compiler would branch around each load.
 __device__ __forceinline__ void loadPairIf(bool exists, const float* source, float& first, float& second) {
     asm volatile(
         "{\n"
@@ -62,8 +62,8 @@ __device__ __forceinline__ void loadPairIf(bool exists, const float* source, flo
         : "+f"(first), "+f"(second) : "l"(source), "r"(static_cast<int>(exists)) : "memory");
 }
 
-// Asks for acc of the 16 rows of a warp that start at this query; out, all 0, stays so where state says that there is none yet.
-// Pairs go straight to the registers that products add to, so that nothing waits for them before it uses them.
+// Loads acc of a warp's 16 rows from `first` on into `out`, which is 0 and stays 0 where state says that there is none yet.
+// Pairs go straight to the accumulators, so that nothing waits for them before it uses them.
 template <int kColumns>
 __device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first,
                                             int head, int batch) {
@@ -88,7 +88,7 @@ __device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kCo
     }
 }
 
-// The same from a stage of the ring: boxes of 64 rows and 32 columns, swizzled; this warp's 16 rows start at `row`.
+// The same from a stage of the ring: swizzled boxes of 64 rows and 32 columns, in which this warp's 16 rows start at `row`.
 template <int kColumns>
 __device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&out)[kColumns / 2], const EarlierRow (&earlier)[2]) {
     const int lane = threadIdx.x % 32;
@@ -107,8 +107,8 @@ __device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&
     }
 }
 
-// Computes one row anew, a key at a time, and writes it: run by a warp. A value that is not finite reaches every row of a
-// tile through the product, also those that do not see it, as its weight of 0 makes NaN of it.
+// Computes one row again, key by key, and writes it, for rows that a value which they do not see has spoilt (kernels.h). Run by one
+// warp.
 template <class Element, int kColumns>
 __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int head, int batch) {
     const flashring_step& step = a.step;
@@ -163,7 +163,7 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
     }
 }
 
-// Whether an element of this lane's share of a row is not finite and was so far: what earlier steps left so stays so by right.
+// Whether this step made an element of this lane's share of a row NaN or infinite. What earlier steps left so does not count.
 template <int kColumns>
 __device__ __forceinline__ bool spoilt(const Arguments& a, const float* out, int query, int head, int batch) {
     const flashring_step& step = a.step;

@@ -4,6 +4,7 @@
 
 #include "common/head_dims.h"
 #include "kernels.h"
+#include "rounding.h"
 
 namespace flashring {
 
@@ -30,17 +31,27 @@ struct HopperTile {
 // Consumers with as much to keep as those of wide heads fall behind each other without turns; the others lose by waiting.
 // At dim 64 the exponentials take as long as the products: three consumers overlap them best, on 160 registers each.
 constexpr HopperTile hopperTile(HeadDims dims) {
-    return dims.key <= 64      ? HopperTile{3, 128, 2, 4, false, false, 32, 160}
-           : dims.key <= 128   ? HopperTile{2, 128, 1, 3, true, false, 40, 232}
-           : dims.value <= 128 ? HopperTile{2, 96, 2, 2, false, true, 40, 232}
-           : dims.value <= 192 ? HopperTile{2, 80, 2, 2, false, true, 40, 232}
-                               : HopperTile{2, 80, 1, 2, false, true, 40, 232};
+    if (dims.key <= 64) {
+        return {.consumers = 3, .keys = 128, .queryStages = 2, .stages = 4, .queriesInRegisters = false, .turns = false,
+                .producerRegisters = 32, .consumerRegisters = 160};
+    }
+    if (dims.key <= 128) {
+        return {.consumers = 2, .keys = 128, .queryStages = 1, .stages = 3, .queriesInRegisters = true, .turns = false,
+                .producerRegisters = 40, .consumerRegisters = 232};
+    }
+    if (dims.value <= 192) {
+        const int keys = dims.value <= 128 ? 96 : 80;
+        return {.consumers = 2, .keys = keys, .queryStages = 2, .stages = 2, .queriesInRegisters = false, .turns = true,
+                .producerRegisters = 40, .consumerRegisters = 232};
+    }
+    return {.consumers = 2, .keys = 80, .queryStages = 1, .stages = 2, .queriesInRegisters = false, .turns = true,
+            .producerRegisters = 40, .consumerRegisters = 232};
 }
 
 // The float32 output of earlier steps, for one consumer's 64 queries, as boxes of the copy engine.
 constexpr int kStateBoxColumns = 32, kStateBoxBytes = 64 * 128;
 
-constexpr int stateBoxes(HeadDims dims) { return (dims.value + kStateBoxColumns - 1) / kStateBoxColumns; }
+constexpr int stateBoxes(HeadDims dims) { return ceilDiv(dims.value, kStateBoxColumns); }
 constexpr int stateBytes(HeadDims dims) { return stateBoxes(dims) * kStateBoxBytes; }
 
 // Whether it comes by way of the ring of keys and values: where a stage of each has room for one of two consumers' share. Else the
@@ -48,14 +59,14 @@ constexpr int stateBytes(HeadDims dims) { return stateBoxes(dims) * kStateBoxByt
 constexpr bool hopperStateInRing(HeadDims dims) {
     const HopperTile tile = hopperTile(dims);
     const int narrower = dims.key < dims.value ? dims.key : dims.value;
-    return tile.consumers == 2 && (narrower + 63) / 64 * 128 * tile.keys >= stateBytes(dims);
+    return tile.consumers == 2 && ceilDiv(narrower, 64) * 128 * tile.keys >= stateBytes(dims);
 }
 
 // Whether a tile's output can leave by way of the memory of queries: the tile's own, where the next tile's have another, or the next
 // tile's where they go on to registers and have done so by then. It has to be wide enough.
 constexpr bool hopperStagesOutput(HeadDims dims) {
     const HopperTile tile = hopperTile(dims);
-    return (tile.queriesInRegisters || tile.queryStages > 1) && (dims.value + 63) / 64 <= (dims.key + 63) / 64;
+    return (tile.queriesInRegisters || tile.queryStages > 1) && ceilDiv(dims.value, 64) <= ceilDiv(dims.key, 64);
 }
 
 // Backward: a block is one producer warpgroup and `consumers` consumer warpgroups; it keeps 64 keys for each consumer and walks over
