@@ -5,7 +5,10 @@ import org.flashring.comm.Transfers;
 import org.flashring.comm.transport.Collective;
 import org.flashring.internal.Nccl;
 
-/** What an operation asks of NCCL, on one channel. Calls that are made again and again are kept and set anew: they make no objects. */
+/**
+ * What an operation asks of NCCL, on one channel. Calls that are made again and again are kept and set anew: they make
+ * no objects.
+ */
 interface NcclCall {
     void on(ncclComm comm, long stream);
 
@@ -78,7 +81,9 @@ interface NcclCall {
             return collective.bytes(part) / collective.dtype().bytes();
         }
 
-        /** Sends this rank's part to all, itself included, and receives theirs: pairs of ranks are connected already. */
+        /**
+         * Sends this rank's part to all, itself included, and receives theirs: pairs of ranks are connected already.
+         */
         private void gatherParts(ncclComm comm, long stream) {
             long own = collective.bytes(rank);
             Nccl.groupStart();
