@@ -6,8 +6,8 @@ import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
+import org.flashring.device.DeferredFrees;
 import org.flashring.device.Device;
-import org.flashring.internal.DeferredFrees;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 

@@ -6,9 +6,9 @@ import org.flashring.device.Device;
 import org.flashring.device.Event;
 import org.flashring.device.OwnedMemory;
 import org.flashring.device.Stream;
-import org.flashring.internal.Combiner;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Made;
+import org.flashring.kernel.TensorMath;
 
 /**
  * Where a rank of a {@link LocalGroup} copies and sums. On the host that is done when a method returns. On a CUDA
@@ -22,7 +22,7 @@ import org.flashring.internal.Made;
  */
 final class LocalQueue implements AutoCloseable {
     private final Device device;
-    private final Combiner combiner;
+    private final TensorMath combiner;
     private final int chunk;
     private final Stream transfers;
     private final Event[] posted;   // [batch of this rank]: its memory is ready, at both ends
@@ -35,7 +35,7 @@ final class LocalQueue implements AutoCloseable {
     LocalQueue(Device device, int worldSize) {
         this.device = device;
         try (Made made = new Made()) {
-            combiner = made.add(new Combiner(device));
+            combiner = made.add(new TensorMath(device));
             if (device.isCuda()) {
                 chunk = 4 << 20;  // few launches
                 transfers = made.add(Stream.create(device));

@@ -66,10 +66,10 @@ interface NcclCall {
                     }
                 }
                 case ALL_TO_ALL -> toAll(c.send(), c.bytes(0), c.receive(), worldSize, comm, stream);
-                case ALL_REDUCE -> Nccl.allReduce(c.send(), count(0), c.dtype(), comm, stream);
+                case ALL_REDUCE -> Nccl.allReduce(c.send(), count(0), c.dtype().code(), comm, stream);
                 case REDUCE_SCATTER -> {
                     if (c.even()) {
-                        Nccl.reduceScatter(c.send(), c.receive(), count(0), c.dtype(), comm, stream);
+                        Nccl.reduceScatter(c.send(), c.receive(), count(0), c.dtype().code(), comm, stream);
                     } else {
                         scatterParts(comm, stream);
                     }
@@ -106,7 +106,7 @@ interface NcclCall {
             for (int owner = 0; owner < worldSize; owner++) {
                 if (collective.bytes(owner) > 0) {
                     Nccl.reduce(collective.send() + collective.offset(owner), collective.receive(), count(owner),
-                            collective.dtype(), owner, comm, stream);
+                            collective.dtype().code(), owner, comm, stream);
                 }
             }
             Nccl.groupEnd();

@@ -38,7 +38,7 @@ final class NcclTransport implements Transport {
         collectiveCall = new NcclCall.Whole(rank, worldSize);
         scratch = DeviceBuffer.allocate(device, 2L * worldSize);
         scratch.fill(0, 0);
-        meeting = (comm, stream) -> Nccl.allReduce(scratch.address(), 1, DType.BFLOAT16, comm, stream);
+        meeting = (comm, stream) -> Nccl.allReduce(scratch.address(), 1, DType.BFLOAT16.code(), comm, stream);
         watchdog.add(queue);
         connect();
     }

@@ -9,9 +9,9 @@ import java.util.concurrent.TimeoutException;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.transport.Deadline;
+import org.flashring.device.DeferredFrees;
 import org.flashring.device.Device;
 import org.flashring.internal.Assembly;
-import org.flashring.internal.DeferredFrees;
 import org.flashring.internal.Nccl;
 import org.flashring.launch.Session;
 

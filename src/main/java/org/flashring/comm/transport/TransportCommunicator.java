@@ -6,9 +6,9 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
+import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
-import org.flashring.internal.CurrentDevice;
 
 /**
  * The one communicator, over any transport: it checks arguments, lets one thread in, and numbers what is posted and
