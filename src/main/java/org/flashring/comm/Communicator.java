@@ -117,8 +117,8 @@ public interface Communicator extends AutoCloseable {
      * be the same on all ranks for what comes next. Else it ends the group: every rank gets one and the same
      * {@link CommunicationException}, which names the first term that differs, in rank 0's order, with the two values
      * and the two ranks. A rank that is at another verb, or has left, is named too. It waits for no work of the stream.
-     * {@link org.flashring.attention.RingAttention} calls it once for each plan that it runs; the n-th call is called "agree on
-     * plan n" in messages.
+     * {@link org.flashring.attention.RingAttention} calls it once for each plan that it runs; the n-th call is called
+     * "agree on plan n" in messages.
      */
     void agree(Map<String, String> terms);
 

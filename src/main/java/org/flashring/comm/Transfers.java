@@ -8,9 +8,18 @@ import org.flashring.internal.Checks;
  * this rank itself too. A batch is filled once and posted as often as wanted, or cleared and filled anew; neither makes
  * objects once it has been as long. {@link Communicator#post(Transfers)} takes a copy.
  *
- * <p>What a rank sends to another in one batch meets what that one receives from it in one batch, the n-th such batch
- * the n-th. Within the two, messages meet in the order in which they were added: as many, and each of the size
- * expected.
+ * <pre>{@code
+ * Transfers batch = new Transfers();
+ * for (int peer = 0; peer < communicator.worldSize(); peer++) {
+ *     batch.send(outgoing[peer], sizes[peer], peer).receive(incoming[peer], sizesHere[peer], peer);
+ * }
+ * long ticket = communicator.post(batch);
+ * compute();
+ * communicator.await(ticket);
+ * }</pre>
+ *
+ * <p>What a rank sends to another in its n-th batch meets what that one receives from it in its n-th batch, message by
+ * message in the order in which they were added: as many, and each of the size expected.
  */
 public final class Transfers {
     private static final class Messages {

@@ -69,8 +69,8 @@ public final class NcclGroup {
      * Returns the communicators of a new group, rank r on {@code devices.get(r)}, each for one thread.
      *
      * @param deadline how long an operation waits for its peers
-     * @throws IllegalArgumentException      unless the devices are CUDA devices of this process, each named once, and the
-     *                                       deadline is positive
+     * @throws IllegalArgumentException      unless the devices are CUDA devices of this process, each named once,
+     *                                       and the deadline is positive
      * @throws UnsupportedOperationException if there is no CUDA or no NCCL; the message says why
      * @throws CommunicationException        if NCCL fails
      */
@@ -108,7 +108,8 @@ public final class NcclGroup {
      * and agree on {@code terms}.
      *
      * @param environment who this process is; it works on CUDA device {@code localRank}
-     * @param terms       names and values that must be the same on all ranks, such as {@link org.flashring.plan.Plan#terms}
+     * @param terms       names and values that must be the same on all ranks, such as
+     *                    {@link org.flashring.plan.Plan#terms}
      * @param deadline    how long an operation waits for its peers
      * @throws IllegalArgumentException      if there is no such device or the deadline is not positive
      * @throws UnsupportedOperationException if there is no CUDA or no NCCL; the message says why
@@ -169,7 +170,8 @@ public final class NcclGroup {
 
     /** Throws on all ranks if two of them work on the same GPU, which NCCL would take ill much later. */
     private static void requireDistinct(Session session, Device device) {
-        byte[][] places = session.exchange((hostName() + " " + Cudart.busId(device.ordinal())).getBytes(StandardCharsets.UTF_8));
+        byte[][] places = session.exchange((hostName() + " " + Cudart.busId(device.ordinal()))
+                .getBytes(StandardCharsets.UTF_8));
         for (int rank = 0; rank < places.length; rank++) {
             for (int other = 0; other < rank; other++) {
                 if (Arrays.equals(places[rank], places[other])) {

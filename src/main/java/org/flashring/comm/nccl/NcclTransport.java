@@ -23,8 +23,8 @@ final class NcclTransport implements Transport {
     private final NcclQueue queue;
     private final DeviceBuffer scratch; // for barriers
     private final NcclWork[] posted = new NcclWork[DEPTH];
-    private final NcclCall.Batch batchCall = new NcclCall.Batch();
-    private final NcclCall.Whole collectiveCall;
+    private final NcclBatch batchCall = new NcclBatch();
+    private final NcclCollective collectiveCall;
     private final NcclCall meeting;
     private int splits;
 
@@ -35,7 +35,7 @@ final class NcclTransport implements Transport {
         this.rank = Nccl.rank(comms.get(0));
         this.worldSize = Nccl.size(comms.get(0));
         queue = new NcclQueue(watchdog, device, rank, comms);
-        collectiveCall = new NcclCall.Whole(rank, worldSize);
+        collectiveCall = new NcclCollective(rank, worldSize);
         scratch = DeviceBuffer.allocate(device, 2L * worldSize);
         scratch.fill(0, 0);
         meeting = (comm, stream) -> Nccl.allReduce(scratch.address(), 1, DType.BFLOAT16.code(), comm, stream);
@@ -50,7 +50,7 @@ final class NcclTransport implements Transport {
     private void connect() {
         for (int each = 0; each < NcclQueue.CHANNELS; each++) {
             queue.run("connect", each, (comm, stream) ->
-                    NcclCall.toAll(scratch.address(), 1, scratch.address() + worldSize, worldSize, comm, stream));
+                    NcclCollective.toAll(scratch.address(), 1, scratch.address() + worldSize, worldSize, comm, stream));
         }
         queue.run("connect", 0, meeting);
         queue.synchronize();
