@@ -15,7 +15,7 @@ mkdir -p "$bundle/lib"
 
 # java.desktop is for the charts of `train`, which the bundle leaves out together with PyTorch.
 "$java_home/bin/jlink" --output "$bundle/runtime" --strip-debug --no-man-pages --no-header-files --compress=2 \
-    --add-modules java.base,java.compiler,java.logging,java.management,java.xml,jdk.jfr,jdk.unsupported
+    --add-modules java.base,java.compiler,java.logging,java.management,java.xml,jdk.jfr,jdk.management,jdk.unsupported
 
 for jar in "$target"/flashring-*.jar "$target"/lib/*.jar "$target"/bundle-lib/*.jar; do
     case ${jar##*/} in

@@ -1,15 +1,15 @@
 package org.flashring.robustness;
 
-import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.function.LongConsumer;
-import org.flashring.internal.Native;
 import org.flashring.internal.Native.Step;
 import org.flashring.internal.Native.TensorView;
+import org.flashring.internal.Native;
+import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 

@@ -1,6 +1,5 @@
 package org.flashring.robustness;
 
-import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
@@ -8,10 +7,11 @@ import java.util.List;
 import java.util.function.Consumer;
 import java.util.function.ToIntFunction;
 import org.bytedeco.javacpp.LongPointer;
-import org.flashring.internal.Native;
 import org.flashring.internal.Native.Combine;
 import org.flashring.internal.Native.Step;
 import org.flashring.internal.Native.TensorView;
+import org.flashring.internal.Native;
+import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
