@@ -2,8 +2,6 @@
 #ifndef FLASHRING_CUDA_COMMON_GAP_CUH
 #define FLASHRING_CUDA_COMMON_GAP_CUH
 
-#include "common/attention.h"
-
 namespace flashring {
 
 // In shared memory, 0 at first: the gap's length in the upper half, its first key in the lower one, so that the largest is the widest.
@@ -16,10 +14,14 @@ __device__ inline void offerGap(WidestGap& widest, int from, int to, int narrowe
     }
 }
 
-// [begin, end) without the gap; after a barrier.
-__device__ inline KeySpan spanWithout(WidestGap widest, int begin, int end) {
-    const int length = static_cast<int>(widest >> 32), gap = length ? static_cast<int>(widest & 0xffffffff) : end;
-    return {begin, gap, gap + length, end};
+struct Gap {
+    int begin, end;
+};
+
+// The gap, empty at `end` where there is none; after a barrier.
+__device__ inline Gap gapOf(WidestGap widest, int end) {
+    const int length = static_cast<int>(widest >> 32), begin = length ? static_cast<int>(widest & 0xffffffff) : end;
+    return {begin, begin + length};
 }
 
 }  // namespace flashring

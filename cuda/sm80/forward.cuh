@@ -53,7 +53,9 @@ __device__ BorderedSpan keySpan(const Arguments& a, int first, int last, int nar
         offerGap(widest, a.hi[row], a.lo[row + 1], narrowest);
     }
     __syncthreads();
-    return {spanWithout(widest, a.lo[first], a.hi[last]), inner};
+    const int begin = a.lo[first], end = a.hi[last];
+    const Gap gap = gapOf(widest, end);
+    return {{begin, gap.begin, gap.end, end}, inner};
 }
 
 constexpr float kSlack = 5.5f;  // e^5.5 keeps weights and their sums far inside float16 and float32
