@@ -102,6 +102,8 @@ final class NcclWatchdog {
     void leave(String group, int rank, int size) {
         if (session == null) {
             assembly.leave(group, rank, size);
+        } else {
+            session.leave(group, rank, size);
         }
     }
 
