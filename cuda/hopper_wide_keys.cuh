@@ -3,7 +3,7 @@
 //   producer    warp 0 copies K and V once, then Q and dO of each tile of 64 queries; two more fetch what else is known of them
 //   consumers   the first computes S^T = K Q^T - lse / scale, from it P^T, and dV += P^T dO; the second dP^T = V dO^T - delta, and from it
 //               and from P^T, which the first leaves in shared memory, dS^T and dK += dS^T Q
-// Each issues its gradient's product of one tile and the first product of the next together; meanwhile the other one does its arithmetic.
+// Each in its turn issues its gradient's product of one tile and the first product of the next; meanwhile the other one does its arithmetic.
 //
 // A hidden pair has weight 0, and 0 * NaN carries NaN to keys that must not see it. So where a block has met a border of the mask, the keys
 // whose gradients are not finite in the end are computed again, pair by pair.
@@ -101,7 +101,8 @@ class WideKeyConsumer {
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kFirst = kScores ? kDims.key : kDims.value, kSecond = kScores ? kDims.value : kDims.key;  // summed over; of the gradient
     static constexpr int kQueries = kTile.queries, kKept = Shared::kept(kFirst) * 4, kSteps = kFirst / 16;         // kKept of kSteps
-    static constexpr int kAllConsumers = 1;                                                                        // their named barrier
+    static constexpr int kThreads = kWideConsumers * 128;
+    static constexpr int kAllConsumers = 1, kOwnTurn = kScores ? 2 : 3, kOtherTurn = 5 - kOwnTurn;  // named barriers
 
 public:
     __device__ __forceinline__ WideKeyConsumer(Shared& shared, const HopperBackwardArguments& h)
@@ -115,6 +116,9 @@ public:
         hold();
         int left = uniform((work_.lastTile - work_.firstTile) * (work_.lastHead - work_.firstHead));
         if (left > 0) {
+            if constexpr (!kScores) {
+                arriveNamed(kOtherTurn, kThreads);  // the first consumer's first turn
+            }
             startProduct();
             waitForProducts<0>();
             releaseFirst();
@@ -262,6 +266,7 @@ private:
         if constexpr (kScores) {
             waitForBarrier(shared_.doutsFull[dout.stage], dout.parity);
         }
+        syncNamed(kOwnTurn, kThreads);
         multiplyOperand<Element, kSecond>(gradient_, operand_, kScores ? shared_.douts[dout.stage] : shared_.queries[query.stage]);
         commitProducts();
         // What was loaded into registers before has been used by now.
@@ -269,6 +274,9 @@ private:
         if constexpr (!kLast) {
             waitForProducts<1>();  // waits for nothing; without it ptxas waits for all before it writes to an accumulator
             startProduct();
+        }
+        if constexpr (!kLast || kScores) {
+            arriveNamed(kOtherTurn, kThreads);
         }
         waitForProducts<0>();
         releaseBarrier(kScores ? shared_.doutsEmpty[dout.stage] : shared_.queriesEmpty[query.stage]);
@@ -297,7 +305,7 @@ private:
     }
 
     __device__ __forceinline__ void store() {
-        syncNamed(kAllConsumers, kWideConsumers * 128);  // no product reads shared memory any more
+        syncNamed(kAllConsumers, kThreads);  // no product reads shared memory any more
         const int key = work_.firstKey + warp_ * 16, length = static_cast<int>(h_.a.step.kv_len);
         if (key >= length) {
             return;

@@ -1,5 +1,5 @@
 // dQ of wide heads on Hopper: each block owns 128 queries of one head and walks over the keys that they see, 64 at a time.
-//   producer    one thread copies Q and dO once, then K and V of each tile of keys
+//   producer    one thread copies Q and dO once, and K and V of each tile of keys
 //   consumers   64 queries each: S = Q K^T, dP = dO V^T, from them dS, rounded, as an operand in registers, and dQ += dS K
 // A consumer issues dQ of one tile and S and dP of the next in its turn; meanwhile the other one does its arithmetic. The first computes dQ
 // before dP, the second dP before dQ: so a tile of values is used in two turns that follow each other, and there is time to bring the next.
@@ -75,6 +75,7 @@ __device__ void copyOwnQueries(char* tile, const CUtensorMap& map, int dim, cons
     }
 }
 
+// What the consumers begin with comes first: queries are on their way.
 template <class Config>
 __device__ void copyKeys(HopperWideQueryShared<Config>& shared, const HopperBackwardArguments& h) {
     constexpr HopperWideTile kTile = Config::kTile;
@@ -85,6 +86,9 @@ __device__ void copyKeys(HopperWideQueryShared<Config>& shared, const HopperBack
         const int key = work.firstKey + tile * kTile.keys();
         waitForBarrier(shared.keysEmpty[keyIndex.stage], keyIndex.parity ^ 1);
         copyTile(shared.keys[keyIndex.stage], h.k, Config::kDims.key, kTile.keys(), key, work.keyHead, work.batch, shared.keysFull[keyIndex.stage]);
+        if (tile == 0) {
+            copyOwnQueries<HopperWideQueryShared<Config>>(shared.douts, h.dout, Config::kDims.value, work, shared.doutsFull);
+        }
         waitForBarrier(shared.valuesEmpty[valueIndex.stage], valueIndex.parity ^ 1);
         copyTile(shared.values[valueIndex.stage], h.v, Config::kDims.value, kTile.keys(), key, work.keyHead, work.batch, shared.valuesFull[valueIndex.stage]);
         keyIndex.advance();
@@ -114,13 +118,13 @@ public:
         int left = uniform(work_.tiles);
         key_ = uniform(work_.firstKey);
         waitForBarrier(shared_.queriesFull, 0);
-        waitForBarrier(shared_.doutsFull, 0);
         if (left > 0) {
             if constexpr (kNumber == 1) {
                 arriveNamed(kTurns, kThreads);  // the first consumer's first turn
             }
-            multiplyValues(valueIndex_);
             multiplyKeys(keyIndex_);
+            waitForBarrier(shared_.doutsFull, 0);
+            multiplyValues(valueIndex_);
             waitForProducts<0>();
             releaseBarrier(shared_.valuesEmpty[valueIndex_.stage]);
             for (; left > 1; --left) {
@@ -326,7 +330,6 @@ __global__ void __launch_bounds__(HopperWideTile::threads, 1) hopperWideQueriesK
         }
         const WideQueryWork work(h.queryOrder, h.a, static_cast<int>(blockIdx.x));
         copyOwnQueries<Shared>(shared.queries, h.q, Config::kDims.key, work, shared.queriesFull);
-        copyOwnQueries<Shared>(shared.douts, h.dout, Config::kDims.value, work, shared.doutsFull);
         shared.work() = work;
     }
     __syncthreads();  // barriers and work are there

@@ -76,6 +76,7 @@ class KeyBlock:
         self.queries, self.rows, self.douts = [Memory() for _ in stages], [Memory() for _ in stages], [Memory() for _ in douts]
         self.queries_full, self.queries_empty = [Barrier(2) for _ in stages], [Barrier(CONSUMERS) for _ in stages]
         self.douts_full, self.douts_empty = [Barrier(1) for _ in douts], [Barrier(CONSUMERS) for _ in douts]
+        self.turns = [Turn() for _ in range(CONSUMERS)]
         self.held, self.weights, self.weights_full, self.weights_empty = Barrier(CONSUMERS), Memory(), Barrier(1), Barrier(1)
         for number in range(CONSUMERS):
             self.queries[number - CONSUMERS].write(0, f"operand {number}")
@@ -133,11 +134,13 @@ class KeyBlock:
             self.weights.write(0, t)
             self.weights_full.arrive()
             yield self.douts_full[dout].wait(dout_turn)
+            yield from self.turns[0].take()
             self.douts[dout].begin(0, t)
             self.rows[stage].end(0, t)
             self.queries_empty[stage].arrive()
             if more:
                 yield from start(t + 1)
+            self.turns[1].arrive()
             yield always
             self.douts[dout].end(0, t)
             self.douts_empty[dout].arrive()
@@ -159,6 +162,7 @@ class KeyBlock:
             self.douts_empty[dout].arrive()
 
         yield from self.hold(1)
+        self.turns[0].arrive()
         yield from start(0)
         yield always
         finish(0)
@@ -166,7 +170,7 @@ class KeyBlock:
             (stage, _), more = self.at(t), t + 1 < self.tiles
             yield self.weights_full.wait(t)
             self.weights.begin(1, t)
-            yield always
+            yield from self.turns[1].take()
             self.queries[stage].begin(1, t)
             self.weights.end(1, t)
             self.weights_empty.arrive()
@@ -174,6 +178,7 @@ class KeyBlock:
                 self.queries_empty[stage].arrive()
             if more:
                 yield from start(t + 1)
+                self.turns[0].arrive()
             yield always
             self.queries[stage].end(1, t)
             self.rows[stage].end(1, t)
@@ -248,8 +253,8 @@ class QueryBlock:
 
         if number == 1 and not d.no_first_turn:
             self.turns[0].arrive()
-        yield from multiply_values(0)
         yield from multiply_keys(0)
+        yield from multiply_values(0)
         yield always
         finish_keys(0)
         finish_values(0)
