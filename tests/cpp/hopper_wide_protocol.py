@@ -4,12 +4,9 @@
 Models of their barriers, as in hopper_backward_protocol.py: the kernel for dK and dV (cuda/hopper_wide_keys.cuh) and the one for dQ
 (cuda/hopper_wide_queries.cuh). Exit status 1 where some order goes wrong, or where a design that is known to be wrong does not.
 """
-import argparse
-import random
-import sys
 from dataclasses import dataclass
 
-from hopper_backward_protocol import Barrier, Memory, always
+from hopper_backward_protocol import Barrier, Memory, always, play
 
 CONSUMERS = 2
 
@@ -81,8 +78,9 @@ class KeyBlock:
         for number in range(CONSUMERS):
             self.queries[number - CONSUMERS].write(0, f"operand {number}")
 
-    def actors(self):
-        return [self.copy_queries(), self.copy_rows(), self.scores(), self.gradients()]
+    def start(self, spawn):
+        for actor in (self.copy_queries(), self.copy_rows(), self.scores(), self.gradients()):
+            spawn(actor)
 
     def at(self, t):
         return t % self.d.stages, t // self.d.stages
@@ -198,8 +196,9 @@ class QueryBlock:
         self.values_empty = [Barrier(1 if design.values_by_one else CONSUMERS) for _ in values]
         self.turns = [Turn() for _ in range(CONSUMERS)]
 
-    def actors(self):
-        return [self.copy_keys()] + [self.consume(number) for number in range(CONSUMERS)]
+    def start(self, spawn):
+        for actor in [self.copy_keys()] + [self.consume(number) for number in range(CONSUMERS)]:
+            spawn(actor)
 
     def at_key(self, t):
         return t % self.d.key_stages, t // self.d.key_stages
@@ -284,41 +283,5 @@ class QueryBlock:
                 finish_keys(t + 1)
 
 
-def goes_wrong(block, order):
-    """Who waits for ever, or what was overwritten, or nothing."""
-    waiting = {actor: always for actor in block.actors()}
-    while waiting:
-        ready = [actor for actor in waiting if waiting[actor]()]
-        if not ready:
-            return "waiting: " + ", ".join(actor.__name__ for actor in waiting)
-        actor = order.choice(ready)
-        try:
-            waiting[actor] = next(actor)
-        except StopIteration:
-            del waiting[actor]
-        except AssertionError as wrong:
-            return str(wrong)
-    return ""
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=500)
-    seeds = parser.parse_args().seeds
-    failed = False
-    for design in DESIGNS + WRONG:
-        found = []
-        for seed in range(seeds):
-            order = random.Random(seed)
-            block = (KeyBlock if isinstance(design, KeyDesign) else QueryBlock)(design, order.randint(1, 9))
-            problem = goes_wrong(block, order)
-            if problem:
-                found.append(problem)
-        wrong = bool(found) != (design in WRONG)
-        failed |= wrong
-        print(f"{design.name}: {len(found)} of {seeds} go wrong" + ("; FAILED" if wrong else "") + (f", the first: {found[0]}" if found else ""))
-    sys.exit(failed)
-
-
 if __name__ == "__main__":
-    main()
+    play(__doc__, DESIGNS, WRONG, lambda design, tiles: (KeyBlock if isinstance(design, KeyDesign) else QueryBlock)(design, tiles))
