@@ -7,20 +7,20 @@ import java.util.concurrent.CyclicBarrier;
 import org.bytedeco.javacpp.FloatPointer;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
-import org.flashring.Capability;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Memory;
-import org.flashring.Plan;
 import org.flashring.Positions;
-import org.flashring.RingAttention;
 import org.flashring.Tensor;
 import org.flashring.Threads;
+import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.HostBuffer;
+import org.flashring.device.Memory;
+import org.flashring.kernel.Capability;
+import org.flashring.plan.Plan;
 
 /**
  * A program that uses the library as any other would: causal attention of two ranks, forward and backward, checked by hand.

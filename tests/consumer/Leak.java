@@ -8,9 +8,9 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
-import org.flashring.RingAttention;
-import org.flashring.comm.LocalGroup;
+import org.flashring.attention.RingAttention;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.plan.Plan;
 
 /**
  * Makes operations that cannot be made: their buffers can be had, but the Java heap has no room left for a copy of the

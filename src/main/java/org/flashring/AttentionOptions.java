@@ -64,7 +64,8 @@ public record AttentionOptions(double softmaxScale, boolean backward, DType wire
         return new AttentionOptions(softmaxScale, backward, wireDType, kernel, cuda, true);
     }
 
-    double scaleFor(AttentionShape shape) {
+    /** Returns the factor of the scores of {@code shape}: the one given, or else 1 / sqrt(headDim). */
+    public double scaleFor(AttentionShape shape) {
         return Double.isNaN(softmaxScale) ? 1 / Math.sqrt(shape.headDim()) : softmaxScale;
     }
 }

@@ -140,7 +140,7 @@ public final class Layout {
     }
 
     /** Puts what says which rank holds which position into {@code terms}. */
-    void describe(String name, Map<String, String> terms) {
+    public void describe(String name, Map<String, String> terms) {
         terms.put(name, toString());
         if (documents != null) {
             terms.put(name + ": cuSeqlens", Terms.list(documents));

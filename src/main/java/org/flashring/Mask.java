@@ -99,7 +99,7 @@ public final class Mask {
     }
 
     /** Puts what says which keys a query sees into {@code terms}. */
-    void describe(String name, Map<String, String> terms) {
+    public void describe(String name, Map<String, String> terms) {
         terms.put(name, toString());
         if (cuSeqlens != null) {
             terms.put(name + ": cuSeqlens", Terms.list(cuSeqlens));

@@ -2,6 +2,7 @@ package org.flashring;
 
 import java.util.Arrays;
 import java.util.Comparator;
+import org.flashring.device.Memory;
 import org.flashring.internal.Checks;
 
 /**
@@ -142,12 +143,12 @@ public final class Tensor {
     }
 
     /** Returns whether no two indices share an element, by the sufficient rule that strides nest when sorted. */
-    boolean isInjective() {
+    public boolean isInjective() {
         return injective;
     }
 
     /** Returns whether elements of both may lie in the same memory: their extents meet, and one at least has no gaps. */
-    boolean overlaps(Tensor other) {
+    public boolean overlaps(Tensor other) {
         long reach = length == 0 ? 0 : reach();
         long otherReach = other.length == 0 ? 0 : other.reach();
         return address() < other.address() + otherReach * other.dtype.bytes()

@@ -12,8 +12,8 @@ import java.util.List;
 import java.util.Map;
 
 /** What a command line printed and how it ended. */
-record Cli(int exitCode, String out, String err) {
-    static Cli run(String... args) {
+public record Cli(int exitCode, String out, String err) {
+    public static Cli run(String... args) {
         StringWriter out = new StringWriter();
         StringWriter err = new StringWriter();
         int exitCode = Main.commandLine().setOut(new PrintWriter(out, true)).setErr(new PrintWriter(err, true)).execute(args);
@@ -21,7 +21,7 @@ record Cli(int exitCode, String out, String err) {
     }
 
     /** Returns a command line in a JVM of its own, with {@code jvmOptions} and, where given, a variable of the environment. */
-    static Process start(List<String> jvmOptions, Map<String, String> environment, Path stdout, Path stderr, String... args) throws IOException {
+    public static Process start(List<String> jvmOptions, Map<String, String> environment, Path stdout, Path stderr, String... args) throws IOException {
         List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-XX:TieredStopAtLevel=1"));
         command.addAll(jvmOptions);
@@ -33,7 +33,7 @@ record Cli(int exitCode, String out, String err) {
         return builder.start();
     }
 
-    static JsonObject json(Path file) throws IOException {
+    public static JsonObject json(Path file) throws IOException {
         return JsonParser.parseString(Files.readString(file)).getAsJsonObject();
     }
 }

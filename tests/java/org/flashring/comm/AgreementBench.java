@@ -11,10 +11,11 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.launch.Environment;
 import org.flashring.launch.Rendezvous;
 import org.flashring.launch.Session;
+import org.flashring.plan.Plan;
 
 /**
  * How long ranks take to agree on a new plan of 64 packed documents, the making of its terms included: over threads,

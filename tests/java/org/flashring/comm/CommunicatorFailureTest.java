@@ -16,6 +16,7 @@ import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
 import org.flashring.DType;
 import org.flashring.comm.Ranks.Ending;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.HostBuffer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;

@@ -8,6 +8,8 @@ import java.util.Collections;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.flashring.DType;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.Stream;

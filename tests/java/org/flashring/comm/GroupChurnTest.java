@@ -20,6 +20,7 @@ import java.util.function.LongSupplier;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.flashring.DType;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.HostBuffer;
 import org.flashring.launch.Environment;
 import org.flashring.launch.Rendezvous;

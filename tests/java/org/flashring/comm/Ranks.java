@@ -6,9 +6,10 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import org.flashring.comm.local.LocalGroup;
 
 /** Runs one thread per rank and says how each of them ended, where {@link LocalGroup#run} reports the first failure alone. */
-final class Ranks {
+public final class Ranks {
     /** Far beyond any deadline that these tests give. */
     private static final Duration PATIENCE = Duration.ofSeconds(20);
 
@@ -16,24 +17,24 @@ final class Ranks {
 
     /** What a rank does. */
     @FunctionalInterface
-    interface Body {
+    public interface Body {
         void run(Communicator communicator) throws Exception;
     }
 
     /** How a rank ended: {@code thrown} is null if it returned. */
-    record Ending(int rank, Throwable thrown, Duration after) {
-        boolean failed() {
+    public record Ending(int rank, Throwable thrown, Duration after) {
+        public boolean failed() {
             return thrown != null;
         }
     }
 
     /** Returns how each rank of a new group ended, in rank order; each leaves the group when its body ends. */
-    static List<Ending> run(int worldSize, Duration deadline, Body body) {
+    public static List<Ending> run(int worldSize, Duration deadline, Body body) {
         return run(LocalGroup.create(worldSize, deadline), body);
     }
 
     /** Returns how each rank ended; fails if one still runs after {@link #PATIENCE}. */
-    static List<Ending> run(List<Communicator> communicators, Body body) {
+    public static List<Ending> run(List<Communicator> communicators, Body body) {
         Ending[] endings = new Ending[communicators.size()];
         List<Thread> threads = new ArrayList<>();
         long start = System.nanoTime();
@@ -54,7 +55,7 @@ final class Ranks {
         return Arrays.asList(endings);
     }
 
-    static void join(Thread thread) {
+    public static void join(Thread thread) {
         try {
             thread.join(PATIENCE.toMillis());
         } catch (InterruptedException e) {

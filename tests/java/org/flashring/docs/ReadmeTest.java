@@ -1,6 +1,5 @@
 package org.flashring.docs;
 
-import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.data.Offset.offset;
 
@@ -17,13 +16,16 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import javax.tools.JavaCompiler;
 import javax.tools.StandardJavaFileManager;
 import javax.tools.ToolProvider;
 import org.flashring.Layout;
-import org.flashring.Memory;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.device.Memory;
+import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -76,7 +78,9 @@ class ReadmeTest {
     private static String example() throws Exception {
         Matcher block = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL).matcher(Files.readString(Path.of("README.md")));
         assertThat(block.find()).as("a java block in README.md").isTrue();
-        return "import java.util.function.*; import org.flashring.*; import org.flashring.comm.*;\nclass Example {\n" + block.group(1) + "}\n";
+        String imports = Stream.of("java.util.function", "org.flashring", "org.flashring.attention", "org.flashring.comm", "org.flashring.device",
+                "org.flashring.plan").map(name -> "import " + name + ".*; ").collect(Collectors.joining());
+        return imports + "\nclass Example {\n" + block.group(1) + "}\n";
     }
 
     private Path compile(String text) throws Exception {

@@ -9,7 +9,7 @@ import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
-import org.flashring.Plan;
+import org.flashring.plan.Plan;
 import org.flashring.support.Disagreement;
 import org.flashring.support.RankProcesses;
 import org.junit.jupiter.api.Test;

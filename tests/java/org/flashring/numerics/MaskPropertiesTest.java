@@ -17,7 +17,7 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
+import org.flashring.plan.Plan;
 import org.flashring.support.MaskRule;
 
 /** The interval of every query is the set of keys that the pairwise rule lets it see, and plans count those pairs. */

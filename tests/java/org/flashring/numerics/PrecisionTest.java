@@ -1,6 +1,5 @@
 package org.flashring.numerics;
 
-import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
@@ -12,6 +11,7 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
+import org.flashring.support.Capped;
 import org.flashring.support.Elements;
 import org.flashring.support.Kernels;
 import org.flashring.support.MaskRule;

@@ -14,17 +14,17 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
-import org.flashring.RingAttention;
 import org.flashring.Tensor;
+import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
-import org.flashring.comm.NcclGroup;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.OwnedMemory;
 import org.flashring.launch.Environment;
+import org.flashring.plan.Plan;
 
 /**
  * Not a test: how the ring's speed scales, and the memory it takes, beside what the same GPUs do alone in the same run. Over NCCL with a

@@ -13,14 +13,14 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
-import org.flashring.RingAttention;
 import org.flashring.Tensor;
+import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.NcclGroup;
+import org.flashring.comm.nccl.NcclGroup;
+import org.flashring.device.CurrentDevice;
 import org.flashring.device.Event;
-import org.flashring.internal.CurrentDevice;
 import org.flashring.launch.Environment;
+import org.flashring.plan.Plan;
 import org.flashring.support.DeviceTensors;
 
 /**

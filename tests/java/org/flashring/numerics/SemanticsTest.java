@@ -1,6 +1,5 @@
 package org.flashring.numerics;
 
-import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.fail;
 import static org.assertj.core.api.Assertions.offset;
@@ -13,6 +12,7 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.internal.Native;
+import org.flashring.support.Capped;
 import org.flashring.support.Kernels;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Oracle;

@@ -107,7 +107,7 @@ class SurroundingsIT {
         Ending ending = Program.end(Program.start(folder.resolve("cache"), output, arguments,
                 Map.of("FLASHRING_THREADS", environment)), output);
         assertThat(ending.output()).contains("java.lang.IllegalArgumentException: FLASHRING_THREADS = " + environment
-                + " must be a whole number from 1 to 1024").contains("at org.flashring.Plan.of");
+                + " must be a whole number from 1 to 1024").contains("at org.flashring.plan.Plan.of");
     }
 
     // ---- the flight recorder ----
@@ -121,7 +121,7 @@ class SurroundingsIT {
     void noRecordingNoEvents() throws Exception {
         Path loaded = folder.resolve("loaded");
         assertRight(run(List.of("-Xlog:class+load:file=" + loaded), "Consumer", "plan"));
-        assertThat(Files.readString(loaded)).contains("org.flashring.RingAttention").doesNotContain("RingStepEvent",
+        assertThat(Files.readString(loaded)).contains("org.flashring.attention.RingAttention").doesNotContain("RingStepEvent",
                 "jdk.jfr.internal.JVM ");
     }
 

@@ -9,7 +9,7 @@ import java.util.Map;
 import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 
 /** Arguments of communicators and groups that break a rule. Addresses are never followed. */
 final class BadCommunication {

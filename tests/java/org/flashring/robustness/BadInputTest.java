@@ -1,12 +1,12 @@
 package org.flashring.robustness;
 
-import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.util.List;
 import java.util.stream.Stream;
 import org.flashring.internal.Native;
+import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;

@@ -12,9 +12,9 @@ import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.flashring.DType;
-import org.flashring.Memory;
 import org.flashring.Tensor;
 import org.flashring.device.HostBuffer;
+import org.flashring.device.Memory;
 
 /** Memory and tensors that break a rule. */
 final class BadMemory {

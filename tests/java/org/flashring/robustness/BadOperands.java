@@ -15,12 +15,12 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Memory;
-import org.flashring.Plan;
-import org.flashring.RingAttention;
 import org.flashring.Tensor;
-import org.flashring.comm.LocalGroup;
+import org.flashring.attention.RingAttention;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.HostBuffer;
+import org.flashring.device.Memory;
+import org.flashring.plan.Plan;
 
 /** Tensors that do not fit the plan, each in the place of each operand, and operations that may not be called. */
 final class BadOperands {

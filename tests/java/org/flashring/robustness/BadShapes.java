@@ -8,12 +8,12 @@ import java.util.List;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
-import org.flashring.FlashAttention;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
 import org.flashring.Positions;
+import org.flashring.attention.FlashAttention;
+import org.flashring.plan.Plan;
 
 /** Shapes, options, layouts, positions, masks and plans that break a rule. */
 final class BadShapes {

@@ -9,7 +9,7 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.sync.GradientSync;
 import org.flashring.sync.ShardedBatch;
 import org.flashring.sync.TokenLoss;

@@ -4,6 +4,7 @@ import java.util.Map;
 import java.util.function.IntConsumer;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
+import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
 
 /** A communicator that tells someone the number of each call that waits or sends, before it makes it. */
@@ -58,8 +59,13 @@ final class FaultyCommunicator implements Communicator {
     }
 
     @Override
-    public void post(long send, long sendBytes, int to, long receive, long receiveBytes, int from) {
-        next().post(send, sendBytes, to, receive, receiveBytes, from);
+    public long post(long send, long sendBytes, int to, long receive, long receiveBytes, int from) {
+        return next().post(send, sendBytes, to, receive, receiveBytes, from);
+    }
+
+    @Override
+    public long post(Transfers batch) {
+        return next().post(batch);
     }
 
     @Override
@@ -68,7 +74,17 @@ final class FaultyCommunicator implements Communicator {
     }
 
     @Override
+    public void await(long ticket) {
+        next().await(ticket);
+    }
+
+    @Override
     public void allGather(long send, long bytes, long receive) {
+        next().allGather(send, bytes, receive);
+    }
+
+    @Override
+    public void allGather(long send, long[] bytes, long receive) {
         next().allGather(send, bytes, receive);
     }
 
@@ -85,6 +101,11 @@ final class FaultyCommunicator implements Communicator {
     @Override
     public void reduceScatter(long send, long count, DType dtype, long receive) {
         next().reduceScatter(send, count, dtype, receive);
+    }
+
+    @Override
+    public void reduceScatter(long send, long[] counts, DType dtype, long receive) {
+        next().reduceScatter(send, counts, dtype, receive);
     }
 
     @Override

@@ -5,13 +5,13 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
-import org.flashring.FlashAttention;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
-import org.flashring.RingAttention;
-import org.flashring.comm.LocalGroup;
+import org.flashring.attention.FlashAttention;
+import org.flashring.attention.RingAttention;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
+import org.flashring.plan.Plan;
 import org.junit.jupiter.api.Test;
 
 /** Failures speak of the class that their reader called. */

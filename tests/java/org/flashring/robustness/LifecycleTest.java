@@ -24,20 +24,20 @@ import java.util.stream.Stream;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
-import org.flashring.FlashAttention;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
-import org.flashring.RingAttention;
 import org.flashring.Tensor;
+import org.flashring.attention.FlashAttention;
+import org.flashring.attention.RingAttention;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;
 import org.flashring.device.HostBuffer;
 import org.flashring.device.OwnedMemory;
 import org.flashring.launch.Session;
+import org.flashring.plan.Plan;
 import org.flashring.sync.GradientSync;
 import org.flashring.sync.TokenLoss;
 import org.junit.jupiter.api.RepeatedTest;
@@ -79,7 +79,7 @@ class LifecycleTest {
         Path classes = Path.of(RingAttention.class.getProtectionDomain().getCodeSource().getLocation().toURI());
         try (Stream<Path> files = Files.walk(classes.resolve("org/flashring"))) {
             Set<Class<?>> found = files.map(file -> classes.relativize(file).toString())
-                    .filter(name -> name.endsWith(".class") && !name.contains("/internal/") && !name.contains("/cli/"))
+                    .filter(name -> name.endsWith(".class") && !name.matches(".*/(internal|kernel|cli)/.*"))
                     .map(name -> load(name.replace('/', '.').replaceAll("\\.class$", "")))
                     .filter(type -> AutoCloseable.class.isAssignableFrom(type) && Modifier.isPublic(type.getModifiers()))
                     .filter(type -> !ELSEWHERE.contains(type))

@@ -2,10 +2,10 @@ package org.flashring.robustness;
 
 import java.util.Locale;
 import org.flashring.DType;
-import org.flashring.Memory;
-import org.flashring.RingAttention;
 import org.flashring.Tensor;
+import org.flashring.attention.RingAttention;
 import org.flashring.device.HostBuffer;
+import org.flashring.device.Memory;
 
 /** The nine tensors of attention over 2 x 5 tokens in bfloat16, 4 query heads on 2, head dim 8, value dim 6. */
 enum Operand {

@@ -1,6 +1,5 @@
 package org.flashring.robustness;
 
-import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
@@ -10,6 +9,7 @@ import java.util.function.LongConsumer;
 import org.flashring.internal.Native;
 import org.flashring.internal.Native.Step;
 import org.flashring.internal.Native.TensorView;
+import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 

@@ -1,6 +1,5 @@
 package org.flashring.robustness;
 
-import org.flashring.support.Capped;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
@@ -12,6 +11,7 @@ import org.flashring.internal.Native;
 import org.flashring.internal.Native.Combine;
 import org.flashring.internal.Native.Step;
 import org.flashring.internal.Native.TensorView;
+import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;

@@ -1,7 +1,7 @@
 package org.flashring.support;
 
-import org.flashring.Capability;
 import org.flashring.internal.Native;
+import org.flashring.kernel.Capability;
 import org.junit.jupiter.api.extension.ConditionEvaluationResult;
 import org.junit.jupiter.api.extension.ExecutionCondition;
 import org.junit.jupiter.api.extension.ExtensionContext;

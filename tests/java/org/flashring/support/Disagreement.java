@@ -8,7 +8,7 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
+import org.flashring.plan.Plan;
 
 /**
  * Two plans that ranks must not run together.

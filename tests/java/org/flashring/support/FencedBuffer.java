@@ -5,7 +5,7 @@ import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.BitSet;
 import org.flashring.DType;
-import org.flashring.Memory;
+import org.flashring.device.Memory;
 
 /**
  * Memory for tensors, every bit of it set (a NaN in each type), with a fence on either side that nobody may write to. The

@@ -2,7 +2,7 @@ package org.flashring.support;
 
 import static org.junit.platform.commons.support.AnnotationSupport.findAnnotation;
 
-import org.flashring.comm.NcclGroup;
+import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Cuda;
 import org.junit.jupiter.api.extension.ConditionEvaluationResult;
 import org.junit.jupiter.api.extension.ExecutionCondition;

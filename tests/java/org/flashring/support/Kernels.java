@@ -2,9 +2,9 @@ package org.flashring.support;
 
 import java.util.ArrayList;
 import java.util.List;
-import org.flashring.Capability;
 import org.flashring.DType;
 import org.flashring.Kernel;
+import org.flashring.kernel.Capability;
 
 /** Which kernels this machine can run. */
 public final class Kernels {

@@ -3,10 +3,10 @@ package org.flashring.support;
 import org.flashring.AttentionOptions;
 import org.flashring.DType;
 import org.flashring.Layout;
-import org.flashring.Plan;
-import org.flashring.RingAttention;
+import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.plan.Plan;
 
 /**
  * A problem run through {@link RingAttention} on threads of this JVM, forward and backward.

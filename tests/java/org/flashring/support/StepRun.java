@@ -10,7 +10,7 @@ import org.flashring.Positions;
 import org.flashring.device.Device;
 import org.flashring.device.HostBuffer;
 import org.flashring.internal.Native;
-import org.flashring.internal.StepKernel;
+import org.flashring.kernel.StepKernel;
 
 /** A problem run step by step on one device, over blocks of keys in any order, without the ring. */
 public final class StepRun {

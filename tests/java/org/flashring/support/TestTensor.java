@@ -2,10 +2,10 @@ package org.flashring.support;
 
 import java.util.BitSet;
 import org.flashring.DType;
-import org.flashring.Memory;
 import org.flashring.Positions;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
+import org.flashring.device.Memory;
 
 /** A strided view of [batch, length, heads, dim] in a {@link FencedBuffer}, read and written one element at a time. */
 public record TestTensor(FencedBuffer buffer, long first, long batch, long length, long heads, long dim,

@@ -13,7 +13,7 @@ import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.flashring.DType;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
 import org.flashring.support.Elements;
 import org.flashring.support.FencedBuffer;
 import org.junit.jupiter.api.Test;

@@ -45,15 +45,43 @@ public interface Communicator extends AutoCloseable {
 
     /**
      * Starts to send {@code sendBytes} at {@code send} to rank {@code to} and to receive {@code receiveBytes} at {@code receive}
-     * from rank {@code from}. Neither buffer may be touched before {@link #await()}. Zero bytes are allowed.
+     * from rank {@code from}. Neither buffer may be touched before {@link #await}. Zero bytes are allowed. Returns a
+     * ticket: {@link #post(Transfers)} with one message each way.
      */
-    void post(long send, long sendBytes, int to, long receive, long receiveBytes, int from);
+    long post(long send, long sendBytes, int to, long receive, long receiveBytes, int from);
 
-    /** Completes everything posted since the last call: what was sent may be overwritten, what was received be read. */
+    /**
+     * Starts all messages of {@code batch}, together. None of their memory may be touched before {@link #await}; the batch
+     * itself may be changed or posted again at once. Every rank posts and awaits in one order, an empty batch too where
+     * others' are not. At most 8 batches are under way.
+     *
+     * @return the number of batches posted before this one: its ticket
+     * @throws IllegalArgumentException if a message names a rank that there is not
+     * @throws IllegalStateException    if 8 batches have been posted and not awaited
+     */
+    long post(Transfers batch);
+
+    /** Completes everything posted: what was sent may be overwritten, what was received be read. */
     void await();
+
+    /**
+     * Completes what {@code ticket} was given for and everything posted before it, as {@link #await()} does. What was posted
+     * later goes on. Does nothing if that has been awaited.
+     *
+     * @throws IllegalArgumentException if no such ticket has been given
+     */
+    void await(long ticket);
 
     /** Gathers {@code bytes} from every rank at {@code receive}, in rank order. May be in place: send = receive + rank * bytes. */
     void allGather(long send, long bytes, long receive);
+
+    /**
+     * Gathers a part from every rank at {@code receive}, in rank order, one behind the other. May be in place: send = where
+     * this rank's part goes.
+     *
+     * @param bytes of each rank's part, the same array of worldSize() sizes on all ranks; 0 is allowed
+     */
+    void allGather(long send, long[] bytes, long receive);
 
     /** Sends the r-th {@code bytes} at {@code send} to rank r, and puts what rank r sent here r-th at {@code receive}. */
     void allToAll(long send, long bytes, long receive);
@@ -67,6 +95,14 @@ public interface Communicator extends AutoCloseable {
      */
     void reduceScatter(long send, long count, DType dtype, long receive);
 
+    /**
+     * Sums parts over all ranks: rank r gets the r-th part of the sum at {@code receive}. {@code send} holds a part for each
+     * rank, one behind the other. May be in place: receive is where this rank's part of send lies.
+     *
+     * @param counts elements of each rank's part, the same array of worldSize() counts on all ranks; 0 is allowed
+     */
+    void reduceScatter(long send, long[] counts, DType dtype, long receive);
+
     /** Returns on the host once every rank has come here and done all work of its stream. */
     void barrier();
 
@@ -75,14 +111,14 @@ public interface Communicator extends AutoCloseable {
      * be the same on all ranks for what comes next. Else it ends the group: every rank gets one and the same
      * {@link CommunicationException}, which names the first term that differs, in rank 0's order, with the two values
      * and the two ranks. A rank that is at another verb, or has left, is named too. It waits for no work of the stream.
-     * {@link org.flashring.RingAttention} calls it once for each plan that it runs; the n-th call is called "agree on
+     * {@link org.flashring.attention.RingAttention} calls it once for each plan that it runs; the n-th call is called "agree on
      * plan n" in messages.
      */
     void agree(Map<String, String> terms);
 
     /**
      * Returns this rank's communicator in the group of all ranks that gave the same {@code color}, ordered by {@code key}, then
-     * by rank here. Collective; the new group lives on its own.
+     * by rank here. Collective; the new group lives on its own. A color is at least 0.
      */
     Communicator split(int color, int key);
 

@@ -2,7 +2,6 @@ package org.flashring.device;
 
 import java.util.List;
 import org.flashring.internal.Checks;
-import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Native;
 
@@ -53,7 +52,7 @@ public final class Cuda {
      * @throws UnsupportedOperationException if there is no CUDA
      */
     public static String name(Device device) {
-        return Cudart.name(requireCuda("device", device));
+        return Cudart.name(requireCuda("device", device).ordinal());
     }
 
     /**
@@ -116,7 +115,7 @@ public final class Cuda {
         try {
             for (Device peer : peers) {
                 if (device.isCuda() && peer.isCuda() && !peer.equals(device)) {
-                    Cudart.enablePeer(device, peer);
+                    Cudart.enablePeer(device.ordinal(), peer.ordinal());
                 }
             }
         } finally {

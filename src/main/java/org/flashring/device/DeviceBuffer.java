@@ -2,9 +2,7 @@ package org.flashring.device;
 
 import org.bytedeco.javacpp.Pointer;
 import org.flashring.internal.Checks;
-import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
-import org.flashring.internal.DeferredFrees;
 
 /**
  * An owner of a CUDA device's memory, or a view of somebody else's. Copies run in the order of a stream and the host does not

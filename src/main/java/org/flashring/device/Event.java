@@ -1,7 +1,6 @@
 package org.flashring.device;
 
 import org.flashring.internal.Checks;
-import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 
 /** A CUDA event: a point in a stream that other streams and the host can wait for. Closing twice is harmless; use after close throws. */

@@ -1,6 +1,5 @@
 package org.flashring.device;
 
-import org.flashring.Memory;
 import org.flashring.internal.Checks;
 
 /** An owner of memory on one device. Closing twice is harmless; use after close throws. */

@@ -1,7 +1,6 @@
 package org.flashring.device;
 
 import org.flashring.internal.Checks;
-import org.flashring.internal.CurrentDevice;
 import org.flashring.internal.Cudart;
 
 /** A CUDA stream: work in it runs in order, beside that of other streams. Closing twice is harmless; use after close throws. */

@@ -54,6 +54,23 @@ public final class Checks {
         return sum;
     }
 
+    /** Throws unless {@code bytes} bytes, if any, can lie at {@code address}, a multiple of {@code alignment}. */
+    public static void address(String name, long address, long bytes, int alignment) {
+        if (bytes > 0 && (address <= 0 || address % alignment != 0)) {
+            throw broken(name, address, "be the address of " + bytes + " bytes, a multiple of " + alignment);
+        }
+        if (address > Long.MAX_VALUE - bytes) {
+            throw broken("end of " + name, address + " + " + bytes, "fit in 63 bits");
+        }
+    }
+
+    /** Throws if {@code bytes} bytes at {@code address} overlap those of {@code other}. */
+    public static void apart(String name, long address, long bytes, String other, long otherAddress, long otherBytes) {
+        if (bytes > 0 && otherBytes > 0 && address < otherAddress + otherBytes && otherAddress < address + bytes) {
+            throw broken(name, address, "not overlap the " + otherBytes + " bytes at " + other + " = " + otherAddress);
+        }
+    }
+
     /** Returns the exception for an argument that breaks a rule; {@code rule} completes "it must …". */
     public static IllegalArgumentException broken(String name, Object value, String rule) {
         return new IllegalArgumentException(name + " is " + value + "; it must " + rule);

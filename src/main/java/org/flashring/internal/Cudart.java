@@ -9,8 +9,6 @@ import org.bytedeco.cuda.cudart.cudaDeviceProp;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.SizeTPointer;
-import org.flashring.device.Device;
-import org.flashring.device.HostBuffer;
 
 /**
  * The few calls of the CUDA runtime that this library makes, with handles and addresses as {@code long}. A call that fails
@@ -26,7 +24,7 @@ public final class Cudart {
     }
 
     /** Makes device {@code ordinal} current for this thread. Returns the one that was. */
-    static int makeCurrent(int ordinal) {
+    public static int makeCurrent(int ordinal) {
         int[] answer = Handles.answer();
         check(cudaGetDevice(answer), "cudaGetDevice");
         int previous = answer[0];
@@ -47,18 +45,18 @@ public final class Cudart {
         check(cudaFree(Handles.target(address)), "cudaFree");
     }
 
-    /** Returns the device's model. */
-    public static String name(Device device) {
-        try (HostBuffer memory = HostBuffer.allocate(new cudaDeviceProp((Pointer) null).sizeof())) {
+    /** Returns the model of device {@code ordinal}. */
+    public static String name(int ordinal) {
+        try (Scratch memory = new Scratch(new cudaDeviceProp((Pointer) null).sizeof())) {
             cudaDeviceProp properties = new cudaDeviceProp(Handles.target(memory.address()));
-            check(cudaGetDeviceProperties(properties, device.ordinal()), "cudaGetDeviceProperties");
+            check(cudaGetDeviceProperties(properties, ordinal), "cudaGetDeviceProperties");
             return properties.name().getString();
         }
     }
 
     /** Returns the current device's free and total bytes. */
     public static long[] memoryInfo() {
-        try (HostBuffer memory = HostBuffer.allocate(2 * Long.BYTES)) {
+        try (Scratch memory = new Scratch(2 * Long.BYTES)) {
             SizeTPointer free = new SizeTPointer(Handles.target(memory.address()));
             SizeTPointer total = new SizeTPointer(Handles.target(memory.address() + Long.BYTES));
             check(cudaMemGetInfo(free, total), "cudaMemGetInfo");
@@ -135,11 +133,11 @@ public final class Cudart {
     }
 
     /** Lets the current device read and write {@code peer}'s memory directly where the machine can; else copies go through the host. */
-    public static void enablePeer(Device device, Device peer) {
+    public static void enablePeer(int ordinal, int peer) {
         int[] can = new int[1];
-        check(cudaDeviceCanAccessPeer(can, device.ordinal(), peer.ordinal()), "cudaDeviceCanAccessPeer");
+        check(cudaDeviceCanAccessPeer(can, ordinal, peer), "cudaDeviceCanAccessPeer");
         if (can[0] != 0) {
-            int status = cudaDeviceEnablePeerAccess(peer.ordinal(), 0);
+            int status = cudaDeviceEnablePeerAccess(peer, 0);
             if (status == cudaErrorPeerAccessAlreadyEnabled) {
                 cudaGetLastError(); // not an error: forget it
             } else {
@@ -149,9 +147,9 @@ public final class Cudart {
     }
 
     /** Returns where the device sits on its host's bus, such as 0000:3b:00.0: the same device has the same place in all processes. */
-    public static String busId(Device device) {
+    public static String busId(int ordinal) {
         byte[] text = new byte[32];
-        check(cudaDeviceGetPCIBusId(text, text.length, device.ordinal()), "cudaDeviceGetPCIBusId");
+        check(cudaDeviceGetPCIBusId(text, text.length, ordinal), "cudaDeviceGetPCIBusId");
         int length = 0;
         while (text[length] != 0) {
             length++;

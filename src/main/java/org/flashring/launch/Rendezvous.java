@@ -36,7 +36,7 @@ public final class Rendezvous {
      * Returns this process's links to the others, once all have come and agree.
      *
      * @param environment who this process is
-     * @param terms       names and values that must be the same on all ranks, such as {@link org.flashring.Plan#terms}
+     * @param terms       names and values that must be the same on all ranks, such as {@link org.flashring.plan.Plan#terms}
      * @param deadline    how long to wait for the others
      * @throws CommunicationException if they do not come within the deadline or disagree; the message says who or about what
      */

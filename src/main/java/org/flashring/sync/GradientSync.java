@@ -10,8 +10,8 @@ import org.flashring.device.Event;
 import org.flashring.device.OwnedMemory;
 import org.flashring.device.Stream;
 import org.flashring.internal.Checks;
-import org.flashring.internal.Combiner;
 import org.flashring.internal.Made;
+import org.flashring.kernel.TensorMath;
 
 /**
  * Sums gradients over ranks in buckets, as they become ready: small ones are packed together, large ones are summed where they
@@ -46,7 +46,7 @@ public final class GradientSync implements AutoCloseable {
     private final int[] missing;    // gradients each bucket still waits for
     private final long[] addresses; // of the gradients that are ready, else 0
     private final OwnedMemory packed;
-    private final Combiner combiner;
+    private final TensorMath combiner;
     private final Stream stream; // of the sums; null on the host
     private final Event mark;
     private int started;            // buckets already summed
@@ -71,7 +71,7 @@ public final class GradientSync implements AutoCloseable {
         Device device = communicator.device();
         try (Made made = new Made()) {
             this.packed = made.add(OwnedMemory.allocate(device, packedBytes));
-            this.combiner = made.add(new Combiner(device));
+            this.combiner = made.add(new TensorMath(device));
             this.stream = device.isCuda() ? made.add(Stream.create(device)) : null;
             this.mark = device.isCuda() ? made.add(Event.create(device)) : null;
             made.keep();

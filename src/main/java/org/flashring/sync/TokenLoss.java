@@ -5,8 +5,8 @@ import org.flashring.comm.Communicator;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.internal.Checks;
-import org.flashring.internal.HostDouble;
 import org.flashring.internal.Made;
+import org.flashring.kernel.HostDouble;
 
 /**
  * The loss of a sharded batch, weighted by tokens: the mean over all targets of all ranks, not the mean of the ranks' means,

@@ -7,7 +7,7 @@ import java.io.StringWriter;
 import java.util.List;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
-import org.flashring.cli.Machine;
+import org.flashring.cli.support.Machine;
 import org.junit.jupiter.api.Test;
 
 /** Lines are there as soon as they are known, and say where the peer is no measure. */

@@ -37,8 +37,8 @@ class TallyTest {
     @Test
     void aWrongElementFails() {
         Scenario scenario = firstOf(DType.FLOAT64);
-        Operands operands = Operands.draw(scenario, new Random(1));
-        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
+        Inputs operands = Inputs.draw(scenario, new Random(1));
+        Results exact = ScenarioRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
         for (Results.Name name : Results.Name.values()) {
             double[] wrong = exact.get(name).clone();
@@ -54,8 +54,8 @@ class TallyTest {
     @EnumSource(names = {"FLOAT32", "BFLOAT16", "FLOAT16"})
     void thePlainFormulaIsRightToItsPrecision(DType dtype) {
         Scenario scenario = firstOf(dtype);
-        Operands operands = Operands.draw(scenario, new Random(2));
-        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
+        Inputs operands = Inputs.draw(scenario, new Random(2));
+        Results exact = ScenarioRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Results plain = PlainFormula.compute(scenario, operands);
         for (Results.Name name : Results.Name.values()) {
             assertThat(Tally.error(plain.get(name), exact.get(name))).as(name.toString()).isPositive().isLessThan(20 * Rounding.unit(dtype));

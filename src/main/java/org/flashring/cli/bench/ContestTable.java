@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.Locale;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
-import org.flashring.cli.Machine;
-import org.flashring.cli.Table;
+import org.flashring.cli.support.Machine;
+import org.flashring.cli.support.Table;
 
 /** The scores of this library and of PyTorch, printed line by line as they come. */
 final class ContestTable {

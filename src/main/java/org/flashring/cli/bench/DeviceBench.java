@@ -6,9 +6,9 @@ import java.util.List;
 import java.util.Locale;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
-import org.flashring.cli.DeviceOption;
-import org.flashring.cli.Machine;
-import org.flashring.cli.Table;
+import org.flashring.cli.support.DeviceOption;
+import org.flashring.cli.support.Machine;
+import org.flashring.cli.support.Table;
 import org.flashring.device.Device;
 
 /** This library alone on a GPU: batches of calls that are queued together, timed from an idle device to an idle device. */

@@ -12,15 +12,15 @@ import java.util.stream.Stream;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
-import org.flashring.FlashAttention;
 import org.flashring.Kernel;
 import org.flashring.Layout;
-import org.flashring.Plan;
 import org.flashring.Tensor;
+import org.flashring.attention.FlashAttention;
 import org.flashring.device.Device;
 import org.flashring.device.OwnedMemory;
-import org.flashring.internal.Combiner;
 import org.flashring.internal.Native;
+import org.flashring.kernel.TensorMath;
+import org.flashring.plan.Plan;
 
 /** This library on its own memory of the host or of a GPU, where calls are queued on the default stream and return. */
 final class DeviceContender implements AutoCloseable {
@@ -32,7 +32,7 @@ final class DeviceContender implements AutoCloseable {
     private final long length;
     private final boolean causal;
     private final FlashAttention attention;
-    private final Combiner combiner;
+    private final TensorMath combiner;
     private final List<OwnedMemory> buffers = new ArrayList<>();
     private Tensor q;
     private Tensor k;
@@ -52,7 +52,7 @@ final class DeviceContender implements AutoCloseable {
         AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
         Plan plan = Plan.of(shape, Layout.contiguous(length, 1), bench.mask(), device.isCuda() ? options.onCuda() : options);
         this.attention = new FlashAttention(plan, device);
-        this.combiner = new Combiner(device);
+        this.combiner = new TensorMath(device);
     }
 
     /** Returns the fastest kernel on inputs from N(0, 1), dense [batch, length, heads, dim]. */

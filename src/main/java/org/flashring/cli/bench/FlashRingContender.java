@@ -6,12 +6,12 @@ import java.util.List;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
-import org.flashring.FlashAttention;
 import org.flashring.Layout;
-import org.flashring.Memory;
-import org.flashring.Plan;
 import org.flashring.Tensor;
+import org.flashring.attention.FlashAttention;
 import org.flashring.device.HostBuffer;
+import org.flashring.device.Memory;
+import org.flashring.plan.Plan;
 
 /** This library, on the memory of PyTorch's tensors. */
 final class FlashRingContender implements Contender, AutoCloseable {

@@ -8,7 +8,7 @@ import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.DType;
-import org.flashring.RingAttention;
+import org.flashring.attention.RingAttention;
 
 /**
  * Puts ring attention into a model whose other layers are differentiated by PyTorch, with no native autograd function. Each

@@ -1,6 +1,6 @@
 package org.flashring.cli.train;
 
-import org.flashring.cli.ShapeOptions;
+import org.flashring.cli.support.ShapeOptions;
 import org.flashring.internal.Checks;
 
 /**

@@ -5,8 +5,8 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Plan;
 import org.flashring.internal.Checks;
+import org.flashring.plan.Plan;
 
 /**
  * Everything that decides a training run, the text apart. What is wrong with it is said of the options that it comes from.

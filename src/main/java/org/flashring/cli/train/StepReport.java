@@ -3,7 +3,7 @@ package org.flashring.cli.train;
 import java.io.PrintWriter;
 import java.util.Locale;
 import java.util.function.Consumer;
-import org.flashring.cli.Progress;
+import org.flashring.cli.support.Progress;
 
 /** Tells of steps as they are done: beside a bar on a terminal, else in about ten lines a run. */
 final class StepReport implements Consumer<Training.Step>, AutoCloseable {

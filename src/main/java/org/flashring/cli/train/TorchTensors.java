@@ -3,7 +3,7 @@ package org.flashring.cli.train;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.DType;
-import org.flashring.Memory;
+import org.flashring.device.Memory;
 
 /** Views of PyTorch's host tensors as FlashRing tensors: the same memory, no copy, valid as long as the tensor is open. */
 public final class TorchTensors {

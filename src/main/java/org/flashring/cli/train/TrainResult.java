@@ -5,8 +5,8 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.IntStream;
-import org.flashring.Plan;
-import org.flashring.cli.Quantity;
+import org.flashring.cli.support.Quantity;
+import org.flashring.plan.Plan;
 
 /**
  * What result.json holds: a run of at least one step.

@@ -9,9 +9,9 @@ import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.openblas.presets.openblas_nolapack;
 import org.bytedeco.pytorch.global.torch;
 import org.flashring.DType;
-import org.flashring.Plan;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.LocalGroup;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.plan.Plan;
 
 /** A training run: one thread of this JVM per rank, each with a replica of its own. */
 final class Training {

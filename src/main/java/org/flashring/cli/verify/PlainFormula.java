@@ -11,7 +11,7 @@ import org.flashring.Mask;
  */
 final class PlainFormula {
     private final Scenario scenario;
-    private final Operands operands;
+    private final Inputs operands;
     private final Results results;
     private final DType dtype;
     private final Mask mask;
@@ -21,7 +21,7 @@ final class PlainFormula {
     private final int headDim;
     private final int valueDim;
 
-    private PlainFormula(Scenario scenario, Operands operands) {
+    private PlainFormula(Scenario scenario, Inputs operands) {
         AttentionShape shape = scenario.shape();
         this.scenario = scenario;
         this.operands = operands;
@@ -36,7 +36,7 @@ final class PlainFormula {
     }
 
     /** Returns what the formula gives. */
-    static Results compute(Scenario scenario, Operands operands) {
+    static Results compute(Scenario scenario, Inputs operands) {
         PlainFormula formula = new PlainFormula(scenario, operands);
         IntStream.range(0, (int) scenario.shape().batch() * formula.kvHeads).parallel()
                 .forEach(i -> formula.group(i / formula.kvHeads, i % formula.kvHeads));

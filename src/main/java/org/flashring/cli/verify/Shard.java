@@ -5,12 +5,12 @@ import java.nio.ByteOrder;
 import java.nio.DoubleBuffer;
 import org.bytedeco.javacpp.BytePointer;
 import org.flashring.DType;
-import org.flashring.Memory;
 import org.flashring.Positions;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
-import org.flashring.internal.Combiner;
+import org.flashring.device.Memory;
+import org.flashring.kernel.TensorMath;
 
 /** One rank's part of a tensor, cut from and put back into the dense float64 whole. Memory that nobody wrote reads as NaN. */
 final class Shard implements AutoCloseable {
@@ -23,9 +23,9 @@ final class Shard implements AutoCloseable {
     private final ByteBuffer memory; // of that
     private final DeviceBuffer copy; // of that memory on a CUDA device; null on the host
     private final Tensor onDevice;
-    private final Combiner combiner; // of the host
+    private final TensorMath combiner; // of the host
 
-    Shard(Device device, Combiner combiner, DType dtype, long batch, Positions positions, long heads, long dim, boolean headsFirst) {
+    Shard(Device device, TensorMath combiner, DType dtype, long batch, Positions positions, long heads, long dim, boolean headsFirst) {
         this.combiner = combiner;
         this.positions = positions;
         this.batch = (int) batch;

@@ -5,7 +5,7 @@ import java.util.List;
 import org.flashring.DType;
 import org.flashring.Positions;
 import org.flashring.device.Device;
-import org.flashring.internal.Combiner;
+import org.flashring.kernel.TensorMath;
 
 /** The tensors of one rank, all at the same positions and in the same order of dimensions. */
 final class Shards implements AutoCloseable {
@@ -13,7 +13,7 @@ final class Shards implements AutoCloseable {
     private final long batch;
     private final Positions positions;
     private final boolean headsFirst;
-    private final Combiner combiner = new Combiner(Device.HOST);
+    private final TensorMath combiner = new TensorMath(Device.HOST);
     private final List<Shard> shards = new ArrayList<>();
 
     Shards(Device device, long batch, Positions positions, boolean headsFirst) {

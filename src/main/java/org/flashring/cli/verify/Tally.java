@@ -30,7 +30,7 @@ final class Tally {
     private final Map<DType, Map<Results.Name, Worst>> worst = new EnumMap<>(DType.class);
 
     /** Returns the relative error that each tensor of a scenario is allowed. */
-    static Map<Results.Name, Double> allowed(Scenario scenario, Operands operands, Results exact) {
+    static Map<Results.Name, Double> allowed(Scenario scenario, Inputs operands, Results exact) {
         Map<Results.Name, Double> allowed = new EnumMap<>(Results.Name.class);
         DType dtype = scenario.shape().dtype();
         Results plain = dtype.bytes() > 2 ? null : PlainFormula.compute(scenario, operands);

@@ -10,16 +10,16 @@ import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.flashring.AttentionShape;
-import org.flashring.Capability;
 import org.flashring.DType;
 import org.flashring.Kernel;
-import org.flashring.cli.DeviceOption;
-import org.flashring.cli.JsonOption;
-import org.flashring.cli.Machine;
-import org.flashring.cli.Progress;
-import org.flashring.cli.Table;
+import org.flashring.cli.support.DeviceOption;
+import org.flashring.cli.support.JsonOption;
+import org.flashring.cli.support.Machine;
+import org.flashring.cli.support.Progress;
+import org.flashring.cli.support.Table;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
+import org.flashring.kernel.Capability;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -90,7 +90,7 @@ public final class VerifyCommand implements Callable<Integer> {
                 if (only != null) {
                     out.println("case " + index + ": " + scenario);
                 }
-                check(scenario, Operands.draw(scenario, scenarios.numbers(index)));
+                check(scenario, Inputs.draw(scenario, scenarios.numbers(index)));
                 progress.step(checks + " checks, " + failures.size() + " failed");
             }
         }
@@ -101,14 +101,14 @@ public final class VerifyCommand implements Callable<Integer> {
         return failures.isEmpty() ? 0 : 1;
     }
 
-    private void check(Scenario scenario, Operands operands) {
-        Results exact = RingRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
+    private void check(Scenario scenario, Inputs operands) {
+        Results exact = ScenarioRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
         for (Kernel kernel : kernels(scenario.shape())) {
             checks++;
             Results results;
             try {
-                results = RingRun.run(scenario, operands, kernel, ranksOf(scenario));
+                results = ScenarioRun.run(scenario, operands, kernel, ranksOf(scenario));
             } catch (RuntimeException e) {
                 fail(scenario, kernel, e.getMessage());
                 continue;

@@ -1,0 +1,138 @@
+package org.flashring.cli.launch;
+
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.PrintWriter;
+import java.lang.management.ManagementFactory;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.Callable;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import org.flashring.comm.nccl.NcclGroup;
+import org.flashring.device.Cuda;
+import org.flashring.launch.Environment;
+import org.flashring.launch.Secret;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** {@code flashring launch}: one process per rank on this host, with torchrun's variables. */
+@Command(
+        name = "launch",
+        description = "Run a main class or a flashring command in one process per rank, as torchrun does.",
+        mixinStandardHelpOptions = true,
+        footer = {"", "The ranks share a new job secret, unless FLASHRING_SECRET or FLASHRING_SECRET_FILE gives one.",
+                "The first rank that fails decides the exit code; the others then have five seconds to end.", "",
+            "Example:", "  flashring launch --nproc 2 -- com.example.Train --steps 100"})
+public final class LaunchCommand implements Callable<Integer> {
+    private static final int GRACE_SECONDS = 5;
+
+    @Spec private CommandSpec spec;
+
+    @Option(names = "--nproc", required = true, paramLabel = "N", description = "Processes to start.")
+    private int processes;
+
+    @Option(names = "--port", paramLabel = "PORT", description = "Where rank 0 listens; a free port unless given.")
+    private int port;
+
+    @Parameters(arity = "1..*", paramLabel = "COMMAND", description = "A main class, with dots in its name, or a flashring command; then its arguments.")
+    private List<String> command;
+
+    private final String secret = Secret.random();
+
+    /** A rank that has ended. */
+    private record Ending(int rank, int exitCode) {}
+
+    @Override
+    public Integer call() throws IOException, InterruptedException {
+        if (processes < 1) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--nproc is " + processes + "; it must be at least 1");
+        }
+        unpackNatives();
+        int masterPort = port > 0 ? port : freePort();
+        List<Process> ranks = new ArrayList<>();
+        BlockingQueue<Ending> endings = new LinkedBlockingQueue<>();
+        Thread killer = new Thread(() -> ranks.forEach(Process::destroyForcibly));
+        Runtime.getRuntime().addShutdownHook(killer);
+        for (int rank = 0; rank < processes; rank++) {
+            ranks.add(start(rank, masterPort, endings));
+        }
+        int exitCode = 0;
+        for (int ended = 0; ended < processes; ended++) {
+            Ending ending = exitCode == 0 ? endings.take() : endings.poll(GRACE_SECONDS, TimeUnit.SECONDS);
+            if (ending == null) {
+                break;
+            }
+            if (ending.exitCode() != 0 && exitCode == 0) {
+                exitCode = ending.exitCode();
+                spec.commandLine().getErr().println("flashring launch: rank " + ending.rank() + " ended with exit code " + exitCode);
+            }
+        }
+        ranks.forEach(Process::destroyForcibly);
+        Runtime.getRuntime().removeShutdownHook(killer);
+        return exitCode;
+    }
+
+    /** Unpacks the libraries here, so that the ranks find them and do not wait for each other. */
+    private static void unpackNatives() {
+        if (Cuda.isAvailable()) {
+            NcclGroup.unavailabilityCause();
+        }
+    }
+
+    private static int freePort() throws IOException {
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            return socket.getLocalPort();
+        }
+    }
+
+    private Process start(int rank, int masterPort, BlockingQueue<Ending> endings) throws IOException {
+        List<String> line = new ArrayList<>();
+        line.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+        line.addAll(ManagementFactory.getRuntimeMXBean().getInputArguments());
+        line.addAll(List.of("-cp", System.getProperty("java.class.path")));
+        if (!command.get(0).contains(".")) {
+            line.add(spec.root().userObject().getClass().getName());
+        }
+        line.addAll(command);
+        ProcessBuilder builder = new ProcessBuilder(line).redirectErrorStream(true);
+        builder.environment().putAll(Map.of("RANK", String.valueOf(rank), "LOCAL_RANK", String.valueOf(rank),
+                "WORLD_SIZE", String.valueOf(processes), "LOCAL_WORLD_SIZE", String.valueOf(processes), "MASTER_ADDR", "127.0.0.1",
+                "MASTER_PORT", String.valueOf(masterPort), "TORCHELASTIC_RUN_ID", String.valueOf(ProcessHandle.current().pid())));
+        builder.environment().remove(Environment.BIND_VARIABLE); // all are on this host
+        if (!Secret.of(System.getenv()).isGiven()) {
+            builder.environment().put(Secret.VARIABLE, secret);
+        }
+        Process process = builder.start();
+        process.getOutputStream().close();
+        Thread reader = new Thread(() -> {
+            copy(process, "[rank " + rank + "] ");
+            endings.add(new Ending(rank, process.onExit().join().exitValue()));
+        }, "output of rank " + rank);
+        reader.setDaemon(true);
+        reader.start();
+        return process;
+    }
+
+    private void copy(Process process, String prefix) {
+        PrintWriter out = spec.commandLine().getOut();
+        try (BufferedReader lines = new BufferedReader(new InputStreamReader(process.getInputStream()))) {
+            for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+                out.println(prefix + line);
+                out.flush();
+            }
+        } catch (IOException e) {
+            out.println(prefix + "(its output is lost: " + e.getMessage() + ")");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+package org.flashring.cli.support;
+
+import java.io.BufferedOutputStream;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+
+/** Writes files that are whole or not there: into a file beside, which takes the name once it is complete. */
+public final class ResultFile {
+    /** Writes the content of a file. */
+    public interface Content {
+        void write(OutputStream out) throws IOException;
+    }
+
+    private ResultFile() {}
+
+    /**
+     * Writes {@code file}; what it held before stays until then. A device, a pipe, and a file in a directory that takes no new ones
+     * are written in place.
+     *
+     * @throws IOException if it cannot be written; the message names the file and says why
+     */
+    public static void write(Path file, Content content) throws IOException {
+        try {
+            Path target = Files.exists(file) ? file.toRealPath() : file.toAbsolutePath(); // not a link's place, but what it stands for
+            if (Files.exists(target) && (!Files.isRegularFile(target) || !Files.isWritable(target.getParent()))) {
+                write(target, content, StandardOpenOption.WRITE);
+            } else {
+                replace(target, content);
+            }
+        } catch (IOException e) {
+            throw new IOException(file + " cannot be written: " + e.getMessage() + ".", e);
+        }
+    }
+
+    private static void replace(Path target, Content content) throws IOException {
+        Path beside = target.resolveSibling("." + target.getFileName() + "." + ProcessHandle.current().pid());
+        try {
+            write(beside, content, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE);
+            Files.move(beside, target, StandardCopyOption.ATOMIC_MOVE);
+        } finally {
+            Files.deleteIfExists(beside);
+        }
+    }
+
+    private static void write(Path file, Content content, StandardOpenOption... options) throws IOException {
+        try (OutputStream out = new BufferedOutputStream(Files.newOutputStream(file, options))) {
+            content.write(out);
+        }
+    }
+}

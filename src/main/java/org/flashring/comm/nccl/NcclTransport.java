@@ -1,0 +1,152 @@
+package org.flashring.comm.nccl;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import org.bytedeco.cuda.nccl.ncclComm;
+import org.flashring.DType;
+import org.flashring.comm.Transfers;
+import org.flashring.comm.transport.Collective;
+import org.flashring.comm.transport.Transport;
+import org.flashring.device.Device;
+import org.flashring.device.DeviceBuffer;
+import org.flashring.internal.Assembly;
+import org.flashring.internal.Nccl;
+
+/** A rank of a {@link NcclGroup}. */
+final class NcclTransport implements Transport {
+    private final NcclWatchdog watchdog;
+    private final NcclLocalRanks together;
+    private final Device device;
+    private final int rank;
+    private final int worldSize;
+    private final NcclQueue queue;
+    private final DeviceBuffer scratch; // for barriers
+    private final NcclWork[] posted = new NcclWork[DEPTH];
+    private final NcclCall.Batch batchCall = new NcclCall.Batch();
+    private final NcclCall.Whole collectiveCall;
+    private final NcclCall meeting;
+    private int flying;  // batches posted, not awaited
+    private int channel; // of the last one
+    private int splits;
+
+    NcclTransport(NcclWatchdog watchdog, NcclLocalRanks together, Device device, List<ncclComm> comms) {
+        this.watchdog = watchdog;
+        this.together = together;
+        this.device = device;
+        this.rank = Nccl.rank(comms.get(0));
+        this.worldSize = Nccl.size(comms.get(0));
+        queue = new NcclQueue(watchdog, device, rank, comms);
+        collectiveCall = new NcclCall.Whole(rank, worldSize);
+        scratch = DeviceBuffer.allocate(device, 2L * worldSize);
+        scratch.fill(0, 0);
+        meeting = (comm, stream) -> Nccl.allReduce(scratch.address(), 1, DType.BFLOAT16.code(), comm, stream);
+        watchdog.add(queue);
+        connect();
+    }
+
+    /** Connects every pair of ranks on every channel: NCCL does it at first use, on the host, where no deadline reaches it. */
+    private void connect() {
+        for (int each = 0; each < NcclQueue.CHANNELS; each++) {
+            queue.run("connect", each, (comm, stream) ->
+                    NcclCall.toAll(scratch.address(), 1, scratch.address() + worldSize, worldSize, comm, stream));
+        }
+        queue.run("connect", 0, meeting);
+        queue.synchronize();
+    }
+
+    @Override
+    public int rank() {
+        return rank;
+    }
+
+    @Override
+    public int worldSize() {
+        return worldSize;
+    }
+
+    @Override
+    public Device device() {
+        return device;
+    }
+
+    @Override
+    public void requireAlive() {
+        watchdog.check();
+    }
+
+    @Override
+    public void at(String phase, int step) {
+        queue.at(phase, step);
+    }
+
+    @Override
+    public void stream(long stream) {
+        queue.stream(stream);
+    }
+
+    /** Batches under way take channels in turn, the same on all ranks as all post and await in one order. */
+    @Override
+    public void post(long ticket, Transfers batch) {
+        channel = flying == 0 ? 0 : (channel + 1) % NcclQueue.CHANNELS;
+        NcclWork work = queue.issue("exchange", batch, channel, batchCall.of(batch));
+        posted[(int) (ticket % DEPTH)] = work;
+        flying++;
+    }
+
+    @Override
+    public void receive(long ticket, Transfers batch) {
+        queue.follow(posted[(int) (ticket % DEPTH)]);
+    }
+
+    @Override
+    public void release(long ticket, Transfers batch) {
+        flying--; // sends and receives of a batch end together
+    }
+
+    @Override
+    public void collective(Collective collective) {
+        queue.run(collective.operation(), 0, collectiveCall.of(collective));
+    }
+
+    @Override
+    public void barrier() {
+        queue.run("barrier", 0, meeting);
+        queue.synchronize();
+    }
+
+    @Override
+    public void synchronize() {
+        queue.synchronize();
+    }
+
+    @Override
+    public void agree(long plan, Map<String, String> terms) {
+        watchdog.agree(new Assembly.Guest(together.name(), plan, rank, worldSize, terms));
+    }
+
+    @Override
+    public Transport split(int color, int key) {
+        List<ncclComm> parts = new ArrayList<>();
+        queue.run("split", 0, (first, stream) -> queue.comms().forEach(comm -> parts.add(Nccl.split(comm, color, key))));
+        NcclLocalRanks part = together.part(splits++, color, Nccl.size(parts.get(0)));
+        return new NcclTransport(watchdog, part, device, parts);
+    }
+
+    @Override
+    public void fail(String what, Throwable cause) {
+        watchdog.fail("rank " + rank + " " + what, cause, true);
+    }
+
+    @Override
+    public void close() {
+        queue.drain();
+        watchdog.leave(together.name(), rank, worldSize);
+        watchdog.remove(queue);
+        together.leave(queue.surrender(), watchdog.hasFailed(), watchdog.deadline().nanos());
+        queue.close();
+        if (!watchdog.hasFailed()) {
+            scratch.close(); // waits for the device, which work that cannot be ended may keep busy for ever
+        }
+    }
+}

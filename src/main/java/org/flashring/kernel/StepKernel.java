@@ -1,0 +1,172 @@
+package org.flashring.kernel;
+
+import java.util.List;
+import org.flashring.AttentionOptions;
+import org.flashring.AttentionShape;
+import org.flashring.Mask;
+import org.flashring.Positions;
+import org.flashring.Tensor;
+import org.flashring.device.Device;
+import org.flashring.device.OwnedMemory;
+import org.flashring.internal.Native;
+import org.flashring.internal.Status;
+
+/**
+ * The native step ({@code flashring_step}) of one rank: shape, mask and positions are written once, operands before each
+ * call. For one thread at a time; nothing is allocated after {@link #place}.
+ */
+public final class StepKernel implements AutoCloseable {
+    private final Native.Step step = Native.newStep();
+    private final Native.PositionList keyPositions = step.keyPositions();
+    private final Native.TensorView q = step.q();
+    private final Native.TensorView k = step.k();
+    private final Native.TensorView v = step.v();
+    private final Native.TensorView out = step.out();
+    private final Native.TensorView acc = step.acc();
+    private final Native.TensorView lse = step.lse();
+    private final Native.TensorView lseLow = step.lseLow();
+    private final Native.TensorView dout = step.dout();
+    private final Native.TensorView delta = step.delta();
+    private final Native.TensorView dq = step.dq();
+    private final Native.TensorView dk = step.dk();
+    private final Native.TensorView dv = step.dv();
+    private final Mask mask;
+    private final Positions queries;
+    private final List<Positions> keys;
+    private final long[] keyTables;  // address of each source's position ranges
+    private final long[] bytes = new long[1];
+    private OwnedMemory tables;      // what the step points at besides tensors
+
+    /** Makes the step of queries at {@code queries} that will meet, one at a time, the keys at {@code keys}. */
+    public StepKernel(AttentionShape shape, double softmaxScale, AttentionOptions options, Mask mask, Positions queries, List<Positions> keys) {
+        this.mask = mask;
+        this.queries = queries;
+        this.keys = keys;
+        this.keyTables = new long[keys.size()];
+        step.device(options.cuda() ? 0 : Native.HOST).dtype(shape.dtype().code()).kernel(options.kernel().code());
+        step.deterministic(options.deterministic() ? 1 : 0);
+        step.batch(shape.batch()).queryHeads(shape.queryHeads()).kvHeads(shape.kvHeads());
+        step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(softmaxScale);
+        step.queryLength(queries.length());
+    }
+
+    /** Readies the step to run on {@code device}: puts mask and positions there, where the tensors will be. */
+    public void place(Device device) {
+        Tables layout = new Tables();
+        long queryTable = layout.add(ranges(queries));
+        long cuSeqlens = layout.add(mask.cuSeqlens());
+        long prefixLengths = layout.add(mask.prefixLengths());
+        for (int i = 0; i < keys.size(); i++) {
+            keyTables[i] = layout.add(ranges(keys.get(i)));
+        }
+        tables = layout.on(device);
+        long base = tables.address();
+        step.device(device.ordinal());
+        step.queryPositions().ranges(base + queryTable).count(queries.ranges().size());
+        step.mask().left(mask.left()).right(mask.right());
+        step.mask().cuSeqlens(mask.cuSeqlens() == null ? 0 : base + cuSeqlens).documents(mask.cuSeqlens() == null ? 0 : mask.documentCount());
+        step.mask().prefixLengths(mask.prefixLengths() == null ? 0 : base + prefixLengths);
+        for (int i = 0; i < keyTables.length; i++) {
+            keyTables[i] += base;
+        }
+    }
+
+    private static long[] ranges(Positions positions) {
+        long[] flat = new long[3 * positions.ranges().size()];
+        int i = 0;
+        for (Positions.Range range : positions.ranges()) {
+            flat[i++] = range.start();
+            flat[i++] = range.length();
+            flat[i++] = range.stride();
+        }
+        return flat;
+    }
+
+    /** Returns the workspace that the largest of the steps needs in {@code direction}, in bytes. */
+    public long workspaceBytes(int direction) {
+        long most = 0;
+        for (Positions source : keys) {
+            step.keyLength(source.length());
+            Status.check(Native.workspaceBytes(step, direction, bytes));
+            most = Math.max(most, bytes[0]);
+        }
+        return most;
+    }
+
+    /** Returns if a kernel serves the steps in {@code direction}; else throws, naming the combination. */
+    public void requireSupported(int direction) {
+        Status.check(Native.select(step, direction, new int[1]));
+    }
+
+    /** Runs what follows in the order of a CUDA stream; 0 is the default stream, and the only one of the host. */
+    public void stream(long stream) {
+        step.stream(stream);
+    }
+
+    /** Sets the workspace, to be kept until close. */
+    public void workspace(long address, long workspaceBytes) {
+        step.workspace(address).workspaceBytes(workspaceBytes);
+    }
+
+    private void meet(int source, Tensor key, Tensor value) {
+        step.keyLength(keys.get(source).length());
+        keyPositions.ranges(keyTables[source]).count(keys.get(source).ranges().size());
+        Views.set(k, key);
+        Views.set(v, value);
+    }
+
+    /**
+     * Advances the running (state, lse) by the keys of {@code source}: from the empty state unless {@code resume}, and to
+     * {@code result} if {@code finish}. The state, and what rounding took from lse, may be null when one step does all.
+     */
+    public void forward(int source, Tensor query, Tensor key, Tensor value, Tensor state, Tensor result, Tensor logSumExp,
+            Tensor logSumExpLow, boolean resume, boolean finish) {
+        meet(source, key, value);
+        Views.set(q, query);
+        setOptional(acc, state);
+        Views.set(out, result);
+        Views.set(lse, logSumExp);
+        setOptional(lseLow, logSumExpLow);
+        step.flags((resume ? Native.RESUME : 0) | (finish ? Native.FINISH : 0));
+        Status.check(Native.forwardStep(step));
+    }
+
+    private static void setOptional(Native.TensorView view, Tensor tensor) {
+        if (tensor == null) {
+            Views.set(view, 0, 0, 0, 0);
+        } else {
+            Views.set(view, tensor);
+        }
+    }
+
+    /** Sets {@code rowSums} to rowsum(result * gradient). */
+    public void delta(Tensor result, Tensor gradient, Tensor rowSums) {
+        Views.set(out, result);
+        Views.set(dout, gradient);
+        Views.set(delta, rowSums);
+        Status.check(Native.delta(step));
+    }
+
+    /** Computes gradients through the keys of {@code source}; overwrites those of q, k and v unless told to add. */
+    public void backward(int source, Tensor query, Tensor key, Tensor value, Tensor logSumExp, Tensor gradient, Tensor rowSums,
+            Tensor dQuery, Tensor dKey, Tensor dValue, boolean addQuery) {
+        meet(source, key, value);
+        Views.set(q, query);
+        Views.set(lse, logSumExp);
+        Views.set(dout, gradient);
+        Views.set(delta, rowSums);
+        Views.set(dq, dQuery);
+        Views.set(dk, dKey);
+        Views.set(dv, dValue);
+        step.flags(addQuery ? Native.ADD_DQ : 0);
+        Status.check(Native.backwardStep(step));
+    }
+
+    @Override
+    public void close() {
+        if (tables != null) {
+            tables.close();
+        }
+        step.close();
+    }
+}

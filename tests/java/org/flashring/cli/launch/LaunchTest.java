@@ -1,0 +1,94 @@
+package org.flashring.cli.launch;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.Map;
+import org.flashring.cli.Main;
+import org.flashring.launch.Environment;
+import org.flashring.launch.Rendezvous;
+import org.flashring.launch.Session;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import picocli.CommandLine;
+
+/** Real processes, which meet at a real rendezvous. */
+@Timeout(120)
+class LaunchTest {
+    private record Outcome(int exitCode, String out, String err) {}
+
+    private static Outcome launch(String... args) {
+        StringWriter out = new StringWriter();
+        StringWriter err = new StringWriter();
+        CommandLine line = Main.commandLine().setOut(new PrintWriter(out)).setErr(new PrintWriter(err));
+        String[] all = new String[args.length + 1];
+        all[0] = "launch";
+        System.arraycopy(args, 0, all, 1, args.length);
+        return new Outcome(line.execute(all), out.toString(), err.toString());
+    }
+
+    @Test
+    void ranksMeetAndTheirLinesAreMarked() {
+        Outcome outcome = launch("--nproc", "3", "--", Meeting.class.getName(), "--word", "hello");
+        assertThat(outcome.err()).isEmpty();
+        assertThat(outcome.exitCode()).isZero();
+        for (int rank = 0; rank < 3; rank++) {
+            assertThat(outcome.out()).contains("[rank " + rank
+                    + "] hello 0 hello 1 hello 2, with a secret at 127.0.0.1");
+        }
+    }
+
+    @Test
+    void aCommandOfFlashRingRunsToo() {
+        Outcome outcome = launch("--nproc", "2", "--", "info");
+        assertThat(outcome.exitCode()).isZero();
+        assertThat(outcome.out()).contains("[rank 0] FlashRing ").contains("[rank 1] FlashRing ");
+    }
+
+    @Test
+    void theFirstFailureEndsTheRestAndIsTheExitCode() {
+        long start = System.nanoTime();
+        Outcome outcome = launch("--nproc", "2", "--", Failing.class.getName());
+        assertThat(outcome.exitCode()).isEqualTo(7);
+        assertThat(outcome.err()).contains("rank 1 ended with exit code 7");
+        assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofSeconds(60));
+    }
+
+    @Test
+    void badUsageStartsNothing() {
+        assertThat(launch("--nproc", "0", "--", "info").exitCode()).isEqualTo(2);
+        assertThat(launch("--nproc", "2").exitCode()).isEqualTo(2);
+        assertThat(launch("--", "info").exitCode()).isEqualTo(2);
+    }
+
+    static final class Meeting {
+        private Meeting() {}
+
+        public static void main(String[] args) {
+            Environment environment = Environment.current();
+            try (Session session = Rendezvous.join(environment, Map.of(), Duration.ofSeconds(60))) {
+                byte[] word = (args[1] + " " + environment.rank()).getBytes(StandardCharsets.UTF_8);
+                StringBuilder all = new StringBuilder();
+                for (byte[] part : session.exchange(word)) {
+                    all.append(all.isEmpty() ? "" : " ").append(new String(part, StandardCharsets.UTF_8));
+                }
+                System.out.println(all + ", with " + environment.secret() + " at " + environment.masterAddress());
+            }
+        }
+    }
+
+    /** Rank 1 fails, rank 0 would go on for a long time. */
+    static final class Failing {
+        private Failing() {}
+
+        public static void main(String[] args) throws InterruptedException {
+            if (Environment.current().rank() == 1) {
+                System.exit(7);
+            }
+            Thread.sleep(100_000);
+        }
+    }
+}
