@@ -18,7 +18,7 @@ for kernel in avx512bf16 amx; do
     fi
   done
 done
-"$build/tests/bench_attention" avx512,avx512bf16,amx float32,bfloat16 0 0.6 | awk '
+"$build/bench/bench_attention" avx512,avx512bf16,amx float32,bfloat16 0 0.6 | awk '
   { print }
   $5 == "forward" {
     shape = $3 " " $4; forward[$1 " " $2, shape] = $8; backward[$1 " " $2, shape] = $16

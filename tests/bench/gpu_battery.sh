@@ -34,7 +34,7 @@ checks=(
     'check-all 280 $build/cuda_check --seeds 2'
     'synccheck-extremes 200 compute-sanitizer --tool synccheck --error-exitcode 1 $build/cuda_extremes --small'
     'torch-check 200 python3 $here/cuda_vs_torch.py $build/libflashring.so check --seeds 60'
-    'sass 100 python3 $here/../cpp/hopper_sass.py $build/libflashring.so'
+    'sass 100 python3 $here/../cpp/cuda/sm90_sass.py $build/libflashring.so'
 )
 printf '%s\n' "${checks[@]}" | xargs -d '\n' -P "$gpus" -I{} --process-slot-var=SLOT bash -c 'part "$1"' part {}
 failed=$?

@@ -1,5 +1,5 @@
 // The kernel for AVX512_BF16 with its instructions written out, by the manual's pseudocode, for any machine with AVX2:
-// stands in for attention_avx512bf16.cpp in a library of its own, so that the tests run the kernel where no processor
+// stands in for avx512bf16/kernel.cpp in a library of its own, so that the tests run the kernel where no processor
 // could.
 namespace flashring {
 namespace {
@@ -10,7 +10,7 @@ constexpr int kBlockRows = 6, kBlockVectors = 2;
 
 #include <immintrin.h>
 
-#include "bf16_kernel.h"
+#include "avx512bf16/kernel.h"
 
 namespace flashring {
 namespace {

@@ -1,5 +1,6 @@
 #include "capabilities.h"
 
+#include "dtypes.h"
 #include "failure.h"
 #include "kernel_cap.h"
 
@@ -88,11 +89,6 @@ const char* unavailability(int32_t row) {
         std::snprintf(cause, sizeof cause, "this machine lacks %s", kernel.requirement);
     }
     return cause;
-}
-
-const char* dtypeName(int32_t dtype) {
-    static const char* const names[] = {"float64", "float32", "bfloat16", "float16"};
-    return names[dtype];
 }
 
 void requireDevice(int32_t device) {

@@ -2,140 +2,20 @@
 
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <utility>
 
-#include "elements.h"
-#include "failure.h"
+#include "checks.h"
+#include "dtypes.h"
 
 namespace flashring {
 namespace {
 
-constexpr int64_t kMaxBytes = INT64_C(1) << 56;      // beyond any address space; keeps every offset far from overflow
 constexpr int64_t kMaxPosition = INT64_C(1) << 61;
-
-template <class... Arguments>
-[[noreturn]] void invalid(const char* format, Arguments... arguments) {
-    fail(FLASHRING_INVALID_ARGUMENT, format, arguments...);
-}
-
-[[noreturn]] void invalid(const char* sentence) { fail(FLASHRING_INVALID_ARGUMENT, "%s", sentence); }
-
-using Wide = long long;  // what printf calls int64_t
-
-void requireAtLeast(const char* field, int64_t value, int64_t least) {
-    if (value < least) {
-        invalid("%s = %lld must be at least %lld", field, Wide{value}, Wide{least});
-    }
-}
-
-void requireWithin(const char* field, int32_t value, int32_t first, int32_t last) {
-    if (value < first || value > last) {
-        invalid("%s = %d must be from %d to %d", field, value, first, last);
-    }
-}
-
-// Before anything behind the address is read.
-void requireAligned(const char* field, const void* address) {
-    if (reinterpret_cast<uintptr_t>(address) % alignof(int64_t) != 0) {
-        invalid("%s = %p must be aligned to %zu bytes", field, address, alignof(int64_t));
-    }
-}
-
-void checkSize(const char* type, uint32_t size, std::size_t expected) {
-    if (size != expected) {
-        invalid("%s.size = %u must be sizeof(%s) = %zu", type, size, type, expected);
-    }
-}
 
 // Host pointers are followed; a stream orders device work only.
 void checkStream(int32_t device, const void* stream) {
     if (device == FLASHRING_HOST && stream) {
         invalid("stream = %p must be null on the host", stream);
-    }
-}
-
-struct Shape {
-    int64_t batch, seq, heads, dim;
-    bool empty() const { return batch == 0 || seq == 0 || heads == 0 || dim == 0; }
-};
-
-void checkProduct(const char* what, const Shape& shape, int64_t elementSize) {
-    int64_t bytes = elementSize;
-    for (const int64_t factor : {shape.batch, shape.seq, shape.heads, shape.dim}) {
-        if (__builtin_mul_overflow(bytes, factor, &bytes) || bytes > kMaxBytes) {
-            invalid("%s: %lld x %lld x %lld x %lld elements overflow the address space", what, Wide{shape.batch},
-                    Wide{shape.seq}, Wide{shape.heads}, Wide{shape.dim});
-        }
-    }
-}
-
-struct Axis {
-    const char* name;
-    int64_t length, stride;
-};
-
-enum class Access { Read, Write };
-
-void checkTensor(const char* name, const flashring_tensor& tensor, const Shape& shape, int32_t dtype, Access access) {
-    const int64_t size = elementBytes(dtype);
-    checkProduct(name, shape, size);
-    if (shape.empty()) {
-        return;
-    }
-    if (!tensor.data) {
-        invalid("%s.data must not be null", name);
-    }
-    if (reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(size) != 0) {
-        invalid("%s.data = %p must be aligned to its element size, %lld bytes", name, tensor.data, Wide{size});
-    }
-    Axis axes[] = {{"stride_head", shape.heads, tensor.stride_head},
-                   {"stride_seq", shape.seq, tensor.stride_seq},
-                   {"stride_batch", shape.batch, tensor.stride_batch}};
-    int64_t extent = shape.dim;
-    for (const Axis& axis : axes) {
-        int64_t reach;
-        if (axis.stride < 0) {
-            invalid("%s.%s = %lld must not be negative", name, axis.name, Wide{axis.stride});
-        }
-        if (__builtin_mul_overflow(axis.stride, axis.length - 1, &reach) || reach > kMaxBytes / size - extent) {
-            invalid("%s.%s = %lld over %lld elements overflows the address space", name, axis.name, Wide{axis.stride},
-                    Wide{axis.length});
-        }
-        extent += reach;
-    }
-    if (access == Access::Read) {
-        return;
-    }
-    // Outputs: ordered by stride, each axis must step past everything inside it.
-    for (int i = 0; i < 2; ++i) {
-        for (int j = 0; j < 2 - i; ++j) {
-            if (axes[j].stride > axes[j + 1].stride) {
-                std::swap(axes[j], axes[j + 1]);
-            }
-        }
-    }
-    int64_t inner = shape.dim;
-    for (const Axis& axis : axes) {
-        if (axis.length == 1) {
-            continue;
-        }
-        if (axis.stride < inner) {
-            invalid("%s.%s = %lld makes elements of an output overlap: it must be at least %lld", name, axis.name,
-                    Wide{axis.stride}, Wide{inner});
-        }
-        inner += axis.stride * (axis.length - 1);
-    }
-}
-
-bool sameStrides(const flashring_tensor& a, const flashring_tensor& b) {
-    return a.stride_batch == b.stride_batch && a.stride_seq == b.stride_seq && a.stride_head == b.stride_head;
-}
-
-void requireDistinct(const char* outputName, const flashring_tensor& output, const char* otherName,
-                     const flashring_tensor& other) {
-    if (output.data && output.data == other.data) {
-        invalid("%s.data = %p must not be %s.data", outputName, output.data, otherName);
     }
 }
 
@@ -259,36 +139,33 @@ void requireNotInput(const flashring_step& step, const char* name, const flashri
 
 }  // namespace
 
-void checkShape(const flashring_step* step) {
-    if (!step) {
-        invalid("step must not be null");
+flashring_step readStep(const flashring_step* given) {
+    const flashring_step step = readStruct("step", "flashring_step", given, offsetof(flashring_step, lse_low));
+    if (step.device < FLASHRING_HOST) {
+        invalid("device = %d must be -1 (the host) or a CUDA device", step.device);
     }
-    requireAligned("step", step);
-    checkSize("flashring_step", step->size, sizeof *step);
-    if (step->device < FLASHRING_HOST) {
-        invalid("device = %d must be -1 (the host) or a CUDA device", step->device);
-    }
-    requireWithin("dtype", step->dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AVX512BF16);
-    requireWithin("deterministic", step->deterministic, 0, 1);
+    requireDtype("dtype", step.dtype);
+    requireWithin("kernel", step.kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AVX512BF16);
+    requireWithin("deterministic", step.deterministic, 0, 1);
     constexpr int32_t known = FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV;
-    if (step->flags & ~known) {
-        invalid("flags = 0x%x must hold known flags only, 0x%x", static_cast<unsigned>(step->flags), static_cast<unsigned>(known));
+    if (step.flags & ~known) {
+        invalid("flags = 0x%x must hold known flags only, 0x%x", static_cast<unsigned>(step.flags), static_cast<unsigned>(known));
     }
-    requireAtLeast("batch", step->batch, 1);
-    requireAtLeast("q_len", step->q_len, 0);
-    requireAtLeast("kv_len", step->kv_len, 0);
-    requireAtLeast("q_heads", step->q_heads, 1);
-    requireAtLeast("kv_heads", step->kv_heads, 1);
-    requireAtLeast("head_dim", step->head_dim, 1);
-    requireAtLeast("value_dim", step->value_dim, 1);
-    if (step->q_heads % step->kv_heads != 0) {
-        invalid("q_heads = %lld must be a multiple of kv_heads = %lld", Wide{step->q_heads}, Wide{step->kv_heads});
+    requireAtLeast("batch", step.batch, 1);
+    requireAtLeast("q_len", step.q_len, 0);
+    requireAtLeast("kv_len", step.kv_len, 0);
+    requireAtLeast("q_heads", step.q_heads, 1);
+    requireAtLeast("kv_heads", step.kv_heads, 1);
+    requireAtLeast("head_dim", step.head_dim, 1);
+    requireAtLeast("value_dim", step.value_dim, 1);
+    if (step.q_heads % step.kv_heads != 0) {
+        invalid("q_heads = %lld must be a multiple of kv_heads = %lld", Wide{step.q_heads}, Wide{step.kv_heads});
     }
-    checkProduct("q", queries(*step), sizeof(double));
-    checkProduct("k", keys(*step), sizeof(double));
-    checkProduct("v", values(*step), sizeof(double));
-    checkProduct("out", outputs(*step), sizeof(double));
+    checkProduct("q", queries(step), sizeof(double));
+    checkProduct("k", keys(step), sizeof(double));
+    checkProduct("v", values(step), sizeof(double));
+    checkProduct("out", outputs(step), sizeof(double));
+    return step;
 }
 
 void checkForward(const flashring_step& given) {
@@ -365,37 +242,34 @@ void checkWorkspace(const flashring_step& step, int64_t needed) {
     }
 }
 
-void checkCombine(const flashring_combine_args* args) {
-    if (!args) {
-        invalid("args must not be null");
+flashring_combine_args readCombine(const flashring_combine_args* given) {
+    const flashring_combine_args args = readStruct("args", "flashring_combine_args", given, sizeof *given);
+    if (args.device < FLASHRING_HOST) {
+        invalid("device = %d must be -1 (the host) or a CUDA device", args.device);
     }
-    requireAligned("args", args);
-    checkSize("flashring_combine_args", args->size, sizeof *args);
-    if (args->device < FLASHRING_HOST) {
-        invalid("device = %d must be -1 (the host) or a CUDA device", args->device);
-    }
-    checkStream(args->device, args->stream);
-    requireWithin("dst_dtype", args->dst_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("a_dtype", args->a_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("b_dtype", args->b_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("reserved", args->reserved, 0, 0);
-    requireAtLeast("batch", args->batch, 0);
-    requireAtLeast("length", args->length, 0);
-    requireAtLeast("heads", args->heads, 0);
-    requireAtLeast("dim", args->dim, 0);
-    const Shape shape{args->batch, args->length, args->heads, args->dim};
-    checkTensor("dst", args->dst, shape, args->dst_dtype, Access::Write);
-    checkTensor("a", args->a, shape, args->a_dtype, Access::Read);
-    if (args->b.data) {
-        checkTensor("b", args->b, shape, args->b_dtype, Access::Read);
+    checkStream(args.device, args.stream);
+    requireDtype("dst_dtype", args.dst_dtype);
+    requireDtype("a_dtype", args.a_dtype);
+    requireDtype("b_dtype", args.b_dtype);
+    requireWithin("reserved", args.reserved, 0, 0);
+    requireAtLeast("batch", args.batch, 0);
+    requireAtLeast("length", args.length, 0);
+    requireAtLeast("heads", args.heads, 0);
+    requireAtLeast("dim", args.dim, 0);
+    const Shape shape{args.batch, args.length, args.heads, args.dim};
+    checkTensor("dst", args.dst, shape, args.dst_dtype, Access::Write);
+    checkTensor("a", args.a, shape, args.a_dtype, Access::Read);
+    if (args.b.data) {
+        checkTensor("b", args.b, shape, args.b_dtype, Access::Read);
     }
     const auto mayShare = [&](const char* name, const flashring_tensor& source, int32_t dtype) {
-        if (source.data && source.data == args->dst.data && (dtype != args->dst_dtype || !sameStrides(source, args->dst))) {
-            invalid("dst.data = %p may be %s.data only where the types and strides agree", args->dst.data, name);
+        if (source.data && source.data == args.dst.data && (dtype != args.dst_dtype || !sameStrides(source, args.dst))) {
+            invalid("dst.data = %p may be %s.data only where the types and strides agree", args.dst.data, name);
         }
     };
-    mayShare("a", args->a, args->a_dtype);
-    mayShare("b", args->b, args->b_dtype);
+    mayShare("a", args.a, args.a_dtype);
+    mayShare("b", args.b, args.b_dtype);
+    return args;
 }
 
 }  // namespace flashring

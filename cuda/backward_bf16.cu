@@ -1,3 +1,0 @@
-#include "backward.cuh"
-
-template void flashring::backwardStep<__nv_bfloat16>(const Arguments&);

@@ -1,0 +1,75 @@
+// What all attention kernels share: their arguments, and the jobs that run before them on the stream.
+#ifndef FLASHRING_CUDA_COMMON_ATTENTION_H
+#define FLASHRING_CUDA_COMMON_ATTENTION_H
+
+#include "common/device.h"
+#include "kernels.h"
+
+namespace flashring {
+
+struct Arguments {
+    flashring_step step;
+    const int32_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i]; neither ever decreases with i
+    const int32_t* hi;   // [q_len]
+    int32_t* turns;      // deterministic backward: a ticket counter, then [batch, q_heads, query tiles] turns; else null
+    float scale;         // softmax_scale
+    float scaleLog2;     // softmax_scale * log2(e)
+    bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
+    bool wideOutputs;    // out and acc likewise
+    bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
+};
+
+// The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside that
+// nobody sees, such as between the two ends of a zigzag shard under a sliding window.
+struct KeySpan {
+    int begin, gapBegin, gapEnd, end;
+
+    __device__ int limit(int key) const { return key < gapBegin ? gapBegin : end; }
+    __device__ int next(int key, int keys) const {
+        const int following = key + keys;
+        return key < gapBegin && following >= gapBegin ? gapEnd : following;
+    }
+};
+
+// The first query of a tile. Tiles are counted back from the end of the queries, rounded up to the 64 of a warpgroup, so that
+// the first tile may begin before query 0: its surplus rows fall where a causal mask leaves the fewest keys.
+__device__ inline int64_t firstQuery(int tile, int tiles, int queries, int64_t length) {
+    return roundUp(length, 64) - int64_t{tiles - tile} * queries;
+}
+
+// The queries [first, last) that see any of a tile of keys; none where first >= last.
+struct QuerySpan {
+    int first, last;
+};
+
+// What prepare() computes beside lo and hi, for tiles of `queries` queries and tiles of `keys` keys. Null is left out.
+struct Tiling {
+    int queries, keys;             // gaps of no more than `keys` keys are not worth skipping
+    KeySpan* spans = nullptr;      // [tiles of queries]
+    int32_t* next = nullptr;       // set to 0
+    int32_t* order = nullptr;      // [tiles of queries] longest first in each stretch of them, the last stretch first
+    QuerySpan* seenBy = nullptr;   // [tiles of keys]
+};
+
+// Launches the kernel that computes lo and hi into the front of the workspace, and what tiling asks for. With a tiling the kernel
+// starts early (device.h).
+Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
+
+// Every row of the tensor starts on `bytes` bytes and holds a whole number of them.
+bool rowsAligned(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, int64_t elementSize, int64_t bytes);
+
+// Bytes at the front of the workspace that hold lo and hi.
+int64_t intervalBytesOnDevice(const flashring_step& step);
+
+// Writes zeros to a float32 [batch, seq, heads, dim].
+void clearOnDevice(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, void* stream);
+
+// The mma kernels for one element type. The rest of the step is in the arguments.
+template <class Element>
+void forwardStep(const Arguments& arguments);
+template <class Element>
+void backwardStep(const Arguments& arguments);
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,209 @@
+// The elementwise jobs beside attention: delta, combine, and zeros in a strided tensor. All are bound by memory.
+#include "rowwise.h"
+
+#include "common/attention.h"
+#include "common/early_start.cuh"
+#include "common/elements.cuh"
+
+namespace flashring {
+namespace {
+
+constexpr int kThreads = 256, kWarps = kThreads / 32;
+
+struct RowIndex {
+    int64_t batch, seq, head;
+};
+
+__device__ RowIndex rowIndex(int64_t index, int64_t seq, int64_t heads) {
+    return {index / heads / seq, index / heads % seq, index % heads};
+}
+
+// One warp a row, of any type and any strides.
+template <class Element>
+__global__ void deltaKernel(const __grid_constant__ flashring_step step) {
+    using Acc = typename Accumulator<Element>::type;
+    const int64_t index = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
+    if (index >= step.batch * step.q_len * step.q_heads) {
+        return;
+    }
+    const RowIndex r = rowIndex(index, step.q_len, step.q_heads);
+    const Element* const out = row<const Element>(step.out, r.batch, r.seq, r.head);
+    const Element* const dout = row<const Element>(step.dout, r.batch, r.seq, r.head);
+    Acc sum = 0;
+    for (int64_t d = threadIdx.x % 32; d < step.value_dim; d += 32) {
+        sum += widenTo<Acc>(out[d]) * widenTo<Acc>(dout[d]);
+    }
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+        sum += __shfl_xor_sync(~0u, sum, lanes);
+    }
+    if (threadIdx.x % 32 == 0) {
+        *row<Acc>(step.delta, r.batch, r.seq, r.head) = sum;
+    }
+}
+
+constexpr int kDeltaRows = 4;  // that a lane asks for before it needs the first
+
+// Products of eight pairs of 16-bit elements, added up.
+template <class Element>
+__device__ float dot(const uint4& a, const uint4& b) {
+    const Element* const x = reinterpret_cast<const Element*>(&a);
+    const Element* const y = reinterpret_cast<const Element*>(&b);
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        sum = fmaf(static_cast<float>(x[i]), static_cast<float>(y[i]), sum);
+    }
+    return sum;
+}
+
+// kLanes lanes a row, 16 bytes each; a warp takes kDeltaRows times as many rows.
+template <class Element, int kLanes>
+__global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int rows) {
+#if __CUDA_ARCH__ >= 900
+    letNextKernelStart();
+    waitForEarlierKernel();
+#endif
+    constexpr int kTogether = 32 / kLanes;
+    const int warp = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32, word = static_cast<int>(threadIdx.x) % kLanes;
+    const int first = warp * kTogether * kDeltaRows + static_cast<int>(threadIdx.x) % 32 / kLanes;
+    const int length = static_cast<int>(step.q_len), heads = static_cast<int>(step.q_heads);
+    uint4 out[kDeltaRows], dout[kDeltaRows];
+    const auto at = [&](const flashring_tensor& tensor, int index) {
+        return row<Element>(tensor, index / heads / length, index / heads % length, index % heads);
+    };
+#pragma unroll
+    for (int n = 0; n < kDeltaRows; ++n) {
+        const int index = first + n * kTogether;
+        const bool exists = index < rows && word * 8 < step.value_dim;
+        out[n] = exists ? reinterpret_cast<const uint4*>(at(step.out, index))[word] : uint4{};
+        dout[n] = exists ? reinterpret_cast<const uint4*>(at(step.dout, index))[word] : uint4{};
+    }
+#pragma unroll
+    for (int n = 0; n < kDeltaRows; ++n) {
+        const int index = first + n * kTogether;
+        float sum = dot<Element>(out[n], dout[n]);
+        for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
+            sum += __shfl_xor_sync(~0u, sum, lanes);
+        }
+        if (word == 0 && index < rows) {
+            *row<float>(step.delta, index / heads / length, index / heads % length, index % heads) = sum;
+        }
+    }
+}
+
+// False where rows are not whole 16-byte words of 16-bit elements, or rows are too many for indices of 32 bits.
+template <class Element>
+bool deltaOfWords(const flashring_step& step) {
+    const auto aligned = [&](const flashring_tensor& tensor) {
+        return rowsAligned(tensor, step.batch, step.q_len, step.q_heads, step.value_dim, sizeof(Element), 16);
+    };
+    const int64_t rows = step.batch * step.q_len * step.q_heads;
+    if (sizeof(Element) != 2 || rows > INT32_MAX / 2 || !aligned(step.out) || !aligned(step.dout)) {
+        return false;
+    }
+    if constexpr (sizeof(Element) == 2) {
+        const auto start = [&](auto kernel, int lanes) {
+            launch(kernel, "delta kernel", computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder,
+                   ceilDiv(rows, kWarps * (32 / lanes) * kDeltaRows), kThreads, 0, step.stream, step, static_cast<int>(rows));
+        };
+        step.value_dim <= 64    ? start(deltaWordsKernel<Element, 8>, 8)
+        : step.value_dim <= 128 ? start(deltaWordsKernel<Element, 16>, 16)
+                                : start(deltaWordsKernel<Element, 32>, 32);
+    }
+    return true;
+}
+
+// One warp a row.
+__global__ void clearKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim, int64_t rows) {
+    const int64_t index = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
+    if (index < rows) {
+        const RowIndex r = rowIndex(index, seq, heads);
+        float* const target = row<float>(tensor, r.batch, r.seq, r.head);
+        for (int64_t d = threadIdx.x % 32; d < dim; d += 32) {
+            target[d] = 0;
+        }
+    }
+}
+
+constexpr int kPerThread = 4, kPerBlock = kThreads * kPerThread;
+
+template <class Acc>
+__device__ void accumulate(Acc (&sums)[kPerThread], const flashring_tensor& tensor, int32_t dtype, const RowIndex& r, int64_t first, int64_t dim) {
+    withDeviceElement(dtype, [&](auto element) {
+        const auto* const source = row<const decltype(element)>(tensor, r.batch, r.seq, r.head);
+#pragma unroll
+        for (int n = 0; n < kPerThread; ++n) {
+            const int64_t d = first + n * kThreads;
+            sums[n] += d < dim ? widenTo<Acc>(source[d]) : Acc(0);
+        }
+    });
+}
+
+// One block for kPerBlock elements of a row.
+template <class Acc>
+__global__ void combineKernel(const __grid_constant__ flashring_combine_args args, int64_t blocksPerRow) {
+    const RowIndex r = rowIndex(blockIdx.x / blocksPerRow, args.length, args.heads);
+    const int64_t first = blockIdx.x % blocksPerRow * kPerBlock + threadIdx.x;
+    Acc sums[kPerThread] = {};
+    accumulate(sums, args.a, args.a_dtype, r, first, args.dim);
+    if (args.b.data) {
+        accumulate(sums, args.b, args.b_dtype, r, first, args.dim);
+    }
+    withDeviceElement(args.dst_dtype, [&](auto element) {
+        using Element = decltype(element);
+        Element* const target = row<Element>(args.dst, r.batch, r.seq, r.head);
+#pragma unroll
+        for (int n = 0; n < kPerThread; ++n) {
+            const int64_t d = first + n * kThreads;
+            if (d < args.dim) {
+                target[d] = narrow<Element>(sums[n]);
+            }
+        }
+    });
+}
+
+// Where an axis steps by just what lies inside it, in every operand, it and the dims are one long row.
+bool adjoins(const flashring_combine_args& args, int64_t length, int64_t flashring_tensor::* stride) {
+    return length == 1 || (args.dst.*stride == args.dim && args.a.*stride == args.dim && (!args.b.data || args.b.*stride == args.dim));
+}
+
+flashring_combine_args merged(flashring_combine_args args) {
+    if (adjoins(args, args.heads, &flashring_tensor::stride_head)) {
+        args.dim *= args.heads;
+        args.heads = 1;
+        if (adjoins(args, args.length, &flashring_tensor::stride_seq)) {
+            args.dim *= args.length;
+            args.length = 1;
+        }
+    }
+    return args;
+}
+
+}  // namespace
+
+void deltaOnDevice(const flashring_step& step) {
+    const DeviceScope scope(step.device);
+    withDeviceElement(step.dtype, [&](auto element) {
+        using Element = decltype(element);
+        if (!deltaOfWords<Element>(step)) {
+            launch(deltaKernel<Element>, "delta kernel", ceilDiv(step.batch * step.q_len * step.q_heads, kWarps), kThreads, 0, step.stream, step);
+        }
+    });
+}
+
+void clearOnDevice(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, void* stream) {
+    const int64_t rows = batch * seq * heads;
+    launch(clearKernel, "clear kernel", ceilDiv(rows, kWarps), kThreads, 0, stream, tensor, seq, heads, dim, rows);
+}
+
+void combineOnDevice(const flashring_combine_args& args) {
+    const DeviceScope scope(args.device);
+    const bool wide = args.dst_dtype == FLASHRING_FLOAT64 || args.a_dtype == FLASHRING_FLOAT64 ||
+                      (args.b.data && args.b_dtype == FLASHRING_FLOAT64);
+    const flashring_combine_args rows = merged(args);
+    const int64_t blocksPerRow = ceilDiv(rows.dim, kPerBlock);
+    launch(wide ? combineKernel<double> : combineKernel<float>, "combine kernel", rows.batch * rows.length * rows.heads * blocksPerRow,
+           kThreads, 0, args.stream, rows, blocksPerRow);
+}
+
+}  // namespace flashring

@@ -1,3 +1,0 @@
-#include "forward.cuh"
-
-template void flashring::forwardStep<__nv_bfloat16>(const Arguments&);

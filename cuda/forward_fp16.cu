@@ -1,3 +1,0 @@
-#include "forward.cuh"
-
-template void flashring::forwardStep<__half>(const Arguments&);

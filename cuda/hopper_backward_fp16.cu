@@ -1,3 +1,0 @@
-#include "hopper_backward.cuh"
-
-template void flashring::hopperBackward<__half>(const flashring::HopperBackwardArguments&);

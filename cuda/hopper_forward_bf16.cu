@@ -1,3 +1,0 @@
-#include "hopper_forward.cuh"
-
-template void flashring::hopperForward<__nv_bfloat16>(const flashring::HopperArguments&);

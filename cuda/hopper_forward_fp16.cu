@@ -1,3 +1,0 @@
-#include "hopper_forward.cuh"
-
-template void flashring::hopperForward<__half>(const flashring::HopperArguments&);

@@ -1,0 +1,3 @@
+#include "sm90/backward.cuh"
+
+template void flashring::hopperBackward<__nv_bfloat16>(const flashring::HopperBackwardArguments&);

@@ -1,0 +1,106 @@
+// Every tile size of the Hopper kernels, with its reasons.
+#ifndef FLASHRING_CUDA_SM90_TILES_H
+#define FLASHRING_CUDA_SM90_TILES_H
+
+#include "common/head_dims.h"
+#include "kernels.h"
+#include "rounding.h"
+
+namespace flashring {
+
+// A block is one producer warpgroup and `consumers` consumer warpgroups of 64 queries each; it walks over the keys, `keys`
+// at a time. Registers are per thread; what the consumers gain over `launchRegisters` the producer has to give.
+//
+// While one consumer computes its softmax the others keep the tensor cores busy, so more keys a block hide more latency,
+// until scores (keys / 2 registers), weights (keys / 4), output (value dim / 2) and what a consumer keeps of its queries
+// (dim / 4, where they are read from registers: it saves a third of the shared memory's bandwidth) no longer fit.
+//
+// Shared memory (227 KB) holds `queryStages` tiles of queries, so that the next tile's are there when this one ends (one is
+// enough where they go on to registers), and `stages` of keys and values each.
+struct HopperTile {
+    int consumers, keys, queryStages, stages;
+    bool queriesInRegisters, turns;
+    int producerRegisters, consumerRegisters;
+
+    constexpr int queries() const { return consumers * 64; }
+    constexpr int threads() const { return (consumers + 1) * 128; }
+    constexpr int launchRegisters() const { return 65536 / threads() / 8 * 8; }
+    constexpr bool registersFit() const { return producerRegisters + consumers * consumerRegisters <= (consumers + 1) * launchRegisters(); }
+};
+
+// Consumers with as much to keep as those of wide heads fall behind each other without turns; the others lose by waiting.
+// At dim 64 the exponentials take as long as the products: three consumers overlap them best, on 160 registers each.
+constexpr HopperTile hopperTile(HeadDims dims) {
+    if (dims.key <= 64) {
+        return {.consumers = 3, .keys = 128, .queryStages = 2, .stages = 4, .queriesInRegisters = false, .turns = false,
+                .producerRegisters = 32, .consumerRegisters = 160};
+    }
+    if (dims.key <= 128) {
+        return {.consumers = 2, .keys = 128, .queryStages = 1, .stages = 3, .queriesInRegisters = true, .turns = false,
+                .producerRegisters = 40, .consumerRegisters = 232};
+    }
+    if (dims.value <= 192) {
+        const int keys = dims.value <= 128 ? 96 : 80;
+        return {.consumers = 2, .keys = keys, .queryStages = 2, .stages = 2, .queriesInRegisters = false, .turns = true,
+                .producerRegisters = 40, .consumerRegisters = 232};
+    }
+    return {.consumers = 2, .keys = 80, .queryStages = 1, .stages = 2, .queriesInRegisters = false, .turns = true,
+            .producerRegisters = 40, .consumerRegisters = 232};
+}
+
+// The float32 output of earlier steps, for one consumer's 64 queries, as boxes of the copy engine.
+constexpr int kStateBoxColumns = 32, kStateBoxBytes = 64 * 128;
+
+constexpr int stateBoxes(HeadDims dims) { return ceilDiv(dims.value, kStateBoxColumns); }
+constexpr int stateBytes(HeadDims dims) { return stateBoxes(dims) * kStateBoxBytes; }
+
+// Whether it comes by way of the ring of keys and values: where a stage of each has room for one of two consumers' share. Else the
+// consumers load it themselves, which takes longer than the softmax that it hides behind.
+constexpr bool hopperStateInRing(HeadDims dims) {
+    const HopperTile tile = hopperTile(dims);
+    const int narrower = dims.key < dims.value ? dims.key : dims.value;
+    return tile.consumers == 2 && ceilDiv(narrower, 64) * 128 * tile.keys >= stateBytes(dims);
+}
+
+// Whether a tile's output can leave by way of the memory of queries: the tile's own, where the next tile's have another, or the next
+// tile's where they go on to registers and have done so by then. It has to be wide enough.
+constexpr bool hopperStagesOutput(HeadDims dims) {
+    const HopperTile tile = hopperTile(dims);
+    return (tile.queriesInRegisters || tile.queryStages > 1) && ceilDiv(dims.value, 64) <= ceilDiv(dims.key, 64);
+}
+
+// Backward: a block is one producer warpgroup and `consumers` consumer warpgroups; it keeps 64 keys for each consumer and walks over
+// the queries, 64 at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers), scores and their gradients
+// (64 registers) and its part of dQ share its registers; wider heads than 128 would not fit.
+//
+// Products read shared memory about as fast as it goes. At dim 64 three consumers read each tile of queries for half as many keys
+// again. Where a share of dQ's columns would be too narrow, or has columns that are not there, consumers take turns with all of
+// it, one a tile. At dim 128 each computes its share before its dK, which keeps the tensor cores busy while dQ is handed over.
+//
+// The rows of a tile (lse, delta, mask) are fetched by warps that the producer has anyway. Two of them keep one row a lane and need no more
+// than 24 registers, and so each consumer gets 240, which dim 128 uses. The rest of the producer's warps have nothing to do.
+struct HopperBackwardTile {
+    int consumers;
+    bool dqInTurn;  // else each consumer computes 64 of its columns
+    int rowWarps;   // 64 queries of a tile, an equal part each
+    int producerRegisters, consumerRegisters;
+
+    static constexpr int queries = 64, stages = 2;
+
+    constexpr int keys() const { return consumers * 64; }
+    constexpr int threads() const { return (consumers + 1) * 128; }
+    constexpr int dqColumns(HeadDims dims) const { return dqInTurn ? dims.key : 64; }
+    constexpr bool registersFit() const {
+        return producerRegisters + consumers * consumerRegisters <= (consumers + 1) * (65536 / threads() / 8 * 8);
+    }
+};
+
+constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
+    return dims.key <= 64   ? HopperBackwardTile{3, true, 1, 32, 160}
+           : dims.key <= 96 ? HopperBackwardTile{2, true, 1, 32, 232}
+                            : HopperBackwardTile{2, false, 2, 24, 240};
+}
+
+}  // namespace flashring
+
+#endif

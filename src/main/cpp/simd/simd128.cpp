@@ -1,0 +1,20 @@
+// The SIMD kernels for baseline x86-64.
+namespace flashring {
+namespace {
+constexpr int kVectorBytes = 16;
+constexpr int kBlockRows = 4, kBlockVectors = 2;  // of C in registers: 8 of 16 registers, as there is no fused multiply-add
+}  // namespace
+}  // namespace flashring
+
+#include "simd/backward.h"
+#include "simd/forward.h"
+
+namespace flashring {
+namespace {
+bool available() { return true; }
+}  // namespace
+
+const Kernel kSimd128 = {
+    FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", available, forward, backward, workspaceBytes};
+
+}  // namespace flashring

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Checks the machine code of the Hopper kernels:   sm90_sass.py libflashring.so [cuobjdump]
+
+Per kernel: the number of tensor-core instructions is the one its tile asks for, nothing is in local memory, and no
+exponential lies between the start of a consumer's batch of products and its end, where the compiler likes to move
+them and where they would hold up the tensor cores. Nor are the forward kernels' descriptors computed thread by thread, as they are
+where ptxas no longer sees that all threads of a warp have the same indices: 8 % of the speed. Exit status 77 where there is no
+disassembler.
+"""
+import re
+import shutil
+import subprocess
+import sys
+
+DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in head_dims.h
+KEYS = (128, 128, 128, 96, 80, 80)  # hopperTile() in sm90/tiles.h
+BACKWARD_KEYS = (192, 128, 128)     # hopperBackwardTile(), whose tiles have 64 queries
+MOST_MOVED = 8                      # 16 and more where descriptors are
+
+disassembler = sys.argv[2] if len(sys.argv) > 2 else shutil.which("cuobjdump")
+if not disassembler:
+    print("skipped: there is no cuobjdump")
+    sys.exit(77)
+listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, capture_output=True, text=True).stdout
+kernels = failures = 0
+for function in re.split(r"\n\s*Function : ", listing)[1:]:
+    found = re.match(r"\S*hopper(Forward|Backward)Kernel\S*Hopper(?:Backward)?ConfigILi(\d)E(?:Lb(\d)E)?", function)
+    if not found:
+        continue
+    kernels += 1
+    backward, index = found.group(1) == "Backward", int(found.group(2))
+    code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", function)
+    products = [i for i, op in enumerate(code) if op.startswith("HGMMA")]
+    if backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop and in a block's last step, which is code of its own
+        expected = 2 * (sum(DIMS[index]) // 16 + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16)
+    else:         # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of its own
+        scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
+        steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) else 1
+        expected = scores + steps * (scores + values)
+    problems = []
+    if len(products) != expected:
+        problems.append(f"{len(products)} HGMMA instead of {expected}")
+    local = sum(op.startswith(("LDL", "STL")) for op in code)
+    if local:
+        problems.append(f"{local} accesses to local memory")
+    name = f"{DIMS[index][0]}/{DIMS[index][1]} {'backward' if backward else 'resumed' if found.group(3) == '1' else 'forward'}"
+    exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
+    arrivals = [i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1]]
+    batches = [(begin, max(i for i in products if i < end)) for begin, end in zip(arrivals, arrivals[1:] + [len(code)])]
+    if backward:  # batches follow each other without exponentials, but for those of pairs that are computed alone
+        between = [sum(begin < i < end for i in exponentials) for begin, end in zip([0] + arrivals, arrivals + [len(code)])]
+        late, before = sum(n for n in between if 2 < n < 32), max(between)
+    else:
+        late = sum(begin < i < end for begin, end in batches for i in exponentials)
+        before = sum(i < batches[-1][0] for i in exponentials)
+    moved = max(sum(op == "R2UR" for op in code[begin:end]) for begin, end in batches)
+    if moved > MOST_MOVED and not backward:
+        problems.append(f"{moved} values go from threads to the warp inside a batch")
+    if late or before < (64 if backward else KEYS[index]) // 2:
+        problems.append(f"{late} exponentials inside the batch, {before} before it")
+    failures += bool(problems)
+    print(f"{name}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
+          + "".join("; FAILED: " + p for p in problems))
+wanted = 2 * (2 * len(DIMS) + len(BACKWARD_KEYS))  # forward: with and without an earlier state
+if kernels != wanted:
+    failures += 1
+    print(f"FAILED: {kernels} Hopper kernels instead of {wanted}")
+sys.exit(failures > 0)

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Do the includes of the native sources keep to the arrows between their folders?   rooms.py REPOSITORY
+
+Includes are written from a root (src/main/cpp or cuda), so that each shows the room it reaches into. A room uses those that ROOMS names
+for it and nothing else; what it names stands above it, so there is no cycle.
+"""
+import pathlib
+import re
+import sys
+
+ROOMS = {
+    "src/main/cpp": (),
+    "src/main/cpp/reference": ("src/main/cpp",),
+    "src/main/cpp/simd": ("src/main/cpp",),
+    "src/main/cpp/avx512bf16": ("src/main/cpp", "src/main/cpp/simd"),
+    "src/main/cpp/amx": ("src/main/cpp",),
+    "cuda/common": ("src/main/cpp",),
+    "cuda/reference": ("src/main/cpp", "cuda/common"),
+    "cuda/sm80": ("src/main/cpp", "cuda/common"),
+    "cuda/sm90": ("src/main/cpp", "cuda/common"),
+}
+ROOTS = ("src/main/cpp/", "cuda/")
+SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
+
+
+def room(path):
+    return path.rpartition("/")[0]
+
+
+def faults(sources):
+    """Yields what is wrong with {path: text}."""
+    for path, text in sources.items():
+        if room(path) not in ROOMS:
+            yield f"{path}: {room(path)} is no room of rooms.py"
+            continue
+        for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', text, re.MULTILINE):
+            found = [root + name for root in ROOTS if root + name in sources]
+            if len(found) != 1:
+                yield f'{path}: "{name}" is {"nowhere" if not found else "in both roots"}; includes are written from {" or ".join(ROOTS)}'
+            elif room(found[0]) not in (room(path), *ROOMS[room(path)]):
+                yield f'{path}: "{name}" leads from {room(path)} to {room(found[0])}, which it may not use'
+
+
+def check_the_check():
+    common, sm80 = "cuda/common/a.h", "cuda/sm80/b.cuh"
+    good = {common: '#include "flashring.h"', sm80: '#include "common/a.h"\n#include <cmath>', "src/main/cpp/flashring.h": ""}
+    assert not list(faults(good))
+    assert len(list(faults({**good, common: '#include "sm80/b.cuh"'}))) == 1
+    assert len(list(faults({**good, sm80: '  # include "a.h"'}))) == 1
+    assert len(list(faults({**good, "cuda/sm100/c.cu": ""}))) == 1
+    for names, uses in zip([list(ROOMS)[:i] for i in range(len(ROOMS))], ROOMS.values()):
+        assert set(uses) <= set(names), "a cycle between rooms"
+
+
+def main(repository):
+    check_the_check()
+    base = pathlib.Path(repository)
+    sources = {path.relative_to(base).as_posix(): path.read_text(encoding="utf-8")
+               for root in ROOTS for path in sorted((base / root).rglob("*")) if path.suffix in SUFFIXES}
+    wrong = list(faults(sources))
+    empty = ROOMS.keys() - {room(path) for path in sources}
+    wrong += [f"{name}: an empty room" for name in sorted(empty)]
+    print(f"{len(sources)} sources in {len(ROOMS)} rooms")
+    sys.exit("\n".join(wrong) or 0)
+
+
+main(sys.argv[1])
