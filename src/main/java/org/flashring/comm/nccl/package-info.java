@@ -1,0 +1,2 @@
+/** Ranks on GPUs, as threads or as processes: messages and collectives are NCCL's, watched by deadlines. */
+package org.flashring.comm.nccl;
