@@ -58,12 +58,12 @@ struct BackwardConfig {
 };
 
 // P and dS of a warp's queries, from firstQuery of the tile on, and one strip of its keys: keyFrom among all keys. Lane l
-// knows what query firstQuery + l sees. kFar: some of these queries are.
-template <bool kFar, class Element, class Config>
+// knows what query firstQuery + l sees. far: some of these queries are.
+template <class Element, class Config>
 __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& queries, const typename Config::Douts& douts,
                            const typename Config::Keys& keys, const typename Config::Values& values,
                            const typename Config::Scores& weights, const typename Config::Scores& gradients,
-                           const typename Config::Rows& rows, int firstQuery, int strip, int keyFrom, int ownLo, int ownHi) {
+                           const typename Config::Rows& rows, int firstQuery, int strip, int keyFrom, int ownLo, int ownHi, bool far) {
     constexpr int kM = Config::kScoreQueries / 16, kN = Config::kStrip / 8;
     const int keyTo = keyFrom + Config::kStrip, lane = threadIdx.x % 32;
     const ScoreScale scale = scaleOf(a);
@@ -74,22 +74,29 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
         const bool border = !__all_sync(~0u, ownLo <= keyFrom && ownHi >= keyTo);
         multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(p, queries, firstQuery, keys, strip);
         multiply<Element, Config::kDims.value, Stored::AlongDepth, Stored::AlongDepth>(ds, douts, firstQuery, values, strip);
+        const auto toProbabilities = [&](auto anyFar) {
 #pragma unroll
-        for (int m = 0; m < kM; ++m) {
+            for (int m = 0; m < kM; ++m) {
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const int i = firstQuery + m * 16 + half * 8 + lane / 4;
-                const float lse = rows.lse[i], delta = rows.delta[i];
-                const std::conditional_t<kFar, FarProbability, NearWeight> probability{scale, lse};
+                for (int half = 0; half < 2; ++half) {
+                    const int i = firstQuery + m * 16 + half * 8 + lane / 4;
+                    const float lse = rows.lse[i], delta = rows.delta[i];
+                    const std::conditional_t<decltype(anyFar)::value, FarProbability, NearWeight> probability{scale, lse};
 #pragma unroll
-                for (int n = 0; n < kN; ++n) {
+                    for (int n = 0; n < kN; ++n) {
 #pragma unroll
-                    for (int e = half * 2; e < half * 2 + 2; ++e) {
-                        p[m][n][e] = probability(p[m][n][e]);
-                        ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - delta);
+                        for (int e = half * 2; e < half * 2 + 2; ++e) {
+                            p[m][n][e] = probability(p[m][n][e]);
+                            ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - delta);
+                        }
                     }
                 }
             }
+        };
+        if (far) {
+            toProbabilities(std::true_type());
+        } else {
+            toProbabilities(std::false_type());
         }
         if (border) {
 #pragma unroll
@@ -234,19 +241,13 @@ __device__ void backward(const Arguments& a) {
 
         // P = exp(S - lse) and dS = P (dP - delta), each warp its own part, kStrip keys at a time, to shared memory.
         const int own = scoreQuery + lane % Config::kScoreQueries, ownLo = rows.lo[own], ownHi = rows.hi[own];
-        const auto scoreStrips = [&](auto far) {
+        const bool far = __any_sync(~0u, isFar(rows.lse[own]));
 #pragma unroll
-            for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
-                if (Config::kAllScore || strip < kKeys) {
-                    scoreStrip<far.value, Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery,
-                                                           strip, firstKey + strip, ownLo, ownHi);
-                }
+        for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
+            if (Config::kAllScore || strip < kKeys) {
+                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery,
+                                            strip, firstKey + strip, ownLo, ownHi, far);
             }
-        };
-        if (__any_sync(~0u, isFar(rows.lse[own]))) {
-            scoreStrips(std::true_type());
-        } else {
-            scoreStrips(std::false_type());
         }
         const bool found = bordered(queryTile, rows.lo, rows.hi) &&
                            __syncthreads_or(nonFiniteKeys || anyNonFinite<Element, kThreads>(queries) || anyNonFinite<Element, kThreads>(douts));

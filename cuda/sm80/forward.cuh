@@ -224,12 +224,14 @@ __device__ void forward(const Arguments& a) {
                 }
                 far = anyFar(state);
             }
+            // Twice, products included: the compiler lets them run beside the exponentials of one branch, not of two.
             if (far) {
                 weigh<FarWeight>(scores, state, scale);
+                multiply<Element, kKeys>(out, scores, values);
             } else {
                 weigh<NearWeight>(scores, state, scale);
+                multiply<Element, kKeys>(out, scores, values);
             }
-            multiply<Element, kKeys>(out, scores, values);
         }
         key = next;
     }
