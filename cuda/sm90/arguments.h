@@ -64,8 +64,10 @@ struct HopperBackwardArguments {
     Arguments a;
     CUtensorMap q, k, v, dout;  // boxes of one panel: a tile of queries, or of keys
     CUtensorMap dk, dv;         // boxes of 16 keys and 32 columns
-    GatheredDq dq;
+    CUtensorMap dqBoxes;        // of 16 queries and 32 columns; where heads are wide
+    GatheredDq dq;              // where they are not
     KeyTileOrder order;
+    TileOrder queryOrder;       // where heads are wide
     bool addsDkv;               // what dk and dv hold stays, or several blocks add to them
     float scoresStart;          // -1 / softmax_scale: what scores start from, times lse
     bool careful;               // the scale is too small or too large for that
@@ -81,6 +83,8 @@ template <class Element>
 void hopperForward(const HopperArguments& arguments);
 template <class Element>
 void hopperBackward(const HopperBackwardArguments& arguments);
+template <class Element>
+void hopperBackwardWide(const HopperBackwardArguments& arguments);  // dq, too
 
 }  // namespace flashring
 

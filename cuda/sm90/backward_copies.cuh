@@ -152,14 +152,14 @@ __device__ void copyQueries(HopperBackwardShared<Config>& shared, const HopperBa
 }
 
 // Warp `part` of those that fetch rows. What is careful is decided for its own part of the tile: nobody waits for another.
-template <class Config>
-__device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h, int part) {
-    constexpr int kQueries = Config::kTile.queries, kOwn = kQueries / 32 / Config::kTile.rowWarps;
-    static_assert(kOwn * 32 * Config::kTile.rowWarps == kQueries, "rows that no lane fetches");
+template <class Shared>
+__device__ void copyRows(Shared& shared, const HopperBackwardArguments& h, int part) {
+    constexpr int kQueries = Shared::kTile.queries, kOwn = kQueries / 32 / Shared::kTile.rowWarps;
+    static_assert(kOwn * 32 * Shared::kTile.rowWarps == kQueries, "rows that no lane fetches");
     const Arguments& a = h.a;
     const int lane = threadIdx.x % 32, first = part * kOwn * 32 + lane;
     const BackwardWork& work = shared.work();
-    RingIndex<Config::kTile.stages> index;
+    RingIndex<Shared::kTile.stages> index;
     for (BackwardPlace place(work); place.exists(work); place.advance(work)) {
         float lse[kOwn], delta[kOwn];
         int lo[kOwn], hi[kOwn];
@@ -175,7 +175,7 @@ __device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackw
         }
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) {
-            bordered |= lo[n] > 0 || hi[n] < Config::kTile.keys();
+            bordered |= lo[n] > 0 || hi[n] < Shared::kTile.keys();
             careful |= lse[n] != -INFINITY && fabsf(lse[n]) > kMostPlainLse;
         }
         bordered = __any_sync(~0u, bordered);

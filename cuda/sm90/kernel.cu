@@ -44,7 +44,7 @@ Workspace workspaceOf(const flashring_step& step) {
     return {spans, counter, order, order + roundUp(tiles * kPlaceBytes, 64)};
 }
 
-// lo and hi, who sees each tile of keys, those tiles in order, dQ as it is gathered.
+// lo and hi, who sees each tile of keys, those tiles in order, dQ as it is gathered (wide heads gather none).
 struct BackwardWorkspace {
     int64_t seenBy, sorted, dq, bytes;
     int tiles, blocks, dims;
@@ -55,8 +55,8 @@ BackwardWorkspace backwardWorkspaceOf(const flashring_step& step) {
     BackwardWorkspace w{};
     withHeadDims(step, [&](auto index) {
         constexpr HeadDims dims = kHeadDims[decltype(index)::value];
-        w.tiles = static_cast<int>(ceilDiv(step.kv_len, hopperBackwardTile(dims).keys()));
-        w.dims = dims.key;
+        w.tiles = static_cast<int>(ceilDiv(step.kv_len, hopperBackwardKeys(dims)));
+        w.dims = hopperBackwardIsWide(dims) ? 0 : dims.key;
     });
     w.blocks = static_cast<int>(ceilDiv(step.q_len, kQueries) * (kQueries / 16));
     w.seenBy = intervalBytesOnDevice(step);
@@ -67,7 +67,9 @@ BackwardWorkspace backwardWorkspaceOf(const flashring_step& step) {
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes : backwardWorkspaceOf(step).bytes;
+    // Tensors that the copy engine cannot reach go the other way, with the same workspace.
+    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes
+                                          : std::max(backwardWorkspaceOf(step).bytes, kCudaMma.workspaceBytes(step, direction));
 }
 
 // Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few rounds of
@@ -148,8 +150,11 @@ bool fill(HopperArguments& h, const flashring_step& step) {
 }
 
 // How many parts the query heads of a key head are split into, so that there are a few blocks for each multiprocessor. Each part is a
-// block more that adds to dk and dv.
+// block more that adds to dk and dv, in no certain order.
 int partsOf(const flashring_step& step, int64_t tiles) {
+    if (step.deterministic) {
+        return 1;
+    }
     const int64_t group = step.q_heads / step.kv_heads, wanted = 4 * int64_t{multiprocessors(step.device)};
     int64_t parts = 1;
     while (parts < group && (group % parts != 0 || tiles * step.batch * step.kv_heads * parts < wanted)) {
@@ -165,13 +170,21 @@ bool fill(HopperBackwardArguments& h, const flashring_step& step) {
     bool fits = isHopper(step.device) && encoder() && w.tiles * heads <= INT32_MAX / 2 &&
                 rowsAligned(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, sizeof(float), 16);
     withHeadDims(step, [&](auto index) {
-        constexpr HopperBackwardTile tile = hopperBackwardTile(kHeadDims[decltype(index)::value]);
-        fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, tile.queries) &&
-               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, tile.keys()) &&
-               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys()) &&
-               encode(h.dout, step.dout, queries(step, step.value_dim), step.dtype, tile.queries) &&
+        constexpr HeadDims dims = kHeadDims[decltype(index)::value];
+        constexpr int kKeys = hopperBackwardKeys(dims), kQueries = HopperBackwardTile::queries;
+        static_assert(kQueries == HopperWideTile::queries);
+        fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, kQueries) &&
+               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, kKeys) &&
+               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, kKeys) &&
+               encode(h.dout, step.dout, queries(step, step.value_dim), step.dtype, kQueries) &&
                encode(h.dk, step.dk, keys(step, step.head_dim), FLASHRING_FLOAT32, 16) &&
                encode(h.dv, step.dv, keys(step, step.value_dim), FLASHRING_FLOAT32, 16);
+        if (fits && hopperBackwardIsWide(dims)) {
+            const int64_t tiles = ceilDiv(step.q_len, HopperWideTile::ownQueries);
+            h.queryOrder = orderOf(step, tiles);
+            fits = tiles * step.batch * step.q_heads <= INT32_MAX / 2 &&
+                   encode(h.dqBoxes, step.dq, queries(step, step.head_dim), FLASHRING_FLOAT32, 16);
+        }
     });
     h.dq = {nullptr, w.blocks, w.dims};
     h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), parts, static_cast<int>(heads)};
@@ -231,7 +244,11 @@ void backward(const Problem& problem) {
     }
     const BackwardWorkspace w = backwardWorkspaceOf(step);
     Tiling tiling{kIntervalThreads, 0};
-    withHeadDims(step, [&](auto index) { tiling.keys = hopperBackwardTile(kHeadDims[decltype(index)::value]).keys(); });
+    bool wide = false;
+    withHeadDims(step, [&](auto index) {
+        tiling.keys = hopperBackwardKeys(kHeadDims[decltype(index)::value]);
+        wide = hopperBackwardIsWide(kHeadDims[decltype(index)::value]);
+    });
     tiling.seenBy = reinterpret_cast<QuerySpan*>(problem.workspace + w.seenBy);
     OrderedKeyTile* const sorted = reinterpret_cast<OrderedKeyTile*>(problem.workspace + w.sorted);
     h.dq.data = reinterpret_cast<float*>(problem.workspace + w.dq);
@@ -242,6 +259,10 @@ void backward(const Problem& problem) {
     }
     h.a = prepare(problem, &tiling);
     beginGathering(h.dq, step.batch * step.q_heads, tiling.seenBy, sorted, w.tiles, step.stream);
+    if (wide) {
+        with16BitElement(step.dtype, [&](auto element) { hopperBackwardWide<decltype(element)>(h); });
+        return;
+    }
     with16BitElement(step.dtype, [&](auto element) { hopperBackward<decltype(element)>(h); });
     finishGathering(h.dq, step);
 }

@@ -71,7 +71,7 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
 
 // Backward: a block is one producer warpgroup and `consumers` consumer warpgroups; it keeps 64 keys for each consumer and walks over
 // the queries, 64 at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers), scores and their gradients
-// (64 registers) and its part of dQ share its registers; wider heads than 128 would not fit.
+// (64 registers) and its part of dQ share its registers; wider heads than 128 would not fit, and have kernels of their own (below).
 //
 // Products read shared memory about as fast as it goes. At dim 64 three consumers read each tile of queries for half as many keys
 // again. Where a share of dQ's columns would be too narrow, or has columns that are not there, consumers take turns with all of
@@ -100,6 +100,38 @@ constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
            : dims.key <= 96 ? HopperBackwardTile{2, true, 1, 32, 232}
                             : HopperBackwardTile{2, false, 2, 24, 240};
 }
+
+// Backward of heads wider than 128: one kernel for dK and dV, whose blocks keep 64 keys, and one for dQ, whose blocks keep 128 queries.
+// Scores and dP are computed twice, 7 products instead of 5; but nothing is gathered in memory, which a tile of 64 keys would have to do
+// for 64 KB of dQ every 2,600 clocks, twice as much as dims of 128, whose largest single cost it is.
+//
+// In the first kernel one consumer computes scores, P and dV, the other dP, dS and dK; P goes from one to the other by shared memory.
+// Their first operands, the last `heldPanels` times 64 columns of K and V, stay in registers, and the memory that they came by holds
+// queries: those are in use from their scores to their dK, half as long again as a step, so that two stages would not be enough.
+//
+// In the second each consumer has 64 queries, and what of shared memory Q and dO leave is for keys. They are in use from their scores
+// to their dQ, longer than values are.
+struct HopperWideTile {
+    int heldPanels;
+    int stages, doutStages;      // of queries and dO, 64 at a time
+    int keyStages, valueStages;  // 64 at a time
+
+    static constexpr int queries = 64, ownQueries = 128;  // of a step in the first kernel; of a block in the second
+    static constexpr int rowWarps = 2, threads = 384, producerRegisters = 24, consumerRegisters = 240;
+
+    static constexpr int keys() { return 64; }
+};
+
+constexpr bool hopperBackwardIsWide(HeadDims dims) { return dims.key > kMostHopperGatheringDim; }
+
+constexpr HopperWideTile hopperWideTile(HeadDims dims) {
+    return dims.value <= 128   ? HopperWideTile{3, 4, 3, 3, 3}
+           : dims.value <= 192 ? HopperWideTile{3, 4, 3, 3, 2}
+                               : HopperWideTile{2, 3, 2, 2, 1};
+}
+
+// Keys of a block of backward, whichever kernel it is.
+constexpr int hopperBackwardKeys(HeadDims dims) { return hopperBackwardIsWide(dims) ? HopperWideTile::keys() : hopperBackwardTile(dims).keys(); }
 
 }  // namespace flashring
 

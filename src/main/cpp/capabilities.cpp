@@ -56,10 +56,10 @@ bool serves(const Capability& row, const flashring_step& step, flashring_directi
 
 }  // namespace
 
-// dQ is gathered in no certain order, and dK and dV of wide heads would not fit into registers.
+// Where dQ is gathered it is in no certain order; heads that are too wide for that have a kernel of its own for dQ.
 bool hopperTakes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ||
-           (!step.deterministic && step.head_dim <= kMostHopperBackwardDim && step.value_dim <= kMostHopperBackwardDim);
+    return direction == FLASHRING_FORWARD || !step.deterministic || step.head_dim > kMostHopperGatheringDim ||
+           step.value_dim > kMostHopperGatheringDim;
 }
 
 int32_t capabilityCount() { return kRows; }

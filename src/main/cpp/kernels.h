@@ -39,7 +39,8 @@ constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
 
-constexpr int kMostHopperBackwardDim = 128;
+// Wider heads do not gather dQ in backward.
+constexpr int kMostHopperGatheringDim = 128;
 
 // What the Hopper kernel takes, asked in libraries without CUDA, too.
 bool hopperTakes(const flashring_step& step, flashring_direction direction);
