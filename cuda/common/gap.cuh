@@ -4,10 +4,12 @@
 
 namespace flashring {
 
-// In shared memory, 0 at first: the gap's length in the upper half, its first key in the lower one, so that the largest is the widest.
+// In shared memory, 0 at first: the gap's length in the upper half and its first key in the lower one, so that the largest
+// is the widest.
 using WidestGap = unsigned long long;
 
-// Offers the keys [from, to) that lie between those of one query and of the next; a gap of `narrowest` keys or fewer does not count.
+// Offers the keys [from, to) between those of one query and those of the next. Gaps of `narrowest` keys or fewer do not
+// count.
 __device__ inline void offerGap(WidestGap& widest, int from, int to, int narrowest) {
     if (to - from > narrowest) {
         atomicMax(&widest, static_cast<WidestGap>(to - from) << 32 | static_cast<unsigned>(from));

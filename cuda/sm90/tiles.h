@@ -96,9 +96,13 @@ struct HopperBackwardTile {
 };
 
 constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
-    return dims.key <= 64   ? HopperBackwardTile{3, true, 1, 32, 160}
-           : dims.key <= 96 ? HopperBackwardTile{2, true, 1, 32, 232}
-                            : HopperBackwardTile{2, false, 2, 24, 240};
+    if (dims.key <= 64) {
+        return {.consumers = 3, .dqInTurn = true, .rowWarps = 1, .producerRegisters = 32, .consumerRegisters = 160};
+    }
+    if (dims.key <= 96) {
+        return {.consumers = 2, .dqInTurn = true, .rowWarps = 1, .producerRegisters = 32, .consumerRegisters = 232};
+    }
+    return {.consumers = 2, .dqInTurn = false, .rowWarps = 2, .producerRegisters = 24, .consumerRegisters = 240};
 }
 
 // Backward of heads wider than 128: one kernel for dK and dV, whose blocks keep 64 keys, and one for dQ, whose blocks keep 128 queries.
@@ -125,9 +129,13 @@ struct HopperWideTile {
 constexpr bool hopperBackwardIsWide(HeadDims dims) { return dims.key > kMostHopperGatheringDim; }
 
 constexpr HopperWideTile hopperWideTile(HeadDims dims) {
-    return dims.value <= 128   ? HopperWideTile{3, 4, 3, 3, 3}
-           : dims.value <= 192 ? HopperWideTile{3, 4, 3, 3, 2}
-                               : HopperWideTile{2, 3, 2, 2, 1};
+    if (dims.value <= 128) {
+        return {.heldPanels = 3, .stages = 4, .doutStages = 3, .keyStages = 3, .valueStages = 3};
+    }
+    if (dims.value <= 192) {
+        return {.heldPanels = 3, .stages = 4, .doutStages = 3, .keyStages = 3, .valueStages = 2};
+    }
+    return {.heldPanels = 2, .stages = 3, .doutStages = 2, .keyStages = 2, .valueStages = 1};
 }
 
 // Keys of a block of backward, whichever kernel it is.

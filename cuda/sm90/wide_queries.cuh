@@ -28,7 +28,7 @@ struct WideQueryWork {
         keyHead = head / (heads / static_cast<int>(a.step.kv_heads));
         const int last = min(firstQuery + HopperWideTile::ownQueries, static_cast<int>(a.step.q_len)) - 1, lo = a.lo[firstQuery], hi = a.hi[last];
         firstKey = lo / HopperWideTile::keys() * HopperWideTile::keys();
-        tiles = lo < hi ? (hi - firstKey + HopperWideTile::keys() - 1) / HopperWideTile::keys() : 0;
+        tiles = lo < hi ? ceilDiv(hi - firstKey, HopperWideTile::keys()) : 0;
     }
 };
 

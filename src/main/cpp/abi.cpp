@@ -67,7 +67,9 @@ void requireThreads(const flashring_step& step) {
 }
 
 // The workspace of a CPU kernel holds lo and hi, then the kernel's own share.
-int64_t intervalBytes(const flashring_step& step) { return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64); }
+int64_t intervalBytes(const flashring_step& step) {
+    return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
+}
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction, const Kernel& kernel) {
     return (kernel.cuda ? 0 : intervalBytes(step)) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0);
@@ -76,7 +78,8 @@ int64_t workspaceBytes(const flashring_step& step, flashring_direction direction
 void attend(const flashring_step* given, flashring_direction direction) {
     const Range entry(direction == FLASHRING_FORWARD ? "forward step" : "backward step");
     calls.fetch_add(1, std::memory_order_relaxed);
-    const flashring_step step = readStep(given);
+    flashring_step own;
+    const flashring_step& step = readStep(given, own);
     const Kernel& kernel = *capability(select(step, direction)).kernel;
     direction == FLASHRING_FORWARD ? checkForward(step) : checkBackward(step);
     checkWorkspace(step, workspaceBytes(step, direction, kernel));
@@ -109,7 +112,8 @@ int32_t flashring_delta(const flashring_step* given) {
     return guarded([&] {
         const Range entry("delta");
         calls.fetch_add(1, std::memory_order_relaxed);
-        const flashring_step step = readStep(given);
+        flashring_step own;
+        const flashring_step& step = readStep(given, own);
         requireDevice(step.device);
         checkDelta(step);
         step.device == FLASHRING_HOST ? delta(step) : deltaOnDevice(step);
@@ -120,7 +124,8 @@ int32_t flashring_combine(const flashring_combine_args* given) {
     return guarded([&] {
         const Range entry("combine");
         calls.fetch_add(1, std::memory_order_relaxed);
-        const flashring_combine_args args = readCombine(given);
+        flashring_combine_args own;
+        const flashring_combine_args& args = readCombine(given, own);
         requireDevice(args.device);
         args.device == FLASHRING_HOST ? combine(args) : combineOnDevice(args);
     });
@@ -130,7 +135,8 @@ int32_t flashring_workspace_bytes(const flashring_step* given, int32_t direction
     return guarded([&] {
         requireNotNull("bytes", bytes);
         requireDirection(direction);
-        const flashring_step step = readStep(given);
+        flashring_step own;
+        const flashring_step& step = readStep(given, own);
         requireThreads(step);
         const auto pass = static_cast<flashring_direction>(direction);
         *bytes = workspaceBytes(step, pass, *capability(select(step, pass)).kernel);
@@ -141,7 +147,8 @@ int32_t flashring_select(const flashring_step* given, int32_t direction, int32_t
     return guarded([&] {
         requireNotNull("row", selected);
         requireDirection(direction);
-        const flashring_step step = readStep(given);
+        flashring_step own;
+        const flashring_step& step = readStep(given, own);
         requireThreads(step);
         *selected = select(step, static_cast<flashring_direction>(direction));
     });

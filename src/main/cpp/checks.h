@@ -1,4 +1,4 @@
-// The checks that arguments of every entry point share: each fails with FLASHRING_INVALID_ARGUMENT, naming field, value and rule.
+// The checks that all entry points share. Each fails with FLASHRING_INVALID_ARGUMENT, naming field, value and rule.
 #ifndef FLASHRING_CHECKS_H
 #define FLASHRING_CHECKS_H
 
@@ -34,19 +34,23 @@ void checkSize(const char* type, uint32_t size, std::size_t first);
 // Fails where a struct of a later release has anything but zeros behind the `known` bytes.
 void checkRest(const char* type, const void* given, std::size_t known);
 
-// A struct that a program of any release has filled in, as this release knows it: zeros where that one is older.
+// A struct that a program of any release has filled in, as this release knows it: `given` itself where it is of this
+// release, else a copy in `own`, with zeros where that one is older.
 template <class Struct>
-Struct readStruct(const char* name, const char* type, const Struct* given, std::size_t first) {
+const Struct& readStruct(const char* name, const char* type, const Struct* given, std::size_t first, Struct& own) {
     if (!given) {
         invalid("%s must not be null", name);
     }
     requireAligned(name, given);
+    if (given->size == sizeof own) {
+        return *given;
+    }
     checkSize(type, given->size, first);
-    checkRest(type, given, sizeof *given);
-    Struct known{};
-    std::memcpy(&known, given, given->size < sizeof known ? given->size : sizeof known);
-    known.size = sizeof known;
-    return known;
+    checkRest(type, given, sizeof own);
+    own = {};
+    std::memcpy(&own, given, given->size < sizeof own ? given->size : sizeof own);
+    own.size = sizeof own;
+    return own;
 }
 
 

@@ -139,8 +139,8 @@ void requireNotInput(const flashring_step& step, const char* name, const flashri
 
 }  // namespace
 
-flashring_step readStep(const flashring_step* given) {
-    const flashring_step step = readStruct("step", "flashring_step", given, offsetof(flashring_step, lse_low));
+const flashring_step& readStep(const flashring_step* given, flashring_step& own) {
+    const flashring_step& step = readStruct("step", "flashring_step", given, offsetof(flashring_step, lse_low), own);
     if (step.device < FLASHRING_HOST) {
         invalid("device = %d must be -1 (the host) or a CUDA device", step.device);
     }
@@ -242,8 +242,8 @@ void checkWorkspace(const flashring_step& step, int64_t needed) {
     }
 }
 
-flashring_combine_args readCombine(const flashring_combine_args* given) {
-    const flashring_combine_args args = readStruct("args", "flashring_combine_args", given, sizeof *given);
+const flashring_combine_args& readCombine(const flashring_combine_args* given, flashring_combine_args& own) {
+    const flashring_combine_args& args = readStruct("args", "flashring_combine_args", given, sizeof own, own);
     if (args.device < FLASHRING_HOST) {
         invalid("device = %d must be -1 (the host) or a CUDA device", args.device);
     }

@@ -6,9 +6,9 @@
 
 namespace flashring {
 
-// The step as this release knows it, with shapes, dtype, device, kernel and flags checked: what flashring_select and
-// flashring_workspace_bytes read.
-flashring_step readStep(const flashring_step* given);
+// The step as this release knows it, in `own` where it is another's, with shapes, dtype, device, kernel and flags checked:
+// what flashring_select and flashring_workspace_bytes read.
+const flashring_step& readStep(const flashring_step* given, flashring_step& own);
 
 // The rest of what each entry point reads, once the shape is checked.
 void checkForward(const flashring_step& step);
@@ -16,8 +16,8 @@ void checkDelta(const flashring_step& step);
 void checkBackward(const flashring_step& step);
 void checkWorkspace(const flashring_step& step, int64_t needed);
 
-// The arguments as this release knows them, checked.
-flashring_combine_args readCombine(const flashring_combine_args* given);
+// The arguments in the same way, all checked.
+const flashring_combine_args& readCombine(const flashring_combine_args* given, flashring_combine_args& own);
 
 }  // namespace flashring
 
