@@ -29,6 +29,7 @@ import org.flashring.Mask;
 import org.flashring.Tensor;
 import org.flashring.attention.FlashAttention;
 import org.flashring.attention.RingAttention;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
@@ -58,6 +59,7 @@ class LifecycleTest {
             HostBuffer.class, () -> HostBuffer.allocate(64),
             Communicator.class, LocalGroup::single,
             RingAttention.class, () -> new RingAttention(PLAN, LocalGroup.single()),
+            ShardedAttention.class, () -> new ShardedAttention(PLAN, LocalGroup.single()),
             FlashAttention.class, () -> new FlashAttention(PLAN),
             GradientSync.class, () -> new GradientSync(LocalGroup.single(), DType.FLOAT32, new long[] {3, 4}, 64),
             TokenLoss.class, () -> new TokenLoss(LocalGroup.single()));
