@@ -91,7 +91,7 @@ final class ScheduleSimulation {
             }
             await();
             for (int rank = 0; rank < ranks.size(); rank++) {
-                results(rank, steps.get(rank).get(i).block(), differentiates, last(steps.get(rank), i));
+                results(rank, steps.get(rank).get(i), differentiates, last(steps.get(rank), i));
             }
             post(rank -> steps.get(rank).get(step).after());
         }
@@ -227,10 +227,11 @@ final class ScheduleSimulation {
     }
 
     /** Takes the results of a block to their places; those of own queries stay where they are. */
-    private void results(int rank, Block block, boolean differentiates, Predicate<Heads> last) {
-        if (block == null) {
+    private void results(int rank, Step step, boolean differentiates, Predicate<Heads> last) {
+        if (!step.computes()) {
             return;
         }
+        Block block = step.block();
         Rank at = ranks.get(rank);
         Set<Triple> ofBlock = triples(block);
         for (Held held : block.results()) {

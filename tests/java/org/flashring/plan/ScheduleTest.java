@@ -68,7 +68,7 @@ class ScheduleTest {
 
     @Test
     void ringAndGatherComputeEveryPairOnce() {
-        for (int seed = 0; seed < 150; seed++) {
+        for (int seed = 0; seed < 60; seed++) {
             Problem problem = random(new Random(seed));
             for (Strategy strategy : List.of(new Ring(), new Gather(1), new Gather(2), new Gather(Long.MAX_VALUE))) {
                 try {
@@ -96,7 +96,7 @@ class ScheduleTest {
     static Stream<Arguments> faults() {
         return Stream.of(
                 Arguments.of("leaves out", change(step -> new Step(step.before(), step.block(), false, step.after()))),
-                Arguments.of("is read, but there is", change(step -> keys(step, 0))),
+                Arguments.of("is read before it has come", change(step -> keys(step, 0))),
                 Arguments.of("which is in an exchange", change(step -> new Step(step.before() == null ? null : moved(step.before(), 1), step.block(), true, step.after()))),
                 Arguments.of("posts where others do not", change(step -> new Step(null, step.block(), true, step.after()))),
                 Arguments.of("not get all of its keys' gradients", change(step -> step.after() == null ? step : new Step(step.before(),

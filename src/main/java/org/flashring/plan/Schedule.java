@@ -12,8 +12,8 @@ import org.flashring.Positions;
  *
  * <p>A step goes so. Own keys that it sends are copied into their slot; keys of a block that lie in several places are copied
  * together in order of their positions. {@code before} is posted, the block is computed, and everything posted so far is awaited.
- * Gradients that have come for this rank's own keys are added to those. The block's gradients go to their places: added to what
- * has come there for the same keys, or written. {@code after} is posted. After the last step everything is awaited once more.
+ * Gradients that have come for this rank's own keys are added to those. The block's gradients, if it was computed, go to their
+ * places: added to what has come there for the same keys, or written. {@code after} is posted. After the last step everything is awaited once more.
  * All ranks have as many steps, with an exchange in the same ones.
  *
  * @param sources  positions of keys that blocks have, by {@link Block#source}
