@@ -164,7 +164,7 @@ class PlanCommandTest {
         Cli run = Cli.run(words.toArray(String[]::new));
         assertThat(run.err()).isEmpty();
         assertThat(run.exitCode()).isZero();
-        assertThat(run.out()).contains("Per rank", "Per ring step");
+        assertThat(run.out()).contains("Per rank", "Per step");
         return Cli.json(file);
     }
 }
