@@ -15,6 +15,7 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.flashring.DType;
 import org.flashring.Layout;
+import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -43,6 +44,13 @@ class TrainingTest {
     void ranksLearnWhatOneRankLearns(int ranks, Layout.Policy layout, int context, int window) {
         Comparison.Result comparison = run(new Settings(TINY, ranks, 4, context, 2, 1e-3, layout, window, 7, new Ring()), true).comparison();
         assertThat(comparison.lossDifference()).isLessThanOrEqualTo(1e-5);
+        assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
+        assertThat(comparison.passed()).isTrue();
+    }
+
+    @Test
+    void gatheredKeysTeachTheSame() {
+        Comparison.Result comparison = run(new Settings(TINY, 3, 4, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Gather(1)), true).comparison();
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
         assertThat(comparison.passed()).isTrue();
     }
