@@ -5,7 +5,8 @@ import org.flashring.internal.Checks;
 /**
  * How a score comes of the product of a query and a key.
  *
- * @param softmaxScale factor of the product, 1e-37 to 1e37, for float64 1e-307 to 1e307; NaN stands for 1 / sqrt(headDim)
+ * @param softmaxScale factor of the product, 1e-37 to 1e37, for float64 1e-307 to 1e307; NaN stands for 1 /
+ *                     sqrt(headDim)
  */
 public record Score(double softmaxScale) {
     private static final Score DEFAULT = new Score(Double.NaN);

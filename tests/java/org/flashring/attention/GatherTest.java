@@ -28,11 +28,13 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /** What a gather's plan says of bytes, and who may run it. What it computes is proven by the grid of cases. */
 class GatherTest {
-    private static final Problem PROBLEM = Problem.of(new AttentionShape(2, 6, 3, 8, 4, DType.BFLOAT16), 23, MaskRule.CAUSAL, 1);
+    private static final Problem PROBLEM = Problem.of(new AttentionShape(2, 6, 3, 8, 4, DType.BFLOAT16), 23,
+            MaskRule.CAUSAL, 1);
     private static final Layout LAYOUT = Layout.zigzag(23, 3);
 
     private static Plan plan(Strategy strategy) {
-        org.flashring.plan.Problem problem = org.flashring.plan.Problem.of(PROBLEM.shape(), LAYOUT, PROBLEM.mask().mask());
+        org.flashring.plan.Problem problem = org.flashring.plan.Problem.of(PROBLEM.shape(), LAYOUT,
+                PROBLEM.mask().mask());
         return Plan.of(problem, strategy, AttentionOptions.defaults());
     }
 
@@ -43,14 +45,18 @@ class GatherTest {
         LocalGroup.run(3, communicator -> {
             int rank = communicator.rank();
             AtomicLong sent = new AtomicLong();
-            RankTensors t = new RankTensors(PROBLEM.shape(), LAYOUT.positions(rank), LAYOUT.positions(rank), Placement.DENSE, DType.FLOAT32);
+            RankTensors t = new RankTensors(PROBLEM.shape(), LAYOUT.positions(rank), LAYOUT.positions(rank),
+                    Placement.DENSE, DType.FLOAT32);
             t.scatter(PROBLEM.inputs());
             Forward forward = new Forward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor());
             try (ShardedAttention attention = new ShardedAttention(plan, counting(communicator, sent))) {
                 attention.forward(forward, 0);
-                assertThat(sent.getAndSet(0)).as("forward of rank %d", rank).isEqualTo(plan.forwardBytesSent(rank)).isPositive();
-                attention.backward(new Backward(forward, t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor()), 0);
-                assertThat(sent.get()).as("backward of rank %d", rank).isEqualTo(plan.backwardBytesSent(rank)).isPositive();
+                assertThat(sent.getAndSet(0)).as("forward of rank %d", rank).isEqualTo(plan.forwardBytesSent(rank))
+                        .isPositive();
+                attention.backward(new Backward(forward, t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor()),
+                        0);
+                assertThat(sent.get()).as("backward of rank %d", rank).isEqualTo(plan.backwardBytesSent(rank))
+                        .isPositive();
                 assertThat(attention.bytesHeld()).isEqualTo(plan.bytesHeld(rank));
             }
             return null;
@@ -59,7 +65,8 @@ class GatherTest {
 
     /** Returns {@code real}, which adds the bytes of what is sent to {@code sent}. */
     private static Communicator counting(Communicator real, AtomicLong sent) {
-        return (Communicator) Proxy.newProxyInstance(GatherTest.class.getClassLoader(), new Class<?>[] {Communicator.class}, (proxy, method, arguments) -> {
+        return (Communicator) Proxy.newProxyInstance(GatherTest.class.getClassLoader(),
+                new Class<?>[] {Communicator.class}, (proxy, method, arguments) -> {
             if (arguments != null && arguments[0] instanceof Transfers transfers) {
                 for (int i = 0; i < transfers.sends(); i++) {
                     sent.addAndGet(transfers.sendBytes(i));
@@ -73,7 +80,10 @@ class GatherTest {
         });
     }
 
-    /** Every rank gets every other's keys and values once, and sends each its share of the gradients, whatever comes at once. */
+    /**
+     * Every rank gets every other's keys and values once, and sends each its share of the gradients, whatever comes at
+     * once.
+     */
     @Test
     void bytesSentAreThoseOfAnAllGatherAndAReduceScatter() {
         for (long heads = 1; heads <= 4; heads++) {
@@ -88,7 +98,10 @@ class GatherTest {
         }
     }
 
-    /** Keys and values of all, twice (as they come and in order), their gradients, gradients for others and from others, own ones: all of one head. */
+    /**
+     * Keys and values of all, twice (as they come and in order), their gradients, gradients for others and from others,
+     * own ones: all of one head.
+     */
     @Test
     void bytesHeldGrowWithTheHeadsGatheredAtOnce() {
         Plan one = plan(new Gather(1));
@@ -99,21 +112,25 @@ class GatherTest {
             long head = 2 * perHead * 2 + perHead * 4 + (perHead - own) * 4 + 2 * own * 4 + own * 4;
             long queries = 2 * LAYOUT.localLength(rank) * 6 * (1 + 8) * 4; // delta and dQ
             long roundedUp = 64 * 14;
-            assertThat(one.bytesHeld(rank) - one.workspaceBytes(rank)).isBetween(head + queries, head + queries + roundedUp);
-            assertThat(all.bytesHeld(rank) - all.workspaceBytes(rank)).isBetween(3 * head + queries, 3 * head + queries + roundedUp);
+            assertThat(one.bytesHeld(rank) - one.workspaceBytes(rank))
+                    .isBetween(head + queries, head + queries + roundedUp);
+            assertThat(all.bytesHeld(rank) - all.workspaceBytes(rank))
+                    .isBetween(3 * head + queries, 3 * head + queries + roundedUp);
         }
     }
 
     @Test
     void aRingRefusesAPlanThatIsNone() {
-        assertThatThrownBy(() -> new RingAttention(plan(new Gather(2)), LocalGroup.single())).isInstanceOf(IllegalArgumentException.class)
+        assertThatThrownBy(() -> new RingAttention(plan(new Gather(2)), LocalGroup.single()))
+                .isInstanceOf(IllegalArgumentException.class)
                 .hasMessage("plan.strategy is gather of 2 heads; it must be the ring; ShardedAttention takes any");
     }
 
     @Test
     void flopsAreThoseOfTheRing() {
         for (int rank = 0; rank < 3; rank++) {
-            assertThat(plan(new Gather(2)).forwardFlops(rank)).isEqualTo(plan(new Ring()).forwardFlops(rank)).isPositive();
+            assertThat(plan(new Gather(2)).forwardFlops(rank)).isEqualTo(plan(new Ring()).forwardFlops(rank))
+                    .isPositive();
         }
         assertThat(List.of(plan(new Gather(1)).source(0, 0), plan(new Gather(1)).source(0, 1))).containsOnly(-1);
     }

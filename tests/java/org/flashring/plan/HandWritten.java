@@ -37,8 +37,10 @@ final class HandWritten {
 
     private static Schedule schedule(Problem problem, List<Step> forward, List<Step> backward, List<Part> slots) {
         long largest = problem.keyElements(problem.keys().maxLocalLength(), problem.shape().kvHeads());
-        return new Schedule(IntStream.range(0, problem.worldSize()).mapToObj(problem.keys()::positions).toList(), forward, backward,
-                slots.stream().map(part -> new Slot(part, largest)).toList(), new Room(problem.shape().kvHeads(), largest, 0, 0));
+        return new Schedule(IntStream.range(0, problem.worldSize()).mapToObj(problem.keys()::positions).toList(),
+                forward, backward,
+                slots.stream().map(part -> new Slot(part, largest)).toList(), new Room(problem.shape().kvHeads(),
+                largest, 0, 0));
     }
 
     /** Rank {@code rank} of two in a ring, each with two rows of two heads. */
@@ -78,9 +80,11 @@ final class HandWritten {
             Held ownGrads = held(Part.KEY_GRADS, rank, 0, 2, now, OWN);
             Held peersGrads = held(Part.KEY_GRADS, peer, 0, 2, now, 2);
             List<Held> grads = rank == 0 ? List.of(ownGrads, peersGrads) : List.of(peersGrads, ownGrads);
-            forward.add(new Step(keys, step == 0 ? null : new Block(0, now, queries, gathered, List.of()), step > 0, null));
+            forward.add(new Step(keys, step == 0 ? null : new Block(0, now, queries, gathered, List.of()), step > 0,
+                    null));
             backward.add(step == 0 ? forward.get(0) : new Step(keys, new Block(0, now, queries, gathered, grads), true,
-                    exchange(List.of(with(peer, peersGrads)), List.of(with(peer, held(Part.KEY_GRADS, rank, 0, 2, now, 3))))));
+                    exchange(List.of(with(peer, peersGrads)), List.of(with(peer,
+                    held(Part.KEY_GRADS, rank, 0, 2, now, 3))))));
         }
         return List.of(forward, backward);
     }
@@ -93,9 +97,11 @@ final class HandWritten {
         List<Part> slots = new ArrayList<>();
         Slots out = new Slots(world, slots);
         int[] others = IntStream.range(0, world).filter(peer -> peer != rank).toArray();
-        Exchange spread = exchange(out.all(others, peer -> Stream.of(out.held(problem, Part.QUERIES, rank, share(share, peer), true, peer),
+        Exchange spread = exchange(out.all(others, peer -> Stream.of(out.held(problem, Part.QUERIES, rank,
+                share(share, peer), true, peer),
                 out.held(problem, Part.KEYS, rank, share(share, peer), true, peer))), out.all(others, peer -> Stream.of(
-                        out.held(problem, Part.QUERIES, peer, mine, false, peer), out.held(problem, Part.KEYS, peer, mine, false, peer))));
+                        out.held(problem, Part.QUERIES, peer, mine, false, peer), out.held(problem, Part.KEYS, peer,
+                        mine, false, peer))));
         List<Held> queries = out.everybody(problem, Part.QUERIES, rank, mine);
         List<Held> keys = out.everybody(problem, Part.KEYS, rank, mine);
         List<Held> outputs = out.results(problem, Part.OUTPUT, others, mine);
@@ -105,7 +111,8 @@ final class HandWritten {
         Exchange gradsBack = out.back(problem, rank, others, share, List.copyOf(grads));
         grads.add(held(Part.KEY_GRADS, rank, 0, problem.keys().localLength(rank), mine, OWN));
         Step first = new Step(spread, null, false, null);
-        return schedule(problem, List.of(first, new Step(null, new Block(0, mine, queries, keys, outputs), true, outputsBack)),
+        return schedule(problem, List.of(first, new Step(null, new Block(0, mine, queries, keys, outputs), true,
+                outputsBack)),
                 List.of(first, new Step(null, new Block(0, mine, queries, keys, grads), true, gradsBack)), slots);
     }
 
@@ -130,7 +137,8 @@ final class HandWritten {
                 names.add(name);
                 parts.add(part);
             }
-            long rows = (part == Part.KEYS || part == Part.KEY_GRADS ? problem.keys() : problem.queries()).localLength(owner);
+            long rows = (part == Part.KEYS || part == Part.KEY_GRADS ? problem.keys() : problem.queries())
+                    .localLength(owner);
             return HandWritten.held(part, owner, 0, rows, heads, names.indexOf(name));
         }
 
@@ -151,13 +159,17 @@ final class HandWritten {
 
         /** Results go to their owners, and those of this rank's rows come from whoever has the heads. */
         Exchange back(Problem problem, int rank, int[] peers, long share, List<Held> results) {
-            List<Message> receives = all(peers, peer -> results.stream().filter(held -> held.piece().rows().owner() == peer)
-                    .map(held -> held(problem, held.piece().part(), rank, HandWritten.share(share, peer), false, peer)));
+            List<Message> receives = all(peers, peer -> results.stream()
+                    .filter(held -> held.piece().rows().owner() == peer)
+                    .map(held -> held(problem, held.piece().part(), rank, HandWritten.share(share, peer), false,
+                    peer)));
             return exchange(results.stream().map(held -> with(held.piece().rows().owner(), held)).toList(), receives);
         }
     }
 
-    /** Four ranks: two halves of the heads within pairs (0, 1) and (2, 3), a ring between 0 and 2 and between 1 and 3. */
+    /**
+     * Four ranks: two halves of the heads within pairs (0, 1) and (2, 3), a ring between 0 and 2 and between 1 and 3.
+     */
     static Schedule twoByTwo(Problem problem, int rank) {
         int mate = rank ^ 1;
         int across = rank ^ 2;
@@ -165,12 +177,14 @@ final class HandWritten {
         long half = problem.shape().kvHeads() / 2;
         Heads mine = share(half, rank % 2);
         Heads mates = share(half, mate % 2);
-        List<Part> slots = List.of(Part.QUERIES, Part.QUERIES, Part.KEYS, Part.KEYS, Part.KEYS, Part.KEYS, Part.KEYS, Part.OUTPUT, Part.OUTPUT,
+        List<Part> slots = List.of(Part.QUERIES, Part.QUERIES, Part.KEYS, Part.KEYS, Part.KEYS, Part.KEYS, Part.KEYS,
+                Part.OUTPUT, Part.OUTPUT,
                 Part.QUERY_GRADS, Part.QUERY_GRADS, Part.KEY_GRADS, Part.KEY_GRADS, Part.KEY_GRADS, Part.KEY_GRADS, Part.KEY_GRADS);
         Whole whole = new Whole(problem);
         Held matesQueries = whole.held(Part.QUERIES, mate, mine, 1);
         Held matesKeys = whole.held(Part.KEYS, mate, mine, 3);
-        Step pair = new Step(exchange(List.of(with(mate, whole.held(Part.QUERIES, rank, mates, 0)), with(mate, whole.held(Part.KEYS, rank, mates, 2))),
+        Step pair = new Step(exchange(List.of(with(mate, whole.held(Part.QUERIES, rank, mates, 0)),
+                with(mate, whole.held(Part.KEYS, rank, mates, 2))),
                 List.of(with(mate, matesQueries), with(mate, matesKeys))), null, false, null);
         Held acrossKeys = whole.held(Part.KEYS, across, mine, 5);
         Held acrossMatesKeys = whole.held(Part.KEYS, acrossMate, mine, 6);
@@ -182,7 +196,8 @@ final class HandWritten {
         Held output = whole.held(Part.OUTPUT, mate, mine, 7);
         List<Step> forward = List.of(pair, new Step(around, new Block(0, mine, queries, near, List.of()), true, null),
                 new Step(null, new Block(0, mine, queries, far, List.of(output)), true,
-                        exchange(List.of(with(mate, output)), List.of(with(mate, whole.held(Part.OUTPUT, rank, mates, 8))))));
+                        exchange(List.of(with(mate, output)), List.of(with(mate,
+                        whole.held(Part.OUTPUT, rank, mates, 8))))));
         Held ownGrads = whole.held(Part.KEY_GRADS, rank, mine, 11);
         Held matesGrads = whole.held(Part.KEY_GRADS, mate, mine, 12);
         Held acrossGrads = whole.held(Part.KEY_GRADS, across, mine, 13);
@@ -190,11 +205,15 @@ final class HandWritten {
         Held queryGrads = whole.held(Part.QUERY_GRADS, mate, mine, 9);
         List<Step> backward = List.of(pair,
                 new Step(around, new Block(0, mine, queries, near, List.of(ownGrads, matesGrads)), true, exchange(
-                        List.of(with(across, ownGrads), with(across, matesGrads)), List.of(with(across, acrossGrads), with(across, acrossMatesGrads)))),
-                new Step(null, new Block(0, mine, queries, far, List.of(acrossGrads, acrossMatesGrads, queryGrads)), true, exchange(
+                        List.of(with(across, ownGrads), with(across, matesGrads)), List.of(with(across, acrossGrads),
+                        with(across, acrossMatesGrads)))),
+                new Step(null, new Block(0, mine, queries, far, List.of(acrossGrads, acrossMatesGrads, queryGrads)),
+                true, exchange(
                         List.of(with(across, acrossGrads), with(across, acrossMatesGrads), with(mate, queryGrads)),
-                        List.of(with(across, ownGrads), with(across, matesGrads), with(mate, whole.held(Part.QUERY_GRADS, rank, mates, 10))))),
-                new Step(null, null, false, exchange(List.of(with(mate, matesGrads)), List.of(with(mate, whole.held(Part.KEY_GRADS, rank, mates, 15))))));
+                        List.of(with(across, ownGrads), with(across, matesGrads),
+                        with(mate, whole.held(Part.QUERY_GRADS, rank, mates, 10))))),
+                new Step(null, null, false, exchange(List.of(with(mate, matesGrads)),
+                List.of(with(mate, whole.held(Part.KEY_GRADS, rank, mates, 15))))));
         return schedule(problem, forward, backward, slots);
     }
 
@@ -205,14 +224,18 @@ final class HandWritten {
         }
     }
 
-    /** A causal window that reaches {@code reach} rows into the shard before: its last rows come, their gradients go back. */
+    /**
+     * A causal window that reaches {@code reach} rows into the shard before: its last rows come, their gradients go
+     * back.
+     */
     static Schedule halo(Problem problem, int rank, long reach) {
         int last = problem.worldSize() - 1;
         Heads all = new Heads(0, problem.shape().kvHeads());
         long rows = problem.keys().localLength(rank);
         List<Held> queries = List.of(held(Part.QUERIES, rank, 0, rows, all, OWN));
         List<Held> own = List.of(held(Part.KEYS, rank, 0, rows, all, OWN));
-        List<Message> sends = rank == last ? List.of() : List.of(with(rank + 1, held(Part.KEYS, rank, rows - reach, rows, all, 0)));
+        List<Message> sends = rank == last ? List.of() : List.of(with(rank + 1,
+                held(Part.KEYS, rank, rows - reach, rows, all, 0)));
         List<Message> receives = new ArrayList<>();
         List<Message> gradsSent = new ArrayList<>();
         Block halo = null;
@@ -226,10 +249,12 @@ final class HandWritten {
             halo = new Block(rank - 1, all, queries, List.of(keys), List.of());
             haloGrads = new Block(rank - 1, all, queries, List.of(keys), List.of(grads));
         }
-        List<Message> gradsReceived = rank == last ? List.of() : List.of(with(rank + 1, held(Part.KEY_GRADS, rank, rows - reach, rows, all, 3)));
+        List<Message> gradsReceived = rank == last ? List.of() : List.of(with(rank + 1,
+                held(Part.KEY_GRADS, rank, rows - reach, rows, all, 3)));
         List<Held> ownGrads = List.of(held(Part.KEY_GRADS, rank, 0, rows, all, OWN));
         return schedule(problem,
-                List.of(new Step(exchange(sends, receives), new Block(rank, all, queries, own, List.of()), true, null), new Step(null, halo, rank > 0, null)),
+                List.of(new Step(exchange(sends, receives), new Block(rank, all, queries, own, List.of()), true, null),
+                new Step(null, halo, rank > 0, null)),
                 List.of(new Step(exchange(sends, receives), new Block(rank, all, queries, own, ownGrads), true, null),
                         new Step(null, haloGrads, rank > 0, exchange(gradsSent, gradsReceived))),
                 List.of(Part.KEYS, Part.KEYS, Part.KEY_GRADS, Part.KEY_GRADS));

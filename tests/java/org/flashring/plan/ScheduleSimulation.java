@@ -22,8 +22,9 @@ import org.flashring.plan.Schedule.Slot;
 import org.flashring.plan.Schedule.Step;
 
 /**
- * Runs the schedules of all ranks symbolically, step by step, and throws {@link AssertionError} where one reads what it does not
- * hold, overwrites what is in use, or sends what nobody expects. What is computed is a set of triples: one query, one key, one head.
+ * Runs the schedules of all ranks symbolically, step by step, and throws {@link AssertionError} where one reads what it
+ * does not hold, overwrites what is in use, or sends what nobody expects. What is computed is a set of triples: one
+ * query, one key, one head.
  */
 final class ScheduleSimulation {
     /** A visible (query, key) pair of one key head, by global positions. */
@@ -43,13 +44,15 @@ final class ScheduleSimulation {
         final Set<Integer> arrived = new HashSet<>(); // slots whose gradients came from a peer
 
         void requireFree(int slot, String what) {
-            require(!sending.contains(slot) && !receiving.containsKey(slot), what + " into slot " + slot + ", which is in an exchange");
+            require(!sending.contains(slot) && !receiving.containsKey(slot),
+                    what + " into slot " + slot + ", which is in an exchange");
         }
 
         Content read(Held held) {
             require(!receiving.containsKey(held.slot()), held + " is read before it has come");
             Content content = slots.get(held.slot());
-            require(content != null && content.piece().equals(held.piece()), held + " is read, but there is " + content);
+            require(content != null && content.piece().equals(held.piece()),
+                    held + " is read, but there is " + content);
             return content;
         }
     }
@@ -102,7 +105,8 @@ final class ScheduleSimulation {
     }
 
     private static Predicate<Heads> last(List<Step> steps, int i) {
-        return heads -> steps.subList(i + 1, steps.size()).stream().noneMatch(step -> step.computes() && step.block().heads().equals(heads));
+        return heads -> steps.subList(i + 1, steps.size()).stream().noneMatch(step -> step.computes()
+                && step.block().heads().equals(heads));
     }
 
     /** Keys in several places are copied together; own pieces that are sent are packed. */
@@ -111,7 +115,8 @@ final class ScheduleSimulation {
             step.block().keys().forEach(held -> requireHeld(rank, held));
         }
         if (step.before() != null) {
-            step.before().sends().stream().map(Message::held).distinct().filter(held -> held.piece().rows().owner() == rank).forEach(held -> {
+            step.before().sends().stream().map(Message::held).distinct()
+                    .filter(held -> held.piece().rows().owner() == rank).forEach(held -> {
                 ranks.get(rank).requireFree(held.slot(), held.piece() + " is packed");
                 put(rank, held, Set.of());
             });
@@ -156,8 +161,10 @@ final class ScheduleSimulation {
             for (Message message : any ? exchanges.apply(rank).receives() : List.<Message>of()) {
                 int to = rank;
                 Sent match = sent.stream().filter(each -> each.to() == to && each.from() == message.peer()).findFirst()
-                        .orElseThrow(() -> new AssertionError(message + " is awaited by rank " + to + ", but not sent"));
-                require(match.content().piece().equals(message.held().piece()), message + " is awaited by rank " + rank + ", but sent is " + match);
+                        .orElseThrow(() -> new AssertionError(message + " is awaited by rank " + to
+                        + ", but not sent"));
+                require(match.content().piece().equals(message.held().piece()),
+                        message + " is awaited by rank " + rank + ", but sent is " + match);
                 sent.remove(match);
                 arrivals.add(new Arrival(rank, message.held(), match.content().triples()));
             }
@@ -209,9 +216,12 @@ final class ScheduleSimulation {
         Set<Triple> triples = new HashSet<>();
         for (Held queries : block.queries()) {
             for (Held keys : block.keys()) {
-                require(queries.piece().heads().equals(block.heads()) && keys.piece().heads().equals(block.heads()), block + " mixes heads");
-                forEach(queries.piece().rows(), problem.queries()::positions, q -> forEach(keys.piece().rows(), problem.keys()::positions, k -> {
-                    for (long head = block.heads().from(); problem.mask().lo(q) <= k && k < problem.mask().hi(q) && head < block.heads().to(); head++) {
+                require(queries.piece().heads().equals(block.heads()) && keys.piece().heads().equals(block.heads()),
+                        block + " mixes heads");
+                forEach(queries.piece().rows(), problem.queries()::positions,
+                        q -> forEach(keys.piece().rows(), problem.keys()::positions, k -> {
+                    for (long head = block.heads().from(); problem.mask().lo(q) <= k && k < problem.mask().hi(q)
+                            && head < block.heads().to(); head++) {
                         triples.add(new Triple(q, k, head));
                     }
                 }));
@@ -263,7 +273,8 @@ final class ScheduleSimulation {
         forEach(piece.rows(), ofKeys ? problem.keys()::positions : problem.queries()::positions, positions::add);
         Set<Triple> found = new HashSet<>();
         for (Triple triple : triples) {
-            if (positions.contains(ofKeys ? triple.key() : triple.query()) && triple.head() >= piece.heads().from() && triple.head() < piece.heads().to()) {
+            if (positions.contains(ofKeys ? triple.key() : triple.query()) && triple.head() >= piece.heads().from()
+                    && triple.head() < piece.heads().to()) {
                 found.add(triple);
             }
         }
@@ -281,16 +292,22 @@ final class ScheduleSimulation {
         Set<Triple> everything = new HashSet<>();
         for (int owner = 0; owner < ranks.size(); owner++) {
             for (int other = 0; other < ranks.size(); other++) {
-                Piece queries = new Piece(Part.QUERIES, new Rows(owner, 0, problem.queries().localLength(owner)), heads);
+                Piece queries = new Piece(Part.QUERIES, new Rows(owner, 0, problem.queries().localLength(owner)),
+                        heads);
                 Piece keys = new Piece(Part.KEYS, new Rows(other, 0, problem.keys().localLength(other)), heads);
-                everything.addAll(triples(new Block(0, heads, List.of(new Held(queries, 0)), List.of(new Held(keys, 0)), List.of())));
+                everything.addAll(triples(new Block(0, heads, List.of(new Held(queries, 0)), List.of(new Held(keys, 0)),
+                        List.of())));
             }
         }
         Rank at = ranks.get(rank);
-        Set<Triple> ofQueries = of(everything, new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads));
-        Set<Triple> ofKeys = of(everything, new Piece(Part.KEYS, new Rows(rank, 0, problem.keys().localLength(rank)), heads));
-        require((differentiates ? at.queryGrads : at.outputs).equals(ofQueries), "rank " + rank + " does not get all of its queries' results");
-        require(!differentiates || at.keyGrads.equals(ofKeys), "rank " + rank + " does not get all of its keys' gradients");
+        Set<Triple> ofQueries = of(everything, new Piece(Part.QUERIES,
+                new Rows(rank, 0, problem.queries().localLength(rank)), heads));
+        Set<Triple> ofKeys = of(everything, new Piece(Part.KEYS, new Rows(rank, 0, problem.keys().localLength(rank)),
+                heads));
+        require((differentiates ? at.queryGrads : at.outputs).equals(ofQueries),
+                "rank " + rank + " does not get all of its queries' results");
+        require(!differentiates || at.keyGrads.equals(ofKeys), "rank " + rank
+                + " does not get all of its keys' gradients");
     }
 
     private static void require(boolean condition, String otherwise) {

@@ -25,7 +25,10 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Schedules of every strategy: every visible pair is computed once, what comes of it gets home, and nothing is overwritten in use. */
+/**
+ * Schedules of every strategy: every visible pair is computed once, what comes of it gets home, and nothing is
+ * overwritten in use.
+ */
 class ScheduleTest {
     private static final Problem SMALL = Problem.of(shape(2), Layout.contiguous(4, 2), Mask.full());
 
@@ -56,7 +59,8 @@ class ScheduleTest {
         Problem twoByTwo = Problem.of(shape(4), Layout.striped(14, 4), Mask.causal().window(5, 2));
         Problem halo = Problem.of(shape(2), Layout.contiguous(17, 4), Mask.causal().window(3, 0));
         return Stream.of(Arguments.of("Ulysses", ulysses, all(ulysses, rank -> HandWritten.ulysses(ulysses, rank))),
-                Arguments.of("Ulysses outside, ring inside", twoByTwo, all(twoByTwo, rank -> HandWritten.twoByTwo(twoByTwo, rank))),
+                Arguments.of("Ulysses outside, ring inside", twoByTwo,
+                all(twoByTwo, rank -> HandWritten.twoByTwo(twoByTwo, rank))),
                 Arguments.of("halo", halo, all(halo, rank -> HandWritten.halo(halo, rank, 3))));
     }
 
@@ -88,7 +92,8 @@ class ScheduleTest {
         Mask mask = Mask.full().window(random.nextInt(6) - 1, random.nextInt(4) - 1);
         mask = random.nextBoolean() ? mask.documents(documents) : mask;
         Problem of = Problem.of(shape(1 + random.nextInt(3)), Layout.of(policy, length, world), mask);
-        Layout queries = Layout.of(Layout.Policy.values()[random.nextInt(3)], random.nextInt(9), world).startingAt(random.nextInt(5));
+        Layout queries = Layout.of(Layout.Policy.values()[random.nextInt(3)], random.nextInt(9), world)
+                .startingAt(random.nextInt(5));
         return random.nextBoolean() ? of : new Problem(of.shape(), queries, of.keys(), mask, of.score());
     }
 
@@ -97,10 +102,14 @@ class ScheduleTest {
         return Stream.of(
                 Arguments.of("leaves out", change(step -> new Step(step.before(), step.block(), false, step.after()))),
                 Arguments.of("is read before it has come", change(step -> keys(step, 0))),
-                Arguments.of("which is in an exchange", change(step -> new Step(step.before() == null ? null : moved(step.before(), 1), step.block(), true, step.after()))),
-                Arguments.of("posts where others do not", change(step -> new Step(null, step.block(), true, step.after()))),
-                Arguments.of("not get all of its keys' gradients", change(step -> step.after() == null ? step : new Step(step.before(),
-                        new Block(step.block().source(), step.block().heads(), step.block().queries(), step.block().keys(), List.of()), true, step.after()))));
+                Arguments.of("which is in an exchange", change(step ->
+                new Step(step.before() == null ? null : moved(step.before(), 1), step.block(), true, step.after()))),
+                Arguments.of("posts where others do not", change(step ->
+                new Step(null, step.block(), true, step.after()))),
+                Arguments.of("not get all of its keys' gradients", change(step -> step.after() == null ? step
+                : new Step(step.before(),
+                        new Block(step.block().source(), step.block().heads(), step.block().queries(),
+                        step.block().keys(), List.of()), true, step.after()))));
     }
 
     private static UnaryOperator<Step> change(UnaryOperator<Step> change) {
@@ -109,13 +118,15 @@ class ScheduleTest {
 
     private static Step keys(Step step, int slot) {
         List<Held> keys = List.of(new Held(step.block().keys().get(0).piece(), slot));
-        return new Step(step.before(), new Block(step.block().source(), step.block().heads(), step.block().queries(), keys, step.block().results()), true,
+        return new Step(step.before(), new Block(step.block().source(), step.block().heads(), step.block().queries(),
+                keys, step.block().results()), true,
                 step.after());
     }
 
     private static Exchange moved(Exchange exchange, int slot) {
         Message message = exchange.receives().get(0);
-        return new Exchange(exchange.sends(), List.of(new Message(new Held(message.held().piece(), slot), message.peer())));
+        return new Exchange(exchange.sends(), List.of(new Message(new Held(message.held().piece(), slot),
+                message.peer())));
     }
 
     @ParameterizedTest
@@ -124,8 +135,10 @@ class ScheduleTest {
         Problem problem = Problem.of(shape(1), Layout.contiguous(9, 3), Mask.full());
         List<Schedule> schedules = new ArrayList<>(all(problem, new Ring().schedules(problem)));
         Schedule spoilt = schedules.get(1);
-        schedules.set(1, new Schedule(spoilt.sources(), second(spoilt.forward(), change), second(spoilt.backward(), change), spoilt.slots(), spoilt.room()));
-        assertThatThrownBy(() -> ScheduleSimulation.run(problem, schedules)).isInstanceOf(AssertionError.class).hasMessageContaining(what);
+        schedules.set(1, new Schedule(spoilt.sources(), second(spoilt.forward(), change),
+                second(spoilt.backward(), change), spoilt.slots(), spoilt.room()));
+        assertThatThrownBy(() -> ScheduleSimulation.run(problem, schedules)).isInstanceOf(AssertionError.class)
+                .hasMessageContaining(what);
     }
 
     private static List<Step> second(List<Step> steps, UnaryOperator<Step> change) {

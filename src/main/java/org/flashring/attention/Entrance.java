@@ -4,7 +4,10 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
 
-/** Lets one thread at a time into an operation, and none after its close; whoever is inside has its device as the current one. */
+/**
+ * Lets one thread at a time into an operation, and none after its close; whoever is inside has its device as the
+ * current one.
+ */
 final class Entrance {
     private final String name;
     private final String owner;

@@ -2,7 +2,9 @@ package org.flashring.attention;
 
 import org.flashring.Tensor;
 
-/** The operands of the last call as records, which a call with the same tensors uses again: such a call makes no object. */
+/**
+ * The operands of the last call as records, which a call with the same tensors uses again: such a call makes no object.
+ */
 final class KnownOperands {
     private Forward forward = new Forward(null, null, null, null, null);
     private Backward backward = new Backward(forward, null, null, null, null);

@@ -88,14 +88,19 @@ final class OperandChecks {
             throw Checks.broken(name, "closed", "point to memory");
         }
         if (tensor.elements() > 0 && !tensor.memory().device().equals(device)) {
-            throw Checks.broken(name, "on " + tensor.memory().device(), "lie on " + device + ", the communicator's device");
+            throw Checks.broken(name, "on " + tensor.memory().device(),
+                    "lie on " + device + ", the communicator's device");
         }
         if (tensor.dtype() != dtype && tensor.dtype() != orElse) {
-            throw Checks.broken(name + ".dtype", tensor.dtype(), "be " + dtype + (orElse == null || orElse == dtype ? "" : " or " + orElse));
+            throw Checks.broken(name + ".dtype", tensor.dtype(), "be " + dtype
+                    + (orElse == null || orElse == dtype ? "" : " or " + orElse));
         }
-        if (tensor.batch() != plan.shape().batch() || tensor.length() != length || tensor.heads() != heads || tensor.dim() != dim) {
-            throw Checks.broken(name + " shape", "[" + tensor.batch() + ", " + tensor.length() + ", " + tensor.heads() + ", " + tensor.dim() + "]",
-                    "be [" + plan.shape().batch() + ", " + length + ", " + heads + ", " + dim + "] (batch, length on rank " + rank + ", heads, dim)");
+        if (tensor.batch() != plan.shape().batch() || tensor.length() != length || tensor.heads() != heads
+                || tensor.dim() != dim) {
+            throw Checks.broken(name + " shape", "[" + tensor.batch() + ", " + tensor.length() + ", " + tensor.heads()
+                    + ", " + tensor.dim() + "]",
+                    "be [" + plan.shape().batch() + ", " + length + ", " + heads + ", " + dim
+                    + "] (batch, length on rank " + rank + ", heads, dim)");
         }
     }
 
@@ -109,7 +114,9 @@ final class OperandChecks {
         }
     }
 
-    /** Refuses an output that shares memory with another operand; two tensors that interleave in one block are allowed. */
+    /**
+     * Refuses an output that shares memory with another operand; two tensors that interleave in one block are allowed.
+     */
     private static void apart(String name, Tensor output, String otherName, Tensor other) {
         if (output.overlaps(other)) {
             throw Checks.broken(name, output, "not share memory with " + otherName + ", which is " + other);

@@ -3,6 +3,8 @@ package org.flashring.attention;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.flashring.Tensor;
+import org.flashring.attention.BoundStep.BlockGrads;
+import org.flashring.attention.BoundStep.BoundBlock;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
@@ -17,18 +19,19 @@ import org.flashring.plan.Plan;
 import org.flashring.plan.Schedule;
 
 /**
- * Exact attention over a sequence that is sharded over ranks, by whatever strategy its plan has. Outputs and gradients equal those
- * of one device that holds the whole sequence.
+ * Exact attention over a sequence that is sharded over ranks, by whatever strategy its plan has. Outputs and gradients
+ * equal those of one device that holds the whole sequence.
  *
- * <p>Every rank makes one from the same plan and calls the same methods in the same order. All buffers are allocated here, in
- * one block of {@link Plan#bytesHeld}; calls allocate nothing. One thread at a time uses it.
+ * <p>Every rank makes one from the same plan and calls the same methods in the same order. All buffers are allocated
+ * here, in one block of {@link Plan#bytesHeld}; calls allocate nothing. One thread at a time uses it.
  *
  * <p>Making one does not wait for the peers. The first call does, on the host: it compares {@link Plan#terms} over the
  * ranks, and throws on all of them if they differ. Later calls do not compare.
  *
- * <p>On a CUDA device calls return once their work is queued, and the host never waits for it: the work runs in the order of
- * the caller's stream, the communication beside it, joined by events. Calls share the buffers, so give calls on different streams
- * an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer that failed.
+ * <p>On a CUDA device calls return once their work is queued, and the host never waits for it: the work runs in the
+ * order of the caller's stream, the communication beside it, joined by events. Calls share the buffers, so give calls
+ * on different streams an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer
+ * that failed.
  */
 public final class ShardedAttention implements AutoCloseable {
     private final Plan plan;
@@ -49,7 +52,8 @@ public final class ShardedAttention implements AutoCloseable {
     /**
      * Makes this rank's part of the operation.
      *
-     * @throws IllegalArgumentException if an argument is null, or the communicator's world size or kind of device is not the plan's
+     * @throws IllegalArgumentException if an argument is null, or the communicator's world size or kind of device is
+     *                                  not the plan's
      * @throws OutOfMemoryError         if the buffers cannot be had
      */
     public ShardedAttention(Plan plan, Communicator communicator) {
@@ -64,7 +68,8 @@ public final class ShardedAttention implements AutoCloseable {
         this.rank = communicator.rank();
         Device device = communicator.device();
         if (device.isCuda() != plan.options().cuda()) {
-            throw Checks.broken("communicator.device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+            throw Checks.broken("communicator.device", device,
+                    "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
         }
         this.entrance = new Entrance(name, plan.worldSize() == 1 ? "" : " of rank " + rank, device);
         this.operandChecks = new OperandChecks(plan, rank, device);
@@ -98,7 +103,8 @@ public final class ShardedAttention implements AutoCloseable {
      * Computes {@code out} = softmax(scale · q kᵀ under the mask) v and {@code lse}, the natural log of the softmax's
      * denominator, for this rank's queries and everybody's keys.
      *
-     * @param stream {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the host
+     * @param stream {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the
+     *               host
      * @throws IllegalArgumentException                  if a tensor does not fit the plan; nothing has then run
      * @throws IllegalStateException                     after close, or when another thread is inside
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
@@ -109,14 +115,15 @@ public final class ShardedAttention implements AutoCloseable {
             follow(stream);
             operandChecks.check(operands);
             agree("forward");
-            kernel.bindForward(operands.q(), operands.out(), operands.lse(), queries.state(operands.out()), queries.lseLow());
+            kernel.bindForward(operands.q(), operands.out(), operands.lse(), queries.state(operands.out()),
+                    queries.lseLow());
             for (BoundStep step : forward) {
                 RingStepEvent event = begin(Native.FORWARD, "forward", step);
                 Move.all(step.ready(), math, operands.k(), operands.v());
                 post(step.before());
-                if (step.computes()) {
-                    meet(step, operands);
-                    kernel.forward(step.resume(), step.finish());
+                if (step.block() != null) {
+                    meet(step.block(), operands);
+                    kernel.forward(step.block().resume(), step.block().finish());
                 }
                 communicator.await();
                 end(event, step, false);
@@ -130,12 +137,13 @@ public final class ShardedAttention implements AutoCloseable {
     }
 
     /**
-     * Computes the gradients of a loss whose gradient by the output is {@code dout}, given what forward wrote. Gradients are
-     * overwritten.
+     * Computes the gradients of a loss whose gradient by the output is {@code dout}, given what forward wrote.
+     * Gradients are overwritten.
      *
      * @param stream as in forward
      * @throws IllegalArgumentException                  if a tensor does not fit the plan; nothing has then run
-     * @throws IllegalStateException                     after close, when another thread is inside, or if the plan is forwardOnly
+     * @throws IllegalStateException                     after close, when another thread is inside, or if the plan is
+     *                                                   forwardOnly
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
     public void backward(Backward operands, long stream) {
@@ -152,13 +160,13 @@ public final class ShardedAttention implements AutoCloseable {
                 RingStepEvent event = begin(Native.BACKWARD, "backward", step);
                 Move.all(step.ready(), math, of.k(), of.v());
                 post(step.before());
-                if (step.computes()) {
-                    meet(step, of);
-                    differentiate(step, operands);
+                if (step.block() != null) {
+                    meet(step.block(), of);
+                    differentiate(step.block(), operands);
                 }
                 communicator.await();
                 deliver(step.number() - 1, operands);
-                Move.all(step.collect(), math, operands.dk(), operands.dv());
+                collect(step.block(), operands);
                 post(step.after());
                 end(event, step, true);
             }
@@ -173,23 +181,30 @@ public final class ShardedAttention implements AutoCloseable {
         }
     }
 
-    /** Shows the kernel the keys of a step, and which heads it is to compute. */
-    private void meet(BoundStep step, Forward operands) {
-        kernel.heads(step.heads().from(), step.heads().count());
-        kernel.meet(step.source(), step.keys() == null ? operands.k() : step.keys().keys(),
-                step.keys() == null ? operands.v() : step.keys().values());
+    /** Shows the kernel the keys of a block, and which heads it is to compute. */
+    private void meet(BoundBlock block, Forward operands) {
+        kernel.heads(block.heads().from(), block.heads().count());
+        kernel.meet(block.source(), block.keys() == null ? operands.k() : block.keys().keys(),
+                block.keys() == null ? operands.v() : block.keys().values());
     }
 
-    /** Computes a step's gradients: those of keys in the caller's tensors where they are all and the type allows. */
-    private void differentiate(BoundStep step, Backward operands) {
-        boolean directKeys = step.direct() && operands.dk().dtype() == step.grads().keys().dtype();
-        boolean directValues = step.direct() && operands.dv().dtype() == step.grads().values().dtype();
-        Tensor dKey = directKeys ? operands.dk() : step.grads().keys();
-        Tensor dValue = directValues ? operands.dv() : step.grads().values();
-        kernel.backward(dKey, dValue, step.resume());
-        if (step.direct()) {
+    /** Computes a block's gradients, in the caller's tensors where they are all of them and the type allows. */
+    private void differentiate(BoundBlock block, Backward operands) {
+        BlockGrads grads = block.grads();
+        boolean directKeys = grads.direct() && operands.dk().dtype() == grads.of().keys().dtype();
+        boolean directValues = grads.direct() && operands.dv().dtype() == grads.of().values().dtype();
+        Tensor dKey = directKeys ? operands.dk() : grads.of().keys();
+        Tensor dValue = directValues ? operands.dv() : grads.of().values();
+        kernel.backward(dKey, dValue, block.resume());
+        if (grads.direct()) {
             convert(operands.dk(), dKey);
             convert(operands.dv(), dValue);
+        }
+    }
+
+    private void collect(BoundBlock block, Backward operands) {
+        if (block != null) {
+            Move.all(block.grads().collect(), math, operands.dk(), operands.dv());
         }
     }
 
@@ -253,7 +268,7 @@ public final class ShardedAttention implements AutoCloseable {
     }
 
     private void end(RingStepEvent event, BoundStep step, boolean ofBackward) {
-        StepRecorder.end(event, rank, step.number(), step.owner(), ofBackward, step.computes());
+        StepRecorder.end(event, rank, step.number(), step.owner(), ofBackward, step.block() != null);
         endRange();
     }
 

@@ -7,6 +7,8 @@ import java.util.Set;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Positions;
+import org.flashring.attention.BoundStep.BlockGrads;
+import org.flashring.attention.BoundStep.BoundBlock;
 import org.flashring.comm.Transfers;
 import org.flashring.plan.Footprint;
 import org.flashring.plan.Plan;
@@ -61,24 +63,25 @@ final class StepBinder {
         Block block = step.block();
         List<Move> ready = new ArrayList<>();
         pack(step.before(), ready);
-        if (block == null) {
-            return new BoundStep(number, -1, array(ready), transfers(step.before()), false, 0, null, null, null, false, false, false, NONE,
-                    transfers(step.after()), NONE);
-        }
-        boolean gathered = block.keys().size() > 1;
+        BoundBlock bound = block == null ? null : bind(block, Schedule.resumes(steps, number),
+                Schedule.finishes(steps, number), ready);
+        return new BoundStep(number, Plan.sourceOf(block), array(ready), transfers(step.before()),
+                step.computes() ? bound : null, transfers(step.after()), deliver(step.after(), gathers(block)));
+    }
+
+    private BoundBlock bind(Block block, boolean resume, boolean finish, List<Move> ready) {
         Held first = block.keys().get(0);
         KeyTensors keys = first.slot() == Schedule.OWN ? null : slot(first);
-        if (gathered) {
+        if (gathers(block)) {
             keys = of(block, footprint.ordered(), shape.dtype());
             order(block, keys, ready);
         }
-        boolean differentiates = !block.results().isEmpty();
-        KeyTensors grads = differentiates ? of(block, footprint.blockGrads(), shape.dtype().accumulator()) : null;
-        boolean direct = differentiates && !gathered && block.results().get(0).slot() == Schedule.OWN;
-        Move[] collect = step.computes() ? collect(block, grads, direct) : NONE;
-        return new BoundStep(number, Plan.sourceOf(block), array(ready), transfers(step.before()), step.computes(), block.source(), block.heads(),
-                keys, grads, direct, Schedule.resumes(steps, number), Schedule.finishes(steps, number), collect, transfers(step.after()),
-                deliver(step.after(), gathered));
+        return new BoundBlock(block.source(), block.heads(), keys, resume, finish, grads(block));
+    }
+
+    /** Returns whether a block's keys lie in several places. */
+    private static boolean gathers(Block block) {
+        return block != null && block.keys().size() > 1;
     }
 
     /** Own keys that are sent are copied into their slot first. */
@@ -109,22 +112,27 @@ final class StepBinder {
         return plan.keys().positions(piece.rows().owner());
     }
 
-    private Move[] collect(Block block, KeyTensors grads, boolean direct) {
-        if (grads == null || direct) {
-            return NONE;
+    private BlockGrads grads(Block block) {
+        if (block.results().isEmpty()) {
+            return null;
+        }
+        KeyTensors grads = of(block, footprint.blockGrads(), shape.dtype().accumulator());
+        if (!gathers(block) && block.results().get(0).slot() == Schedule.OWN) {
+            return new BlockGrads(grads, true, NONE);
         }
         List<Move> moves = new ArrayList<>();
         for (Held held : block.results()) {
-            if (block.keys().size() == 1) {
-                moves.add(arrived.contains(held) ? new Move.Add(slot(held), grads) : new Move.Copy(slot(held), grads));
-            } else {
+            if (gathers(block)) {
                 KeyTensors to = held.slot() == Schedule.OWN ? home(held.piece()) : slot(held);
                 for (KeyTensors.Range range : ranges(held, block)) {
-                    moves.add(new Move.Copy(to.rows(range.ownRow(), range.count(), 1), grads.rows(range.row(), range.count(), range.stride())));
+                    moves.add(new Move.Copy(to.rows(range.ownRow(), range.count(), 1),
+                            grads.rows(range.row(), range.count(), range.stride())));
                 }
+            } else {
+                moves.add(arrived.contains(held) ? new Move.Add(slot(held), grads) : new Move.Copy(slot(held), grads));
             }
         }
-        return array(moves);
+        return new BlockGrads(grads, false, array(moves));
     }
 
     /** Gradients that come for own keys go home: straight, or added to what this rank has computed of them. */
@@ -135,7 +143,8 @@ final class StepBinder {
             if (held.piece().rows().owner() != rank) {
                 arrived.add(held);
             } else {
-                moves.add(gathered ? new Move.Add(home(held.piece()), slot(held)) : new Move.Store(slot(held), held.piece().heads().from()));
+                moves.add(gathered ? new Move.Add(home(held.piece()), slot(held))
+                        : new Move.Store(slot(held), held.piece().heads().from()));
             }
         }
         if (gathered && exchange != null) {
@@ -146,7 +155,8 @@ final class StepBinder {
     }
 
     private KeyTensors home(Piece piece) {
-        return KeyTensors.at(base + footprint.home(), shape, shape.dtype().accumulator(), piece.rows().count(), piece.heads().count());
+        return KeyTensors.at(base + footprint.home(), shape, shape.dtype().accumulator(), piece.rows().count(),
+                piece.heads().count());
     }
 
     private KeyTensors of(Block block, long offset, DType dtype) {
@@ -169,8 +179,10 @@ final class StepBinder {
             return null;
         }
         Transfers transfers = new Transfers();
-        exchange.sends().forEach(message -> transfers.send(address(message.held()), plan.bytes(message.held().piece()), message.peer()));
-        exchange.receives().forEach(message -> transfers.receive(address(message.held()), plan.bytes(message.held().piece()), message.peer()));
+        exchange.sends().forEach(message -> transfers.send(address(message.held()), plan.bytes(message.held().piece()),
+                message.peer()));
+        exchange.receives().forEach(message -> transfers.receive(address(message.held()),
+                plan.bytes(message.held().piece()), message.peer()));
         return transfers;
     }
 

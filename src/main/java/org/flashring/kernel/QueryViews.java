@@ -18,7 +18,8 @@ final class QueryViews {
     private final Tensor[] tensors;
 
     QueryViews(Native.Step step) {
-        views = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.acc(), step.lseLow(), step.dout(), step.delta(), step.dq()};
+        views = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.acc(), step.lseLow(), step.dout(),
+                step.delta(), step.dq()};
         tensors = new Tensor[views.length];
     }
 

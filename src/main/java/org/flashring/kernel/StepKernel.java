@@ -12,8 +12,8 @@ import org.flashring.internal.Native;
 import org.flashring.internal.Status;
 
 /**
- * The native step ({@code flashring_step}) of one rank: shape, mask and positions are written once, what belongs to the queries
- * once a call, keys before each step. For one thread at a time; nothing is allocated after {@link #place}.
+ * The native step ({@code flashring_step}) of one rank: shape, mask and positions are written once, what belongs to the
+ * queries once a call, keys before each step. For one thread at a time; nothing is allocated after {@link #place}.
  *
  * <p>Forward: {@link #bindForward}, then for each block {@link #heads}, {@link #meet} and {@link #forward}. Backward:
  * {@link #bindBackward}, {@link #delta}, then for each block heads, meet and {@link #backward}.
@@ -35,7 +35,8 @@ public final class StepKernel implements AutoCloseable {
     private OwnedMemory tables;      // what the step points at besides tensors
 
     /** Makes the step of queries at {@code queries} that will meet, one at a time, the keys at {@code keys}. */
-    public StepKernel(AttentionShape shape, double softmaxScale, AttentionOptions options, Mask mask, Positions queries, List<Positions> keys) {
+    public StepKernel(AttentionShape shape, double softmaxScale, AttentionOptions options, Mask mask, Positions queries,
+            List<Positions> keys) {
         this.shape = shape;
         this.mask = mask;
         this.queries = queries;
@@ -62,7 +63,8 @@ public final class StepKernel implements AutoCloseable {
         step.device(device.ordinal());
         step.queryPositions().ranges(base + queryTable).count(queries.ranges().size());
         step.mask().left(mask.left()).right(mask.right());
-        step.mask().cuSeqlens(mask.cuSeqlens() == null ? 0 : base + cuSeqlens).documents(mask.cuSeqlens() == null ? 0 : mask.documentCount());
+        step.mask().cuSeqlens(mask.cuSeqlens() == null ? 0 : base + cuSeqlens)
+                .documents(mask.cuSeqlens() == null ? 0 : mask.documentCount());
         step.mask().prefixLengths(mask.prefixLengths() == null ? 0 : base + prefixLengths);
         for (int i = 0; i < keyTables.length; i++) {
             keyTables[i] += base;
@@ -107,8 +109,8 @@ public final class StepKernel implements AutoCloseable {
     }
 
     /**
-     * Sets what a forward pass reads and writes of the queries, of all heads. The running state, and what rounding took from lse, may
-     * be null when one step does all.
+     * Sets what a forward pass reads and writes of the queries, of all heads. The running state, and what rounding took
+     * from lse, may be null when one step does all.
      */
     public void bindForward(Tensor query, Tensor out, Tensor lse, Tensor state, Tensor lseLow) {
         queryViews.bindForward(query, out, lse, state, lseLow);
@@ -121,7 +123,10 @@ public final class StepKernel implements AutoCloseable {
         heads(0, shape.kvHeads());
     }
 
-    /** Has the steps that follow compute {@code count} key heads from {@code first} on, with the query heads that use them. */
+    /**
+     * Has the steps that follow compute {@code count} key heads from {@code first} on, with the query heads that use
+     * them.
+     */
     public void heads(long first, long count) {
         long queryHeads = shape.queryHeads() / shape.kvHeads();
         step.kvHeads(count).queryHeads(count * queryHeads);
@@ -136,7 +141,10 @@ public final class StepKernel implements AutoCloseable {
         Views.set(v, value);
     }
 
-    /** Advances the running state by the keys met: from the empty state unless {@code resume}, and to the output if {@code finish}. */
+    /**
+     * Advances the running state by the keys met: from the empty state unless {@code resume}, and to the output if
+     * {@code finish}.
+     */
     public void forward(boolean resume, boolean finish) {
         step.flags((resume ? Native.RESUME : 0) | (finish ? Native.FINISH : 0));
         Status.check(Native.forwardStep(step));
@@ -147,7 +155,10 @@ public final class StepKernel implements AutoCloseable {
         Status.check(Native.delta(step));
     }
 
-    /** Computes gradients through the keys met: overwrites those of keys and values, and those of queries unless {@code addQuery}. */
+    /**
+     * Computes gradients through the keys met: overwrites those of keys and values, and those of queries unless {@code
+     * addQuery}.
+     */
     public void backward(Tensor dKey, Tensor dValue, boolean addQuery) {
         Views.set(dk, dKey);
         Views.set(dv, dValue);

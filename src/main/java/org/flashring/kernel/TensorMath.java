@@ -9,7 +9,9 @@ import org.flashring.internal.Native;
 import org.flashring.internal.RawPointer;
 import org.flashring.internal.Status;
 
-/** Copies, conversions and sums of tensors: {@code flashring_combine}, its struct made once. For one thread at a time. */
+/**
+ * Copies, conversions and sums of tensors: {@code flashring_combine}, its struct made once. For one thread at a time.
+ */
 public final class TensorMath implements AutoCloseable {
     private final Native.Combine args = Native.newCombine();
     private final Native.TensorView dst = args.dst();
@@ -58,7 +60,10 @@ public final class TensorMath implements AutoCloseable {
         run(to.dtype(), from.dtype(), from.dtype());
     }
 
-    /** Sets the part of {@code to} that begins at a row and a head and is as large as {@code from} to it, rounded to its type. */
+    /**
+     * Sets the part of {@code to} that begins at a row and a head and is as large as {@code from} to it, rounded to its
+     * type.
+     */
     public void store(Tensor to, long row, long head, Tensor from) {
         shape(from);
         Views.set(dst, to, row, head);

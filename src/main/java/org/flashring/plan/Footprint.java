@@ -8,10 +8,11 @@ import org.flashring.plan.Schedule.Part;
 import org.flashring.plan.Schedule.Slot;
 
 /**
- * Where each buffer of a rank's operation lies in its one block of memory, in bytes from the start; a buffer that is not needed
- * has no bytes.
+ * Where each buffer of a rank's operation lies in its one block of memory, in bytes from the start; a buffer that is
+ * not needed has no bytes.
  *
- * @param slots      offset of each slot of the schedule: keys in the tensors' type, gradients in that in which they travel
+ * @param slots      offset of each slot of the schedule: keys in the tensors' type, gradients in that in which they
+ *                   travel
  * @param ordered    offset of keys and values of several ranks in order of their positions, the tensors' type
  * @param state      offset of forward's running output, accumulator type
  * @param lseLow     offset of what rounding takes from lse between forward's steps, accumulator type
@@ -22,7 +23,8 @@ import org.flashring.plan.Schedule.Slot;
  * @param workspace  offset of the kernels' workspace
  * @param totalBytes size of the block
  */
-public record Footprint(List<Long> slots, long ordered, long state, long lseLow, long delta, long queryGrads, long blockGrads, long home,
+public record Footprint(List<Long> slots, long ordered, long state, long lseLow, long delta, long queryGrads,
+        long blockGrads, long home,
         long workspace, long totalBytes) {
     private static final long ALIGNMENT = 64;
 
@@ -48,10 +50,12 @@ public record Footprint(List<Long> slots, long ordered, long state, long lseLow,
         long lseLow = offsets.next(resumes, wideQueries);
         long delta = offsets.next(backward, wideQueries);
         long queryGrads = offsets.next(backward && rounded, wideQueries * shape.headDim());
-        long blockGrads = offsets.next(backward && (rounded || !schedule.slots().isEmpty()), schedule.room().block() * wide.bytes());
+        long blockGrads = offsets.next(backward && (rounded || !schedule.slots().isEmpty()),
+                schedule.room().block() * wide.bytes());
         long home = offsets.next(backward, schedule.room().home() * wide.bytes());
         long workspace = offsets.next(true, plan.workspaceBytes(rank));
-        return new Footprint(List.copyOf(slots), ordered, state, lseLow, delta, queryGrads, blockGrads, home, workspace, offsets.end);
+        return new Footprint(List.copyOf(slots), ordered, state, lseLow, delta, queryGrads, blockGrads, home, workspace,
+                offsets.end);
     }
 
     /** Returns the bytes that the steps' kernels may use. */

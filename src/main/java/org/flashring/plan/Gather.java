@@ -20,10 +20,10 @@ import org.flashring.plan.Schedule.Slot;
 import org.flashring.plan.Schedule.Step;
 
 /**
- * Each rank gathers the keys and values of all, some heads at a time, and computes those heads in one go; in backward it sends
- * every rank its share of their gradients, which that one adds up (all-gather and reduce-scatter; Llama 3, Grattafiori et al.
- * 2024). The next heads come while the last are computed. Memory is O(length · heads), against a ring's O(length / N): fewer
- * heads need less, more heads make larger launches.
+ * Each rank gathers the keys and values of all, some heads at a time, and computes those heads in one go; in backward
+ * it sends every rank its share of their gradients, which that one adds up (all-gather and reduce-scatter; Llama 3,
+ * Grattafiori et al. 2024). The next heads come while the last are computed. Memory is O(length · heads), against a
+ * ring's O(length / N): fewer heads need less, more heads make larger launches.
  *
  * @param heads key heads gathered at once; more than there are is all of them
  */
@@ -61,7 +61,8 @@ public record Gather(long heads) implements Strategy {
             others().forEach(peer -> slots.add(new Slot(Part.KEY_GRADS, shard)));
             long all = problem.keyElements(problem.keys().length(), atOnce);
             int steps = groups() + 1;
-            return new Schedule(sources, Schedule.steps(steps, this::forward), Schedule.steps(steps, this::backward), List.copyOf(slots),
+            return new Schedule(sources, Schedule.steps(steps, this::forward), Schedule.steps(steps, this::backward),
+                    List.copyOf(slots),
                     new Room(atOnce, all, all, shard));
         }
 
@@ -77,7 +78,8 @@ public record Gather(long heads) implements Strategy {
             List<Held> grads = held(Part.KEY_GRADS, heads, owner -> owner == rank ? Schedule.OWN : forPeer(owner));
             return new Step(keys(step), block(step - 1, grads), true, new Exchange(
                     others().mapToObj(peer -> new Message(grads.get(peer), peer)).toList(),
-                    others().mapToObj(peer -> new Message(new Held(piece(Part.KEY_GRADS, rank, heads), fromPeer(peer)), peer)).toList()));
+                    others().mapToObj(peer -> new Message(new Held(piece(Part.KEY_GRADS, rank, heads), fromPeer(peer)),
+                    peer)).toList()));
         }
 
         /** Returns the exchange of the keys of group {@code group}, if there is one. */
@@ -87,17 +89,20 @@ public record Gather(long heads) implements Strategy {
             }
             Held own = new Held(piece(Part.KEYS, rank, heads(group)), 0);
             return new Exchange(others().mapToObj(peer -> new Message(own, peer)).toList(),
-                    others().mapToObj(peer -> new Message(new Held(piece(Part.KEYS, peer, heads(group)), ofPeer(peer)), peer)).toList());
+                    others().mapToObj(peer -> new Message(new Held(piece(Part.KEYS, peer, heads(group)), ofPeer(peer)),
+                    peer)).toList());
         }
 
         private Block block(int group, List<Held> grads) {
             Rows queries = new Rows(rank, 0, problem.queries().localLength(rank));
-            return new Block(0, heads(group), List.of(new Held(new Piece(Part.QUERIES, queries, heads(group)), Schedule.OWN)),
+            return new Block(0, heads(group), List.of(new Held(new Piece(Part.QUERIES, queries, heads(group)),
+                    Schedule.OWN)),
                     held(Part.KEYS, heads(group), owner -> owner == rank ? Schedule.OWN : ofPeer(owner)), grads);
         }
 
         private List<Held> held(Part part, Heads heads, IntUnaryOperator slot) {
-            return IntStream.range(0, problem.worldSize()).mapToObj(owner -> new Held(piece(part, owner, heads), slot.applyAsInt(owner))).toList();
+            return IntStream.range(0, problem.worldSize()).mapToObj(owner ->
+                    new Held(piece(part, owner, heads), slot.applyAsInt(owner))).toList();
         }
 
         private Piece piece(Part part, int owner, Heads heads) {
@@ -118,7 +123,8 @@ public record Gather(long heads) implements Strategy {
 
         /** Returns the other ranks, those behind this one first, so that not all send to the same one at once. */
         private IntStream others() {
-            return IntStream.range(1, problem.worldSize()).map(distance -> Math.floorMod(rank + distance, problem.worldSize()));
+            return IntStream.range(1, problem.worldSize()).map(distance ->
+                    Math.floorMod(rank + distance, problem.worldSize()));
         }
 
         private int ofPeer(int peer) {

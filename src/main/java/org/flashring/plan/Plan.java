@@ -20,9 +20,9 @@ import org.flashring.plan.Schedule.Piece;
 import org.flashring.plan.Schedule.Step;
 
 /**
- * What context-parallel attention will do and need, known before anything runs: per step which keys a rank meets and whether the
- * mask leaves anything of them, the bytes it moves and the bytes it holds. What no kernel serves is refused here, by name. How keys
- * come to queries is the {@link Strategy}'s; unless one is given it is the {@link Ring}.
+ * What context-parallel attention will do and need, known before anything runs: per step which keys a rank meets and
+ * whether the mask leaves anything of them, the bytes it moves and the bytes it holds. What no kernel serves is refused
+ * here, by name. How keys come to queries is the {@link Strategy}'s; unless one is given it is the {@link Ring}.
  */
 public final class Plan {
     private final Problem problem;
@@ -40,7 +40,8 @@ public final class Plan {
         DType type = shape().dtype();
         DType wire = options.wireDType();
         if (wire != null && wire != type && wire != type.accumulator()) {
-            throw Checks.broken("wireDType", wire, "be the tensors' own " + type + " or its accumulator " + type.accumulator());
+            throw Checks.broken("wireDType", wire, "be the tensors' own " + type + " or its accumulator "
+                    + type.accumulator());
         }
         this.schedules = strategy.schedules(problem);
         this.steps = schedules.apply(0).forward().size();
@@ -96,8 +97,9 @@ public final class Plan {
     }
 
     /**
-     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask, strategy and options. Long
-     * lists of offsets are there in parts, by digests. It is compared over the ranks before an operation's first call.
+     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask, strategy and
+     * options. Long lists of offsets are there in parts, by digests. It is compared over the ranks before an
+     * operation's first call.
      */
     public Map<String, String> terms() {
         Map<String, String> known = terms;
@@ -131,7 +133,8 @@ public final class Plan {
 
     /** Returns a new step kernel of {@code rank}, which runs {@code schedule}; to be placed on a device and closed. */
     public StepKernel kernel(int rank, Schedule schedule) {
-        StepKernel kernel = new StepKernel(shape(), problem.scale(), options, mask(), queries().positions(rank), schedule.sources());
+        StepKernel kernel = new StepKernel(shape(), problem.scale(), options, mask(), queries().positions(rank),
+                schedule.sources());
         kernel.heads(0, schedule.room().heads());
         return kernel;
     }
@@ -171,7 +174,9 @@ public final class Plan {
         return steps;
     }
 
-    /** Returns the rank whose keys {@code rank} meets in {@code step}; -1 where they are no rank's or several ranks'. */
+    /**
+     * Returns the rank whose keys {@code rank} meets in {@code step}; -1 where they are no rank's or several ranks'.
+     */
     public int source(int rank, int step) {
         return sourceOf(step(rank, step).block());
     }
@@ -181,7 +186,10 @@ public final class Plan {
         return block == null || block.keys().size() > 1 ? -1 : block.keys().get(0).piece().rows().owner();
     }
 
-    /** Returns whether {@code rank} computes in {@code step}: the mask leaves something, or it has to be computed all the same. */
+    /**
+     * Returns whether {@code rank} computes in {@code step}: the mask leaves something, or it has to be computed all
+     * the same.
+     */
     public boolean computes(int rank, int step) {
         return step(rank, step).computes();
     }
@@ -202,8 +210,8 @@ public final class Plan {
     }
 
     /**
-     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row and as a mean over heads, rounded
-     * down. O(length / worldSize) time.
+     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row and as a mean over
+     * heads, rounded down. O(length / worldSize) time.
      */
     public long visiblePairs(int rank, int step) {
         Block block = step(rank, step).block();
@@ -223,7 +231,8 @@ public final class Plan {
             pairs += block == null ? 0 : (double) block.heads().count()
                     * Visibility.pairs(mask(), queries().positions(rank), schedule.sources().get(block.source()));
         }
-        return 2 * pairs * shape().batch() * (shape().queryHeads() / shape().kvHeads()) * (shape().headDim() + shape().valueDim());
+        return 2 * pairs * shape().batch() * (shape().queryHeads() / shape().kvHeads()) * (shape().headDim() + shape()
+                .valueDim());
     }
 
     /** Returns the bytes that {@code rank} sends in {@code step} of a forward pass: keys and values. */
@@ -236,13 +245,19 @@ public final class Plan {
         return schedule(rank).forward().stream().mapToLong(this::bytesSent).sum();
     }
 
-    /** Returns the bytes that {@code rank} sends in {@code step} of a backward pass: as in forward, and dK and dV in the wire type. */
+    /**
+     * Returns the bytes that {@code rank} sends in {@code step} of a backward pass: as in forward, and dK and dV in the
+     * wire type.
+     */
     public long backwardBytesSent(int rank, int step) {
         Checks.between("step", step, 0, steps - 1L);
         return bytesSent(schedule(rank).backward().get(step));
     }
 
-    /** Returns the bytes that {@code rank} sends in a backward pass: keys and values again, and dK and dV in the wire type. */
+    /**
+     * Returns the bytes that {@code rank} sends in a backward pass: keys and values again, and dK and dV in the wire
+     * type.
+     */
     public long backwardBytesSent(int rank) {
         return schedule(rank).backward().stream().mapToLong(this::bytesSent).sum();
     }
@@ -266,7 +281,10 @@ public final class Plan {
         return elements * (piece.part() == Part.KEY_GRADS ? wireDType() : shape().dtype()).bytes();
     }
 
-    /** Returns the bytes of all buffers of {@code rank}'s operation, workspace included; the caller's tensors are not counted. */
+    /**
+     * Returns the bytes of all buffers of {@code rank}'s operation, workspace included; the caller's tensors are not
+     * counted.
+     */
     public long bytesHeld(int rank) {
         return footprint(rank, schedule(rank)).totalBytes();
     }
@@ -276,13 +294,17 @@ public final class Plan {
         return workspace[rank];
     }
 
-    /** Returns the bytes of q, k, v, output and lse of {@code rank}, and of their gradients when backward is on: the caller's. */
+    /**
+     * Returns the bytes of q, k, v, output and lse of {@code rank}, and of their gradients when backward is on: the
+     * caller's.
+     */
     public long callerBytes(int rank) {
         AttentionShape shape = shape();
         long perQuery = shape.queryHeads() * (shape.headDim() + shape.valueDim());
         long queryElements = shape.batch() * queries().localLength(rank) * perQuery;
         long elements = queryElements + problem.keyElements(keys().localLength(rank), shape.kvHeads());
-        long lse = shape.batch() * queries().localLength(rank) * shape.queryHeads() * shape.dtype().accumulator().bytes();
+        long lse = shape.batch() * queries().localLength(rank) * shape.queryHeads() * shape.dtype().accumulator()
+                .bytes();
         return elements * shape.dtype().bytes() * (options.backward() ? 2 : 1) + lse;
     }
 
@@ -295,12 +317,16 @@ public final class Plan {
     @Override
     public String toString() {
         StringBuilder text = new StringBuilder();
-        text.append(shape()).append(", ").append(queries()).append(", ").append(mask()).append(": ").append(steps).append(steps == 1 ? " step\n" : " steps\n");
+        text.append(shape()).append(", ").append(queries()).append(", ").append(mask()).append(": ").append(steps)
+                .append(steps == 1 ? " step\n" : " steps\n");
         for (int rank = 0; rank < worldSize(); rank++) {
-            text.append(String.format(Locale.ROOT, "rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n", rank,
-                    queries().localLength(rank), queries().positions(rank).ranges().size() > 4 ? "" : queries().positions(rank),
+            text.append(String.format(Locale.ROOT,
+                    "rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n", rank,
+                    queries().localLength(rank), queries().positions(rank).ranges().size() > 4 ? ""
+                    : queries().positions(rank),
                     forwardFlops(rank) / 1e9, forwardBytesSent(rank),
-                    options.backward() ? String.format(Locale.ROOT, " and %,d B backward", backwardBytesSent(rank)) : "", bytesHeld(rank)));
+                    options.backward() ? String.format(Locale.ROOT, " and %,d B backward", backwardBytesSent(rank))
+                    : "", bytesHeld(rank)));
         }
         return text.toString();
     }

@@ -18,8 +18,8 @@ import org.flashring.internal.Checks;
  */
 public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask mask, Score score) {
     /**
-     * @throws IllegalArgumentException if an argument is null, world sizes differ, sizes overflow, or the scale is none that the
-     *                                  accumulator type can hold
+     * @throws IllegalArgumentException if an argument is null, world sizes differ, sizes overflow, or the scale is none
+     *                                  that the accumulator type can hold
      */
     public Problem {
         Checks.notNull("shape", shape);
@@ -45,12 +45,15 @@ public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask ma
         return new Problem(shape, queries, keys, mask, newScore);
     }
 
-    /** Throws unless scores in {@code type} can be multiplied by {@code scale}: powers of ten inside its normal numbers. */
+    /**
+     * Throws unless scores in {@code type} can be multiplied by {@code scale}: powers of ten inside its normal numbers.
+     */
     private static void requireRepresentable(double scale, DType type) {
         double least = type == DType.FLOAT64 ? 1e-307 : 1e-37;
         double most = type == DType.FLOAT64 ? 1e307 : 1e37;
         if (scale < least || scale > most) {
-            throw Checks.broken("softmaxScale", scale, "be from " + least + " to " + most + " where scores are " + type);
+            throw Checks.broken("softmaxScale", scale, "be from " + least + " to " + most + " where scores are "
+                    + type);
         }
     }
 

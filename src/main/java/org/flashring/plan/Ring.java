@@ -17,9 +17,10 @@ import org.flashring.plan.Schedule.Slot;
 import org.flashring.plan.Schedule.Step;
 
 /**
- * Keys and values go round the ring of ranks (Liu et al. 2023, Ring Attention), in backward with their gradients behind them. In
- * step s, rank r holds the keys of rank (r - s) mod N. The ring ends after the last step in which any rank sees anything; with a
- * window that is early, and the gradients' way home is still one hop. Two slots for keys and two for gradients, whatever N.
+ * Keys and values go round the ring of ranks (Liu et al. 2023, Ring Attention), in backward with their gradients behind
+ * them. In step s, rank r holds the keys of rank (r - s) mod N. The ring ends after the last step in which any rank
+ * sees anything; with a window that is early, and the gradients' way home is still one hop. Two slots for keys and two
+ * for gradients, whatever N.
  */
 public record Ring() implements Strategy {
     private static final int GRADS = 2; // the first slot of gradients
@@ -49,10 +50,12 @@ public record Ring() implements Strategy {
         Schedule schedule(List<Positions> sources) {
             long heads = problem.shape().kvHeads();
             long largest = problem.keyElements(problem.keys().maxLocalLength(), heads);
-            List<Slot> slots = steps == 1 ? List.of() : List.of(new Slot(Part.KEYS, largest), new Slot(Part.KEYS, largest),
+            List<Slot> slots = steps == 1 ? List.of() : List.of(new Slot(Part.KEYS, largest),
+                    new Slot(Part.KEYS, largest),
                     new Slot(Part.KEY_GRADS, largest), new Slot(Part.KEY_GRADS, largest));
             long block = steps == 1 ? problem.keyElements(problem.keys().localLength(rank), heads) : largest;
-            return new Schedule(sources, Schedule.steps(steps, this::forward), Schedule.steps(steps, this::backward), slots,
+            return new Schedule(sources, Schedule.steps(steps, this::forward), Schedule.steps(steps, this::backward),
+                    slots,
                     new Room(heads, block, 0, 0));
         }
 
@@ -68,7 +71,8 @@ public record Ring() implements Strategy {
         private Block block(int step, List<Held> grads) {
             Rows queries = new Rows(rank, 0, problem.queries().localLength(rank));
             Held keys = new Held(piece(Part.KEYS, source(step)), step == 0 ? Schedule.OWN : step % 2);
-            return new Block(source(step), heads(), List.of(new Held(new Piece(Part.QUERIES, queries, heads()), Schedule.OWN)), List.of(keys), grads);
+            return new Block(source(step), heads(), List.of(new Held(new Piece(Part.QUERIES, queries, heads()),
+                    Schedule.OWN)), List.of(keys), grads);
         }
 
         /** Returns the exchange of the keys of {@code step} for those of the next one. */

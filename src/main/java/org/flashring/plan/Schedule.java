@@ -7,14 +7,15 @@ import java.util.function.IntFunction;
 import org.flashring.Positions;
 
 /**
- * What one rank does, in order: what it sends and receives, which block of keys meets which queries, and which slot of its memory
- * holds what. Pure: it knows rows and heads, no addresses, no element types.
+ * What one rank does, in order: what it sends and receives, which block of keys meets which queries, and which slot of
+ * its memory holds what. Pure: it knows rows and heads, no addresses, no element types.
  *
- * <p>A step goes so. Own keys that it sends are copied into their slot; keys of a block that lie in several places are copied
- * together in order of their positions. {@code before} is posted, the block is computed, and everything posted so far is awaited.
- * Gradients that have come for this rank's own keys are added to those. The block's gradients, if it was computed, go to their
- * places: added to what has come there for the same keys, or written. {@code after} is posted. After the last step everything is awaited once more.
- * All ranks have as many steps, with an exchange in the same ones.
+ * <p>A step goes so. Own keys that it sends are copied into their slot; keys of a block that lie in several places are
+ * copied together in order of their positions. {@code before} is posted, the block is computed, and everything posted
+ * so far is awaited. Gradients that have come for this rank's own keys are added to those. The block's gradients, if it
+ * was computed, go to their places: added to what has come there for the same keys, or written. {@code after} is
+ * posted. After the last step everything is awaited once more. All ranks have as many steps, with an exchange in the
+ * same ones.
  *
  * @param sources  positions of keys that blocks have, by {@link Block#source}
  * @param forward  steps of a forward pass
@@ -64,8 +65,8 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
      * @param heads    heads computed
      * @param queries  where the queries lie
      * @param keys     where the keys lie
-     * @param results  where what is not kept with own queries goes: gradients of the keys in backward; outputs and gradients of other
-     *                 ranks' queries, in the last block that has them
+     * @param results  where what is not kept with own queries goes: gradients of the keys in backward; outputs and
+     *                 gradients of other ranks' queries, in the last block that has them
      */
     public record Block(int source, Heads heads, List<Held> queries, List<Held> keys, List<Held> results) {}
 
@@ -74,7 +75,8 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
      *
      * @param before   posted before the block is computed; null for nothing
      * @param block    null for none
-     * @param computes whether there is a block of which the mask leaves something, or that has to be computed all the same
+     * @param computes whether there is a block of which the mask leaves something, or that has to be computed all the
+     *                 same
      * @param after    posted after the block's gradients have gone to their places; null for nothing
      */
     public record Step(Exchange before, Block block, boolean computes, Exchange after) {}
@@ -87,7 +89,8 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
      *
      * @param heads   most key heads of a block
      * @param block   most elements of keys and values of a block
-     * @param ordered elements of keys and values of a block that lie in several places and are copied together; 0 if none are
+     * @param ordered elements of keys and values of a block that lie in several places and are copied together; 0 if
+     *                none are
      * @param home    elements of own keys and values whose gradients come from several ranks; 0 if they come from one
      */
     public record Room(long heads, long block, long ordered, long home) {}
@@ -115,7 +118,9 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
         return after == steps.size() || !steps.get(after).block().heads().equals(steps.get(i).block().heads());
     }
 
-    /** Returns whether queries meet their keys in several blocks, so that what they have gathered is kept between steps. */
+    /**
+     * Returns whether queries meet their keys in several blocks, so that what they have gathered is kept between steps.
+     */
     public boolean resumes() {
         for (int i = forward.size() - 1; i > 0; i--) {
             if (forward.get(i).computes() && resumes(forward, i)) {

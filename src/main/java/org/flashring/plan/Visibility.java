@@ -7,7 +7,10 @@ import org.flashring.Positions;
 final class Visibility {
     private Visibility() {}
 
-    /** Returns whether any query sees any key. O(documents) leaps: past the queries that the next key lies beyond, then past the keys behind them. */
+    /**
+     * Returns whether any query sees any key. O(documents) leaps: past the queries that the next key lies beyond, then
+     * past the keys behind them.
+     */
     static boolean any(Mask mask, Positions q, Positions k) {
         long i = 0;
         while (i < q.length()) {
@@ -25,7 +28,10 @@ final class Visibility {
         return false;
     }
 
-    /** Returns the local index, {@code from} or above, of the first query whose interval ends beyond {@code key}; q.length() if none does. */
+    /**
+     * Returns the local index, {@code from} or above, of the first query whose interval ends beyond {@code key};
+     * q.length() if none does.
+     */
     private static long firstReaching(Mask mask, Positions q, long from, long key) {
         long low = from;
         long high = q.length();

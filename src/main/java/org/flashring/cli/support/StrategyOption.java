@@ -10,7 +10,8 @@ import picocli.CommandLine.Option;
 public final class StrategyOption {
     enum Kind { RING, GATHER }
 
-    @Option(names = "--strategy", defaultValue = "ring", description = "How keys come to queries: ring or gather (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--strategy", defaultValue = "ring",
+            description = "How keys come to queries: ring or gather (default: ${DEFAULT-VALUE}).")
     private Kind kind;
 
     @Option(names = "--gather-heads", defaultValue = "1", paramLabel = "HEADS",

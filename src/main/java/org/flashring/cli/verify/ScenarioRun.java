@@ -27,7 +27,8 @@ final class ScenarioRun {
         AttentionOptions options = scenario.options().withKernel(kernel);
         Problem problem = Problem.of(scenario.shape(), scenario.layout(), scenario.mask());
         Plan plan = Plan.of(problem, strategy, devices.get(0).isCuda() ? options.onCuda() : options);
-        List<Device> ranks = IntStream.range(0, plan.worldSize()).mapToObj(rank -> devices.get(rank % devices.size())).toList();
+        List<Device> ranks = IntStream.range(0, plan.worldSize()).mapToObj(rank -> devices.get(rank % devices.size()))
+                .toList();
         Results results = Results.zeros(scenario);
         LocalGroup.run(ranks, LocalGroup.DEFAULT_DEADLINE, communicator -> {
             if (communicator.device().isCuda()) {
@@ -43,7 +44,8 @@ final class ScenarioRun {
         return results;
     }
 
-    private static void rank(Scenario scenario, Inputs inputs, Plan plan, Communicator communicator, long stream, Results results) {
+    private static void rank(Scenario scenario, Inputs inputs, Plan plan, Communicator communicator, long stream,
+            Results results) {
         AttentionShape shape = scenario.shape();
         DType dtype = shape.dtype();
         Positions positions = plan.queries().positions(communicator.rank());
