@@ -14,18 +14,22 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 
-/** Arrows between packages point one way: a package may use those of earlier rows alone, none of its own row but itself. */
+/**
+ * Arrows between packages point one way: a package may use those of earlier rows alone, none of its own row but itself.
+ */
 class PackageOrderTest {
     private static final Path SOURCES = Path.of("src/main/java");
     private static final String ROOT = "org.flashring";
-    private static final List<List<String>> ROWS = List.of(List.of("internal"), List.of("device"), List.of(""), List.of("kernel"),
+    private static final List<List<String>> ROWS = List.of(List.of("internal"), List.of("device"), List.of(""),
+            List.of("kernel"),
             List.of("plan"), List.of("comm"), List.of("comm.transport"), List.of("comm.local"), List.of("launch"), List.of("comm.nccl"), List.of("attention"),
             List.of("sync"), List.of("cli.support"),
             List.of("cli.bench", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"), List.of("cli"));
 
     private static final Pattern PACKAGE = Pattern.compile("(?m)^package ([\\w.]+);");
     private static final Pattern USE = Pattern.compile("\\b(org\\.flashring(?:\\.[a-z]\\w*)*)\\.[A-Z*]");
-    private static final Pattern COMMENT_OR_STRING = Pattern.compile("\"(?:\\\\.|[^\"\\\\\n])*\"|(?s:/\\*.*?\\*/)|//[^\n]*");
+    private static final Pattern COMMENT_OR_STRING =
+            Pattern.compile("\"(?:\\\\.|[^\"\\\\\n])*\"|(?s:/\\*.*?\\*/)|//[^\n]*");
 
     private record Arrow(String from, String to, String file) {}
 
@@ -38,7 +42,8 @@ class PackageOrderTest {
     void everyRowHasPackages() throws IOException {
         Set<String> used = new TreeSet<>();
         arrows().forEach(arrow -> used.addAll(List.of(arrow.from(), arrow.to())));
-        assertThat(used).contains("internal", "device", "", "kernel", "plan", "comm", "attention", "sync", "cli.support", "cli");
+        assertThat(used).contains("internal", "device", "", "kernel", "plan", "comm", "attention", "sync",
+                "cli.support", "cli");
     }
 
     private static List<Arrow> arrows() throws IOException {

@@ -18,8 +18,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * What {@code flashring plan --json} wrote for thirty problems when they were recorded, number for number. Kernels are capped and
- * threads given, since workspaces depend on both; so the numbers are those of any machine.
+ * What {@code flashring plan --json} wrote for thirty problems when they were recorded, number for number. Kernels are
+ * capped and threads given, since workspaces depend on both; so the numbers are those of any machine.
  */
 class PlanBaselineTest {
     private static final String RECORDED = "baseline.txt"; // options, a tab and what they wrote, on a line each
@@ -33,7 +33,8 @@ class PlanBaselineTest {
             recorded = new String(in.readAllBytes(), StandardCharsets.UTF_8).lines().toList();
         }
         assertThat(recorded).hasSize(30);
-        Path options = Files.write(folder.resolve("options"), recorded.stream().map(line -> line.split("\t")[0]).toList());
+        Path options = Files.write(folder.resolve("options"), recorded.stream().map(line -> line.split("\t")[0])
+                .toList());
         assertThat(run(options)).containsExactlyElementsOf(recorded);
     }
 
@@ -65,8 +66,10 @@ class PlanBaselineTest {
                 Path file = Files.createTempFile("plan", ".json");
                 List<String> words = new ArrayList<>(List.of("plan", "--json", file.toString()));
                 words.addAll(List.of(options.split(" ")));
-                int exitCode = Main.commandLine().setOut(new PrintWriter(Writer.nullWriter())).execute(words.toArray(String[]::new));
-                System.out.println(options + "\t" + (exitCode == 0 ? JsonParser.parseString(Files.readString(file)).toString() : exitCode));
+                int exitCode = Main.commandLine().setOut(new PrintWriter(Writer.nullWriter()))
+                        .execute(words.toArray(String[]::new));
+                System.out.println(options + "\t" + (exitCode == 0 ? JsonParser.parseString(Files.readString(file))
+                        .toString() : exitCode));
                 Files.delete(file);
             }
         }

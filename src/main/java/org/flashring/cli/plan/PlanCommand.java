@@ -9,8 +9,10 @@ import java.util.stream.IntStream;
 import org.flashring.AttentionOptions;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Quantity;
+import org.flashring.cli.support.StrategyOption;
 import org.flashring.internal.Checks;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -34,30 +36,43 @@ public final class PlanCommand implements Callable<Integer> {
     @ArgGroup(validate = false, heading = "%nModel:%n") private PlanModel model = new PlanModel();
     @ArgGroup(validate = false, heading = "%nSequence:%n") private PlanSequence sequence = new PlanSequence();
 
-    @Option(names = "--ranks", defaultValue = "4", description = "Ranks that share a sequence (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--ranks", defaultValue = "4",
+            description = "Ranks that share a sequence (default: ${DEFAULT-VALUE}).")
     private int ranks;
 
     @Option(names = "--memory", paramLabel = "BYTES", converter = Quantity.class,
-            description = "Memory of a rank, such as 80G: also tell whether the sequence fits, how many ranks it needs if not, and the"
+            description =
+                    "Memory of a rank, such as 80G: also tell whether the sequence fits, how many ranks it needs if not, and the"
                     + " largest length that fits.")
     private Long memory;
 
+    @Mixin private StrategyOption strategy;
     @Mixin private JsonOption json;
 
-    /** One rank: tokens held, floating-point operations of a forward pass of one layer, bytes sent by one layer, bytes held. */
-    record Rank(int rank, long tokens, double forwardFlops, long forwardBytesSent, long backwardBytesSent, PlanMemory memory) {}
+    /**
+     * One rank: tokens held, floating-point operations of a forward pass of one layer, bytes sent by one layer, bytes
+     * held.
+     */
+    record Rank(int rank, long tokens, double forwardFlops, long forwardBytesSent, long backwardBytesSent,
+            PlanMemory memory) {}
 
-    /** One rank in one ring step of one layer: whose keys it holds, (query, key) pairs per head, bytes sent. */
-    record Step(int step, int rank, int source, boolean computes, long visiblePairs, long forwardBytesSent, long backwardBytesSent) {}
+    /**
+     * One rank in one step of one layer: whose keys it holds, -1 for several ranks'; (query, key) pairs per head, bytes
+     * sent.
+     */
+    record Step(int step, int rank, int source, boolean computes, long visiblePairs, long forwardBytesSent,
+            long backwardBytesSent) {}
 
     /**
      * What {@code --json} writes.
      *
      * @param fits          whether no rank holds more than {@code memory}; null without --memory
-     * @param ranksNeeded   the fewest ranks over which it fits, if it does not, and at most {@link #MOST_RANKS} suffice; else null
+     * @param ranksNeeded   the fewest ranks over which it fits, if it does not, and at most {@link #MOST_RANKS}
+     *                      suffice; else null
      * @param largestLength the most tokens that fit; null without --memory, and where documents fix the length
      */
-    record Result(String shape, String layout, String mask, long length, int layers, long hidden, int steps, List<Rank> ranks,
+    record Result(String shape, String layout, String mask, long length, int layers, long hidden, int steps,
+            List<Rank> ranks,
             List<Step> perStep, Long memory, Boolean fits, Integer ranksNeeded, Long largestLength) {}
 
     @Override
@@ -72,14 +87,15 @@ public final class PlanCommand implements Callable<Integer> {
         List<PlanMemory> held = PlanMemory.ofRanks(plan, model.layers(), model.hidden());
         List<Rank> perRank = new ArrayList<>();
         for (int rank = 0; rank < ranks; rank++) {
-            int r = rank;
-            long pairs = steps.stream().filter(step -> step.rank() == r).mapToLong(Step::visiblePairs).sum();
-            perRank.add(new Rank(rank, plan.queries().localLength(rank), flops(plan, pairs), plan.forwardBytesSent(rank),
+            perRank.add(new Rank(rank, plan.queries().localLength(rank), plan.forwardFlops(rank),
+                    plan.forwardBytesSent(rank),
                     plan.backwardBytesSent(rank), held.get(rank)));
         }
         Boolean fits = memory == null ? null : PlanMemory.most(held) <= memory;
-        Result result = new Result(plan.shape().toString(), plan.queries().toString(), plan.mask().toString(), plan.queries().length(),
-                model.layers(), model.hidden(), plan.steps(), perRank, steps, memory, fits, Boolean.FALSE.equals(fits) ? ranksNeeded() : null,
+        Result result = new Result(plan.shape().toString(), plan.queries().toString(), plan.mask().toString(),
+                plan.queries().length(),
+                model.layers(), model.hidden(), plan.steps(), perRank, steps, memory, fits, Boolean.FALSE.equals(fits)
+                ? ranksNeeded() : null,
                 memory == null || sequence.fixed() ? null : largestLength());
         new PlanReport(result, plan).print(spec.commandLine().getOut());
         json.write(result);
@@ -87,12 +103,14 @@ public final class PlanCommand implements Callable<Integer> {
     }
 
     private Plan plan(long length, int worldSize) {
-        return Plan.of(model.shape(), sequence.layout(length, worldSize), sequence.mask(length), AttentionOptions.defaults());
+        Problem problem = Problem.of(model.shape(), sequence.layout(length, worldSize), sequence.mask(length));
+        return Plan.of(problem, strategy.strategy(), AttentionOptions.defaults());
     }
 
     /** Returns the floating-point operations of forward over {@code pairs} (query, key) pairs per head. */
     static double flops(Plan plan, double pairs) {
-        return 2 * pairs * plan.shape().batch() * plan.shape().queryHeads() * (plan.shape().headDim() + plan.shape().valueDim());
+        return 2 * pairs * plan.shape().batch() * plan.shape().queryHeads() * (plan.shape().headDim() + plan.shape()
+                .valueDim());
     }
 
     private static List<Step> steps(Plan plan) {
@@ -100,12 +118,16 @@ public final class PlanCommand implements Callable<Integer> {
         return IntStream.range(0, plan.steps() * ranks).parallel().mapToObj(i -> {
             int step = i / ranks;
             int rank = i % ranks;
-            return new Step(step, rank, plan.source(rank, step), plan.computes(rank, step), plan.visiblePairs(rank, step),
+            return new Step(step, rank, plan.source(rank, step), plan.computes(rank, step),
+                    plan.visiblePairs(rank, step),
                     plan.forwardBytesSent(rank, step), plan.backwardBytesSent(rank, step));
         }).toList();
     }
 
-    /** Returns the largest length whose every rank fits in the memory: what a rank holds grows with the length, unless the ring gets shorter. */
+    /**
+     * Returns the largest length whose every rank fits in the memory: what a rank holds grows with the length, unless
+     * the ring gets shorter.
+     */
     private long largestLength() {
         return largest(sequence.longestSearched(), length -> fits(length, ranks));
     }

@@ -16,20 +16,26 @@ import org.flashring.cli.support.DeviceOption;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Progress;
+import org.flashring.cli.support.StrategyOption;
 import org.flashring.cli.support.Table;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.kernel.Capability;
+import org.flashring.plan.Ring;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
-/** {@code flashring verify}: the ring and all kernels of this machine against the plain formula in float64 on one rank. */
+/**
+ * {@code flashring verify}: a strategy, such as the ring, and all kernels of this machine against the plain formula in
+ * float64 on one rank.
+ */
 @Command(
         name = "verify",
-        description = {"Check the ring and every kernel that the device can run against the plain formula in float64 on one rank:"
+        description =
+        {"Check the ring and every kernel that the device can run against the plain formula in float64 on one rank:"
                 + " a fixed grid of worlds, layouts and masks, then random cases. Forward and backward.",
                 "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
                 + " 3 times (dq, dk, dv) that of the plain formula computed in the same type, and a rounding per rank for dk and dv that"
@@ -37,20 +43,24 @@ import picocli.CommandLine.Spec;
                 "With --device cuda the ranks of a case share one GPU or, every second case, take all GPUs in turn."},
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring verify --seed 7 --cases 500", "  flashring verify --device cuda --cases 500", "  flashring verify --device cuda --ranks 8"})
+        footer = {"", "Example:", "  flashring verify --seed 7 --cases 500",
+        "  flashring verify --device cuda --cases 500", "  flashring verify --device cuda --ranks 8"})
 public final class VerifyCommand implements Callable<Integer> {
     private static final int SHOWN = 10;
     private static final int MOST_RANKS = 1024; // threads of this process
 
     @Spec private CommandSpec spec;
 
-    @Option(names = "--seed", defaultValue = "1", description = "Where random numbers start (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--seed", defaultValue = "1",
+            description = "Where random numbers start (default: ${DEFAULT-VALUE}).")
     private long seed;
 
-    @Option(names = "--cases", paramLabel = "N", defaultValue = "200", description = "Random cases beside the fixed ones (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--cases", paramLabel = "N", defaultValue = "200",
+            description = "Random cases beside the fixed ones (default: ${DEFAULT-VALUE}).")
     private int cases;
 
-    @Option(names = "--ranks", paramLabel = "N", description = "Ranks of every case; else each case has its own number, 1 to 9.")
+    @Option(names = "--ranks", paramLabel = "N",
+            description = "Ranks of every case; else each case has its own number, 1 to 9.")
     private Integer ranks;
 
     @Option(names = "--case", paramLabel = "I", description = "Run case I alone, and say what it is.")
@@ -58,13 +68,16 @@ public final class VerifyCommand implements Callable<Integer> {
 
     @Mixin private DeviceOption device;
 
+    @Mixin private StrategyOption strategy;
+
     @Mixin private JsonOption json;
 
     /** A check that failed. */
     record Failure(int index, String kernel, String what, String scenario, String replay) {}
 
     /** What {@code --json} writes; checks count (case, kernel) pairs, each of five tensors. */
-    record Result(Machine machine, List<String> devices, long seed, int cases, int checks, double seconds, Map<DType, Map<Results.Name, Tally.Worst>> worst,
+    record Result(Machine machine, List<String> devices, long seed, int cases, int checks, double seconds, Map<DType,
+            Map<Results.Name, Tally.Worst>> worst,
             List<Failure> failures) {}
 
     private final Tally tally = new Tally();
@@ -80,6 +93,7 @@ public final class VerifyCommand implements Callable<Integer> {
         }
         int[] indices = only == null ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};
+        strategy.strategy(); // refuses before anything runs
         devices = device.devices();
         Scenarios scenarios = new Scenarios(seed, ranks == null ? 0 : ranks);
         PrintWriter out = spec.commandLine().getOut();
@@ -94,7 +108,8 @@ public final class VerifyCommand implements Callable<Integer> {
                 progress.step(checks + " checks, " + failures.size() + " failed");
             }
         }
-        Result result = new Result(Machine.current(), devices.stream().map(DeviceOption::name).toList(), seed, indices.length, checks,
+        Result result = new Result(Machine.current(), devices.stream().map(DeviceOption::name).toList(), seed,
+                indices.length, checks,
                 (System.nanoTime() - start) / 1e9, tally.worst(), failures);
         print(out, result);
         json.write(result);
@@ -102,13 +117,13 @@ public final class VerifyCommand implements Callable<Integer> {
     }
 
     private void check(Scenario scenario, Inputs operands) {
-        Results exact = ScenarioRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
+        Results exact = ScenarioRun.run(scenario.exact(), new Ring(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
         for (Kernel kernel : kernels(scenario.shape())) {
             checks++;
             Results results;
             try {
-                results = ScenarioRun.run(scenario, operands, kernel, ranksOf(scenario));
+                results = ScenarioRun.run(scenario, strategy.strategy(), operands, kernel, ranksOf(scenario));
             } catch (RuntimeException e) {
                 fail(scenario, kernel, e.getMessage());
                 continue;
@@ -116,7 +131,8 @@ public final class VerifyCommand implements Callable<Integer> {
             for (Results.Name name : Results.Name.values()) {
                 double error = Tally.error(results.get(name), exact.get(name));
                 if (!tally.check(scenario, name, error, allowed.get(name))) {
-                    fail(scenario, kernel, String.format(Locale.ROOT, "%s is %.3g off, and %.3g is allowed", lower(name), error, allowed.get(name)));
+                    fail(scenario, kernel, String.format(Locale.ROOT, "%s is %.3g off, and %.3g is allowed",
+                            lower(name), error, allowed.get(name)));
                 }
             }
         }
@@ -124,16 +140,23 @@ public final class VerifyCommand implements Callable<Integer> {
 
     private void fail(Scenario scenario, Kernel kernel, String what) {
         failures.add(new Failure(scenario.index(), lower(kernel), what, scenario.toString(),
-                "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + " --seed " + seed
+                "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + strategy.replay()
+                + " --seed " + seed
                         + (ranks == null ? "" : " --ranks " + ranks) + " --case " + scenario.index()));
     }
 
-    /** Returns where the ranks of a case go: every second case has them all on one device, the others on all devices in turn. */
+    /**
+     * Returns where the ranks of a case go: every second case has them all on one device, the others on all devices in
+     * turn.
+     */
     private List<Device> ranksOf(Scenario scenario) {
         return scenario.index() % 2 == 0 ? devices.subList(0, 1) : devices;
     }
 
-    /** Returns the kernels of the device that serve the shape, the first as AUTO, which leaves to the others what that one does not take of a case. */
+    /**
+     * Returns the kernels of the device that serve the shape, the first as AUTO, which leaves to the others what that
+     * one does not take of a case.
+     */
     private List<Kernel> kernels(AttentionShape shape) {
         Stream<Kernel> rows = Capability.all().stream()
                 .filter(row -> row.available() && row.cuda() == devices.get(0).isCuda() && row.dtype() == shape.dtype())
@@ -146,11 +169,13 @@ public final class VerifyCommand implements Callable<Integer> {
 
     private static void print(PrintWriter out, Result result) {
         Table table = new Table("Element type", "Tensor", " Checks", " Worst error", " Allowed", " Share", " Case");
-        result.worst().forEach((dtype, tensors) -> tensors.forEach((name, worst) -> table.row(lower(dtype), lower(name), worst.checks(),
+        result.worst().forEach((dtype, tensors) -> tensors.forEach((name, worst) ->
+                table.row(lower(dtype), lower(name), worst.checks(),
                 String.format(Locale.ROOT, "%.2e", worst.error()), String.format(Locale.ROOT, "%.2e", worst.allowed()),
                 String.format(Locale.ROOT, "%.2f", worst.share()), worst.index())));
         table.print(out);
-        out.printf(Locale.ROOT, "%n%d cases, %d checks on %s in %.1f s: %s%n", result.cases(), result.checks(), String.join(", ", result.devices()),
+        out.printf(Locale.ROOT, "%n%d cases, %d checks on %s in %.1f s: %s%n", result.cases(), result.checks(),
+                String.join(", ", result.devices()),
                 result.seconds(), result.failures().isEmpty() ? "all passed." : result.failures().size() + " failed.");
         for (Failure failure : result.failures().subList(0, Math.min(SHOWN, result.failures().size()))) {
             out.println("FAILED " + failure.kernel() + ": " + failure.what() + " (" + failure.scenario() + ")");
