@@ -100,8 +100,8 @@ class PlanCommandTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"--length 1M --ranks 8 --kv-heads 8 --memory 80G", "--length 997 --ranks 64 --full --memory 1G",
-        "--length 2M --heads 128 --head-dim 256 --layers 200 --memory 1T", "--length 5000 --ranks 6 --document-length 700 --memory 500M",
+    @ValueSource(strings = {"--length 1M --ranks 8 --kv-heads 8 --memory 80G", "--length 997 --ranks 24 --full --memory 1G",
+        "--length 2M --heads 128 --head-dim 256 --layers 200 --memory 20T", "--length 5000 --ranks 6 --document-length 700 --memory 500M",
         "--length 64 --batch 3 --layout striped --window 9 --dtype float64"})
     void fitsInEightyColumns(String options) {
         Cli run = Cli.run(("plan " + options).split(" "));
