@@ -7,10 +7,12 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
 import java.time.Instant;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -111,6 +113,46 @@ class PathsIT {
         Ending ending = run(bundle("co:lon"), "info");
         assertThat(ending.exitCode()).isEqualTo(1);
         assertThat(ending.output()).hasLineCount(1).contains("co:lon").contains("holds a colon").contains("unpack the archive elsewhere");
+    }
+
+    /** What bundle.sh packs, unpacked, and moved from folder to folder. */
+    @Test
+    @Tag("full")
+    void aBundleFromItsArchive() throws IOException, InterruptedException {
+        Path home = unpacked();
+        for (String name : List.of("plain", "with space", "quote'\"s", "été 日本", "p%41+#;!$x*")) {
+            home = Files.move(home, folder.resolve(name));
+            assertPlans(home.resolve("run"));
+        }
+        assertPlans(Files.createSymbolicLink(folder.resolve("lînk"), home.resolve("run")));
+        try (Stream<Path> cached = Files.walk(home.resolve("cache"))) {
+            for (Path file : cached.sorted(Comparator.reverseOrder()).toList()) {
+                Files.delete(file);
+            }
+        }
+        Files.createFile(home.resolve("cache"));
+        assertPlans(home.resolve("run"));
+        home = Files.move(home, folder.resolve("co:lon"));
+        assertThat(run(home.resolve("run"), "info").output()).hasLineCount(1).contains("holds a colon");
+    }
+
+    private Path unpacked() throws IOException, InterruptedException {
+        Path target = Files.createDirectory(folder.resolve("target"));
+        try (Stream<Path> jars = Files.list(TARGET)) {
+            for (Path jar : jars.filter(file -> file.toString().endsWith(".jar")).toList()) {
+                Files.createSymbolicLink(target.resolve(jar.getFileName()), jar);
+            }
+        }
+        Files.createSymbolicLink(target.resolve("lib"), TARGET.resolve("lib"));
+        Files.createDirectory(target.resolve("test-classes"));
+        Path more = Files.createDirectory(target.resolve("bundle-lib"));
+        Files.copy(Program.CORE, more.resolve("more.jar")); // what brings the tests is not asked for here
+        Ending packed = run(CHECKOUT.resolve("cmake/bundle.sh"), System.getProperty("java.home"), target.toString());
+        assertThat(packed.exitCode()).as(packed.output()).isZero();
+        String name = "flashring-bundle-linux-x86_64";
+        assertThat(new ProcessBuilder("tar", "-xzf", target.resolve(name + ".tar.gz").toString(), "-C", folder.toString()).inheritIO().start()
+                .waitFor()).isZero();
+        return folder.resolve(name);
     }
 
     /** A file in the place of the cache can be written to by nobody, not even by root. */

@@ -19,6 +19,7 @@ import org.flashring.Mask;
 import org.flashring.cli.Cli;
 import org.flashring.cli.support.Quantity;
 import org.flashring.plan.Plan;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -117,8 +118,8 @@ class PlanCommandTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"--length 1M --ranks 8 --kv-heads 8 --memory 80G", "--length 997 --ranks 64 --full --memory 1G",
-        "--length 2M --heads 128 --head-dim 256 --layers 200 --memory 1T", "--length 5000 --ranks 6 --document-length 700 --memory 2M",
+    @ValueSource(strings = {"--length 1M --ranks 8 --kv-heads 8 --memory 80G", "--length 997 --ranks 24 --full --memory 1G",
+        "--length 2M --heads 128 --head-dim 256 --layers 200 --memory 20T", "--length 5000 --ranks 6 --document-length 700 --memory 500M",
         "--length 64 --batch 3 --layout striped --window 9 --dtype float64"})
     void fitsInEightyColumns(String options) {
         Cli run = Cli.run(("plan " + options).split(" "));
@@ -145,8 +146,14 @@ class PlanCommandTest {
         assertThat(plan("--length", "64K", "--ranks", String.valueOf(needed - 1), "--memory", "8G").get("fits").getAsBoolean()).isFalse();
         assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8G").out())
                 .contains("Does NOT fit in 8.00 GiB a rank: rank 0 holds ").contains("It fits over " + needed + " ranks.");
-        assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8M").out()).contains("Nor does it fit over 1,024 ranks.");
         assertThat(Cli.run("plan", "--length", "1K", "--memory", "8G").out()).contains("Fits in 8.00 GiB a rank: rank 0 holds ").doesNotContain("It fits over");
+    }
+
+    /** Plans of 1,024 ranks are a million pairs of ranks. */
+    @Test
+    @Tag("full")
+    void saysThatNoNumberOfRanksSuffices() {
+        assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8M").out()).contains("Nor does it fit over 1,024 ranks.");
     }
 
     @Test

@@ -54,7 +54,9 @@ record TrainResult(boolean complete, List<String> text, int textFiles, int textB
     }
 
     private String judgement() {
-        return comparison.errorRatio() == 0 ? "" : String.format(Locale.ROOT,
-                "; where it is more, %.1f times as far from float64 as on one rank (allowed %.0f)", comparison.errorRatio(), comparison.errorBar());
+        return comparison.judged() == 0 ? "" : String.format(Locale.ROOT,
+                "; the %d that differ by more are %.1f times as far from float64 as one rank's on average (allowed %.0f%s), %.1f times at worst"
+                        + " (allowed %.0f)", comparison.judged(), comparison.meanRatio(), comparison.meanBar(),
+                comparison.judged() < Comparison.MANY ? " from " + Comparison.MANY + " on" : "", comparison.worstRatio(), comparison.worstBar());
     }
 }
