@@ -19,6 +19,9 @@ class BadUsageTest {
     @ParameterizedTest
     @CsvSource(delimiter = '|', value = {
         "--frob                                        | --frob",
+        "plan --length 9 --strategy gather --gather-heads 0 | --gather-heads",
+        "verify --gather-heads -1                      | --gather-heads",
+        "train --text README.md --strategy star        | --strategy",
         "frob                                          | frob",
         "info --frob                                   | --frob",
         "info --json                                   | --json",

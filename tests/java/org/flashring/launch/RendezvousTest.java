@@ -23,8 +23,11 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
+import org.flashring.Score;
 import org.flashring.comm.CommunicationException;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
+import org.flashring.plan.Ring;
 import org.flashring.support.RankProcesses;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -111,6 +114,10 @@ class RendezvousTest {
         return Plan.of(shape, layout, mask, options);
     }
 
+    private static Plan plan(AttentionShape shape, Layout layout, Mask mask, double scale) {
+        return Plan.of(Problem.of(shape, layout, mask).with(Score.scaledBy(scale)), new Ring(), AttentionOptions.defaults());
+    }
+
     /** Plans that differ from the usual one in one thing each, and what the error must name. */
     static Stream<Arguments> otherPlans() {
         Layout layout = Layout.zigzag(1000, 2);
@@ -120,7 +127,7 @@ class RendezvousTest {
                 Arguments.of("batch", plan(AttentionShape.of(2, 4, 2, 64, DType.BFLOAT16), layout, mask, options)),
                 Arguments.of("queryHeads", plan(AttentionShape.of(1, 8, 2, 64, DType.BFLOAT16), layout, mask, options)),
                 Arguments.of("kvHeads", plan(AttentionShape.of(1, 4, 4, 64, DType.BFLOAT16), layout, mask, options)),
-                Arguments.of("headDim", plan(new AttentionShape(1, 4, 2, 128, 64, DType.BFLOAT16), layout, mask, options.withSoftmaxScale(0.125))),
+                Arguments.of("headDim", plan(new AttentionShape(1, 4, 2, 128, 64, DType.BFLOAT16), layout, mask, 0.125)),
                 Arguments.of("valueDim", plan(new AttentionShape(1, 4, 2, 64, 32, DType.BFLOAT16), layout, mask, options)),
                 Arguments.of("dtype", plan(AttentionShape.of(1, 4, 2, 64, DType.FLOAT16), layout, mask, options)),
                 Arguments.of("layout of the queries", plan(SHAPE, Layout.zigzag(1001, 2), mask, options)),
@@ -128,7 +135,7 @@ class RendezvousTest {
                 Arguments.of("layout of the keys", Plan.of(SHAPE, layout, Layout.contiguous(1000, 2), mask, options)),
                 Arguments.of("mask", plan(SHAPE, layout, Mask.full(), options)),
                 Arguments.of("mask", plan(SHAPE, layout, mask.window(7, 0), options)),
-                Arguments.of("softmaxScale", plan(SHAPE, layout, mask, options.withSoftmaxScale(0.5))),
+                Arguments.of("softmaxScale", plan(SHAPE, layout, mask, 0.5)),
                 Arguments.of("backward", plan(SHAPE, layout, mask, options.forwardOnly())),
                 Arguments.of("wireDType", plan(SHAPE, layout, mask, options.withWireDType(DType.BFLOAT16))),
                 Arguments.of("kernel", plan(SHAPE, layout, mask, options.withKernel(Kernel.REFERENCE))),

@@ -11,10 +11,15 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Positions;
-import org.flashring.Tensor;
+import org.flashring.attention.Backward;
+import org.flashring.attention.Forward;
 import org.flashring.attention.RingAttention;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.local.LocalGroup;
+import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Placement;
 import org.flashring.support.Problem;
@@ -31,36 +36,46 @@ class AllocationTest {
     private static final long COMPILER = 12_000;
 
     @ParameterizedTest
-    @CsvSource({"1, FLOAT64", "1, BFLOAT16", "4, FLOAT64", "4, FLOAT32", "4, BFLOAT16"})
-    void callsAllocateNothing(int world, DType dtype) {
-        Problem problem = Problem.of(AttentionShape.of(1, 2, 1, 8, dtype), 19, MaskRule.CAUSAL, 1);
-        Plan plan = Plan.of(problem.shape(), Layout.zigzag(19, world), Mask.causal(), AttentionOptions.defaults().withWireDType(dtype));
+    @CsvSource({"1, FLOAT64, 0", "1, BFLOAT16, 0", "4, FLOAT64, 0", "4, FLOAT32, 0", "4, BFLOAT16, 0", "4, BFLOAT16, 1", "3, FLOAT64, 2"})
+    void callsAllocateNothing(int world, DType dtype, int gathered) {
+        Problem problem = Problem.of(AttentionShape.of(1, 6, 3, 8, dtype), 19, MaskRule.CAUSAL, 1);
+        Strategy strategy = gathered == 0 ? new Ring() : new Gather(gathered);
+        Plan plan = Plan.of(org.flashring.plan.Problem.of(problem.shape(), Layout.zigzag(19, world), Mask.causal()), strategy,
+                AttentionOptions.defaults().withWireDType(dtype));
         ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
         List<Long> allocated = LocalGroup.run(world, communicator -> {
             Positions positions = plan.queries().positions(communicator.rank());
             RankTensors t = new RankTensors(problem.shape(), positions, positions, Placement.DENSE, dtype);
             t.scatter(problem.inputs());
-            Tensor q = t.q.tensor();
-            Tensor k = t.k.tensor();
-            Tensor v = t.v.tensor();
-            Tensor out = t.out.tensor();
-            Tensor lse = t.lse.tensor();
-            Tensor dout = t.dout.tensor();
-            Tensor dq = t.dq.tensor();
-            Tensor dk = t.dk.tensor();
-            Tensor dv = t.dv.tensor();
-            try (RingAttention ring = new RingAttention(plan, communicator)) {
+            try (RingAttention ring = gathered == 0 ? new RingAttention(plan, communicator) : null;
+                    ShardedAttention any = gathered == 0 ? null : new ShardedAttention(plan, communicator)) {
+                Runnable calls = calls(ring, any, t);
                 long before = 0;
                 for (int call = 0; call < WARM_UP + CALLS; call++) {
                     if (call <= WARM_UP) { // asked in warm-up too, for its own first call allocates
                         before = threads.getCurrentThreadAllocatedBytes();
                     }
-                    ring.forward(q, k, v, out, lse);
-                    ring.backward(q, k, v, out, lse, dout, dq, dk, dv);
+                    calls.run();
                 }
                 return threads.getCurrentThreadAllocatedBytes() - before;
             }
         });
         assertThat(allocated).allMatch(bytes -> bytes < COMPILER);
+    }
+
+    /** Returns a forward and a backward pass: of a ring with its operands one by one, else as records. */
+    private static Runnable calls(RingAttention ring, ShardedAttention any, RankTensors t) {
+        Forward of = new Forward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor());
+        Backward backward = new Backward(of, t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor());
+        if (ring != null) {
+            return () -> {
+                ring.forward(of.q(), of.k(), of.v(), of.out(), of.lse());
+                ring.backward(of.q(), of.k(), of.v(), of.out(), of.lse(), backward.dout(), backward.dq(), backward.dk(), backward.dv());
+            };
+        }
+        return () -> {
+            any.forward(of, 0);
+            any.backward(backward, 0);
+        };
     }
 }

@@ -18,6 +18,9 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Positions;
+import org.flashring.plan.Gather;
+import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 import org.flashring.support.Kernels;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Oracle;
@@ -75,9 +78,12 @@ class AttentionPropertiesTest {
     void queriesAndKeysMayBeLaidOutApart(@ForAll long seed, @ForAll Layout.Policy queryPolicy, @ForAll Layout.Policy keyPolicy,
             @ForAll @IntRange(min = 1, max = 5) int world) {
         Problem problem = problem(seed, DType.FLOAT64);
-        RingRun run = new RingRun(problem, Layout.of(queryPolicy, problem.queryLength(), world), Layout.of(keyPolicy, problem.keyLength(), world),
-                AttentionOptions.defaults(), Placement.DENSE, DType.FLOAT64);
-        run.run().requireWithin(BOUND, Oracle.float64(problem), problem + ", " + run.queries() + ", " + run.keys());
+        Result exact = Oracle.float64(problem);
+        for (Strategy strategy : List.of(new Ring(), new Gather(1 + Math.floorMod(seed, 3)))) {
+            RingRun run = new RingRun(problem, Layout.of(queryPolicy, problem.queryLength(), world), Layout.of(keyPolicy, problem.keyLength(), world),
+                    strategy, AttentionOptions.defaults(), Placement.DENSE, DType.FLOAT64);
+            run.run().requireWithin(BOUND, exact, problem + ", " + run.queries() + ", " + run.keys() + ", " + strategy);
+        }
     }
 
     @Property(tries = 40)

@@ -5,6 +5,9 @@ import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
+import org.flashring.plan.Gather;
+import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Oracle;
 import org.flashring.support.Placement;
@@ -20,20 +23,21 @@ class CachedKeysTest {
     private static final int NEW = 13;
 
     @ParameterizedTest
-    @CsvSource({"CONTIGUOUS, 1", "ZIGZAG, 3", "STRIPED, 4", "CONTIGUOUS, 16"})
-    void newTokensSeeTheCacheAndThemselves(Layout.Policy policy, int world) {
+    @CsvSource({"CONTIGUOUS, 1, 0", "ZIGZAG, 3, 0", "STRIPED, 4, 0", "CONTIGUOUS, 16, 0", "ZIGZAG, 3, 1", "STRIPED, 4, 2", "CONTIGUOUS, 16, 1"})
+    void newTokensSeeTheCacheAndThemselves(Layout.Policy policy, int world, int gathered) {
+        Strategy strategy = gathered == 0 ? new Ring() : new Gather(gathered);
         AttentionShape shape = AttentionShape.of(2, 4, 2, 24, DType.FLOAT64);
         Problem whole = Problem.of(shape, CACHED + NEW, MaskRule.CAUSAL, 5);
         Problem.Inputs inputs = inputs(whole);
         Layout queries = Layout.of(policy, NEW, world).startingAt(CACHED);
         Layout keys = Layout.of(policy, CACHED + NEW, world);
 
-        Result actual = new RingRun(whole, queries, keys, AttentionOptions.defaults(), Placement.DENSE, DType.FLOAT64).run(inputs);
+        Result actual = new RingRun(whole, queries, keys, strategy, AttentionOptions.defaults(), Placement.DENSE, DType.FLOAT64).run(inputs);
         Result expected = Oracle.plain(whole, inputs, DType.FLOAT64);
 
         forgetCachedQueries(shape, expected);
         forgetCachedQueries(shape, actual);
-        actual.requireWithin(1e-12, expected, policy + " over " + world);
+        actual.requireWithin(1e-12, expected, policy + " over " + world + ", " + strategy);
     }
 
     /** Returns the problem's inputs, of whose loss the cached tokens are no part. */

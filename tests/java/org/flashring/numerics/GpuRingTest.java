@@ -17,7 +17,10 @@ import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
+import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Problem;
 import org.flashring.support.RequiresGpu;
@@ -32,10 +35,10 @@ class GpuRingTest {
     private static final int[] LENGTHS = {257, 1, 130, 67, 512, 31};
     private static final int[][] HEADS = {{4, 1}, {2, 2}, {8, 2}};
 
-    private record Case(Problem problem, Layout layout) {
+    private record Case(Problem problem, Layout layout, Strategy strategy) {
         @Override
         public String toString() {
-            return problem + ", " + layout;
+            return problem + ", " + layout + ", " + strategy;
         }
     }
 
@@ -44,11 +47,13 @@ class GpuRingTest {
         for (int world : worlds) {
             for (Layout.Policy policy : Layout.Policy.values()) {
                 for (int mask = 0; mask < 4; mask++) {
-                    int number = cases.size();
+                    int number = cases.size() / 2;
                     int length = LENGTHS[number % LENGTHS.length];
                     int[] heads = HEADS[number % HEADS.length];
                     AttentionShape shape = AttentionShape.of(1 + number % 2, heads[0], heads[1], number % 4 < 2 ? 64 : 128, dtype);
-                    cases.add(new Case(Problem.of(shape, length, mask(mask, length), number), Layout.of(policy, length, world)));
+                    Problem problem = Problem.of(shape, length, mask(mask, length), number);
+                    cases.add(new Case(problem, Layout.of(policy, length, world), new Ring()));
+                    cases.add(new Case(problem, Layout.of(policy, length, world), new Gather(1 + number % 2)));
                 }
             }
         }
@@ -88,7 +93,7 @@ class GpuRingTest {
     }
 
     private static RingRun run(Case one) {
-        return RingRun.of(one.problem(), one.layout()).with(AttentionOptions.defaults().onCuda());
+        return RingRun.of(one.problem(), one.layout()).with(one.strategy()).with(AttentionOptions.defaults().onCuda());
     }
 
     private interface Groups {

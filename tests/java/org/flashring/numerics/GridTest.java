@@ -3,6 +3,7 @@ package org.flashring.numerics;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.List;
+import java.util.function.IntPredicate;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -10,6 +11,9 @@ import org.flashring.AttentionOptions;
 import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
+import org.flashring.plan.Gather;
+import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 import org.flashring.support.Capped;
 import org.flashring.support.Kernels;
 import org.flashring.support.Oracle;
@@ -21,7 +25,7 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 
-/** The ring in float64 against PyTorch in float64: out, lse, dq, dk and dv of every case. */
+/** Ring and gather in float64 against PyTorch in float64: out, lse, dq, dk and dv of every case. */
 class GridTest {
     private static final double BOUND = 1e-12;
     private static final List<GridCase> CASES = GridCase.all();
@@ -34,17 +38,43 @@ class GridTest {
         Integer only = Integer.getInteger("flashring.case");
         return CASES.stream()
                 .filter(gridCase -> only == null || gridCase.number() == only)
-                .map(gridCase -> DynamicTest.dynamicTest(gridCase.toString(), () -> check(gridCase)));
+                .map(gridCase -> DynamicTest.dynamicTest(gridCase.toString(), () -> check(gridCase, new Ring())));
     }
 
-    private void check(GridCase gridCase) {
+    /** Every third case by gather; with those of the profile "full" all of them. */
+    @TestFactory
+    Stream<DynamicTest> gatherAgreesWithPyTorch() {
+        return gathered(number -> number % 3 == 0);
+    }
+
+    @Tag("full")
+    @TestFactory
+    Stream<DynamicTest> gatherAgreesInTheOtherCasesToo() {
+        return gathered(number -> number % 3 != 0);
+    }
+
+    private Stream<DynamicTest> gathered(IntPredicate taken) {
+        Integer only = Integer.getInteger("flashring.case");
+        return CASES.stream()
+                .filter(gridCase -> gridCase.layout().worldSize() > 1 && taken.test(gridCase.number()))
+                .filter(gridCase -> only == null || gridCase.number() == only)
+                .map(gridCase -> DynamicTest.dynamicTest("gather, " + gridCase, () -> check(gridCase, gather(gridCase))));
+    }
+
+    /** Returns gather of one to three heads at once, or of all. */
+    private static Strategy gather(GridCase gridCase) {
+        int turn = gridCase.number() % 4;
+        return new Gather(turn == 3 ? Long.MAX_VALUE : 1 + turn);
+    }
+
+    private void check(GridCase gridCase, Strategy strategy) {
         if (solved != gridCase.problem()) {
             solution = Oracle.float64(gridCase.problem());
             solved = gridCase.problem();
         }
         Result result;
         try {
-            result = RingRun.of(gridCase.problem(), gridCase.layout()).with(gridCase.placement()).run();
+            result = RingRun.of(gridCase.problem(), gridCase.layout()).with(strategy).with(gridCase.placement()).run();
         } catch (RuntimeException | AssertionError e) {
             throw new AssertionError(gridCase.replay(), e);
         }
@@ -68,7 +98,7 @@ class GridTest {
         int turn = gridCase.number() / 5;
         DType dtype = DType.values()[1 + turn % 3];
         List<Kernel> kernels = Kernels.available(dtype);
-        checkNarrow(gridCase, dtype, kernels.get(turn / 3 % kernels.size()), turn % 2 != 0);
+        checkNarrow(gridCase, dtype, kernels.get(turn / 3 % kernels.size()), turn % 2 != 0, turn % 4 == 3 ? gather(gridCase) : new Ring());
     }
 
     /** Every case in every narrow type with every kernel. */
@@ -84,12 +114,13 @@ class GridTest {
     private static void checkAllNarrow(GridCase gridCase) {
         for (DType dtype : List.of(DType.FLOAT32, DType.BFLOAT16, DType.FLOAT16)) {
             for (Kernel kernel : Kernels.available(dtype)) {
-                checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 != 0);
+                checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 != 0, new Ring());
+                checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 == 0, gather(gridCase));
             }
         }
     }
 
-    private static void checkNarrow(GridCase gridCase, DType dtype, Kernel kernel, boolean narrowWire) {
+    private static void checkNarrow(GridCase gridCase, DType dtype, Kernel kernel, boolean narrowWire, Strategy strategy) {
         AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
         options = narrowWire ? options.withWireDType(dtype) : options;
         Problem problem = gridCase.problem().in(dtype);
@@ -100,10 +131,10 @@ class GridTest {
             case FLOAT16 -> 1e-2;
             case BFLOAT16 -> 5e-2;
         };
-        String replay = dtype + ", " + options + ", " + gridCase.replay();
+        String replay = strategy + ", " + dtype + ", " + options + ", " + gridCase.replay();
         Result result;
         try {
-            result = RingRun.of(problem, gridCase.layout()).with(options).with(gridCase.placement()).with(dtype).run();
+            result = RingRun.of(problem, gridCase.layout()).with(strategy).with(options).with(gridCase.placement()).with(dtype).run();
         } catch (RuntimeException | AssertionError e) {
             throw new AssertionError(replay, e);
         }

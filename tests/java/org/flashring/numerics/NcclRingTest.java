@@ -21,6 +21,9 @@ import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.launch.Environment;
+import org.flashring.plan.Gather;
+import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Problem;
 import org.flashring.support.RankProcesses;
@@ -32,7 +35,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The ring over NCCL on all GPUs of the host against the same kernel on one GPU, forward and backward: by threads, then by processes. */
+/** Ring and gather over NCCL on all GPUs of the host against the same kernel on one GPU, forward and backward: by threads, then by processes. */
 class NcclRingTest {
     private static final Duration DEADLINE = Duration.ofSeconds(30);
     private static final int FEWEST = 2;
@@ -40,10 +43,10 @@ class NcclRingTest {
     private static final int[] LENGTHS = {257, 131, 67};
     private static final List<Case> CASES = cases(WORLD);
 
-    private record Case(Problem problem, Layout layout) {
+    private record Case(Problem problem, Layout layout, Strategy strategy) {
         @Override
         public String toString() {
-            return problem + ", " + layout;
+            return problem + ", " + layout + ", " + strategy;
         }
     }
 
@@ -57,7 +60,10 @@ class NcclRingTest {
                             MaskRule.CAUSAL.documents(0, length / 3, length / 3, length / 2, length))) {
                         Problem problem = Problem.of(shape, length, mask, cases.size());
                         for (Layout.Policy policy : Layout.Policy.values()) {
-                            cases.add(new Case(problem, Layout.of(policy, length, worldSize)));
+                            cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ring()));
+                            if (policy != Layout.Policy.CONTIGUOUS) {
+                                cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Gather(1 + cases.size() % 3)));
+                            }
                         }
                     }
                 }
@@ -75,7 +81,7 @@ class NcclRingTest {
             }
             Problem.Inputs inputs = problem.inputs();
             Result result = Result.none(problem);
-            RingRun run = run(new Case(problem, Layout.contiguous(problem.queryLength(), 1)));
+            RingRun run = run(new Case(problem, Layout.contiguous(problem.queryLength(), 1), new Ring()));
             try (Communicator single = LocalGroup.single(device)) {
                 run.rank(run.plan(), single, inputs, result, 0);
             }
@@ -84,7 +90,7 @@ class NcclRingTest {
     }
 
     private static RingRun run(Case one) {
-        return RingRun.of(one.problem(), one.layout()).with(AttentionOptions.defaults().onCuda());
+        return RingRun.of(one.problem(), one.layout()).with(one.strategy()).with(AttentionOptions.defaults().onCuda());
     }
 
     private static void requireSame(Case one, Result result, Solved solved) {

@@ -12,8 +12,12 @@ import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Positions;
+import org.flashring.Score;
 import org.flashring.attention.FlashAttention;
+import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
+import org.flashring.plan.Ring;
 
 /** Shapes, options, layouts, positions, masks and plans that break a rule. */
 final class BadShapes {
@@ -32,6 +36,10 @@ final class BadShapes {
 
     private static Plan plan(AttentionShape shape, AttentionOptions options) {
         return Plan.of(shape, LAYOUT, MASK, options);
+    }
+
+    private static Plan plan(AttentionShape shape, Score score) {
+        return Plan.of(Problem.of(shape, LAYOUT, MASK).with(score), new Ring(), OPTIONS);
     }
 
     private static Positions.Range range(long start, long length, long stride) {
@@ -54,16 +62,16 @@ final class BadShapes {
                 argument("shape: more kv heads than query heads", () -> shape(1, 2, 4, 16, 16), "queryHeads", 2),
                 argument("shape: dtype null", () -> AttentionShape.of(1, 4, 2, 16, null), "dtype", null),
 
-                argument("options: scale 0", () -> OPTIONS.withSoftmaxScale(0), "softmaxScale", 0.0),
-                argument("options: scale negative", () -> OPTIONS.withSoftmaxScale(-0.25), "softmaxScale", -0.25),
-                argument("options: scale infinite", () -> OPTIONS.withSoftmaxScale(Double.POSITIVE_INFINITY), "softmaxScale", "Infinity"),
-                argument("options: scale minus infinity", () -> OPTIONS.withSoftmaxScale(Double.NEGATIVE_INFINITY), "softmaxScale", "-Infinity"),
-                argument("options: scale NaN", () -> OPTIONS.withSoftmaxScale(Double.NaN), "softmaxScale", "NaN"),
-                argument("options: scale too large for float32", () -> plan(SHAPE, OPTIONS.withSoftmaxScale(1e300)), "softmaxScale", "1.0E300"),
-                argument("options: scale too small for bfloat16", () -> plan(NARROW, OPTIONS.withSoftmaxScale(1e-40)), "softmaxScale", "1.0E-40"),
+                argument("score: scale 0", () -> Score.scaledBy(0), "softmaxScale", 0.0),
+                argument("score: scale negative", () -> Score.scaledBy(-0.25), "softmaxScale", -0.25),
+                argument("score: scale infinite", () -> Score.scaledBy(Double.POSITIVE_INFINITY), "softmaxScale", "Infinity"),
+                argument("score: scale minus infinity", () -> Score.scaledBy(Double.NEGATIVE_INFINITY), "softmaxScale", "-Infinity"),
+                argument("score: scale NaN", () -> Score.scaledBy(Double.NaN), "softmaxScale", "NaN"),
+                argument("score: scale too large for float32", () -> plan(SHAPE, Score.scaledBy(1e300)), "softmaxScale", "1.0E300"),
+                argument("score: scale too small for bfloat16", () -> plan(NARROW, Score.scaledBy(1e-40)), "softmaxScale", "1.0E-40"),
 
                 argument("options: kernel null", () -> OPTIONS.withKernel(null), "kernel", null),
-                argument("options: kernel null to the constructor", () -> new AttentionOptions(1, true, null, null, false, false), "kernel", null),
+                argument("options: kernel null to the constructor", () -> new AttentionOptions(true, null, null, false, false), "kernel", null),
                 argument("options: wire type null", () -> OPTIONS.withWireDType(null), "wireDType", null),
 
                 argument("layout: negative length", () -> Layout.contiguous(-1, 4), "length", -1),
@@ -110,11 +118,15 @@ final class BadShapes {
                 argument("mask: prefix of too few documents", () -> MASK.documents(0, 3, 5).prefix(1), "prefixLengths.length", 1),
                 argument("mask: prefix negative", () -> MASK.documents(0, 3, 5).prefix(1, -1), "prefixLengths[1]", -1),
 
+                argument("score: null", () -> plan(SHAPE, (Score) null), "score", null),
+                argument("strategy: gather of no heads", () -> new Gather(0), "heads", 0),
+                argument("plan: problem null", () -> Plan.of(null, new Ring(), OPTIONS), "problem", null),
+                argument("plan: strategy null", () -> Plan.of(Problem.of(SHAPE, LAYOUT, MASK), null, OPTIONS), "strategy", null),
                 argument("plan: shape null", () -> plan(null, OPTIONS), "shape", null),
                 argument("plan: layout null", () -> Plan.of(SHAPE, null, MASK, OPTIONS), "queries", null),
                 argument("plan: keys null", () -> Plan.of(SHAPE, LAYOUT, null, MASK, OPTIONS), "keys", null),
                 argument("plan: mask null", () -> Plan.of(SHAPE, LAYOUT, null, OPTIONS), "mask", null),
-                argument("plan: options null", () -> plan(SHAPE, null), "options", null),
+                argument("plan: options null", () -> plan(SHAPE, (AttentionOptions) null), "options", null),
                 argument("plan: worlds differ", () -> Plan.of(SHAPE, LAYOUT, Layout.zigzag(37, 3), MASK, OPTIONS), "keys.worldSize", 3),
                 argument("plan: wire type foreign to float32", () -> plan(SHAPE, OPTIONS.withWireDType(DType.BFLOAT16)), "wireDType", "BFLOAT16"),
                 argument("plan: wire type foreign to bfloat16", () -> plan(NARROW, OPTIONS.withWireDType(DType.FLOAT16)), "wireDType", "FLOAT16"),

@@ -27,10 +27,14 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Tensor;
+import org.flashring.attention.Backward;
 import org.flashring.attention.FlashAttention;
+import org.flashring.attention.Forward;
 import org.flashring.attention.RingAttention;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
+import org.flashring.comm.Transfers;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;
@@ -58,6 +62,7 @@ class LifecycleTest {
             HostBuffer.class, () -> HostBuffer.allocate(64),
             Communicator.class, LocalGroup::single,
             RingAttention.class, () -> new RingAttention(PLAN, LocalGroup.single()),
+            ShardedAttention.class, () -> new ShardedAttention(PLAN, LocalGroup.single()),
             FlashAttention.class, () -> new FlashAttention(PLAN),
             GradientSync.class, () -> new GradientSync(LocalGroup.single(), DType.FLOAT32, new long[] {3, 4}, 64),
             TokenLoss.class, () -> new TokenLoss(LocalGroup.single()));
@@ -79,7 +84,7 @@ class LifecycleTest {
         Path classes = Path.of(RingAttention.class.getProtectionDomain().getCodeSource().getLocation().toURI());
         try (Stream<Path> files = Files.walk(classes.resolve("org/flashring"))) {
             Set<Class<?>> found = files.map(file -> classes.relativize(file).toString())
-                    .filter(name -> name.endsWith(".class") && !name.matches(".*/(internal|kernel|cli)/.*"))
+                    .filter(name -> name.endsWith(".class") && !name.matches(".*/(internal|kernel|transport|cli)/.*"))
                     .map(name -> load(name.replace('/', '.').replaceAll("\\.class$", "")))
                     .filter(type -> AutoCloseable.class.isAssignableFrom(type) && Modifier.isPublic(type.getModifiers()))
                     .filter(type -> !ELSEWHERE.contains(type))
@@ -145,14 +150,20 @@ class LifecycleTest {
 
     /** Calls a method with arguments that an open owner would take. */
     private static void invoke(AutoCloseable owner, Method method) throws Throwable {
+        Tensor[] good = Stream.of(Operand.values()).map(Operand::good).toArray(Tensor[]::new);
+        Forward forward = new Forward(good[0], good[1], good[2], good[3], good[4]);
         Object[] arguments = new Object[method.getParameterCount()];
         int tensors = 0;
         for (int i = 0; i < arguments.length; i++) {
             Class<?> type = method.getParameterTypes()[i];
-            arguments[i] = type == Tensor.class ? Operand.values()[tensors++].good()
+            arguments[i] = type == Tensor.class ? good[tensors++]
                     : type == DType.class ? DType.FLOAT32
                     : type == long.class ? (Object) (i == 1 || i == 4 ? 16L : 4096L << i) // sizes, addresses
                     : type == int.class ? (Object) 0
+                    : type == long[].class ? new long[] {16}
+                    : type == Transfers.class ? new Transfers()
+                    : type == Forward.class ? forward
+                    : type == Backward.class ? new Backward(forward, good[5], good[6], good[7], good[8])
                     : type == Map.class ? Map.of()
                     : 1.0;
         }

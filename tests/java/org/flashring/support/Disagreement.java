@@ -8,7 +8,10 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
+import org.flashring.Score;
+import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Ring;
 
 /**
  * Two plans that ranks must not run together.
@@ -56,6 +59,10 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                 OPTIONS), named);
     }
 
+    private static org.flashring.plan.Problem problem(AttentionShape shape, Layout layout, Mask mask, double scale) {
+        return org.flashring.plan.Problem.of(shape, layout, mask).with(Score.scaledBy(scale));
+    }
+
     /** Returns one of every kind. */
     public static List<Disagreement> all() {
         Mask documents = Mask.causal().documents(0, 10, 24);
@@ -87,7 +94,10 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                         "layout of the queries: cuSeqlens[1] is 6 on rank 2, 12 on rank 0"),
                 silent(USUAL, Plan.of(SHAPE, LAYOUT, Layout.contiguous(LENGTH, WORLD), Mask.causal(), OPTIONS),
                         "layout of the keys is contiguous 24 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0"),
-                options(SHAPE, OPTIONS.withSoftmaxScale(0.5), "softmaxScale is 0.5 on rank 2, 0.3535"),
+                silent(USUAL, Plan.of(problem(SHAPE, LAYOUT, Mask.causal(), 0.5), new Ring(), OPTIONS),
+                        "softmaxScale is 0.5 on rank 2, 0.3535"),
+                silent(USUAL, Plan.of(org.flashring.plan.Problem.of(SHAPE, LAYOUT, Mask.causal()), new Gather(2), OPTIONS),
+                        "strategy is gather of 2 heads on rank 2, ring on rank 0"),
                 options(SHAPE, OPTIONS.forwardOnly(), "backward is false on rank 2, true on rank 0"),
                 options(SHAPE, OPTIONS.asDeterministic(), "deterministic is true on rank 2, false on rank 0"),
                 options(SHAPE, OPTIONS.withKernel(Kernel.REFERENCE), "kernel is REFERENCE on rank 2, AUTO on rank 0"),
@@ -118,11 +128,10 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
         }
         Layout layout = Layout.of(Layout.Policy.values()[random.nextInt(3)], cuSeqlens, WORLD);
         Mask mask = Mask.full().window(random.nextInt(30) - 1, random.nextInt(3) - 1);
-        AttentionOptions options = random.nextBoolean() ? OPTIONS : OPTIONS.withSoftmaxScale(random.nextDouble()
-                + 0.01);
+        double scale = random.nextBoolean() ? 0.25 : random.nextDouble() + 0.01;
         AttentionShape shape = AttentionShape.of(1 + random.nextInt(2), 2, 1 + random.nextInt(2), 8,
                 random.nextBoolean() ? DType.BFLOAT16 : DType.FLOAT32);
-        return Plan.of(shape, layout, random.nextBoolean() ? mask.documents(cuSeqlens) : mask, random.nextBoolean()
-                ? options : options.forwardOnly());
+        return Plan.of(problem(shape, layout, random.nextBoolean() ? mask.documents(cuSeqlens) : mask, scale), new Ring(),
+                random.nextBoolean() ? OPTIONS : OPTIONS.forwardOnly());
     }
 }

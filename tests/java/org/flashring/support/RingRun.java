@@ -3,40 +3,50 @@ package org.flashring.support;
 import org.flashring.AttentionOptions;
 import org.flashring.DType;
 import org.flashring.Layout;
-import org.flashring.attention.RingAttention;
+import org.flashring.Score;
+import org.flashring.attention.Backward;
+import org.flashring.attention.Forward;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 
 /**
- * A problem run through {@link RingAttention} on threads of this JVM, forward and backward.
+ * A problem run through {@link ShardedAttention} on threads of this JVM, forward and backward.
  *
+ * @param strategy  how keys come to queries
  * @param gradients type of dq, dk and dv
  */
-public record RingRun(Problem problem, Layout queries, Layout keys, AttentionOptions options, Placement placement, DType gradients) {
+public record RingRun(Problem problem, Layout queries, Layout keys, Strategy strategy, AttentionOptions options, Placement placement,
+        DType gradients) {
 
     /** Returns the run of self-attention over {@code layout} with default options, dense tensors, and unrounded gradients. */
     public static RingRun of(Problem problem, Layout layout) {
-        AttentionOptions options = AttentionOptions.defaults();
-        options = Double.isNaN(problem.scale()) ? options : options.withSoftmaxScale(problem.scale());
-        return new RingRun(problem, layout, layout, options, Placement.DENSE, problem.shape().dtype().accumulator());
+        return new RingRun(problem, layout, layout, new Ring(), AttentionOptions.defaults(), Placement.DENSE, problem.shape().dtype().accumulator());
+    }
+
+    public RingRun with(Strategy newStrategy) {
+        return new RingRun(problem, queries, keys, newStrategy, options, placement, gradients);
     }
 
     public RingRun with(AttentionOptions newOptions) {
-        return new RingRun(problem, queries, keys, newOptions, placement, gradients);
+        return new RingRun(problem, queries, keys, strategy, newOptions, placement, gradients);
     }
 
     public RingRun with(Placement newPlacement) {
-        return new RingRun(problem, queries, keys, options, newPlacement, gradients);
+        return new RingRun(problem, queries, keys, strategy, options, newPlacement, gradients);
     }
 
     public RingRun with(DType newGradients) {
-        return new RingRun(problem, queries, keys, options, placement, newGradients);
+        return new RingRun(problem, queries, keys, strategy, options, placement, newGradients);
     }
 
     /** Returns the plan. */
     public Plan plan() {
-        return Plan.of(problem.shape(), queries, keys, problem.mask().mask(), options);
+        Score score = Double.isNaN(problem.scale()) ? Score.standard() : Score.scaledBy(problem.scale());
+        return Plan.of(new org.flashring.plan.Problem(problem.shape(), queries, keys, problem.mask().mask(), score), strategy, options);
     }
 
     /** Returns what all ranks computed together, having checked that they wrote to their outputs alone. */
@@ -60,10 +70,10 @@ public record RingRun(Problem problem, Layout queries, Layout keys, AttentionOpt
         int rank = communicator.rank();
         RankTensors t = new RankTensors(problem.shape(), queries.positions(rank), keys.positions(rank), placement, gradients);
         t.scatter(inputs);
-        try (RingAttention ring = new RingAttention(plan, communicator); DeviceCopies on = new DeviceCopies(communicator.device())) {
-            ring.forward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out), on.tensor(t.lse), stream);
-            ring.backward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out), on.tensor(t.lse), on.tensor(t.dout),
-                    on.tensor(t.dq), on.tensor(t.dk), on.tensor(t.dv), stream);
+        try (ShardedAttention attention = new ShardedAttention(plan, communicator); DeviceCopies on = new DeviceCopies(communicator.device())) {
+            Forward operands = new Forward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out), on.tensor(t.lse));
+            attention.forward(operands, stream);
+            attention.backward(new Backward(operands, on.tensor(t.dout), on.tensor(t.dq), on.tensor(t.dk), on.tensor(t.dv)), stream);
             communicator.synchronize();
             on.download();
         }

@@ -40,16 +40,19 @@ public final class StepRun {
                 HostBuffer workspace = HostBuffer.allocate(Math.max(step.workspaceBytes(Native.FORWARD), step.workspaceBytes(Native.BACKWARD)))) {
             step.place(Device.HOST);
             step.workspace(workspace.address(), workspace.bytes());
+            step.bindForward(own.q.tensor(), own.out.tensor(), own.lse.tensor(), held.size() == 1 ? null : state.tensor(),
+                    held.size() == 1 ? null : lseLow.tensor());
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);
-                step.forward(i, own.q.tensor(), block.k.tensor(), block.v.tensor(), held.size() == 1 ? null : state.tensor(),
-                        own.out.tensor(), own.lse.tensor(), held.size() == 1 ? null : lseLow.tensor(), i > 0, i == held.size() - 1);
+                step.meet(i, block.k.tensor(), block.v.tensor());
+                step.forward(i > 0, i == held.size() - 1);
             }
-            step.delta(own.out.tensor(), own.dout.tensor(), delta.tensor());
+            step.bindBackward(own.q.tensor(), own.out.tensor(), own.lse.tensor(), own.dout.tensor(), delta.tensor(), own.dq.tensor());
+            step.delta();
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);
-                step.backward(i, own.q.tensor(), block.k.tensor(), block.v.tensor(), own.lse.tensor(), own.dout.tensor(), delta.tensor(),
-                        own.dq.tensor(), block.dk.tensor(), block.dv.tensor(), i > 0);
+                step.meet(i, block.k.tensor(), block.v.tensor());
+                step.backward(block.dk.tensor(), block.dv.tensor(), i > 0);
             }
         }
         Result result = Result.none(problem);

@@ -13,7 +13,7 @@ import org.flashring.internal.Made;
 import org.flashring.plan.Plan;
 
 /**
- * Exact attention on one device in O(length) memory: {@link RingAttention} with a world of one.
+ * Exact attention on one device in O(length) memory: {@link ShardedAttention} with a world of one.
  *
  * <pre>{@code
  * AttentionShape shape = AttentionShape.of(batch, heads, kvHeads, headDim, DType.BFLOAT16);
@@ -25,7 +25,8 @@ import org.flashring.plan.Plan;
  */
 public final class FlashAttention implements AutoCloseable {
     private final Communicator alone;
-    private final RingAttention attention;
+    private final ShardedAttention attention;
+    private final KnownOperands known = new KnownOperands();
 
     /**
      * Makes self-attention over {@code length} tokens.
@@ -60,30 +61,30 @@ public final class FlashAttention implements AutoCloseable {
         }
         try (Made made = new Made()) {
             this.alone = made.add(LocalGroup.single(device));
-            this.attention = new RingAttention("FlashAttention", plan, alone);
+            this.attention = new ShardedAttention("FlashAttention", plan, alone);
             made.keep();
         }
     }
 
-    /** Computes out and lse, as {@link RingAttention#forward} does. */
+    /** Computes out and lse on the default stream, as {@link ShardedAttention#forward}; the operands are those of {@link Forward}. */
     public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
-        attention.forward(q, k, v, out, lse);
+        forward(q, k, v, out, lse, 0);
     }
 
-    /** Computes out and lse in the order of a stream, as {@link RingAttention#forward} does. */
+    /** Computes out and lse in the order of a stream, as {@link ShardedAttention#forward}. */
     public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, long stream) {
-        attention.forward(q, k, v, out, lse, stream);
+        attention.forward(known.forward(q, k, v, out, lse), stream);
     }
 
-    /** Computes dq, dk and dv, as {@link RingAttention#backward} does. */
+    /** Computes dq, dk and dv on the default stream, as {@link ShardedAttention#backward}; the operands are those of {@link Backward}. */
     public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv) {
-        attention.backward(q, k, v, out, lse, dout, dq, dk, dv);
+        backward(q, k, v, out, lse, dout, dq, dk, dv, 0);
     }
 
-    /** Computes dq, dk and dv in the order of a stream, as {@link RingAttention#backward} does. */
+    /** Computes dq, dk and dv in the order of a stream, as {@link ShardedAttention#backward}. */
     public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv,
             long stream) {
-        attention.backward(q, k, v, out, lse, dout, dq, dk, dv, stream);
+        attention.backward(known.backward(known.forward(q, k, v, out, lse), dout, dq, dk, dv), stream);
     }
 
     /** Frees the buffers. Closing twice is harmless. */

@@ -19,56 +19,59 @@ final class OperandChecks {
         this.device = device;
     }
 
-    void checkForward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
-        checkInputs(q, k, v);
-        output("out", out);
-        output("lse", lse);
-        queries("out", out, plan.shape().valueDim(), plan.shape().dtype(), null);
-        queries("lse", lse, 1, plan.shape().dtype().accumulator(), null);
-        apart("out", out, "q", q);
-        apart("out", out, "k", k);
-        apart("out", out, "v", v);
-        apart("lse", lse, "q", q);
-        apart("lse", lse, "k", k);
-        apart("lse", lse, "v", v);
-        apart("lse", lse, "out", out);
+    void check(Forward operands) {
+        Checks.notNull("operands", operands);
+        inputs(operands);
+        output("out", operands.out());
+        output("lse", operands.lse());
+        queries("out", operands.out(), plan.shape().valueDim(), plan.shape().dtype(), null);
+        queries("lse", operands.lse(), 1, plan.shape().dtype().accumulator(), null);
+        apartFromInputs("out", operands.out(), operands);
+        apartFromInputs("lse", operands.lse(), operands);
+        apart("lse", operands.lse(), "out", operands.out());
     }
 
-    void checkBackward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv) {
+    void check(Backward operands) {
         if (!plan.options().backward()) {
             throw new IllegalStateException("the plan is forwardOnly; backward needs a plan without it");
         }
+        Checks.notNull("operands", operands);
+        Checks.notNull("operands.of", operands.of());
         AttentionShape shape = plan.shape();
         DType wide = shape.dtype().accumulator();
-        checkInputs(q, k, v);
-        queries("out", out, shape.valueDim(), shape.dtype(), null);
-        queries("lse", lse, 1, wide, null);
-        queries("dout", dout, shape.valueDim(), shape.dtype(), null);
-        queries("dq", dq, shape.headDim(), shape.dtype(), wide);
-        keys("dk", dk, shape.headDim(), shape.dtype(), wide);
-        keys("dv", dv, shape.valueDim(), shape.dtype(), wide);
-        gradient("dq", dq, q, k, v, out, lse, dout);
-        gradient("dk", dk, q, k, v, out, lse, dout);
-        gradient("dv", dv, q, k, v, out, lse, dout);
-        apart("dq", dq, "dk", dk);
-        apart("dq", dq, "dv", dv);
-        apart("dk", dk, "dv", dv);
+        inputs(operands.of());
+        queries("out", operands.of().out(), shape.valueDim(), shape.dtype(), null);
+        queries("lse", operands.of().lse(), 1, wide, null);
+        queries("dout", operands.dout(), shape.valueDim(), shape.dtype(), null);
+        queries("dq", operands.dq(), shape.headDim(), shape.dtype(), wide);
+        keys("dk", operands.dk(), shape.headDim(), shape.dtype(), wide);
+        keys("dv", operands.dv(), shape.valueDim(), shape.dtype(), wide);
+        gradient("dq", operands.dq(), operands);
+        gradient("dk", operands.dk(), operands);
+        gradient("dv", operands.dv(), operands);
+        apart("dq", operands.dq(), "dk", operands.dk());
+        apart("dq", operands.dq(), "dv", operands.dv());
+        apart("dk", operands.dk(), "dv", operands.dv());
     }
 
-    private void checkInputs(Tensor q, Tensor k, Tensor v) {
-        queries("q", q, plan.shape().headDim(), plan.shape().dtype(), null);
-        keys("k", k, plan.shape().headDim(), plan.shape().dtype(), null);
-        keys("v", v, plan.shape().valueDim(), plan.shape().dtype(), null);
+    private void inputs(Forward operands) {
+        queries("q", operands.q(), plan.shape().headDim(), plan.shape().dtype(), null);
+        keys("k", operands.k(), plan.shape().headDim(), plan.shape().dtype(), null);
+        keys("v", operands.v(), plan.shape().valueDim(), plan.shape().dtype(), null);
     }
 
-    private void gradient(String name, Tensor gradient, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout) {
+    private void gradient(String name, Tensor gradient, Backward operands) {
         output(name, gradient);
-        apart(name, gradient, "q", q);
-        apart(name, gradient, "k", k);
-        apart(name, gradient, "v", v);
-        apart(name, gradient, "out", out);
-        apart(name, gradient, "lse", lse);
-        apart(name, gradient, "dout", dout);
+        apartFromInputs(name, gradient, operands.of());
+        apart(name, gradient, "out", operands.of().out());
+        apart(name, gradient, "lse", operands.of().lse());
+        apart(name, gradient, "dout", operands.dout());
+    }
+
+    private static void apartFromInputs(String name, Tensor output, Forward operands) {
+        apart(name, output, "q", operands.q());
+        apart(name, output, "k", operands.k());
+        apart(name, output, "v", operands.v());
     }
 
     private void queries(String name, Tensor tensor, long dim, DType dtype, DType orElse) {

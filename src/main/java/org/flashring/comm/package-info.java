@@ -1,5 +1,2 @@
-/**
- * What ranks say to each other: messages, collectives, agreement on terms, deadlines and failures. The ways to have
- * ranks are in {@link org.flashring.comm.local} and {@link org.flashring.comm.nccl}.
- */
+/** How ranks talk: a communicator's verbs and the batches of messages that it posts. */
 package org.flashring.comm;

@@ -12,24 +12,21 @@ import org.flashring.internal.Native;
 import org.flashring.internal.Status;
 
 /**
- * The native step ({@code flashring_step}) of one rank: shape, mask and positions are written once, operands before each
- * call. For one thread at a time; nothing is allocated after {@link #place}.
+ * The native step ({@code flashring_step}) of one rank: shape, mask and positions are written once, what belongs to the queries
+ * once a call, keys before each step. For one thread at a time; nothing is allocated after {@link #place}.
+ *
+ * <p>Forward: {@link #bindForward}, then for each block {@link #heads}, {@link #meet} and {@link #forward}. Backward:
+ * {@link #bindBackward}, {@link #delta}, then for each block heads, meet and {@link #backward}.
  */
 public final class StepKernel implements AutoCloseable {
     private final Native.Step step = Native.newStep();
     private final Native.PositionList keyPositions = step.keyPositions();
-    private final Native.TensorView q = step.q();
     private final Native.TensorView k = step.k();
     private final Native.TensorView v = step.v();
-    private final Native.TensorView out = step.out();
-    private final Native.TensorView acc = step.acc();
-    private final Native.TensorView lse = step.lse();
-    private final Native.TensorView lseLow = step.lseLow();
-    private final Native.TensorView dout = step.dout();
-    private final Native.TensorView delta = step.delta();
-    private final Native.TensorView dq = step.dq();
     private final Native.TensorView dk = step.dk();
     private final Native.TensorView dv = step.dv();
+    private final QueryViews queryViews = new QueryViews(step);
+    private final AttentionShape shape;
     private final Mask mask;
     private final Positions queries;
     private final List<Positions> keys;
@@ -39,6 +36,7 @@ public final class StepKernel implements AutoCloseable {
 
     /** Makes the step of queries at {@code queries} that will meet, one at a time, the keys at {@code keys}. */
     public StepKernel(AttentionShape shape, double softmaxScale, AttentionOptions options, Mask mask, Positions queries, List<Positions> keys) {
+        this.shape = shape;
         this.mask = mask;
         this.queries = queries;
         this.keys = keys;
@@ -108,54 +106,49 @@ public final class StepKernel implements AutoCloseable {
         step.workspace(address).workspaceBytes(workspaceBytes);
     }
 
-    private void meet(int source, Tensor key, Tensor value) {
+    /**
+     * Sets what a forward pass reads and writes of the queries, of all heads. The running state, and what rounding took from lse, may
+     * be null when one step does all.
+     */
+    public void bindForward(Tensor query, Tensor out, Tensor lse, Tensor state, Tensor lseLow) {
+        queryViews.bindForward(query, out, lse, state, lseLow);
+        heads(0, shape.kvHeads());
+    }
+
+    /** Sets what a backward pass reads and writes of the queries, of all heads. */
+    public void bindBackward(Tensor query, Tensor out, Tensor lse, Tensor dout, Tensor delta, Tensor dq) {
+        queryViews.bindBackward(query, out, lse, dout, delta, dq);
+        heads(0, shape.kvHeads());
+    }
+
+    /** Has the steps that follow compute {@code count} key heads from {@code first} on, with the query heads that use them. */
+    public void heads(long first, long count) {
+        long queryHeads = shape.queryHeads() / shape.kvHeads();
+        step.kvHeads(count).queryHeads(count * queryHeads);
+        queryViews.from(first * queryHeads);
+    }
+
+    /** Has the step that follows meet the keys of {@code source}: tensors of the heads computed. */
+    public void meet(int source, Tensor key, Tensor value) {
         step.keyLength(keys.get(source).length());
         keyPositions.ranges(keyTables[source]).count(keys.get(source).ranges().size());
         Views.set(k, key);
         Views.set(v, value);
     }
 
-    /**
-     * Advances the running (state, lse) by the keys of {@code source}: from the empty state unless {@code resume}, and to
-     * {@code result} if {@code finish}. The state, and what rounding took from lse, may be null when one step does all.
-     */
-    public void forward(int source, Tensor query, Tensor key, Tensor value, Tensor state, Tensor result, Tensor logSumExp,
-            Tensor logSumExpLow, boolean resume, boolean finish) {
-        meet(source, key, value);
-        Views.set(q, query);
-        setOptional(acc, state);
-        Views.set(out, result);
-        Views.set(lse, logSumExp);
-        setOptional(lseLow, logSumExpLow);
+    /** Advances the running state by the keys met: from the empty state unless {@code resume}, and to the output if {@code finish}. */
+    public void forward(boolean resume, boolean finish) {
         step.flags((resume ? Native.RESUME : 0) | (finish ? Native.FINISH : 0));
         Status.check(Native.forwardStep(step));
     }
 
-    private static void setOptional(Native.TensorView view, Tensor tensor) {
-        if (tensor == null) {
-            Views.set(view, 0, 0, 0, 0);
-        } else {
-            Views.set(view, tensor);
-        }
-    }
-
-    /** Sets {@code rowSums} to rowsum(result * gradient). */
-    public void delta(Tensor result, Tensor gradient, Tensor rowSums) {
-        Views.set(out, result);
-        Views.set(dout, gradient);
-        Views.set(delta, rowSums);
+    /** Sets delta to rowsum(out * dout). */
+    public void delta() {
         Status.check(Native.delta(step));
     }
 
-    /** Computes gradients through the keys of {@code source}; overwrites those of q, k and v unless told to add. */
-    public void backward(int source, Tensor query, Tensor key, Tensor value, Tensor logSumExp, Tensor gradient, Tensor rowSums,
-            Tensor dQuery, Tensor dKey, Tensor dValue, boolean addQuery) {
-        meet(source, key, value);
-        Views.set(q, query);
-        Views.set(lse, logSumExp);
-        Views.set(dout, gradient);
-        Views.set(delta, rowSums);
-        Views.set(dq, dQuery);
+    /** Computes gradients through the keys met: overwrites those of keys and values, and those of queries unless {@code addQuery}. */
+    public void backward(Tensor dKey, Tensor dValue, boolean addQuery) {
         Views.set(dk, dKey);
         Views.set(dv, dValue);
         step.flags(addQuery ? Native.ADD_DQ : 0);

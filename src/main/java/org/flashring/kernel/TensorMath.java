@@ -20,7 +20,7 @@ public final class TensorMath implements AutoCloseable {
 
     private final boolean cuda;
 
-    /** Makes a combiner of memory on {@code device}. */
+    /** Works on memory of {@code device}. */
     public TensorMath(Device device) {
         args.device(device.ordinal());
         cuda = device.isCuda();
@@ -44,6 +44,24 @@ public final class TensorMath implements AutoCloseable {
     public void convert(Tensor to, Tensor from) {
         shape(to);
         Views.set(dst, to);
+        Views.set(a, from);
+        b.data(0);
+        run(to.dtype(), from.dtype(), from.dtype());
+    }
+
+    /** Sets {@code to} to the part of {@code from} that begins at a row and a head and is as large. */
+    public void load(Tensor to, Tensor from, long row, long head) {
+        shape(to);
+        Views.set(dst, to);
+        Views.set(a, from, row, head);
+        b.data(0);
+        run(to.dtype(), from.dtype(), from.dtype());
+    }
+
+    /** Sets the part of {@code to} that begins at a row and a head and is as large as {@code from} to it, rounded to its type. */
+    public void store(Tensor to, long row, long head, Tensor from) {
+        shape(from);
+        Views.set(dst, to, row, head);
         Views.set(a, from);
         b.data(0);
         run(to.dtype(), from.dtype(), from.dtype());

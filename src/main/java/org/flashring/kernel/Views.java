@@ -11,6 +11,12 @@ final class Views {
         set(view, tensor.address(), tensor.strideBatch(), tensor.strideLength(), tensor.strideHead());
     }
 
+    /** As {@link #set(Native.TensorView, Tensor)}, of the part that begins at a row and a head. */
+    static void set(Native.TensorView view, Tensor tensor, long row, long head) {
+        long elements = row * tensor.strideLength() + head * tensor.strideHead();
+        set(view, tensor.address() + elements * tensor.dtype().bytes(), tensor.strideBatch(), tensor.strideLength(), tensor.strideHead());
+    }
+
     static void set(Native.TensorView view, long address, long strideBatch, long strideLength, long strideHead) {
         view.data(address).strideBatch(strideBatch).strideSeq(strideLength).strideHead(strideHead);
     }

@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
@@ -78,6 +79,21 @@ class PlanCommandTest {
             assertThat(forward).isPositive().isEqualTo(rank.getAsJsonObject().get("forwardBytesSent").getAsLong());
             assertThat(backward).isPositive().isEqualTo(rank.getAsJsonObject().get("backwardBytesSent").getAsLong());
         }
+    }
+
+    @Test
+    void gatherIsPlannedByGroupsOfHeads() throws IOException {
+        String[] options = {"--length", "997", "--ranks", "4", "--kv-heads", "8"};
+        JsonObject ring = plan(options);
+        JsonObject gather = plan(Stream.concat(Stream.of(options), Stream.of("--strategy", "gather", "--gather-heads", "3")).toArray(String[]::new));
+        assertThat(gather.get("steps").getAsInt()).isEqualTo(1 + 3); // the first keys come; 3 + 3 + 2 heads
+        for (int rank = 0; rank < 4; rank++) {
+            JsonObject ofRing = ring.getAsJsonArray("ranks").get(rank).getAsJsonObject();
+            JsonObject ofGather = gather.getAsJsonArray("ranks").get(rank).getAsJsonObject();
+            assertThat(ofGather.get("forwardFlops")).isEqualTo(ofRing.get("forwardFlops"));
+            assertThat(ofGather.get("forwardBytesSent").getAsLong()).isEqualTo(3 * 8 * 256 * 2 * ofGather.get("tokens").getAsLong());
+        }
+        assertThat(Cli.run("plan", "--length", "64", "--strategy", "gather", "--gather-heads", "2").out()).contains("steps by gather of 2 heads");
     }
 
     @Test
@@ -164,7 +180,7 @@ class PlanCommandTest {
         Cli run = Cli.run(words.toArray(String[]::new));
         assertThat(run.err()).isEmpty();
         assertThat(run.exitCode()).isZero();
-        assertThat(run.out()).contains("Per rank", "Per ring step");
+        assertThat(run.out()).contains("Per rank", "Per step");
         return Cli.json(file);
     }
 }

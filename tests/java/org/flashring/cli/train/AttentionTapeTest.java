@@ -16,7 +16,7 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Positions;
-import org.flashring.attention.RingAttention;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
@@ -68,7 +68,7 @@ class AttentionTapeTest {
     @SuppressWarnings("try") // a scope works by being open
     private static double[][] sharded(Plan plan, Communicator communicator) {
         Positions held = plan.queries().positions(communicator.rank());
-        try (PointerScope scope = new PointerScope(); RingAttention ring = new RingAttention(plan, communicator)) {
+        try (PointerScope scope = new PointerScope(); ShardedAttention ring = new ShardedAttention(plan, communicator)) {
             torch.set_num_threads(1);
             long[] positions = new long[(int) held.length()];
             for (int i = 0; i < positions.length; i++) {

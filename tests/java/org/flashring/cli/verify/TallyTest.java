@@ -10,6 +10,7 @@ import java.util.stream.IntStream;
 import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.device.Device;
+import org.flashring.plan.Ring;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -38,7 +39,7 @@ class TallyTest {
     void aWrongElementFails() {
         Scenario scenario = firstOf(DType.FLOAT64);
         Inputs operands = Inputs.draw(scenario, new Random(1));
-        Results exact = ScenarioRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
+        Results exact = ScenarioRun.run(scenario.exact(), new Ring(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
         for (Results.Name name : Results.Name.values()) {
             double[] wrong = exact.get(name).clone();
@@ -55,7 +56,7 @@ class TallyTest {
     void thePlainFormulaIsRightToItsPrecision(DType dtype) {
         Scenario scenario = firstOf(dtype);
         Inputs operands = Inputs.draw(scenario, new Random(2));
-        Results exact = ScenarioRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
+        Results exact = ScenarioRun.run(scenario.exact(), new Ring(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Results plain = PlainFormula.compute(scenario, operands);
         for (Results.Name name : Results.Name.values()) {
             assertThat(Tally.error(plain.get(name), exact.get(name))).as(name.toString()).isPositive().isLessThan(20 * Rounding.unit(dtype));

@@ -41,4 +41,14 @@ class VerifyCommandTest {
             assertThat(run.out().lines().findFirst().orElseThrow()).contains("over 5 ranks");
         }
     }
+
+    @Test
+    void gatherIsVerifiedLikeTheRing() {
+        for (String index : new String[] {"47", "61", "161"}) {
+            Cli run = Cli.run("verify", "--strategy", "gather", "--gather-heads", "2", "--ranks", "4", "--case", index);
+            assertThat(run.err()).isEmpty();
+            assertThat(run.out()).contains("all passed");
+            assertThat(run.exitCode()).isZero();
+        }
+    }
 }

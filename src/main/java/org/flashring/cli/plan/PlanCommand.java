@@ -9,8 +9,10 @@ import java.util.stream.IntStream;
 import org.flashring.AttentionOptions;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Quantity;
+import org.flashring.cli.support.StrategyOption;
 import org.flashring.internal.Checks;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -42,12 +44,13 @@ public final class PlanCommand implements Callable<Integer> {
                     + " largest length that fits.")
     private Long memory;
 
+    @Mixin private StrategyOption strategy;
     @Mixin private JsonOption json;
 
     /** One rank: tokens held, floating-point operations of a forward pass of one layer, bytes sent by one layer, bytes held. */
     record Rank(int rank, long tokens, double forwardFlops, long forwardBytesSent, long backwardBytesSent, PlanMemory memory) {}
 
-    /** One rank in one ring step of one layer: whose keys it holds, (query, key) pairs per head, bytes sent. */
+    /** One rank in one step of one layer: whose keys it holds, -1 for several ranks'; (query, key) pairs per head, bytes sent. */
     record Step(int step, int rank, int source, boolean computes, long visiblePairs, long forwardBytesSent, long backwardBytesSent) {}
 
     /**
@@ -72,9 +75,7 @@ public final class PlanCommand implements Callable<Integer> {
         List<PlanMemory> held = PlanMemory.ofRanks(plan, model.layers(), model.hidden());
         List<Rank> perRank = new ArrayList<>();
         for (int rank = 0; rank < ranks; rank++) {
-            int r = rank;
-            long pairs = steps.stream().filter(step -> step.rank() == r).mapToLong(Step::visiblePairs).sum();
-            perRank.add(new Rank(rank, plan.queries().localLength(rank), flops(plan, pairs), plan.forwardBytesSent(rank),
+            perRank.add(new Rank(rank, plan.queries().localLength(rank), plan.forwardFlops(rank), plan.forwardBytesSent(rank),
                     plan.backwardBytesSent(rank), held.get(rank)));
         }
         Boolean fits = memory == null ? null : PlanMemory.most(held) <= memory;
@@ -87,7 +88,8 @@ public final class PlanCommand implements Callable<Integer> {
     }
 
     private Plan plan(long length, int worldSize) {
-        return Plan.of(model.shape(), sequence.layout(length, worldSize), sequence.mask(length), AttentionOptions.defaults());
+        Problem problem = Problem.of(model.shape(), sequence.layout(length, worldSize), sequence.mask(length));
+        return Plan.of(problem, strategy.strategy(), AttentionOptions.defaults());
     }
 
     /** Returns the floating-point operations of forward over {@code pairs} (query, key) pairs per head. */

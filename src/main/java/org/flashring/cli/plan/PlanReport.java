@@ -21,24 +21,25 @@ final class PlanReport {
 
     void print(PrintWriter out) {
         out.printf(Locale.ROOT, "%d layers of %s, hidden size %d%n", result.layers(), plan.shape(), result.hidden());
-        out.printf(Locale.ROOT, "%s, mask: %s; %d ring steps%n", plan.queries(), plan.mask(), plan.steps());
+        out.printf(Locale.ROOT, "%s, mask: %s%n", plan.queries(), plan.mask());
+        out.printf(Locale.ROOT, "%d %s by %s%n", plan.steps(), plan.steps() == 1 ? "step" : "steps", plan.strategy());
         out.println("\nPer rank, one layer:");
         merged(new Table("Rank", " Tokens", " Work forward", " Sent forward", " Sent backward"), result.ranks(), rank -> List.of(
                 String.format(Locale.ROOT, "%,d", rank.tokens()), Quantity.flops(rank.forwardFlops()), Quantity.bytes(rank.forwardBytesSent()),
                 Quantity.bytes(rank.backwardBytesSent()))).print(out);
         out.println("\nPer rank, memory while all layers train:");
-        merged(new Table("Rank", " Ring buffers", " Layer tensors", " Saved tensors", " Hidden states", " Held"), result.ranks(), rank -> List.of(
+        merged(new Table("Rank", " Buffers", " Layer tensors", " Saved tensors", " Hidden states", " Held"), result.ranks(), rank -> List.of(
                 Quantity.bytes(rank.memory().ringBuffers()), Quantity.bytes(rank.memory().layerTensors()),
                 Quantity.bytes(rank.memory().savedTensors()), Quantity.bytes(rank.memory().hiddenStates()),
                 Quantity.bytes(rank.memory().total()))).print(out);
         out.println("""
 
-                Ring buffers   of one operation, which all layers use in turn
+                Buffers        of one operation, which all layers use in turn
                 Layer tensors  q, k, v, output, lse and gradients of the layer at work
                 Saved tensors  q, k, v, output and lse that the other layers keep for backward
                 Hidden states  the input of each layer; weights and all else are not counted
 
-                Per ring step, one layer: ranks that compute, and the most that a rank sends""");
+                Per step, one layer: ranks that compute, and the most that a rank sends""");
         merged(new Table("Step", " Computing", " Busiest rank", " Mean rank", " Sent forward", " Sent backward"), steps(), step -> List.of(
                 Long.toString(step.stream().filter(PlanCommand.Step::computes).count()),
                 Quantity.flops(PlanCommand.flops(plan, step.stream().mapToLong(PlanCommand.Step::visiblePairs).max().orElse(0))),

@@ -1,5 +1,7 @@
 package org.flashring.cli.support;
 
+import org.flashring.plan.Strategy;
+
 import com.google.gson.FieldNamingPolicy;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
@@ -30,6 +32,7 @@ public final class JsonOption {
             .registerTypeAdapter(double.class, finiteOrNull())
             .registerTypeHierarchyAdapter(Enum.class, (JsonSerializer<Enum<?>>) (value, type, context) ->
                     new JsonPrimitive(value.name().toLowerCase(Locale.ROOT)))
+            .registerTypeHierarchyAdapter(Strategy.class, (JsonSerializer<Strategy>) (value, type, context) -> new JsonPrimitive(value.toString()))
             .create();
 
     @Spec(Spec.Target.MIXEE) private CommandSpec command;

@@ -8,10 +8,12 @@ import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.DType;
-import org.flashring.attention.RingAttention;
+import org.flashring.attention.Backward;
+import org.flashring.attention.Forward;
+import org.flashring.attention.ShardedAttention;
 
 /**
- * Puts ring attention into a model whose other layers are differentiated by PyTorch, with no native autograd function. Each
+ * Puts sharded attention into a model whose other layers are differentiated by PyTorch, with no native autograd function. Each
  * {@link #attend} ends one segment of the autograd graph and begins the next with fresh leaves; {@link #backward} goes through
  * the segments from the last to the first and crosses each cut with FlashRing's own backward.
  *
@@ -43,12 +45,12 @@ public final class AttentionTape {
 
     private record Cut(Tensor residual, Tensor q, Tensor k, Tensor v, Tensor lse, Attended next) {}
 
-    private final RingAttention ring;
+    private final ShardedAttention attention;
     private final Deque<Cut> cuts = new ArrayDeque<>();
 
-    /** Makes a tape over {@code ring}, which serves all layers in turn and stays the caller's to close. */
-    public AttentionTape(RingAttention ring) {
-        this.ring = ring;
+    /** Makes a tape over {@code attention}, which serves all layers in turn and stays the caller's to close. */
+    public AttentionTape(ShardedAttention attention) {
+        this.attention = attention;
     }
 
     /**
@@ -62,10 +64,10 @@ public final class AttentionTape {
      * @throws IllegalArgumentException if a tensor does not fit the plan
      */
     public Attended attend(Tensor residual, Tensor q, Tensor k, Tensor v) {
-        ScalarType wide = ring.plan().shape().dtype().accumulator() == DType.FLOAT64 ? ScalarType.Double : ScalarType.Float;
+        ScalarType wide = attention.plan().shape().dtype().accumulator() == DType.FLOAT64 ? ScalarType.Double : ScalarType.Float;
         Tensor out = torch.empty(new long[] {q.size(0), q.size(1), q.size(2), v.size(3)}, q.options(), null);
         Tensor lse = torch.empty(new long[] {q.size(0), q.size(2), q.size(1)}, new TensorOptions(wide), null);
-        ring.forward(TorchTensors.bshd(q), TorchTensors.bshd(k), TorchTensors.bshd(v), TorchTensors.bshd(out), TorchTensors.lse(lse));
+        attention.forward(operands(q, k, v, out, lse), 0);
         Attended next = new Attended(residual.detach().requires_grad_(true), out.requires_grad_(true));
         cuts.push(new Cut(residual, q, k, v, lse, next));
         return next;
@@ -83,11 +85,14 @@ public final class AttentionTape {
             Tensor dq = torch.empty_like(cut.q);
             Tensor dk = torch.empty_like(cut.k);
             Tensor dv = torch.empty_like(cut.v);
-            ring.backward(TorchTensors.bshd(cut.q), TorchTensors.bshd(cut.k), TorchTensors.bshd(cut.v),
-                    TorchTensors.bshd(cut.next.out), TorchTensors.lse(cut.lse), TorchTensors.bshd(cut.next.out.grad().contiguous()),
-                    TorchTensors.bshd(dq), TorchTensors.bshd(dk), TorchTensors.bshd(dv));
+            attention.backward(new Backward(operands(cut.q, cut.k, cut.v, cut.next.out, cut.lse),
+                    TorchTensors.bshd(cut.next.out.grad().contiguous()), TorchTensors.bshd(dq), TorchTensors.bshd(dk), TorchTensors.bshd(dv)), 0);
             torch.backward(new TensorVector(cut.residual, cut.q, cut.k, cut.v),
                     new TensorVector(cut.next.residual.grad(), dq, dk, dv), null, false, null);
         }
+    }
+
+    private static Forward operands(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
+        return new Forward(TorchTensors.bshd(q), TorchTensors.bshd(k), TorchTensors.bshd(v), TorchTensors.bshd(out), TorchTensors.lse(lse));
     }
 }

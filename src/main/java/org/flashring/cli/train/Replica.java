@@ -8,7 +8,7 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
-import org.flashring.attention.RingAttention;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.plan.Plan;
 import org.flashring.sync.GradientSync;
@@ -25,7 +25,7 @@ final class Replica implements AutoCloseable {
     private final PointerScope owned = new PointerScope();
     private final Transformer transformer;
     private final AdamW optimizer;
-    private final RingAttention ring;
+    private final ShardedAttention attention;
     private final AttentionTape tape;
     private final TokenLoss loss;
     private final GradientSync sync;
@@ -38,8 +38,8 @@ final class Replica implements AutoCloseable {
         List<Transformer.Parameter> parameters = transformer.parameters();
         this.optimizer = new AdamW(new TensorVector(parameters.stream().map(Transformer.Parameter::tensor).toArray(Tensor[]::new)),
                 new AdamWOptions(settings.learningRate()));
-        this.ring = new RingAttention(plan, communicator);
-        this.tape = new AttentionTape(ring);
+        this.attention = new ShardedAttention(plan, communicator);
+        this.tape = new AttentionTape(attention);
         this.loss = new TokenLoss(communicator);
         long[] counts = parameters.stream().mapToLong(parameter -> parameter.tensor().numel()).toArray();
         this.sync = new GradientSync(communicator, plan.shape().dtype(), counts, GradientSync.DEFAULT_BUCKET_BYTES);
@@ -94,7 +94,7 @@ final class Replica implements AutoCloseable {
     public void close() {
         sync.close();
         loss.close();
-        ring.close();
+        attention.close();
         owned.close();
     }
 }

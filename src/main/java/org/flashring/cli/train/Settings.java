@@ -7,6 +7,8 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.internal.Checks;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
+import org.flashring.plan.Strategy;
 
 /**
  * Everything that decides a training run, the text apart. What is wrong with it is said of the options that it comes from.
@@ -20,8 +22,10 @@ import org.flashring.plan.Plan;
  * @param layout       which rank holds which bytes
  * @param window       keys that a query sees, its own included; 0 for all before it
  * @param seed         of the parameters and of the choice of sequences
+ * @param strategy     how keys come to the queries of all ranks
  */
-record Settings(Model model, int ranks, int steps, int context, int batch, double learningRate, Layout.Policy layout, int window, long seed) {
+record Settings(Model model, int ranks, int steps, int context, int batch, double learningRate, Layout.Policy layout, int window, long seed,
+        Strategy strategy) {
     private static final int MOST_RANKS = 1024; // threads of this process
 
     /**
@@ -35,17 +39,18 @@ record Settings(Model model, int ranks, int steps, int context, int batch, doubl
         Checks.atLeast("--batch", batch, 1);
         Checks.notNull("layout", layout);
         Checks.atLeast("--window", window, 0);
+        Checks.notNull("strategy", strategy);
         if (!(learningRate > 0 && learningRate < Double.POSITIVE_INFINITY)) {
             throw Checks.broken("--lr", learningRate, "be positive and finite");
         }
     }
 
     Settings withRanks(int ranks) {
-        return new Settings(model, ranks, steps, context, batch, learningRate, layout, window, seed);
+        return new Settings(model, ranks, steps, context, batch, learningRate, layout, window, seed, strategy);
     }
 
     Settings withContext(int context) {
-        return new Settings(model, ranks, steps, context, batch, learningRate, layout, window, seed);
+        return new Settings(model, ranks, steps, context, batch, learningRate, layout, window, seed, strategy);
     }
 
     /** Returns the bytes of a step, over all ranks. */
@@ -57,6 +62,6 @@ record Settings(Model model, int ranks, int steps, int context, int batch, doubl
     Plan plan(DType dtype) {
         Mask mask = window == 0 ? Mask.causal() : Mask.causal().window(window - 1L, 0);
         AttentionShape shape = AttentionShape.of(batch, model.heads(), model.kvHeads(), model.headDim(), dtype);
-        return Plan.of(shape, Layout.of(layout, context, ranks), mask, AttentionOptions.defaults());
+        return Plan.of(Problem.of(shape, Layout.of(layout, context, ranks), mask), strategy, AttentionOptions.defaults());
     }
 }

@@ -12,6 +12,7 @@ import org.flashring.Layout;
 import org.flashring.cli.support.Interruption;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Quantity;
+import org.flashring.cli.support.StrategyOption;
 import org.flashring.plan.Plan;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -24,7 +25,7 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "train",
         description = {"Train a byte-level transformer on your text, each sequence sharded over ranks.",
-                "Dense layers are PyTorch's, attention is FlashRing's ring; ranks are threads of this process."},
+                "Dense layers are PyTorch's, attention is FlashRing's; ranks are threads of this process."},
         mixinStandardHelpOptions = true,
         sortOptions = false,
         footer = {"", "Example:", "  flashring train --text README.md --ranks 4 --steps 30 --compare"})
@@ -81,12 +82,15 @@ public final class TrainCommand implements Callable<Integer> {
             description = "Where loss.png and result.json go (default: ${DEFAULT-VALUE}).")
     private Path out;
 
+    @Mixin private StrategyOption strategy;
+
     @Mixin private JsonOption json;
 
     @Override
     public Integer call() throws IOException {
         PrintWriter console = spec.commandLine().getOut();
-        Settings settings = new Settings(new Model(layers, heads, kvHeads, dim), ranks, steps, context, batch, learningRate, layout, window, seed);
+        Settings settings = new Settings(new Model(layers, heads, kvHeads, dim), ranks, steps, context, batch, learningRate, layout, window, seed,
+                strategy.strategy());
         try (Corpus corpus = Corpus.read(text)) {
             if (corpus.length() < context) {
                 console.printf(Locale.ROOT, "The text has %,d bytes, fewer than --context %,d: a sequence is the whole text.%n", corpus.length(), context);

@@ -7,55 +7,60 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Positions;
-import org.flashring.attention.RingAttention;
+import org.flashring.attention.Backward;
+import org.flashring.attention.Forward;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
 import org.flashring.device.Stream;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
+import org.flashring.plan.Strategy;
 
-/** Runs a scenario through the ring, one thread per rank. */
+/** Runs a scenario by a strategy, one thread per rank. */
 final class ScenarioRun {
     private ScenarioRun() {}
 
     /** Returns what the ranks compute, which take turns on {@code devices}: the host alone, or CUDA devices. */
-    static Results run(Scenario scenario, Inputs operands, Kernel kernel, List<Device> devices) {
+    static Results run(Scenario scenario, Strategy strategy, Inputs inputs, Kernel kernel, List<Device> devices) {
         AttentionOptions options = scenario.options().withKernel(kernel);
-        Plan plan = Plan.of(scenario.shape(), scenario.layout(), scenario.mask(), devices.get(0).isCuda() ? options.onCuda() : options);
+        Problem problem = Problem.of(scenario.shape(), scenario.layout(), scenario.mask());
+        Plan plan = Plan.of(problem, strategy, devices.get(0).isCuda() ? options.onCuda() : options);
         List<Device> ranks = IntStream.range(0, plan.worldSize()).mapToObj(rank -> devices.get(rank % devices.size())).toList();
         Results results = Results.zeros(scenario);
         LocalGroup.run(ranks, LocalGroup.DEFAULT_DEADLINE, communicator -> {
             if (communicator.device().isCuda()) {
                 try (Stream stream = Stream.create(communicator.device())) {
-                    rank(scenario, operands, plan, communicator, stream.handle(), results);
+                    rank(scenario, inputs, plan, communicator, stream.handle(), results);
                     communicator.barrier();
                 }
             } else {
-                rank(scenario, operands, plan, communicator, 0, results);
+                rank(scenario, inputs, plan, communicator, 0, results);
             }
             return null;
         });
         return results;
     }
 
-    private static void rank(Scenario scenario, Inputs operands, Plan plan, Communicator communicator, long stream, Results results) {
+    private static void rank(Scenario scenario, Inputs inputs, Plan plan, Communicator communicator, long stream, Results results) {
         AttentionShape shape = scenario.shape();
         DType dtype = shape.dtype();
         Positions positions = plan.queries().positions(communicator.rank());
-        try (RingAttention attention = new RingAttention(plan, communicator);
+        try (ShardedAttention attention = new ShardedAttention(plan, communicator);
                 Shards shards = new Shards(communicator.device(), shape.batch(), positions, scenario.headsFirst())) {
-            Shard q = shards.make(dtype, shape.queryHeads(), shape.headDim()).load(operands.q());
-            Shard k = shards.make(dtype, shape.kvHeads(), shape.headDim()).load(operands.k());
-            Shard v = shards.make(dtype, shape.kvHeads(), shape.valueDim()).load(operands.v());
-            Shard dout = shards.make(dtype, shape.queryHeads(), shape.valueDim()).load(operands.dout());
+            Shard q = shards.make(dtype, shape.queryHeads(), shape.headDim()).load(inputs.q());
+            Shard k = shards.make(dtype, shape.kvHeads(), shape.headDim()).load(inputs.k());
+            Shard v = shards.make(dtype, shape.kvHeads(), shape.valueDim()).load(inputs.v());
+            Shard dout = shards.make(dtype, shape.queryHeads(), shape.valueDim()).load(inputs.dout());
             Shard out = shards.make(dtype, shape.queryHeads(), shape.valueDim());
             Shard lse = shards.make(dtype.accumulator(), shape.queryHeads(), 1);
             Shard dq = shards.make(scenario.gradients(), shape.queryHeads(), shape.headDim());
             Shard dk = shards.make(scenario.gradients(), shape.kvHeads(), shape.headDim());
             Shard dv = shards.make(scenario.gradients(), shape.kvHeads(), shape.valueDim());
-            attention.forward(q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor(), stream);
-            attention.backward(q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor(), dout.tensor(), dq.tensor(), dk.tensor(), dv.tensor(),
-                    stream);
+            Forward forward = new Forward(q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor());
+            attention.forward(forward, stream);
+            attention.backward(new Backward(forward, dout.tensor(), dq.tensor(), dk.tensor(), dv.tensor()), stream);
             communicator.synchronize();
             out.store(results.out());
             lse.store(results.lse());

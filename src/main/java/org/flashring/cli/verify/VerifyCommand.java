@@ -16,17 +16,19 @@ import org.flashring.cli.support.DeviceOption;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Progress;
+import org.flashring.cli.support.StrategyOption;
 import org.flashring.cli.support.Table;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.kernel.Capability;
+import org.flashring.plan.Ring;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
-/** {@code flashring verify}: the ring and all kernels of this machine against the plain formula in float64 on one rank. */
+/** {@code flashring verify}: a strategy, such as the ring, and all kernels of this machine against the plain formula in float64 on one rank. */
 @Command(
         name = "verify",
         description = {"Check the ring and every kernel that the device can run against the plain formula in float64 on one rank:"
@@ -58,6 +60,8 @@ public final class VerifyCommand implements Callable<Integer> {
 
     @Mixin private DeviceOption device;
 
+    @Mixin private StrategyOption strategy;
+
     @Mixin private JsonOption json;
 
     /** A check that failed. */
@@ -80,6 +84,7 @@ public final class VerifyCommand implements Callable<Integer> {
         }
         int[] indices = only == null ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};
+        strategy.strategy(); // refuses before anything runs
         devices = device.devices();
         Scenarios scenarios = new Scenarios(seed, ranks == null ? 0 : ranks);
         PrintWriter out = spec.commandLine().getOut();
@@ -102,13 +107,13 @@ public final class VerifyCommand implements Callable<Integer> {
     }
 
     private void check(Scenario scenario, Inputs operands) {
-        Results exact = ScenarioRun.run(scenario.exact(), operands, Kernel.REFERENCE, List.of(Device.HOST));
+        Results exact = ScenarioRun.run(scenario.exact(), new Ring(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
         for (Kernel kernel : kernels(scenario.shape())) {
             checks++;
             Results results;
             try {
-                results = ScenarioRun.run(scenario, operands, kernel, ranksOf(scenario));
+                results = ScenarioRun.run(scenario, strategy.strategy(), operands, kernel, ranksOf(scenario));
             } catch (RuntimeException e) {
                 fail(scenario, kernel, e.getMessage());
                 continue;
@@ -124,7 +129,7 @@ public final class VerifyCommand implements Callable<Integer> {
 
     private void fail(Scenario scenario, Kernel kernel, String what) {
         failures.add(new Failure(scenario.index(), lower(kernel), what, scenario.toString(),
-                "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + " --seed " + seed
+                "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + strategy.replay() + " --seed " + seed
                         + (ranks == null ? "" : " --ranks " + ranks) + " --case " + scenario.index()));
     }
 

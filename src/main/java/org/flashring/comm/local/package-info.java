@@ -1,2 +1,2 @@
-/** Ranks that are threads of this JVM, on the host or on CUDA devices: messages are copies. */
+/** Groups whose ranks are threads of one JVM and copy from each other's memory, on the host or between GPUs. */
 package org.flashring.comm.local;

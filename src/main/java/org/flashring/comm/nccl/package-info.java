@@ -1,2 +1,2 @@
-/** Ranks on GPUs, as threads or as processes: messages and collectives are NCCL's, watched by deadlines. */
+/** Groups whose ranks are GPUs and talk through NCCL, each in a thread or a process. */
 package org.flashring.comm.nccl;

@@ -1,5 +1,2 @@
-/**
- * The shell that all communicators share, and what a transport has to do for it. Not exported: a new transport is
- * written here.
- */
+/** The one communicator and what it asks of a transport. For this library's transports, not for its users. */
 package org.flashring.comm.transport;

@@ -1,0 +1,281 @@
+package org.flashring.attention;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.flashring.Tensor;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.Transfers;
+import org.flashring.device.Device;
+import org.flashring.device.OwnedMemory;
+import org.flashring.internal.Checks;
+import org.flashring.internal.Made;
+import org.flashring.internal.Native;
+import org.flashring.kernel.StepKernel;
+import org.flashring.kernel.TensorMath;
+import org.flashring.plan.Footprint;
+import org.flashring.plan.Plan;
+import org.flashring.plan.Schedule;
+
+/**
+ * Exact attention over a sequence that is sharded over ranks, by whatever strategy its plan has. Outputs and gradients equal those
+ * of one device that holds the whole sequence.
+ *
+ * <p>Every rank makes one from the same plan and calls the same methods in the same order. All buffers are allocated here, in
+ * one block of {@link Plan#bytesHeld}; calls allocate nothing. One thread at a time uses it.
+ *
+ * <p>Making one does not wait for the peers. The first call does, on the host: it compares {@link Plan#terms} over the
+ * ranks, and throws on all of them if they differ. Later calls do not compare.
+ *
+ * <p>On a CUDA device calls return once their work is queued, and the host never waits for it: the work runs in the order of
+ * the caller's stream, the communication beside it, joined by events. Calls share the buffers, so give calls on different streams
+ * an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer that failed.
+ */
+public final class ShardedAttention implements AutoCloseable {
+    private final Plan plan;
+    private final Communicator communicator;
+    private final int rank;
+    private final Entrance entrance;
+    private final OperandChecks operandChecks;
+    private final OwnedMemory block;
+    private final QueryTensors queries;
+    private final BoundStep[] forward;
+    private final BoundStep[] backward;
+    private final StepKernel kernel;
+    private final TensorMath math;
+    private boolean agreed;  // the peers run the same plan
+    private boolean posting; // peers may read this rank's memory
+    private boolean inStep;
+
+    /**
+     * Makes this rank's part of the operation.
+     *
+     * @throws IllegalArgumentException if an argument is null, or the communicator's world size or kind of device is not the plan's
+     * @throws OutOfMemoryError         if the buffers cannot be had
+     */
+    public ShardedAttention(Plan plan, Communicator communicator) {
+        this("ShardedAttention", plan, communicator);
+    }
+
+    /** Makes it under the name that its failures give it. */
+    ShardedAttention(String name, Plan plan, Communicator communicator) {
+        this.plan = Checks.notNull("plan", plan);
+        this.communicator = Checks.notNull("communicator", communicator);
+        Checks.equal("communicator.worldSize", communicator.worldSize(), plan.worldSize(), "as planned");
+        this.rank = communicator.rank();
+        Device device = communicator.device();
+        if (device.isCuda() != plan.options().cuda()) {
+            throw Checks.broken("communicator.device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+        }
+        this.entrance = new Entrance(name, plan.worldSize() == 1 ? "" : " of rank " + rank, device);
+        this.operandChecks = new OperandChecks(plan, rank, device);
+        Schedule schedule = plan.schedule(rank);
+        Footprint footprint = plan.footprint(rank, schedule);
+        try (Made made = new Made()) {
+            this.block = made.add(OwnedMemory.allocate(device, footprint.totalBytes()));
+            this.queries = new QueryTensors(plan, footprint, schedule.resumes(), rank, block.address());
+            StepBinder binder = new StepBinder(plan, schedule, footprint, rank, block.address());
+            this.forward = binder.forward();
+            this.backward = plan.options().backward() ? binder.backward() : null;
+            this.kernel = made.add(plan.kernel(rank, schedule));
+            this.kernel.workspace(block.address() + footprint.workspace(), footprint.workspaceBytes());
+            this.kernel.place(device);
+            this.math = made.add(new TensorMath(device));
+            made.keep();
+        }
+    }
+
+    /** Returns the plan. */
+    public Plan plan() {
+        return plan;
+    }
+
+    /** Returns the bytes that this object holds outside the Java heap; equals {@link Plan#bytesHeld} of its rank. */
+    public long bytesHeld() {
+        return block.bytes();
+    }
+
+    /**
+     * Computes {@code out} = softmax(scale · q kᵀ under the mask) v and {@code lse}, the natural log of the softmax's
+     * denominator, for this rank's queries and everybody's keys.
+     *
+     * @param stream {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the host
+     * @throws IllegalArgumentException                  if a tensor does not fit the plan; nothing has then run
+     * @throws IllegalStateException                     after close, or when another thread is inside
+     * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
+     */
+    public void forward(Forward operands, long stream) {
+        int current = entrance.enter();
+        try {
+            follow(stream);
+            operandChecks.check(operands);
+            agree("forward");
+            kernel.bindForward(operands.q(), operands.out(), operands.lse(), queries.state(operands.out()), queries.lseLow());
+            for (BoundStep step : forward) {
+                RingStepEvent event = begin(Native.FORWARD, "forward", step);
+                Move.all(step.ready(), math, operands.k(), operands.v());
+                post(step.before());
+                if (step.computes()) {
+                    meet(step, operands);
+                    kernel.forward(step.resume(), step.finish());
+                }
+                communicator.await();
+                end(event, step, false);
+            }
+        } catch (RuntimeException | Error e) {
+            abandon(e);
+            throw e;
+        } finally {
+            leave(current);
+        }
+    }
+
+    /**
+     * Computes the gradients of a loss whose gradient by the output is {@code dout}, given what forward wrote. Gradients are
+     * overwritten.
+     *
+     * @param stream as in forward
+     * @throws IllegalArgumentException                  if a tensor does not fit the plan; nothing has then run
+     * @throws IllegalStateException                     after close, when another thread is inside, or if the plan is forwardOnly
+     * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
+     */
+    public void backward(Backward operands, long stream) {
+        int current = entrance.enter();
+        try {
+            follow(stream);
+            operandChecks.check(operands);
+            agree("backward");
+            Forward of = operands.of();
+            Tensor dQuery = queries.queryGrads(operands.dq());
+            kernel.bindBackward(of.q(), of.out(), of.lse(), operands.dout(), queries.delta(), dQuery);
+            kernel.delta();
+            for (BoundStep step : backward) {
+                RingStepEvent event = begin(Native.BACKWARD, "backward", step);
+                Move.all(step.ready(), math, of.k(), of.v());
+                post(step.before());
+                if (step.computes()) {
+                    meet(step, of);
+                    differentiate(step, operands);
+                }
+                communicator.await();
+                deliver(step.number() - 1, operands);
+                Move.all(step.collect(), math, operands.dk(), operands.dv());
+                post(step.after());
+                end(event, step, true);
+            }
+            communicator.await();
+            deliver(backward.length - 1, operands);
+            convert(operands.dq(), dQuery);
+        } catch (RuntimeException | Error e) {
+            abandon(e);
+            throw e;
+        } finally {
+            leave(current);
+        }
+    }
+
+    /** Shows the kernel the keys of a step, and which heads it is to compute. */
+    private void meet(BoundStep step, Forward operands) {
+        kernel.heads(step.heads().from(), step.heads().count());
+        kernel.meet(step.source(), step.keys() == null ? operands.k() : step.keys().keys(),
+                step.keys() == null ? operands.v() : step.keys().values());
+    }
+
+    /** Computes a step's gradients: those of keys in the caller's tensors where they are all and the type allows. */
+    private void differentiate(BoundStep step, Backward operands) {
+        boolean directKeys = step.direct() && operands.dk().dtype() == step.grads().keys().dtype();
+        boolean directValues = step.direct() && operands.dv().dtype() == step.grads().values().dtype();
+        Tensor dKey = directKeys ? operands.dk() : step.grads().keys();
+        Tensor dValue = directValues ? operands.dv() : step.grads().values();
+        kernel.backward(dKey, dValue, step.resume());
+        if (step.direct()) {
+            convert(operands.dk(), dKey);
+            convert(operands.dv(), dValue);
+        }
+    }
+
+    /** Takes home what step {@code number} has posted and others have sent of the gradients of own keys. */
+    private void deliver(int number, Backward operands) {
+        if (number >= 0) {
+            Move.all(backward[number].deliver(), math, operands.dk(), operands.dv());
+        }
+    }
+
+    private void convert(Tensor gradient, Tensor computed) {
+        if (gradient != computed) {
+            math.convert(gradient, computed);
+        }
+    }
+
+    private void post(Transfers transfers) {
+        if (transfers != null) {
+            posting = true;
+            communicator.post(transfers);
+        }
+    }
+
+    /**
+     * Makes sure, before the first call, that all ranks are about to run the same. Not in the constructor: ranks may
+     * make their operations early or late, but all come to an operation's first call.
+     */
+    private void agree(String call) {
+        if (!agreed) {
+            if (plan.worldSize() > 1) {
+                Map<String, String> terms = new LinkedHashMap<>(plan.terms());
+                terms.put("first call", call);
+                communicator.agree(terms);
+            }
+            agreed = true;
+        }
+    }
+
+    /** Lets the peers know that this rank gives up, and waits until none reads its memory, which may be freed next. */
+    private void abandon(Throwable cause) {
+        if (posting) {
+            communicator.abort(cause);
+        }
+    }
+
+    private void leave(int current) {
+        if (inStep) {
+            endRange(); // it failed
+        }
+        communicator.at(null, 0);
+        posting = false;
+        entrance.leave(current);
+    }
+
+    private RingStepEvent begin(int direction, String phase, BoundStep step) {
+        RingStepEvent event = StepRecorder.start();
+        communicator.at(phase, step.number());
+        Native.rangeBegin(direction, step.number());
+        inStep = true;
+        return event;
+    }
+
+    private void end(RingStepEvent event, BoundStep step, boolean ofBackward) {
+        StepRecorder.end(event, rank, step.number(), step.owner(), ofBackward, step.computes());
+        endRange();
+    }
+
+    private void endRange() {
+        Native.rangeEnd();
+        inStep = false;
+    }
+
+    /** Runs what follows in the order of {@code stream}. */
+    private void follow(long stream) {
+        communicator.stream(stream);
+        kernel.stream(stream);
+        math.stream(stream);
+    }
+
+    /** Frees the buffers. Closing twice is harmless; the communicator stays open. */
+    @Override
+    public void close() {
+        entrance.close(() -> {
+            math.close();
+            kernel.close();
+            block.close();
+        });
+    }
+}

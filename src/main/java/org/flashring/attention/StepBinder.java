@@ -1,0 +1,180 @@
+package org.flashring.attention;
+
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import org.flashring.AttentionShape;
+import org.flashring.DType;
+import org.flashring.Positions;
+import org.flashring.comm.Transfers;
+import org.flashring.plan.Footprint;
+import org.flashring.plan.Plan;
+import org.flashring.plan.Schedule;
+import org.flashring.plan.Schedule.Block;
+import org.flashring.plan.Schedule.Exchange;
+import org.flashring.plan.Schedule.Held;
+import org.flashring.plan.Schedule.Message;
+import org.flashring.plan.Schedule.Part;
+import org.flashring.plan.Schedule.Piece;
+import org.flashring.plan.Schedule.Step;
+
+/** Gives the pieces of a schedule their places in one rank's block of memory, once, so that calls make no objects. */
+final class StepBinder {
+    private static final Move[] NONE = {};
+
+    private final Plan plan;
+    private final AttentionShape shape;
+    private final Schedule schedule;
+    private final Footprint footprint;
+    private final int rank;
+    private final long base;
+    private final Set<Held> arrived = new HashSet<>(); // gradients of other ranks' keys that this rank adds to
+
+    StepBinder(Plan plan, Schedule schedule, Footprint footprint, int rank, long base) {
+        this.plan = plan;
+        this.shape = plan.shape();
+        this.schedule = schedule;
+        this.footprint = footprint;
+        this.rank = rank;
+        this.base = base;
+    }
+
+    BoundStep[] forward() {
+        return bind(schedule.forward());
+    }
+
+    BoundStep[] backward() {
+        return bind(schedule.backward());
+    }
+
+    private BoundStep[] bind(List<Step> steps) {
+        BoundStep[] bound = new BoundStep[steps.size()];
+        for (int i = 0; i < bound.length; i++) {
+            bound[i] = bind(steps, i);
+        }
+        return bound;
+    }
+
+    private BoundStep bind(List<Step> steps, int number) {
+        Step step = steps.get(number);
+        Block block = step.block();
+        List<Move> ready = new ArrayList<>();
+        pack(step.before(), ready);
+        if (block == null) {
+            return new BoundStep(number, -1, array(ready), transfers(step.before()), false, 0, null, null, null, false, false, false, NONE,
+                    transfers(step.after()), NONE);
+        }
+        boolean gathered = block.keys().size() > 1;
+        Held first = block.keys().get(0);
+        KeyTensors keys = first.slot() == Schedule.OWN ? null : slot(first);
+        if (gathered) {
+            keys = of(block, footprint.ordered(), shape.dtype());
+            order(block, keys, ready);
+        }
+        boolean differentiates = !block.results().isEmpty();
+        KeyTensors grads = differentiates ? of(block, footprint.blockGrads(), shape.dtype().accumulator()) : null;
+        boolean direct = differentiates && !gathered && block.results().get(0).slot() == Schedule.OWN;
+        Move[] collect = step.computes() ? collect(block, grads, direct) : NONE;
+        return new BoundStep(number, Plan.sourceOf(block), array(ready), transfers(step.before()), step.computes(), block.source(), block.heads(),
+                keys, grads, direct, Schedule.resumes(steps, number), Schedule.finishes(steps, number), collect, transfers(step.after()),
+                deliver(step.after(), gathered));
+    }
+
+    /** Own keys that are sent are copied into their slot first. */
+    private void pack(Exchange exchange, List<Move> ready) {
+        if (exchange != null) {
+            exchange.sends().stream().map(Message::held).distinct().filter(held -> held.piece().rows().owner() == rank)
+                    .forEach(held -> ready.add(new Move.Load(slot(held), 0, held.piece().heads().from())));
+        }
+    }
+
+    /** Keys of several ranks are copied together in order of their positions. */
+    private void order(Block block, KeyTensors ordered, List<Move> ready) {
+        for (Held held : block.keys()) {
+            for (KeyTensors.Range range : ranges(held, block)) {
+                KeyTensors to = ordered.rows(range.row(), range.count(), range.stride());
+                ready.add(held.slot() == Schedule.OWN ? new Move.Load(to, range.ownRow(), block.heads().from())
+                        : new Move.Copy(to, slot(held).rows(range.ownRow(), range.count(), 1)));
+            }
+        }
+    }
+
+    private List<KeyTensors.Range> ranges(Held held, Block block) {
+        List<Positions> members = block.keys().stream().map(key -> positions(key.piece())).toList();
+        return KeyTensors.Range.of(positions(held.piece()), members);
+    }
+
+    private Positions positions(Piece piece) {
+        return plan.keys().positions(piece.rows().owner());
+    }
+
+    private Move[] collect(Block block, KeyTensors grads, boolean direct) {
+        if (grads == null || direct) {
+            return NONE;
+        }
+        List<Move> moves = new ArrayList<>();
+        for (Held held : block.results()) {
+            if (block.keys().size() == 1) {
+                moves.add(arrived.contains(held) ? new Move.Add(slot(held), grads) : new Move.Copy(slot(held), grads));
+            } else {
+                KeyTensors to = held.slot() == Schedule.OWN ? home(held.piece()) : slot(held);
+                for (KeyTensors.Range range : ranges(held, block)) {
+                    moves.add(new Move.Copy(to.rows(range.ownRow(), range.count(), 1), grads.rows(range.row(), range.count(), range.stride())));
+                }
+            }
+        }
+        return array(moves);
+    }
+
+    /** Gradients that come for own keys go home: straight, or added to what this rank has computed of them. */
+    private Move[] deliver(Exchange exchange, boolean gathered) {
+        List<Move> moves = new ArrayList<>();
+        for (int i = 0; exchange != null && i < exchange.receives().size(); i++) {
+            Held held = exchange.receives().get(i).held();
+            if (held.piece().rows().owner() != rank) {
+                arrived.add(held);
+            } else {
+                moves.add(gathered ? new Move.Add(home(held.piece()), slot(held)) : new Move.Store(slot(held), held.piece().heads().from()));
+            }
+        }
+        if (gathered && exchange != null) {
+            Piece own = exchange.receives().get(0).held().piece();
+            moves.add(new Move.Store(home(own), own.heads().from()));
+        }
+        return array(moves);
+    }
+
+    private KeyTensors home(Piece piece) {
+        return KeyTensors.at(base + footprint.home(), shape, shape.dtype().accumulator(), piece.rows().count(), piece.heads().count());
+    }
+
+    private KeyTensors of(Block block, long offset, DType dtype) {
+        long rows = block.keys().stream().mapToLong(held -> held.piece().rows().count()).sum();
+        return KeyTensors.at(base + offset, shape, dtype, rows, block.heads().count());
+    }
+
+    private KeyTensors slot(Held held) {
+        Piece piece = held.piece();
+        DType dtype = piece.part() == Part.KEY_GRADS ? plan.wireDType() : shape.dtype();
+        return KeyTensors.at(address(held), shape, dtype, piece.rows().count(), piece.heads().count());
+    }
+
+    private long address(Held held) {
+        return base + footprint.slots().get(held.slot());
+    }
+
+    private Transfers transfers(Exchange exchange) {
+        if (exchange == null) {
+            return null;
+        }
+        Transfers transfers = new Transfers();
+        exchange.sends().forEach(message -> transfers.send(address(message.held()), plan.bytes(message.held().piece()), message.peer()));
+        exchange.receives().forEach(message -> transfers.receive(address(message.held()), plan.bytes(message.held().piece()), message.peer()));
+        return transfers;
+    }
+
+    private static Move[] array(List<Move> moves) {
+        return moves.toArray(Move[]::new);
+    }
+}

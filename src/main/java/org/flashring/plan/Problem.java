@@ -1,0 +1,76 @@
+package org.flashring.plan;
+
+import org.flashring.AttentionShape;
+import org.flashring.DType;
+import org.flashring.Layout;
+import org.flashring.Mask;
+import org.flashring.Score;
+import org.flashring.internal.Checks;
+
+/**
+ * What attention is asked for, whoever computes it in whatever steps.
+ *
+ * @param shape   shape and element type
+ * @param queries which rank holds which queries
+ * @param keys    which rank holds which keys and values
+ * @param mask    which keys each query sees
+ * @param score   how scores are made
+ */
+public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask mask, Score score) {
+    /**
+     * @throws IllegalArgumentException if an argument is null, world sizes differ, sizes overflow, or the scale is none that the
+     *                                  accumulator type can hold
+     */
+    public Problem {
+        Checks.notNull("shape", shape);
+        Checks.notNull("queries", queries);
+        Checks.notNull("keys", keys);
+        Checks.notNull("mask", mask);
+        Checks.notNull("score", score);
+        Checks.equal("keys.worldSize", keys.worldSize(), queries.worldSize(), "as that of the queries");
+        long longest = Math.max(queries.length(), keys.length());
+        long elements = Checks.product("batch * heads", shape.batch(), shape.queryHeads());
+        elements = Checks.product("batch * heads * length", elements, Math.max(1, longest));
+        Checks.product("bytes of a tensor", elements, 8 * Math.max(shape.headDim(), shape.valueDim()));
+        requireRepresentable(score.scaleFor(shape), shape.dtype().accumulator());
+    }
+
+    /** Returns self-attention over {@code layout} with the standard score. */
+    public static Problem of(AttentionShape shape, Layout layout, Mask mask) {
+        return new Problem(shape, layout, layout, mask, Score.standard());
+    }
+
+    /** Returns the same problem with another score. */
+    public Problem with(Score newScore) {
+        return new Problem(shape, queries, keys, mask, newScore);
+    }
+
+    /** Throws unless scores in {@code type} can be multiplied by {@code scale}: powers of ten inside its normal numbers. */
+    private static void requireRepresentable(double scale, DType type) {
+        double least = type == DType.FLOAT64 ? 1e-307 : 1e-37;
+        double most = type == DType.FLOAT64 ? 1e307 : 1e37;
+        if (scale < least || scale > most) {
+            throw Checks.broken("softmaxScale", scale, "be from " + least + " to " + most + " where scores are " + type);
+        }
+    }
+
+    /** Returns the number of ranks. */
+    public int worldSize() {
+        return queries.worldSize();
+    }
+
+    /** Returns the factor of the scores. */
+    public double scale() {
+        return score.scaleFor(shape);
+    }
+
+    /** Returns the elements of keys and values together in {@code rows} rows of {@code heads} key heads. */
+    public long keyElements(long rows, long heads) {
+        return shape.batch() * rows * heads * (shape.headDim() + shape.valueDim());
+    }
+
+    /** Returns whether any query of {@code rank} sees any key of {@code source}. */
+    public boolean anyVisible(int rank, int source) {
+        return Visibility.any(mask, queries.positions(rank), keys.positions(source));
+    }
+}

@@ -1,0 +1,150 @@
+package org.flashring.plan;
+
+import java.util.AbstractList;
+import java.util.List;
+import java.util.RandomAccess;
+import java.util.function.IntFunction;
+import org.flashring.Positions;
+
+/**
+ * What one rank does, in order: what it sends and receives, which block of keys meets which queries, and which slot of its memory
+ * holds what. Pure: it knows rows and heads, no addresses, no element types.
+ *
+ * <p>A step goes so. Own keys that it sends are copied into their slot; keys of a block that lie in several places are copied
+ * together in order of their positions. {@code before} is posted, the block is computed, and everything posted so far is awaited.
+ * Gradients that have come for this rank's own keys are added to those. The block's gradients, if it was computed, go to their
+ * places: added to what has come there for the same keys, or written. {@code after} is posted. After the last step everything is awaited once more.
+ * All ranks have as many steps, with an exchange in the same ones.
+ *
+ * @param sources  positions of keys that blocks have, by {@link Block#source}
+ * @param forward  steps of a forward pass
+ * @param backward steps of a backward pass
+ * @param slots    what the slots have room for
+ * @param room     what the steps need beside slots
+ */
+public record Schedule(List<Positions> sources, List<Step> forward, List<Step> backward, List<Slot> slots, Room room) {
+    /** The slot that stands for the caller's own tensors. */
+    public static final int OWN = -1;
+
+    /** What a piece is of. Keys come with their values, in backward queries come with all that belongs to them. */
+    public enum Part { QUERIES, KEYS, OUTPUT, QUERY_GRADS, KEY_GRADS }
+
+    /** Local rows [{@code from}, {@code to}) of rank {@code owner}. */
+    public record Rows(int owner, long from, long to) {
+        /** Returns the number of rows. */
+        public long count() {
+            return to - from;
+        }
+    }
+
+    /** Key heads [{@code from}, {@code to}), and the query heads that use them. */
+    public record Heads(long from, long to) {
+        /** Returns the number of key heads. */
+        public long count() {
+            return to - from;
+        }
+    }
+
+    /** Some rows of some heads. */
+    public record Piece(Part part, Rows rows, Heads heads) {}
+
+    /** A piece in a slot, or {@link #OWN}. */
+    public record Held(Piece piece, int slot) {}
+
+    /** A piece that is sent to, or received from, rank {@code peer}. */
+    public record Message(Held held, int peer) {}
+
+    /** Messages posted together. */
+    public record Exchange(List<Message> sends, List<Message> receives) {}
+
+    /**
+     * Queries that meet keys.
+     *
+     * @param source   which of the schedule's {@link #sources} the keys are
+     * @param heads    heads computed
+     * @param queries  where the queries lie
+     * @param keys     where the keys lie
+     * @param results  where what is not kept with own queries goes: gradients of the keys in backward; outputs and gradients of other
+     *                 ranks' queries, in the last block that has them
+     */
+    public record Block(int source, Heads heads, List<Held> queries, List<Held> keys, List<Held> results) {}
+
+    /**
+     * One step.
+     *
+     * @param before   posted before the block is computed; null for nothing
+     * @param block    null for none
+     * @param computes whether there is a block of which the mask leaves something, or that has to be computed all the same
+     * @param after    posted after the block's gradients have gone to their places; null for nothing
+     */
+    public record Step(Exchange before, Block block, boolean computes, Exchange after) {}
+
+    /** Memory that a piece of {@code part} with up to {@code elements} elements fits in. */
+    public record Slot(Part part, long elements) {}
+
+    /**
+     * Sizes of what steps need beside slots.
+     *
+     * @param heads   most key heads of a block
+     * @param block   most elements of keys and values of a block
+     * @param ordered elements of keys and values of a block that lie in several places and are copied together; 0 if none are
+     * @param home    elements of own keys and values whose gradients come from several ranks; 0 if they come from one
+     */
+    public record Room(long heads, long block, long ordered, long home) {}
+
+    /** Returns {@code count} steps, each made when it is looked at. */
+    static List<Step> steps(int count, IntFunction<Step> step) {
+        return new Steps(count, step);
+    }
+
+    /** Returns whether the block of step {@code i} carries on what an earlier one began: its heads are theirs. */
+    public static boolean resumes(List<Step> steps, int i) {
+        int before = i - 1;
+        while (before >= 0 && !steps.get(before).computes()) {
+            before--;
+        }
+        return before >= 0 && steps.get(before).block().heads().equals(steps.get(i).block().heads());
+    }
+
+    /** Returns whether no later block carries on what that of step {@code i} leaves. */
+    public static boolean finishes(List<Step> steps, int i) {
+        int after = i + 1;
+        while (after < steps.size() && !steps.get(after).computes()) {
+            after++;
+        }
+        return after == steps.size() || !steps.get(after).block().heads().equals(steps.get(i).block().heads());
+    }
+
+    /** Returns whether queries meet their keys in several blocks, so that what they have gathered is kept between steps. */
+    public boolean resumes() {
+        for (int i = forward.size() - 1; i > 0; i--) {
+            if (forward.get(i).computes() && resumes(forward, i)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private static final class Steps extends AbstractList<Step> implements RandomAccess {
+        private final int count;
+        private final IntFunction<Step> step;
+
+        Steps(int count, IntFunction<Step> step) {
+            this.count = count;
+            this.step = step;
+        }
+
+        @Override
+        public Step get(int i) {
+            if (i < 0 || i >= count) {
+                throw new IndexOutOfBoundsException("step " + i + " of " + count);
+            }
+            return step.apply(i);
+        }
+
+        @Override
+        public int size() {
+            return count;
+        }
+    }
+}

@@ -1,0 +1,54 @@
+package org.flashring.plan;
+
+import org.flashring.Mask;
+import org.flashring.Positions;
+
+/** What a mask leaves of a block of queries and keys, found without looking at every pair. */
+final class Visibility {
+    private Visibility() {}
+
+    /** Returns whether any query sees any key. O(documents) leaps: past the queries that the next key lies beyond, then past the keys behind them. */
+    static boolean any(Mask mask, Positions q, Positions k) {
+        long i = 0;
+        while (i < q.length()) {
+            long query = q.position(i);
+            long next = k.lowerBound(mask.lo(query));
+            if (next == k.length()) {
+                return false; // the ends never decrease: later queries see nothing either
+            }
+            long key = k.position(next);
+            if (key < mask.hi(query)) {
+                return true;
+            }
+            i = firstReaching(mask, q, i + 1, key);
+        }
+        return false;
+    }
+
+    /** Returns the local index, {@code from} or above, of the first query whose interval ends beyond {@code key}; q.length() if none does. */
+    private static long firstReaching(Mask mask, Positions q, long from, long key) {
+        long low = from;
+        long high = q.length();
+        while (low < high) {
+            long middle = (low + high) >>> 1;
+            if (mask.hi(q.position(middle)) <= key) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        return low;
+    }
+
+    /** Returns how many (query, key) pairs are visible. O(queries) time. */
+    static long pairs(Mask mask, Positions q, Positions k) {
+        long pairs = 0;
+        for (Positions.Range range : q.ranges()) {
+            for (long i = 0; i < range.length(); i++) {
+                long query = range.start() + i * range.stride();
+                pairs += Math.max(0, k.lowerBound(mask.hi(query)) - k.lowerBound(mask.lo(query)));
+            }
+        }
+        return pairs;
+    }
+}

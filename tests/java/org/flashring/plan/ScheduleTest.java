@@ -1,0 +1,136 @@
+package org.flashring.plan;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+import java.util.function.IntFunction;
+import java.util.function.UnaryOperator;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.flashring.AttentionShape;
+import org.flashring.DType;
+import org.flashring.Layout;
+import org.flashring.Mask;
+import org.flashring.plan.Schedule.Block;
+import org.flashring.plan.Schedule.Exchange;
+import org.flashring.plan.Schedule.Held;
+import org.flashring.plan.Schedule.Message;
+import org.flashring.plan.Schedule.Step;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Schedules of every strategy: every visible pair is computed once, what comes of it gets home, and nothing is overwritten in use. */
+class ScheduleTest {
+    private static final Problem SMALL = Problem.of(shape(2), Layout.contiguous(4, 2), Mask.full());
+
+    private static AttentionShape shape(long kvHeads) {
+        return AttentionShape.of(1, 2 * kvHeads, kvHeads, 3, DType.FLOAT32);
+    }
+
+    private static List<Schedule> all(Problem problem, IntFunction<Schedule> schedules) {
+        return IntStream.range(0, problem.worldSize()).mapToObj(schedules).toList();
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {0, 1})
+    void ringIsTheOneWrittenByHand(int rank) {
+        Schedule schedule = new Ring().schedules(SMALL).apply(rank);
+        assertThat(List.of(schedule.forward(), schedule.backward())).isEqualTo(HandWritten.ringOfTwo(rank));
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {0, 1})
+    void gatherIsTheOneWrittenByHand(int rank) {
+        Schedule schedule = new Gather(1).schedules(SMALL).apply(rank);
+        assertThat(List.of(schedule.forward(), schedule.backward())).isEqualTo(HandWritten.gatherOfTwo(rank));
+    }
+
+    static Stream<Arguments> byHand() {
+        Problem ulysses = Problem.of(shape(6), Layout.zigzag(13, 3), Mask.causal());
+        Problem twoByTwo = Problem.of(shape(4), Layout.striped(14, 4), Mask.causal().window(5, 2));
+        Problem halo = Problem.of(shape(2), Layout.contiguous(17, 4), Mask.causal().window(3, 0));
+        return Stream.of(Arguments.of("Ulysses", ulysses, all(ulysses, rank -> HandWritten.ulysses(ulysses, rank))),
+                Arguments.of("Ulysses outside, ring inside", twoByTwo, all(twoByTwo, rank -> HandWritten.twoByTwo(twoByTwo, rank))),
+                Arguments.of("halo", halo, all(halo, rank -> HandWritten.halo(halo, rank, 3))));
+    }
+
+    @ParameterizedTest(name = "{0}")
+    @MethodSource("byHand")
+    void recordsHoldStrategiesThatThereAreNotYet(String name, Problem problem, List<Schedule> schedules) {
+        ScheduleSimulation.run(problem, schedules);
+    }
+
+    @Test
+    void ringAndGatherComputeEveryPairOnce() {
+        for (int seed = 0; seed < 60; seed++) {
+            Problem problem = random(new Random(seed));
+            for (Strategy strategy : List.of(new Ring(), new Gather(1), new Gather(2), new Gather(Long.MAX_VALUE))) {
+                try {
+                    ScheduleSimulation.run(problem, all(problem, strategy.schedules(problem)));
+                } catch (AssertionError e) {
+                    throw new AssertionError(strategy + ", seed " + seed + ": " + problem, e);
+                }
+            }
+        }
+    }
+
+    private static Problem random(Random random) {
+        int world = 1 + random.nextInt(5);
+        int length = random.nextInt(15);
+        Layout.Policy policy = Layout.Policy.values()[random.nextInt(3)];
+        long[] documents = {0, length / 3, length / 3, length - length / 4};
+        Mask mask = Mask.full().window(random.nextInt(6) - 1, random.nextInt(4) - 1);
+        mask = random.nextBoolean() ? mask.documents(documents) : mask;
+        Problem of = Problem.of(shape(1 + random.nextInt(3)), Layout.of(policy, length, world), mask);
+        Layout queries = Layout.of(Layout.Policy.values()[random.nextInt(3)], random.nextInt(9), world).startingAt(random.nextInt(5));
+        return random.nextBoolean() ? of : new Problem(of.shape(), queries, of.keys(), mask, of.score());
+    }
+
+    /** The simulation would see these faults: each spoils one rank's schedule in one thing. */
+    static Stream<Arguments> faults() {
+        return Stream.of(
+                Arguments.of("leaves out", change(step -> new Step(step.before(), step.block(), false, step.after()))),
+                Arguments.of("is read before it has come", change(step -> keys(step, 0))),
+                Arguments.of("which is in an exchange", change(step -> new Step(step.before() == null ? null : moved(step.before(), 1), step.block(), true, step.after()))),
+                Arguments.of("posts where others do not", change(step -> new Step(null, step.block(), true, step.after()))),
+                Arguments.of("not get all of its keys' gradients", change(step -> step.after() == null ? step : new Step(step.before(),
+                        new Block(step.block().source(), step.block().heads(), step.block().queries(), step.block().keys(), List.of()), true, step.after()))));
+    }
+
+    private static UnaryOperator<Step> change(UnaryOperator<Step> change) {
+        return change;
+    }
+
+    private static Step keys(Step step, int slot) {
+        List<Held> keys = List.of(new Held(step.block().keys().get(0).piece(), slot));
+        return new Step(step.before(), new Block(step.block().source(), step.block().heads(), step.block().queries(), keys, step.block().results()), true,
+                step.after());
+    }
+
+    private static Exchange moved(Exchange exchange, int slot) {
+        Message message = exchange.receives().get(0);
+        return new Exchange(exchange.sends(), List.of(new Message(new Held(message.held().piece(), slot), message.peer())));
+    }
+
+    @ParameterizedTest
+    @MethodSource("faults")
+    void faultsAreSeen(String what, UnaryOperator<Step> change) {
+        Problem problem = Problem.of(shape(1), Layout.contiguous(9, 3), Mask.full());
+        List<Schedule> schedules = new ArrayList<>(all(problem, new Ring().schedules(problem)));
+        Schedule spoilt = schedules.get(1);
+        schedules.set(1, new Schedule(spoilt.sources(), second(spoilt.forward(), change), second(spoilt.backward(), change), spoilt.slots(), spoilt.room()));
+        assertThatThrownBy(() -> ScheduleSimulation.run(problem, schedules)).isInstanceOf(AssertionError.class).hasMessageContaining(what);
+    }
+
+    private static List<Step> second(List<Step> steps, UnaryOperator<Step> change) {
+        List<Step> changed = new ArrayList<>(steps);
+        changed.set(1, change.apply(steps.get(1)));
+        return changed;
+    }
+}
