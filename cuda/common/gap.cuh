@@ -2,24 +2,28 @@
 #ifndef FLASHRING_CUDA_COMMON_GAP_CUH
 #define FLASHRING_CUDA_COMMON_GAP_CUH
 
-#include "common/attention.h"
-
 namespace flashring {
 
-// In shared memory, 0 at first: the gap's length in the upper half, its first key in the lower one, so that the largest is the widest.
+// In shared memory, 0 at first: the gap's length in the upper half and its first key in the lower one, so that the largest
+// is the widest.
 using WidestGap = unsigned long long;
 
-// Offers the keys [from, to) that lie between those of one query and of the next; a gap of `narrowest` keys or fewer does not count.
+// Offers the keys [from, to) between those of one query and those of the next. Gaps of `narrowest` keys or fewer do not
+// count.
 __device__ inline void offerGap(WidestGap& widest, int from, int to, int narrowest) {
     if (to - from > narrowest) {
         atomicMax(&widest, static_cast<WidestGap>(to - from) << 32 | static_cast<unsigned>(from));
     }
 }
 
-// [begin, end) without the gap; after a barrier.
-__device__ inline KeySpan spanWithout(WidestGap widest, int begin, int end) {
-    const int length = static_cast<int>(widest >> 32), gap = length ? static_cast<int>(widest & 0xffffffff) : end;
-    return {begin, gap, gap + length, end};
+struct Gap {
+    int begin, end;
+};
+
+// The gap, empty at `end` where there is none; after a barrier.
+__device__ inline Gap gapOf(WidestGap widest, int end) {
+    const int length = static_cast<int>(widest >> 32), begin = length ? static_cast<int>(widest & 0xffffffff) : end;
+    return {begin, begin + length};
 }
 
 }  // namespace flashring

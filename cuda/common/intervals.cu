@@ -123,7 +123,8 @@ __device__ void writeSpan(const Tiling& tiling, int tile, int count, int lo, int
     }
     __syncthreads();
     if (thread == count - 1) {
-        tiling.spans[tile] = spanWithout(widest, first[0], hi);
+        const Gap gap = gapOf(widest, hi);
+        tiling.spans[tile] = {first[0], gap.begin, gap.end, hi};
         if (tile == 0) {
             *tiling.next = 0;
         }

@@ -22,13 +22,6 @@ struct ScoreScale {
 
     // Never fused into another operation: forward and backward have to round alike.
     __device__ __forceinline__ float score(float product) const { return __fmul_rn(product, natural); }
-
-    // A product that has the same probability against an lse of 0 as this one has against lse. The probability is never above 1, though
-    // lse is rounded, and is 0 where lse is -inf. NaN stays NaN.
-    __device__ __forceinline__ float nearProduct(float product, float lse) const {
-        const float difference = __fsub_rn(score(product), lse);
-        return lse == -INFINITY ? -INFINITY : (difference > 0 ? 0 : difference) / natural;
-    }
 };
 
 __device__ __forceinline__ ScoreScale scaleOf(const Arguments& a) { return {a.scale, a.scaleLog2}; }
@@ -76,6 +69,18 @@ struct FarWeight {
     float reference;
 
     __device__ __forceinline__ float operator()(float product) const { return expDifference(scale.score(product), reference); }
+};
+
+// The probability of a product in any row: never above 1, though lse is rounded; 0 where lse is -inf; NaN stays. In rows that are not
+// far it is NearWeight{scale, lse}.
+struct FarProbability {
+    ScoreScale scale;
+    float lse;
+
+    __device__ __forceinline__ float operator()(float product) const {
+        const float difference = __fsub_rn(scale.score(product), lse);
+        return lse == -INFINITY ? 0 : exp2Fast((difference > 0 ? 0 : difference) * static_cast<float>(M_LOG2E));
+    }
 };
 
 }  // namespace flashring

@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include <type_traits>
+
 #include "common/scores.cuh"
 #include "sm80/block_search.cuh"
 #include "sm80/gradients.cuh"
@@ -55,25 +57,9 @@ struct BackwardConfig {
                   "whole fragments, in pairs");
 };
 
-// Turns the products of rows whose lse is far, or that see nothing, into those that have the same probabilities where lse is 0.
-template <class Config, int kM, int kN>
-__device__ void bringNear(ScoreScale scale, const typename Config::Rows& rows, int firstQuery, float (&products)[kM][kN][4]) {
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const float lse = rows.lse[firstQuery + m * 16 + half * 8 + static_cast<int>(threadIdx.x) % 32 / 4];
-            forEachPair(products, m, half, [&](int, float& x, float& y) {
-                x = scale.nearProduct(x, lse);
-                y = scale.nearProduct(y, lse);
-            });
-        }
-    }
-}
-
 // P and dS of a warp's queries, from firstQuery of the tile on, and one strip of its keys: keyFrom among all keys. Lane l
-// knows what query firstQuery + l sees.
-template <class Element, class Config>
+// knows what query firstQuery + l sees. kFar: some of these queries are.
+template <bool kFar, class Element, class Config>
 __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& queries, const typename Config::Douts& douts,
                            const typename Config::Keys& keys, const typename Config::Values& values,
                            const typename Config::Scores& weights, const typename Config::Scores& gradients,
@@ -88,23 +74,18 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
         const bool border = !__all_sync(~0u, ownLo <= keyFrom && ownHi >= keyTo);
         multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(p, queries, firstQuery, keys, strip);
         multiply<Element, Config::kDims.value, Stored::AlongDepth, Stored::AlongDepth>(ds, douts, firstQuery, values, strip);
-        // Lane l looks after row l of the warp's queries.
-        const bool far = __any_sync(~0u, isFar(rows.lse[firstQuery + lane % Config::kScoreQueries]));
-        if (far) {
-            bringNear<Config>(scale, rows, firstQuery, p);
-        }
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int i = firstQuery + m * 16 + half * 8 + lane / 4;
                 const float lse = rows.lse[i], delta = rows.delta[i];
-                const NearWeight weight(scale, far ? 0 : lse == -INFINITY ? INFINITY : lse);
+                const std::conditional_t<kFar, FarProbability, NearWeight> probability{scale, lse};
 #pragma unroll
                 for (int n = 0; n < kN; ++n) {
 #pragma unroll
                     for (int e = half * 2; e < half * 2 + 2; ++e) {
-                        p[m][n][e] = weight(p[m][n][e]);
+                        p[m][n][e] = probability(p[m][n][e]);
                         ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - delta);
                     }
                 }
@@ -252,13 +233,20 @@ __device__ void backward(const Arguments& a) {
         const auto& rows = *rowsOf(kQueryStages == 2 ? stage : 0);
 
         // P = exp(S - lse) and dS = P (dP - delta), each warp its own part, kStrip keys at a time, to shared memory.
-        const int ownLo = rows.lo[scoreQuery + lane % Config::kScoreQueries], ownHi = rows.hi[scoreQuery + lane % Config::kScoreQueries];
+        const int own = scoreQuery + lane % Config::kScoreQueries, ownLo = rows.lo[own], ownHi = rows.hi[own];
+        const auto scoreStrips = [&](auto far) {
 #pragma unroll
-        for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
-            if (Config::kAllScore || strip < kKeys) {
-                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery,
-                                            strip, firstKey + strip, ownLo, ownHi);
+            for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
+                if (Config::kAllScore || strip < kKeys) {
+                    scoreStrip<far.value, Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery,
+                                                           strip, firstKey + strip, ownLo, ownHi);
+                }
             }
+        };
+        if (__any_sync(~0u, isFar(rows.lse[own]))) {
+            scoreStrips(std::true_type());
+        } else {
+            scoreStrips(std::false_type());
         }
         const bool found = bordered(queryTile, rows.lo, rows.hi) &&
                            __syncthreads_or(nonFiniteKeys || anyNonFinite<Element, kThreads>(queries) || anyNonFinite<Element, kThreads>(douts));
@@ -291,15 +279,15 @@ __device__ void backward(const Arguments& a) {
         }
         // The first tile of keys that meets this tile of queries has turn 0.
         int32_t* const turn = a.turns ? a.turns + 1 + (int64_t{batch} * heads + head) * queryTiles + queryTile : nullptr;
-        const int32_t own = a.turns ? tile - a.lo[queryTile * kQueries] / kKeys : 0;
+        const int32_t ownTurn = a.turns ? tile - a.lo[queryTile * kQueries] / kKeys : 0;
         if (a.turns) {
-            awaitTurn(turn, own);
+            awaitTurn(turn, ownTurn);
         }
         const int dqRow = queryTile * kQueries + dqQuery;
         addToDq(dq, row<float>(step.dq, batch, dqRow, head), step.dq.stride_seq, length - dqRow, dqDim, keyDim,
                 static_cast<float>(step.softmax_scale), a.vectorOutputs);
         if (a.turns) {
-            passTurn(turn, own);
+            passTurn(turn, ownTurn);
         }
         stage ^= 1;
         head = nextHead;

@@ -53,7 +53,9 @@ __device__ BorderedSpan keySpan(const Arguments& a, int first, int last, int nar
         offerGap(widest, a.hi[row], a.lo[row + 1], narrowest);
     }
     __syncthreads();
-    return {spanWithout(widest, a.lo[first], a.hi[last]), inner};
+    const int begin = a.lo[first], end = a.hi[last];
+    const Gap gap = gapOf(widest, end);
+    return {{begin, gap.begin, gap.end, end}, inner};
 }
 
 constexpr float kSlack = 5.5f;  // e^5.5 keeps weights and their sums far inside float16 and float32
@@ -66,16 +68,34 @@ struct RowState {
 // A row that has seen nothing yet may weigh against anything.
 __device__ inline float shiftOf(float maximum) { return maximum == -INFINITY ? 0 : maximum; }
 
-// Turns the products of a row into weights; returns their sum.
+// Whether any row of the warp needs FarWeight.
+template <int kM>
+__device__ bool anyFar(const RowState (&state)[kM][2]) {
+    bool far = false;
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+        far |= isFar(shiftOf(state[m][0].maximum)) | isFar(shiftOf(state[m][1].maximum));
+    }
+    return __any_sync(~0u, far);
+}
+
+// Turns products into weights, and adds them to the sums of their rows.
 template <class Weight, int kM, int kN>
-__device__ float weigh(float (&scores)[kM][kN][4], int m, int half, const Weight& weight) {
-    float sum = 0;
-    forEachPair(scores, m, half, [&](int, float& x, float& y) {
-        x = weight(x);
-        y = weight(y);
-        sum += x + y;
-    });
-    return sum;
+__device__ void weigh(float (&scores)[kM][kN][4], RowState (&state)[kM][2], ScoreScale scale) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const Weight weight{scale, shiftOf(state[m][half].maximum)};
+            float sum = 0;
+            forEachPair(scores, m, half, [&](int, float& x, float& y) {
+                x = weight(x);
+                y = weight(y);
+                sum += x + y;
+            });
+            state[m][half].sum += sum;
+        }
+    }
 }
 
 template <class Element, class Config>
@@ -133,6 +153,7 @@ __device__ void forward(const Arguments& a) {
         }
     }
 
+    bool far = anyFar(state);
     bool nonFinite = false;  // whether any value of a bordered tile was
     for (int key = span.begin; key < span.end;) {
         const int next = span.next(key, kKeys);
@@ -169,10 +190,10 @@ __device__ void forward(const Arguments& a) {
                     }
                 }
             }
-            // The maximum only follows the scores once they are far above it: until then weights up to 2^kSlack do no harm,
+            // The maximum only follows the scores once they are far above it: until then weights up to e^kSlack do no harm,
             // and the output need not be scaled down. The sum repairs it exactly.
             bool behind = false;
-            float decay[kM][2];
+            float before[kM][2];
             const ScoreScale scale = scaleOf(a);
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
@@ -183,14 +204,9 @@ __device__ void forward(const Arguments& a) {
                     top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
                     top = scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2)));
                     RowState& row = state[m][half];
-                    const float before = row.maximum;
-                    row.maximum = top > before + kSlack ? top : before;
-                    const float shift = shiftOf(row.maximum);
-                    decay[m][half] = expDifference(before, shift);
-                    behind |= before != row.maximum;
-                    const float sum = __any_sync(~0u, isFar(shift)) ? weigh(scores, m, half, FarWeight{scale, shift})
-                                                                    : weigh(scores, m, half, NearWeight{scale, shift});
-                    row.sum = fmaf(row.sum, decay[m][half], sum);
+                    before[m][half] = row.maximum;
+                    row.maximum = top > row.maximum + kSlack ? top : row.maximum;
+                    behind |= before[m][half] != row.maximum;
                 }
             }
             if (__any_sync(~0u, behind)) {
@@ -198,12 +214,20 @@ __device__ void forward(const Arguments& a) {
                 for (int m = 0; m < kM; ++m) {
 #pragma unroll
                     for (int half = 0; half < 2; ++half) {
+                        const float decay = expDifference(before[m][half], shiftOf(state[m][half].maximum));
+                        state[m][half].sum *= decay;
                         forEachPair(out, m, half, [&](int, float& x, float& y) {
-                            x *= decay[m][half];
-                            y *= decay[m][half];
+                            x *= decay;
+                            y *= decay;
                         });
                     }
                 }
+                far = anyFar(state);
+            }
+            if (far) {
+                weigh<FarWeight>(scores, state, scale);
+            } else {
+                weigh<NearWeight>(scores, state, scale);
             }
             multiply<Element, kKeys>(out, scores, values);
         }

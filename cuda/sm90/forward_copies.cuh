@@ -3,8 +3,8 @@
 #define FLASHRING_CUDA_SM90_FORWARD_COPIES_CUH
 
 #include "sm90/ptx.cuh"
-#include "sm90/rows.cuh"
 #include "sm90/schedule.cuh"
+#include "sm90/state.cuh"
 #include "sm90/tiles.h"
 
 namespace flashring {

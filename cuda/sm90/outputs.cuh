@@ -2,7 +2,8 @@
 #ifndef FLASHRING_CUDA_SM90_OUTPUTS_CUH
 #define FLASHRING_CUDA_SM90_OUTPUTS_CUH
 
-#include "sm90/rows.cuh"
+#include "sm90/row_alone.cuh"
+#include "sm90/state.cuh"
 
 namespace flashring {
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Do the includes of the native sources keep to the arrows between their folders?   rooms.py REPOSITORY
 
-Includes are written from a root (src/main/cpp or cuda), so that each shows the room it reaches into. A room uses those that ROOMS names
-for it and nothing else; what it names stands above it, so there is no cycle.
+Includes are written from a root (src/main/cpp or cuda), so that each shows the room it reaches into. A room uses those that
+ROOMS names for it and nothing else; what it names stands above it, so there is no cycle.
 """
 import pathlib
 import re
@@ -36,9 +36,10 @@ def faults(sources):
         for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', text, re.MULTILINE):
             found = [root + name for root in ROOTS if root + name in sources]
             if len(found) != 1:
-                yield f'{path}: "{name}" is {"nowhere" if not found else "in both roots"}; includes are written from {" or ".join(ROOTS)}'
+                where = "in both roots" if found else "in neither root"
+                yield f'{path}: "{name}" is {where}; includes are written from {" or ".join(ROOTS)}'
             elif room(found[0]) not in (room(path), *ROOMS[room(path)]):
-                yield f'{path}: "{name}" leads from {room(path)} to {room(found[0])}, which it may not use'
+                yield f'{path}: "{name}" leads to {room(found[0])}, which {room(path)} may not use'
 
 
 def check_the_check():

@@ -190,7 +190,7 @@ long otherReleases() {
     long cases = 0;
     const auto says = [](int32_t status, const char* part) {
         CHECK(status == FLASHRING_INVALID_ARGUMENT, "\"%s\": status %d", part, status);
-        CHECK(std::strstr(flashring_last_error(), part), "\"%s\" is not in the message \"%s\"", part, flashring_last_error());
+        CHECK(std::strstr(flashring_last_error(), part), "\"%s\" is not in \"%s\"", part, flashring_last_error());
     };
     for (const Call call : {flashring_forward_step, flashring_delta, flashring_backward_step}) {
         Fixture fixture, again;
@@ -205,8 +205,9 @@ long otherReleases() {
         older.size = offsetof(flashring_step, lse_low);
         older.lse_low = {shifted(older.q.data, 1), -1, -1, -1};
         CHECK(call(&older) == FLASHRING_OK, "an older release's step: %s", flashring_last_error());
-        CHECK(again.results->out.sameBits(fixture.results->out) && again.results->lse.sameBits(fixture.results->lse) &&
-                  again.results->dq.sameBits(fixture.results->dq) && again.results->delta.sameBits(fixture.results->delta),
+        const Results &first = *again.results, &later = *fixture.results;
+        CHECK(first.out.sameBits(later.out) && first.lse.sameBits(later.lse) && first.delta.sameBits(later.delta) &&
+                  first.dq.sameBits(later.dq),
               "releases differ in what they compute");
         older.size = sizeof older;
         if (call == flashring_forward_step) {
@@ -226,15 +227,15 @@ long otherReleases() {
     Longer<flashring_combine_args, 1> args;
     args.known = {sizeof args, FLASHRING_HOST, FLASHRING_FLOAT32, FLASHRING_FLOAT32, FLASHRING_FLOAT32, 0, 1, 2, 1, 2,
                   {sum, 4, 2, 2}, {numbers, 4, 2, 2}, {numbers, 4, 2, 2}, nullptr};
-    CHECK(flashring_combine(&args.known) == FLASHRING_OK && sum[3] == 8, "a later release's combine: %s", flashring_last_error());
+    CHECK(flashring_combine(&args.known) == FLASHRING_OK && sum[3] == 8, "a later combine: %s", flashring_last_error());
     args.later[0] = -1;
     says(flashring_combine(&args.known), "flashring_combine_args: byte ");
 
     Longer<flashring_capability, 2> row;
     row.known.size = sizeof row;
     row.later[0] = row.later[1] = -1;
-    CHECK(flashring_capability_get(0, &row.known) == FLASHRING_OK && row.known.name && row.known.size == sizeof row, "a later release's row: %s",
-          flashring_last_error());
+    CHECK(flashring_capability_get(0, &row.known) == FLASHRING_OK, "a later release's row: %s", flashring_last_error());
+    CHECK(row.known.name && row.known.size == sizeof row, "a later release's row is not filled in");
     CHECK(row.later[0] == 0 && row.later[1] == 0, "what this release does not know of a row is not 0");
     return cases + 3;
 }
@@ -247,13 +248,15 @@ long checkDtypes() {
     } expected[] = {{"float64", 8, 0}, {"float32", 4, 1}, {"bfloat16", 2, 1}, {"float16", 2, 1}};
     CHECK(flashring_dtype_count() == 4, "%d types", flashring_dtype_count());
     for (int32_t dtype = 0; dtype < 4; ++dtype) {
-        CHECK(std::strcmp(flashring_dtype_name(dtype), expected[dtype].name) == 0 && flashring_dtype_bytes(dtype) == expected[dtype].bytes &&
-                  flashring_dtype_accumulator(dtype) == expected[dtype].accumulator,
-              "type %d is %s of %d bytes, summed in %d", dtype, flashring_dtype_name(dtype), flashring_dtype_bytes(dtype),
-              flashring_dtype_accumulator(dtype));
+        const char* const name = flashring_dtype_name(dtype);
+        const int32_t bytes = flashring_dtype_bytes(dtype), accumulator = flashring_dtype_accumulator(dtype);
+        CHECK(std::strcmp(name, expected[dtype].name) == 0 && bytes == expected[dtype].bytes &&
+                  accumulator == expected[dtype].accumulator,
+              "type %d is %s of %d bytes, summed in %d", dtype, name, bytes, accumulator);
     }
     for (const int32_t none : {-1, 4, INT_MIN, INT_MAX}) {
-        CHECK(!flashring_dtype_name(none) && flashring_dtype_bytes(none) == 0 && flashring_dtype_accumulator(none) == -1, "type %d", none);
+        CHECK(!flashring_dtype_name(none), "type %d has a name", none);
+        CHECK(flashring_dtype_bytes(none) == 0 && flashring_dtype_accumulator(none) == -1, "type %d has a size", none);
     }
     return 8;
 }

@@ -67,7 +67,9 @@ void requireThreads(const flashring_step& step) {
 }
 
 // The workspace of a CPU kernel holds lo and hi, then the kernel's own share.
-int64_t intervalBytes(const flashring_step& step) { return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64); }
+int64_t intervalBytes(const flashring_step& step) {
+    return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
+}
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction, const Kernel& kernel) {
     return (kernel.cuda ? 0 : intervalBytes(step)) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0);

@@ -1,4 +1,4 @@
-// The checks that arguments of every entry point share: each fails with FLASHRING_INVALID_ARGUMENT, naming field, value and rule.
+// The checks that all entry points share. Each fails with FLASHRING_INVALID_ARGUMENT, naming field, value and rule.
 #ifndef FLASHRING_CHECKS_H
 #define FLASHRING_CHECKS_H
 

@@ -9,10 +9,11 @@
  *  - Returns FLASHRING_OK or another flashring_status; the sentence is flashring_last_error(), per thread.
  *    Nothing here prints, throws across the border, or ends the process.
  *  - Memory belongs to the caller and is borrowed for the call (on a GPU: until the stream has passed it).
- *  - Structs start with their size: set it to sizeof(the struct), zero the rest, then fill in. Releases add fields at the end
- *    alone, in which zero means what was before. So a program and a library of different releases go together: an older program's
- *    struct is taken as if the rest were zero, and a newer one's where the fields that the library does not know are zero; else it
- *    is refused, with the name of the struct and the place. What the library fills in ends with zeros there.
+ *  - Structs start with their size: set it to sizeof(the struct), zero the rest, then fill in. Releases add fields at
+ *    the end alone, and zero in them means what was before. So programs and libraries of different releases go together:
+ *    what an older program's struct lacks counts as zero, and a newer program's is taken where the fields that the library
+ *    does not know are zero, else refused with the struct's name and the place. A struct that the library fills in ends
+ *    with zeros there.
  *  - On a CUDA device everything that a step points to (tensors, workspace, position ranges, cu_seqlens, prefix_lengths)
  *    is memory that the device can read, and is read when the stream gets there: calls return at once and never wait.
  *    The values behind such pointers cannot be checked on the host; ranges and offsets that break their rules give wrong
@@ -50,8 +51,8 @@ typedef enum flashring_dtype {
     FLASHRING_FLOAT16 = 3
 } flashring_dtype;
 
-/* The one table of element types, numbered from 0: "bfloat16", its bytes, and the type that its sums are kept in. For a number that
-   is none: null, 0 and -1. */
+/* The one table of element types, numbered from 0: "bfloat16", its bytes, and the type that its sums are kept in. For a
+   number that is none: null, 0 and -1. */
 FLASHRING_API int32_t flashring_dtype_count(void);
 FLASHRING_API const char* flashring_dtype_name(int32_t dtype);
 FLASHRING_API int32_t flashring_dtype_bytes(int32_t dtype);
