@@ -19,7 +19,7 @@ mkdir -p "$bundle/lib"
 
 for jar in "$target"/flashring-*.jar "$target"/lib/*.jar "$target"/bundle-lib/*.jar; do
     case ${jar##*/} in
-        pytorch-* | openblas-*) ;;
+        *-sources.jar | *-javadoc.jar | pytorch-* | openblas-*) ;;
         xchart-* | VectorGraphics2D-* | animated-gif-* | graphics2d-* | fontbox-* | pdfbox-* | commons-logging-*) ;;
         *) cp "$jar" "$bundle/lib/" ;;
     esac

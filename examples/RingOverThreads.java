@@ -67,40 +67,23 @@ public final class RingOverThreads {
         System.out.println("rank " + ranks.rank() + ", token " + first + ": its value's gradient is " + dv.get(0));
     }
 
+    // spotless:off
     /** A rank's share of attention over one sequence; the addresses are those of its own tokens. */
-    static void attend(
-            Communicator ranks,
-            long length,
-            long q,
-            long k,
-            long v,
-            long out,
-            long lse,
-            long dout,
-            long dq,
-            long dk,
-            long dv) {
-        AttentionShape shape = AttentionShape.of(1, 32, 8, 128, DType.FLOAT32); // batch, heads, kvHeads, headDim
-        Layout layout = Layout.zigzag(length, ranks.worldSize());
-        Plan plan = Plan.of(shape, layout, Mask.causal(), AttentionOptions.defaults());
-        long tokens = plan.queries().localLength(ranks.rank()); // of this rank
+    static void attend(Communicator ranks, long length, long q, long k, long v, long out, long lse,
+            long dout, long dq, long dk, long dv) {
+        AttentionShape shape = AttentionShape.of(1, 32, 8, 128, DType.FLOAT32);  // batch, heads, kvHeads, headDim
+        Plan plan = Plan.of(shape, Layout.zigzag(length, ranks.worldSize()), Mask.causal(), AttentionOptions.defaults());
+        long tokens = plan.queries().localLength(ranks.rank());                  // of this rank
         LongFunction<Tensor> heads = address -> Tensor.bshd(Memory.of(address), DType.FLOAT32, 1, tokens, 32, 128);
         LongFunction<Tensor> kvHeads = address -> Tensor.bshd(Memory.of(address), DType.FLOAT32, 1, tokens, 8, 128);
         Tensor sums = Tensor.lse(Memory.of(lse), DType.FLOAT32, 1, 32, tokens);
-        try (RingAttention ring = new RingAttention(plan, ranks)) { // keep it; calls allocate nothing
+        try (RingAttention ring = new RingAttention(plan, ranks)) {              // keep it; calls allocate nothing
             ring.forward(heads.apply(q), kvHeads.apply(k), kvHeads.apply(v), heads.apply(out), sums);
-            ring.backward(
-                    heads.apply(q),
-                    kvHeads.apply(k),
-                    kvHeads.apply(v),
-                    heads.apply(out),
-                    sums,
-                    heads.apply(dout),
-                    heads.apply(dq),
-                    kvHeads.apply(dk),
-                    kvHeads.apply(dv));
+            ring.backward(heads.apply(q), kvHeads.apply(k), kvHeads.apply(v), heads.apply(out), sums, heads.apply(dout),
+                    heads.apply(dq), kvHeads.apply(dk), kvHeads.apply(dv));
         }
     }
+    // spotless:on
 
     private static long address(FloatBuffer buffer) {
         return Memory.of(buffer).address();

@@ -35,7 +35,7 @@ final class AgreementBench {
     public static void main(String[] args) throws Exception {
         if (System.getenv("RANK") == null) {
             for (int world : new int[] {2, 4, 8}) {
-                List<String> report = LocalGroup.run(world, DEADLINE, ranks -> measure(ranks.rank(), (number, terms) ->
+                List<String> report = LocalGroup.run(world, DEADLINE, ranks -> measure((number, terms) ->
                         ranks.agree(terms)));
                 System.out.println(world + " threads: " + report.get(0));
             }
@@ -43,7 +43,7 @@ final class AgreementBench {
         }
         try (Session session = Rendezvous.join(Environment.current(), Map.of(), DEADLINE)) {
             session.listen(System.out::println);
-            String report = measure(session.rank(), (number, terms) -> {
+            String report = measure((number, terms) -> {
                 String problem = session.agree("", number, session.rank(), session.worldSize(), terms).get();
                 if (!problem.isEmpty()) {
                     throw new AssertionError(problem);
@@ -55,7 +55,7 @@ final class AgreementBench {
         }
     }
 
-    private static String measure(int rank, Agree agree) {
+    private static String measure(Agree agree) {
         Plan[] plans = new Plan[PLANS];
         for (int i = 0; i < PLANS; i++) {
             plans[i] = plan(i);

@@ -160,6 +160,8 @@ class JarsIT {
         while (elf.get(end) != 0) {
             end++;
         }
-        return new String(elf.array(), start, end - start, StandardCharsets.US_ASCII);
+        byte[] bytes = new byte[end - start];
+        elf.get(start, bytes);
+        return new String(bytes, StandardCharsets.US_ASCII);
     }
 }

@@ -3,6 +3,7 @@ package org.flashring.packaging;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
@@ -47,7 +48,7 @@ class PathsIT {
         builder.environment().putAll(Map.of("LC_ALL", "C", "JAVA_HOME", System.getProperty("java.home"),
                 "XDG_CACHE_HOME", folder.resolve("cache").toString()));
         Process process = builder.directory(folder.toFile()).redirectErrorStream(true).start();
-        String output = new String(process.getInputStream().readAllBytes());
+        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         return new Ending(process.waitFor(), output);
     }
 
@@ -70,9 +71,11 @@ class PathsIT {
         Path home = Files.createDirectories(folder.resolve(name));
         Files.createSymbolicLink(home.resolve("runtime"), Path.of(System.getProperty("java.home")));
         Path lib = Files.createDirectory(home.resolve("lib"));
-        try (Stream<Path> jars = Stream.concat(Files.list(TARGET), Files.list(TARGET.resolve("lib")))) {
-            for (Path jar : jars.filter(file -> file.toString().endsWith(".jar")).toList()) {
-                Files.createSymbolicLink(lib.resolve(jar.getFileName()), jar);
+        for (Path from : List.of(TARGET, TARGET.resolve("lib"))) {
+            try (Stream<Path> jars = Files.list(from)) {
+                for (Path jar : jars.filter(file -> file.toString().endsWith(".jar")).toList()) {
+                    Files.createSymbolicLink(lib.resolve(jar.getFileName()), jar);
+                }
             }
         }
         return Files.copy(CHECKOUT.resolve("cmake/bundle-run.sh"), home.resolve("run"));

@@ -37,7 +37,7 @@ public final class Terms {
 
     /** Returns 64 bits that change with every number: unlike a sum of multiples, in which two changes may cancel. */
     private static long digest(long[] values, int from, int to) {
-        long digest = to - from;
+        long digest = (long) to - from;
         for (int i = from; i < to; i++) {
             digest = (digest ^ values[i]) * MIX;
             digest ^= digest >>> 29;

@@ -178,6 +178,7 @@ public final class Session implements AutoCloseable {
     }
 
     /** Ends the wait for agreements that will not come, now and later. */
+    @SuppressWarnings("ModifyCollectionInEnhancedForLoop") // of a concurrent map
     private void giveUp(String what) {
         broken = what;
         for (String question : asked.keySet()) {

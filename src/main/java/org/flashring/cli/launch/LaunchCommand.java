@@ -7,6 +7,7 @@ import java.io.PrintWriter;
 import java.lang.management.ManagementFactory;
 import java.net.InetAddress;
 import java.net.ServerSocket;
+import java.nio.charset.Charset;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -126,7 +127,7 @@ public final class LaunchCommand implements Callable<Integer> {
 
     private void copy(Process process, String prefix) {
         PrintWriter out = spec.commandLine().getOut();
-        try (BufferedReader lines = new BufferedReader(new InputStreamReader(process.getInputStream()))) {
+        try (BufferedReader lines = new BufferedReader(new InputStreamReader(process.getInputStream(), Charset.defaultCharset()))) {
             for (String line = lines.readLine(); line != null; line = lines.readLine()) {
                 out.println(prefix + line);
                 out.flush();

@@ -77,9 +77,9 @@ final class PlanReport {
                 fullest.rank(),
                 Quantity.bytes(fullest.memory().total()));
         if (!result.fits()) {
-            out.printf(Locale.ROOT, result.ranksNeeded() == null ? "Nor does it fit over %2$,d ranks.%n"
-                    : "It fits over %1$,d ranks.%n",
-                    result.ranksNeeded(), PlanCommand.MOST_RANKS);
+            boolean anywhere = result.ranksNeeded() != null;
+            out.printf(Locale.ROOT, "%s over %,d ranks.%n", anywhere ? "It fits" : "Nor does it fit",
+                    anywhere ? result.ranksNeeded() : PlanCommand.MOST_RANKS);
         }
         if (result.largestLength() != null) {
             out.printf(Locale.ROOT, "Largest length that fits over %d ranks: %,d tokens%s.%n", plan.worldSize(),

@@ -345,6 +345,7 @@ final class LocalExchange {
      * Waits a while for {@code peer}, or for {@link #ANYONE}; throws when the group failed, the peer left or the
      * deadline passed.
      */
+    @SuppressWarnings("WaitNotInLoop") // those who call wait in one
     private void pause(int rank, int peer, String verb, long start) {
         check();
         for (int other = 0; other < worldSize; other++) {
