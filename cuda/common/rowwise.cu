@@ -43,6 +43,24 @@ __global__ void deltaKernel(const __grid_constant__ flashring_step step) {
 
 constexpr int kDeltaRows = 4;  // that a lane asks for before it needs the first
 
+// Divides numbers of 31 bits by multiplication (Granlund and Montgomery 1994): a division each for batch, query and head of every row
+// takes longer than the memory does.
+class Divisor {
+public:
+    explicit Divisor(int divisor) {
+        while ((int64_t{1} << (shift_ - 31)) < divisor) {
+            ++shift_;
+        }
+        multiplier_ = static_cast<uint32_t>(((uint64_t{1} << shift_) + static_cast<uint64_t>(divisor) - 1) / static_cast<uint64_t>(divisor));
+    }
+
+    __device__ int quotient(int number) const { return static_cast<int>(static_cast<uint64_t>(number) * multiplier_ >> shift_); }
+
+private:
+    uint32_t multiplier_;
+    int shift_ = 31;
+};
+
 // Products of eight pairs of 16-bit elements, added up.
 template <class Element>
 __device__ float dot(const uint4& a, const uint4& b) {
@@ -58,7 +76,8 @@ __device__ float dot(const uint4& a, const uint4& b) {
 
 // kLanes lanes a row, 16 bytes each; a warp takes kDeltaRows times as many rows.
 template <class Element, int kLanes>
-__global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int rows) {
+__global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int rows, Divisor byHeads,
+                                                             Divisor byLength) {
 #if __CUDA_ARCH__ >= 900
     letNextKernelStart();
     waitForEarlierKernel();
@@ -68,15 +87,17 @@ __global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_consta
     const int first = warp * kTogether * kDeltaRows + static_cast<int>(threadIdx.x) % 32 / kLanes;
     const int length = static_cast<int>(step.q_len), heads = static_cast<int>(step.q_heads);
     uint4 out[kDeltaRows], dout[kDeltaRows];
-    const auto at = [&](const flashring_tensor& tensor, int index) {
-        return row<Element>(tensor, index / heads / length, index / heads % length, index % heads);
+    const auto rowOf = [&](int index) {
+        const int query = byHeads.quotient(index), batch = byLength.quotient(query);
+        return RowIndex{batch, query - batch * length, index - query * heads};
     };
 #pragma unroll
     for (int n = 0; n < kDeltaRows; ++n) {
         const int index = first + n * kTogether;
         const bool exists = index < rows && word * 8 < step.value_dim;
-        out[n] = exists ? reinterpret_cast<const uint4*>(at(step.out, index))[word] : uint4{};
-        dout[n] = exists ? reinterpret_cast<const uint4*>(at(step.dout, index))[word] : uint4{};
+        const RowIndex r = rowOf(index);
+        out[n] = exists ? __ldcs(reinterpret_cast<const uint4*>(row<const Element>(step.out, r.batch, r.seq, r.head)) + word) : uint4{};
+        dout[n] = exists ? reinterpret_cast<const uint4*>(row<const Element>(step.dout, r.batch, r.seq, r.head))[word] : uint4{};
     }
 #pragma unroll
     for (int n = 0; n < kDeltaRows; ++n) {
@@ -86,7 +107,8 @@ __global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_consta
             sum += __shfl_xor_sync(~0u, sum, lanes);
         }
         if (word == 0 && index < rows) {
-            *row<float>(step.delta, index / heads / length, index / heads % length, index % heads) = sum;
+            const RowIndex r = rowOf(index);
+            *row<float>(step.delta, r.batch, r.seq, r.head) = sum;
         }
     }
 }
@@ -104,7 +126,8 @@ bool deltaOfWords(const flashring_step& step) {
     if constexpr (sizeof(Element) == 2) {
         const auto start = [&](auto kernel, int lanes) {
             launch(kernel, "delta kernel", computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder,
-                   ceilDiv(rows, kWarps * (32 / lanes) * kDeltaRows), kThreads, 0, step.stream, step, static_cast<int>(rows));
+                   ceilDiv(rows, kWarps * (32 / lanes) * kDeltaRows), kThreads, 0, step.stream, step, static_cast<int>(rows),
+                   Divisor(static_cast<int>(step.q_heads)), Divisor(static_cast<int>(step.q_len)));
         };
         step.value_dim <= 64    ? start(deltaWordsKernel<Element, 8>, 8)
         : step.value_dim <= 128 ? start(deltaWordsKernel<Element, 16>, 16)

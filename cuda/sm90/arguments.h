@@ -53,11 +53,13 @@ struct OrderedKeyTile {
 };
 
 // The blocks of the backward kernel: of each head its tiles with the most to do, head by head, so that what a head's blocks read stays in
-// the L2 cache; then those of all heads that are left, which are short where lengths differ, and even out when multiprocessors finish.
+// the L2 cache; then those of all heads that are left. Where lengths differ these are short, go by length over all heads, and even out
+// when multiprocessors finish; else head by head, too.
 struct KeyTileOrder {
     const OrderedKeyTile* sorted;  // [tiles]
     int tiles, early;              // tiles of keys a head; those that go first
     int parts, heads;              // parts that the query heads of a key head are split into; parts in the whole batch
+    bool lateByLength;
 };
 
 struct HopperBackwardArguments {

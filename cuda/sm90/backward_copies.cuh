@@ -46,8 +46,10 @@ struct BackwardWork {
 
     __device__ BackwardWork(const KeyTileOrder& order, const flashring_step& step, int block, int keys, int queries) {
         const int early = order.early * order.heads, late = order.tiles - order.early, rest = block - early;
-        const int head = block < early ? block / order.early : rest / late;
-        const OrderedKeyTile found = order.sorted[block < early ? block % order.early : order.early + rest % late];
+        const bool byLength = block >= early && order.lateByLength;
+        const int head = block < early ? block / order.early : byLength ? rest % order.heads : rest / late;
+        const int rank = block < early ? block % order.early : order.early + (byLength ? rest / order.heads : rest % late);
+        const OrderedKeyTile found = order.sorted[rank];
         const int keyHeads = static_cast<int>(step.kv_heads), heads = static_cast<int>(step.q_heads) / keyHeads / order.parts;
         firstKey = found.tile * keys;
         keyHead = head / order.parts % keyHeads;

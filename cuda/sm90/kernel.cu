@@ -171,7 +171,10 @@ bool fill(HopperBackwardArguments& h, const flashring_step& step) {
                encode(h.dv, step.dv, keys(step, step.value_dim), FLASHRING_FLOAT32, 16);
     });
     h.dq = {nullptr, w.blocks, w.dims};
-    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), parts, static_cast<int>(heads)};
+    // Documents are of any length, and what their blocks read is of no use to others: all go by length.
+    const int early = step.mask.cu_seqlens ? 0 : static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4));
+    const bool lengthsDiffer = step.mask.cu_seqlens || step.mask.left >= 0 || step.mask.right >= 0;
+    h.order = {nullptr, w.tiles, early, parts, static_cast<int>(heads), lengthsDiffer};
     h.addsDkv = parts > 1 || step.flags & FLASHRING_ADD_DKV;
     h.scoresStart = static_cast<float>(-1 / step.softmax_scale);
     h.careful = step.softmax_scale < kLeastPlainScale || step.softmax_scale > kMostPlainScale;
