@@ -2,6 +2,7 @@
 #include "rowwise.h"
 
 #include "common/attention.h"
+#include "common/divisor.h"
 #include "common/early_start.cuh"
 #include "common/elements.cuh"
 
@@ -43,24 +44,6 @@ __global__ void deltaKernel(const __grid_constant__ flashring_step step) {
 
 constexpr int kDeltaRows = 4;  // that a lane asks for before it needs the first
 
-// Divides numbers of 31 bits by multiplication (Granlund and Montgomery 1994): a division each for batch, query and head of every row
-// takes longer than the memory does.
-class Divisor {
-public:
-    explicit Divisor(int divisor) {
-        while ((int64_t{1} << (shift_ - 31)) < divisor) {
-            ++shift_;
-        }
-        multiplier_ = static_cast<uint32_t>(((uint64_t{1} << shift_) + static_cast<uint64_t>(divisor) - 1) / static_cast<uint64_t>(divisor));
-    }
-
-    __device__ int quotient(int number) const { return static_cast<int>(static_cast<uint64_t>(number) * multiplier_ >> shift_); }
-
-private:
-    uint32_t multiplier_;
-    int shift_ = 31;
-};
-
 // Products of eight pairs of 16-bit elements, added up.
 template <class Element>
 __device__ float dot(const uint4& a, const uint4& b) {
@@ -74,7 +57,8 @@ __device__ float dot(const uint4& a, const uint4& b) {
     return sum;
 }
 
-// kLanes lanes a row, 16 bytes each; a warp takes kDeltaRows times as many rows.
+// kLanes lanes a row, 16 bytes each; a warp takes kDeltaRows times as many rows. Divisions for the batch, query and head of every row
+// would take longer than the memory does.
 template <class Element, int kLanes>
 __global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int rows, Divisor byHeads,
                                                              Divisor byLength) {
