@@ -31,18 +31,18 @@ struct KeySpan {
     }
 };
 
-// The first query of a tile. The last tile ends where the queries do, up to the 64 of a warpgroup, and the first one may begin
-// before query 0: what is too much is then where a causal mask leaves the fewest keys.
+// The first query of a tile. Tiles are counted back from the end of the queries, rounded up to the 64 of a warpgroup, so that
+// the first tile may begin before query 0: its surplus rows fall where a causal mask leaves the fewest keys.
 __device__ inline int64_t firstQuery(int tile, int tiles, int queries, int64_t length) {
-    return (length + 63) / 64 * 64 - int64_t{tiles - tile} * queries;
+    return roundUp(length, 64) - int64_t{tiles - tile} * queries;
 }
 
-// The queries [first, last) that see any of a tile of keys; first >= last where there is none.
+// The queries [first, last) that see any of a tile of keys; none where first >= last.
 struct QuerySpan {
     int first, last;
 };
 
-// What prepare() is to tell, beside lo and hi, of each tile of `queries` queries and of each tile of `keys` keys; null: not wanted.
+// What prepare() computes beside lo and hi, for tiles of `queries` queries and tiles of `keys` keys. Null is left out.
 struct Tiling {
     int queries, keys;             // gaps of no more than `keys` keys are not worth skipping
     KeySpan* spans = nullptr;      // [tiles of queries]
@@ -51,7 +51,7 @@ struct Tiling {
     QuerySpan* seenBy = nullptr;   // [tiles of keys]
 };
 
-// Starts the kernel that computes lo and hi into the front of the workspace, and what tiling wants where there is one; then it
+// Launches the kernel that computes lo and hi into the front of the workspace, and what tiling asks for. With a tiling the kernel
 // starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
@@ -64,7 +64,7 @@ int64_t intervalBytesOnDevice(const flashring_step& step);
 // Writes zeros to a float32 [batch, seq, heads, dim].
 void clearOnDevice(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, void* stream);
 
-// The kernels on tensor cores, for one element type; the rest of the step is in the arguments.
+// The mma kernels for one element type. The rest of the step is in the arguments.
 template <class Element>
 void forwardStep(const Arguments& arguments);
 template <class Element>

@@ -123,8 +123,8 @@ void launchUntyped(const void* kernel, const char* name, Start start, int64_t bl
         }
         check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes), name);
     }
-    // A multiprocessor is split into cache and shared memory anew only when it is empty: kernels that are to meet on one ask for
-    // the same split.
+    // A multiprocessor changes its split between cache and shared memory only when it is empty, so kernels that are to overlap on
+    // one ask for the same split.
     cudaLaunchAttribute early[2]{};
     early[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early[0].val.programmaticStreamSerializationAllowed = 1;

@@ -6,6 +6,7 @@
 
 #include "common/shared_memory.h"
 #include "failure.h"
+#include "rounding.h"
 
 namespace flashring {
 
@@ -41,8 +42,8 @@ bool isHopper(int32_t device);
 // True where some device of this process meets kCudaRequirement.
 bool anyDeviceCapable();
 
-// When a kernel starts: after all that came before it in the stream, or as soon as the kernel before it lets it and there is
-// room (programmatic dependent launch). Whoever starts early calls waitForEarlierKernel() before it reads or writes global memory.
+// When a kernel starts: after everything before it in the stream, or as soon as the kernel before it allows and there is room
+// (programmatic dependent launch). A kernel that starts early calls waitForEarlierKernel() before it touches global memory.
 enum class Start { InOrder, Early };
 
 void launchUntyped(const void* kernel, const char* name, Start start, int64_t blocks, int threads, int sharedBytes, void** arguments,
@@ -62,9 +63,6 @@ void launch(void (*kernel)(Parameters...), const char* name, int64_t blocks, int
             Parameters... parameters) {
     launch(kernel, name, Start::InOrder, blocks, threads, sharedBytes, stream, parameters...);
 }
-
-constexpr int64_t roundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-constexpr int64_t ceilDiv(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
 
 }  // namespace flashring
 

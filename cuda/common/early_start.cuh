@@ -4,10 +4,10 @@
 
 namespace flashring {
 
-// Where this kernel was started before an earlier one in the stream had ended: waits for its end and its writes.
+// Waits until the kernel before this one in the stream has ended and its writes can be seen.
 __device__ inline void waitForEarlierKernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
-// Lets the next kernel in the stream, if it was launched to start early, fill multiprocessors as this one's blocks leave them.
+// Lets the next kernel in the stream, if it starts early, take multiprocessors as this one's blocks leave them.
 __device__ inline void letNextKernelStart() { asm volatile("griddepcontrol.launch_dependents;"); }
 
 }  // namespace flashring

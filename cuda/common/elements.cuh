@@ -6,6 +6,7 @@
 #include <cuda_fp16.h>
 
 #include "elements.h"
+#include "failure.h"
 
 namespace flashring {
 
@@ -42,10 +43,23 @@ __device__ Value widenTo(Element element) {
 template <class Body>
 __host__ __device__ void withDeviceElement(int32_t dtype, const Body& body) {
     switch (static_cast<flashring_dtype>(dtype)) {
-        case FLASHRING_FLOAT64: body(double{}); break;
-        case FLASHRING_FLOAT32: body(float{}); break;
-        case FLASHRING_BFLOAT16: body(__nv_bfloat16{}); break;
-        case FLASHRING_FLOAT16: body(__half{}); break;
+        case FLASHRING_FLOAT64: return body(double{});
+        case FLASHRING_FLOAT32: return body(float{});
+        case FLASHRING_BFLOAT16: return body(__nv_bfloat16{});
+        case FLASHRING_FLOAT16: return body(__half{});
+    }
+#ifndef __CUDA_ARCH__  // what device code switches on has been checked on the host
+    fail(FLASHRING_INTERNAL_ERROR, "dtype = %d came to the launch of a kernel", dtype);
+#endif
+}
+
+// The same for kernels of 16-bit elements, on the host.
+template <class Body>
+void with16BitElement(int32_t dtype, const Body& body) {
+    switch (dtype) {
+        case FLASHRING_BFLOAT16: return body(__nv_bfloat16{});
+        case FLASHRING_FLOAT16: return body(__half{});
+        default: fail(FLASHRING_INTERNAL_ERROR, "dtype = %d came to a kernel of 16-bit elements", dtype);
     }
 }
 

@@ -1,10 +1,9 @@
 // From positions and mask, both in device memory, to the local keys that each local query sees: one thread a query.
 #include <math.h>
 
-#include <algorithm>
-
 #include "common/attention.h"
 #include "common/early_start.cuh"
+#include "common/gap.cuh"
 #include "elements.h"
 #include "visibility.h"
 
@@ -14,7 +13,7 @@ namespace {
 constexpr int kMaxThreads = 256;
 constexpr int64_t kMaxTokens = INT64_C(1) << 30;  // local indices are 32 bits wide, with room for a tile beyond the end
 
-// Ranges of positions. The first one, most often the only one, is on its way to a register before it is needed.
+// Ranges of positions. The first one, often the only one, is loaded before it is needed.
 class Ranges {
 public:
     __device__ explicit Ranges(const flashring_positions& positions)
@@ -112,32 +111,32 @@ __device__ void sortTiles(const Sight& sight, const Tiling& tiling, int begin, i
 // The span of a tile, one thread a query that sees [lo, hi); the last of them has number count - 1.
 __device__ void writeSpan(const Tiling& tiling, int tile, int count, int lo, int hi) {
     __shared__ int first[kMaxThreads];
-    __shared__ unsigned long long widest;  // the gap's length, then its first key
+    __shared__ WidestGap widest;
     const int thread = static_cast<int>(threadIdx.x);
     first[thread] = lo;
     if (thread == 0) {
         widest = 0;
     }
     __syncthreads();
-    if (thread + 1 < count && first[thread + 1] - hi > tiling.keys) {
-        atomicMax(&widest, static_cast<unsigned long long>(first[thread + 1] - hi) << 32 | static_cast<unsigned>(hi));
+    if (thread + 1 < count) {
+        offerGap(widest, hi, first[thread + 1], tiling.keys);
     }
     __syncthreads();
     if (thread == count - 1) {
-        const int length = static_cast<int>(widest >> 32), gap = length ? static_cast<int>(widest & 0xffffffff) : hi;
-        tiling.spans[tile] = {first[0], gap, gap + length, hi};
+        const Gap gap = gapOf(widest, hi);
+        tiling.spans[tile] = {first[0], gap.begin, gap.end, hi};
         if (tile == 0) {
             *tiling.next = 0;
         }
     }
 }
 
-// What query i, which sees `seen`, knows of the queries that see each tile of keys: it is the first to see some of them, and the first
-// to see nothing more of others. The last query also says it of those that nobody sees, or sees the end of.
+// Query i, which sees `seen`, writes where it is the first to see a tile of keys, and where it is the first to see nothing more of
+// one. The last query also writes for tiles that nobody sees, or whose end nobody sees.
 __device__ void writeSeenBy(const Sight& sight, const Tiling& tiling, int64_t i, const Interval& seen) {
-    const int64_t length = sight.step.q_len, tiles = (sight.step.kv_len + tiling.keys - 1) / tiling.keys;
+    const int64_t length = sight.step.q_len, tiles = ceilDiv(sight.step.kv_len, tiling.keys);
     const Interval before = i > 0 ? sight(i - 1) : Interval{0, 0};
-    int64_t begun = (before.last + tiling.keys - 1) / tiling.keys, ended = before.first / tiling.keys;
+    int64_t begun = ceilDiv(before.last, tiling.keys), ended = before.first / tiling.keys;
     for (; begun * tiling.keys < seen.last; ++begun) {
         tiling.seenBy[begun].first = static_cast<int>(i);
     }
@@ -153,7 +152,7 @@ __device__ void writeSeenBy(const Sight& sight, const Tiling& tiling, int64_t i,
 }
 
 #if __CUDA_ARCH__ >= 900
-// Asks for what every block reads first. It says nothing about the contents, which an earlier kernel may still write.
+// Brings what every block reads first into the L2 cache. An earlier kernel may still be writing it, which does no harm.
 __device__ void prefetch(const flashring_step& step) {
     const auto line = [](const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); };
     const int64_t bound = int64_t{threadIdx.x} * 16;  // of documents, 16 a line
@@ -169,7 +168,8 @@ __device__ void prefetch(const flashring_step& step) {
 }
 #endif
 
-// One thread a query, those before query 0 like query 0; where there is a tiling, one block a tile, after `stretches` blocks that sort the tiles.
+// One thread per query; those before query 0 do as query 0. With a tiling, one block per tile, after `stretches` blocks that
+// sort the tiles.
 __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int32_t* lo, int32_t* hi, const __grid_constant__ Tiling tiling,
                                 int stretches) {
 #if __CUDA_ARCH__ >= 900
@@ -250,9 +250,8 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
             lo,
             hi,
             nullptr,
-            // As 0 they would make NaN of scores of -inf.
-            static_cast<float>(std::max(s.softmax_scale, 0x1p-126)),
-            static_cast<float>(std::max(s.softmax_scale * M_LOG2E, 0x1p-126)),
+            static_cast<float>(s.softmax_scale),
+            static_cast<float>(s.softmax_scale * M_LOG2E),
             queries(s.q, s.head_dim, size, 16) && queries(s.dout, s.value_dim, size, 16) && keys(s.k, s.head_dim, size, 16) &&
                 keys(s.v, s.value_dim, size, 16),
             queries(s.out, s.value_dim, size, 16) && queries(s.acc, s.value_dim, accSize, 16),

@@ -10,8 +10,8 @@
 
 namespace flashring {
 
-// Beyond this the difference of two scores is taken before anything is multiplied. Nearer, product * scale * log2(e) - reference *
-// log2(e) as one operation errs by less than half a bit of a float16 weight.
+// Scores beyond this are subtracted before anything is multiplied. Up to it, product * scale * log2(e) - reference * log2(e) as
+// one operation errs by less than half a bit of a float16 weight.
 constexpr float kFarScore = 1024;
 
 __device__ __forceinline__ bool isFar(float score) { return fabsf(score) > kFarScore; }
@@ -20,7 +20,7 @@ __device__ __forceinline__ bool isFar(float score) { return fabsf(score) > kFarS
 struct ScoreScale {
     float natural, log2;
 
-    // Never part of another operation: forward and backward have to round alike.
+    // Never fused into another operation: forward and backward have to round alike.
     __device__ __forceinline__ float score(float product) const { return __fmul_rn(product, natural); }
 };
 
@@ -31,13 +31,13 @@ struct Lse {
     float high, low;
 };
 
-// reference + the log of a sum. Where the log is the larger one, its own rounding is as large as what `low` then misses.
+// reference + logSum. Where logSum is the larger, `low` misses no more than its own rounding.
 __device__ __forceinline__ Lse addLog(float reference, float logSum) {
     const float high = __fadd_rn(reference, logSum), low = __fsub_rn(logSum, __fsub_rn(high, reference));
     return {high, fabsf(high) < INFINITY ? low : 0};
 }
 
-// That of a row where earlier steps have left one.
+// The lse that earlier steps left for a row.
 __device__ __forceinline__ Lse loadLse(const flashring_step& step, int64_t batch, int64_t query, int64_t head) {
     return {*row<const float>(step.lse, batch, query, head), step.lse_low.data ? *row<const float>(step.lse_low, batch, query, head) : 0};
 }
@@ -49,12 +49,12 @@ __device__ __forceinline__ void storeLse(const flashring_step& step, int64_t bat
     }
 }
 
-// e^(score - reference): a difference of neighbours is exact.
+// e^(score - reference). The difference of two numbers close together is exact.
 __device__ __forceinline__ float expDifference(float score, float reference) {
     return exp2Fast(__fsub_rn(score, reference) * static_cast<float>(M_LOG2E));
 }
 
-// The weight of a product against a reference that is not far.
+// The weight of a product against a reference within kFarScore.
 struct NearWeight {
     float scaleLog2, shift;
 
@@ -63,7 +63,7 @@ struct NearWeight {
     __device__ __forceinline__ float operator()(float product) const { return exp2Fast(fmaf(product, scaleLog2, -shift)); }
 };
 
-// The same against any reference.
+// The weight of a product against any reference.
 struct FarWeight {
     ScoreScale scale;
     float reference;

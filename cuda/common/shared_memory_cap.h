@@ -15,7 +15,7 @@ namespace flashring {
 class SharedMemoryCap {
 public:
     // Reads the environment.
-    SharedMemoryCap() : text_(std::getenv("FLASHRING_CUDA_SHARED_MEMORY")) {
+    SharedMemoryCap() : text_(std::getenv(kVariable)) {
         if (text_) {
             char* end = nullptr;
             const long kilobytes = *text_ >= '0' && *text_ <= '9' ? std::strtol(text_, &end, 10) : -1;
@@ -33,12 +33,13 @@ public:
     void explain(char* cause, size_t size) const {
         const char* const rule = wellFormed_ ? "%.40s must be at least %dK, which kernels need"
                                              : "'%.40s' must be a number of kilobytes such as %dK";
-        const int prefix = std::snprintf(cause, size, "FLASHRING_CUDA_SHARED_MEMORY = ");
+        const int prefix = std::snprintf(cause, size, "%s = ", kVariable);
         std::snprintf(cause + prefix, size - static_cast<size_t>(prefix), rule, text_,
                       static_cast<int>(kSharedMemories[0]) >> 10);
     }
 
 private:
+    static constexpr char kVariable[] = "FLASHRING_CUDA_SHARED_MEMORY";
     const char* text_;
     bool wellFormed_ = true;
     int bytes_ = INT_MAX;

@@ -139,7 +139,7 @@ __device__ void backward(const Arguments& a) {
 
     // Early keys are seen most under a causal mask: they start first. A ticket makes that order certain where it matters.
     const int length = static_cast<int>(step.q_len), keyLength = static_cast<int>(step.kv_len);
-    const int tiles = (keyLength + kKeys - 1) / kKeys, keyHeads = static_cast<int>(step.kv_heads);
+    const int tiles = ceilDiv(keyLength, kKeys), keyHeads = static_cast<int>(step.kv_heads);
     const int heads = static_cast<int>(step.q_heads), group = heads / keyHeads;
     int ticket = blockIdx.x;
     if (a.turns) {
@@ -163,8 +163,8 @@ __device__ void backward(const Arguments& a) {
     // The queries that see any of these keys, and their tiles.
     const int firstQuery = prefixLength<kThreads>(length, [&](int i) { return a.hi[i] <= firstKey; });
     const int lastQuery = prefixLength<kThreads>(length, [&](int i) { return a.lo[i] < firstKey + kKeys; });
-    const int firstTile = firstQuery / kQueries, lastTile = (lastQuery + kQueries - 1) / kQueries;
-    const int queryTiles = (length + kQueries - 1) / kQueries;
+    const int firstTile = firstQuery / kQueries, lastTile = ceilDiv(lastQuery, kQueries);
+    const int queryTiles = ceilDiv(length, kQueries);
 
     const auto loadQueries = [&](int stage, int head, int queryTile) {
         const int first = queryTile * kQueries;

@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "common/gap.cuh"
 #include "common/outputs.cuh"
 #include "common/scores.cuh"
 #include "sm80/mma.cuh"
@@ -40,7 +41,7 @@ struct BorderedSpan : KeySpan {
 // Run by the whole block.
 template <int kThreads>
 __device__ BorderedSpan keySpan(const Arguments& a, int first, int last, int narrowest) {
-    __shared__ unsigned long long widest;  // the gap's length, then its first key
+    __shared__ WidestGap widest;
     __shared__ int inner[2];
     if (threadIdx.x == 0) {
         widest = 0;
@@ -49,15 +50,12 @@ __device__ BorderedSpan keySpan(const Arguments& a, int first, int last, int nar
     }
     __syncthreads();
     for (int row = first + threadIdx.x; row < last; row += kThreads) {
-        const int from = a.hi[row], length = a.lo[row + 1] - from;
-        if (length > narrowest) {
-            atomicMax(&widest, static_cast<unsigned long long>(length) << 32 | static_cast<unsigned>(from));
-        }
+        offerGap(widest, a.hi[row], a.lo[row + 1], narrowest);
     }
     __syncthreads();
-    const int begin = a.lo[first], end = a.hi[last], length = static_cast<int>(widest >> 32);
-    const int gapBegin = length ? static_cast<int>(widest & 0xffffffff) : end;
-    return {{begin, gapBegin, gapBegin + length, end}, inner};
+    const int begin = a.lo[first], end = a.hi[last];
+    const Gap gap = gapOf(widest, end);
+    return {{begin, gap.begin, gap.end, end}, inner};
 }
 
 constexpr float kSlack = 5.5f;  // e^5.5 keeps weights and their sums far inside float16 and float32
@@ -111,7 +109,7 @@ __device__ void forward(const Arguments& a) {
 
     // Later queries see more keys under a causal mask: they start first.
     const int length = static_cast<int>(step.q_len), heads = static_cast<int>(step.q_heads);
-    const int tiles = (length + Config::kTile.queries - 1) / Config::kTile.queries;
+    const int tiles = ceilDiv(length, Config::kTile.queries);
     const int first = (tiles - 1 - static_cast<int>(blockIdx.x % tiles)) * Config::kTile.queries;
     const int head = blockIdx.x / tiles % heads, batch = blockIdx.x / tiles / heads;
     const int keyHead = head / (heads / static_cast<int>(step.kv_heads));

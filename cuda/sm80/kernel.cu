@@ -1,11 +1,8 @@
 // The kernels on tensor cores as a row of the capability table.
-#include "common/attention.h"
-
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 
+#include "common/attention.h"
+#include "common/elements.cuh"
 #include "sm80/tiles.h"
 
 namespace flashring {
@@ -31,7 +28,7 @@ void forward(const Problem& problem) {
     const flashring_step& step = problem.step;
     const DeviceScope scope(step.device);
     const Arguments arguments = prepare(problem);
-    step.dtype == FLASHRING_BFLOAT16 ? forwardStep<__nv_bfloat16>(arguments) : forwardStep<__half>(arguments);
+    with16BitElement(step.dtype, [&](auto element) { forwardStep<decltype(element)>(arguments); });
 }
 
 void backward(const Problem& problem) {
@@ -46,7 +43,7 @@ void backward(const Problem& problem) {
     if (!(step.flags & FLASHRING_ADD_DQ)) {
         clearOnDevice(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, step.stream);
     }
-    step.dtype == FLASHRING_BFLOAT16 ? backwardStep<__nv_bfloat16>(arguments) : backwardStep<__half>(arguments);
+    with16BitElement(step.dtype, [&](auto element) { backwardStep<decltype(element)>(arguments); });
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
-// NaN and infinity in the operands of the tensor cores. A hidden pair has weight 0, and 0 * NaN would carry the NaN of one row
-// to queries or keys that must not see it. Where a border of the mask and such a value meet in a tile, the products find 0 in
-// its place, and the block adds it to the results of those who see it at the end.
+// NaN and infinity in the operands of the tensor cores (kernels.h): where a border of the mask and such a value meet in a tile, the
+// products find 0 in its place, and the block adds it to the results of those who see it at the end.
 #ifndef FLASHRING_CUDA_SM80_NONFINITE_CUH
 #define FLASHRING_CUDA_SM80_NONFINITE_CUH
 

@@ -7,6 +7,8 @@
 
 namespace flashring {
 
+// Rows of the tables name every field: nvcc takes one that is left out for 0, whatever its default.
+
 constexpr int kStaticSharedBytes = 32;  // of a kernel's limit, for what it declares beside its tiles
 
 // A block of `warps` warps holds `queries` queries and walks over the keys, `keys` at a time.
@@ -25,14 +27,14 @@ struct ForwardTile {
 
 constexpr ForwardTile forwardTile(HeadDims dims, SharedMemory memory) {
     if (memory == SharedMemory::KB99) {
-        return dims.key <= 64      ? ForwardTile{128, 64, 4, 2}
-               : dims.key <= 96    ? ForwardTile{128, 32, 4, 2}
-               : dims.value <= 128 ? ForwardTile{128, 64, 8, 1}
-                                   : ForwardTile{128, 32, 8, 1};
+        return dims.key <= 64      ? ForwardTile{.queries = 128, .keys = 64, .warps = 4, .blocksPerSm = 2}
+               : dims.key <= 96    ? ForwardTile{.queries = 128, .keys = 32, .warps = 4, .blocksPerSm = 2}
+               : dims.value <= 128 ? ForwardTile{.queries = 128, .keys = 64, .warps = 8, .blocksPerSm = 1}
+                                   : ForwardTile{.queries = 128, .keys = 32, .warps = 8, .blocksPerSm = 1};
     }
-    return dims.value <= 64    ? ForwardTile{128, 128, 4, 2}
-           : dims.value <= 128 ? ForwardTile{128, 64, 4, 2}
-                               : ForwardTile{128, 64, 8, 1};
+    return dims.value <= 64    ? ForwardTile{.queries = 128, .keys = 128, .warps = 4, .blocksPerSm = 2}
+           : dims.value <= 128 ? ForwardTile{.queries = 128, .keys = 64, .warps = 4, .blocksPerSm = 2}
+                               : ForwardTile{.queries = 128, .keys = 64, .warps = 8, .blocksPerSm = 1};
 }
 
 // The least set with the same forward tiles.
@@ -45,8 +47,8 @@ constexpr bool forwardCompiledFor(int architecture, SharedMemory set) {
            (set == SharedMemory::KB163 && compiledFor(architecture, SharedMemory::KB227));
 }
 
-// A block of `warps` warps holds `keys` keys and walks over the queries, `queries` at a time. The last three numbers say
-// how many warps share each product's queries or keys; the rest of the warps split its other side: scores are queries x
+// A block of `warps` warps holds `keys` keys and walks over the queries, `queries` at a time. The last three fields
+// say how many warps share each product's queries or keys; the rest of the warps split its other side: scores are queries x
 // keys, dK and dV keys x dims, dQ queries x dims.
 //
 // dK and dV stay in registers (128 a thread where keys x dims = 128 x 128). Everything else is read from shared memory.
@@ -57,28 +59,58 @@ constexpr bool forwardCompiledFor(int architecture, SharedMemory set) {
 // dQ in the L2 cache; then queries, of which 64 use the fragments of K, V, P and dS better than 32; then second stages.
 // At 256 dims 32 x 32 scores are work for 4 of the 8 warps.
 struct BackwardTile {
-    int queries, keys, warps, blocksPerSm, queryStages, doutStages;
+    int queries, keys;
+    int warps, blocksPerSm;
+    int queryStages, doutStages;
     int scoreQueryWarps, gradientKeyWarps, dqQueryWarps;
 };
 
 constexpr BackwardTile backwardTile(HeadDims dims, SharedMemory memory) {
     if (memory == SharedMemory::KB99) {
-        const int stages = dims.value <= 128 ? 2 : 1;
-        return dims.key <= 64    ? BackwardTile{64, 128, 8, 1, 2, 1, 2, 4, 4}
-               : dims.key <= 96  ? BackwardTile{64, 64, 8, 1, 2, 2, 4, 4, 4}
-               : dims.key <= 128 ? BackwardTile{64, 64, 8, 1, 1, 1, 4, 2, 2}
-               : dims.key <= 192 ? BackwardTile{32, 64, 8, 1, 2, stages, 2, 2, 2}
-                                 : BackwardTile{32, 32, 8, 1, 2, 1, 2, 1, 1};
+        if (dims.key <= 64) {
+            return {.queries = 64, .keys = 128, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 1,
+                    .scoreQueryWarps = 2, .gradientKeyWarps = 4, .dqQueryWarps = 4};
+        }
+        if (dims.key <= 96) {
+            return {.queries = 64, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 2,
+                    .scoreQueryWarps = 4, .gradientKeyWarps = 4, .dqQueryWarps = 4};
+        }
+        if (dims.key <= 128) {
+            return {.queries = 64, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = 1, .doutStages = 1,
+                    .scoreQueryWarps = 4, .gradientKeyWarps = 2, .dqQueryWarps = 2};
+        }
+        if (dims.key <= 192) {
+            const int stages = dims.value <= 128 ? 2 : 1;
+            return {.queries = 32, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = stages,
+                    .scoreQueryWarps = 2, .gradientKeyWarps = 2, .dqQueryWarps = 2};
+        }
+        return {.queries = 32, .keys = 32, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 1,
+                .scoreQueryWarps = 2, .gradientKeyWarps = 1, .dqQueryWarps = 1};
     }
     const bool wide = memory == SharedMemory::KB227;
     const int stages = wide ? 2 : 1;
-    if (dims.key <= 64) {
-        return wide ? BackwardTile{64, 128, 4, 2, 2, 2, 2, 4, 2} : BackwardTile{128, 128, 8, 1, 2, 1, 4, 4, 4};
+    if (dims.key <= 64 && wide) {
+        return {.queries = 64, .keys = 128, .warps = 4, .blocksPerSm = 2, .queryStages = 2, .doutStages = 2,
+                .scoreQueryWarps = 2, .gradientKeyWarps = 4, .dqQueryWarps = 2};
     }
-    return dims.key <= 96    ? BackwardTile{64, 128, 8, 1, 2, 2, 2, 4, 4}
-           : dims.key <= 128 ? BackwardTile{64, 128, 8, 1, 2, stages, 2, 4, 2}
-           : dims.key <= 192 ? BackwardTile{64, 64, 8, 1, 2, stages, 4, 2, 2}
-                             : BackwardTile{64, 64, 8, 1, stages, stages, 4, 2, 2};
+    if (dims.key <= 64) {
+        return {.queries = 128, .keys = 128, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 1,
+                .scoreQueryWarps = 4, .gradientKeyWarps = 4, .dqQueryWarps = 4};
+    }
+    if (dims.key <= 96) {
+        return {.queries = 64, .keys = 128, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = 2,
+                .scoreQueryWarps = 2, .gradientKeyWarps = 4, .dqQueryWarps = 4};
+    }
+    if (dims.key <= 128) {
+        return {.queries = 64, .keys = 128, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = stages,
+                .scoreQueryWarps = 2, .gradientKeyWarps = 4, .dqQueryWarps = 2};
+    }
+    if (dims.key <= 192) {
+        return {.queries = 64, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = 2, .doutStages = stages,
+                .scoreQueryWarps = 4, .gradientKeyWarps = 2, .dqQueryWarps = 2};
+    }
+    return {.queries = 64, .keys = 64, .warps = 8, .blocksPerSm = 1, .queryStages = stages, .doutStages = stages,
+            .scoreQueryWarps = 4, .gradientKeyWarps = 2, .dqQueryWarps = 2};
 }
 
 }  // namespace flashring

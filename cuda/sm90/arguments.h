@@ -53,21 +53,21 @@ struct OrderedKeyTile {
 };
 
 // The blocks of the backward kernel: of each head its tiles with the most to do, head by head, so that what a head's blocks read stays in
-// the L2 cache; then those of all heads that are left. Where lengths differ these are short, go by length over all heads, and even out
-// when multiprocessors finish; else head by head, too.
+// the L2 cache; then those of all heads that are left, which are short where lengths differ, and even out when multiprocessors finish.
 struct KeyTileOrder {
     const OrderedKeyTile* sorted;  // [tiles]
     int tiles, early;              // tiles of keys a head; those that go first
     int parts, heads;              // parts that the query heads of a key head are split into; parts in the whole batch
-    bool lateByLength;
 };
 
 struct HopperBackwardArguments {
     Arguments a;
     CUtensorMap q, k, v, dout;  // boxes of one panel: a tile of queries, or of keys
     CUtensorMap dk, dv;         // boxes of 16 keys and 32 columns
-    GatheredDq dq;
+    CUtensorMap dqBoxes;        // of 16 queries and 32 columns; where heads are wide
+    GatheredDq dq;              // where they are not
     KeyTileOrder order;
+    TileOrder queryOrder;       // where heads are wide
     bool addsDkv;               // what dk and dv hold stays, or several blocks add to them
     float scoresStart;          // -1 / softmax_scale: what scores start from, times lse
     bool careful;               // the scale is too small or too large for that
@@ -83,6 +83,8 @@ template <class Element>
 void hopperForward(const HopperArguments& arguments);
 template <class Element>
 void hopperBackward(const HopperBackwardArguments& arguments);
+template <class Element>
+void hopperBackwardWide(const HopperBackwardArguments& arguments);  // dq, too
 
 }  // namespace flashring
 

@@ -66,7 +66,7 @@ public:
 private:
     static __device__ __forceinline__ uint32_t address(const uint64_t& barrier) { return sharedAddress(&barrier); }
 
-    // Says for this warp that it is done with what the barrier guards.
+    // Says that this warp is done with what the barrier guards.
     static __device__ __forceinline__ void release(const uint64_t& barrier) {
         __syncwarp();
         if (threadIdx.x % 32 == 0) {
@@ -74,7 +74,7 @@ private:
         }
     }
 
-    // Address of a tile that stays: computed anew each time, as many descriptors kept in registers would leave none.
+    // Address of a tile that stays, computed each time: descriptors kept in registers would leave none for the rest.
     static __device__ __forceinline__ uint32_t addressOf(const char* tile) {
         uint32_t address;
         asm volatile("mov.u32 %0, %1;" : "=r"(address) : "r"(sharedAddress(tile)));
@@ -212,10 +212,9 @@ private:
 
     // Adds this warp's 16 queries of dq_ to what is gathered, by way of shared memory.
     __device__ __forceinline__ void addDq(const BackwardPlace& here) {
-        constexpr int kLastColumns = (kDims.key - 1) % kDqColumns + 1;
-        const int columns = kLastColumns < kDqColumns && dqPanel() + 1 == panels(kDims.key) ? kLastColumns : kDqColumns;
+        static_assert(kDims.key % kDqColumns == 0, "every share of dQ's columns is whole");
         float* const target = h_.dq.at(work_.batch * static_cast<int>(h_.a.step.q_heads) + here.head, here.tile * (kQueries / 16) + warp_, dqPanel() * 64);
-        addGathered<kDqColumns, kLastColumns>(dq_, shared_.dq[number_ * 4 + warp_], target, columns);
+        addGathered<kDqColumns>(dq_, shared_.dq[number_ * 4 + warp_], target);
     }
 
     // One tile of queries, whose scores and dP are under way, and but for the last the start of the next.
@@ -372,7 +371,7 @@ template <class Element>
 void hopperBackward(const HopperBackwardArguments& h) {
     const flashring_step& step = h.a.step;
     withHeadDims(step, [&](auto index) {
-        if constexpr (kHeadDims[decltype(index)::value].key <= kMostHopperBackwardDim) {
+        if constexpr (kHeadDims[decltype(index)::value].key <= kMostHopperGatheringDim) {
             using Config = HopperBackwardConfig<decltype(index)::value>;
             constexpr int kBytes = sizeof(HopperBackwardShared<Config>);
             static_assert(kBytes <= 227 << 10, "more shared memory than a block can have");

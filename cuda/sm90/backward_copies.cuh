@@ -46,10 +46,8 @@ struct BackwardWork {
 
     __device__ BackwardWork(const KeyTileOrder& order, const flashring_step& step, int block, int keys, int queries) {
         const int early = order.early * order.heads, late = order.tiles - order.early, rest = block - early;
-        const bool byLength = block >= early && order.lateByLength;
-        const int head = block < early ? block / order.early : byLength ? rest % order.heads : rest / late;
-        const int rank = block < early ? block % order.early : order.early + (byLength ? rest / order.heads : rest % late);
-        const OrderedKeyTile found = order.sorted[rank];
+        const int head = block < early ? block / order.early : rest / late;
+        const OrderedKeyTile found = order.sorted[block < early ? block % order.early : order.early + rest % late];
         const int keyHeads = static_cast<int>(step.kv_heads), heads = static_cast<int>(step.q_heads) / keyHeads / order.parts;
         firstKey = found.tile * keys;
         keyHead = head / order.parts % keyHeads;
@@ -57,7 +55,7 @@ struct BackwardWork {
         firstQuery = found.firstQuery;
         lastQuery = found.lastQuery;
         firstTile = firstQuery / queries;
-        lastTile = (lastQuery + queries - 1) / queries;
+        lastTile = ceilDiv(lastQuery, queries);
         firstHead = (keyHead * order.parts + head % order.parts) * heads;
         lastHead = firstQuery < lastQuery ? firstHead + heads : firstHead;
     }
@@ -154,14 +152,14 @@ __device__ void copyQueries(HopperBackwardShared<Config>& shared, const HopperBa
 }
 
 // Warp `part` of those that fetch rows. What is careful is decided for its own part of the tile: nobody waits for another.
-template <class Config>
-__device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h, int part) {
-    constexpr int kQueries = Config::kTile.queries, kOwn = kQueries / 32 / Config::kTile.rowWarps;
-    static_assert(kOwn * 32 * Config::kTile.rowWarps == kQueries, "rows that no lane fetches");
+template <class Shared>
+__device__ void copyRows(Shared& shared, const HopperBackwardArguments& h, int part) {
+    constexpr int kQueries = Shared::kTile.queries, kOwn = kQueries / 32 / Shared::kTile.rowWarps;
+    static_assert(kOwn * 32 * Shared::kTile.rowWarps == kQueries, "rows that no lane fetches");
     const Arguments& a = h.a;
     const int lane = threadIdx.x % 32, first = part * kOwn * 32 + lane;
     const BackwardWork& work = shared.work();
-    RingIndex<Config::kTile.stages> index;
+    RingIndex<Shared::kTile.stages> index;
     for (BackwardPlace place(work); place.exists(work); place.advance(work)) {
         float lse[kOwn], delta[kOwn];
         int lo[kOwn], hi[kOwn];
@@ -177,7 +175,7 @@ __device__ void copyRows(HopperBackwardShared<Config>& shared, const HopperBackw
         }
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) {
-            bordered |= lo[n] > 0 || hi[n] < Config::kTile.keys();
+            bordered |= lo[n] > 0 || hi[n] < Shared::kTile.keys();
             careful |= lse[n] != -INFINITY && fabsf(lse[n]) > kMostPlainLse;
         }
         bordered = __any_sync(~0u, bordered);

@@ -6,9 +6,9 @@
 
 namespace flashring {
 
-// Adds a warp's 16 queries of dQ, kColumns columns or the last kLast ones, to what is gathered, by way of `staging`.
-template <int kColumns, int kLast>
-__device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], char* staging, float* target, int columns) {
+// Adds kColumns columns of a warp's 16 queries of dQ to what is gathered, by way of `staging`.
+template <int kColumns>
+__device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], char* staging, float* target) {
     const int lane = threadIdx.x % 32;
     if (lane == 0) {
         waitForBoxes();
@@ -16,14 +16,12 @@ __device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], cha
     __syncwarp();
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
-        if (n * 8 < kLast || n * 8 < columns) {
-            *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = {dq[n * 4], dq[n * 4 + 1], dq[n * 4 + 2], dq[n * 4 + 3]};
-        }
+        *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = {dq[n * 4], dq[n * 4 + 1], dq[n * 4 + 2], dq[n * 4 + 3]};
     }
     orderBeforeCopies();
     __syncwarp();
     if (lane == 0) {
-        addBytes(target, sharedAddress(staging), columns * 64);
+        addBytes(target, sharedAddress(staging), kColumns * 64);
         commitBoxes();
     }
 }
@@ -31,11 +29,9 @@ __device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], cha
 // A box of 16 keys and 32 columns of dk or dv.
 constexpr int kGradientBoxBytes = 16 * 128;
 
-// Writes scale * gradient to a warp's 16 rows of dk or dv from `key` on, or adds it, by way of kDim / 32 boxes. Rows past the end are
-// left out.
+// scale * gradient, a warp's 16 rows, to kDim / 32 boxes of shared memory.
 template <int kDim>
-__device__ __forceinline__ void storeGradient(const float (&gradient)[kDim / 2], float scale, const CUtensorMap& map, char* boxes, int key,
-                                              const BackwardWork& work, bool add) {
+__device__ __forceinline__ void stageGradient(const float (&gradient)[kDim / 2], float scale, char* boxes) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n) {
@@ -46,15 +42,29 @@ __device__ __forceinline__ void storeGradient(const float (&gradient)[kDim / 2],
                 gradient[n * 4 + half * 2] * scale, gradient[n * 4 + half * 2 + 1] * scale};
         }
     }
+}
+
+// Writes those boxes to a gradient from `row` on, or adds them. Rows past the end are left out.
+template <int kDim>
+__device__ __forceinline__ void sendGradient(const CUtensorMap& map, const char* boxes, int row, int head, int batch, bool add) {
     orderBeforeCopies();
     __syncwarp();
-    if (lane == 0) {
+    if (threadIdx.x % 32 == 0) {
         for (int box = 0; box < kDim / 32; ++box) {
             const uint32_t source = sharedAddress(boxes + box * kGradientBoxBytes);
-            add ? addBox(map, box * 32, key, work.keyHead, work.batch, source) : storeBox(map, box * 32, key, work.keyHead, work.batch, source);
+            add ? addBox(map, box * 32, row, head, batch, source) : storeBox(map, box * 32, row, head, batch, source);
         }
         commitBoxes();
     }
+}
+
+// Writes scale * gradient to a warp's 16 rows of dk or dv from `key` on, or adds it, by way of kDim / 32 boxes. Rows past the end are
+// left out.
+template <int kDim>
+__device__ __forceinline__ void storeGradient(const float (&gradient)[kDim / 2], float scale, const CUtensorMap& map, char* boxes, int key,
+                                              const BackwardWork& work, bool add) {
+    stageGradient<kDim>(gradient, scale, boxes);
+    sendGradient<kDim>(map, boxes, key, work.keyHead, work.batch, add);
 }
 
 // Zeros in a tile of shared memory, by kThreads threads.

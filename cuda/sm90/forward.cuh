@@ -5,9 +5,9 @@
 //   producer    warp 0 copies queries, keys and values into rings of tiles; warp 1 fetches what the next tile sees
 //   consumers   64 queries each. Per block of keys: softmax of the scores, then, as one batch of products,
 //               O += P V of this block and S = Q K^T of the next one, which may be the first of the next tile. Where
-//               hopperStagesOutput(), output goes to the copy engine by way of the memory of queries
-// While one consumer computes its softmax the products of the others run. They fall into such a rhythm by themselves, or take
-// turns in issuing their batches where the tile table says so.
+//               hopperStagesOutput(), output leaves through the queries' memory and the copy engine
+// While one consumer computes its softmax, the products of the others run. They fall into that rhythm by themselves, or take turns
+// in issuing their batches where the tile table says so.
 #ifndef FLASHRING_CUDA_SM90_FORWARD_CUH
 #define FLASHRING_CUDA_SM90_FORWARD_CUH
 

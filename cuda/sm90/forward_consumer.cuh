@@ -17,12 +17,13 @@ class Consumer {
     static constexpr HopperTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kKeys = kTile.keys, kTurnThreads = 256;
-    // With fewer stages the next keys would rather come during the softmax.
+    // With fewer stages it is better to let the next keys arrive during the softmax.
     static constexpr bool kWaitsAhead = kTile.stages > 2;
-    // Code of its own for a tile's last step leaves a tight loop for the others. Elsewhere ptxas spills, or serialises the products.
+    // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas spill, or serialise
+    // the products.
     static constexpr bool kOwnLastStep = kWaitsAhead && (!Config::kResumes || Config::kStateInRing);
-    // Boxes of 16 rows that a warp's part of the memory of queries holds, where output leaves by way of it. Steps that resume write acc,
-    // which is twice as large, and were 2 to 3 % slower that way.
+    // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store acc, which is
+    // twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
 
 public:
@@ -67,7 +68,7 @@ public:
 private:
     static __device__ __forceinline__ uint32_t address(const uint64_t& barrier) { return sharedAddress(&barrier); }
 
-    // Says for this warp that it is done with what the barrier guards.
+    // Says that this warp is done with what the barrier guards.
     static __device__ __forceinline__ void release(const uint64_t& barrier) {
         __syncwarp();
         if (threadIdx.x % 32 == 0) {
@@ -80,7 +81,7 @@ private:
         key_.advance();
     }
 
-    // Those that are in use, and the state behind them where it came by the ring.
+    // Releases the keys in use, and the state behind them where it came through the ring.
     __device__ __forceinline__ void releaseUsedKeys() {
         releaseKeys();
         if (Config::kStateInRing && stateCame_) {
@@ -112,7 +113,7 @@ private:
         wait(address(shared_.keysFull[key.stage]), key.parity);
     }
 
-    // Those of the block whose scores are ready.
+    // Waits for the values of the block whose scores are ready.
     __device__ __forceinline__ void waitForValues() {
         passValues();
         wait(address(shared_.valuesFull[value_.stage]), value_.parity);
@@ -133,13 +134,13 @@ private:
         }
     }
 
-    // Whether some of the block's keys are not seen by some of this warp's queries.
+    // Whether any of this warp's queries does not see all of the block's keys.
     __device__ __forceinline__ bool hasBorder() const {
         const auto& tile = shared_.slots[slot_.stage];
         return tile.lo[warpQuery_ + 15] > row_ || tile.hi[warpQuery_] < row_ + kKeys;
     }
 
-    // Goes to the first block that these queries see of the tile in slot_, and takes its queries.
+    // Takes the queries of the tile in slot_ and goes to the first block of keys that they see.
     __device__ __forceinline__ void enterTile() {
         wait(address(shared_.slotFull[slot_.stage]), slot_.parity);
         const auto& tile = shared_.slots[slot_.stage];
@@ -196,16 +197,16 @@ private:
         }
     }
 
-    // Asks for lse of the tile in slot_. Not before the products that come before it were issued: they would wait for it.
+    // Starts to load lse of the tile in slot_. Only after the products before it were issued, which would wait for it.
     __device__ __forceinline__ void askForLse() {
         const auto& tile = shared_.slots[slot_.stage];
         const int first = more_ ? tile.first + warpQuery_ : static_cast<int>(h_.a.step.q_len);
         loadLse<Config::kResumes>(h_.a.step, earlierLse_, first, tile.head, tile.batch);
     }
 
-    // What earlier steps left of the output came by way of the ring after the tile's first keys: for the first consumer in place of
-    // keys, for the second in place of values. Where a stage has no room for it, it comes in while the softmax of the first block
-    // is computed.
+    // Begins a tile with what earlier steps left of its output. It comes through the ring behind the tile's first keys, for the first
+    // consumer in place of keys and for the second in place of values. Where a stage has no room for it, it is loaded while the
+    // softmax of the first block is computed.
     __device__ __forceinline__ void begin() {
         earlier_[0] = earlierRow(earlierLse_[0]);
         earlier_[1] = earlierRow(earlierLse_[1]);
@@ -218,7 +219,7 @@ private:
                 waitForKeys(key);
                 waitForValues();
             }
-            // Read also where there is no tile, and it is of no use: as a branch, ptxas would serialise the products.
+            // Read even where there is no tile and it means nothing: a branch would make ptxas serialise the products.
             readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, earlier_);
             orderBeforeCopies();
             if (more_) {
@@ -238,25 +239,25 @@ private:
         }
     }
 
-    // What the next step does, found out while the products before it are under way: nothing hides it later.
+    // Finds out what the next step does while products are under way: later nothing would hide the time.
     __device__ __forceinline__ void lookAhead() {
         next_ = uniform(shared_.slots[slot_.stage].span.next(row_, kKeys));
         border_ = hasBorder();
     }
 
-    // Waits for what it needs: values, and the keys after those whose scores are ready, which may have been given back.
+    // Waits for what the next step needs: values, and the keys after those whose scores are ready. kGivenBack: the latter were released.
     template <bool kGivenBack>
     __device__ __forceinline__ void waitAhead() {
         if (kWaitsAhead && more_) {
             waitForValues();
             if (next_ < end_) {
-                // As an argument, ptxas would take it to differ from thread to thread.
+                // A template parameter, since ptxas would take an argument to differ from thread to thread.
                 waitForKeys(kGivenBack ? key_ : Config::kStateInRing && stateCame_ ? key_.next().next() : key_.next());
             }
         }
     }
 
-    // Lets the tile's last blocks pass, which these queries do not see, and goes to the next one.
+    // Skips the tile's last blocks, which these queries do not see, and goes to the next tile.
     __device__ __forceinline__ void leaveTile() {
         const auto& span = shared_.slots[slot_.stage].span;
         for (const int end = uniform(span.end); row_ < end; row_ = uniform(span.next(row_, kKeys))) {
@@ -266,8 +267,8 @@ private:
         enterTile();
     }
 
-    // From the scores of one block to those of the next, which is the first of the next tile after the last one; false where there is
-    // none.
+    // Goes from the scores of one block to those of the next: after a tile's last block, to the first of the next tile. False where
+    // there is none.
     __device__ __forceinline__ bool step(const bool last) {
         const uint32_t slot = slot_.stage;
         const auto& tile = shared_.slots[slot];
@@ -361,10 +362,11 @@ private:
     RingIndex<kSlots> slot_;
     RingIndex<kTile.queryStages> query_;
     RingIndex<kTile.stages> key_, value_;
-    int row_, next_, end_;    // first key of the block whose scores are ready, and of the one after; end of the keys that these queries see
-    bool border_;             // that block has keys that are not seen
-    int valuesToPass_ = 0;    // blocks whose keys went by, and whose values come before the next that are used
-    bool stateCame_ = false;    // by way of the ring, behind the keys in use
+    int row_, next_;            // first key of the block whose scores are ready, and of the one after
+    int end_;                   // of the keys that these queries see
+    bool border_;               // some query does not see all of that block
+    int valuesToPass_ = 0;      // blocks whose keys were skipped and whose values are still to be
+    bool stateCame_ = false;    // through the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
     Lse earlierLse_[2];
     EarlierRow earlier_[2];

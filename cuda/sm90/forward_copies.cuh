@@ -3,22 +3,22 @@
 #define FLASHRING_CUDA_SM90_FORWARD_COPIES_CUH
 
 #include "sm90/ptx.cuh"
-#include "sm90/rows.cuh"
 #include "sm90/schedule.cuh"
+#include "sm90/state.cuh"
 #include "sm90/tiles.h"
 
 namespace flashring {
 
-// Steps that resume have a kernel of their own: what they bring in would cost the others registers.
+// Steps that resume have kernels of their own: loading the state would cost the others registers.
 template <int kIndex, bool kResume>
 struct HopperConfig {
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperTile kTile = hopperTile(kDims);
     static constexpr bool kResumes = kResume, kStateInRing = kResume && hopperStateInRing(kDims);
-    // Blocks that a consumer lets pass after the last and before the first that it uses: while the last one's values are held, only as
-    // many keys as there are stages can come after it. None before where the state comes after the first, or where turns bind
-    // consumers: one that passed at the end of the tile before, and here again, would hold values whose stage the other needs to end its
-    // turn (tests/cpp/cuda/sm90_forward_protocol.py).
+    // The most blocks that a consumer skips after the last and before the first that it uses. While it holds the last one's values, no
+    // more keys can follow than there are stages. It skips none before the first where the state comes behind that one, nor where
+    // consumers take turns: having skipped blocks of the tile before, too, it would hold values whose stage the other consumer needs
+    // to end its turn (tests/cpp/cuda/sm90_forward_protocol.py).
     static constexpr int kMostPassedAfter = kTile.stages / 2, kMostPassedBefore = kStateInRing || kTile.turns ? 0 : kMostPassedAfter;
 };
 
@@ -62,7 +62,7 @@ struct HopperShared {
 };
 
 // Warp 1 of the producer: fetches each tile while an earlier one is worked on. It takes the next one from the counter only when
-// warp 0 asks for it: a tile that waits here is missed at the end, when other blocks have nothing left.
+// warp 0 asks for it: a tile that waited here would be missing at the end, when other blocks have run out of work.
 template <class Config>
 __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h) {
     constexpr int kQueries = Config::kTile.queries();
@@ -106,7 +106,7 @@ __device__ void copyState(const HopperArguments& h, char* target, const uint64_t
     }
 }
 
-// Lane 0 of warp 0 of the producer. Values follow their keys one block late: the consumers ask for them in that order.
+// Lane 0 of warp 0 of the producer. Values follow their keys one block later, as the consumers need them.
 template <class Config>
 __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h) {
     using Shared = HopperShared<Config>;

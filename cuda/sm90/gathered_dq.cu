@@ -18,7 +18,7 @@ __device__ void sortStretch(const QuerySpan* spans, OrderedKeyTile* sorted, int 
     const int thread = static_cast<int>(threadIdx.x);
     for (int i = thread; i < count; i += kThreads) {
         const QuerySpan span = spans[first + i];
-        const int tiles = span.first < span.last ? (span.last + kQueries - 1) / kQueries - span.first / kQueries : 0;
+        const int tiles = span.first < span.last ? ceilDiv(span.last, kQueries) - span.first / kQueries : 0;
         lengths[i] = static_cast<unsigned long long>(tiles) << 32 | static_cast<unsigned>(kStretch - i);
     }
     __syncthreads();
@@ -110,7 +110,7 @@ void beginGathering(const GatheredDq& dq, int64_t heads, const QuerySpan* spans,
 
 void finishGathering(const GatheredDq& from, const flashring_step& step) {
     withHeadDims(step, [&](auto index) {
-        if constexpr (kHeadDims[decltype(index)::value].key <= kMostHopperBackwardDim) {
+        if constexpr (kHeadDims[decltype(index)::value].key <= kMostHopperGatheringDim) {
             constexpr int kDims = kHeadDims[decltype(index)::value].key;
             launch(step.flags & FLASHRING_ADD_DQ ? finishKernel<kDims, true> : finishKernel<kDims, false>, "Hopper backward's last kernel", Start::Early,
                    step.batch * step.q_heads * from.blocks / kFinishWarps, kFinishWarps * 32, 0, step.stream, from, step.dq,

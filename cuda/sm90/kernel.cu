@@ -1,11 +1,8 @@
 // The Hopper kernels as a row of the capability table, for tensors that the copy engine can read.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 
 #include "common/attention.h"
-#include "elements.h"
+#include "common/elements.cuh"
 #include "sm90/arguments.h"
 #include "sm90/ptx.cuh"
 #include "sm90/tiles.h"
@@ -47,7 +44,7 @@ Workspace workspaceOf(const flashring_step& step) {
     return {spans, counter, order, order + roundUp(tiles * kPlaceBytes, 64)};
 }
 
-// lo and hi, who sees each tile of keys, those tiles in order, dQ as it is gathered.
+// lo and hi, who sees each tile of keys, those tiles in order, dQ as it is gathered (wide heads gather none).
 struct BackwardWorkspace {
     int64_t seenBy, sorted, dq, bytes;
     int tiles, blocks, dims;
@@ -58,8 +55,8 @@ BackwardWorkspace backwardWorkspaceOf(const flashring_step& step) {
     BackwardWorkspace w{};
     withHeadDims(step, [&](auto index) {
         constexpr HeadDims dims = kHeadDims[decltype(index)::value];
-        w.tiles = static_cast<int>(ceilDiv(step.kv_len, hopperBackwardTile(dims).keys()));
-        w.dims = dims.key;
+        w.tiles = static_cast<int>(ceilDiv(step.kv_len, hopperBackwardKeys(dims)));
+        w.dims = hopperBackwardIsWide(dims) ? 0 : dims.key;
     });
     w.blocks = static_cast<int>(ceilDiv(step.q_len, kQueries) * (kQueries / 16));
     w.seenBy = intervalBytesOnDevice(step);
@@ -70,7 +67,9 @@ BackwardWorkspace backwardWorkspaceOf(const flashring_step& step) {
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes : backwardWorkspaceOf(step).bytes;
+    // Tensors that the copy engine cannot reach go the other way, with the same workspace.
+    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes
+                                          : std::max(backwardWorkspaceOf(step).bytes, kCudaMma.workspaceBytes(step, direction));
 }
 
 // Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few rounds of
@@ -93,6 +92,15 @@ Encode encoder() {
     return found;
 }
 
+CUtensorMapDataType mapType(int32_t dtype) {
+    switch (dtype) {
+        case FLASHRING_FLOAT32: return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+        case FLASHRING_BFLOAT16: return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+        case FLASHRING_FLOAT16: return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+        default: fail(FLASHRING_INTERNAL_ERROR, "dtype = %d came to the copy engine", dtype);
+    }
+}
+
 struct Extents {
     int64_t batch, length, heads, dim;
 };
@@ -109,10 +117,7 @@ bool encode(CUtensorMap& map, const flashring_tensor& tensor, const Extents& e, 
                                   static_cast<cuuint64_t>(e.batch)};
     const cuuint64_t strides[] = {bytes(e.length, tensor.stride_seq), bytes(e.heads, tensor.stride_head), bytes(e.batch, tensor.stride_batch)};
     const cuuint32_t box[] = {static_cast<cuuint32_t>(128 / size), static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
-    const auto type = dtype == FLASHRING_BFLOAT16  ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                      : dtype == FLASHRING_FLOAT16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                                   : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
-    return encoder()(&map, type, 4, tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+    return encoder()(&map, mapType(dtype), 4, tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
@@ -145,8 +150,11 @@ bool fill(HopperArguments& h, const flashring_step& step) {
 }
 
 // How many parts the query heads of a key head are split into, so that there are a few blocks for each multiprocessor. Each part is a
-// block more that adds to dk and dv.
+// block more that adds to dk and dv, in no certain order.
 int partsOf(const flashring_step& step, int64_t tiles) {
+    if (step.deterministic) {
+        return 1;
+    }
     const int64_t group = step.q_heads / step.kv_heads, wanted = 4 * int64_t{multiprocessors(step.device)};
     int64_t parts = 1;
     while (parts < group && (group % parts != 0 || tiles * step.batch * step.kv_heads * parts < wanted)) {
@@ -162,19 +170,24 @@ bool fill(HopperBackwardArguments& h, const flashring_step& step) {
     bool fits = isHopper(step.device) && encoder() && w.tiles * heads <= INT32_MAX / 2 &&
                 rowsAligned(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, sizeof(float), 16);
     withHeadDims(step, [&](auto index) {
-        constexpr HopperBackwardTile tile = hopperBackwardTile(kHeadDims[decltype(index)::value]);
-        fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, tile.queries) &&
-               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, tile.keys()) &&
-               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys()) &&
-               encode(h.dout, step.dout, queries(step, step.value_dim), step.dtype, tile.queries) &&
+        constexpr HeadDims dims = kHeadDims[decltype(index)::value];
+        constexpr int kKeys = hopperBackwardKeys(dims), kQueries = HopperBackwardTile::queries;
+        static_assert(kQueries == HopperWideTile::queries);
+        fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, kQueries) &&
+               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, kKeys) &&
+               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, kKeys) &&
+               encode(h.dout, step.dout, queries(step, step.value_dim), step.dtype, kQueries) &&
                encode(h.dk, step.dk, keys(step, step.head_dim), FLASHRING_FLOAT32, 16) &&
                encode(h.dv, step.dv, keys(step, step.value_dim), FLASHRING_FLOAT32, 16);
+        if (fits && hopperBackwardIsWide(dims)) {
+            const int64_t tiles = ceilDiv(step.q_len, HopperWideTile::ownQueries);
+            h.queryOrder = orderOf(step, tiles);
+            fits = tiles * step.batch * step.q_heads <= INT32_MAX / 2 &&
+                   encode(h.dqBoxes, step.dq, queries(step, step.head_dim), FLASHRING_FLOAT32, 16);
+        }
     });
     h.dq = {nullptr, w.blocks, w.dims};
-    // Documents are of any length, and what their blocks read is of no use to others: all go by length.
-    const int early = step.mask.cu_seqlens ? 0 : static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4));
-    const bool lengthsDiffer = step.mask.cu_seqlens || step.mask.left >= 0 || step.mask.right >= 0;
-    h.order = {nullptr, w.tiles, early, parts, static_cast<int>(heads), lengthsDiffer};
+    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), parts, static_cast<int>(heads)};
     h.addsDkv = parts > 1 || step.flags & FLASHRING_ADD_DKV;
     h.scoresStart = static_cast<float>(-1 / step.softmax_scale);
     h.careful = step.softmax_scale < kLeastPlainScale || step.softmax_scale > kMostPlainScale;
@@ -213,7 +226,7 @@ void forward(const Problem& problem) {
     h.spans = tiling.spans;
     h.next = tiling.next;
     h.order.sorted = tiling.order;
-    step.dtype == FLASHRING_BFLOAT16 ? hopperForward<__nv_bfloat16>(h) : hopperForward<__half>(h);
+    with16BitElement(step.dtype, [&](auto element) { hopperForward<decltype(element)>(h); });
 }
 
 void backward(const Problem& problem) {
@@ -231,7 +244,11 @@ void backward(const Problem& problem) {
     }
     const BackwardWorkspace w = backwardWorkspaceOf(step);
     Tiling tiling{kIntervalThreads, 0};
-    withHeadDims(step, [&](auto index) { tiling.keys = hopperBackwardTile(kHeadDims[decltype(index)::value]).keys(); });
+    bool wide = false;
+    withHeadDims(step, [&](auto index) {
+        tiling.keys = hopperBackwardKeys(kHeadDims[decltype(index)::value]);
+        wide = hopperBackwardIsWide(kHeadDims[decltype(index)::value]);
+    });
     tiling.seenBy = reinterpret_cast<QuerySpan*>(problem.workspace + w.seenBy);
     OrderedKeyTile* const sorted = reinterpret_cast<OrderedKeyTile*>(problem.workspace + w.sorted);
     h.dq.data = reinterpret_cast<float*>(problem.workspace + w.dq);
@@ -242,7 +259,11 @@ void backward(const Problem& problem) {
     }
     h.a = prepare(problem, &tiling);
     beginGathering(h.dq, step.batch * step.q_heads, tiling.seenBy, sorted, w.tiles, step.stream);
-    step.dtype == FLASHRING_BFLOAT16 ? hopperBackward<__nv_bfloat16>(h) : hopperBackward<__half>(h);
+    if (wide) {
+        with16BitElement(step.dtype, [&](auto element) { hopperBackwardWide<decltype(element)>(h); });
+        return;
+    }
+    with16BitElement(step.dtype, [&](auto element) { hopperBackward<decltype(element)>(h); });
     finishGathering(h.dq, step);
 }
 

@@ -1,14 +1,15 @@
-// A warp's 16 rows of output: from registers to global memory, straight or by way of shared memory and the copy engine.
+// Stores a warp's 16 rows of output: straight from registers, or through shared memory and the copy engine.
 #ifndef FLASHRING_CUDA_SM90_OUTPUTS_CUH
 #define FLASHRING_CUDA_SM90_OUTPUTS_CUH
 
-#include "sm90/rows.cuh"
+#include "sm90/row_alone.cuh"
+#include "sm90/state.cuh"
 
 namespace flashring {
 
-// ---- straight ----
+// ---- straight from registers ----
 
-// As one piece, or the compiler branches round what is stored.
+// In assembly, because the compiler would branch around the store.
 __device__ __forceinline__ void storeIf(bool holds, float* target, float x) {
     asm volatile(
         "{\n"
@@ -37,8 +38,8 @@ __device__ __forceinline__ void transposeQuad(uint32_t (&x)[4]) {
     }
 }
 
-// Lane l of a quad holds columns {0, 1} + 8 n + 2 l of a row as out[4 n], out[4 n + 1]: half a word of 16 bytes. Neighbours swap
-// halves of every two n, so that each has whole words, columns 0 to 3 + 8 n + 8 (l % 2) + 4 (l / 2) for an even n.
+// Lane l of a quad holds columns {0, 1} + 8 n + 2 l of a row as out[4 n], out[4 n + 1], which is half a word of 16 bytes. For every
+// two n, neighbours swap halves, so that each holds whole words: for even n columns 0 to 3 + 8 n + 8 (l % 2) + 4 (l / 2).
 template <int kColumns>
 __device__ __forceinline__ void swapHalves(float* out) {
     const bool odd = threadIdx.x % 2;
@@ -52,7 +53,7 @@ __device__ __forceinline__ void swapHalves(float* out) {
     }
 }
 
-// Writes a row of 16-bit elements: the quad's lanes swap pairs until each has all 8 columns of one n in 4.
+// Stores a row of 16-bit elements. The quad's lanes swap pairs until each holds all 8 columns of one n in 4.
 template <int kColumns, class Element>
 __device__ __forceinline__ void storeWords(Element* row, int columns, const float* out) {
     const int first = threadIdx.x % 4 * 8;
@@ -71,7 +72,7 @@ __device__ __forceinline__ void storeWords(Element* row, int columns, const floa
     }
 }
 
-// Writes a row of float32; out is used up.
+// Stores a row of float32. Consumes `out`.
 template <int kColumns>
 __device__ __forceinline__ void storeWords(float* row, int columns, float* out) {
     const int lane = threadIdx.x % 4, first = lane % 2 * 8 + lane / 2 * 4;
@@ -86,8 +87,8 @@ __device__ __forceinline__ void storeWords(float* row, int columns, float* out) 
     }
 }
 
-// Writes so many columns of each of a lane's two rows in the 16 of a warp that start at this query; out is used up. Without kWide pairs
-// at a time: for what seldom happens.
+// Stores the leading columns of this lane's two rows, of the 16 that a warp holds from `first` on. Consumes `out`. kWide stores 16
+// bytes at a time; rare cases do with pairs, which take less code.
 template <class T, int kColumns, bool kWide>
 __device__ __forceinline__ void storeRows(const Arguments& a, const flashring_tensor& tensor, const int (&columns)[2],
                                           float (&out)[kColumns / 2], int first, int head, int batch) {
@@ -111,16 +112,16 @@ __device__ __forceinline__ void storeRows(const Arguments& a, const flashring_te
     }
 }
 
-// ---- by the copy engine ----
+// ---- through the copy engine ----
 
-// Boxes of 16 rows and 128 bytes lie in shared memory as rows of panels do: so far apart.
+// Distance in shared memory between boxes of 16 rows and 128 bytes, which lie as rows of panels do.
 constexpr int kBoxStride = panelBytes(64);
 
 __device__ __forceinline__ void writePair(uint32_t target, float first, float second) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(target), "f"(first), "f"(second) : "memory");
 }
 
-// Writes box number `box` of the output, rounded to Element.
+// Writes one box of the output to shared memory, rounded to Element.
 template <class Element, int kColumns>
 __device__ __forceinline__ void writeBox(uint32_t target, int box, const float (&out)[kColumns / 2]) {
     const int lane = threadIdx.x % 32;
@@ -146,11 +147,12 @@ __device__ __forceinline__ void writeBox(uint32_t target, int box, const float (
     }
 }
 
-// Hands a warp's rows to the copy engine by way of `staging`, which holds kBoxes boxes; first it waits for those that are still there.
+// Hands a warp's rows to the copy engine through `staging`, which holds kBoxes boxes. Waits first until the engine has read those that
+// are there.
 template <class T, int kColumns, int kBoxes>
 __device__ __forceinline__ void storeBoxes(const CUtensorMap& map, uint32_t staging, const float (&out)[kColumns / 2], int first, int head,
                                            int batch) {
-    constexpr int kBoxColumns = 128 / sizeof(T), kAll = (kColumns + kBoxColumns - 1) / kBoxColumns;
+    constexpr int kBoxColumns = 128 / sizeof(T), kAll = ceilDiv(kColumns, kBoxColumns);
 #pragma unroll
     for (int from = 0; from < kAll; from += kBoxes) {
         waitForBoxes();
@@ -174,12 +176,12 @@ __device__ __forceinline__ void storeBoxes(const CUtensorMap& map, uint32_t stag
 
 // ---- a tile's end ----
 
-// What a lane's two rows end with beside their output: known with their last weights, before the last products are done.
+// What is stored for a lane's two rows beside their output. It is known with the last weights, before the last products are done.
 struct RowEnds {
     int first, head, batch;  // of the 16 rows of the warp
     int columns[2];          // 0 for a row that does not exist
     float inverses[2];       // of the sums
-    bool numbers[2];         // so they are; else the row is NaN by right
+    bool numbers[2];         // else the row is rightly NaN
     Lse lse;                 // lane 0 of each quad has that of the first row, lane 1 of the second
     float* lseTarget;
 };
@@ -204,8 +206,8 @@ __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const Soft
     return ends;
 }
 
-// Writes the 16 rows of a warp; both rows of a lane go side by side, straight through: in short sequences a tile's end is a large part of
-// it. `staging` holds kBoxes boxes; 0: there is none.
+// Stores a warp's 16 rows. Both rows of a lane are worked on side by side, since in short sequences the end of a tile is a large part
+// of it. `staging` holds kBoxes boxes; with 0 there is none.
 template <class Element, int kColumns, int kBoxes>
 __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)[kColumns / 2], const RowEnds& ends, uint32_t staging) {
     const flashring_step& step = h.a.step;

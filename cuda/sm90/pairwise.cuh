@@ -19,8 +19,7 @@ __device__ inline float atMostZero(float x) {
 // Adds to dq (as it is gathered), dk and dv what the pairs of `queries` queries from `query` on and the keys [key, keyEnd) give, those the mask
 // hides left out: one warp a pair, all atomically. Run by kWarps warps, the first of which is 4.
 //
-// For tiles where a border of the mask meets NaN or infinity: a hidden pair has weight 0 in a product, and 0 * NaN would carry
-// the NaN of one row to queries or keys that must not see it.
+// For tiles where a border of the mask meets NaN or infinity (kernels.h).
 template <class Element, int kWarps>
 __device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& dq, int query, int queries, int key, int keyEnd, int head, int batch) {
     const flashring_step& step = a.step;
@@ -65,6 +64,51 @@ __device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& d
             }
         }
     }
+}
+
+// Weight of a pair, and the gradient of its scaled score; 0 where the query sees nothing.
+struct PairWeight {
+    float p, ds;
+};
+
+// Of a query that sees the key: run by a warp.
+template <class Element>
+__device__ __forceinline__ PairWeight weighPair(const flashring_step& step, int query, int key, int head, int batch) {
+    const int lane = threadIdx.x % 32, keyHead = head / static_cast<int>(step.q_heads / step.kv_heads);
+    const auto multiply = [&](const Element* x, const Element* y, int64_t dim) {
+        float sum = 0;
+#pragma unroll 1
+        for (int d = lane; d < static_cast<int>(dim); d += 32) {
+            sum = fmaf(static_cast<float>(x[d]), static_cast<float>(y[d]), sum);
+        }
+        for (int distance = 16; distance > 0; distance /= 2) {
+            sum += __shfl_xor_sync(~0u, sum, distance);
+        }
+        return sum;
+    };
+    const float lse = *row<const float>(step.lse, batch, query, head);
+    if (lse == -INFINITY) {
+        return {0, 0};
+    }
+    const float score = multiply(row<const Element>(step.q, batch, query, head), row<const Element>(step.k, batch, key, keyHead), step.head_dim);
+    const float dp = multiply(row<const Element>(step.dout, batch, query, head), row<const Element>(step.v, batch, key, keyHead), step.value_dim);
+    const float p = exp2Fast(atMostZero(__fmul_rn(score, static_cast<float>(step.softmax_scale)) - lse) * static_cast<float>(M_LOG2E));
+    return {p, p * (dp - *row<const float>(step.delta, batch, query, head))};
+}
+
+// sum += weight * a row of `dim` columns, of which each lane has every 32nd. False once nothing of it can change any more.
+template <class Element, int kColumns>
+__device__ __forceinline__ bool addRow(float (&sum)[kColumns], float weight, const Element* row, int64_t dim) {
+    bool open = false;
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) {
+        const int d = i * 32 + static_cast<int>(threadIdx.x) % 32;
+        if (d < static_cast<int>(dim)) {
+            sum[i] = fmaf(weight, static_cast<float>(row[d]), sum[i]);
+            open |= !isnan(sum[i]);
+        }
+    }
+    return __any_sync(~0u, open);
 }
 
 }  // namespace flashring

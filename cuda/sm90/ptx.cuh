@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "rounding.h"
+
 namespace flashring {
 
 // ---- mbarriers: a phase ends when `count` threads have arrived and all bytes that were announced have come ----
@@ -84,7 +86,7 @@ __device__ inline void addBox(const CUtensorMap& map, int column, int row, int h
                  : "memory");
 }
 
-// Adds so many bytes of float32, all on 16, each element atomically.
+// Adds `bytes` bytes of float32, each element atomically. Addresses and size are multiples of 16.
 __device__ inline void addBytes(float* target, uint32_t source, int bytes) {
     asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(target), "r"(source), "r"(bytes) : "memory");
 }
@@ -102,7 +104,7 @@ __device__ inline void orderAllBeforeCopies() { asm volatile("fence.proxy.async;
 
 __device__ inline void prefetchMap(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
 
-// Asks for so many bytes, both on 16, to be brought into the L2 cache.
+// Brings `bytes` bytes into the L2 cache. Address and size are multiples of 16.
 __device__ inline void prefetchBytes(const void* memory, int bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(memory), "r"(bytes) : "memory");
 }
@@ -161,7 +163,7 @@ __device__ inline void storeMatrices(uint32_t address, const uint32_t (&r)[4]) {
 // modulo 8 (the copy engine's 128-byte swizzle); panels start on 1,024 bytes.
 constexpr int kPanelColumns = 64;
 
-constexpr int panels(int columns) { return (columns + kPanelColumns - 1) / kPanelColumns; }
+constexpr int panels(int columns) { return ceilDiv(columns, kPanelColumns); }
 constexpr int panelBytes(int rows) { return rows * kPanelColumns * 2; }
 
 // A tile of panels as an operand (PTX ISA, matrix descriptor): 8 rows are 1,024 bytes, panels `panelStride` bytes apart.
@@ -169,7 +171,7 @@ __device__ inline uint64_t describe(uint32_t address, int panelStride) {
     return uint64_t{1} << 62 | uint64_t{1024 >> 4} << 32 | static_cast<uint64_t>(panelStride >> 4) << 16 | (address & 0x3ffff) >> 4;
 }
 
-// How much a descriptor grows by for so many bytes.
+// What a number of bytes adds to a descriptor.
 constexpr uint64_t described(int bytes) { return static_cast<uint64_t>(bytes) >> 4; }
 
 }  // namespace flashring

@@ -14,13 +14,13 @@ struct SoftmaxRow {
     float reference, sum;
 };
 
-// A lane's weights of a block may sum up to this before the reference must follow: far inside float16, and all sums inside
-// float32. Not more: where equal weights end a row, those of a reference that stayed behind all round the same way, as 1 would
-// not. A first reference has to give each lane the least sum, so that weights in float16 keep their bits.
+// The largest sum of a lane's weights of a block before the reference must follow. It is far inside float16, and keeps all sums inside
+// float32. A larger one would let equal weights at the end of a row all round the same way, where weights of 1 would not round. The
+// first reference must give each lane at least the smallest sum, so that weights in float16 keep their bits.
 constexpr float kLargestSum = 256, kSmallestSum = 0.25f;
 
-// What earlier steps have left of a row is one more key of score lse and value acc, whose sum is e^(lse - reference). That is about
-// 2^10: lse speaks for thousands of keys, and float16 would have few bits for the weight of one key beside all of them.
+// Earlier steps count as one more key, of score lse and value acc, whose weight is e^(lse - reference). The reference makes that about
+// 2^10: lse stands for thousands of keys, and beside all of them float16 would have few bits for the weight of one.
 struct EarlierRow {
     float reference, sum;  // -inf and 0 where no key was seen yet: acc means nothing then
 };
@@ -32,10 +32,10 @@ __device__ __forceinline__ EarlierRow earlierRow(Lse lse) {
     return {reference, lse.high == -INFINITY ? 0 : sum};
 }
 
-// This lane's part of it.
+// The state that this lane starts from: lane 0 of each quad holds the sum.
 __device__ __forceinline__ SoftmaxRow startingFrom(const EarlierRow& row) { return {row.reference, threadIdx.x % 4 == 0 ? row.sum : 0}; }
 
-// Which of a lane's columns, two in each 8, are below the bound: as many low bits.
+// A low bit for each of a lane's columns, two in each 8, below the bound.
 __device__ __forceinline__ uint32_t columnsBelow(int bound) {
     const int own = max(bound - static_cast<int>(threadIdx.x % 4 * 2), 0), count = own / 8 * 2 + min(own % 8, 2);
     return count < 32 ? (1u << count) - 1 : ~0u;
@@ -43,8 +43,8 @@ __device__ __forceinline__ uint32_t columnsBelow(int bound) {
 
 constexpr uint32_t kAllSeen = ~0u;
 
-// Sets the scores of keys outside [lo, hi) of their row to -inf; seen: whether the block has a key inside. By a mask of bits,
-// which become predicates several at a time. Returns 8 bits for each 32 keys, all 0 where no row of the warp sees any of them.
+// Sets the scores of keys outside [lo, hi) of their row to -inf; `seen` says whether the block has any inside. A mask of bits becomes
+// several predicates at a time. Returns 8 bits for each 32 keys, all 0 where no row of the warp sees any of them.
 template <int kKeys>
 __device__ __forceinline__ uint32_t hide(float (&scores)[kKeys / 2], bool (&seen)[2], const int* lo, const int* hi, int key) {
     static_assert(kKeys <= 128, "more columns of a lane than bits in a word");
@@ -65,10 +65,10 @@ __device__ __forceinline__ uint32_t hide(float (&scores)[kKeys / 2], bool (&seen
     return __reduce_or_sync(~0u, either);
 }
 
-// A reference to weigh against; of a row that has seen nothing yet, any.
+// The reference to weigh against; 0 for a row that has seen nothing yet.
 __device__ __forceinline__ float shiftOf(const SoftmaxRow& row) { return row.reference == -INFINITY ? 0 : row.reference; }
 
-// Weighs 8 keys of a row: their weights, rounded to Element, and added to the sum.
+// Computes the weights of 8 keys of a row, rounded to Element, and adds them to the sum.
 template <class Element, int kKeys, class Weight>
 __device__ __forceinline__ void weighEight(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float& sum, int n, int half,
                                            const Weight& weight) {
@@ -78,7 +78,7 @@ __device__ __forceinline__ void weighEight(const float (&scores)[kKeys / 2], uin
     weights[n / 2][n % 2 * 2 + half] = pack<Element>(x, y);
 }
 
-// Weighs a block of keys; returns the sums of the weights by row.
+// Computes the weights of a block of keys; returns their sum for each row.
 template <class Element, int kKeys, class Weight>
 __device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], const Weight (&weightOf)[2]) {
     float sums[2] = {};
@@ -92,7 +92,7 @@ __device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32
     return {sums[0], sums[1]};
 }
 
-// The same where hide() has returned `seen`: without exponentials of keys that nobody sees.
+// The same after hide() returned `seen`: leaves out the exponentials of keys that nobody sees.
 template <class Element, int kKeys, class Weight>
 __device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], const Weight (&weightOf)[2],
                                             uint32_t seen) {
@@ -114,17 +114,17 @@ __device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], ui
     return {sums[0], sums[1]};
 }
 
-// Nothing has to be waited for before out is touched.
+// There is nothing to wait for before `out` is touched.
 struct Settled {
     __device__ __forceinline__ void operator()() const {}
 };
 
-// Takes a block of scores into the state: weights for the next product; out scaled down where the reference moves, once
-// settle() has waited for what is still being added to it.
+// Takes a block of scores into the state and leaves the weights for the next product. Where the reference moves, `out` is scaled
+// down, once settle() has waited for what is still being added to it.
 //
-// Weights are computed against the reference as it stands, without looking for the block's maximum; the first reference
-// is 0. Only where a sum shows that this does not fit the scores, or they are far away, is the maximum found, and everything
-// done again. Division by the sum at the end makes any reference exact. hide() may have said which keys are seen at all.
+// Weights are computed against the reference as it stands, at first 0, without looking for the block's maximum. Only where a
+// sum shows that the reference does not fit, or is far from 0, is the maximum found and everything done again. The division by
+// the sum at the end makes any reference exact. seenKeys is what hide() returned.
 template <class Element, int kKeys, int kColumns, class Settle = Settled>
 __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
                                         SoftmaxRow (&state)[2], const bool (&seen)[2], ScoreScale scale, uint32_t seenKeys = kAllSeen,

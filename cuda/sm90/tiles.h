@@ -4,6 +4,7 @@
 
 #include "common/head_dims.h"
 #include "kernels.h"
+#include "rounding.h"
 
 namespace flashring {
 
@@ -30,17 +31,27 @@ struct HopperTile {
 // Consumers with as much to keep as those of wide heads fall behind each other without turns; the others lose by waiting.
 // At dim 64 the exponentials take as long as the products: three consumers overlap them best, on 160 registers each.
 constexpr HopperTile hopperTile(HeadDims dims) {
-    return dims.key <= 64      ? HopperTile{3, 128, 2, 4, false, false, 32, 160}
-           : dims.key <= 128   ? HopperTile{2, 128, 1, 3, true, false, 40, 232}
-           : dims.value <= 128 ? HopperTile{2, 96, 2, 2, false, true, 40, 232}
-           : dims.value <= 192 ? HopperTile{2, 80, 2, 2, false, true, 40, 232}
-                               : HopperTile{2, 80, 1, 2, false, true, 40, 232};
+    if (dims.key <= 64) {
+        return {.consumers = 3, .keys = 128, .queryStages = 2, .stages = 4, .queriesInRegisters = false, .turns = false,
+                .producerRegisters = 32, .consumerRegisters = 160};
+    }
+    if (dims.key <= 128) {
+        return {.consumers = 2, .keys = 128, .queryStages = 1, .stages = 3, .queriesInRegisters = true, .turns = false,
+                .producerRegisters = 40, .consumerRegisters = 232};
+    }
+    if (dims.value <= 192) {
+        const int keys = dims.value <= 128 ? 96 : 80;
+        return {.consumers = 2, .keys = keys, .queryStages = 2, .stages = 2, .queriesInRegisters = false, .turns = true,
+                .producerRegisters = 40, .consumerRegisters = 232};
+    }
+    return {.consumers = 2, .keys = 80, .queryStages = 1, .stages = 2, .queriesInRegisters = false, .turns = true,
+            .producerRegisters = 40, .consumerRegisters = 232};
 }
 
 // The float32 output of earlier steps, for one consumer's 64 queries, as boxes of the copy engine.
 constexpr int kStateBoxColumns = 32, kStateBoxBytes = 64 * 128;
 
-constexpr int stateBoxes(HeadDims dims) { return (dims.value + kStateBoxColumns - 1) / kStateBoxColumns; }
+constexpr int stateBoxes(HeadDims dims) { return ceilDiv(dims.value, kStateBoxColumns); }
 constexpr int stateBytes(HeadDims dims) { return stateBoxes(dims) * kStateBoxBytes; }
 
 // Whether it comes by way of the ring of keys and values: where a stage of each has room for one of two consumers' share. Else the
@@ -48,19 +59,19 @@ constexpr int stateBytes(HeadDims dims) { return stateBoxes(dims) * kStateBoxByt
 constexpr bool hopperStateInRing(HeadDims dims) {
     const HopperTile tile = hopperTile(dims);
     const int narrower = dims.key < dims.value ? dims.key : dims.value;
-    return tile.consumers == 2 && (narrower + 63) / 64 * 128 * tile.keys >= stateBytes(dims);
+    return tile.consumers == 2 && ceilDiv(narrower, 64) * 128 * tile.keys >= stateBytes(dims);
 }
 
 // Whether a tile's output can leave by way of the memory of queries: the tile's own, where the next tile's have another, or the next
 // tile's where they go on to registers and have done so by then. It has to be wide enough.
 constexpr bool hopperStagesOutput(HeadDims dims) {
     const HopperTile tile = hopperTile(dims);
-    return (tile.queriesInRegisters || tile.queryStages > 1) && (dims.value + 63) / 64 <= (dims.key + 63) / 64;
+    return (tile.queriesInRegisters || tile.queryStages > 1) && ceilDiv(dims.value, 64) <= ceilDiv(dims.key, 64);
 }
 
 // Backward: a block is one producer warpgroup and `consumers` consumer warpgroups; it keeps 64 keys for each consumer and walks over
 // the queries, 64 at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers), scores and their gradients
-// (64 registers) and its part of dQ share its registers; wider heads than 128 would not fit.
+// (64 registers) and its part of dQ share its registers; wider heads than 128 would not fit, and have kernels of their own (below).
 //
 // Products read shared memory about as fast as it goes. At dim 64 three consumers read each tile of queries for half as many keys
 // again. Where a share of dQ's columns would be too narrow, or has columns that are not there, consumers take turns with all of
@@ -89,6 +100,38 @@ constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
            : dims.key <= 96 ? HopperBackwardTile{2, true, 1, 32, 232}
                             : HopperBackwardTile{2, false, 2, 24, 240};
 }
+
+// Backward of heads wider than 128: one kernel for dK and dV, whose blocks keep 64 keys, and one for dQ, whose blocks keep 128 queries.
+// Scores and dP are computed twice, 7 products instead of 5; but nothing is gathered in memory, which a tile of 64 keys would have to do
+// for 64 KB of dQ every 2,600 clocks, twice as much as dims of 128, whose largest single cost it is.
+//
+// In the first kernel one consumer computes scores, P and dV, the other dP, dS and dK; P goes from one to the other by shared memory.
+// Their first operands, the last `heldPanels` times 64 columns of K and V, stay in registers, and the memory that they came by holds
+// queries: those are in use from their scores to their dK, half as long again as a step, so that two stages would not be enough.
+//
+// In the second each consumer has 64 queries, and what of shared memory Q and dO leave is for keys. They are in use from their scores
+// to their dQ, longer than values are.
+struct HopperWideTile {
+    int heldPanels;
+    int stages, doutStages;      // of queries and dO, 64 at a time
+    int keyStages, valueStages;  // 64 at a time
+
+    static constexpr int queries = 64, ownQueries = 128;  // of a step in the first kernel; of a block in the second
+    static constexpr int rowWarps = 2, threads = 384, producerRegisters = 24, consumerRegisters = 240;
+
+    static constexpr int keys() { return 64; }
+};
+
+constexpr bool hopperBackwardIsWide(HeadDims dims) { return dims.key > kMostHopperGatheringDim; }
+
+constexpr HopperWideTile hopperWideTile(HeadDims dims) {
+    return dims.value <= 128   ? HopperWideTile{3, 4, 3, 3, 3}
+           : dims.value <= 192 ? HopperWideTile{3, 4, 3, 3, 2}
+                               : HopperWideTile{2, 3, 2, 2, 1};
+}
+
+// Keys of a block of backward, whichever kernel it is.
+constexpr int hopperBackwardKeys(HeadDims dims) { return hopperBackwardIsWide(dims) ? HopperWideTile::keys() : hopperBackwardTile(dims).keys(); }
 
 }  // namespace flashring
 

@@ -33,8 +33,8 @@ def theirs(q, k, v, dout, scale, causal, backend):
 def ours(ring, q, k, v, dout, scale, causal, parts=1, before=0.0, kernel="auto"):
     """Out and gradients in `parts` steps over the keys; dq, dk and dv add to `before` where that is not 0."""
     b, s, h, d = q.shape
-    length = k.shape[1]
-    out, acc, lse, delta = empty(b, s, h, d, dtype=q.dtype), empty(b, s, h, d), empty(b, s, h, 1), empty(b, s, h, 1)
+    length, width = k.shape[1], v.shape[3]
+    out, acc, lse, delta = empty(b, s, h, width, dtype=q.dtype), empty(b, s, h, width), empty(b, s, h, 1), empty(b, s, h, 1)
     dq, dk, dv = (torch.full(x.shape, before or math.nan, device="cuda") for x in (q, k, v))
     steps = []
     for n in range(parts):
@@ -62,16 +62,16 @@ def hard_cases(dtype):
     def normal(*shape):
         return torch.randn(shape, device="cuda")
 
-    for d in (64, 96, 128):
-        tensors = [normal(2, 700, 2, d) for _ in range(4)]
-        yield f"normal, causal, D{d}", *tensors, 1 / math.sqrt(d), True
-        yield f"normal, full, D{d}", *tensors, 1 / math.sqrt(d), False
+    for d, width in ((64, 64), (96, 96), (128, 128), (160, 160), (192, 128), (192, 192), (256, 256)):
+        tensors = [normal(2, 700, 2, x) for x in (d, d, width, width)]
+        yield f"normal, causal, D{d}/{width}", *tensors, 1 / math.sqrt(d), True
+        yield f"normal, full, D{d}/{width}", *tensors, 1 / math.sqrt(d), False
     for offset in (100, 1000, 10000):
-        for d in (64, 128):
+        for d in (64, 128, 256):
             q, k, v, dout = (normal(1, 512, 2, d) for _ in range(4))
             q[..., 0] = k[..., 0] = math.sqrt(math.sqrt(d) * offset)
             yield f"all scores near {offset}, D{d}", q, k, v, dout, 1 / math.sqrt(d), True
-    for d in (64, 128):
+    for d in (64, 128, 256):
         q, k, v, dout = (normal(1, 512, 2, d) for _ in range(4))
         k[..., 0] = math.sqrt(math.sqrt(d) * 1000)
         q[:, torch.arange(512, device="cuda") // 32 % 2 == 1, :, 0] = math.sqrt(math.sqrt(d) * 1000)
@@ -122,7 +122,7 @@ def check_hard(ring, dtype):
 def check_not_finite(ring, dtype):
     """NaN and infinity in one row of an operand reach just the gradients that they reach in the reference kernel."""
     lines = []
-    for d in (64, 96, 128):
+    for d in (64, 96, 128, 256):
         for operand in range(4):
             for value in (math.nan, math.inf):
                 for at in (0, 200, 399):
@@ -140,7 +140,8 @@ def check_not_finite(ring, dtype):
 def check_grouped(ring):
     """Query heads that share key heads, in as many blocks as a GPU needs and in fewer, beside FlashAttention-2."""
     lines = []
-    for b, s, hq, hk, d in ((5, 2048, 16, 8, 128), (3, 2048, 30, 15, 64), (1, 1000, 12, 1, 96), (1, 1000, 12, 2, 128)):
+    for b, s, hq, hk, d in ((5, 2048, 16, 8, 128), (3, 2048, 30, 15, 64), (1, 1000, 12, 1, 96), (1, 1000, 12, 2, 128),
+                            (1, 1000, 12, 2, 256), (2, 777, 6, 3, 160)):
         q, k, v, dout = (torch.randn(b, s, h, d, device="cuda").to(BF16) for h in (hq, hk, hk, hq))
         tensors = [x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v)]
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):

@@ -6,8 +6,8 @@
 Needs an NVIDIA GPU that cuDNN's attention serves and PyTorch with it. First results are checked (backward_check.py); where any is
 wrong the exit status is 1, whatever the speed. Then every line is the median of interleaved bursts of calls on random normal
 inputs, after a warm-up. A call of ours is delta and the backward step, and gives float32 gradients; cuDNN's is autograd's whole
-backward call. FLOPs are 10 per visible pair, head and dim of a head, a causal mask hiding half of all pairs. Ratios above 1 say that
-this library is faster; a bar has a goal and a floor.
+backward call. FLOPs are 6 per visible pair, head and dim of its keys, and 4 per dim of its values, a causal mask hiding half of all
+pairs. Ratios above 1 say that this library is faster; a bar has a goal and a floor.
 
     attention    beside cuDNN
     ring step    dq, dk and dv added to what is there, zigzag positions, beside a plain call over as many pairs
@@ -101,9 +101,9 @@ class Bench:
         others = {name: millis[name] / millis["ours"] for name in builds if name != "ours"}
         return Line(shape, builds["ours"].kernel, beside, millis, tflops, tflops["ours"] / tflops["theirs"], goal, floor, others)
 
-    def plain(self, shape, b, s, hq, hk, d, causal, dtype, goal, floor):
-        q, k, v, dout = (draw(b, s, h, d, dtype=dtype) for h in (hq, hk, hk, hq))
-        flops = 10.0 * b * hq * s * s * d * (0.5 if causal else 1)
+    def plain(self, shape, b, s, hq, hk, d, width, causal, dtype, goal, floor):
+        q, k, v, dout = (draw(b, s, h, x, dtype=dtype) for h, x in ((hq, d), (hk, d), (hk, width), (hq, width)))
+        flops = 2.0 * b * hq * s * s * (3 * d + 2 * width) * (0.5 if causal else 1)
         return self.line(shape, self.builds(q, k, v, dout, causal), flops, "cuDNN", cudnn_backward(q, k, v, dout, causal), flops, goal, floor)
 
     def ring_step(self, shape, rank, source, chunk=4096, hq=32, hk=8, d=128):
@@ -143,15 +143,23 @@ class Bench:
 
 def cases(bench):
     """(name, call that measures) of every line."""
-    def plain(b, s, hq, hk, d, causal, goal, floor, dtype=BF16):
-        shape = f"B{b} H{hq}/{hk} S{s} D{d} {'causal' if causal else 'full'}{'' if dtype == BF16 else ' fp16'}"
-        return shape, lambda: bench.plain(shape, b, s, hq, hk, d, causal, dtype, goal, floor)
+    def plain(b, s, hq, hk, d, causal, goal, floor, dtype=BF16, width=None):
+        dims = f"D{d}" if width in (None, d) else f"D{d}/{width}"
+        shape = f"B{b} H{hq}/{hk} S{s} {dims} {'causal' if causal else 'full'}{'' if dtype == BF16 else ' fp16'}"
+        return shape, lambda: bench.plain(shape, b, s, hq, hk, d, width or d, causal, dtype, goal, floor)
 
     for d, heads in ((128, 16), (64, 32), (96, 16)):
         for causal in (False, True):
             yield plain(1, 16384, heads, heads, d, causal, 1.05, 1.0)
             yield plain(4, 4096, heads, heads, d, causal, *((1.0, 0.95) if d == 128 else (1.05, 1.0)))
             yield plain(16, 1024, heads, heads, d, causal, 1.0, 0.93)
+    for causal in (False, True):
+        for b, s in ((1, 16384), (4, 4096), (16, 1024)):
+            yield plain(b, s, 8, 8, 256, causal, 1.05, 1.0)
+        yield plain(1, 16384, 8, 8, 192, causal, 1.05, 1.0)
+        yield plain(1, 16384, 8, 8, 160, causal, 1.05, 1.0)
+        yield plain(1, 16384, 16, 16, 192, causal, 0.95, 0.85, width=128)
+    yield plain(1, 16384, 8, 8, 256, True, 1.05, 1.0, FP16)
     yield plain(1, 32768, 32, 8, 128, True, 1.05, 1.0)
     yield plain(1, 16384, 16, 16, 128, True, 1.05, 1.0, FP16)
     yield plain(1, 2048, 32, 8, 128, True, 1.0, 0.93)
@@ -196,7 +204,7 @@ def main():
                     print(f"| {shape} | failed: {refusal} |", flush=True)
                 torch.cuda.empty_cache()
     if options.kernels:
-        for b, s, heads, d in ((1, 16384, 16, 128), (16, 1024, 16, 128), (1, 16384, 32, 64)):
+        for b, s, heads, d in ((1, 16384, 16, 128), (16, 1024, 16, 128), (1, 16384, 32, 64), (1, 16384, 8, 256), (16, 1024, 8, 256)):
             name = f"B{b} H{heads} S{s} D{d} causal"
             kernels[name] = bench.kernels(b, s, heads, d)
             print(f"{name}: " + ", ".join(f"{kernel} {micros:.1f} us" for kernel, micros in kernels[name].items()), flush=True)

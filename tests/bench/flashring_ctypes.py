@@ -49,9 +49,10 @@ class FlashRing:
     def __init__(self, path):
         self.lib = c.CDLL(path)
         self.lib.flashring_last_error.restype = c.c_char_p
-        # An older build knows fewer fields at the end of a step; it says how many bytes it wants.
+        # Builds before structs of any release were taken want their own size, and say it.
         self.lib.flashring_select(c.byref(Step(size=0)), FORWARD, c.byref(I32()))
-        self.step_bytes = int(re.search(r"\d+$", self.lib.flashring_last_error().decode()).group())
+        own = re.search(r"= (\d+)$", self.lib.flashring_last_error().decode())
+        self.step_bytes = int(own.group(1)) if own else c.sizeof(Step)
 
     def call(self, name, *arguments):
         if getattr(self.lib, name)(*arguments) != 0:

@@ -1,5 +1,6 @@
 /* The header and the library from plain C: one query, two keys, checked by hand. */
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,12 @@ int main(void) {
     }
     step.workspace = flashring_host_allocate(bytes);
     step.workspace_bytes = bytes;
+    if (flashring_forward_step(&step)) {
+        fprintf(stderr, "%s\n", flashring_last_error());
+        return 1;
+    }
+    /* As a program that was compiled with the first release's header, whose step ended before lse_low. */
+    step.size = offsetof(flashring_step, lse_low);
     if (flashring_forward_step(&step)) {
         fprintf(stderr, "%s\n", flashring_last_error());
         return 1;

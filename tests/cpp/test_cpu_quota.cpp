@@ -24,7 +24,7 @@ struct Root {
 
     void write(const std::string& file, const std::string& text) const {
         const std::string folder = path + file.substr(0, file.rfind('/'));
-        CHECK(std::system(("mkdir -p " + folder).c_str()) == 0, "cannot make %s", folder.c_str());
+        CHECK(std::system(("mkdir -p '" + folder + "'").c_str()) == 0, "cannot make %s", folder.c_str());
         std::ofstream(path + file) << text << '\n';
     }
 
@@ -94,6 +94,15 @@ void container() {
     root.expect(3, "a group outside the mount");
 }
 
+// Spaces and backslashes in the names of groups and mounts.
+void escapes() {
+    Root root;
+    root.write("/proc/self/mountinfo", R"(32 31 0:29 /my\040jobs/a\134b /mnt/c\040g\0112 rw - cgroup2 cgroup2 rw)");
+    root.write("/proc/self/cgroup", "0::/my jobs/a\\b/in\\040er");
+    root.write("/mnt/c g\t2/in\\040er/cpu.max", "300000 100000");
+    root.expect(3, "a group in a mount whose names are escaped");
+}
+
 // A child that moves itself into a real group with a quota of one processor asks the library.
 void real() {
     const std::string one = "/sys/fs/cgroup/cpu/flashring_test_" + std::to_string(getpid());
@@ -138,6 +147,7 @@ int main() {
     version2();
     version1();
     container();
+    escapes();
     unsetenv("FLASHRING_THREADS");
     real();
     return finish("cpu quota", cases);

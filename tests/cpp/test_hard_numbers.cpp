@@ -34,7 +34,7 @@ Exact rounded(Exact value, int32_t dtype) {
 }
 
 struct Gradients {
-    Grid out, dq, dk, dv;
+    Grid out, lse, dq, dk, dv;
 };
 
 // One head. Sums run in T; P and dS are rounded to `matrices`, and out to `output`, where they are not negative.
@@ -53,7 +53,7 @@ Gradients formula(const Case& c, int32_t matrices, int32_t output) {
             to[i * depth + d] = static_cast<T>(static_cast<T>(to[i * depth + d]) + factor * static_cast<T>(from[j * depth + d]));
         }
     };
-    Gradients g{Grid(n * width), Grid(n * dim), Grid(n * dim), Grid(n * width)};
+    Gradients g{Grid(n * width), Grid(n), Grid(n * dim), Grid(n * dim), Grid(n * width)};
     std::vector<T> p(n);
     for (size_t i = 0; i < n; ++i) {
         T top = -static_cast<T>(INFINITY), sum = 0, delta = 0;
@@ -63,6 +63,7 @@ Gradients formula(const Case& c, int32_t matrices, int32_t output) {
             top = std::max(top, p[j]);
         }
         for (T& x : p) sum += x = std::exp(x - top);
+        g.lse[i] = top + std::log(sum);
         for (size_t j = 0; j < n; ++j) {
             p[j] = static_cast<T>(rounded<T>(p[j] / sum, matrices));
             add(g.out, i, p[j], v, j, width);
@@ -88,7 +89,7 @@ Gradients plain(const Case& c, bool narrow) {
     return c.dtype == FLASHRING_FLOAT64 ? formula<double>(c, matrices, c.dtype) : formula<float>(c, matrices, c.dtype);
 }
 
-Gradients gradientsOf(const Results& r) { return {gridOf(r.out), gridOf(r.dq), gridOf(r.dk), gridOf(r.dv)}; }
+Gradients gradientsOf(const Results& r) { return {gridOf(r.out), gridOf(r.lse), gridOf(r.dq), gridOf(r.dk), gridOf(r.dv)}; }
 
 // Operands of a kind of trouble, over standard normal ones.
 struct Kind {
@@ -214,6 +215,7 @@ void compare(const flashring_capability& row, const Kind& kind, Case& c, int64_t
               other);
     };
     check("out", &Gradients::out, bar.sizes.out);
+    check("lse", &Gradients::lse, 1);
     check("dq", &Gradients::dq, bar.sizes.dq);
     check("dk", &Gradients::dk, bar.sizes.dk);
     check("dv", &Gradients::dv, bar.sizes.dv);

@@ -1,5 +1,6 @@
 // Bad arguments sent raw through the C ABI: each gets a status and a message that names the field, and nothing crashes.
 #include <climits>
+#include <cstddef>
 #include <functional>
 #include <limits>
 
@@ -57,7 +58,9 @@ std::vector<Bad> table() {
     using F = Fixture;
     return {
         {"size = 0", invalid, all, [](S& s, F&) { s.size = 0; }},
-        {"size = ", invalid, all, [](S& s, F&) { s.size += 8; }},
+        {"size = 448 ", invalid, all, [](S& s, F&) { s.size = 448; }},  // less than the first release had
+        {"size = ", invalid, all, [](S& s, F&) { s.size = sizeof s - 4; }},
+        {"size = 4294967295 ", invalid, all, [](S& s, F&) { s.size = UINT32_MAX; }},
         {"device = -2", invalid, all, [](S& s, F&) { s.device = -2; }},
         {"device = ", invalid, all, [](S& s, F&) { s.device = INT_MIN; }},
         {"device = 4096", unsupported, all, [](S& s, F&) { s.device = 4096; }},
@@ -175,6 +178,86 @@ long rejectSteps() {
     return cases;
 }
 
+// A struct as a program of a later release would have it: of `fields` numbers more than this one knows.
+template <class Struct, int fields>
+struct Longer {
+    Struct known{};
+    int64_t later[fields] = {};
+};
+
+// Programs of other releases: what they lack is zero, what they have beyond this one has to be.
+long otherReleases() {
+    long cases = 0;
+    const auto says = [](int32_t status, const char* part) {
+        CHECK(status == FLASHRING_INVALID_ARGUMENT, "\"%s\": status %d", part, status);
+        CHECK(std::strstr(flashring_last_error(), part), "\"%s\" is not in the message \"%s\"", part, flashring_last_error());
+    };
+    for (const Call call : {flashring_forward_step, flashring_delta, flashring_backward_step}) {
+        Fixture fixture, again;
+        Longer<flashring_step, 3> longer;
+        longer.known = fixture.step->raw;
+        longer.known.size = sizeof longer;
+        CHECK(call(&longer.known) == FLASHRING_OK, "a later release's step: %s", flashring_last_error());
+        CHECK(longer.known.size == sizeof longer, "an argument was written to");
+
+        // The first release's ended before lse_low: what lies behind it is no field of this struct.
+        flashring_step& older = again.step->raw;
+        older.size = offsetof(flashring_step, lse_low);
+        older.lse_low = {shifted(older.q.data, 1), -1, -1, -1};
+        CHECK(call(&older) == FLASHRING_OK, "an older release's step: %s", flashring_last_error());
+        CHECK(again.results->out.sameBits(fixture.results->out) && again.results->lse.sameBits(fixture.results->lse) &&
+                  again.results->dq.sameBits(fixture.results->dq) && again.results->delta.sameBits(fixture.results->delta),
+              "releases differ in what they compute");
+        older.size = sizeof older;
+        if (call == flashring_forward_step) {
+            CHECK(call(&older) == FLASHRING_INVALID_ARGUMENT, "lse_low is not looked at");
+        }
+
+        for (const int field : {0, 2}) {
+            longer.later[0] = longer.later[1] = longer.later[2] = 0;
+            longer.later[field] = INT64_C(1) << 40;
+            const int64_t place = static_cast<int64_t>(sizeof longer.known) + field * 8 + 5;
+            says(call(&longer.known), ("flashring_step: byte " + std::to_string(place) + " = 1 must be 0").c_str());
+        }
+        cases += 5;
+    }
+
+    float numbers[4] = {1, 2, 3, 4}, sum[4] = {};
+    Longer<flashring_combine_args, 1> args;
+    args.known = {sizeof args, FLASHRING_HOST, FLASHRING_FLOAT32, FLASHRING_FLOAT32, FLASHRING_FLOAT32, 0, 1, 2, 1, 2,
+                  {sum, 4, 2, 2}, {numbers, 4, 2, 2}, {numbers, 4, 2, 2}, nullptr};
+    CHECK(flashring_combine(&args.known) == FLASHRING_OK && sum[3] == 8, "a later release's combine: %s", flashring_last_error());
+    args.later[0] = -1;
+    says(flashring_combine(&args.known), "flashring_combine_args: byte ");
+
+    Longer<flashring_capability, 2> row;
+    row.known.size = sizeof row;
+    row.later[0] = row.later[1] = -1;
+    CHECK(flashring_capability_get(0, &row.known) == FLASHRING_OK && row.known.name && row.known.size == sizeof row, "a later release's row: %s",
+          flashring_last_error());
+    CHECK(row.later[0] == 0 && row.later[1] == 0, "what this release does not know of a row is not 0");
+    return cases + 3;
+}
+
+// The table of types by the definition of the formats, and nothing for numbers that are none.
+long checkDtypes() {
+    const struct {
+        const char* name;
+        int32_t bytes, accumulator;
+    } expected[] = {{"float64", 8, 0}, {"float32", 4, 1}, {"bfloat16", 2, 1}, {"float16", 2, 1}};
+    CHECK(flashring_dtype_count() == 4, "%d types", flashring_dtype_count());
+    for (int32_t dtype = 0; dtype < 4; ++dtype) {
+        CHECK(std::strcmp(flashring_dtype_name(dtype), expected[dtype].name) == 0 && flashring_dtype_bytes(dtype) == expected[dtype].bytes &&
+                  flashring_dtype_accumulator(dtype) == expected[dtype].accumulator,
+              "type %d is %s of %d bytes, summed in %d", dtype, flashring_dtype_name(dtype), flashring_dtype_bytes(dtype),
+              flashring_dtype_accumulator(dtype));
+    }
+    for (const int32_t none : {-1, 4, INT_MIN, INT_MAX}) {
+        CHECK(!flashring_dtype_name(none) && flashring_dtype_bytes(none) == 0 && flashring_dtype_accumulator(none) == -1, "type %d", none);
+    }
+    return 8;
+}
+
 long rejectOthers() {
     Fixture fixture;
     const flashring_step& step = fixture.step->raw;
@@ -245,6 +328,6 @@ long rejectOthers() {
 int main() {
     CHECK(flashring_last_error()[0] == '\0', "a message before any failure");
     sayWhatRuns();
-    const long cases = rejectSteps() + rejectOthers();
+    const long cases = rejectSteps() + rejectOthers() + otherReleases() + checkDtypes();
     return finish("rejections", cases);
 }

@@ -1,15 +1,19 @@
 // The entry points of flashring.h: count, check, dispatch, and turn failures into a status and a message.
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <new>
 
 #include "capabilities.h"
+#include "checks.h"
+#include "dtypes.h"
 #include "failure.h"
 #include "intervals.h"
 #include "kernel_cap.h"
 #include "memory.h"
 #include "nvtx.h"
+#include "rounding.h"
 #include "rowwise.h"
 #include "threads.h"
 #include "validate.h"
@@ -62,32 +66,30 @@ void requireThreads(const flashring_step& step) {
     }
 }
 
-int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 // The workspace of a CPU kernel holds lo and hi, then the kernel's own share.
-int64_t intervalBytes(const flashring_step& step) { return 2 * aligned(step.q_len * static_cast<int64_t>(sizeof(int64_t))); }
+int64_t intervalBytes(const flashring_step& step) { return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64); }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction, const Kernel& kernel) {
     return (kernel.cuda ? 0 : intervalBytes(step)) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0);
 }
 
-void attend(const flashring_step* step, flashring_direction direction) {
+void attend(const flashring_step* given, flashring_direction direction) {
     const Range entry(direction == FLASHRING_FORWARD ? "forward step" : "backward step");
     calls.fetch_add(1, std::memory_order_relaxed);
-    checkShape(step);
-    const Kernel& kernel = *capability(select(*step, direction)).kernel;
-    direction == FLASHRING_FORWARD ? checkForward(*step) : checkBackward(*step);
-    checkWorkspace(*step, workspaceBytes(*step, direction, kernel));
+    const flashring_step step = readStep(given);
+    const Kernel& kernel = *capability(select(step, direction)).kernel;
+    direction == FLASHRING_FORWARD ? checkForward(step) : checkBackward(step);
+    checkWorkspace(step, workspaceBytes(step, direction, kernel));
     const Range running(kernel.name);
-    char* const workspace = static_cast<char*>(step->workspace);
+    char* const workspace = static_cast<char*>(step.workspace);
     const auto run = direction == FLASHRING_FORWARD ? kernel.forward : kernel.backward;
     if (kernel.cuda) {
-        return run({*step, nullptr, nullptr, workspace});
+        return run({step, nullptr, nullptr, workspace});
     }
     int64_t* const lo = reinterpret_cast<int64_t*>(workspace);
-    int64_t* const hi = reinterpret_cast<int64_t*>(workspace + intervalBytes(*step) / 2);
-    visibleKeys(*step, lo, hi);
-    run({*step, lo, hi, workspace + intervalBytes(*step)});
+    int64_t* const hi = reinterpret_cast<int64_t*>(workspace + intervalBytes(step) / 2);
+    visibleKeys(step, lo, hi);
+    run({step, lo, hi, workspace + intervalBytes(step)});
 }
 
 }  // namespace
@@ -103,65 +105,72 @@ int32_t flashring_backward_step(const flashring_step* step) {
     return guarded([&] { attend(step, FLASHRING_BACKWARD); });
 }
 
-int32_t flashring_delta(const flashring_step* step) {
+int32_t flashring_delta(const flashring_step* given) {
     return guarded([&] {
         const Range entry("delta");
         calls.fetch_add(1, std::memory_order_relaxed);
-        checkShape(step);
-        requireDevice(step->device);
-        checkDelta(*step);
-        step->device == FLASHRING_HOST ? delta(*step) : deltaOnDevice(*step);
+        const flashring_step step = readStep(given);
+        requireDevice(step.device);
+        checkDelta(step);
+        step.device == FLASHRING_HOST ? delta(step) : deltaOnDevice(step);
     });
 }
 
-int32_t flashring_combine(const flashring_combine_args* args) {
+int32_t flashring_combine(const flashring_combine_args* given) {
     return guarded([&] {
         const Range entry("combine");
         calls.fetch_add(1, std::memory_order_relaxed);
-        checkCombine(args);
-        requireDevice(args->device);
-        args->device == FLASHRING_HOST ? combine(*args) : combineOnDevice(*args);
+        const flashring_combine_args args = readCombine(given);
+        requireDevice(args.device);
+        args.device == FLASHRING_HOST ? combine(args) : combineOnDevice(args);
     });
 }
 
-int32_t flashring_workspace_bytes(const flashring_step* step, int32_t direction, int64_t* bytes) {
+int32_t flashring_workspace_bytes(const flashring_step* given, int32_t direction, int64_t* bytes) {
     return guarded([&] {
         requireNotNull("bytes", bytes);
         requireDirection(direction);
-        checkShape(step);
-        requireThreads(*step);
+        const flashring_step step = readStep(given);
+        requireThreads(step);
         const auto pass = static_cast<flashring_direction>(direction);
-        *bytes = workspaceBytes(*step, pass, *capability(select(*step, pass)).kernel);
+        *bytes = workspaceBytes(step, pass, *capability(select(step, pass)).kernel);
     });
 }
 
-int32_t flashring_select(const flashring_step* step, int32_t direction, int32_t* selected) {
+int32_t flashring_select(const flashring_step* given, int32_t direction, int32_t* selected) {
     return guarded([&] {
         requireNotNull("row", selected);
         requireDirection(direction);
-        checkShape(step);
-        requireThreads(*step);
-        *selected = select(*step, static_cast<flashring_direction>(direction));
+        const flashring_step step = readStep(given);
+        requireThreads(step);
+        *selected = select(step, static_cast<flashring_direction>(direction));
     });
 }
+
+int32_t flashring_dtype_count(void) { return kDtypeCount; }
+
+const char* flashring_dtype_name(int32_t dtype) { return isDtype(dtype) ? dtypeName(dtype) : nullptr; }
+
+int32_t flashring_dtype_bytes(int32_t dtype) { return isDtype(dtype) ? kDtypes[dtype].bytes : 0; }
+
+int32_t flashring_dtype_accumulator(int32_t dtype) { return isDtype(dtype) ? accumulatorType(dtype) : -1; }
 
 int32_t flashring_capability_count(void) { return capabilityCount(); }
 
 int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
     return guarded([&] {
         requireNotNull("capability", result);
-        if (result->size != sizeof *result) {
-            fail(FLASHRING_INVALID_ARGUMENT, "flashring_capability.size = %u must be sizeof(flashring_capability) = %zu",
-                 result->size, sizeof *result);
-        }
+        const uint32_t size = result->size;
+        checkSize("flashring_capability", size, sizeof *result);
         if (index < 0 || index >= capabilityCount()) {
             fail(FLASHRING_INVALID_ARGUMENT, "row = %d must be from 0 to %d", index, capabilityCount() - 1);
         }
         const Capability& entry = capability(index);
         constexpr int32_t maxDim = kMaxHeadDim;
-        *result = {sizeof *result, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim,
+        *result = {size, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim,
                    serves(entry, FLASHRING_FORWARD), serves(entry, FLASHRING_BACKWARD), 1,
                    available(index), entry.kernel->name, entry.kernel->requirement};
+        std::memset(result + 1, 0, size - sizeof *result);  // what later releases know
     });
 }
 

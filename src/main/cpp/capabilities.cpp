@@ -1,5 +1,6 @@
 #include "capabilities.h"
 
+#include "dtypes.h"
 #include "failure.h"
 #include "kernel_cap.h"
 
@@ -55,10 +56,10 @@ bool serves(const Capability& row, const flashring_step& step, flashring_directi
 
 }  // namespace
 
-// dQ is gathered in no certain order, and dK and dV of wide heads would not fit into registers.
+// Where dQ is gathered it is in no certain order; heads that are too wide for that have a kernel of its own for dQ.
 bool hopperTakes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD ||
-           (!step.deterministic && step.head_dim <= kMostHopperBackwardDim && step.value_dim <= kMostHopperBackwardDim);
+    return direction == FLASHRING_FORWARD || !step.deterministic || step.head_dim > kMostHopperGatheringDim ||
+           step.value_dim > kMostHopperGatheringDim;
 }
 
 int32_t capabilityCount() { return kRows; }
@@ -88,11 +89,6 @@ const char* unavailability(int32_t row) {
         std::snprintf(cause, sizeof cause, "this machine lacks %s", kernel.requirement);
     }
     return cause;
-}
-
-const char* dtypeName(int32_t dtype) {
-    static const char* const names[] = {"float64", "float32", "bfloat16", "float16"};
-    return names[dtype];
 }
 
 void requireDevice(int32_t device) {

@@ -28,8 +28,6 @@ int32_t select(const flashring_step& step, flashring_direction direction);
 // Fails with FLASHRING_UNSUPPORTED where this process cannot use the device; the host always passes.
 void requireDevice(int32_t device);
 
-const char* dtypeName(int32_t dtype);
-
 }  // namespace flashring
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "failure.h"
 
@@ -25,7 +26,28 @@ void requireWithin(const char* field, int32_t value, int32_t first, int32_t last
 // Before anything behind the address is read.
 void requireAligned(const char* field, const void* address);
 
-void checkSize(const char* type, uint32_t size, std::size_t expected);
+void requireDtype(const char* field, int32_t dtype);
+
+// The size that a caller's struct says it has, `first` being that of the first release.
+void checkSize(const char* type, uint32_t size, std::size_t first);
+
+// Fails where a struct of a later release has anything but zeros behind the `known` bytes.
+void checkRest(const char* type, const void* given, std::size_t known);
+
+// A struct that a program of any release has filled in, as this release knows it: zeros where that one is older.
+template <class Struct>
+Struct readStruct(const char* name, const char* type, const Struct* given, std::size_t first) {
+    if (!given) {
+        invalid("%s must not be null", name);
+    }
+    requireAligned(name, given);
+    checkSize(type, given->size, first);
+    checkRest(type, given, sizeof *given);
+    Struct known{};
+    std::memcpy(&known, given, given->size < sizeof known ? given->size : sizeof known);
+    known.size = sizeof known;
+    return known;
+}
 
 
 struct Shape {

@@ -41,6 +41,21 @@ bool namesCpu(const std::string& list) {
     return std::find(names.begin(), names.end(), "cpu") != names.end();
 }
 
+// A field of mountinfo, in which the kernel writes spaces, tabs, newlines and backslashes as \040 and the like.
+std::string unescaped(const std::string& field) {
+    const auto isOctal = [](char c) { return c >= '0' && c <= '7'; };
+    std::string text;
+    for (size_t i = 0; i < field.size(); ++i) {
+        if (field[i] == '\\' && i + 3 < field.size() && isOctal(field[i + 1]) && isOctal(field[i + 2]) && isOctal(field[i + 3])) {
+            text += static_cast<char>((field[i + 1] - '0') * 64 + (field[i + 2] - '0') * 8 + (field[i + 3] - '0'));
+            i += 3;
+        } else {
+            text += field[i];
+        }
+    }
+    return text;
+}
+
 // This process's group in the one hierarchy of version 2, or in that of version 1 which shares out processors.
 std::string groupPath(const std::string& root, bool version2) {
     for (const std::string& line : split(readFile(root + "/proc/self/cgroup"), '\n')) {
@@ -98,7 +113,7 @@ int32_t quotaProcessors(const char* root) {
         const std::vector<std::string> after = split(line.substr(dash + 3), ' ');
         const bool version2 = after[0] == "cgroup2";
         if (version2 || (after[0] == "cgroup" && namesCpu(after.back()))) {
-            least = tighter(least, tightest(root, before[3], before[4], version2));
+            least = tighter(least, tightest(root, unescaped(before[3]), unescaped(before[4]), version2));
         }
     }
     constexpr double most = 1 << 20;

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "flashring.h"
+#include "dtypes.h"
 
 namespace flashring {
 
@@ -107,8 +107,18 @@ struct Accumulator<float16> {
     using type = float;
 };
 
+// Whether the table of types speaks of Element where it says `dtype`.
+template <class Element>
+static constexpr bool isElementOf(int32_t dtype) {
+    return sizeof(Element) == elementBytes(dtype) && sizeof(typename Accumulator<Element>::type) == elementBytes(accumulatorType(dtype));
+}
+
+static_assert(kDtypeCount == 4 && isElementOf<double>(FLASHRING_FLOAT64) && isElementOf<float>(FLASHRING_FLOAT32) &&
+                  isElementOf<bfloat16>(FLASHRING_BFLOAT16) && isElementOf<float16>(FLASHRING_FLOAT16),
+              "the table of types and withElement go together");
+
 // Calls body with a value of the element type that dtype names, and returns what it returns. A dtype that flashring.h gains and
-// this lacks is an error of the compiler; a number that is none has been refused by checkShape or checkCombine.
+// this lacks is an error of the compiler; a number that is none has been refused by readStep or readCombine.
 template <class Body>
 static inline auto withElement(int32_t dtype, Body&& body) {
     switch (static_cast<flashring_dtype>(dtype)) {
@@ -118,16 +128,6 @@ static inline auto withElement(int32_t dtype, Body&& body) {
         case FLASHRING_FLOAT16: return body(float16());
     }
     __builtin_unreachable();
-}
-
-static inline int64_t elementBytes(int32_t dtype) {
-    return withElement(dtype, [](auto element) { return static_cast<int64_t>(sizeof element); });
-}
-
-static inline int32_t accumulatorType(int32_t dtype) {
-    return withElement(dtype, [](auto element) -> int32_t {
-        return sizeof(typename Accumulator<decltype(element)>::type) == sizeof(double) ? FLASHRING_FLOAT64 : FLASHRING_FLOAT32;
-    });
 }
 
 }  // namespace flashring

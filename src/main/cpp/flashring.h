@@ -9,7 +9,10 @@
  *  - Returns FLASHRING_OK or another flashring_status; the sentence is flashring_last_error(), per thread.
  *    Nothing here prints, throws across the border, or ends the process.
  *  - Memory belongs to the caller and is borrowed for the call (on a GPU: until the stream has passed it).
- *  - Structs start with their size: set it to sizeof(the struct), zero the rest, then fill in.
+ *  - Structs start with their size: set it to sizeof(the struct), zero the rest, then fill in. Releases add fields at the end
+ *    alone, in which zero means what was before. So a program and a library of different releases go together: an older program's
+ *    struct is taken as if the rest were zero, and a newer one's where the fields that the library does not know are zero; else it
+ *    is refused, with the name of the struct and the place. What the library fills in ends with zeros there.
  *  - On a CUDA device everything that a step points to (tensors, workspace, position ranges, cu_seqlens, prefix_lengths)
  *    is memory that the device can read, and is read when the stream gets there: calls return at once and never wait.
  *    The values behind such pointers cannot be checked on the host; ranges and offsets that break their rules give wrong
@@ -47,6 +50,13 @@ typedef enum flashring_dtype {
     FLASHRING_FLOAT16 = 3
 } flashring_dtype;
 
+/* The one table of element types, numbered from 0: "bfloat16", its bytes, and the type that its sums are kept in. For a number that
+   is none: null, 0 and -1. */
+FLASHRING_API int32_t flashring_dtype_count(void);
+FLASHRING_API const char* flashring_dtype_name(int32_t dtype);
+FLASHRING_API int32_t flashring_dtype_bytes(int32_t dtype);
+FLASHRING_API int32_t flashring_dtype_accumulator(int32_t dtype);
+
 /* Which implementation runs. AUTO takes the first row of the capability table that serves the step. */
 typedef enum flashring_kernel {
     FLASHRING_KERNEL_AUTO = 0,
@@ -56,8 +66,8 @@ typedef enum flashring_kernel {
     FLASHRING_KERNEL_AVX512 = 4,
     FLASHRING_KERNEL_AMX = 5,       /* AVX-512 with bfloat16 tile products */
     FLASHRING_KERNEL_MMA = 6,       /* CUDA tensor cores, warp by warp (compute capability 8.0 and newer) */
-    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0); backward up to dims of 128
-                                       and not deterministic. AUTO where rows of what it copies (q, k, v; acc where it
+    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0); backward not deterministic
+                                       where no dim is above 128. AUTO where rows of what it copies (q, k, v; acc where it
                                        resumes; backward also dout, dq, dk and dv) start on 16 bytes and hold a whole number of
                                        them, else MMA */
     FLASHRING_KERNEL_AVX512BF16 = 8 /* AVX-512 with bfloat16 dot products, which take denormals for 0 */

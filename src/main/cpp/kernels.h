@@ -16,6 +16,10 @@ struct Problem {
     char* workspace;     // 64-byte aligned, Kernel::workspaceBytes of it
 };
 
+// NaN and infinity among the operands reach the results of those who see them and nobody else's. In the product of a whole tile a
+// hidden pair has weight 0, and 0 * NaN would carry the NaN of one row to queries or keys that must not see it: where a border of the
+// mask meets such a value, kernels go another way.
+
 // One implementation of forward and backward, reading flags, shapes and operands from the step. CPU kernels never throw;
 // CUDA kernels fail with FLASHRING_DEVICE_ERROR.
 struct Kernel {
@@ -35,7 +39,8 @@ constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
 
-constexpr int kMostHopperBackwardDim = 128;
+// Wider heads do not gather dQ in backward.
+constexpr int kMostHopperGatheringDim = 128;
 
 // What the Hopper kernel takes, asked in libraries without CUDA, too.
 bool hopperTakes(const flashring_step& step, flashring_direction direction);

@@ -4,6 +4,7 @@
 
 #include "elements.h"
 #include "kernels.h"
+#include "rounding.h"
 #include "threads.h"
 
 namespace flashring {
@@ -40,7 +41,7 @@ void combineIn(const flashring_combine_args& args) {
     const bool merged = headsAdjoin(args.dst, args.dim) && headsAdjoin(args.a, args.dim) && headsAdjoin(args.b, args.dim);
     const int64_t heads = merged ? 1 : args.heads, dim = merged ? args.heads * args.dim : args.dim;
     const int64_t tokensPerTask = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, heads * dim));
-    const int64_t tasks = (args.length + tokensPerTask - 1) / tokensPerTask;
+    const int64_t tasks = ceilDiv(args.length, tokensPerTask);
     parallelFor(args.batch * tasks, [&](int64_t index, char*) {
         const int64_t b = index / tasks, first = index % tasks * tokensPerTask;
         for (int64_t s = first; s < std::min(args.length, first + tokensPerTask); ++s) {
@@ -66,7 +67,7 @@ void combineIn(const flashring_combine_args& args) {
 
 void delta(const flashring_step& step) {
     constexpr int64_t kTokensPerTask = 64;
-    const int64_t tasks = (step.q_len + kTokensPerTask - 1) / kTokensPerTask;
+    const int64_t tasks = ceilDiv(step.q_len, kTokensPerTask);
     withElement(step.dtype, [&](auto element) {
         using Element = decltype(element);
         using Acc = typename Accumulator<Element>::type;

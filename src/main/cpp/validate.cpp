@@ -1,10 +1,11 @@
 #include "validate.h"
 
 #include <cmath>
+#include <cstddef>
 #include <utility>
 
 #include "checks.h"
-#include "elements.h"
+#include "dtypes.h"
 
 namespace flashring {
 namespace {
@@ -138,36 +139,33 @@ void requireNotInput(const flashring_step& step, const char* name, const flashri
 
 }  // namespace
 
-void checkShape(const flashring_step* step) {
-    if (!step) {
-        invalid("step must not be null");
+flashring_step readStep(const flashring_step* given) {
+    const flashring_step step = readStruct("step", "flashring_step", given, offsetof(flashring_step, lse_low));
+    if (step.device < FLASHRING_HOST) {
+        invalid("device = %d must be -1 (the host) or a CUDA device", step.device);
     }
-    requireAligned("step", step);
-    checkSize("flashring_step", step->size, sizeof *step);
-    if (step->device < FLASHRING_HOST) {
-        invalid("device = %d must be -1 (the host) or a CUDA device", step->device);
-    }
-    requireWithin("dtype", step->dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("kernel", step->kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AVX512BF16);
-    requireWithin("deterministic", step->deterministic, 0, 1);
+    requireDtype("dtype", step.dtype);
+    requireWithin("kernel", step.kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AVX512BF16);
+    requireWithin("deterministic", step.deterministic, 0, 1);
     constexpr int32_t known = FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV;
-    if (step->flags & ~known) {
-        invalid("flags = 0x%x must hold known flags only, 0x%x", static_cast<unsigned>(step->flags), static_cast<unsigned>(known));
+    if (step.flags & ~known) {
+        invalid("flags = 0x%x must hold known flags only, 0x%x", static_cast<unsigned>(step.flags), static_cast<unsigned>(known));
     }
-    requireAtLeast("batch", step->batch, 1);
-    requireAtLeast("q_len", step->q_len, 0);
-    requireAtLeast("kv_len", step->kv_len, 0);
-    requireAtLeast("q_heads", step->q_heads, 1);
-    requireAtLeast("kv_heads", step->kv_heads, 1);
-    requireAtLeast("head_dim", step->head_dim, 1);
-    requireAtLeast("value_dim", step->value_dim, 1);
-    if (step->q_heads % step->kv_heads != 0) {
-        invalid("q_heads = %lld must be a multiple of kv_heads = %lld", Wide{step->q_heads}, Wide{step->kv_heads});
+    requireAtLeast("batch", step.batch, 1);
+    requireAtLeast("q_len", step.q_len, 0);
+    requireAtLeast("kv_len", step.kv_len, 0);
+    requireAtLeast("q_heads", step.q_heads, 1);
+    requireAtLeast("kv_heads", step.kv_heads, 1);
+    requireAtLeast("head_dim", step.head_dim, 1);
+    requireAtLeast("value_dim", step.value_dim, 1);
+    if (step.q_heads % step.kv_heads != 0) {
+        invalid("q_heads = %lld must be a multiple of kv_heads = %lld", Wide{step.q_heads}, Wide{step.kv_heads});
     }
-    checkProduct("q", queries(*step), sizeof(double));
-    checkProduct("k", keys(*step), sizeof(double));
-    checkProduct("v", values(*step), sizeof(double));
-    checkProduct("out", outputs(*step), sizeof(double));
+    checkProduct("q", queries(step), sizeof(double));
+    checkProduct("k", keys(step), sizeof(double));
+    checkProduct("v", values(step), sizeof(double));
+    checkProduct("out", outputs(step), sizeof(double));
+    return step;
 }
 
 void checkForward(const flashring_step& given) {
@@ -244,37 +242,34 @@ void checkWorkspace(const flashring_step& step, int64_t needed) {
     }
 }
 
-void checkCombine(const flashring_combine_args* args) {
-    if (!args) {
-        invalid("args must not be null");
+flashring_combine_args readCombine(const flashring_combine_args* given) {
+    const flashring_combine_args args = readStruct("args", "flashring_combine_args", given, sizeof *given);
+    if (args.device < FLASHRING_HOST) {
+        invalid("device = %d must be -1 (the host) or a CUDA device", args.device);
     }
-    requireAligned("args", args);
-    checkSize("flashring_combine_args", args->size, sizeof *args);
-    if (args->device < FLASHRING_HOST) {
-        invalid("device = %d must be -1 (the host) or a CUDA device", args->device);
-    }
-    checkStream(args->device, args->stream);
-    requireWithin("dst_dtype", args->dst_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("a_dtype", args->a_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("b_dtype", args->b_dtype, FLASHRING_FLOAT64, FLASHRING_FLOAT16);
-    requireWithin("reserved", args->reserved, 0, 0);
-    requireAtLeast("batch", args->batch, 0);
-    requireAtLeast("length", args->length, 0);
-    requireAtLeast("heads", args->heads, 0);
-    requireAtLeast("dim", args->dim, 0);
-    const Shape shape{args->batch, args->length, args->heads, args->dim};
-    checkTensor("dst", args->dst, shape, args->dst_dtype, Access::Write);
-    checkTensor("a", args->a, shape, args->a_dtype, Access::Read);
-    if (args->b.data) {
-        checkTensor("b", args->b, shape, args->b_dtype, Access::Read);
+    checkStream(args.device, args.stream);
+    requireDtype("dst_dtype", args.dst_dtype);
+    requireDtype("a_dtype", args.a_dtype);
+    requireDtype("b_dtype", args.b_dtype);
+    requireWithin("reserved", args.reserved, 0, 0);
+    requireAtLeast("batch", args.batch, 0);
+    requireAtLeast("length", args.length, 0);
+    requireAtLeast("heads", args.heads, 0);
+    requireAtLeast("dim", args.dim, 0);
+    const Shape shape{args.batch, args.length, args.heads, args.dim};
+    checkTensor("dst", args.dst, shape, args.dst_dtype, Access::Write);
+    checkTensor("a", args.a, shape, args.a_dtype, Access::Read);
+    if (args.b.data) {
+        checkTensor("b", args.b, shape, args.b_dtype, Access::Read);
     }
     const auto mayShare = [&](const char* name, const flashring_tensor& source, int32_t dtype) {
-        if (source.data && source.data == args->dst.data && (dtype != args->dst_dtype || !sameStrides(source, args->dst))) {
-            invalid("dst.data = %p may be %s.data only where the types and strides agree", args->dst.data, name);
+        if (source.data && source.data == args.dst.data && (dtype != args.dst_dtype || !sameStrides(source, args.dst))) {
+            invalid("dst.data = %p may be %s.data only where the types and strides agree", args.dst.data, name);
         }
     };
-    mayShare("a", args->a, args->a_dtype);
-    mayShare("b", args->b, args->b_dtype);
+    mayShare("a", args.a, args.a_dtype);
+    mayShare("b", args.b, args.b_dtype);
+    return args;
 }
 
 }  // namespace flashring

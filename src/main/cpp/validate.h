@@ -6,8 +6,9 @@
 
 namespace flashring {
 
-// Shapes, dtype, device, kernel and flags: what flashring_select and flashring_workspace_bytes read.
-void checkShape(const flashring_step* step);
+// The step as this release knows it, with shapes, dtype, device, kernel and flags checked: what flashring_select and
+// flashring_workspace_bytes read.
+flashring_step readStep(const flashring_step* given);
 
 // The rest of what each entry point reads, once the shape is checked.
 void checkForward(const flashring_step& step);
@@ -15,7 +16,8 @@ void checkDelta(const flashring_step& step);
 void checkBackward(const flashring_step& step);
 void checkWorkspace(const flashring_step& step, int64_t needed);
 
-void checkCombine(const flashring_combine_args* args);
+// The arguments as this release knows them, checked.
+flashring_combine_args readCombine(const flashring_combine_args* given);
 
 }  // namespace flashring
 

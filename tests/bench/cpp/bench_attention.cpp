@@ -6,6 +6,7 @@
 #include <string>
 
 #include "attention_case.h"
+#include "flops.h"
 
 namespace {
 
@@ -52,11 +53,12 @@ void bench(const flashring_capability& row, int64_t dim, bool causal, double bud
     const Seconds forward = best(budget, [&] { require(step.forward(FLASHRING_FINISH)); });
     require(step.delta());
     const Seconds backward = best(budget, [&] { require(step.backward(0)); });
-    const double pairs = causal ? 4096.0 * 4097 / 2 : 4096.0 * 4096, gigaflop = 4e-9 * pairs * 8 * static_cast<double>(dim);
+    const double pairs = 8 * (causal ? 4096.0 * 4097 / 2 : 4096.0 * 4096), width = static_cast<double>(dim);
+    const double forwardWork = 1e-9 * forwardFlops(pairs, width), backwardWork = 1e-9 * backwardFlops(pairs, width);
     std::printf("%-10s %-9s D%-4lld %-7s", row.name, nameOf(row.dtype), static_cast<long long>(dim), causal ? "causal" : "full");
-    std::printf("  forward %8.2f ms %7.1f GFLOP/s %7.1f per CPU", forward.wall * 1e3, gigaflop / forward.wall, gigaflop / forward.cpu);
-    std::printf("  backward %8.2f ms %7.1f GFLOP/s %7.1f per CPU\n", backward.wall * 1e3, 2.5 * gigaflop / backward.wall,
-                2.5 * gigaflop / backward.cpu);
+    std::printf("  forward %8.2f ms %7.1f GFLOP/s %7.1f per CPU", forward.wall * 1e3, forwardWork / forward.wall, forwardWork / forward.cpu);
+    std::printf("  backward %8.2f ms %7.1f GFLOP/s %7.1f per CPU\n", backward.wall * 1e3, backwardWork / backward.wall,
+                backwardWork / backward.cpu);
     std::fflush(stdout);
 }
 

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "cuda/device_case.h"
+#include "flops.h"
 
 namespace {
 
@@ -126,12 +127,12 @@ void bench(const Options& o, int64_t dim, bool causal) {
     const double deltas = medianMilliseconds([&] { require(flashring_delta(&step)); });
     step.flags = 0;
     const double backward = medianMilliseconds([&] { require(flashring_backward_step(&step)); });
-    const double flops = 4.0 * static_cast<double>(rows) * static_cast<double>(o.length * dim) * (causal ? 0.5 : 1);
+    const double pairs = static_cast<double>(rows) * static_cast<double>(o.length) * (causal ? 0.5 : 1), width = static_cast<double>(dim);
     const double bytes = static_cast<double>(sizeOf(o.dtype) * 2 * (qElements + kvElements));
     std::printf("%-8s B%lld H%lld/%lld S%lld D%-3lld %-6s  forward %8.3f ms %6.1f TFLOP/s %6.1f GB/s %5.1f us of host   delta %6.3f ms   backward %8.3f ms %6.1f TFLOP/s\n",
                 nameOf(o.dtype), static_cast<long long>(o.batch), static_cast<long long>(o.heads), static_cast<long long>(kvHeads),
-                static_cast<long long>(o.length), static_cast<long long>(dim), causal ? "causal" : "full", forward, flops / forward * 1e-9,
-                bytes / forward * 1e-6, host, deltas, backward, 2.5 * flops / backward * 1e-9);
+                static_cast<long long>(o.length), static_cast<long long>(dim), causal ? "causal" : "full", forward, forwardFlops(pairs, width) / forward * 1e-9,
+                bytes / forward * 1e-6, host, deltas, backward, backwardFlops(pairs, width) / backward * 1e-9);
     std::fflush(stdout);
 }
 

@@ -4,13 +4,13 @@
 
 #include "attention_case.h"
 
-struct Bars {
+struct DeviceBars {
     double out, acc, lse, gradient;  // relative to max(1, |expected|), on N(0, 1) operands
 };
 
 // The on-device reference repeats the host's sums in another order; results are rounded once to the type they are stored in.
 // An `out` of 16 bits may land on the neighbour, and delta and with it the gradients follow.
-inline Bars referenceBars(int32_t dtype) {
+inline DeviceBars referenceBars(int32_t dtype) {
     switch (dtype) {
         case FLASHRING_FLOAT64: return {1e-12, 1e-12, 1e-12, 1e-12};
         case FLASHRING_FLOAT32: return {1e-6, 1e-6, 1e-6, 1e-5};
@@ -20,8 +20,8 @@ inline Bars referenceBars(int32_t dtype) {
 }
 
 // Probabilities and their gradients are rounded to the element type before they are multiplied.
-inline Bars mmaBars(int32_t dtype) {
-    return dtype == FLASHRING_BFLOAT16 ? Bars{3e-2, 2e-2, 1e-4, 1.5e-1} : Bars{4e-3, 3e-3, 1e-4, 2e-2};
+inline DeviceBars mmaBars(int32_t dtype) {
+    return dtype == FLASHRING_BFLOAT16 ? DeviceBars{3e-2, 2e-2, 1e-4, 1.5e-1} : DeviceBars{4e-3, 3e-3, 1e-4, 2e-2};
 }
 
 constexpr double kVanishing = 1e-3;
@@ -45,7 +45,7 @@ struct Worst {
     double out = 0, acc = 0, lse = 0, gradient = 0, norm = 0;
 };
 
-inline void compare(const char* what, uint64_t seed, const Case& c, const Results& actual, const Results& expected, const Bars& bars,
+inline void compare(const char* what, uint64_t seed, const Case& c, const Results& actual, const Results& expected, const DeviceBars& bars,
              double normBar, Worst& worst) {
     const auto check = [&](const char* name, const Buffer& a, const Buffer& b, double bar, double& most) {
         const Difference d = difference(a, b);

@@ -126,7 +126,7 @@ int main() {
     }
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16})
-        for (const int64_t dim : {64, 96, 128, 80}) {
+        for (const int64_t dim : {64, 96, 128, 80, 192, 256, 160}) {
             cases += checkAdding(dtype, dim) + checkOneKey(dtype, dim) + checkScales(dtype, dim);
             for (const double offset : {50.0, -50.0, 125.0, 131.0, 1000.0, -1000.0, 10000.0}) cases += checkOffset(dtype, dim, offset);
             Known many(drawn(dtype, dim, 130, 12, 1, false));

@@ -15,6 +15,7 @@ import sys
 DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in head_dims.h
 KEYS = (128, 128, 128, 96, 80, 80)  # hopperTile() in sm90/tiles.h
 BACKWARD_KEYS = (192, 128, 128)     # hopperBackwardTile(), whose tiles have 64 queries
+WIDE = {"WideKeys": 1, "WideQueries": 2}  # how often a kernel has code for scores and dP
 MOST_MOVED = 8                      # 16 and more where descriptors are
 
 disassembler = sys.argv[2] if len(sys.argv) > 2 else shutil.which("cuobjdump")
@@ -24,14 +25,16 @@ if not disassembler:
 listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, capture_output=True, text=True).stdout
 kernels = failures = 0
 for function in re.split(r"\n\s*Function : ", listing)[1:]:
-    found = re.match(r"\S*hopper(Forward|Backward)Kernel\S*Hopper(?:Backward)?ConfigILi(\d)E(?:Lb(\d)E)?", function)
+    found = re.match(r"\S*hopper(Forward|Backward|WideKeys|WideQueries)Kernel\S*Hopper(?:Backward|Wide)?ConfigILi(\d)E(?:Lb(\d)E)?", function)
     if not found:
         continue
     kernels += 1
-    backward, index = found.group(1) == "Backward", int(found.group(2))
+    backward, index = found.group(1) != "Forward", int(found.group(2))
     code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", function)
     products = [i for i, op in enumerate(code) if op.startswith("HGMMA")]
-    if backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop and in a block's last step, which is code of its own
+    if found.group(1) in WIDE:  # the same, by two kernels: two consumers that differ, and two that do the same in another order
+        expected = WIDE[found.group(1)] * 2 * sum(DIMS[index]) // 16 + 2 * 2 * 64 // 16
+    elif backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop and in a block's last step, which is code of its own
         expected = 2 * (sum(DIMS[index]) // 16 + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16)
     else:         # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of its own
         scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
@@ -43,7 +46,7 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     local = sum(op.startswith(("LDL", "STL")) for op in code)
     if local:
         problems.append(f"{local} accesses to local memory")
-    name = f"{DIMS[index][0]}/{DIMS[index][1]} {'backward' if backward else 'resumed' if found.group(3) == '1' else 'forward'}"
+    name = f"{DIMS[index][0]}/{DIMS[index][1]} {found.group(1) if backward else 'resumed' if found.group(3) == '1' else 'forward'}"
     exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
     arrivals = [i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1]]
     batches = [(begin, max(i for i in products if i < end)) for begin, end in zip(arrivals, arrivals[1:] + [len(code)])]
@@ -61,7 +64,8 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     failures += bool(problems)
     print(f"{name}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
           + "".join("; FAILED: " + p for p in problems))
-wanted = 2 * (2 * len(DIMS) + len(BACKWARD_KEYS))  # forward: with and without an earlier state
+# Forward: with and without an earlier state. Backward: one kernel, or two where heads are wide.
+wanted = 2 * (2 * len(DIMS) + len(BACKWARD_KEYS) + 2 * (len(DIMS) - len(BACKWARD_KEYS)))
 if kernels != wanted:
     failures += 1
     print(f"FAILED: {kernels} Hopper kernels instead of {wanted}")

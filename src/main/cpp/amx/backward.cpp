@@ -301,7 +301,7 @@ void amxBackward(const Problem& problem) {
     forEachQueryTile([&](int64_t b, int64_t h, int64_t tile) { queries.pack(b, h, tile); });
     // Ascending tiles of keys: a task waits only for lower ones, which are done or running.
     const int64_t heads = step.batch * step.kv_heads;
-    parallelFor(heads * divideUp(step.kv_len, kKeyTile), [&](int64_t index, char* scratch) {
+    parallelFor(heads * ceilDiv(step.kv_len, kKeyTile), [&](int64_t index, char* scratch) {
         const int64_t head = index % heads;
         backward.attend(head / step.kv_heads, head % step.kv_heads, index / heads, *reinterpret_cast<Scratch*>(scratch));
     });

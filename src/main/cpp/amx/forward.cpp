@@ -26,9 +26,9 @@ struct Shape {
     int64_t keyDepth, valueTiles, steps;
 
     explicit Shape(const flashring_step& step)
-        : keyDepth(divideUp(step.head_dim, kTileDepth)),
-          valueTiles(2 * divideUp(step.value_dim, kTileDepth)),
-          steps(divideUp(step.kv_len, kStep)) {}
+        : keyDepth(ceilDiv(step.head_dim, kTileDepth)),
+          valueTiles(2 * ceilDiv(step.value_dim, kTileDepth)),
+          steps(ceilDiv(step.kv_len, kStep)) {}
 
     int64_t keyTiles() const { return steps * 2 * keyDepth; }
     int64_t headTiles() const { return keyTiles() + steps * valueTiles; }
@@ -61,7 +61,7 @@ public:
           scale_(static_cast<float>(problem.step.softmax_scale)) {}
 
     void pack(int64_t index) const {
-        const int64_t chunks = divideUp(step_.kv_len, kPackKeys);
+        const int64_t chunks = ceilDiv(step_.kv_len, kPackKeys);
         const int64_t b = index / chunks / step_.kv_heads, g = index / chunks % step_.kv_heads;
         const Rows keys{row<const uint16_t>(step_.k, b, 0, g), step_.k.stride_seq, step_.kv_len, step_.head_dim};
         const Rows values{row<const uint16_t>(step_.v, b, 0, g), step_.v.stride_seq, step_.kv_len, step_.value_dim};
@@ -112,7 +112,7 @@ private:
         group.count = step_.q_len - first < kGroup ? step_.q_len - first : kGroup;
         const int64_t last = first + group.count - 1;
         group.lo = problem_.lo[first] / kStep;
-        group.hi = problem_.lo[first] < problem_.hi[last] ? divideUp(problem_.hi[last], kStep) : group.lo;
+        group.hi = problem_.lo[first] < problem_.hi[last] ? ceilDiv(problem_.hi[last], kStep) : group.lo;
         group.fullLo = problem_.lo[last];
         group.fullHi = problem_.hi[first];
         const Rows queries{row<const uint16_t>(step_.q, b, 0, h), step_.q.stride_seq, step_.q_len, step_.head_dim};
@@ -325,10 +325,10 @@ int64_t amxForwardWorkspace(const flashring_step& step) {
 void amxForward(const Problem& problem) {
     const Forward forward(problem);
     const flashring_step& step = problem.step;
-    parallelFor(step.batch * step.kv_heads * divideUp(step.kv_len, kPackKeys), [&](int64_t index, char*) { forward.pack(index); });
+    parallelFor(step.batch * step.kv_heads * ceilDiv(step.kv_len, kPackKeys), [&](int64_t index, char*) { forward.pack(index); });
     // One head after the other, since its keys and values fit into the caches; the last queries first, since under a causal
     // mask they see the most keys.
-    const int64_t tiles = divideUp(step.q_len, kQueryTile), heads = step.batch * step.q_heads;
+    const int64_t tiles = ceilDiv(step.q_len, kQueryTile), heads = step.batch * step.q_heads;
     parallelFor(tiles * heads, [&](int64_t index, char* scratch) {
         const int64_t head = index / tiles;
         forward.attend(head / step.q_heads, head % step.q_heads, tiles - 1 - index % tiles, *reinterpret_cast<Scratch*>(scratch));

@@ -1,5 +1,4 @@
-// NaN and infinity in the operands of the AMX kernels. A hidden pair has weight 0, and 0 * NaN would carry the NaN of one
-// row to queries or keys that must not see it: where a border of the mask and such a value meet, products go this way.
+// NaN and infinity in the operands of the AMX kernels (kernels.h): products of tiles where a border of the mask and such a value meet.
 #ifndef FLASHRING_AMX_NONFINITE_H
 #define FLASHRING_AMX_NONFINITE_H
 

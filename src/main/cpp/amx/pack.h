@@ -16,10 +16,9 @@
 #include <math.h>
 
 #include "amx/tiles.h"
+#include "rounding.h"
 
 namespace flashring {
-
-static inline int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static inline __mmask16 firstLanes16(int64_t count) {
     return static_cast<__mmask16>(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1);

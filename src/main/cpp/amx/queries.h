@@ -16,7 +16,7 @@ constexpr int64_t kQueryTile = kQuerySteps * kStep;
 constexpr int64_t kMaxDepth = kMaxHeadDim / kTileDepth;
 
 // Steps that `rows` rows take, at most `most`.
-static inline int64_t stepsOf(int64_t rows, int64_t most) { return rows < most * kStep ? divideUp(rows, kStep) : most; }
+static inline int64_t stepsOf(int64_t rows, int64_t most) { return rows < most * kStep ? ceilDiv(rows, kStep) : most; }
 
 // target = factor values, or += it, for the first `count` lanes.
 static inline void writeRow(float* target, int64_t count, __m512 values, float factor, bool add) {
@@ -52,9 +52,9 @@ public:
     const int64_t tiles;                 // of queries, per head
 
     Queries(const flashring_step& step, const Problem* problem)
-        : keyDepth(divideUp(step.head_dim, kTileDepth)),
-          valueDepth(divideUp(step.value_dim, kTileDepth)),
-          tiles(divideUp(step.q_len, kQueryTile)),
+        : keyDepth(ceilDiv(step.head_dim, kTileDepth)),
+          valueDepth(ceilDiv(step.value_dim, kTileDepth)),
+          tiles(ceilDiv(step.q_len, kQueryTile)),
           step_(step),
           problem_(problem) {}
 
@@ -64,7 +64,7 @@ public:
     Range keyTiles(int64_t tile) const {
         const int64_t first = tile * kQueryTile, end = first + kQueryTile < step_.q_len ? first + kQueryTile : step_.q_len;
         const int64_t lo = problem_->lo[first], hi = problem_->hi[end - 1];
-        return lo < hi ? Range{lo / kKeyTile, divideUp(hi, kKeyTile)} : Range{0, 0};
+        return lo < hi ? Range{lo / kKeyTile, ceilDiv(hi, kKeyTile)} : Range{0, 0};
     }
 
     QueryTile tile(int64_t b, int64_t h, int64_t index) const {

@@ -26,7 +26,7 @@ public:
           panels_(tiles(count_)),
           depth_(pairsOf(step_.head_dim)),
           valueDepth_(pairsOf(step_.value_dim)),
-          scale_(scoreScale(step_)) {
+          scale_(static_cast<float>(step_.softmax_scale)) {
         const int64_t width = wholeVectors<float>(step_.head_dim), valueWidth = wholeVectors<float>(step_.value_dim);
         Scratch scratch(memory);
         queryRows_ = scratch.take<Word>(kTile, wholeVectors<float>(depth_));
@@ -79,7 +79,7 @@ private:
         Matrix<Word> keysAcross, valuesAcross;    // [dim pairs][kTile keys] K^T, V^T
         Matrix<float> dk, dv;                     // [kTile keys][dim]
 
-        int64_t lanes() const { return (count + kLaneStep - 1) / kLaneStep * kLaneStep; }
+        int64_t lanes() const { return roundUp(count, kLaneStep); }
     };
 
     void begin(Panel& panel) {

@@ -20,7 +20,7 @@ public:
           keyHead_(h / (step_.q_heads / step_.kv_heads)),
           panels_(tiles(count)),
           depth_(pairsOf(step_.head_dim)),
-          scale_(scoreScale(step_)) {
+          scale_(static_cast<float>(step_.softmax_scale)) {
         Scratch scratch(memory);
         rows_ = scratch.take<Word>(kTile, wholeVectors<float>(depth_));
         valuePairs_ = scratch.take<Word>(kTile / 2, wholeVectors<float>(step_.value_dim));

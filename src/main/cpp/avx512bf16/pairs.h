@@ -98,12 +98,6 @@ inline bool allFinitePairs(Matrix<const Word> matrix, int64_t rows) {
     return found == 0;
 }
 
-// What turns products of queries and keys into scores; never 0, which would make NaN of a hidden key's -infinity.
-inline float scoreScale(const flashring_step& step) {
-    const float scale = static_cast<float>(step.softmax_scale);
-    return scale > 0 ? scale : __FLT_DENORM_MIN__;
-}
-
 // e^x for x <= 0 within 2e-7 relative, and exactly 1 for 0: 2^n of the nearest integer n to x log2(e), times a minimax
 // polynomial of the rest on [-ln(2) / 2, ln(2) / 2]. The addition of `round` leaves n plus the exponent bias in the low
 // bits of the sum. Results that would be denormal, and that of -inf, are 0; NaN stays NaN.

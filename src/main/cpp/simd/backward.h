@@ -105,7 +105,7 @@ private:
             }
             // A panel with lanes to spare counts as border: the spare lanes are masked too.
             const bool border = lo[queries - 1] > panel.first || hi[0] < panel.first + panel.lanes();
-            product<T, Layout::Rows>(queries, panel.lanes(), step_.head_dim, queries_, panel.keysAcross, p_, Initial::Zero);
+            scores<T>(queries, panel.lanes(), step_.head_dim, queries_, panel.keysAcross, p_);
             product<T, Layout::Rows>(queries, panel.lanes(), step_.value_dim, dout_, panel.valuesAcross, ds_, Initial::Zero);
             softmaxGradient(panel, h, query, queries, border);
             if (border && !(panel.finite && allFinite<T>(queries_, queries, step_.head_dim) &&

@@ -105,7 +105,7 @@ private:
             }
             prefetch(key + kTile + n * kTile / panels_, key + kTile + (n + 1) * kTile / panels_);
             const bool border = !panel.seesAll(key, keys);
-            product<T, Layout::Rows>(keys, panel.lanes(), step_.head_dim, keys_, panel.queries, scores_, Initial::Zero);
+            scores<T>(keys, panel.lanes(), step_.head_dim, keys_, panel.queries, scores_);
             if (border) {
                 mask(panel, key, keys);
             }

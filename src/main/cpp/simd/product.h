@@ -20,8 +20,9 @@ struct Matrix {
     operator Matrix<const T>() const { return {data, stride}; }
 };
 
-// What C starts from: 0 or itself; where a factor is given, itself with column j scaled by factor[j].
-enum class Initial { Zero, Itself };
+// What C starts from: 0 or itself; where a factor is given, itself with column j scaled by factor[j]. Or from 0, with itself
+// added once to the finished sum.
+enum class Initial { Zero, Itself, AddedLast };
 
 template <class T, Layout layout, int R, int V>
 inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Initial initial, const T* factor) {
@@ -31,7 +32,7 @@ inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T>
 #pragma GCC unroll 16
         for (int v = 0; v < V; ++v) {
             const T* const from = c.data + i * c.stride + v * kLanes<T>;
-            sum[i][v] = initial == Initial::Zero ? Vec<T>{} : load<T>(from);
+            sum[i][v] = initial == Initial::Itself ? load<T>(from) : Vec<T>{};
             if (factor) {
                 sum[i][v] *= load<T>(factor + v * kLanes<T>);
             }
@@ -56,7 +57,8 @@ inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T>
     for (int i = 0; i < R; ++i) {
 #pragma GCC unroll 16
         for (int v = 0; v < V; ++v) {
-            store<T>(c.data + i * c.stride + v * kLanes<T>, sum[i][v]);
+            T* const to = c.data + i * c.stride + v * kLanes<T>;
+            store<T>(to, initial == Initial::AddedLast ? sum[i][v] + load<T>(to) : sum[i][v]);
         }
     }
 }
@@ -91,6 +93,17 @@ void product(int64_t rows, int64_t columns, int64_t depth, Matrix<const T> a, Ma
         if (columns > 0) {
             product<T, layout, V - 1>(rows, columns, depth, a, b, c, initial, factor);
         }
+    }
+}
+
+// Scores: a product whose sums over the depth are taken in pieces, each from 0. In one sum a large first term would round
+// every one that follows.
+template <class T>
+void scores(int64_t rows, int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c) {
+    constexpr int64_t piece = 64;
+    for (int64_t k = 0; k < depth; k += piece) {
+        product<T, Layout::Rows>(rows, columns, depth - k < piece ? depth - k : piece, a.from(0, k), b.from(k, 0), c,
+                                 k == 0 ? Initial::Zero : Initial::AddedLast);
     }
 }
 

@@ -17,7 +17,7 @@ void runForward(const Problem& problem) {
     const int64_t rows = step.batch * step.q_heads;
     // Several tasks for each thread, then as many panels to a task as that allows.
     const int64_t panels = most(1, least(kPanels, rows * tiles(step.q_len) / (8 * threadLimit())));
-    const int64_t queries = panels * kTile, groups = (step.q_len + queries - 1) / queries;
+    const int64_t queries = panels * kTile, groups = ceilDiv(step.q_len, queries);
     parallelFor(groups * rows, [&](int64_t index, char* scratch) {
         // Late queries see most under a causal mask: longest first.
         const int64_t line = index % rows, first = (groups - 1 - index / rows) * queries;
@@ -84,7 +84,7 @@ void runBackward(const Problem& problem, int64_t mostPanels) {
     });
     // Enough tasks for many threads, whatever the thread count: it must not change the order of sums.
     const int64_t panels = most(1, least(mostPanels, rows * tiles(step.kv_len) / 64));
-    const int64_t keys = panels * kTile, groups = (step.kv_len + keys - 1) / keys;
+    const int64_t keys = panels * kTile, groups = ceilDiv(step.kv_len, keys);
     // Early keys are seen most under a causal mask: longest first. They start in the order of their turns, too, so the
     // one that is waited for is running.
     parallelFor(groups * rows, [&](int64_t index, char* scratch) {

@@ -13,7 +13,7 @@ constexpr int64_t kPanels = 4;  // tiles that a task holds at most: what it stre
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t tiles(int64_t length) { return (length + kTile - 1) / kTile; }
+inline int64_t tiles(int64_t length) { return ceilDiv(length, kTile); }
 
 // Hands out consecutive aligned pieces of a thread's scratch.
 class Scratch {
@@ -23,7 +23,7 @@ public:
     template <class T>
     T* take(int64_t count) {
         T* const piece = reinterpret_cast<T*>(next_);
-        next_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+        next_ += roundUp(count * static_cast<int64_t>(sizeof(T)), 64);
         return piece;
     }
 

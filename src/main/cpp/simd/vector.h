@@ -4,6 +4,7 @@
 #define FLASHRING_SIMD_VECTOR_H
 
 #include "elements.h"
+#include "rounding.h"
 
 namespace flashring {
 namespace {
@@ -31,7 +32,7 @@ constexpr int64_t kLanes = kVectorBytes / static_cast<int64_t>(sizeof(T));
 
 template <class T>
 inline int64_t wholeVectors(int64_t count) {
-    return (count + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+    return roundUp(count, kLanes<T>);
 }
 
 // Aligned to the vector.

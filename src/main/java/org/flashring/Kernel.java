@@ -17,8 +17,8 @@ public enum Kernel {
     /** CUDA tensor cores, warp by warp; compute capability 8.0 and newer. */
     MMA,
     /**
-     * Hopper's warpgroups and copy engine; compute capability 9.0, rows on 16 bytes. Backward up to dims of 128, and not where it has
-     * to be deterministic.
+     * Hopper's warpgroups and copy engine; compute capability 9.0, rows on 16 bytes. Backward not where it has to be deterministic and no
+     * dim is above 128.
      */
     WGMMA,
     /** AVX-512 with bfloat16 dot products, which take denormals for 0. */

@@ -8,7 +8,10 @@ import java.util.Arrays;
 import java.util.List;
 import org.flashring.comm.local.LocalGroup;
 
-/** Runs one thread per rank and says how each of them ended, where {@link LocalGroup#run} reports the first failure alone. */
+/**
+ * Runs one thread per rank and says how each of them ended, where {@link LocalGroup#run} reports the first failure
+ * alone.
+ */
 public final class Ranks {
     /** Far beyond any deadline that these tests give. */
     private static final Duration PATIENCE = Duration.ofSeconds(20);
@@ -61,6 +64,7 @@ public final class Ranks {
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
-        assertThat(thread.isAlive()).as("%s hangs at %s", thread.getName(), Arrays.toString(thread.getStackTrace())).isFalse();
+        assertThat(thread.isAlive()).as("%s hangs at %s", thread.getName(), Arrays.toString(thread.getStackTrace()))
+                .isFalse();
     }
 }

@@ -121,7 +121,7 @@ class SecretTest {
             try (Socket socket = impostor.accept(); Frames link = new Frames(socket)) {
                 link.send(Frames.CHALLENGE, out -> {
                     out.writeInt(0x464c5247); // the protocol's own first word, and its version
-                    out.writeInt(2);
+                    out.writeInt(3);
                     out.write(new byte[32]);
                     out.write(1);
                 });

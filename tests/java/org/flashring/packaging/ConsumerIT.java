@@ -2,9 +2,16 @@ package org.flashring.packaging;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
+import java.util.jar.JarEntry;
+import java.util.jar.JarFile;
+import java.util.jar.JarOutputStream;
 import org.flashring.packaging.Program.Ending;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -13,7 +20,10 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** A program that has the two jars, JavaCPP and slf4j-api alone runs forward and backward from an empty native cache. */
+/**
+ * Programs that have the library's two jars and JavaCPP alone run forward and backward from an empty native cache: on the class
+ * path, as a module, and out of one jar of everything.
+ */
 @Timeout(120)
 class ConsumerIT {
     @TempDir
@@ -45,13 +55,61 @@ class ConsumerIT {
     }
 
     @Test
-    void runsOnTheModulePath() throws Exception {
-        List<Path> modules = new ArrayList<>(Program.dependencies());
-        modules.add(Program.CORE);
-        modules.add(Program.NATIVES);
+    void runsFromAModuleThatRequiresTheLibraryAlone() throws Exception {
+        assertRight(runModule(Path.of(System.getProperty("java.home")), List.of()));
+    }
+
+    @Test
+    void runsFromAModuleOnANewJava() throws Exception {
+        assertRight(runModule(Program.newRuntime(), List.of("--enable-native-access=org.bytedeco.javacpp,org.flashring")));
+    }
+
+    private Ending runModule(Path home, List<String> options) throws Exception {
+        Path module = folder.resolve("module");
+        Program.compileModule(folder.resolve("sources"), module);
+        List<Path> path = new ArrayList<>(Program.modules());
+        path.add(module);
+        List<String> arguments = new ArrayList<>(options);
+        arguments.addAll(List.of("--module-path", Program.join(path), "--module", Program.MODULAR, "plan"));
         Path output = folder.resolve("output");
-        assertRight(Program.end(Program.start(folder.resolve("cache"), output, List.of("--module-path", Program.join(modules),
-                "--add-modules", "ALL-MODULE-PATH", "-classpath", classes.toString(), "Consumer", "plan")), output));
+        return Program.end(Program.start(home, folder.resolve("cache"), output, arguments), output);
+    }
+
+    @Test
+    void runsFromOneJarOfEverything() throws Exception {
+        Path fat = folder.resolve("fat.jar");
+        List<Path> parts = new ArrayList<>(Program.modules());
+        merge(parts, fat);
+        Path output = folder.resolve("output");
+        String path = Program.join(List.of(fat, classes));
+        assertRight(Program.end(Program.start(folder.resolve("cache"), output, List.of("-classpath", path, "Consumer", "plan")), output));
+    }
+
+    /** Puts all entries into one jar as shading does: module descriptors go, of two entries of a name the first one stays. */
+    private static void merge(List<Path> jars, Path merged) throws IOException {
+        Set<String> names = new HashSet<>();
+        try (JarOutputStream out = new JarOutputStream(Files.newOutputStream(merged))) {
+            for (Path jar : jars) {
+                try (JarFile in = new JarFile(jar.toFile())) {
+                    for (JarEntry entry : in.stream().toList()) {
+                        if (!entry.getName().endsWith("module-info.class") && names.add(entry.getName())) {
+                            out.putNextEntry(new JarEntry(entry.getName()));
+                            in.getInputStream(entry).transferTo(out);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test
+    void withoutTheJarsOfCudaOneSentenceSaysWhatToAdd() throws Exception {
+        Path output = folder.resolve("output");
+        List<String> lines = Program.end(Program.start(folder.resolve("cache"), output, List.of("-classpath",
+                program.classPath(List.of(Program.CORE, Program.NATIVES)), "WithoutCuda")), output).output().lines().toList();
+        assertThat(lines).hasSize(2);
+        assertThat(lines.get(0)).startsWith("JavaCPP's CUDA preset is not there: add the jars cuda-<version>.jar and ");
+        assertThat(lines.get(1)).startsWith("device is cuda:0; CUDA is not available: ");
     }
 
     @Test

@@ -5,13 +5,14 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.lang.module.ModuleDescriptor;
+import java.lang.module.ModuleFinder;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.jar.Attributes;
 import java.util.jar.JarEntry;
 import java.util.jar.JarFile;
 import org.junit.jupiter.api.Test;
@@ -20,6 +21,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** What is in the jars, and what the native library asks of a machine. */
 class JarsIT {
+    private static final String DESCRIPTOR = "module-info.class";
     private static final String NATIVES = "org/flashring/internal/linux-x86_64/";
 
     private static List<String> files(Path jar) throws IOException {
@@ -28,27 +30,50 @@ class JarsIT {
         }
     }
 
-    private static String moduleName(Path jar) throws IOException {
-        try (JarFile file = new JarFile(jar.toFile())) {
-            return file.getManifest().getMainAttributes().getValue(new Attributes.Name("Automatic-Module-Name"));
+    private static String moduleName(Path jar) {
+        ModuleDescriptor module = ModuleFinder.of(jar).findAll().iterator().next().descriptor();
+        assertThat(module.isAutomatic()).as(jar + " has no descriptor").isFalse();
+        return module.name();
+    }
+
+    private static Path jar(String classifier) {
+        String core = Program.CORE.getFileName().toString();
+        return Program.CORE.resolveSibling(core.replace(".jar", "-" + classifier + ".jar"));
+    }
+
+    /** Entries have one time, or a build of the same sources would not give the same bytes. */
+    @ParameterizedTest
+    @ValueSource(strings = {"", "linux-x86_64", "cli", "sources", "javadoc"})
+    void jarsTellTheLicenceAndNoTimeOfDay(String classifier) throws IOException {
+        Path path = classifier.isEmpty() ? Program.CORE : jar(classifier);
+        assertThat(files(path)).contains("META-INF/LICENSE", "META-INF/NOTICE");
+        try (JarFile file = new JarFile(path.toFile())) {
+            assertThat(file.stream().map(entry -> entry.getTimeLocal().toString()).distinct()).hasSize(1);
         }
+    }
+
+    @Test
+    void sourcesAndJavadocAreOfTheLibrary() throws IOException {
+        assertThat(files(jar("sources"))).contains("org/flashring/plan/Plan.java");
+        assertThat(files(jar("javadoc"))).contains("org/flashring/plan/Plan.html", "org/flashring/plan/package-summary.html")
+                .noneMatch(name -> name.startsWith("org/flashring/internal/") || name.startsWith("org/flashring/cli/"));
     }
 
     @Test
     void theCoreJarHoldsTheLibraryAlone() throws IOException {
         assertThat(moduleName(Program.CORE)).isEqualTo("org.flashring");
-        assertThat(files(Program.CORE)).contains("org/flashring/attention/RingAttention.class", "org/flashring/comm/LocalGroup.class")
+        assertThat(files(Program.CORE)).contains("org/flashring/attention/RingAttention.class", "org/flashring/comm/local/LocalGroup.class")
                 .noneMatch(name -> name.startsWith("org/flashring/cli/"))
                 .noneMatch(name -> name.endsWith(".so") || name.endsWith(".cpp") || name.endsWith("Test.class"))
-                .allMatch(name -> name.startsWith("org/flashring/") || name.startsWith("META-INF/"));
+                .allMatch(name -> name.startsWith("org/flashring/") || name.startsWith("META-INF/") || name.equals(DESCRIPTOR));
     }
 
     @Test
     void theNativeJarHoldsBothLibraries() throws IOException {
         assertThat(moduleName(Program.NATIVES)).isEqualTo("org.flashring.natives");
         assertThat(files(Program.NATIVES)).contains(NATIVES + "libflashring.so", NATIVES + "libjniNative.so")
-                .noneMatch(name -> name.endsWith(".class"))
-                .allMatch(name -> name.startsWith(NATIVES) || name.startsWith("META-INF/"));
+                .allMatch(name -> name.startsWith(NATIVES) || name.startsWith("META-INF/") || name.equals(DESCRIPTOR))
+                .filteredOn(name -> name.endsWith(".class")).containsExactly(DESCRIPTOR);
     }
 
     @Test

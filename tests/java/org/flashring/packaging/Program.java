@@ -1,6 +1,7 @@
 package org.flashring.packaging;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.File;
 import java.io.IOException;
@@ -25,6 +26,8 @@ final class Program {
     static final Path NATIVES = TARGET.resolve("flashring-" + VERSION + "-linux-x86_64.jar");
     private static final Path SOURCES = Path.of(property("flashring.tests"), "consumer");
 
+    static final String MODULAR = "com.example.modular/modular.Consumer";
+
     private final Path classes;
 
     /** How a JVM ended. */
@@ -40,31 +43,51 @@ final class Program {
         return value;
     }
 
-    /** Returns what the library needs besides its two jars: the JavaCPP runtime and the logging facade, no more. */
+    /** Returns what the library needs besides its two jars: the JavaCPP runtime, no more. */
     static List<Path> dependencies() throws IOException {
         try (Stream<Path> jars = Files.list(TARGET.resolve("lib"))) {
-            List<Path> needed = jars.filter(jar -> jar.getFileName().toString().matches("(javacpp|slf4j-api)-.*\\.jar")).sorted().toList();
-            assertThat(needed).as("javacpp, its natives, slf4j-api").hasSize(3);
+            List<Path> needed = jars.filter(jar -> jar.getFileName().toString().matches("javacpp-.*\\.jar")).sorted().toList();
+            assertThat(needed).as("javacpp and its natives").hasSize(2);
             return needed;
         }
     }
 
     /** Returns the programs, compiled into {@code classes} without a warning. */
     static Program compile(Path classes) throws IOException {
-        List<Path> sources;
         try (Stream<Path> files = Files.list(SOURCES)) {
-            sources = files.toList();
+            List<Path> sources = files.filter(Files::isRegularFile).toList();
+            List<Path> jars = new ArrayList<>(dependencies());
+            jars.add(CORE);
+            javac(sources, List.of("-d", classes.toString(), "-classpath", join(jars)));
         }
+        return new Program(classes);
+    }
+
+    /** Compiles {@link #MODULAR} into {@code classes}: Consumer again, in a module that requires the library alone. */
+    static void compileModule(Path sources, Path classes) throws IOException {
+        Path source = Files.createDirectories(sources.resolve("modular")).resolve("Consumer.java");
+        Files.writeString(source, "package modular;\n" + Files.readString(SOURCES.resolve("Consumer.java")));
+        javac(List.of(source, SOURCES.resolve("modular/module-info.java")),
+                List.of("-d", classes.toString(), "--module-path", join(modules())));
+    }
+
+    /** Returns the library and what it needs, for a module path. */
+    static List<Path> modules() throws IOException {
+        List<Path> modules = new ArrayList<>(dependencies());
+        modules.addAll(List.of(CORE, NATIVES));
+        return modules;
+    }
+
+    private static void javac(List<Path> sources, List<String> more) throws IOException {
         JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
         StringWriter messages = new StringWriter();
         try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
-            List<String> options = List.of("--release", "17", "-Xlint:all", "-Werror", "-proc:none", "-d", classes.toString(),
-                    "-classpath", join(List.of(CORE, dependencies().get(0), dependencies().get(1))));
+            List<String> options = new ArrayList<>(List.of("--release", "17", "-Xlint:all", "-Werror", "-proc:none"));
+            options.addAll(more);
             boolean compiled = compiler.getTask(messages, files, null, options, null,
                     files.getJavaFileObjectsFromPaths(sources)).call();
             assertThat(compiled).as(messages.toString()).isTrue();
         }
-        return new Program(classes);
     }
 
     static String join(List<Path> paths) {
@@ -112,6 +135,23 @@ final class Program {
         builder.environment().put("FLASHRING_THREADS", "1");
         builder.environment().putAll(environment);
         return builder.start();
+    }
+
+    /** Returns a runtime of Java 24 or newer; skips where none is installed. */
+    static Path newRuntime() throws IOException {
+        if (Runtime.version().feature() >= 24) {
+            return Path.of(System.getProperty("java.home"));
+        }
+        Path all = Path.of("/usr/lib/jvm");
+        List<Path> found = List.of();
+        if (Files.isDirectory(all)) {
+            try (Stream<Path> homes = Files.list(all)) {
+                found = homes.filter(home -> home.getFileName().toString().matches(".*-2[4-9]-.*")
+                        && Files.isExecutable(home.resolve("bin/java"))).toList();
+            }
+        }
+        assumeTrue(!found.isEmpty(), "no runtime of Java 24 or newer in " + all);
+        return found.get(0);
     }
 
     /** Returns how a JVM ended; it is killed if it takes longer than a minute. */

@@ -7,10 +7,10 @@ import java.util.List;
 import java.util.function.Consumer;
 import java.util.function.ToIntFunction;
 import org.bytedeco.javacpp.LongPointer;
+import org.flashring.internal.Native;
 import org.flashring.internal.Native.Combine;
 import org.flashring.internal.Native.Step;
 import org.flashring.internal.Native.TensorView;
-import org.flashring.internal.Native;
 import org.flashring.support.Capped;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -47,8 +47,8 @@ class RawInterfaceTest {
     static List<Damage> damages() {
         List<Damage> all = new ArrayList<>(List.of(
                 damage("size 0", FORWARD, s -> s.size(0), "flashring_step.size = 0"),
-                damage("size of an older struct", BACKWARD, s -> s.size(s.size() - 8), "flashring_step.size"),
-                damage("size of a newer struct", DELTA, s -> s.size(s.size() + 8), "flashring_step.size"),
+                damage("size below that of the first release", BACKWARD, s -> s.size(256), "flashring_step.size = 256 "),
+                damage("size of no struct", DELTA, s -> s.size(1 << 20), "flashring_step.size = 1048576 "),
                 damage("size 0 asked for workspace", WORKSPACE, s -> s.size(0), "flashring_step.size"),
                 damage("size 0 asked for a kernel", SELECT, s -> s.size(0), "flashring_step.size"),
                 damage("device -2", FORWARD, s -> s.device(-2), "device = -2"),

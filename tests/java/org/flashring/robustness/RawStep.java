@@ -5,9 +5,9 @@ import java.util.List;
 import java.util.function.Consumer;
 import org.bytedeco.javacpp.LongPointer;
 import org.flashring.device.HostBuffer;
+import org.flashring.internal.Native;
 import org.flashring.internal.Native.Step;
 import org.flashring.internal.Native.TensorView;
-import org.flashring.internal.Native;
 
 /**
  * A {@code flashring_step} that every entry point accepts, to be damaged: 2 x 5 tokens of float32 in two documents, 4 query

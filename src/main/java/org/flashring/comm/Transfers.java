@@ -8,8 +8,18 @@ import org.flashring.internal.Checks;
  * this rank itself too. A batch is filled once and posted as often as wanted, or cleared and filled anew; neither makes
  * objects once it has been as long. {@link Communicator#post(Transfers)} takes a copy.
  *
- * <p>What a rank sends to another in one batch meets what that one receives from it in one batch, the n-th such batch the
- * n-th. Within the two, messages meet in the order in which they were added: as many, and each of the size expected.
+ * <pre>{@code
+ * Transfers batch = new Transfers();
+ * for (int peer = 0; peer < communicator.worldSize(); peer++) {
+ *     batch.send(outgoing[peer], sizes[peer], peer).receive(incoming[peer], sizesHere[peer], peer);
+ * }
+ * long ticket = communicator.post(batch);
+ * compute();
+ * communicator.await(ticket);
+ * }</pre>
+ *
+ * <p>What a rank sends to another in its n-th batch meets what that one receives from it in its n-th batch, message by
+ * message in the order in which they were added: as many, and each of the size expected.
  */
 public final class Transfers {
     private static final class Messages {
@@ -79,8 +89,8 @@ public final class Transfers {
     }
 
     /**
-     * Adds a message to rank {@code to}: {@code sendBytes} at {@code send}, on the device of the communicator. Zero bytes
-     * are allowed. Returns this.
+     * Adds a message to rank {@code to}: {@code sendBytes} at {@code send}, on the device of the communicator. Zero
+     * bytes are allowed. Returns this.
      *
      * @throws IllegalArgumentException if it overlaps what the batch receives, or is no memory, or there can be no such
      *                                  rank
@@ -123,7 +133,9 @@ public final class Transfers {
         return sends.peer[i];
     }
 
-    /** Returns the first message sent to {@code rank}, from the {@code start}-th on; {@link #sends} if there is none. */
+    /**
+     * Returns the first message sent to {@code rank}, from the {@code start}-th on; {@link #sends} if there is none.
+     */
     public int nextTo(int rank, int start) {
         return sends.next(rank, start);
     }
@@ -148,7 +160,10 @@ public final class Transfers {
         return receives.peer[i];
     }
 
-    /** Returns the first message received from {@code rank}, from the {@code start}-th on; {@link #receives} if there is none. */
+    /**
+     * Returns the first message received from {@code rank}, from the {@code start}-th on; {@link #receives} if there is
+     * none.
+     */
     public int nextFrom(int rank, int start) {
         return receives.next(rank, start);
     }

@@ -2,6 +2,7 @@ package org.flashring.device;
 
 import java.util.List;
 import org.flashring.internal.Checks;
+import org.flashring.internal.CudaPreset;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Native;
 
@@ -12,19 +13,7 @@ public final class Cuda {
     private Cuda() {}
 
     private static String findCause() {
-        if (Native.deviceCount() == 0) {
-            return Native.deviceCause();
-        }
-        try {
-            Cudart.load();
-            return "";
-        } catch (LinkageError e) {
-            Throwable root = e;
-            while (root.getCause() != null) {
-                root = root.getCause();
-            }
-            return "the CUDA runtime's Java preset cannot be loaded: " + root.getMessage();
-        }
+        return Native.deviceCount() == 0 ? Native.deviceCause() : CudaPreset.problem();
     }
 
     /** Returns whether there is at least one CUDA device that this process can use. */

@@ -102,6 +102,12 @@ public final class Native {
         return callCountUnchecked();
     }
 
+    /** {@code flashring_dtype_count}. */
+    public static int dtypeCount() {
+        NativeLoader.requireLoaded();
+        return dtypeCountUnchecked();
+    }
+
     /** {@code flashring_capability_count}. */
     public static int capabilityCount() {
         NativeLoader.requireLoaded();
@@ -309,6 +315,10 @@ public final class Native {
     @Name("flashring_backward_step") public static native int backwardStep(@Const Step step);
     @Name("flashring_workspace_bytes") public static native int workspaceBytes(@Const Step step, int direction, @Cast("int64_t*") long[] bytes);
     @Name("flashring_combine") public static native int combine(@Const Combine args);
+    @Name("flashring_dtype_count") private static native int dtypeCountUnchecked();
+    @Name("flashring_dtype_name") public static native @Cast("const char*") String dtypeName(int dtype);
+    @Name("flashring_dtype_bytes") public static native int dtypeBytes(int dtype);
+    @Name("flashring_dtype_accumulator") public static native int dtypeAccumulator(int dtype);
     @Name("flashring_capability_count") private static native int capabilityCountUnchecked();
     @Name("flashring_capability_get") public static native int capabilityGet(int row, CapabilityRow capability);
     @Name("flashring_capability_cause") public static native @Cast("const char*") String capabilityCause(int row);

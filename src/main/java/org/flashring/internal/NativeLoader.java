@@ -10,15 +10,13 @@ import java.nio.file.StandardOpenOption;
 import java.util.concurrent.locks.LockSupport;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.Pointer;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
 
 /**
  * Loads native libraries, one process at a time. JavaCPP unpacks natives from jars into a cache shared by all
  * processes of a user without guarding against a reader of a half-written file; one process per GPU starts just so.
  */
 final class NativeLoader {
-    private static final Logger LOG = LoggerFactory.getLogger(NativeLoader.class);
+    private static final System.Logger LOG = System.getLogger(NativeLoader.class.getName());
 
     private static final long POLL_NANOS = 5_000_000;
 
@@ -73,7 +71,7 @@ final class NativeLoader {
         boolean interrupted = Thread.interrupted(); // would close the lock's channel, and no second attempt is possible
         try (FileChannel channel = FileChannel.open(lockFile(), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
                 FileLock lock = lock(channel)) {
-            LOG.debug("loading {} under {}", binding, lock);
+            LOG.log(System.Logger.Level.DEBUG, "loading {0} under {1}", binding, lock);
             Pointer.totalBytes(); // A library being loaded waits, inside Loader's monitor, for this class, whose initialiser waits for the monitor.
             Loader.load(binding);
         } finally {

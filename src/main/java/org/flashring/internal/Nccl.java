@@ -7,17 +7,17 @@ import org.bytedeco.cuda.nccl.ncclComm;
 import org.bytedeco.cuda.nccl.ncclConfig_t;
 import org.bytedeco.cuda.nccl.ncclUniqueId;
 import org.bytedeco.javacpp.BytePointer;
-import org.flashring.DType;
 
 /**
  * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's words for it.
- * No call here is newer than NCCL 2.18, so that any release from there on serves, older than the preset's headers or not.
+ * No call here is newer than NCCL 2.18, so that any release from there on serves, older than the preset's headers or not. Element
+ * types are given by their numbers in the native interface.
  */
 public final class Nccl {
     /** Bytes of a group's id. */
     public static final int ID_BYTES = NCCL_UNIQUE_ID_BYTES;
 
-    private static final int[] TYPES = {ncclFloat64, ncclFloat32, ncclBfloat16, ncclFloat16}; // by DType
+    private static final int[] TYPES = {ncclFloat64, ncclFloat32, ncclBfloat16, ncclFloat16}; // by number in the native interface
 
     private Nccl() {}
 
@@ -109,19 +109,19 @@ public final class Nccl {
                 Handles.stream(stream)), "ncclAllGather");
     }
 
-    public static void allReduce(long data, long count, DType dtype, ncclComm comm, long stream) {
-        check(ncclAllReduce(Handles.source(data), Handles.target(data), count, TYPES[dtype.code()], ncclSum, comm,
+    public static void allReduce(long data, long count, int dtype, ncclComm comm, long stream) {
+        check(ncclAllReduce(Handles.source(data), Handles.target(data), count, TYPES[dtype], ncclSum, comm,
                 Handles.stream(stream)), "ncclAllReduce");
     }
 
-    public static void reduceScatter(long send, long receive, long count, DType dtype, ncclComm comm, long stream) {
-        check(ncclReduceScatter(Handles.source(send), Handles.target(receive), count, TYPES[dtype.code()], ncclSum,
+    public static void reduceScatter(long send, long receive, long count, int dtype, ncclComm comm, long stream) {
+        check(ncclReduceScatter(Handles.source(send), Handles.target(receive), count, TYPES[dtype], ncclSum,
                 comm, Handles.stream(stream)), "ncclReduceScatter");
     }
 
     /** Sums {@code count} elements at {@code send} of every rank at {@code receive} of rank {@code root}, which others do not read. */
-    public static void reduce(long send, long receive, long count, DType dtype, int root, ncclComm comm, long stream) {
-        check(ncclReduce(Handles.source(send), Handles.target(receive), count, TYPES[dtype.code()], ncclSum, root, comm,
+    public static void reduce(long send, long receive, long count, int dtype, int root, ncclComm comm, long stream) {
+        check(ncclReduce(Handles.source(send), Handles.target(receive), count, TYPES[dtype], ncclSum, root, comm,
                 Handles.stream(stream)), "ncclReduce");
     }
 

@@ -65,12 +65,15 @@ final class Door implements AutoCloseable {
     private void listen() {
         while (!server.isClosed()) {
             places.acquireUninterruptibly();
+            Socket socket = null;
             try {
-                Socket socket = server.accept();
-                start(() -> introduce(socket), "flashring rendezvous guest");
-            } catch (IOException e) {
+                socket = server.accept();
+                Socket guest = socket;
+                start(() -> introduce(guest), "flashring rendezvous guest");
+            } catch (IOException | OutOfMemoryError e) {
                 places.release();
-                if (!server.isClosed()) { // descriptors may have run out, and may come back
+                close(socket);
+                if (!server.isClosed()) { // descriptors or threads may have run out, and may come back
                     LOG.log(System.Logger.Level.WARNING, "rank 0 cannot let a process in: {0}", e.getMessage());
                     LockSupport.parkNanos(RETRY_NANOS);
                 }
@@ -79,23 +82,43 @@ final class Door implements AutoCloseable {
     }
 
     private void introduce(Socket socket) {
+        boolean seated = false;
         try {
-            Frames link = new Frames(socket);
-            if (!enter(link)) {
-                link.close();
-                return;
-            }
-            try {
-                Handshake.admit(link, secret, INTRODUCTION_MILLIS);
-                seat(new Guest(Hello.read(link.receive(Frames.HELLO, INTRODUCTION_MILLIS).in()), link));
-            } catch (IOException e) {
-                link.close();
-                turnAway(link, e);
-            }
+            seated = welcome(new Frames(socket));
         } catch (IOException e) {
             // gone before it was greeted
         } finally {
+            if (!seated) { // whatever happened here, even to the memory, the other end learns of it
+                close(socket);
+            }
             places.release();
+        }
+    }
+
+    /** Returns whether the process at the other end is let in. */
+    private boolean welcome(Frames link) {
+        if (!enter(link)) {
+            return false;
+        }
+        try {
+            Handshake.admit(link, secret, INTRODUCTION_MILLIS);
+            return seat(new Guest(Hello.read(link.receive(Frames.HELLO, INTRODUCTION_MILLIS).in()), link));
+        } catch (IOException e) {
+            turnAway(link, e);
+            return false;
+        } catch (RuntimeException | Error e) {
+            turnAway(link, new IOException(e.toString(), e));
+            throw e;
+        }
+    }
+
+    private static void close(Socket socket) {
+        try {
+            if (socket != null) {
+                socket.close();
+            }
+        } catch (IOException e) {
+            // nothing is left to be lost
         }
     }
 
@@ -103,13 +126,9 @@ final class Door implements AutoCloseable {
         return !closed && strangers.add(link);
     }
 
-    private synchronized void seat(Guest guest) {
+    private synchronized boolean seat(Guest guest) {
         strangers.remove(guest.link());
-        if (closed) {
-            guest.link().close();
-        } else {
-            guests.add(guest);
-        }
+        return !closed && guests.add(guest);
     }
 
     private void turnAway(Frames link, IOException why) {

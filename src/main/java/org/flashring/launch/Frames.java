@@ -24,6 +24,7 @@ final class Frames implements AutoCloseable {
     static final byte WELCOME = 8;
     static final byte TERMS = 9;
     static final byte AGREED = 10;
+    static final byte LEAVE = 11;
 
     private static final int LONGEST = 1 << 20;
     private static final int LONGEST_OF_A_STRANGER = 1 << 12;

@@ -12,7 +12,7 @@ import org.flashring.comm.CommunicationException;
  */
 final class Handshake {
     private static final int MAGIC = 0x464c5247; // "FLRG"
-    private static final int PROTOCOL = 2;
+    private static final int PROTOCOL = 3;
     private static final int NONCE = 32;
     private static final String LEADER = "rank 0";
     private static final String FOLLOWER = "follower";

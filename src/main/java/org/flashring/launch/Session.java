@@ -9,6 +9,10 @@ import java.time.Duration;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.Lock;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
 import java.util.function.Consumer;
 import org.flashring.comm.CommunicationException;
 import org.flashring.internal.Assembly;
@@ -19,12 +23,16 @@ import org.flashring.internal.Checks;
  * of them has failed or died.
  */
 public final class Session implements AutoCloseable {
+    private static final long PARTING_MILLIS = 5_000; // whoever reads nothing is not waited for longer
+
     private final int rank;
     private final int worldSize;
     private final Frames[] links; // by rank: all on rank 0, else that to rank 0 alone
     private final boolean[] left; // peers that said goodbye; guarded by this object
     private final long deadlineMillis;
     private final Assembly assembly = new Assembly(); // on rank 0, for all
+    // Shared while answers are on their way, so that rank 0, which may have its own first, does not close before the others have theirs.
+    private final ReadWriteLock answering = new ReentrantReadWriteLock();
     // of rank 0, by group and plan
     private final Map<String, CompletableFuture<String>> asked = new ConcurrentHashMap<>();
     private volatile String broken; // why there will be no more agreements; null while there may be
@@ -116,7 +124,7 @@ public final class Session implements AutoCloseable {
                     case Frames.FAILURE -> failed(frame.in().readUTF(), peer);
                     case Frames.TERMS -> {
                         Assembly.Guest guest = readGuest(frame.in());
-                        assembly.bring(guest, verdict -> answer(peer, guest, verdict));
+                        assemble(() -> assembly.bring(guest, verdict -> answer(peer, guest, verdict)));
                     }
                     case Frames.AGREED -> {
                         DataInputStream in = frame.in();
@@ -125,6 +133,10 @@ public final class Session implements AutoCloseable {
                             verdict.complete(in.readUTF());
                         }
                     }
+                    case Frames.LEAVE -> {
+                        Assembly.Guest guest = readGuest(frame.in());
+                        assemble(() -> assembly.leave(guest.group(), guest.rank(), guest.size()));
+                    }
                     default -> throw new IOException("a message of kind " + frame.kind());
                 }
             }
@@ -132,6 +144,19 @@ public final class Session implements AutoCloseable {
             if (!isClosed()) {
                 failed("rank " + peer + " is gone: its process ended or the connection broke", peer);
             }
+        } catch (RuntimeException | Error e) { // memory or stack may have run out: without this thread nobody hears of the peer
+            failed("rank " + rank + " hears rank " + peer + " no more: " + e, peer);
+            throw e;
+        }
+    }
+
+    private void assemble(Runnable answers) {
+        Lock lock = answering.readLock();
+        lock.lock();
+        try {
+            answers.run();
+        } finally {
+            lock.unlock();
         }
     }
 
@@ -140,7 +165,7 @@ public final class Session implements AutoCloseable {
             left[peer] = true;
         }
         if (rank == 0) {
-            assembly.leave("", peer, worldSize);
+            assemble(() -> assembly.leave("", peer, worldSize));
         } else {
             giveUp("rank " + peer + " has left the group");
         }
@@ -180,10 +205,10 @@ public final class Session implements AutoCloseable {
         CompletableFuture<String> verdict = new CompletableFuture<>();
         asked.put(question(guest), verdict);
         if (rank == 0) {
-            assembly.bring(guest, problem -> {
+            assemble(() -> assembly.bring(guest, problem -> {
                 asked.remove(question(guest));
                 verdict.complete(problem);
-            });
+            }));
         } else {
             try {
                 links[0].send(Frames.TERMS, out -> write(guest, out));
@@ -196,6 +221,25 @@ public final class Session implements AutoCloseable {
             giveUp(known);
         }
         return verdict;
+    }
+
+    /**
+     * Says that this process's rank {@code member} of {@code size} has left a group, so that those who wait there for its terms, or
+     * will, are answered at once. Of the group of all ranks {@link #close} says it.
+     */
+    public void leave(String group, int member, int size) {
+        if (group.isEmpty() || isClosed()) {
+            return;
+        }
+        if (rank == 0) {
+            assemble(() -> assembly.leave(group, member, size));
+            return;
+        }
+        try {
+            links[0].send(Frames.LEAVE, out -> write(new Assembly.Guest(group, 0, member, size, Map.of()), out));
+        } catch (IOException e) {
+            // gone: its own link tells of that
+        }
     }
 
     /**
@@ -278,6 +322,7 @@ public final class Session implements AutoCloseable {
             }
             closed = true;
         }
+        awaitAnswers();
         giveUp("the session of rank " + rank + " was closed");
         for (Frames link : links) {
             if (link != null) {
@@ -288,6 +333,17 @@ public final class Session implements AutoCloseable {
                 }
                 link.close();
             }
+        }
+    }
+
+    private void awaitAnswers() {
+        Lock lock = answering.writeLock();
+        try {
+            if (lock.tryLock(PARTING_MILLIS, TimeUnit.MILLISECONDS)) {
+                lock.unlock();
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
         }
     }
 }

@@ -56,6 +56,15 @@ class ResultFileTest {
     }
 
     @Test
+    void aFolderThatIsGoneIsNamed() throws IOException {
+        Path file = folder.resolve("gone/result");
+        assertThatThrownBy(() -> write(file, "x")).isInstanceOf(IOException.class)
+                .hasMessage(file + " cannot be written: the folder " + folder.resolve("gone") + " does not exist.");
+        Path inFile = Files.writeString(folder.resolve("file"), "x").resolve("result");
+        assertThatThrownBy(() -> write(inFile, "x")).hasMessageStartingWith(inFile + " cannot be written: ").hasMessageContaining("Not a directory");
+    }
+
+    @Test
     void aLinkStaysALink() throws IOException {
         Path file = Files.writeString(folder.resolve("result"), "old");
         Path link = Files.createSymbolicLink(folder.resolve("link"), file);

@@ -30,7 +30,8 @@ class NcclFailureTest {
 
     @Test
     void aThreadThatStallsIsNoticed() {
-        List<Ranks.Ending> endings = Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE), communicator -> {
+        List<Ranks.Ending> endings = Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE),
+                communicator -> {
             if (communicator.rank() == 0) {
                 ring(communicator, 3);
             } else {
@@ -47,7 +48,8 @@ class NcclFailureTest {
 
     @Test
     void aRankThatGivesUpIsNoticedAtOnce() {
-        List<Ranks.Ending> endings = Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE), communicator -> {
+        List<Ranks.Ending> endings = Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE),
+                communicator -> {
             if (communicator.rank() == 1) {
                 communicator.abort(new ArithmeticException("NaN in the loss"));
             }

@@ -7,12 +7,13 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.io.OutputStreamWriter;
 import java.io.PrintWriter;
+import java.nio.ByteBuffer;
+import java.nio.channels.Pipe;
 import java.nio.charset.Charset;
+import java.util.Objects;
 
 /** A writer that remembers why what was printed did not arrive; a {@link PrintWriter} knows only that. */
 public final class Output extends PrintWriter {
-    private static final String READER_LEFT = "Broken pipe";
-
     private final Sink sink;
 
     private Output(Sink sink, Charset charset) {
@@ -40,8 +41,20 @@ public final class Output extends PrintWriter {
             return;
         }
         IOException cause = out instanceof Output output ? output.sink.failure : null;
-        if (cause == null || !READER_LEFT.equals(cause.getMessage())) {
+        if (cause == null || !readerLeft(cause)) {
             throw new IOException("the results could not be printed" + (cause == null ? "" : ": " + cause.getMessage()) + ".", cause);
+        }
+    }
+
+    /** The system says it in the words of the locale, so a pipe whose reader has left is asked for them. */
+    private static boolean readerLeft(IOException cause) throws IOException {
+        Pipe pipe = Pipe.open();
+        pipe.source().close();
+        try (Pipe.SinkChannel sink = pipe.sink()) {
+            sink.write(ByteBuffer.allocate(1));
+            return false;
+        } catch (IOException words) {
+            return Objects.equals(words.getMessage(), cause.getMessage());
         }
     }
 

@@ -3,7 +3,9 @@ package org.flashring.cli.support;
 import java.io.BufferedOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
@@ -32,8 +34,20 @@ public final class ResultFile {
                 replace(target, content);
             }
         } catch (IOException e) {
-            throw new IOException(file + " cannot be written: " + e.getMessage() + ".", e);
+            throw new IOException(file + " cannot be written: " + why(e) + ".", e);
         }
+    }
+
+    /** Returns the reason, which these exceptions leave to their names. */
+    private static String why(IOException e) {
+        if (e instanceof NoSuchFileException missing) {
+            Path folder = Path.of(missing.getFile()).getParent();
+            return folder != null && !Files.exists(folder) ? "the folder " + folder + " does not exist" : missing.getFile() + " does not exist";
+        }
+        if (e instanceof AccessDeniedException denied) {
+            return "there is no permission for " + denied.getFile();
+        }
+        return e.getMessage();
     }
 
     private static void replace(Path target, Content content) throws IOException {

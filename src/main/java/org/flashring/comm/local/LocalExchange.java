@@ -15,11 +15,11 @@ import org.flashring.comm.transport.Transport;
 import org.flashring.internal.Terms;
 
 /**
- * What the ranks of a {@link LocalGroup} share: a mailbox per pair of ranks, a board on which each rank publishes what it calls,
- * a barrier and the first failure. Everything is guarded by this object's monitor; copies happen outside it.
+ * What the ranks of a {@link LocalGroup} share: a mailbox per pair of ranks, a board on which each rank publishes what
+ * it calls, a barrier and the first failure. Everything is guarded by this object's monitor; copies happen outside it.
  *
- * <p>Memory is safe by two rules: a verb that returns leaves nobody at its rank's memory, and one that throws has ended the
- * group, after which no copy begins and those under way are waited for.
+ * <p>Memory is safe by two rules: a verb that returns leaves nobody at its rank's memory, and one that throws has ended
+ * the group, after which no copy begins and those under way are waited for.
  */
 final class LocalExchange {
     /** Messages in flight per pair of ranks, which is also how many batches a rank may post before it awaits. */
@@ -116,8 +116,8 @@ final class LocalExchange {
     }
 
     /**
-     * Returns the batch that holds the oldest message from {@code from} to {@code to}, once there is one and if it sends what
-     * {@code expected} receives. The copy out of it has then begun, and ends with {@link #take}.
+     * Returns the batch that holds the oldest message from {@code from} to {@code to}, once there is one and if it
+     * sends what {@code expected} receives. The copy out of it has then begun, and ends with {@link #take}.
      */
     synchronized Transfers peek(int from, int to, Transfers expected) {
         int pair = from * worldSize + to;
@@ -164,7 +164,9 @@ final class LocalExchange {
         check();
     }
 
-    /** Waits until every rank has come here with the same operation; what they published before is then visible to all. */
+    /**
+     * Waits until every rank has come here with the same operation; what they published before is then visible to all.
+     */
     synchronized void barrier(int rank, String verb) {
         check();
         if (arrived == 0) {
@@ -274,7 +276,9 @@ final class LocalExchange {
         return phase[rank] == null ? "" : " (step " + step[rank] + " of " + phase[rank] + ")";
     }
 
-    /** Ends the group and those split off, unless it has failed before; returns once no rank touches another's memory. */
+    /**
+     * Ends the group and those split off, unless it has failed before; returns once no rank touches another's memory.
+     */
     void end(LocalFailure reason) {
         for (LocalExchange part : mark(reason)) {
             part.end(reason);
@@ -337,7 +341,10 @@ final class LocalExchange {
         }
     }
 
-    /** Waits a while for {@code peer}, or for {@link #ANYONE}; throws when the group failed, the peer left or the deadline passed. */
+    /**
+     * Waits a while for {@code peer}, or for {@link #ANYONE}; throws when the group failed, the peer left or the
+     * deadline passed.
+     */
     private void pause(int rank, int peer, String verb, long start) {
         check();
         for (int other = 0; other < worldSize; other++) {

@@ -14,8 +14,9 @@ import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 
 /**
- * A group whose ranks are threads of this JVM and whose transport is memory copies: for machines without GPUs, for tests, for
- * several ranks on one GPU, and for the GPUs of one host, between which copies take no processor away from the kernels.
+ * A group whose ranks are threads of this JVM and whose transport is memory copies: for machines without GPUs, for
+ * tests, for several ranks on one GPU, and for the GPUs of one host, between which copies take no processor away from
+ * the kernels.
  *
  * <pre>{@code
  * List<Double> losses = LocalGroup.run(4, communicator -> trainOn(communicator));
@@ -39,8 +40,8 @@ public final class LocalGroup {
     }
 
     /**
-     * Returns the communicators of a new group whose rank r works on {@code devices.get(r)}: each on the host, or each on a CUDA
-     * device, which several may share.
+     * Returns the communicators of a new group whose rank r works on {@code devices.get(r)}: each on the host, or each
+     * on a CUDA device, which several may share.
      *
      * @throws IllegalArgumentException      unless there are 1 to 1024 devices of one kind and the deadline is positive
      * @throws UnsupportedOperationException if a device is CUDA's and there is no CUDA
@@ -97,14 +98,17 @@ public final class LocalGroup {
     }
 
     /**
-     * Returns what {@code body} returned on each rank, in rank order, having run it on one thread per rank. When a rank throws,
-     * the others' waits end too and the first failure is thrown here, naming its rank.
+     * Returns what {@code body} returned on each rank, in rank order, having run it on one thread per rank. When a rank
+     * throws, the others' waits end too and the first failure is thrown here, naming its rank.
      */
     public static <T> List<T> run(int worldSize, Duration deadline, Function<Communicator, T> body) {
         return run(exchange(worldSize, deadline), host(worldSize), body);
     }
 
-    /** Returns what {@code body} returned on each rank, rank r working on {@code devices.get(r)}, see {@link #create(List, Duration)}. */
+    /**
+     * Returns what {@code body} returned on each rank, rank r working on {@code devices.get(r)}, see
+     * {@link #create(List, Duration)}.
+     */
     public static <T> List<T> run(List<Device> devices, Duration deadline, Function<Communicator, T> body) {
         checkDevices(devices);
         return run(exchange(devices.size(), deadline), devices, body);

@@ -11,12 +11,14 @@ import org.flashring.internal.Made;
 import org.flashring.kernel.TensorMath;
 
 /**
- * Where a rank of a {@link LocalGroup} copies and sums. On the host that is done when a method returns. On a CUDA device it is
- * queued: messages in a stream of this object's own, so that they run beside the caller's work, collectives in the caller's;
- * events, which ranks hand to each other as handles, say when memory may be touched. On the host every handle is 0.
+ * Where a rank of a {@link LocalGroup} copies and sums. On the host that is done when a method returns. On a CUDA
+ * device it is queued: messages in a stream of this object's own, so that they run beside the caller's work,
+ * collectives in the caller's; events, which ranks hand to each other as handles, say when memory may be touched. On
+ * the host every handle is 0.
  *
- * <p>Events are recorded again and again. Who waits for one does so before the rank that owns it can have come round to it again:
- * a rank waits for its messages before it posts {@link Transport#DEPTH} more, and collectives wait for each other.
+ * <p>Events are recorded again and again. Who waits for one does so before the rank that owns it can have come round to
+ * it again: a rank waits for its messages before it posts {@link Transport#DEPTH} more, and collectives wait for each
+ * other.
  */
 final class LocalQueue implements AutoCloseable {
     private final Device device;
@@ -75,7 +77,10 @@ final class LocalQueue implements AutoCloseable {
         return transfers == null ? 0 : record(posted[(int) (ticket % Transport.DEPTH)], stream);
     }
 
-    /** Makes the copies that follow wait for a peer's message, which is ready after {@code sent}, and for this rank's batch. */
+    /**
+     * Makes the copies that follow wait for a peer's message, which is ready after {@code sent}, and for this rank's
+     * batch.
+     */
     void begin(long ticket, long sent) {
         if (transfers != null) {
             Cudart.waitEvent(transfers.handle(), sent);
@@ -92,7 +97,10 @@ final class LocalQueue implements AutoCloseable {
         }
     }
 
-    /** Returns the event after which the {@code number}-th message from {@code peer} has been copied; later work waits for it. */
+    /**
+     * Returns the event after which the {@code number}-th message from {@code peer} has been copied; later work waits
+     * for it.
+     */
     long received(int peer, long number) {
         if (transfers == null) {
             return 0;
@@ -153,7 +161,9 @@ final class LocalQueue implements AutoCloseable {
         combiner.copyBytes(to, from, bytes);
     }
 
-    /** Sums {@code count} elements at {@code from} of every rank, in rank order, and puts the sum at every {@code to}. */
+    /**
+     * Sums {@code count} elements at {@code from} of every rank, in rank order, and puts the sum at every {@code to}.
+     */
     void sum(long[] from, long[] to, long count, DType dtype) {
         if (sums == null) {
             sums = OwnedMemory.allocate(device, (long) chunk * Double.BYTES);

@@ -112,7 +112,9 @@ final class LocalTransport implements Transport {
         }
     }
 
-    /** Publishes what this rank calls, waits for all, fails on all of them where sizes differ, copies, and waits again. */
+    /**
+     * Publishes what this rank calls, waits for all, fails on all of them where sizes differ, copies, and waits again.
+     */
     @Override
     public void collective(Collective collective) {
         exchange.call(rank, collective);

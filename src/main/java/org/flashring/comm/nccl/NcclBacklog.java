@@ -5,8 +5,8 @@ import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
 
 /**
- * The operations that a communicator has queued and that may not be done. Waiting is measured from when an operation has begun on
- * the device, not from when it was queued: the host runs ahead of long kernels.
+ * The operations that a communicator has queued and that may not be done. Waiting is measured from when an operation
+ * has begun on the device, not from when it was queued: the host runs ahead of long kernels.
  */
 final class NcclBacklog implements AutoCloseable {
     private static final int CAPACITY = 64;
@@ -28,7 +28,10 @@ final class NcclBacklog implements AutoCloseable {
         step = newStep;
     }
 
-    /** Returns an operation, of a batch unless null, to be recorded and then {@link #add added}; null while all are pending. */
+    /**
+     * Returns an operation, of a batch unless null, to be recorded and then {@link #add added}; null while all are
+     * pending.
+     */
     synchronized NcclWork take(String operation, Transfers batch) {
         retire();
         NcclWork work = free.poll();

@@ -31,19 +31,23 @@ import org.flashring.launch.Rendezvous;
 import org.flashring.launch.Session;
 
 /**
- * Groups whose ranks are GPUs and whose transport is NCCL: {@link #create} for the GPUs of one host with one thread of this JVM
- * each, {@link #join} for one process each, on one host or many.
+ * Groups whose ranks are GPUs and whose transport is NCCL: {@link #create} for the GPUs of one host with one thread of
+ * this JVM each, {@link #join} for one process each, on one host or many.
  *
- * <p>An operation that waits for its peers longer than the deadline, an error that NCCL notices and a process that dies end the
- * group: its work on the devices stops, and every call on every surviving rank, {@link Communicator#synchronize} included, throws
- * a {@link CommunicationException} that names rank, operation and step. Streams then hold whatever there was; results are void.
- * Ranks of one JVM leave together: close waits for the others, the deadline long at most.
+ * <p>An operation that waits for its peers longer than the deadline, an error that NCCL notices and a process that dies
+ * end the group: its work on the devices stops, and every call on every surviving rank,
+ * {@link Communicator#synchronize} included, throws a {@link CommunicationException} that names rank, operation and
+ * step. Streams then hold whatever there was; results are void. Ranks of one JVM leave together: close waits for the
+ * others, the deadline long at most.
  *
  * <p>Processes compare plans through that of rank 0. Once it has closed its communicators, others may go on, also in
  * groups that they split off, but not begin new plans.
  */
 public final class NcclGroup {
-    /** NCCL waits for ever for a rank that never comes; making a group is given up after this, or the deadline if that is longer. */
+    /**
+     * NCCL waits for ever for a rank that never comes; making a group is given up after this, or the deadline if that
+     * is longer.
+     */
     private static final Duration PATIENCE = Duration.ofSeconds(60);
 
     private NcclGroup() {}
@@ -65,8 +69,8 @@ public final class NcclGroup {
      * Returns the communicators of a new group, rank r on {@code devices.get(r)}, each for one thread.
      *
      * @param deadline how long an operation waits for its peers
-     * @throws IllegalArgumentException      unless the devices are CUDA devices of this process, each named once, and the deadline
-     *                                       is positive
+     * @throws IllegalArgumentException      unless the devices are CUDA devices of this process, each named once,
+     *                                       and the deadline is positive
      * @throws UnsupportedOperationException if there is no CUDA or no NCCL; the message says why
      * @throws CommunicationException        if NCCL fails
      */
@@ -81,7 +85,8 @@ public final class NcclGroup {
             }
         }
         if (new HashSet<>(devices).size() < devices.size()) {
-            throw Checks.broken("devices", devices, "name each device once: NCCL has one rank a device; LocalGroup takes several");
+            throw Checks.broken("devices", devices,
+                    "name each device once: NCCL has one rank a device; LocalGroup takes several");
         }
         List<byte[]> ids = newIds();
         NcclWatchdog watchdog = new NcclWatchdog(limit, null);
@@ -99,11 +104,12 @@ public final class NcclGroup {
     }
 
     /**
-     * Returns this process's communicator in the group of all processes that were started together, once they have come and agree
-     * on {@code terms}.
+     * Returns this process's communicator in the group of all processes that were started together, once they have come
+     * and agree on {@code terms}.
      *
      * @param environment who this process is; it works on CUDA device {@code localRank}
-     * @param terms       names and values that must be the same on all ranks, such as {@link org.flashring.plan.Plan#terms}
+     * @param terms       names and values that must be the same on all ranks, such as
+     *                    {@link org.flashring.plan.Plan#terms}
      * @param deadline    how long an operation waits for its peers
      * @throws IllegalArgumentException      if there is no such device or the deadline is not positive
      * @throws UnsupportedOperationException if there is no CUDA or no NCCL; the message says why
@@ -112,7 +118,8 @@ public final class NcclGroup {
     public static Communicator join(Environment environment, Map<String, String> terms, Duration deadline) {
         int release = requireNccl();
         Deadline limit = Deadline.of(deadline);
-        Device device = Cuda.require("environment.localRank", Device.cuda(Checks.notNull("environment", environment).localRank()));
+        int ordinal = Checks.notNull("environment", environment).localRank();
+        Device device = Cuda.require("environment.localRank", Device.cuda(ordinal));
         Map<String, String> all = new LinkedHashMap<>(Checks.notNull("terms", terms));
         all.put("NCCL release", String.valueOf(release));
         Session session = Rendezvous.join(environment, all, longer(deadline, PATIENCE));
@@ -163,11 +170,13 @@ public final class NcclGroup {
 
     /** Throws on all ranks if two of them work on the same GPU, which NCCL would take ill much later. */
     private static void requireDistinct(Session session, Device device) {
-        byte[][] places = session.exchange((hostName() + " " + Cudart.busId(device.ordinal())).getBytes(StandardCharsets.UTF_8));
+        byte[][] places = session.exchange((hostName() + " " + Cudart.busId(device.ordinal()))
+                .getBytes(StandardCharsets.UTF_8));
         for (int rank = 0; rank < places.length; rank++) {
             for (int other = 0; other < rank; other++) {
                 if (Arrays.equals(places[rank], places[other])) {
-                    throw new CommunicationException("the ranks cannot start: ranks " + other + " and " + rank + " both work on the GPU at "
+                    throw new CommunicationException("the ranks cannot start: ranks " + other + " and " + rank
+                            + " both work on the GPU at "
                             + new String(places[rank], StandardCharsets.UTF_8));
                 }
             }
@@ -182,7 +191,8 @@ public final class NcclGroup {
         }
     }
 
-    private static Communicator connect(NcclWatchdog watchdog, NcclLocalRanks together, Device device, int rank, int worldSize, List<byte[]> ids) {
+    private static Communicator connect(NcclWatchdog watchdog, NcclLocalRanks together, Device device, int rank,
+            int worldSize, List<byte[]> ids) {
         int current = CurrentDevice.enter(device);
         try {
             List<ncclComm> comms = new ArrayList<>();
@@ -209,7 +219,8 @@ public final class NcclGroup {
         return result;
     }
 
-    private static Communicator await(CompletableFuture<Communicator> connecting, int rank, Duration deadline, NcclWatchdog watchdog) {
+    private static Communicator await(CompletableFuture<Communicator> connecting, int rank, Duration deadline,
+            NcclWatchdog watchdog) {
         Duration patience = longer(deadline, PATIENCE);
         String problem;
         Throwable cause;

@@ -9,8 +9,9 @@ import org.bytedeco.cuda.nccl.ncclComm;
 import org.flashring.internal.Nccl;
 
 /**
- * The ranks of one group that live in this process. They leave together: NCCL frees the memory of all of them when the last one
- * goes, which waits for their devices; a rank that had gone on would have given its device work that waits for the last one.
+ * The ranks of one group that live in this process. They leave together: NCCL frees the memory of all of them when the
+ * last one goes, which waits for their devices; a rank that had gone on would have given its device work that waits for
+ * the last one.
  */
 final class NcclLocalRanks {
     private final String name;
@@ -32,15 +33,19 @@ final class NcclLocalRanks {
         return name;
     }
 
-    /** Returns the ranks here of those who gave {@code color} in the {@code number}-th split: {@code members} ranks, wherever they live. */
+    /**
+     * Returns the ranks here of those who gave {@code color} in the {@code number}-th split: {@code members} ranks,
+     * wherever they live.
+     */
     synchronized NcclLocalRanks part(int number, int color, int members) {
-        return parts.computeIfAbsent(List.of(number, color), key -> new NcclLocalRanks(name + "/" + number + ":" + color,
-                size == 1 ? 1 : members));
+        return parts.computeIfAbsent(List.of(number, color),
+                key -> new NcclLocalRanks(name + "/" + number + ":" + color, size == 1 ? 1 : members));
     }
 
     /**
-     * Leaves with what NCCL gave this rank, nothing if that is ended already. Returns once all ranks here have left or the time is
-     * over; the last one frees everything. After a failure there is nobody to wait for, and NCCL may never come back.
+     * Leaves with what NCCL gave this rank, nothing if that is ended already. Returns once all ranks here have left or
+     * the time is over; the last one frees everything. After a failure there is nobody to wait for, and NCCL may never
+     * come back.
      */
     synchronized void leave(List<ncclComm> comms, boolean failed, long nanos) {
         left.addAll(comms);

@@ -15,8 +15,8 @@ import org.flashring.internal.Cudart;
 import org.flashring.internal.Nccl;
 
 /**
- * Where a rank's operations are queued. Each channel is a communicator of NCCL's with a stream: of several batches under way, such as
- * keys going on and gradients following them, each has its own and none waits for the other.
+ * Where a rank's operations are queued. Each channel is a communicator of NCCL's with a stream: of several batches
+ * under way, such as keys going on and gradients following them, each has its own and none waits for the other.
  *
  * <p>The gate keeps the watchdog from ending communicators that a thread is just calling into.
  */
@@ -37,7 +37,9 @@ final class NcclQueue {
     private final Event reached; // a point of the caller's stream
     private final ReentrantLock gate = new ReentrantLock();
     private long stream;
-    private boolean surrendered; // NCCL's communicators are ended, or will be by whom they were given to; guarded by the gate unless that took too long
+    // NCCL's communicators are ended, or will be by whom they were given to; guarded by the gate unless that took too
+    // long
+    private boolean surrendered;
 
     NcclQueue(NcclWatchdog watchdog, Device device, int rank, List<ncclComm> comms) {
         this.watchdog = watchdog;
@@ -77,8 +79,8 @@ final class NcclQueue {
     }
 
     /**
-     * Queues an operation on a channel: it begins when the caller's stream has come here. Failures name {@code batch} too, which may be
-     * null.
+     * Queues an operation on a channel: it begins when the caller's stream has come here. Failures name {@code batch}
+     * too, which may be null.
      */
     NcclWork issue(String operation, Transfers batch, int channel, NcclCall call) {
         try {
@@ -185,7 +187,8 @@ final class NcclQueue {
     List<ncclComm> surrender() {
         boolean locked = false;
         try {
-            locked = gate.tryLock(GATE_MILLIS, TimeUnit.MILLISECONDS); // a thread stuck inside NCCL is freed by the abort
+            // a thread stuck inside NCCL is freed by the abort
+            locked = gate.tryLock(GATE_MILLIS, TimeUnit.MILLISECONDS);
             if (surrendered) {
                 return List.of();
             }

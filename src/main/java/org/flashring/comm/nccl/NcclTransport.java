@@ -23,11 +23,9 @@ final class NcclTransport implements Transport {
     private final NcclQueue queue;
     private final DeviceBuffer scratch; // for barriers
     private final NcclWork[] posted = new NcclWork[DEPTH];
-    private final NcclCall.Batch batchCall = new NcclCall.Batch();
-    private final NcclCall.Whole collectiveCall;
+    private final NcclBatch batchCall = new NcclBatch();
+    private final NcclCollective collectiveCall;
     private final NcclCall meeting;
-    private int flying;  // batches posted, not awaited
-    private int channel; // of the last one
     private int splits;
 
     NcclTransport(NcclWatchdog watchdog, NcclLocalRanks together, Device device, List<ncclComm> comms) {
@@ -37,19 +35,22 @@ final class NcclTransport implements Transport {
         this.rank = Nccl.rank(comms.get(0));
         this.worldSize = Nccl.size(comms.get(0));
         queue = new NcclQueue(watchdog, device, rank, comms);
-        collectiveCall = new NcclCall.Whole(rank, worldSize);
+        collectiveCall = new NcclCollective(rank, worldSize);
         scratch = DeviceBuffer.allocate(device, 2L * worldSize);
         scratch.fill(0, 0);
-        meeting = (comm, stream) -> Nccl.allReduce(scratch.address(), 1, DType.BFLOAT16, comm, stream);
+        meeting = (comm, stream) -> Nccl.allReduce(scratch.address(), 1, DType.BFLOAT16.code(), comm, stream);
         watchdog.add(queue);
         connect();
     }
 
-    /** Connects every pair of ranks on every channel: NCCL does it at first use, on the host, where no deadline reaches it. */
+    /**
+     * Connects every pair of ranks on every channel: NCCL does it at first use, on the host, where no deadline reaches
+     * it.
+     */
     private void connect() {
         for (int each = 0; each < NcclQueue.CHANNELS; each++) {
             queue.run("connect", each, (comm, stream) ->
-                    NcclCall.toAll(scratch.address(), 1, scratch.address() + worldSize, worldSize, comm, stream));
+                    NcclCollective.toAll(scratch.address(), 1, scratch.address() + worldSize, worldSize, comm, stream));
         }
         queue.run("connect", 0, meeting);
         queue.synchronize();
@@ -85,13 +86,11 @@ final class NcclTransport implements Transport {
         queue.stream(stream);
     }
 
-    /** Batches under way take channels in turn, the same on all ranks as all post and await in one order. */
+    /** Batches take channels in turn, the same on all ranks as all post in one order. */
     @Override
     public void post(long ticket, Transfers batch) {
-        channel = flying == 0 ? 0 : (channel + 1) % NcclQueue.CHANNELS;
-        NcclWork work = queue.issue("exchange", batch, channel, batchCall.of(batch));
-        posted[(int) (ticket % DEPTH)] = work;
-        flying++;
+        int channel = (int) (ticket % NcclQueue.CHANNELS);
+        posted[(int) (ticket % DEPTH)] = queue.issue("exchange", batch, channel, batchCall.of(batch));
     }
 
     @Override
@@ -101,7 +100,7 @@ final class NcclTransport implements Transport {
 
     @Override
     public void release(long ticket, Transfers batch) {
-        flying--; // sends and receives of a batch end together
+        // the sends of a batch end with its receives
     }
 
     @Override
@@ -128,7 +127,8 @@ final class NcclTransport implements Transport {
     @Override
     public Transport split(int color, int key) {
         List<ncclComm> parts = new ArrayList<>();
-        queue.run("split", 0, (first, stream) -> queue.comms().forEach(comm -> parts.add(Nccl.split(comm, color, key))));
+        queue.run("split", 0, (first, stream) -> queue.comms().forEach(comm -> parts.add(Nccl.split(comm, color,
+                key))));
         NcclLocalRanks part = together.part(splits++, color, Nccl.size(parts.get(0)));
         return new NcclTransport(watchdog, part, device, parts);
     }

@@ -16,9 +16,9 @@ import org.flashring.internal.Nccl;
 import org.flashring.launch.Session;
 
 /**
- * What all communicators of this process that stem from one group share: the first failure, and the thread that watches for it.
- * NCCL itself waits for ever; this thread sees an operation that is past the deadline, an error in the background, or a peer
- * whose process is gone, ends all work of the group and makes every later call throw.
+ * What all communicators of this process that stem from one group share: the first failure, and the thread that watches
+ * for it. NCCL itself waits for ever; this thread sees an operation that is past the deadline, an error in the
+ * background, or a peer whose process is gone, ends all work of the group and makes every later call throw.
  */
 final class NcclWatchdog {
     private static final long POLL_MILLIS = 10;
@@ -102,6 +102,8 @@ final class NcclWatchdog {
     void leave(String group, int rank, int size) {
         if (session == null) {
             assembly.leave(group, rank, size);
+        } else {
+            session.leave(group, rank, size);
         }
     }
 
@@ -169,12 +171,14 @@ final class NcclWatchdog {
         }
         boolean ended = all.isEmpty() || end(all.stream().map(NcclQueue::device).toList(), () ->
                 Nccl.abort(surrendered(all)));
-        failure = new CommunicationException(ended ? what : what + "; its work on the devices is not ended yet: their memory is freed once it is", cause);
+        failure = new CommunicationException(ended ? what : what
+                + "; its work on the devices is not ended yet: their memory is freed once it is", cause);
     }
 
     /**
-     * Runs a call of NCCL's that ends work on {@code devices}, and returns whether it came back soon. If it hangs it does so on a thread of
-     * its own: until it is back, closing a buffer on one of the devices does not wait for that work, and the memory is freed then.
+     * Runs a call of NCCL's that ends work on {@code devices}, and returns whether it came back soon. If it hangs it
+     * does so on a thread of its own: until it is back, closing a buffer on one of the devices does not wait for that
+     * work, and the memory is freed then.
      */
     static boolean end(List<Device> devices, Runnable call) {
         devices.forEach(DeferredFrees::hold);

@@ -4,7 +4,10 @@ import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
 import org.flashring.device.Event;
 
-/** One operation that has been queued: between its two events it waits for nothing but the peers. Guarded by its {@link NcclBacklog}. */
+/**
+ * One operation that has been queued: between its two events it waits for nothing but the peers. Guarded by its
+ * {@link NcclBacklog}.
+ */
 final class NcclWork implements AutoCloseable {
     private static final int NO_BATCH = -1;
 
@@ -40,7 +43,8 @@ final class NcclWork implements AutoCloseable {
 
     /** Returns such as "exchange to rank 1 and from rank 3 (operation 12, step 2 of backward)". */
     String describe() {
-        return operation + messages() + " (operation " + number + (phase == null ? "" : ", step " + step + " of " + phase) + ")";
+        return operation + messages() + " (operation " + number + (phase == null ? "" : ", step " + step + " of "
+                + phase) + ")";
     }
 
     private String messages() {

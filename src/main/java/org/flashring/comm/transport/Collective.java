@@ -4,8 +4,8 @@ import java.util.Arrays;
 import org.flashring.DType;
 
 /**
- * A collective operation on one part of memory for each rank. Kept by the communicator and set anew for each call. Sizes and
- * offsets are in bytes; {@code send} and {@code receive} are the same for allReduce, whose part is all of it.
+ * A collective operation on one part of memory for each rank. Kept by the communicator and set anew for each call.
+ * Sizes and offsets are in bytes; {@code send} and {@code receive} are the same for allReduce, whose part is all of it.
  */
 public final class Collective {
     /** What is done. */

@@ -20,7 +20,10 @@ public record Deadline(long nanos) {
         return new Deadline(deadline.toNanos());
     }
 
-    /** Returns the nanoseconds that are left of a wait that began at {@code start} of System.nanoTime; 0 or less if none. */
+    /**
+     * Returns the nanoseconds that are left of a wait that began at {@code start} of System.nanoTime; 0 or less if
+     * none.
+     */
     public long left(long start) {
         return nanos - (System.nanoTime() - start);
     }

@@ -84,7 +84,9 @@ final class TransferChecks {
     /** Returns the bytes of one part for each rank, of {@code element} bytes a unit. */
     private static long total(String name, long[] parts, int worldSize, int element, String what) {
         Checks.notNull(name, parts);
-        Checks.equal(name + ".length", parts.length, worldSize, "one for each rank");
+        if (parts.length != worldSize) { // names are joined only when they are told: that makes objects
+            throw Checks.broken(name + ".length", parts.length, "be " + worldSize + ", one for each rank");
+        }
         long total = 0;
         for (int rank = 0; rank < worldSize; rank++) {
             if (parts[rank] < 0) {

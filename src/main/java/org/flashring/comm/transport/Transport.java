@@ -5,9 +5,10 @@ import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
 
 /**
- * How one rank reaches the others: what {@link TransportCommunicator} leaves to do once it has checked what it was given. Calls come from
- * one thread at a time, with the device current, while the communicator is open; {@link #fail} and {@link #at} come from any thread. What
- * waits for peers throws {@link org.flashring.comm.CommunicationException} on every rank once the group has failed.
+ * How one rank reaches the others: what {@link TransportCommunicator} leaves to do once it has checked what it was
+ * given. Calls come from one thread at a time, with the device current, while the communicator is open; {@link #fail}
+ * and {@link #at} come from any thread. What waits for peers throws {@link org.flashring.comm.CommunicationException}
+ * on every rank once the group has failed.
  */
 public interface Transport {
     /** Batches that a rank may have posted and not awaited. */
@@ -28,13 +29,19 @@ public interface Transport {
     /** Sets the stream in whose order what follows works. */
     void stream(long stream);
 
-    /** Starts a batch, the {@code ticket}-th of this rank, of which at most {@link #DEPTH} are under way. It stays as it is until released. */
+    /**
+     * Starts a batch, the {@code ticket}-th of this rank, of which at most {@link #DEPTH} are under way. It stays as it
+     * is until released.
+     */
     void post(long ticket, Transfers batch);
 
     /** Makes later work of the stream come after what the oldest batch that was not received has received. */
     void receive(long ticket, Transfers batch);
 
-    /** Makes later work of the stream come after the sends of the oldest batch that was not released; it has been received. */
+    /**
+     * Makes later work of the stream come after the sends of the oldest batch that was not released; it has been
+     * received.
+     */
     void release(long ticket, Transfers batch);
 
     void collective(Collective collective);
@@ -51,7 +58,10 @@ public interface Transport {
     /** Returns this rank's transport in the group of those that gave the same color. */
     Transport split(int color, int key);
 
-    /** Ends the group: this rank did {@code what}, because of {@code cause} unless null. Once it returns nobody touches its memory. */
+    /**
+     * Ends the group: this rank did {@code what}, because of {@code cause} unless null. Once it returns nobody touches
+     * its memory.
+     */
     void fail(String what, Throwable cause);
 
     /** Leaves the group and frees what this rank held. */

@@ -10,7 +10,10 @@ import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 
-/** The one communicator, over any transport: it checks arguments, lets one thread in, and numbers what is posted and agreed on. */
+/**
+ * The one communicator, over any transport: it checks arguments, lets one thread in, and numbers what is posted and
+ * agreed on.
+ */
 public final class TransportCommunicator implements Communicator {
     private final Transport transport;
     private final Device device;
@@ -137,7 +140,10 @@ public final class TransportCommunicator implements Communicator {
         }
     }
 
-    /** Completes the tickets before {@code end}. What was sent comes last: peers may have to receive theirs first, to send ours. */
+    /**
+     * Completes the tickets before {@code end}. What was sent comes last: peers may have to receive theirs first, to
+     * send ours.
+     */
     private void complete(long end) {
         for (long ticket = awaited; ticket < end; ticket++) {
             transport.receive(ticket, batch(ticket));

@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.local;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
@@ -14,8 +14,10 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.attention.RingAttention;
+import org.flashring.comm.CommunicationException;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.Ranks;
 import org.flashring.comm.Ranks.Ending;
-import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
 import org.flashring.support.Disagreement;
 import org.flashring.support.Placement;
@@ -29,7 +31,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  * Ranks whose plans differ, or that run them in another order or number, all learn of it before anything is computed.
  */
 @Timeout(60)
-class AgreementTest {
+class LocalAgreementTest {
     private static final int WORLD = Disagreement.WORLD;
     private static final Duration LONG = Duration.ofSeconds(30);
     private static final Duration SHORT = Duration.ofMillis(250);

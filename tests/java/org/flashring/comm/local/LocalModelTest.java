@@ -1,4 +1,4 @@
-package org.flashring.comm;
+package org.flashring.comm.local;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -9,8 +9,11 @@ import java.util.List;
 import java.util.Random;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
+import java.util.stream.LongStream;
 import java.util.stream.Stream;
 import org.flashring.DType;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.Ranks;
 import org.flashring.support.Elements;
 import org.flashring.support.FencedBuffer;
 import org.junit.jupiter.api.Test;
@@ -20,20 +23,26 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Every verb against a few lines of plain Java, bit for bit, on buffers with fences; all worlds, types and awkward counts. */
+/**
+ * Every verb against a few lines of plain Java, bit for bit, on buffers with fences; all worlds, types and awkward
+ * counts.
+ */
 @Timeout(60)
-class CommunicatorModelTest {
+class LocalModelTest {
     private static final Duration DEADLINE = Duration.ofSeconds(10);
     private static final int CHUNK = 16384; // elements a reduction sums at a time
 
-    /** Returns nothing, one, odd, fewer and more than ranks, and for some also more per rank than a reduction's chunk. */
+    /**
+     * Returns nothing, one, odd, fewer and more than ranks, and for some also more per rank than a reduction's chunk.
+     */
     private static int[] counts(int world, DType dtype) {
         boolean large = world == 1 || world == 3 && dtype == DType.BFLOAT16;
         return large ? new int[] {0, 1, 2, 7, 61, 501, CHUNK * world + 5} : new int[] {0, 1, 2, 7, 61, 501};
     }
 
     static Stream<Arguments> worldsAndTypes() {
-        return IntStream.rangeClosed(1, 8).boxed().flatMap(world -> Stream.of(DType.values()).map(dtype -> Arguments.of(world, dtype)));
+        return IntStream.rangeClosed(1, 8).boxed().flatMap(world -> Stream.of(DType.values())
+                .map(dtype -> Arguments.of(world, dtype)));
     }
 
     /** Element {@code i} of what {@code rank} holds at the start. */
@@ -118,9 +127,29 @@ class CommunicatorModelTest {
                 communicator.reduceScatter(address(send), count, dtype, own);
                 for (int i = 0; i < world * count; i++) {
                     boolean mine = i / Math.max(1, count) == rank;
-                    assertEquals(mine ? sum(dtype, world, i) : initial(dtype, rank, i), send.get(i), "element " + i + " of " + count + " in place");
+                    assertEquals(mine ? sum(dtype, world, i) : initial(dtype, rank, i), send.get(i), "element " + i
+                            + " of " + count + " in place");
                 }
             }
+        });
+    }
+
+    @ParameterizedTest(name = "{0} ranks, {1}")
+    @MethodSource("worldsAndTypes")
+    void partsOfUnequalSizesAreSummedInRankOrder(int world, DType dtype) {
+        long[] parts = IntStream.range(0, world).mapToLong(r -> r % 3 == 1 ? 0 : 7L * r + 1).toArray();
+        int total = (int) LongStream.of(parts).sum();
+        all(world, communicator -> {
+            int offset = (int) LongStream.of(parts).limit(communicator.rank()).sum();
+            int count = (int) parts[communicator.rank()];
+            FencedBuffer send = filled(dtype, communicator.rank(), total);
+            FencedBuffer receive = blank(dtype, count);
+            communicator.reduceScatter(address(send), parts, dtype, address(receive));
+            for (int i = 0; i < count; i++) {
+                assertEquals(sum(dtype, world, offset + i), receive.get(i), "element " + i + " of " + count);
+            }
+            untouched(send);
+            fencesWhole(receive, count);
         });
     }
 
@@ -142,7 +171,8 @@ class CommunicatorModelTest {
                 for (int i = 0; i < world * count; i++) {
                     double expected = initial(dtype, i / count, i % count);
                     assertEquals(expected, receive.get(i), "element " + i + " of " + world + " x " + count);
-                    assertEquals(expected, inPlace.get(i), "element " + i + " of " + world + " x " + count + " in place");
+                    assertEquals(expected, inPlace.get(i), "element " + i + " of " + world + " x " + count
+                            + " in place");
                 }
                 untouched(send);
                 fencesWhole(receive, world * count);
@@ -160,7 +190,8 @@ class CommunicatorModelTest {
                 FencedBuffer receive = blank(dtype, world * count);
                 communicator.allToAll(address(send), (long) count * dtype.bytes(), address(receive));
                 for (int i = 0; i < world * count; i++) {
-                    assertEquals(initial(dtype, i / count, rank * count + i % count), receive.get(i), "element " + i + " of " + world + " x " + count);
+                    assertEquals(initial(dtype, i / count, rank * count + i % count), receive.get(i), "element " + i
+                            + " of " + world + " x " + count);
                 }
                 untouched(send);
                 fencesWhole(receive, world * count);
@@ -171,7 +202,8 @@ class CommunicatorModelTest {
     @ParameterizedTest(name = "{0} ranks, {1}")
     @MethodSource("worldsAndTypes")
     void exchangesOfUnequalSizesArriveInTheOrderTheyWerePosted(int world, DType dtype) {
-        int[] hops = {1, -1, 0, 2, 1, 3, 1, -2}; // several between the same two ranks, to itself, both ways: as many as may be posted
+        // several between the same two ranks, to itself, both ways: as many as may be posted
+        int[] hops = {1, -1, 0, 2, 1, 3, 1, -2};
         all(world, communicator -> {
             int rank = communicator.rank();
             for (int round = 0; round < 5; round++) {
@@ -189,7 +221,8 @@ class CommunicatorModelTest {
                 for (int m = 0; m < hops.length; m++) {
                     int from = Math.floorMod(rank - hops[m], world);
                     for (int i = 0; i < length(from, m, round); i++) {
-                        assertEquals(initial(dtype, from + 8 * m, i), received[m].get(i), "element " + i + " of message " + m);
+                        assertEquals(initial(dtype, from + 8 * m, i), received[m].get(i), "element " + i
+                                + " of message " + m);
                     }
                     untouched(sent[m]);
                     fencesWhole(received[m], length(from, m, round));
@@ -269,7 +302,9 @@ class CommunicatorModelTest {
         });
     }
 
-    /** Ranks run ahead and lag at random over thousands of verbs; whatever a race lets through shows as a wrong number. */
+    /**
+     * Ranks run ahead and lag at random over thousands of verbs; whatever a race lets through shows as a wrong number.
+     */
     @ParameterizedTest(name = "seed {0}")
     @ValueSource(longs = {1, 2, 3})
     void manyRoundsAtRandomPaceStayRight(long seed) {
@@ -299,7 +334,8 @@ class CommunicatorModelTest {
                         }
                     }
                     default -> {
-                        communicator.post(address(data), 12, (rank + 1) % world, address(other), 12, (rank + 3) % world);
+                        communicator.post(address(data), 12, (rank + 1) % world, address(other), 12, (rank
+                                + 3) % world);
                         communicator.await();
                         assertEquals((rank + 3) % world + round, other.get(0));
                     }

@@ -1,10 +1,9 @@
-package org.flashring.comm;
+package org.flashring.comm.local;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowable;
 
-import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -12,11 +11,12 @@ import java.util.TreeMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Stream;
-import org.bytedeco.javacpp.BytePointer;
-import org.bytedeco.javacpp.Pointer;
 import org.flashring.DType;
+import org.flashring.comm.CommunicationException;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.Ranks;
 import org.flashring.comm.Ranks.Ending;
-import org.flashring.comm.local.LocalGroup;
+import org.flashring.comm.Transfers;
 import org.flashring.device.HostBuffer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -27,7 +27,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** Ranks that throw, stall, leave, disagree or are interrupted: the others learn of it soon, and why; nothing hangs. */
 @Timeout(60)
-class CommunicatorFailureTest {
+class LocalFailureTest {
     private static final int WORLD = 4;
     private static final Duration LONG = Duration.ofSeconds(15);
     private static final Duration SHORT = Duration.ofMillis(250);
@@ -40,6 +40,9 @@ class CommunicatorFailureTest {
             "allReduce", c -> withBuffers((a, b) -> c.allReduce(a, 3, DType.FLOAT32)),
             "reduceScatter", c -> withBuffers((a, b) -> c.reduceScatter(a, 3, DType.FLOAT64, b)),
             "allGather", c -> withBuffers((a, b) -> c.allGather(a, 24, b)),
+            "reduceScatter of parts", c -> withBuffers((a, b) -> c.reduceScatter(a, new long[] {3, 1, 0, 2},
+                    DType.FLOAT64, b)),
+            "allGather of parts", c -> withBuffers((a, b) -> c.allGather(a, new long[] {24, 8, 0, 16}, b)),
             "allToAll", c -> withBuffers((a, b) -> c.allToAll(a, 24, b)),
             "agree", c -> c.agree(Map.of("dtype", "FLOAT32")),
             "split", c -> c.split(c.rank(), 0).close(),
@@ -87,7 +90,8 @@ class CommunicatorFailureTest {
             return null;
         }));
         assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(PROMPT);
-        assertThat(thrown).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 failed").hasMessageContaining("boom").hasCause(boom);
+        assertThat(thrown).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 failed")
+                .hasMessageContaining("boom").hasCause(boom);
         for (int rank : new int[] {0, 2, 3}) {
             assertThat(seen[rank]).as("rank %d", rank).isInstanceOf(CommunicationException.class)
                     .hasMessageContaining("rank 1 failed").hasCause(boom);
@@ -110,7 +114,8 @@ class CommunicatorFailureTest {
             }
         });
         assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining("deadline").hasMessageContaining(SHORT.toMillis() + " ms").hasMessageContaining("in " + verb)
+                .hasMessageContaining("deadline").hasMessageContaining(SHORT.toMillis() + " ms")
+                .hasMessageContaining("in " + verb)
                 .hasMessageContaining("for rank 1"));
         assertPrompt(endings, SHORT);
     }
@@ -179,7 +184,8 @@ class CommunicatorFailureTest {
         });
         assertThat(endings.get(1).failed()).isFalse();
         for (int rank : new int[] {0, 2, 3}) {
-            assertThat(endings.get(rank).thrown()).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 has left");
+            assertThat(endings.get(rank).thrown()).isInstanceOf(CommunicationException.class)
+                    .hasMessageContaining("rank 1 has left");
         }
         assertPrompt(endings, Duration.ZERO);
     }
@@ -205,7 +211,8 @@ class CommunicatorFailureTest {
             }
             VERBS.get(verb).run(communicator);
         });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class));
         assertThat(flag.get()).isTrue();
         assertPrompt(endings, Duration.ZERO);
     }
@@ -220,12 +227,14 @@ class CommunicatorFailureTest {
             pause(200);
             communicator.barrier();
         });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).hasMessageContaining("rank 1 was interrupted in barrier")
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .hasMessageContaining("rank 1 was interrupted in barrier")
                 .hasCauseInstanceOf(InterruptedException.class));
     }
 
     static Stream<Arguments> disagreements() {
-        return collectives().flatMap(one -> collectives().filter(two -> !two.equals(one)).map(two -> Arguments.of(one, two)));
+        return collectives().flatMap(one -> collectives().filter(two -> !two.equals(one)).map(two -> Arguments.of(one,
+                two)));
     }
 
     @ParameterizedTest(name = "{0} against {1}")
@@ -253,7 +262,23 @@ class CommunicatorFailureTest {
             }
         }));
         assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining(verb).hasMessageContaining("24").hasMessageContaining("32").hasMessageContaining("rank 2"));
+                .hasMessageContaining(verb).hasMessageContaining("24").hasMessageContaining("32")
+                .hasMessageContaining("rank 2"));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"allGather of parts", "reduceScatter of parts of FLOAT64"})
+    void ranksThatDisagreeAboutPartsAllFail(String verb) {
+        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
+            long part = c.rank() == 2 ? 4 : 3;
+            if (verb.startsWith("allGather")) {
+                c.allGather(a, new long[] {8, 8 * part, 0, 8}, b);
+            } else {
+                c.reduceScatter(a, new long[] {1, part, 0, 1}, DType.FLOAT64, b);
+            }
+        }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessageMatching("rank . calls " + verb + " with (24|32) bytes for rank 1, rank . with (24|32)"));
     }
 
     @ParameterizedTest
@@ -283,17 +308,18 @@ class CommunicatorFailureTest {
     }
 
     @Test
-    void aFailedGroupStaysFailed() throws Exception {
-        List<Communicator> ranks = LocalGroup.create(2, LONG);
-        ranks.get(0).abort(new IllegalStateException("gave up"));
-        ranks.get(1).abort(new IllegalStateException("later"));
-        for (Ranks.Body verb : VERBS.values()) {
-            for (Communicator rank : ranks) {
-                assertThatThrownBy(() -> verb.run(rank)).isInstanceOf(CommunicationException.class)
-                        .hasMessageContaining("rank 0 failed").hasMessageContaining("gave up");
+    void aBatchOfAnotherNumberOfMessagesFailsTheGroup() {
+        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
+            Transfers batch = new Transfers().send(a, 8, (c.rank() + 1) % WORLD).receive(b, 8, (c.rank() + 3) % WORLD);
+            if (c.rank() == 2) {
+                batch.receive(b + 8, 8, 1);
             }
-        }
-        ranks.forEach(Communicator::close);
+            c.post(batch);
+            c.await();
+            c.barrier();
+        }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+                .hasMessage("rank 2 expected 2 messages from rank 1, which sends 1"));
     }
 
     @Test
@@ -322,152 +348,14 @@ class CommunicatorFailureTest {
         Thread thread = new Thread(() -> seen.set(catchThrowable(waiting::barrier)), "waiting");
         thread.start();
         pause(50);
-        assertThatThrownBy(waiting::barrier).isInstanceOf(IllegalStateException.class).hasMessageContaining("another thread");
-        assertThatThrownBy(waiting::close).isInstanceOf(IllegalStateException.class).hasMessageContaining("another thread");
+        assertThatThrownBy(waiting::barrier).isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("another thread");
+        assertThatThrownBy(waiting::close).isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("another thread");
         waiting.abort(new IllegalStateException("watchdog"));
         Ranks.join(thread);
         assertThat(seen.get()).isInstanceOf(CommunicationException.class).hasMessageContaining("watchdog");
         waiting.close();
-    }
-
-    @Test
-    void leavingWithExchangesInTheAirFailsTheGroup() {
-        List<Ending> endings = Ranks.run(2, LONG, c -> withBuffers((a, b) -> {
-            c.post(a, 8, 1 - c.rank(), b, 8, 1 - c.rank());
-            if (c.rank() == 1) {
-                c.close();
-                return;
-            }
-            pause(100);
-            c.await();
-        }));
-        assertThat(endings.get(0).thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining("rank 1 left the group with 1 exchanges posted");
-    }
-
-    @Test
-    void moreExchangesThanFitAreRefused() throws Exception {
-        try (Communicator alone = LocalGroup.single()) {
-            withBuffers((a, b) -> {
-                for (int i = 0; i < 8; i++) {
-                    alone.post(a, 8, 0, b, 8, 0);
-                }
-                assertThatThrownBy(() -> alone.post(a, 8, 0, b, 8, 0)).isInstanceOf(IllegalStateException.class).hasMessageContaining("8");
-                alone.await();
-                alone.post(a, 8, 0, b, 8, 0);
-                alone.await();
-            });
-        }
-    }
-
-    /** A rank that throws frees its memory next: by then no peer may read it. */
-    @Test
-    void noPeerReadsARanksMemoryOnceAbortHasReturned() throws Exception {
-        int size = 32 << 20;
-        byte before = 1;
-        byte after = 2;
-        try (HostBuffer sent = HostBuffer.allocate(size); HostBuffer received = HostBuffer.allocate(size)) {
-            for (int trial = 0; trial < 12; trial++) {
-                int delay = trial;
-                fill(sent, before);
-                fill(received, (byte) 0);
-                CountDownLatch reading = new CountDownLatch(1);
-                Ranks.run(2, LONG, c -> {
-                    if (c.rank() == 0) {
-                        c.post(sent.address(), size, 1, 0, 0, 1);
-                        reading.await();
-                        pause(delay);
-                        c.abort(new IllegalStateException("out of memory, say"));
-                        fill(sent, after);
-                    } else {
-                        c.post(0, 0, 0, received.address(), size, 0);
-                        reading.countDown();
-                        catchThrowable(c::await);
-                    }
-                });
-                byte[] got = new byte[size];
-                bytes(received).get(got);
-                for (int i = 0; i < size; i++) {
-                    if (got[i] == after) {
-                        throw new AssertionError("byte " + i + " was read after abort had returned, in trial " + trial);
-                    }
-                }
-            }
-        }
-    }
-
-    private static ByteBuffer bytes(HostBuffer buffer) {
-        try (BytePointer pointer = new At(buffer.address(), buffer.bytes())) {
-            return pointer.asBuffer();
-        }
-    }
-
-    private static final class At extends BytePointer {
-        At(long address, long bytes) {
-            super((Pointer) null);
-            this.address = address;
-            this.capacity = bytes;
-            this.limit = bytes;
-        }
-    }
-
-    private static void fill(HostBuffer buffer, byte value) {
-        try (At at = new At(buffer.address(), buffer.bytes())) {
-            Pointer.memset(at, value, buffer.bytes());
-        }
-    }
-
-    @Test
-    void runReturnsThoughARankFinishesLongBeforeTheOthers() {
-        List<Integer> results = LocalGroup.run(2, SHORT, communicator -> {
-            communicator.barrier();
-            if (communicator.rank() == 0) {
-                pause((int) SHORT.toMillis() * 3); // writes a report, say
-            }
-            return communicator.rank();
-        });
-        assertThat(results).containsExactly(0, 1);
-    }
-
-    @Test
-    void runRethrowsErrorsAsTheyAreAndNamesTheRank() {
-        AssertionError error = new AssertionError("wrong");
-        assertThatThrownBy(() -> LocalGroup.run(3, LONG, communicator -> {
-            if (communicator.rank() == 2) {
-                throw error;
-            }
-            communicator.barrier();
-            return null;
-        })).isSameAs(error);
-        assertThat(error.getSuppressed()).singleElement().asString().contains("rank 2 failed");
-    }
-
-    @Test
-    void runKeepsTheKindOfAnArgumentError() {
-        assertThatThrownBy(() -> LocalGroup.run(3, LONG, communicator -> {
-            if (communicator.rank() == 2) {
-                throw new IllegalArgumentException("steps is 0; it must be at least 1");
-            }
-            communicator.barrier();
-            return null;
-        })).isInstanceOf(IllegalArgumentException.class).hasMessage("rank 2: steps is 0; it must be at least 1");
-    }
-
-    @Test
-    void interruptingTheCallerOfRunEndsAllRanks() {
-        AtomicReference<Throwable> seen = new AtomicReference<>();
-        Thread caller = new Thread(() -> seen.set(catchThrowable(() -> LocalGroup.run(2, LONG, communicator -> {
-            if (communicator.rank() == 0) {
-                communicator.barrier();
-            }
-            pauseUntilInterrupted();
-            return null;
-        }))), "caller");
-        caller.start();
-        pause(100);
-        caller.interrupt();
-        Ranks.join(caller);
-        assertThat(seen.get()).isInstanceOf(CommunicationException.class);
     }
 
     private static void pause(int millis) {
@@ -476,9 +364,5 @@ class CommunicatorFailureTest {
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
-    }
-
-    private static void pauseUntilInterrupted() {
-        pause((int) LONG.toMillis());
     }
 }

@@ -1,0 +1,2 @@
+/** {@code flashring launch}: one process for each rank. */
+package org.flashring.cli.launch;

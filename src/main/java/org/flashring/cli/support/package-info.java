@@ -1,0 +1,2 @@
+/** What commands share: options, output, tables, progress, files of results. */
+package org.flashring.cli.support;

@@ -1,0 +1,65 @@
+package org.flashring.comm.local;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import com.sun.management.ThreadMXBean;
+import java.lang.management.ManagementFactory;
+import java.util.List;
+import org.flashring.DType;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.Transfers;
+import org.flashring.device.HostBuffer;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/** No verb that moves data puts anything on the Java heap. */
+@Timeout(60)
+class LocalAllocationTest {
+    private static final int WORLD = 3;
+    private static final int WARM_UP = 5;
+    private static final int CALLS = 1000;
+    /**
+     * The machine charges a thread some hundred bytes when it compiles what it runs; one object a call would be 16,000.
+     */
+    private static final long COMPILER = 12_000;
+
+    @Test
+    void callsAllocateNothing() {
+        ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
+        List<Long> allocated = LocalGroup.run(WORLD, communicator -> {
+            try (HostBuffer memory = HostBuffer.allocate(4096)) {
+                Transfers batch = new Transfers();
+                long[] parts = {8, 0, 16};
+                long before = 0;
+                for (int call = 0; call < WARM_UP + CALLS; call++) {
+                    if (call <= WARM_UP) { // asked in warm-up too, for its own first call allocates
+                        before = threads.getCurrentThreadAllocatedBytes();
+                    }
+                    verbs(communicator, memory.address(), batch, parts);
+                }
+                return threads.getCurrentThreadAllocatedBytes() - before;
+            }
+        });
+        assertThat(allocated).allMatch(bytes -> bytes < COMPILER);
+    }
+
+    private static void verbs(Communicator c, long memory, Transfers batch, long[] parts) {
+        long target = memory + 2048;
+        batch.clear();
+        for (int peer = 0; peer < WORLD; peer++) {
+            batch.send(memory, 8, peer).send(memory + 8, 16, peer);
+            batch.receive(target + 24L * peer, 8, peer).receive(target + 24L * peer + 8, 16, peer);
+        }
+        long ticket = c.post(batch);
+        c.post(memory, 8, (c.rank() + 1) % WORLD, target + 512, 8, (c.rank() + 2) % WORLD);
+        c.await(ticket);
+        c.await();
+        c.allGather(memory, 8, target);
+        c.allGather(memory, parts, target);
+        c.allToAll(memory, 8, target);
+        c.allReduce(memory, 4, DType.FLOAT32);
+        c.reduceScatter(memory, 4, DType.FLOAT32, target);
+        c.reduceScatter(memory, parts, DType.BFLOAT16, target);
+        c.barrier();
+    }
+}

@@ -1,0 +1,119 @@
+package org.flashring.docs;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.data.Offset.offset;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.io.StringWriter;
+import java.net.URL;
+import java.net.URLClassLoader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.regex.MatchResult;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.LongStream;
+import java.util.stream.Stream;
+import javax.tools.JavaCompiler;
+import javax.tools.StandardJavaFileManager;
+import javax.tools.ToolProvider;
+import org.flashring.support.Capped;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The programs in {@code examples} compile without a warning and print what is right; README shows parts of them. */
+@Capped
+class ExamplesTest {
+    private static final Path EXAMPLES = Path.of("examples");
+
+    @TempDir
+    static Path classes;
+
+    @BeforeAll
+    static void compile() throws IOException {
+        JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
+        StringWriter messages = new StringWriter();
+        try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
+            List<String> options = List.of("--release", "17", "-Xlint:all,-path", "-Werror", "-proc:none", "-d",
+                    classes.toString(), "-classpath", System.getProperty("java.class.path"));
+            boolean compiled = compiler.getTask(messages, files, null, options, null,
+                    files.getJavaFileObjectsFromPaths(sources())).call();
+            assertThat(compiled).as(messages.toString()).isTrue();
+        }
+    }
+
+    private static List<Path> sources() throws IOException {
+        try (Stream<Path> files = Files.list(EXAMPLES)) {
+            return files.filter(file -> file.toString().endsWith(".java")).toList();
+        }
+    }
+
+    /** Returns what the program prints. */
+    private static String run(String program) throws Exception {
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        PrintStream before = System.out;
+        try (URLClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()});
+                PrintStream out = new PrintStream(bytes, true, StandardCharsets.UTF_8)) {
+            System.setOut(out);
+            loader.loadClass(program).getMethod("main", String[].class).invoke(null, (Object) new String[0]);
+        } finally {
+            System.setOut(before);
+        }
+        return bytes.toString(StandardCharsets.UTF_8);
+    }
+
+    private static List<MatchResult> lines(String output, String pattern, int count) {
+        List<MatchResult> lines = Pattern.compile(pattern).matcher(output).results().toList();
+        assertThat(lines).as(output).hasSize(count);
+        return lines;
+    }
+
+    @Test
+    void singleDevice() throws Exception {
+        MatchResult first = lines(run("SingleDevice"), "alone: (\\S+) is (\\S+)\ndloss/dv of the last token: -?\\d\\S+", 1).get(0);
+        assertThat(first.group(1)).isEqualTo(first.group(2)).isNotEqualTo("0.0");
+    }
+
+    @Test
+    void ringOverThreads() throws Exception {
+        String output = run("RingOverThreads");
+        for (MatchResult line : lines(output, "mean of 0 to (\\d+) is (\\S+)", 4)) {
+            assertThat(Float.parseFloat(line.group(2))).isCloseTo(Long.parseLong(line.group(1)) / 2f, offset(1e-4f));
+        }
+        for (MatchResult line : lines(output, "token (\\d+): its value's gradient is (\\S+)", 4)) {
+            double sum = LongStream.rangeClosed(Long.parseLong(line.group(1)) + 1, 101).mapToDouble(seen -> 4.0 / seen).sum();
+            assertThat(Double.parseDouble(line.group(2))).isCloseTo(sum, offset(1e-4)); // four query heads, each of ones
+        }
+    }
+
+    @Test
+    void paddedBatch() throws Exception {
+        assertThat(lines(run("PaddedBatch"), "sees no padding: (\\S+)", 3)).allSatisfy(line ->
+                assertThat(Float.parseFloat(line.group(1))).isCloseTo(1, offset(1e-6f)));
+    }
+
+    @Test
+    void readmeShowsPartsOfThem() throws IOException {
+        List<String> examples = sources().stream().map(ExamplesTest::read).toList();
+        List<String> blocks = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL).matcher(read(Path.of("README.md"))).results()
+                .map(block -> block.group(1)).toList();
+        assertThat(blocks).isNotEmpty().allSatisfy(block -> assertThat(examples).anyMatch(text -> text.contains(indented(block))));
+    }
+
+    private static String indented(String block) {
+        return block.lines().map(line -> line.isEmpty() ? line : "    " + line).collect(Collectors.joining("\n"));
+    }
+
+    private static String read(Path file) {
+        try {
+            return Files.readString(file);
+        } catch (IOException e) {
+            throw new AssertionError(e);
+        }
+    }
+}
