@@ -52,7 +52,7 @@ struct Tiling {
 };
 
 // Launches the kernel that computes lo and hi into the front of the workspace, and what tiling asks for. With a tiling the kernel
-// starts early (device.h).
+// starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
 // Every row of the tensor starts on `bytes` bytes and holds a whole number of them.

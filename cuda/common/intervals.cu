@@ -173,9 +173,14 @@ __device__ void prefetch(const flashring_step& step) {
 __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int32_t* lo, int32_t* hi, const __grid_constant__ Tiling tiling,
                                 int stretches) {
 #if __CUDA_ARCH__ >= 900
-    letNextKernelStart();
+    if (!tiling.seenBy) {
+        letNextKernelStart();
+    }
     prefetch(step);
     waitForEarlierKernel();
+    if (tiling.seenBy) {
+        letNextKernelStart();  // what it clears, earlier kernels may have used
+    }
 #endif
     const Sight sight(step);
     const int block = static_cast<int>(blockIdx.x), tile = block - stretches, tiles = static_cast<int>(gridDim.x) - stretches;

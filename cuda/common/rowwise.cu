@@ -2,6 +2,7 @@
 #include "rowwise.h"
 
 #include "common/attention.h"
+#include "common/divisor.h"
 #include "common/early_start.cuh"
 #include "common/elements.cuh"
 
@@ -41,7 +42,7 @@ __global__ void deltaKernel(const __grid_constant__ flashring_step step) {
     }
 }
 
-constexpr int kDeltaRows = 4;  // that a lane asks for before it needs the first
+constexpr int kDeltaRows = 4;  // queries that a lane asks for before it needs the first
 
 // Products of eight pairs of 16-bit elements, added up.
 template <class Element>
@@ -56,37 +57,49 @@ __device__ float dot(const uint4& a, const uint4& b) {
     return sum;
 }
 
-// kLanes lanes a row, 16 bytes each; a warp takes kDeltaRows times as many rows.
+// kLanes lanes for kDeltaRows queries of a head, 16 bytes of a row each. What it computes to find a row takes as long as the memory
+// does to read it: so it is found once for all of them, and by multiplications.
 template <class Element, int kLanes>
-__global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int rows) {
+__global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int places, Divisor byHeads, int groups,
+                                                             Divisor byGroups) {
 #if __CUDA_ARCH__ >= 900
     letNextKernelStart();
     waitForEarlierKernel();
 #endif
-    constexpr int kTogether = 32 / kLanes;
-    const int warp = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32, word = static_cast<int>(threadIdx.x) % kLanes;
-    const int first = warp * kTogether * kDeltaRows + static_cast<int>(threadIdx.x) % 32 / kLanes;
-    const int length = static_cast<int>(step.q_len), heads = static_cast<int>(step.q_heads);
-    uint4 out[kDeltaRows], dout[kDeltaRows];
-    const auto at = [&](const flashring_tensor& tensor, int index) {
-        return row<Element>(tensor, index / heads / length, index / heads % length, index % heads);
+    const int thread = static_cast<int>(threadIdx.x), word = thread % kLanes;
+    const int own = static_cast<int>(blockIdx.x) * (kThreads / kLanes) + thread / kLanes, place = min(own, places - 1);
+    const int group = byHeads.quotient(place), batch = byGroups.quotient(group);
+    const int head = place - group * static_cast<int>(step.q_heads), first = (group - batch * groups) * kDeltaRows;
+    const int rows = own < places ? static_cast<int>(step.q_len) - first : 0;
+    const Element* const outs = row<const Element>(step.out, batch, first, head) + word * 8;
+    const Element* const douts = row<const Element>(step.dout, batch, first, head) + word * 8;
+    uint4 out[kDeltaRows]{}, dout[kDeltaRows]{};
+    const auto load = [&](int n) {
+        out[n] = __ldcs(reinterpret_cast<const uint4*>(outs + n * step.out.stride_seq));
+        dout[n] = *reinterpret_cast<const uint4*>(douts + n * step.dout.stride_seq);
     };
+    if (rows >= kDeltaRows && word * 8 < step.value_dim) {  // without conditions of their own, loads are not put off until sums need them
 #pragma unroll
-    for (int n = 0; n < kDeltaRows; ++n) {
-        const int index = first + n * kTogether;
-        const bool exists = index < rows && word * 8 < step.value_dim;
-        out[n] = exists ? reinterpret_cast<const uint4*>(at(step.out, index))[word] : uint4{};
-        dout[n] = exists ? reinterpret_cast<const uint4*>(at(step.dout, index))[word] : uint4{};
+        for (int n = 0; n < kDeltaRows; ++n) {
+            load(n);
+        }
+    } else if (word * 8 < step.value_dim) {
+#pragma unroll
+        for (int n = 0; n < kDeltaRows; ++n) {
+            if (n < rows) {
+                load(n);
+            }
+        }
     }
+    float* const deltas = row<float>(step.delta, batch, first, head);
 #pragma unroll
     for (int n = 0; n < kDeltaRows; ++n) {
-        const int index = first + n * kTogether;
         float sum = dot<Element>(out[n], dout[n]);
         for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
             sum += __shfl_xor_sync(~0u, sum, lanes);
         }
-        if (word == 0 && index < rows) {
-            *row<float>(step.delta, index / heads / length, index / heads % length, index % heads) = sum;
+        if (word == 0 && n < rows) {
+            deltas[n * step.delta.stride_seq] = sum;
         }
     }
 }
@@ -97,14 +110,16 @@ bool deltaOfWords(const flashring_step& step) {
     const auto aligned = [&](const flashring_tensor& tensor) {
         return rowsAligned(tensor, step.batch, step.q_len, step.q_heads, step.value_dim, sizeof(Element), 16);
     };
-    const int64_t rows = step.batch * step.q_len * step.q_heads;
-    if (sizeof(Element) != 2 || rows > INT32_MAX / 2 || !aligned(step.out) || !aligned(step.dout)) {
+    const int64_t groups = ceilDiv(step.q_len, kDeltaRows), places = step.batch * groups * step.q_heads;
+    const bool counted = places > 0 && places <= INT32_MAX / 2 && step.q_len <= INT32_MAX / 2;
+    if (sizeof(Element) != 2 || !counted || !aligned(step.out) || !aligned(step.dout)) {
         return false;
     }
     if constexpr (sizeof(Element) == 2) {
         const auto start = [&](auto kernel, int lanes) {
-            launch(kernel, "delta kernel", computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder,
-                   ceilDiv(rows, kWarps * (32 / lanes) * kDeltaRows), kThreads, 0, step.stream, step, static_cast<int>(rows));
+            launch(kernel, "delta kernel", computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder, ceilDiv(places, kThreads / lanes),
+                   kThreads, 0, step.stream, step, static_cast<int>(places), Divisor(static_cast<int>(step.q_heads)), static_cast<int>(groups),
+                   Divisor(static_cast<int>(groups)));
         };
         step.value_dim <= 64    ? start(deltaWordsKernel<Element, 8>, 8)
         : step.value_dim <= 128 ? start(deltaWordsKernel<Element, 16>, 16)

@@ -32,15 +32,17 @@ __device__ void sortStretch(const QuerySpan* spans, OrderedKeyTile* sorted, int 
     }
 }
 
+// Blocks that clear wait for nothing: this kernel starts when whatever came before prepare()'s has ended. What they write last is what
+// the backward kernel adds to first, most of it still in the L2 cache.
 __global__ void __launch_bounds__(kThreads) beginKernel(uint4* words, int64_t count, const QuerySpan* spans, OrderedKeyTile* sorted, int tiles,
                                                         int stretches) {
     letNextKernelStart();
-    waitForEarlierKernel();
     const int block = static_cast<int>(blockIdx.x);
     if (block < stretches) {
+        waitForEarlierKernel();
         return sortStretch(spans, sorted, block * kStretch, min(kStretch, tiles - block * kStretch));
     }
-    const int64_t first = int64_t{block - stretches} * kWordsPerBlock + threadIdx.x;
+    const int64_t first = int64_t{static_cast<int>(gridDim.x) - 1 - block} * kWordsPerBlock + threadIdx.x;
 #pragma unroll
     for (int n = 0; n < kWordsPerBlock / kThreads; ++n) {
         if (first + n * kThreads < count) {
@@ -49,41 +51,53 @@ __global__ void __launch_bounds__(kThreads) beginKernel(uint4* words, int64_t co
     }
 }
 
-// One block for a tile of queries of a head; a thread turns 4 columns of two queries at a time.
+constexpr int kFinishWarps = HopperBackwardTile::queries / 16;
+
+// One block for a tile of queries of a head, what was gathered last first: that is still in the L2 cache. A warp reads its 16 queries as
+// they lie, and writes them row by row by way of shared memory.
 template <int kDims, bool kAdd>
-__global__ void __launch_bounds__(kThreads) finishKernel(const __grid_constant__ GatheredDq from, const __grid_constant__ flashring_tensor dq,
-                                                         int length, int heads, int dim, float scale) {
+__global__ void __launch_bounds__(kFinishWarps * 32) finishKernel(const __grid_constant__ GatheredDq from, const __grid_constant__ flashring_tensor dq,
+                                                                  int length, int heads, int dim, float scale) {
+    constexpr int kStride = kDims + 8;  // four rows of a pair each, at once, are in banks of their own
+    constexpr int kWords = kDims / 4, kParts = 16 * kWords / 32;
+    __shared__ __align__(16) float staging[kFinishWarps][16 * kStride];
     letNextKernelStart();
     waitForEarlierKernel();
-    constexpr int kQueries = HopperBackwardTile::queries, kParts = kQueries / 2 * kDims / 4;
-    static_assert(kParts % kThreads == 0);
-    const int tiles = from.blocks * 16 / kQueries, tile = static_cast<int>(blockIdx.x) % tiles, head = static_cast<int>(blockIdx.x) / tiles;
-    const auto add = [&](float* target, float4 value) {
-        const float4 before = kAdd ? *reinterpret_cast<const float4*>(target) : float4{};
-        *reinterpret_cast<float4*>(target) = {fmaf(value.x, scale, before.x), fmaf(value.y, scale, before.y), fmaf(value.z, scale, before.z),
-                                              fmaf(value.w, scale, before.w)};
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    const int tiles = from.blocks / kFinishWarps, place = static_cast<int>(gridDim.x - 1 - blockIdx.x), head = place / tiles;
+    const int block = place % tiles * kFinishWarps + warp, rows = length - block * 16;
+    float* const own = staging[warp];
+    float4 parts[kParts];
+    const float4* const source = reinterpret_cast<const float4*>(from.at(head, block, 0)) + lane;
+#pragma unroll
+    for (int n = 0; n < kParts; ++n) {
+        parts[n] = __ldcs(source + n * 32);
+    }
+#pragma unroll
+    for (int n = 0; n < kParts; ++n) {
+        float* const pair = own + lane / 4 * kStride + n * 8 + lane % 4 * 2;
+        *reinterpret_cast<float2*>(pair) = {parts[n].x, parts[n].y};
+        *reinterpret_cast<float2*>(pair + 8 * kStride) = {parts[n].z, parts[n].w};
+    }
+    __syncwarp();
+    float* const target = row<float>(dq, head / heads, block * 16, head % heads);
+    const auto forWords = [&](auto body) {
+#pragma unroll
+        for (int n = 0; n < kParts; ++n) {
+            const int query = (n * 32 + lane) / kWords, column = (n * 32 + lane) % kWords * 4;
+            if (query < rows && column < dim) {
+                body(n, reinterpret_cast<float4*>(target + query * dq.stride_seq + column), query * kStride + column);
+            }
+        }
     };
-    float4 pairs[kParts / kThreads][2];
-#pragma unroll
-    for (int n = 0; n < kParts / kThreads; ++n) {
-        const int part = n * kThreads + static_cast<int>(threadIdx.x), column = part % (kDims / 4) * 4, pair = part / (kDims / 4);
-        const float* const source = from.element(head, tile * kQueries + pair / 8 * 16 + pair % 8, column);
-        pairs[n][0] = __ldcs(reinterpret_cast<const float4*>(source));
-        pairs[n][1] = __ldcs(reinterpret_cast<const float4*>(source) + 1);
+    if constexpr (kAdd) {
+        forWords([&](int n, const float4* word, int) { parts[n] = __ldcs(word); });
     }
-#pragma unroll
-    for (int n = 0; n < kParts / kThreads; ++n) {
-        const int part = n * kThreads + static_cast<int>(threadIdx.x), column = part % (kDims / 4) * 4, pair = part / (kDims / 4);
-        const int query = tile * kQueries + pair / 8 * 16 + pair % 8;
-        float* const target = row<float>(dq, head / heads, query, head % heads) + column;
-        const float4 first = pairs[n][0], second = pairs[n][1];
-        if (column < dim && query < length) {
-            add(target, {first.x, first.y, second.x, second.y});
-        }
-        if (column < dim && query + 8 < length) {
-            add(target + 8 * dq.stride_seq, {first.z, first.w, second.z, second.w});
-        }
-    }
+    forWords([&](int n, float4* word, int at) {
+        const float4 value = *reinterpret_cast<const float4*>(own + at), before = kAdd ? parts[n] : float4{};
+        __stcs(word, {fmaf(value.x, scale, before.x), fmaf(value.y, scale, before.y), fmaf(value.z, scale, before.z),
+                      fmaf(value.w, scale, before.w)});
+    });
 }
 
 }  // namespace
@@ -99,7 +113,7 @@ void finishGathering(const GatheredDq& from, const flashring_step& step) {
         if constexpr (kHeadDims[decltype(index)::value].key <= kMostHopperGatheringDim) {
             constexpr int kDims = kHeadDims[decltype(index)::value].key;
             launch(step.flags & FLASHRING_ADD_DQ ? finishKernel<kDims, true> : finishKernel<kDims, false>, "Hopper backward's last kernel", Start::Early,
-                   step.batch * step.q_heads * from.blocks * 16 / HopperBackwardTile::queries, kThreads, 0, step.stream, from, step.dq,
+                   step.batch * step.q_heads * from.blocks / kFinishWarps, kFinishWarps * 32, 0, step.stream, from, step.dq,
                    static_cast<int>(step.q_len), static_cast<int>(step.q_heads), static_cast<int>(step.head_dim),
                    static_cast<float>(step.softmax_scale));
         }

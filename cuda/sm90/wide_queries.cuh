@@ -103,7 +103,7 @@ class WideQueryConsumer {
     static constexpr HopperWideTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kKeys = kTile.keys(), kThreads = kWideConsumers * 128;
-    static constexpr int kAllConsumers = 1, kTurns = 2;  // named barriers: of all; of the first consumer, and behind it of the second
+    static constexpr int kAllConsumers = 1;  // the named barrier of all of them
 
 public:
     __device__ __forceinline__ WideQueryConsumer(Shared& shared, const HopperBackwardArguments& h)
@@ -119,9 +119,6 @@ public:
         key_ = uniform(work_.firstKey);
         waitForBarrier(shared_.queriesFull, 0);
         if (left > 0) {
-            if constexpr (kNumber == 1) {
-                arriveNamed(kTurns, kThreads);  // the first consumer's first turn
-            }
             multiplyKeys(keyIndex_);
             waitForBarrier(shared_.doutsFull, 0);
             multiplyValues(valueIndex_);
@@ -238,7 +235,6 @@ private:
         key_ += kKeys;
         keyIndex_.advance();
         valueIndex_.advance();
-        syncNamed(kTurns + kNumber, kThreads);
         if constexpr (kLast) {
             multiplyGradients(now);
         } else if constexpr (kNumber == 0) {
@@ -249,9 +245,6 @@ private:
             multiplyValues(valueIndex_);
             multiplyGradients(now);
             multiplyKeys(keyIndex_);
-        }
-        if constexpr (!kLast || kNumber == 0) {
-            arriveNamed(kTurns + 1 - kNumber, kThreads);
         }
         if constexpr (!kLast) {
             waitForProducts<2>();
