@@ -3,153 +3,14 @@
 
 #include "common/attention.h"
 #include "common/early_start.cuh"
-#include "common/gap.cuh"
+#include "common/sight.cuh"
+#include "common/tiling.cuh"
 #include "elements.h"
-#include "visibility.h"
 
 namespace flashring {
 namespace {
 
-constexpr int kMaxThreads = 256;
 constexpr int64_t kMaxTokens = INT64_C(1) << 30;  // local indices are 32 bits wide, with room for a tile beyond the end
-
-// Ranges of positions. The first one, often the only one, is loaded before it is needed.
-class Ranges {
-public:
-    __device__ explicit Ranges(const flashring_positions& positions)
-        : positions_(positions), first_(positions.count > 0 ? positions.ranges[0] : flashring_range{}) {}
-
-    // The global position of local token i, or -1 where the ranges end before it.
-    __device__ int64_t positionOf(int64_t i) const {
-        for (int64_t r = 0; r < positions_.count; ++r) {
-            const flashring_range range = at(r);
-            if (i < range.length) {
-                return range.start + i * range.stride;
-            }
-            i -= range.length;
-        }
-        return -1;
-    }
-
-    // The local tokens whose global position is below the bound.
-    __device__ int64_t tokensBelow(int64_t bound) const {
-        int64_t count = 0;
-        for (int64_t r = 0; r < positions_.count; ++r) {
-            const flashring_range range = at(r);
-            const int64_t inside = countBelow(range, bound);
-            count += inside;
-            if (inside < range.length) {
-                break;
-            }
-        }
-        return count;
-    }
-
-private:
-    __device__ flashring_range at(int64_t r) const { return r == 0 ? first_ : positions_.ranges[r]; }
-
-    const flashring_positions& positions_;
-    const flashring_range first_;
-};
-
-// The first document that ends after position q.
-__device__ int64_t documentOf(const flashring_mask& mask, int64_t q) {
-    int64_t first = 0, last = mask.cu_seqlens ? mask.documents : 0;
-    while (first < last) {
-        const int64_t middle = (first + last) / 2;
-        if (mask.cu_seqlens[middle + 1] <= q) {
-            first = middle + 1;
-        } else {
-            last = middle;
-        }
-    }
-    return first;
-}
-
-struct Sight {
-    const flashring_step& step;
-    const Ranges queries, keys;
-
-    __device__ explicit Sight(const flashring_step& s) : step(s), queries(s.q_positions), keys(s.kv_positions) {}
-
-    // The local keys that local query i sees.
-    __device__ Interval operator()(int64_t i) const {
-        const int64_t q = queries.positionOf(i);
-        if (q < 0) {
-            return {0, 0};
-        }
-        const Interval seen = visible(step.mask, documentAt(step.mask, documentOf(step.mask, q)), q);
-        const int64_t first = min(keys.tokensBelow(seen.first), step.kv_len);
-        return {first, max(first, min(keys.tokensBelow(seen.last), step.kv_len))};
-    }
-};
-
-// A few rounds of tiles over the multiprocessors: enough to even out, and few enough for their keys to stay in the L2 cache.
-constexpr int kStretch = 512;
-
-// The block's part of tiling.order: tiles [begin, end) of all, by the keys between the first and the last that they see.
-__device__ void sortTiles(const Sight& sight, const Tiling& tiling, int begin, int end, int tiles) {
-    __shared__ unsigned lengths[kStretch];  // in blocks of keys, then the tile, so that all differ
-    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-    constexpr int64_t kLongest = UINT32_MAX / kStretch;
-    for (int i = thread; i < end - begin; i += threads) {
-        const int64_t first = firstQuery(begin + i, tiles, tiling.queries, sight.step.q_len);
-        const int64_t last = min(first + tiling.queries, sight.step.q_len) - 1;
-        const int64_t blocks = max(int64_t{0}, sight(last).last - sight(max(first, int64_t{0})).first + tiling.keys - 1) / tiling.keys;
-        lengths[i] = static_cast<unsigned>(min(blocks, kLongest)) * kStretch + static_cast<unsigned>(i);
-    }
-    __syncthreads();
-    for (int i = thread; i < end - begin; i += threads) {
-        int before = tiles - end;
-        for (int j = 0; j < end - begin; ++j) {
-            before += lengths[j] > lengths[i];
-        }
-        tiling.order[before] = begin + i;
-    }
-}
-
-// The span of a tile, one thread a query that sees [lo, hi); the last of them has number count - 1.
-__device__ void writeSpan(const Tiling& tiling, int tile, int count, int lo, int hi) {
-    __shared__ int first[kMaxThreads];
-    __shared__ WidestGap widest;
-    const int thread = static_cast<int>(threadIdx.x);
-    first[thread] = lo;
-    if (thread == 0) {
-        widest = 0;
-    }
-    __syncthreads();
-    if (thread + 1 < count) {
-        offerGap(widest, hi, first[thread + 1], tiling.keys);
-    }
-    __syncthreads();
-    if (thread == count - 1) {
-        const Gap gap = gapOf(widest, hi);
-        tiling.spans[tile] = {first[0], gap.begin, gap.end, hi};
-        if (tile == 0) {
-            *tiling.next = 0;
-        }
-    }
-}
-
-// Query i, which sees `seen`, writes where it is the first to see a tile of keys, and where it is the first to see nothing more of
-// one. The last query also writes for tiles that nobody sees, or whose end nobody sees.
-__device__ void writeSeenBy(const Sight& sight, const Tiling& tiling, int64_t i, const Interval& seen) {
-    const int64_t length = sight.step.q_len, tiles = ceilDiv(sight.step.kv_len, tiling.keys);
-    const Interval before = i > 0 ? sight(i - 1) : Interval{0, 0};
-    int64_t begun = ceilDiv(before.last, tiling.keys), ended = before.first / tiling.keys;
-    for (; begun * tiling.keys < seen.last; ++begun) {
-        tiling.seenBy[begun].first = static_cast<int>(i);
-    }
-    for (; (ended + 1) * tiling.keys <= seen.first; ++ended) {
-        tiling.seenBy[ended].last = static_cast<int>(i);
-    }
-    for (; i + 1 == length && begun < tiles; ++begun) {
-        tiling.seenBy[begun].first = static_cast<int>(length);
-    }
-    for (; i + 1 == length && ended < tiles; ++ended) {
-        tiling.seenBy[ended].last = static_cast<int>(length);
-    }
-}
 
 #if __CUDA_ARCH__ >= 900
 // Brings what every block reads first into the L2 cache. An earlier kernel may still be writing it, which does no harm.
@@ -234,7 +95,7 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
     }
     int32_t* const lo = reinterpret_cast<int32_t*>(problem.workspace);
     int32_t* const hi = reinterpret_cast<int32_t*>(problem.workspace + intervalBytesOnDevice(s) / 2);
-    const int threads = tiling ? tiling->queries : kMaxThreads;
+    const int threads = tiling ? tiling->queries : kMaxTilingThreads;
     const int64_t tiles = ceilDiv(s.q_len, threads), stretches = tiling && tiling->order ? ceilDiv(tiles, kStretch) : 0;
     launch(intervalsKernel, "intervals kernel", tiling ? Start::Early : Start::InOrder, tiles + stretches, threads, 0, s.stream, s, lo, hi,
            tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
