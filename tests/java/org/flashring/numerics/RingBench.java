@@ -15,7 +15,9 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Tensor;
-import org.flashring.attention.RingAttention;
+import org.flashring.attention.Backward;
+import org.flashring.attention.Forward;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.comm.nccl.NcclGroup;
@@ -24,13 +26,17 @@ import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.OwnedMemory;
 import org.flashring.launch.Environment;
+import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
+import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 
 /**
- * Not a test: how the ring's speed scales, and the memory it takes, beside what the same GPUs do alone in the same run. Over NCCL with a
+ * Not a test: how the speed of ring and gather scales, and the memory it takes, beside what the same GPUs do alone in the same run. Over NCCL with a
  * process per GPU ({@code launch --nproc 4 -- org.flashring.numerics.RingBench}), or with the argument {@code threads} over copies between all
  * GPUs of one process ({@code launch --nproc 1 -- org.flashring.numerics.RingBench threads}); where there is no GPU, that tries small
- * shapes on four threads of the host. Rank 0 prints a table.
+ * shapes on four threads of the host. The argument {@code gather=N} takes that strategy, of N key heads at once. Rank 0 prints a table.
  */
 public final class RingBench {
     private static final Duration DEADLINE = Duration.ofSeconds(60);
@@ -47,33 +53,39 @@ public final class RingBench {
     private record Figures(double forward, double backward, long taken) {}
 
     private final Communicator ranks;
+    private final Strategy strategy;
     private final Random random;
 
-    private RingBench(Communicator ranks) {
+    private RingBench(Communicator ranks, Strategy strategy) {
         this.ranks = ranks;
+        this.strategy = strategy;
         this.random = new Random(ranks.rank());
     }
 
     public static void main(String[] args) {
-        if (args.length > 0 && args[0].equals("threads")) {
+        List<String> arguments = List.of(args);
+        Strategy strategy = arguments.stream().filter(argument -> argument.startsWith("gather=")).findFirst()
+                .<Strategy>map(argument -> new Gather(Long.parseLong(argument.substring("gather=".length())))).orElse(new Ring());
+        if (arguments.contains("threads")) {
             List<Device> devices = GPU ? IntStream.range(0, Cuda.deviceCount()).mapToObj(Device::cuda).toList() : Collections.nCopies(4, Device.HOST);
-            LocalGroup.run(devices, DEADLINE, ranks -> new RingBench(ranks).table());
+            LocalGroup.run(devices, DEADLINE, ranks -> new RingBench(ranks, strategy).table());
         } else {
             Environment environment = Environment.current();
-            try (Communicator ranks = NcclGroup.join(environment, plan(32, Mask.causal(), ALONE, environment.worldSize()).terms(), DEADLINE)) {
-                new RingBench(ranks).table();
+            try (Communicator ranks = NcclGroup.join(environment, plan(32, Mask.causal(), ALONE, environment.worldSize(), strategy).terms(), DEADLINE)) {
+                new RingBench(ranks, strategy).table();
             }
         }
     }
 
-    private static Plan plan(int heads, Mask mask, long length, int worldSize) {
+    private static Plan plan(int heads, Mask mask, long length, int worldSize, Strategy strategy) {
         Layout layout = mask.equals(Mask.causal()) ? Layout.zigzag(length, worldSize) : Layout.contiguous(length, worldSize);
         AttentionOptions options = AttentionOptions.defaults();
-        return Plan.of(AttentionShape.of(1, heads, KV_HEADS, DIM, DType.BFLOAT16), layout, mask, GPU ? options.onCuda() : options);
+        Problem problem = Problem.of(AttentionShape.of(1, heads, KV_HEADS, DIM, DType.BFLOAT16), layout, mask);
+        return Plan.of(problem, strategy, GPU ? options.onCuda() : options);
     }
 
     private Void table() {
-        time(plan(32, Mask.causal(), ALONE, ranks.worldSize()), ranks, 1); // CUDA and NCCL take memory of their own at first use
+        time(plan(32, Mask.causal(), ALONE, ranks.worldSize(), strategy), ranks, 1); // CUDA and NCCL take memory of their own at first use
         print("| heads | mask | tokens | GPUs | pass | ms | TFLOP/s per GPU | of one GPU alone with " + ALONE + " tokens | bytes taken, rank 0 | planned |");
         print("|---|---|---:|---:|---|---:|---:|---:|---:|---:|");
         rows(64, Mask.causal(), ALONE * ranks.worldSize(), PASSES);
@@ -85,14 +97,14 @@ public final class RingBench {
     }
 
     private void rows(int heads, Mask mask, long length, int passes) {
-        Plan single = plan(heads, mask, ALONE, 1);
+        Plan single = plan(heads, mask, ALONE, 1, strategy);
         Figures alone;
         try (Communicator one = LocalGroup.single(ranks.device())) {
             alone = time(single, one, PASSES);
         }
         row(single, "forward", 1, alone.forward(), alone.forward(), alone);
         row(single, "backward", 2.5, alone.backward(), alone.backward(), alone);
-        Plan plan = plan(heads, mask, length, ranks.worldSize());
+        Plan plan = plan(heads, mask, length, ranks.worldSize(), strategy);
         Figures ring = time(plan, ranks, passes);
         row(plan, "forward", 1, ring.forward(), alone.forward() * plan.forwardFlops(ranks.rank()) / single.forwardFlops(0), ring);
         row(plan, "backward", 2.5, ring.backward(), alone.backward() * plan.forwardFlops(ranks.rank()) / single.forwardFlops(0), ring);
@@ -104,7 +116,7 @@ public final class RingBench {
         int heads = (int) plan.shape().queryHeads();
         long before = free();
         List<OwnedMemory> memory = new ArrayList<>();
-        try (RingAttention ring = new RingAttention(plan, group)) {
+        try (ShardedAttention attention = new ShardedAttention(plan, group)) {
             Tensor q = noise(memory, tokens, heads);
             Tensor k = noise(memory, tokens, KV_HEADS);
             Tensor v = noise(memory, tokens, KV_HEADS);
@@ -114,8 +126,9 @@ public final class RingBench {
             Tensor dq = tensor(memory, tokens, heads);
             Tensor dk = tensor(memory, tokens, KV_HEADS);
             Tensor dv = tensor(memory, tokens, KV_HEADS);
-            double forward = median(passes, () -> ring.forward(q, k, v, out, lse));
-            double backward = median(passes, () -> ring.backward(q, k, v, out, lse, dout, dq, dk, dv));
+            Forward operands = new Forward(q, k, v, out, lse);
+            double forward = median(passes, () -> attention.forward(operands, 0));
+            double backward = median(passes, () -> attention.backward(new Backward(operands, dout, dq, dk, dv), 0));
             return new Figures(forward, backward, before - free());
         } finally {
             memory.forEach(OwnedMemory::close);

@@ -23,6 +23,7 @@ final class RingStepEvent extends Event {
     int step;
 
     @Label("Rank whose keys these are")
+    @Description("-1 where they are several ranks'")
     int source;
 
     @Label("Backward")

@@ -5,55 +5,52 @@ import org.flashring.internal.Native;
 
 /** The views of a native step that belong to the queries: set once a call, moved when a step computes other heads. */
 final class QueryViews {
-    private static final int Q = 0;
-    private static final int OUT = 1;
-    private static final int LSE = 2;
-    private static final int STATE = 3;
-    private static final int LSE_LOW = 4;
-    private static final int DOUT = 5;
-    private static final int DELTA = 6;
-    private static final int DQ = 7;
-
-    private final Native.TensorView[] views;
-    private final Tensor[] tensors;
+    private final Native.TensorView[] ofForward;
+    private final Native.TensorView[] ofBackward;
+    private final Tensor[] tensors = new Tensor[6];
+    private Native.TensorView[] views; // of the direction bound last
+    private long head;                 // where they begin
 
     QueryViews(Native.Step step) {
-        views = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.acc(), step.lseLow(), step.dout(),
-                step.delta(), step.dq()};
-        tensors = new Tensor[views.length];
+        ofForward = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.acc(), step.lseLow()};
+        ofBackward = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.dout(), step.delta(), step.dq()};
+        views = new Native.TensorView[0];
     }
 
     void bindForward(Tensor q, Tensor out, Tensor lse, Tensor state, Tensor lseLow) {
-        bind(q, out, lse);
-        tensors[STATE] = state;
-        tensors[LSE_LOW] = lseLow;
-        tensors[DOUT] = null;
-        tensors[DELTA] = null;
-        tensors[DQ] = null;
+        bind(ofForward, q, out, lse, state, lseLow);
+        set(0);
     }
 
     void bindBackward(Tensor q, Tensor out, Tensor lse, Tensor dout, Tensor delta, Tensor dq) {
-        bind(q, out, lse);
-        tensors[STATE] = null;
-        tensors[LSE_LOW] = null;
-        tensors[DOUT] = dout;
-        tensors[DELTA] = delta;
-        tensors[DQ] = dq;
+        tensors[5] = dq;
+        bind(ofBackward, q, out, lse, dout, delta);
+        set(0);
     }
 
-    private void bind(Tensor q, Tensor out, Tensor lse) {
-        tensors[Q] = q;
-        tensors[OUT] = out;
-        tensors[LSE] = lse;
+    private void bind(Native.TensorView[] direction, Tensor q, Tensor out, Tensor lse, Tensor fourth, Tensor fifth) {
+        views = direction;
+        tensors[0] = q;
+        tensors[1] = out;
+        tensors[2] = lse;
+        tensors[3] = fourth;
+        tensors[4] = fifth;
     }
 
-    /** Sets all views from query head {@code head} on. */
-    void from(long head) {
+    /** Lets all views begin at query head {@code first}. */
+    void from(long first) {
+        if (first != head) {
+            set(first);
+        }
+    }
+
+    private void set(long first) {
+        head = first;
         for (int i = 0; i < views.length; i++) {
             if (tensors[i] == null) {
                 Views.set(views[i], 0, 0, 0, 0);
             } else {
-                Views.set(views[i], tensors[i], 0, head);
+                Views.set(views[i], tensors[i], 0, first);
             }
         }
     }

@@ -32,6 +32,7 @@ public final class StepKernel implements AutoCloseable {
     private final List<Positions> keys;
     private final long[] keyTables;  // address of each source's position ranges
     private final long[] bytes = new long[1];
+    private long heads;              // key heads that the step computes
     private OwnedMemory tables;      // what the step points at besides tensors
 
     /** Makes the step of queries at {@code queries} that will meet, one at a time, the keys at {@code keys}. */
@@ -42,6 +43,7 @@ public final class StepKernel implements AutoCloseable {
         this.queries = queries;
         this.keys = keys;
         this.keyTables = new long[keys.size()];
+        this.heads = shape.kvHeads();
         step.device(options.cuda() ? 0 : Native.HOST).dtype(shape.dtype().code()).kernel(options.kernel().code());
         step.deterministic(options.deterministic() ? 1 : 0);
         step.batch(shape.batch()).queryHeads(shape.queryHeads()).kvHeads(shape.kvHeads());
@@ -129,7 +131,10 @@ public final class StepKernel implements AutoCloseable {
      */
     public void heads(long first, long count) {
         long queryHeads = shape.queryHeads() / shape.kvHeads();
-        step.kvHeads(count).queryHeads(count * queryHeads);
+        if (count != heads) {
+            step.kvHeads(count).queryHeads(count * queryHeads);
+            heads = count;
+        }
         queryViews.from(first * queryHeads);
     }
 

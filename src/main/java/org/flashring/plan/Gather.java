@@ -62,8 +62,7 @@ public record Gather(long heads) implements Strategy {
             long all = problem.keyElements(problem.keys().length(), atOnce);
             int steps = groups() + 1;
             return new Schedule(sources, Schedule.steps(steps, this::forward), Schedule.steps(steps, this::backward),
-                    List.copyOf(slots),
-                    new Room(atOnce, all, all, shard));
+                    List.copyOf(slots), new Room(atOnce, all, all, shard));
         }
 
         private Step forward(int step) {
@@ -76,10 +75,8 @@ public record Gather(long heads) implements Strategy {
             }
             Heads heads = heads(step - 1);
             List<Held> grads = held(Part.KEY_GRADS, heads, owner -> owner == rank ? Schedule.OWN : forPeer(owner));
-            return new Step(keys(step), block(step - 1, grads), true, new Exchange(
-                    others().mapToObj(peer -> new Message(grads.get(peer), peer)).toList(),
-                    others().mapToObj(peer -> new Message(new Held(piece(Part.KEY_GRADS, rank, heads), fromPeer(peer)),
-                    peer)).toList()));
+            return new Step(keys(step), block(step - 1, grads), true,
+                    exchange(grads::get, peer -> new Held(piece(Part.KEY_GRADS, rank, heads), fromPeer(peer))));
         }
 
         /** Returns the exchange of the keys of group {@code group}, if there is one. */
@@ -87,22 +84,27 @@ public record Gather(long heads) implements Strategy {
             if (group == groups()) {
                 return null;
             }
-            Held own = new Held(piece(Part.KEYS, rank, heads(group)), 0);
-            return new Exchange(others().mapToObj(peer -> new Message(own, peer)).toList(),
-                    others().mapToObj(peer -> new Message(new Held(piece(Part.KEYS, peer, heads(group)), ofPeer(peer)),
-                    peer)).toList());
+            Heads heads = heads(group);
+            Held own = new Held(piece(Part.KEYS, rank, heads), 0);
+            return exchange(peer -> own, peer -> new Held(piece(Part.KEYS, peer, heads), ofPeer(peer)));
+        }
+
+        /** Returns the exchange of one message each way with every other rank. */
+        private Exchange exchange(IntFunction<Held> sent, IntFunction<Held> received) {
+            return new Exchange(others().mapToObj(peer -> new Message(sent.apply(peer), peer)).toList(),
+                    others().mapToObj(peer -> new Message(received.apply(peer), peer)).toList());
         }
 
         private Block block(int group, List<Held> grads) {
-            Rows queries = new Rows(rank, 0, problem.queries().localLength(rank));
-            return new Block(0, heads(group), List.of(new Held(new Piece(Part.QUERIES, queries, heads(group)),
-                    Schedule.OWN)),
-                    held(Part.KEYS, heads(group), owner -> owner == rank ? Schedule.OWN : ofPeer(owner)), grads);
+            Heads heads = heads(group);
+            Piece queries = new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads);
+            return new Block(0, heads, List.of(new Held(queries, Schedule.OWN)),
+                    held(Part.KEYS, heads, owner -> owner == rank ? Schedule.OWN : ofPeer(owner)), grads);
         }
 
         private List<Held> held(Part part, Heads heads, IntUnaryOperator slot) {
-            return IntStream.range(0, problem.worldSize()).mapToObj(owner ->
-                    new Held(piece(part, owner, heads), slot.applyAsInt(owner))).toList();
+            return IntStream.range(0, problem.worldSize())
+                    .mapToObj(owner -> new Held(piece(part, owner, heads), slot.applyAsInt(owner))).toList();
         }
 
         private Piece piece(Part part, int owner, Heads heads) {
@@ -123,8 +125,8 @@ public record Gather(long heads) implements Strategy {
 
         /** Returns the other ranks, those behind this one first, so that not all send to the same one at once. */
         private IntStream others() {
-            return IntStream.range(1, problem.worldSize()).map(distance ->
-                    Math.floorMod(rank + distance, problem.worldSize()));
+            return IntStream.range(1, problem.worldSize())
+                    .map(distance -> Math.floorMod(rank + distance, problem.worldSize()));
         }
 
         private int ofPeer(int peer) {

@@ -51,12 +51,10 @@ public record Ring() implements Strategy {
             long heads = problem.shape().kvHeads();
             long largest = problem.keyElements(problem.keys().maxLocalLength(), heads);
             List<Slot> slots = steps == 1 ? List.of() : List.of(new Slot(Part.KEYS, largest),
-                    new Slot(Part.KEYS, largest),
-                    new Slot(Part.KEY_GRADS, largest), new Slot(Part.KEY_GRADS, largest));
+                    new Slot(Part.KEYS, largest), new Slot(Part.KEY_GRADS, largest), new Slot(Part.KEY_GRADS, largest));
             long block = steps == 1 ? problem.keyElements(problem.keys().localLength(rank), heads) : largest;
             return new Schedule(sources, Schedule.steps(steps, this::forward), Schedule.steps(steps, this::backward),
-                    slots,
-                    new Room(heads, block, 0, 0));
+                    slots, new Room(heads, block, 0, 0));
         }
 
         private Step forward(int step) {
@@ -69,10 +67,9 @@ public record Ring() implements Strategy {
         }
 
         private Block block(int step, List<Held> grads) {
-            Rows queries = new Rows(rank, 0, problem.queries().localLength(rank));
+            Piece queries = new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads());
             Held keys = new Held(piece(Part.KEYS, source(step)), step == 0 ? Schedule.OWN : step % 2);
-            return new Block(source(step), heads(), List.of(new Held(new Piece(Part.QUERIES, queries, heads()),
-                    Schedule.OWN)), List.of(keys), grads);
+            return new Block(source(step), heads(), List.of(new Held(queries, Schedule.OWN)), List.of(keys), grads);
         }
 
         /** Returns the exchange of the keys of {@code step} for those of the next one. */

@@ -7,13 +7,16 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 import java.util.stream.LongStream;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.attention.RingAttention;
+import org.flashring.attention.Backward;
+import org.flashring.attention.Forward;
+import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Ranks;
@@ -45,28 +48,30 @@ class LocalAgreementTest {
         return Disagreement.all();
     }
 
-    /** One rank's ring with tensors that fit. */
-    private record Attention(RingAttention ring, RankTensors t) implements AutoCloseable {
+    /** One rank's attention with tensors that fit. */
+    private record Attention(ShardedAttention attention, RankTensors t) implements AutoCloseable {
         static Attention of(Plan plan, Communicator communicator) {
             int rank = communicator.rank();
-            return new Attention(new RingAttention(plan, communicator), new RankTensors(plan.shape(), plan.queries()
+            return new Attention(new ShardedAttention(plan, communicator), new RankTensors(plan.shape(), plan.queries()
                     .positions(rank),
                     plan.keys().positions(rank), Placement.DENSE, plan.shape().dtype()));
         }
 
+        private Forward operands() {
+            return new Forward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor());
+        }
+
         void forward() {
-            ring.forward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor());
+            attention.forward(operands(), 0);
         }
 
         void backward() {
-            ring.backward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor(), t.dout.tensor(),
-                    t.dq.tensor(),
-                    t.dk.tensor(), t.dv.tensor());
+            attention.backward(new Backward(operands(), t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor()), 0);
         }
 
         @Override
         public void close() {
-            ring.close();
+            attention.close();
         }
     }
 
@@ -90,6 +95,10 @@ class LocalAgreementTest {
         }), "plan 1", disagreement.named());
     }
 
+    private static List<Long> sent(Plan plan, int rank) {
+        return IntStream.range(0, plan.steps()).mapToObj(step -> plan.forwardBytesSent(rank, step)).toList();
+    }
+
     /** What the byte counts of messages show was an error before; these were wrong results. */
     @Test
     void mostOfThemMoveTheSameBytes() {
@@ -97,9 +106,7 @@ class LocalAgreementTest {
         assertThat(silent).hasSizeGreaterThan(16).allSatisfy(each -> {
             for (int rank = 0; rank < WORLD; rank++) {
                 int own = rank;
-                assertThat(LongStream.range(0, WORLD).map(step -> each.other().forwardBytesSent(own, (int) step)))
-                        .containsExactly(LongStream.range(0, WORLD).map(step -> each.usual()
-                                .forwardBytesSent(own, (int) step)).boxed().toArray(Long[]::new));
+                assertThat(sent(each.other(), own)).isEqualTo(sent(each.usual(), own));
             }
         });
     }
