@@ -1,5 +1,7 @@
 #include "capabilities.h"
 
+#include <algorithm>
+
 #include "dtypes.h"
 #include "failure.h"
 #include "kernel_cap.h"
@@ -65,6 +67,14 @@ bool hopperTakes(const flashring_step& step, flashring_direction direction) {
 int32_t capabilityCount() { return kRows; }
 
 const Capability& capability(int32_t row) { return kTable[row]; }
+
+int32_t highestKernel() {
+    int32_t highest = FLASHRING_KERNEL_AUTO;
+    for (const Capability& row : kTable) {
+        highest = std::max(highest, row.kernel->id);
+    }
+    return highest;
+}
 
 bool serves(const Capability& row, flashring_direction direction) {
     return direction == FLASHRING_FORWARD ? row.kernel->forward : row.kernel->backward;

@@ -13,6 +13,9 @@ struct Capability {
 
 int32_t capabilityCount();
 const Capability& capability(int32_t row);
+
+// The highest number of a kernel in the table.
+int32_t highestKernel();
 bool serves(const Capability& row, flashring_direction direction);
 
 // Whether the row can be chosen here: the machine can run it, and no cap rules it out. Fails where the cap names no kernel.

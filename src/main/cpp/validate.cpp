@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "capabilities.h"
 #include "checks.h"
 #include "dtypes.h"
 
@@ -145,7 +146,7 @@ const flashring_step& readStep(const flashring_step* given, flashring_step& own)
         invalid("device = %d must be -1 (the host) or a CUDA device", step.device);
     }
     requireDtype("dtype", step.dtype);
-    requireWithin("kernel", step.kernel, FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_AVX512BF16);
+    requireWithin("kernel", step.kernel, FLASHRING_KERNEL_AUTO, highestKernel());
     requireWithin("deterministic", step.deterministic, 0, 1);
     constexpr int32_t known = FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV;
     if (step.flags & ~known) {

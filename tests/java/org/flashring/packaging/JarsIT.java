@@ -85,6 +85,15 @@ class JarsIT {
         }
     }
 
+    @ParameterizedTest
+    @ValueSource(strings = {"libflashring.so", "libjniNative.so"})
+    void theNativesNameNoFolderOfTheBuild(String name) throws IOException {
+        String folder = Program.CORE.getParent().toAbsolutePath().toString();
+        try (JarFile jar = new JarFile(Program.NATIVES.toFile()); InputStream library = jar.getInputStream(jar.getEntry(NATIVES + name))) {
+            assertThat(new String(library.readAllBytes(), StandardCharsets.ISO_8859_1).contains(folder)).as("contains " + folder).isFalse();
+        }
+    }
+
     /**
      * glibc 2.28 is that of RHEL 8 and Debian 10. The build binds what it knows to older versions; a newer machine may
      * have more.
