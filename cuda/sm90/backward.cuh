@@ -371,7 +371,7 @@ template <class Element>
 void hopperBackward(const HopperBackwardArguments& h) {
     const flashring_step& step = h.a.step;
     withHeadDims(step, [&](auto index) {
-        if constexpr (kHeadDims[decltype(index)::value].key <= kMostHopperGatheringDim) {
+        if constexpr (!hopperBackwardIsWide(kHeadDims[decltype(index)::value])) {
             using Config = HopperBackwardConfig<decltype(index)::value>;
             constexpr int kBytes = sizeof(HopperBackwardShared<Config>);
             static_assert(kBytes <= 227 << 10, "more shared memory than a block can have");
