@@ -62,12 +62,12 @@ struct KeyTileOrder {
 
 struct HopperBackwardArguments {
     Arguments a;
-    CUtensorMap q, k, v, dout;  // boxes of one panel: a tile of queries, or of keys
+    CUtensorMap q, k, v, dout;  // boxes of one panel: a tile of queries, or of keys (64 where a kernel of its own computes dQ)
     CUtensorMap dk, dv;         // boxes of 16 keys and 32 columns
-    CUtensorMap dqBoxes;        // of 16 queries and 32 columns; where heads are wide
-    GatheredDq dq;              // where they are not
+    CUtensorMap dqBoxes;        // of 16 queries and 32 columns; where a kernel of its own computes dQ
+    GatheredDq dq;              // where none does
     KeyTileOrder order;
-    TileOrder queryOrder;       // where heads are wide
+    TileOrder queryOrder;       // of that kernel
     bool addsDkv;               // what dk and dv hold stays, or several blocks add to them
     float scoresStart;          // -1 / softmax_scale: what scores start from, times lse
     bool careful;               // the scale is too small or too large for that
@@ -84,7 +84,7 @@ void hopperForward(const HopperArguments& arguments);
 template <class Element>
 void hopperBackward(const HopperBackwardArguments& arguments);
 template <class Element>
-void hopperBackwardWide(const HopperBackwardArguments& arguments);  // dq, too
+void hopperBackwardSeparate(const HopperBackwardArguments& arguments);  // dq, too
 
 }  // namespace flashring
 

@@ -17,6 +17,7 @@
 #include "common/early_start.cuh"
 #include "sm90/backward_copies.cuh"
 #include "sm90/backward_outputs.cuh"
+#include "sm90/key_rows.cuh"
 #include "sm90/pairwise.cuh"
 #include "sm90/wgmma.cuh"
 
@@ -30,7 +31,6 @@ class BackwardConsumer {
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kQueries = kTile.queries, kThreads = kTile.consumers * 128, kDqColumns = kTile.dqColumns(kDims);
     static constexpr int kAllConsumers = 1;  // the named barrier of all of them
-    using Rows = HopperQueryRows<kQueries, kTile.rowWarps>;
 
 public:
     __device__ __forceinline__ BackwardConsumer(Shared& shared, const HopperBackwardArguments& h, int number)
@@ -86,12 +86,7 @@ private:
     __device__ __forceinline__ void multiplyTile(float (&product)[kQueries / 2], const char* mine, const char* tile, const uint64_t& full,
                                                  const float* start) {
         wait(address(full), stage_.parity);
-#pragma unroll
-        for (int n = 0; n < kQueries / 8; ++n) {
-            const float2 pair = *reinterpret_cast<const float2*>(start + n * 8 + static_cast<int>(threadIdx.x) % 4 * 2);
-            product[n * 4] = product[n * 4 + 2] = pair.x;
-            product[n * 4 + 1] = product[n * 4 + 3] = pair.y;
-        }
+        startFrom(product, start);
         const uint64_t a = describe(addressOf(mine) + number_ * panelBytes(64), 0), b = describe(sharedAddress(tile), 0);
         beginProducts();
 #pragma unroll
@@ -120,41 +115,14 @@ private:
         }
     }
 
-    // Puts -inf in place of the scores that the mask hides. Returns 0 where nothing that is not finite is in the tile.
-    __device__ __forceinline__ float hide(const Rows& rows) {
-        const int key = number_ * 64 + warp_ * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
-        float probe = 0;
+    // 0 where all scores and dP of the tile are finite.
+    __device__ __forceinline__ float probe() const {
+        float sum = 0;
 #pragma unroll
-        for (int n = 0; n < kQueries / 8; ++n) {
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                const int query = n * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + e, lo = rows.lo[query], hi = rows.hi[query];
-#pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    float& score = p_[n * 4 + half * 2 + e];
-                    probe = fmaf(score, 0.0f, fmaf(ds_[n * 4 + half * 2 + e], 0.0f, probe));
-                    score = key + half * 8 >= lo && key + half * 8 < hi ? score : -INFINITY;
-                }
-            }
-            __syncwarp();  // keeps the loads of later columns out of registers
+        for (int i = 0; i < kQueries / 2; ++i) {
+            sum = fmaf(p_[i], 0.0f, fmaf(ds_[i], 0.0f, sum));
         }
-        return probe;
-    }
-
-    // Puts (score - lse) / scale, at most 0, in place of what the products have from 0 on: scores are rounded as forward
-    // rounds them. Parts that started from -lse / scale keep what they have. In other tiles a weight is above 1 by less than half a
-    // bit of an operand, and rounds to 1.
-    __device__ __forceinline__ void subtractCarefully(const Rows& rows) {
-        const float scale = static_cast<float>(h_.a.step.softmax_scale), inverse = -h_.scoresStart;
-#pragma unroll
-        for (int n = 0; n < kQueries / 8; ++n) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const float lse = rows.lse[n * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2];
-                p_[n * 4 + i] = atMostZero((__fmul_rn(p_[n * 4 + i], scale) - lse) * inverse);
-            }
-            __syncwarp();  // keeps the loads of later columns out of registers
-        }
+        return sum;
     }
 
     // P and dS, rounded, from the scores in p_ and dP in ds_. False where the mask and something that is not finite meet in
@@ -165,10 +133,11 @@ private:
         bool finite = true;
         waitForProducts<0>();
         if (kind & kCareful) {
-            subtractCarefully(rows);
+            subtractCarefully(p_, rows.lse, h_);
         }
         if (kind & kBordered) {
-            finite = !anyNamed(kAllConsumers, kThreads, hide(rows) != 0);
+            finite = !anyNamed(kAllConsumers, kThreads, probe() != 0);
+            hide(p_, rows, number_ * 64 + warp_ * 16);
         }
 #pragma unroll
         for (int n = 0; n < kQueries / 8; ++n) {
@@ -371,7 +340,7 @@ template <class Element>
 void hopperBackward(const HopperBackwardArguments& h) {
     const flashring_step& step = h.a.step;
     withHeadDims(step, [&](auto index) {
-        if constexpr (kHeadDims[decltype(index)::value].key <= kMostHopperGatheringDim) {
+        if constexpr (!hopperBackwardIsWide(kHeadDims[decltype(index)::value])) {
             using Config = HopperBackwardConfig<decltype(index)::value>;
             constexpr int kBytes = sizeof(HopperBackwardShared<Config>);
             static_assert(kBytes <= 227 << 10, "more shared memory than a block can have");

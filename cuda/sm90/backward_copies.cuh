@@ -81,6 +81,7 @@ struct BackwardPlace {
 template <class Config>
 struct HopperBackwardShared {
     static constexpr HopperBackwardTile kTile = Config::kTile;
+    static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kKeyBytes = panels(Config::kDims.key) * panelBytes(kTile.keys());
     static constexpr int kValueBytes = panels(Config::kDims.value) * panelBytes(kTile.keys());
     static constexpr int kQueryBytes = panels(Config::kDims.key) * panelBytes(kTile.queries);
@@ -136,17 +137,18 @@ __device__ void copyKeys(HopperBackwardShared<Config>& shared, const HopperBackw
 }
 
 // Lane 0 of warp 0 of the producer.
-template <class Config>
-__device__ void copyQueries(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h) {
-    constexpr HopperBackwardTile kTile = Config::kTile;
+template <class Shared>
+__device__ void copyQueries(Shared& shared, const HopperBackwardArguments& h) {
+    constexpr auto kTile = Shared::kTile;
+    constexpr HeadDims kDims = Shared::kDims;
     const BackwardWork& work = shared.work();
     RingIndex<kTile.stages> index;
     for (BackwardPlace place(work); place.exists(work); place.advance(work)) {
         const int stage = index.stage, query = place.tile * kTile.queries;
         wait(sharedAddress(&shared.queriesEmpty[stage]), index.parity ^ 1);
-        copyTile(shared.queries[stage], h.q, Config::kDims.key, kTile.queries, query, place.head, work.batch, shared.queriesFull[stage]);
+        copyTile(shared.queries[stage], h.q, kDims.key, kTile.queries, query, place.head, work.batch, shared.queriesFull[stage]);
         wait(sharedAddress(&shared.doutsEmpty[stage]), index.parity ^ 1);
-        copyTile(shared.douts[stage], h.dout, Config::kDims.value, kTile.queries, query, place.head, work.batch, shared.doutsFull[stage]);
+        copyTile(shared.douts[stage], h.dout, kDims.value, kTile.queries, query, place.head, work.batch, shared.doutsFull[stage]);
         index.advance();
     }
 }

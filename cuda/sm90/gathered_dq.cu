@@ -110,7 +110,7 @@ void beginGathering(const GatheredDq& dq, int64_t heads, const QuerySpan* spans,
 
 void finishGathering(const GatheredDq& from, const flashring_step& step) {
     withHeadDims(step, [&](auto index) {
-        if constexpr (kHeadDims[decltype(index)::value].key <= kMostHopperGatheringDim) {
+        if constexpr (!hopperBackwardIsWide(kHeadDims[decltype(index)::value])) {
             constexpr int kDims = kHeadDims[decltype(index)::value].key;
             launch(step.flags & FLASHRING_ADD_DQ ? finishKernel<kDims, true> : finishKernel<kDims, false>, "Hopper backward's last kernel", Start::Early,
                    step.batch * step.q_heads * from.blocks / kFinishWarps, kFinishWarps * 32, 0, step.stream, from, step.dq,

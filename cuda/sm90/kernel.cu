@@ -44,7 +44,10 @@ Workspace workspaceOf(const flashring_step& step) {
     return {spans, counter, order, order + roundUp(tiles * kPlaceBytes, 64)};
 }
 
-// lo and hi, who sees each tile of keys, those tiles in order, dQ as it is gathered (wide heads gather none).
+// Whether dQ has a kernel of its own.
+bool isSeparate(const flashring_step& step, HeadDims dims) { return step.deterministic || hopperBackwardIsWide(dims); }
+
+// lo and hi, who sees each tile of keys, those tiles in order, dQ as it is gathered, if it is.
 struct BackwardWorkspace {
     int64_t seenBy, sorted, dq, bytes;
     int tiles, blocks, dims;
@@ -56,7 +59,7 @@ BackwardWorkspace backwardWorkspaceOf(const flashring_step& step) {
     withHeadDims(step, [&](auto index) {
         constexpr HeadDims dims = kHeadDims[decltype(index)::value];
         w.tiles = static_cast<int>(ceilDiv(step.kv_len, hopperBackwardKeys(dims)));
-        w.dims = hopperBackwardIsWide(dims) ? 0 : dims.key;
+        w.dims = isSeparate(step, dims) ? 0 : dims.key;
     });
     w.blocks = static_cast<int>(ceilDiv(step.q_len, kQueries) * (kQueries / 16));
     w.seenBy = intervalBytesOnDevice(step);
@@ -171,16 +174,18 @@ bool fill(HopperBackwardArguments& h, const flashring_step& step) {
                 rowsAligned(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, sizeof(float), 16);
     withHeadDims(step, [&](auto index) {
         constexpr HeadDims dims = kHeadDims[decltype(index)::value];
-        constexpr int kKeys = hopperBackwardKeys(dims), kQueries = HopperBackwardTile::queries;
-        static_assert(kQueries == HopperWideTile::queries);
+        constexpr int kQueries = HopperBackwardTile::queries;
+        static_assert(kQueries == HopperWideTile::queries && kQueries == HopperNarrowTile::queries);
+        const bool separate = isSeparate(step, dims);
+        const int rows = separate ? HopperQueryTile::keys : hopperBackwardKeys(dims);
         fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, kQueries) &&
-               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, kKeys) &&
-               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, kKeys) &&
+               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, rows) &&
+               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, rows) &&
                encode(h.dout, step.dout, queries(step, step.value_dim), step.dtype, kQueries) &&
                encode(h.dk, step.dk, keys(step, step.head_dim), FLASHRING_FLOAT32, 16) &&
                encode(h.dv, step.dv, keys(step, step.value_dim), FLASHRING_FLOAT32, 16);
-        if (fits && hopperBackwardIsWide(dims)) {
-            const int64_t tiles = ceilDiv(step.q_len, HopperWideTile::ownQueries);
+        if (fits && separate) {
+            const int64_t tiles = ceilDiv(step.q_len, hopperQueryTile(dims).queries());
             h.queryOrder = orderOf(step, tiles);
             fits = tiles * step.batch * step.q_heads <= INT32_MAX / 2 &&
                    encode(h.dqBoxes, step.dq, queries(step, step.head_dim), FLASHRING_FLOAT32, 16);
@@ -244,10 +249,10 @@ void backward(const Problem& problem) {
     }
     const BackwardWorkspace w = backwardWorkspaceOf(step);
     Tiling tiling{kIntervalThreads, 0};
-    bool wide = false;
+    bool separate = false;
     withHeadDims(step, [&](auto index) {
         tiling.keys = hopperBackwardKeys(kHeadDims[decltype(index)::value]);
-        wide = hopperBackwardIsWide(kHeadDims[decltype(index)::value]);
+        separate = isSeparate(step, kHeadDims[decltype(index)::value]);
     });
     tiling.seenBy = reinterpret_cast<QuerySpan*>(problem.workspace + w.seenBy);
     OrderedKeyTile* const sorted = reinterpret_cast<OrderedKeyTile*>(problem.workspace + w.sorted);
@@ -259,8 +264,8 @@ void backward(const Problem& problem) {
     }
     h.a = prepare(problem, &tiling);
     beginGathering(h.dq, step.batch * step.q_heads, tiling.seenBy, sorted, w.tiles, step.stream);
-    if (wide) {
-        with16BitElement(step.dtype, [&](auto element) { hopperBackwardWide<decltype(element)>(h); });
+    if (separate) {
+        with16BitElement(step.dtype, [&](auto element) { hopperBackwardSeparate<decltype(element)>(h); });
         return;
     }
     with16BitElement(step.dtype, [&](auto element) { hopperBackward<decltype(element)>(h); });
@@ -270,6 +275,6 @@ void backward(const Problem& problem) {
 }  // namespace
 
 const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
-                           forward, backward, workspaceBytes, true, hopperTakes};
+                           forward, backward, workspaceBytes, true};
 
 }  // namespace flashring

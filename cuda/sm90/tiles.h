@@ -105,37 +105,74 @@ constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
     return {.consumers = 2, .dqInTurn = false, .rowWarps = 2, .producerRegisters = 24, .consumerRegisters = 240};
 }
 
-// Backward of heads wider than 128: one kernel for dK and dV, whose blocks keep 64 keys, and one for dQ, whose blocks keep 128 queries.
-// Scores and dP are computed twice, 7 products instead of 5; but nothing is gathered in memory, which a tile of 64 keys would have to do
-// for 64 KB of dQ every 2,600 clocks, twice as much as dims of 128, whose largest single cost it is.
-//
-// In the first kernel one consumer computes scores, P and dV, the other dP, dS and dK; P goes from one to the other by shared memory.
-// Their first operands, the last `heldPanels` times 64 columns of K and V, stay in registers, and the memory that they came by holds
-// queries: those are in use from their scores to their dK, half as long again as a step, so that two stages would not be enough.
-//
-// In the second each consumer has 64 queries, and what of shared memory Q and dO leave is for keys. They are in use from their scores
-// to their dQ, longer than values are.
+// Backward by two kernels, one for dK and dV and one for dQ. Scores and dP are computed twice, 7 products instead of 5; but nothing is
+// gathered in memory. Wide heads go so, as a tile of 64 keys would have 64 KB of dQ gathered every 2,600 clocks, twice as much as dims of
+// 128, whose largest single cost it is; and deterministic steps, as what is gathered comes in no certain order.
+constexpr bool hopperBackwardIsWide(HeadDims dims) { return dims.key > 128; }
+
+// The kernel for dK and dV of wide heads; blocks keep 64 keys. One consumer computes scores, P and dV, the other dP, dS and dK; P goes
+// from one to the other by shared memory. Their first operands, the last `heldPanels` times 64 columns of K and V, stay in registers, and
+// the memory that they came by holds queries: those are in use from their scores to their dK, half as long again as a step, so that two
+// stages would not be enough.
 struct HopperWideTile {
     int heldPanels;
-    int stages, doutStages;      // of queries and dO, 64 at a time
-    int keyStages, valueStages;  // 64 at a time
+    int stages, doutStages;  // of queries and dO
 
-    static constexpr int queries = 64, ownQueries = 128;  // of a step in the first kernel; of a block in the second
-    static constexpr int rowWarps = 2, threads = 384, producerRegisters = 24, consumerRegisters = 240;
+    static constexpr int queries = 64, rowWarps = 2, threads = 384, producerRegisters = 24, consumerRegisters = 240;
 
     static constexpr int keys() { return 64; }
 };
 
-constexpr bool hopperBackwardIsWide(HeadDims dims) { return dims.key > kMostHopperGatheringDim; }
-
 constexpr HopperWideTile hopperWideTile(HeadDims dims) {
-    if (dims.value <= 128) {
-        return {.heldPanels = 3, .stages = 4, .doutStages = 3, .keyStages = 3, .valueStages = 3};
-    }
     if (dims.value <= 192) {
-        return {.heldPanels = 3, .stages = 4, .doutStages = 3, .keyStages = 3, .valueStages = 2};
+        return {.heldPanels = 3, .stages = 4, .doutStages = 3};
     }
-    return {.heldPanels = 2, .stages = 3, .doutStages = 2, .keyStages = 2, .valueStages = 1};
+    return {.heldPanels = 2, .stages = 3, .doutStages = 2};
+}
+
+// The same of other heads: as HopperBackwardTile, less dQ, whose memory holds more queries.
+struct HopperNarrowTile {
+    int consumers, rowWarps, producerRegisters, consumerRegisters;
+
+    static constexpr int queries = 64, stages = 4;
+
+    constexpr int keys() const { return consumers * 64; }
+    constexpr int threads() const { return (consumers + 1) * 128; }
+};
+
+constexpr HopperNarrowTile hopperNarrowTile(HeadDims dims) {
+    if (dims.key <= 64) {
+        return {.consumers = 3, .rowWarps = 1, .producerRegisters = 32, .consumerRegisters = 160};
+    }
+    return {.consumers = 2, .rowWarps = 2, .producerRegisters = 24, .consumerRegisters = 240};
+}
+
+// The kernel for dQ: each consumer has 64 queries, and what of shared memory Q and dO leave is for keys, 64 at a time. They are in use
+// from their scores to their dQ, longer than values are. At dim 64 the exponentials take two thirds of what the products take: three
+// consumers overlap them best.
+struct HopperQueryTile {
+    int consumers, keyStages, valueStages;
+    int producerRegisters, consumerRegisters;
+
+    static constexpr int keys = 64;
+
+    constexpr int queries() const { return consumers * 64; }
+    constexpr int threads() const { return (consumers + 1) * 128; }
+};
+
+constexpr HopperQueryTile hopperQueryTile(HeadDims dims) {
+    if (dims.key <= 64) {
+        return {.consumers = 3, .keyStages = 6, .valueStages = 6, .producerRegisters = 32, .consumerRegisters = 160};
+    }
+    const int keyStages = dims.key <= 128 ? 4 : dims.value <= 192 ? 3 : 2;
+    const int valueStages = dims.key <= 128 ? 4 : dims.value <= 128 ? 3 : dims.value <= 192 ? 2 : 1;
+    return {.consumers = 2, .keyStages = keyStages, .valueStages = valueStages, .producerRegisters = 24, .consumerRegisters = 240};
+}
+
+// Whether no more registers are asked for than a block is started with: else the last consumer would wait for ever.
+template <class Tile>
+constexpr bool registersFit(const Tile& tile, int threads, int consumers) {
+    return tile.producerRegisters + consumers * tile.consumerRegisters <= (consumers + 1) * (65536 / threads / 8 * 8);
 }
 
 // Keys of a block of backward, whichever kernel it is.

@@ -4,15 +4,18 @@
 //   consumers   the first computes S^T = K Q^T - lse / scale, from it P^T, and dV += P^T dO; the second dP^T = V dO^T - delta, and from it
 //               and from P^T, which the first leaves in shared memory, dS^T and dK += dS^T Q
 // Each in its turn issues its gradient's product of one tile and the first product of the next; meanwhile the other one does its arithmetic.
-//
-// A hidden pair has weight 0, and 0 * NaN carries NaN to keys that must not see it. So where a block has met a border of the mask, the keys
-// whose gradients are not finite in the end are computed again, pair by pair.
 #ifndef FLASHRING_CUDA_SM90_WIDE_KEYS_CUH
 #define FLASHRING_CUDA_SM90_WIDE_KEYS_CUH
 
-#include "sm90/wide.cuh"
+#include "sm90/separate_parts.cuh"
 
 namespace flashring {
+
+template <int kIndex>
+struct HopperWideConfig {
+    static constexpr HeadDims kDims = kHeadDims[kIndex];
+    static constexpr HopperWideTile kTile = hopperWideTile(kDims);
+};
 
 constexpr int kWideConsumers = 2, kWideWarps = kWideConsumers * 4;
 
@@ -74,7 +77,7 @@ __device__ void copyOwn(const CUtensorMap& map, int dim, char* kept, char* held,
 
 // Lane 0 of warp 0 of the producer. The last two stages of queries hold keys and values first.
 template <class Config>
-__device__ void copyQueries(HopperWideKeyShared<Config>& shared, const HopperBackwardArguments& h) {
+__device__ void copyWideQueries(HopperWideKeyShared<Config>& shared, const HopperBackwardArguments& h) {
     constexpr HopperWideTile kTile = Config::kTile;
     const BackwardWork& work = shared.work();
     RingIndex<kTile.stages> queryIndex;
@@ -152,13 +155,7 @@ private:
         if constexpr (!kScores) {
             waitForBarrier(shared_.doutsFull[dout_.stage], dout_.parity);
         }
-        const float* const start = (kScores ? rows().score : rows().dp) + threadIdx.x % 4 * 2;
-#pragma unroll
-        for (int n = 0; n < kQueries / 8; ++n) {
-            const float2 pair = *reinterpret_cast<const float2*>(start + n * 8);
-            product_[n * 4] = product_[n * 4 + 2] = pair.x;
-            product_[n * 4 + 1] = product_[n * 4 + 3] = pair.y;
-        }
+        startFrom(product_, kScores ? rows().score : rows().dp);
         const uint64_t a = describe(sharedAddress(kScores ? shared_.keys : shared_.values()), 0);
         const uint64_t b = describe(sharedAddress(kScores ? shared_.queries[query_.stage] : shared_.douts[dout_.stage]), 0);
         beginProducts();
@@ -181,39 +178,6 @@ private:
         }
     }
 
-    // Puts (score - lse) / scale, at most 0, in place of what the products have from 0 on: scores are rounded as forward rounds them.
-    // Parts that started from -lse / scale keep what they have.
-    __device__ __forceinline__ void subtractCarefully() {
-        const float scale = static_cast<float>(h_.a.step.softmax_scale), inverse = -h_.scoresStart;
-#pragma unroll
-        for (int n = 0; n < kQueries / 8; ++n) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const float lse = rows().lse[n * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2];
-                product_[n * 4 + i] = atMostZero((__fmul_rn(product_[n * 4 + i], scale) - lse) * inverse);
-            }
-            __syncwarp();  // keeps the loads of later columns out of registers
-        }
-    }
-
-    // Puts -inf in place of the scores that the mask hides.
-    __device__ __forceinline__ void hide() {
-        const int key = warp_ * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
-#pragma unroll
-        for (int n = 0; n < kQueries / 8; ++n) {
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                const int query = n * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + e, lo = rows().lo[query], hi = rows().hi[query];
-#pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    float& score = product_[n * 4 + half * 2 + e];
-                    score = key + half * 8 >= lo && key + half * 8 < hi ? score : -INFINITY;
-                }
-            }
-            __syncwarp();  // keeps the loads of later columns out of registers
-        }
-    }
-
     // operand_ from product_. P^T goes from the first consumer's threads to the same ones of the second.
     __device__ __forceinline__ void weigh() {
         const int kind = rows().kind();
@@ -221,10 +185,10 @@ private:
         float4* const exchanged = reinterpret_cast<float4*>(shared_.weights) + threadIdx.x % 128;
         if constexpr (kScores) {
             if (kind & kCareful) {
-                subtractCarefully();
+                subtractCarefully(product_, rows().lse, h_);
             }
             if (kind & kBordered) {
-                hide();
+                hide(product_, rows(), warp_ * 16);
             }
 #pragma unroll
             for (int i = 0; i < kQueries / 2; ++i) {
@@ -285,47 +249,14 @@ private:
         }
     }
 
-    // A key's gradient, pair by pair.
-    __device__ __forceinline__ void addPairsOf(int key, float (&sum)[kSecond / 32]) {
-        const flashring_step& step = h_.a.step;
-#pragma unroll 1
-        for (int head = work_.firstHead; head < work_.lastHead; ++head) {
-#pragma unroll 1
-            for (int i = work_.firstQuery; i < work_.lastQuery && h_.a.lo[i] <= key; ++i) {
-                if (key >= h_.a.hi[i]) {
-                    continue;
-                }
-                const PairWeight weight = weighPair<Element>(step, i, key, head, work_.batch);
-                if (!addRow(sum, kScores ? weight.p : weight.ds, row<const Element>(kScores ? step.dout : step.q, work_.batch, i, head),
-                            kScores ? step.value_dim : step.head_dim)) {
-                    return;
-                }
-            }
-        }
-    }
-
     __device__ __forceinline__ void store() {
         syncNamed(kAllConsumers, kThreads);  // no product reads shared memory any more
-        const int key = work_.firstKey + warp_ * 16, length = static_cast<int>(h_.a.step.kv_len);
-        if (key >= length) {
+        const int key = work_.firstKey + warp_ * 16;
+        if (key >= h_.a.step.kv_len) {
             return;
         }
-        const float scale = kScores ? 1 : static_cast<float>(h_.a.step.softmax_scale);
         char* const boxes = reinterpret_cast<char*>(&shared_) + (kScores ? 0 : 64 * kDims.value * 4) + warp_ * (kSecond / 32) * kGradientBoxBytes;
-        stageGradient<kSecond>(gradient_, scale, boxes);
-        if (bordered_) {
-            const uint32_t spoilt = rowsNotFinite(gradient_);
-            __syncwarp();
-#pragma unroll 1
-            for (int i = 0; i < 16 && key + i < length; ++i) {
-                if (spoilt >> i & 1) {
-                    float sum[kSecond / 32] = {};
-                    addPairsOf(key + i, sum);
-                    stageRow(sum, scale, boxes, i);
-                }
-            }
-        }
-        sendGradient<kSecond>(kScores ? h_.dv : h_.dk, boxes, key, work_.keyHead, work_.batch, h_.addsDkv);
+        sendKeys<Element, kScores, kSecond>(gradient_, h_, work_, key, boxes, bordered_);
         waitForBoxes();
     }
 
@@ -369,7 +300,7 @@ __global__ void __launch_bounds__(HopperWideTile::threads, 1) hopperWideKeysKern
         if (warp >= 1 && warp <= HopperWideTile::rowWarps) {
             copyRows(shared, h, warp - 1);
         } else if (threadIdx.x == 0) {
-            copyQueries(shared, h);
+            copyWideQueries(shared, h);
         }
     } else {
         raiseRegisters<HopperWideTile::consumerRegisters>();

@@ -9,9 +9,10 @@ inputs, after a warm-up. A call of ours is delta and the backward step, and give
 backward call. FLOPs are 6 per visible pair, head and dim of its keys, and 4 per dim of its values, a causal mask hiding half of all
 pairs. Ratios above 1 say that this library is faster; a bar has a goal and a floor.
 
-    attention    beside cuDNN
-    ring step    dq, dk and dv added to what is there, zigzag positions, beside a plain call over as many pairs
-    documents    per visible pair, beside one causal sequence as long
+    attention      beside cuDNN
+    deterministic  beside a call that is not
+    ring step      dq, dk and dv added to what is there, zigzag positions, beside a plain call over as many pairs
+    documents      per visible pair, beside one causal sequence as long
 """
 import argparse
 import ctypes as c
@@ -57,10 +58,12 @@ class Line:
 class Gradients:
     """Delta and a backward step over queries and keys [batch, tokens, heads, dim]; forward has run."""
 
-    def __init__(self, ring, q, k, v, dout, causal, q_ranges=None, kv_ranges=None, documents=None, flags=0):
+    def __init__(self, ring, q, k, v, dout, causal, q_ranges=None, kv_ranges=None, documents=None, flags=0,
+                 deterministic=0):
         (b, sq, hq, d), (_, sk, hk, dv) = q.shape, v.shape
         self.ring, self.flags = ring, flags
-        self.step = ring.step(q, k, v, q_ranges or [(0, sq, 1)], kv_ranges or [(0, sk, 1)], 1 / math.sqrt(d), -1, 0 if causal else -1, documents)
+        self.step = ring.step(q, k, v, q_ranges or [(0, sq, 1)], kv_ranges or [(0, sk, 1)], 1 / math.sqrt(d), -1, 0 if causal else -1, documents,
+                              deterministic=deterministic)
         make = torch.zeros if flags else torch.empty
         self.dq, self.dk, self.dv = (make(*shape, device="cuda") for shape in ((b, sq, hq, d), (b, sk, hk, d), (b, sk, hk, dv)))
         attach(self.step, out=empty(b, sq, hq, dv, dtype=q.dtype), lse=empty(b, sq, hq, 1), delta=empty(b, sq, hq, 1), dout=dout, dq=self.dq,
@@ -105,6 +108,12 @@ class Bench:
         q, k, v, dout = (draw(b, s, h, x, dtype=dtype) for h, x in ((hq, d), (hk, d), (hk, width), (hq, width)))
         flops = 2.0 * b * hq * s * s * (3 * d + 2 * width) * (0.5 if causal else 1)
         return self.line(shape, self.builds(q, k, v, dout, causal), flops, "cuDNN", cudnn_backward(q, k, v, dout, causal), flops, goal, floor)
+
+    def deterministic(self, shape, b, s, heads, d, causal):
+        tensors = [draw(b, s, heads, d) for _ in range(4)]
+        flops = 10.0 * b * heads * s * s * d * (0.5 if causal else 1)
+        return self.line(shape, self.builds(*tensors, causal, deterministic=1), flops, "not deterministic",
+                         Gradients(self.rings["ours"], *tensors, causal), flops, 0.9, 0.8)
 
     def ring_step(self, shape, rank, source, chunk=4096, hq=32, hk=8, d=128):
         """A step of a zigzag ring of two: rank 0 has chunks 0 and 3 of the sequence, rank 1 has chunks 1 and 2."""
@@ -164,6 +173,11 @@ def cases(bench):
     yield plain(1, 16384, 16, 16, 128, True, 1.05, 1.0, FP16)
     yield plain(1, 2048, 32, 8, 128, True, 1.0, 0.93)
     yield plain(1, 16384, 64, 1, 128, True, 1.0, 0.9)
+    for d, heads in ((64, 32), (96, 16), (128, 16)):
+        for b, s in ((1, 16384), (4, 4096)):
+            for causal in (False, True):
+                shape = f"deterministic, B{b} H{heads} S{s} D{d} {'causal' if causal else 'full'}"
+                yield shape, lambda shape=shape, at=(b, s, heads, d, causal): bench.deterministic(shape, *at)
     for rank, source in ((0, 0), (0, 1), (1, 0)):
         shape = f"ring step, zigzag, queries of rank {rank}, keys of rank {source}, 8k x 8k, H32/8 D128"
         yield shape, lambda shape=shape, rank=rank, source=source: bench.ring_step(shape, rank, source)

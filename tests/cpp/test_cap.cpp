@@ -109,11 +109,9 @@ long refusals() {
     for (const char* cap : {"", "avx2", "reference"}) {
         flashring_step device = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AVX2);
         device.device = 0;
-        flashring_step ordered = stepOf(FLASHRING_BFLOAT16, FLASHRING_KERNEL_WGMMA), wide = ordered;
-        ordered.device = wide.device = 0;
-        ordered.deterministic = 1;
-        wide.value_dim = 192;
-        wide.deterministic = 1;
+        flashring_step ordered = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_WGMMA), served = stepOf(FLASHRING_BFLOAT16, FLASHRING_KERNEL_WGMMA);
+        ordered.device = served.device = 0;
+        ordered.deterministic = served.deterministic = 1;
         flashring_step dim = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AVX512);
         dim.head_dim = 300;
         expect(cap, stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AMX), FLASHRING_FORWARD, "(amx), dtype = float32");
@@ -122,10 +120,12 @@ long refusals() {
         expect(cap, device, FLASHRING_BACKWARD,
                "(avx2), dtype = float32, head_dim = 64, value_dim = 64, backward on CUDA");
         expect(cap, ordered, FLASHRING_BACKWARD,
-               "(wgmma), dtype = bfloat16, head_dim = 64, value_dim = 64, deterministic backward on CUDA");
-        int32_t selected;
-        CHECK(flashring_select(&wide, FLASHRING_BACKWARD, &selected) == FLASHRING_OK || !std::strstr(flashring_last_error(), "no kernel serves"),
-              "wide heads, deterministic: %s", flashring_last_error());
+               "(wgmma), dtype = float32, head_dim = 64, value_dim = 64, deterministic backward on CUDA");
+        for (served.value_dim = 64; served.value_dim <= 192; served.value_dim += 128) {
+            int32_t selected;
+            CHECK(flashring_select(&served, FLASHRING_BACKWARD, &selected) == FLASHRING_OK || !std::strstr(flashring_last_error(), "no kernel serves"),
+                  "value_dim = %d, deterministic: %s", static_cast<int>(served.value_dim), flashring_last_error());
+        }
         expect(cap, dim, FLASHRING_FORWARD, "head_dim = 300");
         cases += 6;
     }

@@ -53,16 +53,10 @@ bool serves(const Capability& row, const flashring_step& step, flashring_directi
     const Kernel& kernel = *row.kernel;
     return kernel.cuda == (step.device != FLASHRING_HOST) &&
            (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
-           serves(row, direction) && (!kernel.takes || kernel.takes(step, direction));
+           serves(row, direction);
 }
 
 }  // namespace
-
-// Where dQ is gathered it is in no certain order; heads that are too wide for that have a kernel of its own for dQ.
-bool hopperTakes(const flashring_step& step, flashring_direction direction) {
-    return direction == FLASHRING_FORWARD || !step.deterministic || step.head_dim > kMostHopperGatheringDim ||
-           step.value_dim > kMostHopperGatheringDim;
-}
 
 int32_t capabilityCount() { return kRows; }
 

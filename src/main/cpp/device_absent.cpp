@@ -8,15 +8,14 @@ namespace {
 
 [[noreturn]] void refuse() { fail(FLASHRING_UNSUPPORTED, "%s", flashring_device_cause()); }
 
-constexpr Kernel absent(int32_t id, const char* name, const char* requirement,
-                        decltype(Kernel::takes) takes = nullptr) {
+constexpr Kernel absent(int32_t id, const char* name, const char* requirement) {
     return {id, name, requirement, [] { return false; }, [](const Problem&) { refuse(); },
-            [](const Problem&) { refuse(); }, nullptr, true, takes};
+            [](const Problem&) { refuse(); }, nullptr, true};
 }
 
 }  // namespace
 
-const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, hopperTakes);
+const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
 const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement);
 const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement);
 

@@ -67,8 +67,7 @@ typedef enum flashring_kernel {
     FLASHRING_KERNEL_AVX512 = 4,
     FLASHRING_KERNEL_AMX = 5,       /* AVX-512 with bfloat16 tile products */
     FLASHRING_KERNEL_MMA = 6,       /* CUDA tensor cores, warp by warp (compute capability 8.0 and newer) */
-    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0); backward not deterministic
-                                       where no dim is above 128. AUTO where rows of what it copies (q, k, v; acc where it
+    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0). AUTO where rows of what it copies (q, k, v; acc where it
                                        resumes; backward also dout, dq, dk and dv) start on 16 bytes and hold a whole number of
                                        them, else MMA */
     FLASHRING_KERNEL_AVX512BF16 = 8 /* AVX-512 with bfloat16 dot products, which take denormals for 0 */

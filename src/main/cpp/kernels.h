@@ -31,19 +31,12 @@ struct Kernel {
     void (*backward)(const Problem&);  // null: serves forward alone
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the CPU's intervals; null: none
     bool cuda = false;        // runs on CUDA devices, else on the host
-    bool (*takes)(const flashring_step&, flashring_direction) = nullptr;  // null: every step of its types and dims
 };
 
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.
 constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8.0 or newer, 99 KB of shared memory a block";
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
-
-// Wider heads do not gather dQ in backward.
-constexpr int kMostHopperGatheringDim = 128;
-
-// What the Hopper kernel takes, asked in libraries without CUDA, too.
-bool hopperTakes(const flashring_step& step, flashring_direction direction);
 
 extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaWgmma, kCudaMma, kCudaReference;
 

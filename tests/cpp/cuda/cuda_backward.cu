@@ -1,11 +1,16 @@
 // Backward steps on a GPU from a log-sum-exp that the host has computed in float64, so that nothing of forward is in what is checked:
 // gradients that are added to what is there, log-sum-exps of all sizes, one key, scales of all sizes, and key heads of many query heads.
-// For what AUTO takes and for mma.
+// For what AUTO takes, deterministic and not, and for mma.
 #include "cuda/device_case.h"
 
 namespace {
 
-constexpr int32_t kKernels[] = {FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_MMA};
+struct Way {
+    int32_t kernel;
+    bool deterministic;
+};
+
+constexpr Way kWays[] = {{FLASHRING_KERNEL_AUTO, false}, {FLASHRING_KERNEL_AUTO, true}, {FLASHRING_KERNEL_MMA, false}};
 
 struct Known {
     Case c;
@@ -14,7 +19,7 @@ struct Known {
     explicit Known(const Case& drawn) : c(drawn), exact(oracle(drawn)) {}
 
     // The gradients of one step with these flags over buffers that hold `before`.
-    Results backward(int32_t kernel, int32_t flags, double before) {
+    Results backward(const Way& way, int32_t flags, double before) {
         Results r(c);
         const auto take = [](Buffer& to, const Buffer& from) {
             to.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { to.set(b, s, h, d, from.get(b, s, h, d)); });
@@ -23,7 +28,7 @@ struct Known {
         take(r.lse, exact.lse);
         take(r.delta, exact.delta);
         for (Buffer* gradient : {&r.dq, &r.dk, &r.dv}) gradient->fill(before);
-        DeviceCase(c, r).backward(kernel, flags);
+        DeviceCase(c, r).backward(way.kernel, flags, way.deterministic);
         CHECK(r.intact(), "%s: wrote outside a tensor", c.describe().c_str());
         return r;
     }
@@ -56,13 +61,14 @@ double normDifference(const Buffer& actual, const Buffer& expected, double befor
 // Operands are rounded to the element type; `size` is that of the scores, whose own rounding grows with them.
 void compare(const char* what, Known& known, int32_t flags, double before, int64_t skipped = 0, double size = 0) {
     const double bar = known.c.dtype == FLASHRING_BFLOAT16 || size >= 1000 ? 1.5e-2 : 4e-3;
-    for (const int32_t kernel : kKernels) {
-        const Results actual = known.backward(kernel, flags, before);
+    for (const Way& way : kWays) {
+        const Results actual = known.backward(way, flags, before);
         const double added[] = {flags & FLASHRING_ADD_DQ ? before : 0, flags & FLASHRING_ADD_DKV ? before : 0, flags & FLASHRING_ADD_DKV ? before : 0};
         const Buffer* const pairs[][2] = {{&actual.dq, &known.exact.dq}, {&actual.dk, &known.exact.dk}, {&actual.dv, &known.exact.dv}};
         for (int n = 0; n < 3; ++n) {
             const double off = normDifference(*pairs[n][0], *pairs[n][1], added[n], n < 2 ? skipped : 0);
-            CHECK(off <= bar, "%s, kernel %d: %s: %s is off by %g of its norm", what, kernel, known.c.describe().c_str(),
+            CHECK(off <= bar, "%s, kernel %d%s: %s: %s is off by %g of its norm", what, way.kernel, way.deterministic ? ", deterministic" : "",
+                  known.c.describe().c_str(),
                   n == 0 ? "dq" : n == 1 ? "dk" : "dv", off);
         }
     }
@@ -100,11 +106,13 @@ long checkOneKey(int32_t dtype, int64_t dim) {
         }
         c.scale = 0.125;  // size * size * dim / 8 is exact
         Known known(c);
-        const Results actual = known.backward(FLASHRING_KERNEL_AUTO, 0, 7);
-        actual.dv.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
-            CHECK(actual.dv.get(b, s, h, d) == c.dout.get(b, s, h, d), "one key of %g: %s: dv is %g instead of %g", size, c.describe().c_str(),
-                  actual.dv.get(b, s, h, d), c.dout.get(b, s, h, d));
-        });
+        for (const bool deterministic : {false, true}) {
+            const Results actual = known.backward({FLASHRING_KERNEL_AUTO, deterministic}, 0, 7);
+            actual.dv.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+                CHECK(actual.dv.get(b, s, h, d) == c.dout.get(b, s, h, d), "one key of %g: %s: dv is %g instead of %g", size, c.describe().c_str(),
+                      actual.dv.get(b, s, h, d), c.dout.get(b, s, h, d));
+            });
+        }
     }
     return 3;
 }

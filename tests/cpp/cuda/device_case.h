@@ -66,8 +66,8 @@ public:
     }
 
     // One backward step over all keys, from the case's out, lse and delta; the gradients come back into its buffers.
-    void backward(int32_t kernel, int32_t flags) {
-        step(kernel, 0, case_.shape.kvLen, flags, false, FLASHRING_BACKWARD);
+    void backward(int32_t kernel, int32_t flags, bool deterministic) {
+        step(kernel, 0, case_.shape.kvLen, flags, deterministic, FLASHRING_BACKWARD);
         download();
     }
 

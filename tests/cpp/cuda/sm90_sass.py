@@ -3,9 +3,10 @@
 
 Per kernel: the number of tensor-core instructions is the one its tile asks for, nothing is in local memory, and no
 exponential lies between the start of a consumer's batch of products and its end, where the compiler likes to move
-them and where they would hold up the tensor cores. Nor are the forward kernels' descriptors computed thread by thread, as they are
-where ptxas no longer sees that all threads of a warp have the same indices: 8 % of the speed. Exit status 77 where there is no
-disassembler.
+them and where they would hold up the tensor cores. (In the kernel for dQ: between the start of dQ and the end of its batch. Every
+second consumer starts dP before; that needs none of this tile's exponentials, which may run beside it.) Nor are the forward kernels'
+descriptors computed thread by thread, as they are where ptxas no longer sees that all threads of a warp have the same indices: 8 % of the
+speed. Exit status 77 where there is no disassembler.
 """
 import re
 import shutil
@@ -15,7 +16,7 @@ import sys
 DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))  # kHeadDims in head_dims.h
 KEYS = (128, 128, 128, 96, 80, 80)  # hopperTile() in sm90/tiles.h
 BACKWARD_KEYS = (192, 128, 128)     # hopperBackwardTile(), whose tiles have 64 queries
-WIDE = {"WideKeys": 1, "WideQueries": 2}  # how often a kernel has code for scores and dP
+QUERY_CONSUMERS = (3, 2, 2, 2, 2, 2)  # hopperQueryTile(), whose tiles have 64 keys: each consumer has code of its own
 MOST_MOVED = 8                      # 16 and more where descriptors are
 
 disassembler = sys.argv[2] if len(sys.argv) > 2 else shutil.which("cuobjdump")
@@ -25,17 +26,21 @@ if not disassembler:
 listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, capture_output=True, text=True).stdout
 kernels = failures = 0
 for function in re.split(r"\n\s*Function : ", listing)[1:]:
-    found = re.match(r"\S*hopper(Forward|Backward|WideKeys|WideQueries)Kernel\S*Hopper(?:Backward|Wide)?ConfigILi(\d)E(?:Lb(\d)E)?", function)
+    found = re.match(r"\S*hopper(Forward|Backward|NarrowKeys|WideKeys|Queries)Kernel\S*Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?",
+                     function)
     if not found:
         continue
     kernels += 1
     backward, index = found.group(1) != "Forward", int(found.group(2))
-    code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", function)
+    code, operands = zip(*re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)([^;]*)", function))
     products = [i for i, op in enumerate(code) if op.startswith("HGMMA")]
-    if found.group(1) in WIDE:  # the same, by two kernels: two consumers that differ, and two that do the same in another order
-        expected = WIDE[found.group(1)] * 2 * sum(DIMS[index]) // 16 + 2 * 2 * 64 // 16
+    both = sum(DIMS[index]) // 16  # scores and dP of a tile
+    if found.group(1) == "Queries":  # before and in the loop; dQ there and in the last step
+        expected = QUERY_CONSUMERS[index] * (2 * both + 2 * 64 // 16)
+    elif found.group(1) in ("NarrowKeys", "WideKeys"):  # the same, and dK and dV; consumers that differ do half of it each
+        expected = 2 * both + 2 * 2 * 64 // 16
     elif backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop and in a block's last step, which is code of its own
-        expected = 2 * (sum(DIMS[index]) // 16 + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16)
+        expected = 2 * (both + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16)
     else:         # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of its own
         scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
         steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) else 1
@@ -50,7 +55,12 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
     arrivals = [i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1]]
     batches = [(begin, max(i for i in products if i < end)) for begin, end in zip(arrivals, arrivals[1:] + [len(code)])]
-    if backward:  # batches follow each other without exponentials, but for those of pairs that are computed alone
+    if found.group(1) == "Queries":  # dQ alone takes keys across the rows that they lie in; a batch is waited for at its end
+        ends = [i for i, op in enumerate(code) if op.startswith("WARPGROUP.DEPBAR")]
+        starts = [i for i in products if "tnspB" in operands[i]]
+        late = sum(i < x < min(end for end in ends if end > i) for i in starts for x in exponentials)
+        before = min(sum(max([0] + [end for end in ends if end < i]) < x < i for x in exponentials) for i in starts)
+    elif backward:  # batches follow each other without exponentials, but for those of pairs that are computed alone
         between = [sum(begin < i < end for i in exponentials) for begin, end in zip([0] + arrivals, arrivals + [len(code)])]
         late, before = sum(n for n in between if 2 < n < 32), max(between)
     else:
@@ -64,8 +74,8 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     failures += bool(problems)
     print(f"{name}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
           + "".join("; FAILED: " + p for p in problems))
-# Forward: with and without an earlier state. Backward: one kernel, or two where heads are wide.
-wanted = 2 * (2 * len(DIMS) + len(BACKWARD_KEYS) + 2 * (len(DIMS) - len(BACKWARD_KEYS)))
+# Forward: with and without an earlier state. Backward: two kernels, and one where dQ is gathered.
+wanted = 2 * (2 * len(DIMS) + 2 * len(DIMS) + len(BACKWARD_KEYS))
 if kernels != wanted:
     failures += 1
     print(f"FAILED: {kernels} Hopper kernels instead of {wanted}")

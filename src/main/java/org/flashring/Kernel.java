@@ -16,10 +16,7 @@ public enum Kernel {
     AMX,
     /** CUDA tensor cores, warp by warp; compute capability 8.0 and newer. */
     MMA,
-    /**
-     * Hopper's warpgroups and copy engine; compute capability 9.0, rows on 16 bytes. Backward not where it has to be deterministic and no
-     * dim is above 128.
-     */
+    /** Hopper's warpgroups and copy engine; compute capability 9.0, rows on 16 bytes. */
     WGMMA,
     /** AVX-512 with bfloat16 dot products, which take denormals for 0. */
     AVX512BF16;

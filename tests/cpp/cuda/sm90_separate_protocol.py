@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Can the Hopper backward kernels of wide heads hang, or overwrite what is still read?   sm90_wide_protocol.py [--seeds N]
+"""Can the Hopper backward kernels that compute dQ apart hang, or overwrite what is still read?   sm90_separate_protocol.py [--seeds N]
 
-Models of their barriers, as in sm90_backward_protocol.py: the kernel for dK and dV (cuda/sm90/wide_keys.cuh) and the one for dQ
-(cuda/sm90/wide_queries.cuh). Exit status 1 where some order goes wrong, or where a design that is known to be wrong does not.
+Models of their barriers, as in sm90_backward_protocol.py: the kernels for dK and dV (cuda/sm90/wide_keys.cuh and narrow_keys.cuh) and the
+one for dQ (cuda/sm90/separate_queries.cuh). Exit status 1 where some order goes wrong, or where a design that is known to be wrong does
+not.
 """
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ CONSUMERS = 2
 
 @dataclass(frozen=True)
 class KeyDesign:
-    """hopperWideTile() in cuda/sm90/tiles.h, the first kernel."""
+    """hopperWideTile() in cuda/sm90/tiles.h."""
     name: str
     stages: int
     dout_stages: int
@@ -24,25 +25,41 @@ class KeyDesign:
 
 
 @dataclass(frozen=True)
+class NarrowDesign:
+    """hopperNarrowTile()."""
+    name: str
+    consumers: int
+    row_warps: int
+    stages: int = 4
+    rows_forgotten: bool = False       # queriesFull counts one warp that writes rows
+    released_before_dk: bool = False   # queries, once their dK is under way
+    released_by_one: bool = False      # a tile of queries is free once one consumer has used it
+
+
+@dataclass(frozen=True)
 class QueryDesign:
-    """The same, the second kernel."""
+    """hopperQueryTile()."""
     name: str
     key_stages: int
     value_stages: int
-    no_first_turn: bool = False
+    consumers: int = 2
     released_before_dq: bool = False   # keys, once their dQ is under way
     released_by_scores: bool = False   # keys, once their scores are there
     values_by_one: bool = False        # values are free once one consumer has used them
 
 
-DESIGNS = (KeyDesign("keys, dims 256", 3, 2), KeyDesign("keys, dims 192", 4, 3), QueryDesign("queries, dims 256", 2, 1),
-           QueryDesign("queries, dims 192", 3, 2), QueryDesign("queries, dims 192 and 128", 3, 3))
+DESIGNS = (KeyDesign("keys, dims 256", 3, 2), KeyDesign("keys, dims 192", 4, 3), NarrowDesign("keys, dims 64", 3, 1),
+           NarrowDesign("keys, dims 96 and 128", 2, 2), QueryDesign("queries, dims 256", 2, 1), QueryDesign("queries, dims 192", 3, 2),
+           QueryDesign("queries, dims 192 and 128", 3, 3), QueryDesign("queries, dims 96 and 128", 4, 4),
+           QueryDesign("queries, dims 64", 6, 6, consumers=3))
 WRONG = (
     KeyDesign("keys, K and V in registers not waited for", 3, 2, held_forgotten=True),
     KeyDesign("keys, P overwritten", 3, 2, weights_forgotten=True),
     KeyDesign("keys, queries given back before dK is there", 3, 2, released_before_dk=True),
     KeyDesign("keys, rows not waited for", 3, 2, rows_forgotten=True),
-    QueryDesign("queries, nobody has the first turn", 2, 1, no_first_turn=True),
+    NarrowDesign("keys, dims 128, one warp of rows waited for", 2, 2, rows_forgotten=True),
+    NarrowDesign("keys, dims 128, queries given back before dK is there", 2, 2, released_before_dk=True),
+    NarrowDesign("keys, dims 64, queries given back by one consumer", 3, 1, released_by_one=True),
     QueryDesign("queries, keys given back before dQ is there", 2, 1, released_before_dq=True),
     QueryDesign("queries, keys given back after scores", 2, 1, released_by_scores=True),
     QueryDesign("queries, values given back by one consumer", 2, 1, values_by_one=True),
@@ -186,18 +203,91 @@ class KeyBlock:
                 finish(t + 1)
 
 
+class NarrowBlock:
+    def __init__(self, design, tiles):
+        self.d, self.tiles = design, tiles
+        stages, free = range(design.stages), 1 if design.released_by_one else design.consumers
+        self.queries, self.douts = [Memory() for _ in stages], [Memory() for _ in stages]
+        self.rows = [Memory(design.row_warps) for _ in stages]
+        self.queries_full = [Barrier(1 + (1 if design.rows_forgotten else design.row_warps)) for _ in stages]
+        self.douts_full = [Barrier(1) for _ in stages]
+        self.queries_empty, self.douts_empty = [Barrier(free) for _ in stages], [Barrier(free) for _ in stages]
+
+    def start(self, spawn):
+        spawn(self.copy_queries())
+        for part in range(self.d.row_warps):
+            spawn(self.copy_rows(part))
+        for number in range(self.d.consumers):
+            spawn(self.consume(number))
+
+    def at(self, t):
+        return t % self.d.stages, t // self.d.stages
+
+    def copy_queries(self):
+        for t in range(self.tiles):
+            stage, turn = self.at(t)
+            yield self.queries_empty[stage].wait(turn + 1)
+            self.queries[stage].write(0, t)
+            self.queries_full[stage].arrive()
+            yield self.douts_empty[stage].wait(turn + 1)
+            self.douts[stage].write(0, t)
+            self.douts_full[stage].arrive()
+
+    def copy_rows(self, part):
+        for t in range(self.tiles):
+            stage, turn = self.at(t)
+            yield self.queries_empty[stage].wait(turn + 1)
+            self.rows[stage].write(part, t)
+            self.queries_full[stage].arrive()
+
+    def consume(self, number):
+        def multiply_queries(t):
+            stage, turn = self.at(t)
+            yield self.queries_full[stage].wait(turn)
+            self.rows[stage].begin(number, t)
+            self.queries[stage].begin((number, "scores"), t)
+
+        def multiply_douts(t):
+            stage, turn = self.at(t)
+            yield self.douts_full[stage].wait(turn)
+            self.douts[stage].begin((number, "dp"), t)
+
+        yield from multiply_queries(0)
+        yield from multiply_douts(0)
+        for t in range(self.tiles):
+            (stage, _), more = self.at(t), t + 1 < self.tiles
+            yield always
+            self.queries[stage].end((number, "scores"), t)
+            self.douts[stage].end((number, "dp"), t)
+            yield always
+            self.rows[stage].end(number, t)
+            self.douts[stage].begin((number, "dv"), t)
+            self.queries[stage].begin((number, "dk"), t)
+            if self.d.released_before_dk:
+                self.queries_empty[stage].arrive()
+            if more:
+                yield from multiply_queries(t + 1)
+            yield always
+            self.douts[stage].end((number, "dv"), t)
+            self.queries[stage].end((number, "dk"), t)
+            if not self.d.released_before_dk:
+                self.queries_empty[stage].arrive()
+            self.douts_empty[stage].arrive()
+            if more:
+                yield from multiply_douts(t + 1)
+
+
 class QueryBlock:
     def __init__(self, design, tiles):
         self.d, self.tiles = design, tiles
         keys, values = range(design.key_stages), range(design.value_stages)
         self.keys, self.values = [Memory() for _ in keys], [Memory() for _ in values]
-        self.keys_full, self.keys_empty = [Barrier(1) for _ in keys], [Barrier(CONSUMERS) for _ in keys]
+        self.keys_full, self.keys_empty = [Barrier(1) for _ in keys], [Barrier(design.consumers) for _ in keys]
         self.values_full = [Barrier(1) for _ in values]
-        self.values_empty = [Barrier(1 if design.values_by_one else CONSUMERS) for _ in values]
-        self.turns = [Turn() for _ in range(CONSUMERS)]
+        self.values_empty = [Barrier(1 if design.values_by_one else design.consumers) for _ in values]
 
     def start(self, spawn):
-        for actor in [self.copy_keys()] + [self.consume(number) for number in range(CONSUMERS)]:
+        for actor in [self.copy_keys()] + [self.consume(number) for number in range(self.d.consumers)]:
             spawn(actor)
 
     def at_key(self, t):
@@ -217,7 +307,7 @@ class QueryBlock:
             self.values_full[value].arrive()
 
     def consume(self, number):
-        d = self.d
+        d, dq_first = self.d, number % 2 == 0
 
         def multiply_keys(t):
             stage, turn = self.at_key(t)
@@ -250,8 +340,6 @@ class QueryBlock:
             if not d.released_before_dq and not d.released_by_scores:
                 self.keys_empty[self.at_key(t)[0]].arrive()
 
-        if number == 1 and not d.no_first_turn:
-            self.turns[0].arrive()
         yield from multiply_keys(0)
         yield from multiply_values(0)
         yield always
@@ -260,28 +348,27 @@ class QueryBlock:
         for t in range(self.tiles):
             more = t + 1 < self.tiles
             yield always
-            yield from self.turns[number].take()
-            if number == 0 or not more:
+            if dq_first or not more:
                 multiply_gradients(t)
             if more:
                 yield from multiply_values(t + 1)
-                if number == 1:
+                if not dq_first:
                     multiply_gradients(t)
                 yield from multiply_keys(t + 1)
-            if more or number == 0:
-                self.turns[1 - number].arrive()
             yield always
-            if number == 0 or not more:
+            if dq_first or not more:
                 finish_gradients(t)
                 yield always
             if more:
                 finish_values(t + 1)
                 yield always
-                if number == 1:
+                if not dq_first:
                     finish_gradients(t)
                     yield always
                 finish_keys(t + 1)
 
 
+BLOCKS = {KeyDesign: KeyBlock, NarrowDesign: NarrowBlock, QueryDesign: QueryBlock}
+
 if __name__ == "__main__":
-    play(__doc__, DESIGNS, WRONG, lambda design, tiles: (KeyBlock if isinstance(design, KeyDesign) else QueryBlock)(design, tiles))
+    play(__doc__, DESIGNS, WRONG, lambda design, tiles: BLOCKS[type(design)](design, tiles))

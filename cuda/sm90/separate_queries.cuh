@@ -1,96 +1,92 @@
-// dQ of wide heads on Hopper: each block owns 128 queries of one head and walks over the keys that they see, 64 at a time.
+// dQ apart from dK and dV on Hopper: each block owns 64 queries a consumer, of one head, and walks over the keys that they see, 64 at a time.
 //   producer    one thread copies Q and dO once, and K and V of each tile of keys
 //   consumers   64 queries each: S = Q K^T, dP = dO V^T, from them dS, rounded, as an operand in registers, and dQ += dS K
-// A consumer issues dQ of one tile and S and dP of the next in its turn; meanwhile the other one does its arithmetic. The first computes dQ
-// before dP, the second dP before dQ: so a tile of values is used in two turns that follow each other, and there is time to bring the next.
+// A consumer issues dQ of one tile and S and dP of the next; meanwhile the others do their arithmetic. Every second one computes dP before
+// dQ, the others dQ before dP: so two of them use a tile of values shortly after each other, and there is time to bring the next.
 //
-// NaN that came through hidden pairs is dealt with as in the kernel for dK and dV (wide_keys.cuh).
-#ifndef FLASHRING_CUDA_SM90_WIDE_QUERIES_CUH
-#define FLASHRING_CUDA_SM90_WIDE_QUERIES_CUH
+// NaN that came through hidden pairs is dealt with as in the kernels for dK and dV (separate_parts.cuh).
+#ifndef FLASHRING_CUDA_SM90_SEPARATE_QUERIES_CUH
+#define FLASHRING_CUDA_SM90_SEPARATE_QUERIES_CUH
 
 #include "sm90/schedule.cuh"
-#include "sm90/wide.cuh"
+#include "sm90/separate_parts.cuh"
 
 namespace flashring {
 
+template <int kIndex>
+struct HopperQueryConfig {
+    static constexpr HeadDims kDims = kHeadDims[kIndex];
+    static constexpr HopperQueryTile kTile = hopperQueryTile(kDims);
+};
+
 // What a block works on: `tiles` tiles of keys from firstKey on.
-struct WideQueryWork {
+struct OwnQueryWork {
     int firstQuery, head, batch, keyHead;
     int firstKey, tiles;
 
-    __device__ WideQueryWork(const TileOrder& order, const Arguments& a, int block) {
+    __device__ OwnQueryWork(const TileOrder& order, const Arguments& a, int block, const HopperQueryTile& shape) {
         int tile, anyHead;
         locate(order, block, tile, anyHead);
         const int heads = static_cast<int>(a.step.q_heads);
-        firstQuery = tile * HopperWideTile::ownQueries;
+        firstQuery = tile * shape.queries();
         head = anyHead % heads;
         batch = anyHead / heads;
         keyHead = head / (heads / static_cast<int>(a.step.kv_heads));
-        const int last = min(firstQuery + HopperWideTile::ownQueries, static_cast<int>(a.step.q_len)) - 1, lo = a.lo[firstQuery], hi = a.hi[last];
-        firstKey = lo / HopperWideTile::keys() * HopperWideTile::keys();
-        tiles = lo < hi ? ceilDiv(hi - firstKey, HopperWideTile::keys()) : 0;
+        const int last = min(firstQuery + shape.queries(), static_cast<int>(a.step.q_len)) - 1, lo = a.lo[firstQuery], hi = a.hi[last];
+        firstKey = lo / shape.keys * shape.keys;
+        tiles = lo < hi ? ceilDiv(hi - firstKey, shape.keys) : 0;
     }
 };
 
 // Shared memory of a block. Starts on 1,024 bytes.
 template <class Config>
-struct HopperWideQueryShared {
-    static constexpr HopperWideTile kTile = Config::kTile;
+struct HopperOwnQueryShared {
+    static constexpr HopperQueryTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
-    static constexpr int kOwnPanel = panelBytes(kTile.ownQueries), kPanel = panelBytes(kTile.keys());
+    static constexpr int kOwnPanel = panelBytes(kTile.queries()), kPanel = panelBytes(kTile.keys);
 
     char queries[panels(kDims.key) * kOwnPanel], douts[panels(kDims.value) * kOwnPanel];  // dQ leaves by way of these and what follows
     char keys[kTile.keyStages][panels(kDims.key) * kPanel], values[kTile.valueStages][panels(kDims.value) * kPanel];
-    alignas(WideQueryWork) char workMemory[sizeof(WideQueryWork)];
+    alignas(OwnQueryWork) char workMemory[sizeof(OwnQueryWork)];
     uint64_t queriesFull, doutsFull;
     uint64_t keysFull[kTile.keyStages], keysEmpty[kTile.keyStages];
     uint64_t valuesFull[kTile.valueStages], valuesEmpty[kTile.valueStages];
 
-    static_assert(kTile.ownQueries * panels(kDims.key) * 64 * 4 <= sizeof queries + sizeof douts + sizeof keys + sizeof values, "no room for dQ");
+    static_assert(kTile.queries() * panels(kDims.key) * 64 * 4 <= sizeof queries + sizeof douts + sizeof keys + sizeof values, "no room for dQ");
 
-    __device__ WideQueryWork& work() { return *reinterpret_cast<WideQueryWork*>(workMemory); }
+    __device__ OwnQueryWork& work() { return *reinterpret_cast<OwnQueryWork*>(workMemory); }
 
     __device__ void initBarriers() {
         initBarrier(sharedAddress(&queriesFull), 1);
         initBarrier(sharedAddress(&doutsFull), 1);
         for (int i = 0; i < kTile.keyStages; ++i) {
             initBarrier(sharedAddress(keysFull + i), 1);
-            initBarrier(sharedAddress(keysEmpty + i), kWideWarps);
+            initBarrier(sharedAddress(keysEmpty + i), kTile.consumers * 4);
         }
         for (int i = 0; i < kTile.valueStages; ++i) {
             initBarrier(sharedAddress(valuesFull + i), 1);
-            initBarrier(sharedAddress(valuesEmpty + i), kWideWarps);
+            initBarrier(sharedAddress(valuesEmpty + i), kTile.consumers * 4);
         }
         publishBarriers();
     }
 };
 
-// The block's own rows of an operand, by boxes of 64 rows.
-template <class Shared>
-__device__ void copyOwnQueries(char* tile, const CUtensorMap& map, int dim, const WideQueryWork& work, uint64_t& full) {
-    arriveExpecting(sharedAddress(&full), panels(dim) * Shared::kOwnPanel);
-    for (int box = 0; box < panels(dim) * 2; ++box) {
-        copyBox(sharedAddress(tile) + box * panelBytes(64), map, box / 2 * kPanelColumns, work.firstQuery + box % 2 * 64, work.head, work.batch,
-                sharedAddress(&full));
-    }
-}
-
 // What the consumers begin with comes first: queries are on their way.
 template <class Config>
-__device__ void copyKeys(HopperWideQueryShared<Config>& shared, const HopperBackwardArguments& h) {
-    constexpr HopperWideTile kTile = Config::kTile;
-    const WideQueryWork& work = shared.work();
+__device__ void copyKeys(HopperOwnQueryShared<Config>& shared, const HopperBackwardArguments& h) {
+    constexpr HopperQueryTile kTile = Config::kTile;
+    const OwnQueryWork& work = shared.work();
     RingIndex<kTile.keyStages> keyIndex;
     RingIndex<kTile.valueStages> valueIndex;
     for (int tile = 0; tile < work.tiles; ++tile) {
-        const int key = work.firstKey + tile * kTile.keys();
+        const int key = work.firstKey + tile * kTile.keys;
         waitForBarrier(shared.keysEmpty[keyIndex.stage], keyIndex.parity ^ 1);
-        copyTile(shared.keys[keyIndex.stage], h.k, Config::kDims.key, kTile.keys(), key, work.keyHead, work.batch, shared.keysFull[keyIndex.stage]);
+        copyTile(shared.keys[keyIndex.stage], h.k, Config::kDims.key, kTile.keys, key, work.keyHead, work.batch, shared.keysFull[keyIndex.stage]);
         if (tile == 0) {
-            copyOwnQueries<HopperWideQueryShared<Config>>(shared.douts, h.dout, Config::kDims.value, work, shared.doutsFull);
+            copyBoxes<kTile.queries()>(shared.douts, h.dout, Config::kDims.value, work.firstQuery, work.head, work.batch, shared.doutsFull);
         }
         waitForBarrier(shared.valuesEmpty[valueIndex.stage], valueIndex.parity ^ 1);
-        copyTile(shared.values[valueIndex.stage], h.v, Config::kDims.value, kTile.keys(), key, work.keyHead, work.batch, shared.valuesFull[valueIndex.stage]);
+        copyTile(shared.values[valueIndex.stage], h.v, Config::kDims.value, kTile.keys, key, work.keyHead, work.batch, shared.valuesFull[valueIndex.stage]);
         keyIndex.advance();
         valueIndex.advance();
     }
@@ -98,15 +94,16 @@ __device__ void copyKeys(HopperWideQueryShared<Config>& shared, const HopperBack
 
 // One consumer. Lane l of warp w holds queries 16 w + l / 4 and 8 more of its 64, two keys in each 8.
 template <class Element, class Config, int kNumber>
-class WideQueryConsumer {
-    using Shared = HopperWideQueryShared<Config>;
-    static constexpr HopperWideTile kTile = Config::kTile;
+class OwnQueryConsumer {
+    using Shared = HopperOwnQueryShared<Config>;
+    static constexpr HopperQueryTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
-    static constexpr int kKeys = kTile.keys(), kThreads = kWideConsumers * 128;
+    static constexpr int kKeys = kTile.keys, kThreads = kTile.consumers * 128;
+    static constexpr bool kDqFirst = kNumber % 2 == 0;
     static constexpr int kAllConsumers = 1;  // the named barrier of all of them
 
 public:
-    __device__ __forceinline__ WideQueryConsumer(Shared& shared, const HopperBackwardArguments& h)
+    __device__ __forceinline__ OwnQueryConsumer(Shared& shared, const HopperBackwardArguments& h)
         : shared_(shared), h_(h), work_(shared.work()), warp_(uniform(threadIdx.x % 128 / 32)) {}
 
     __device__ __forceinline__ void run() {
@@ -237,7 +234,7 @@ private:
         valueIndex_.advance();
         if constexpr (kLast) {
             multiplyGradients(now);
-        } else if constexpr (kNumber == 0) {
+        } else if constexpr (kDqFirst) {
             multiplyGradients(now);
             multiplyValues(valueIndex_);
             multiplyKeys(keyIndex_);
@@ -248,9 +245,9 @@ private:
         }
         if constexpr (!kLast) {
             waitForProducts<2>();
-            kNumber == 0 ? releaseBarrier(shared_.keysEmpty[now.stage]) : releaseBarrier(shared_.valuesEmpty[valueIndex_.stage]);
+            kDqFirst ? releaseBarrier(shared_.keysEmpty[now.stage]) : releaseBarrier(shared_.valuesEmpty[valueIndex_.stage]);
             waitForProducts<1>();
-            kNumber == 0 ? releaseBarrier(shared_.valuesEmpty[valueIndex_.stage]) : releaseBarrier(shared_.keysEmpty[now.stage]);
+            kDqFirst ? releaseBarrier(shared_.valuesEmpty[valueIndex_.stage]) : releaseBarrier(shared_.keysEmpty[now.stage]);
         }
         waitForProducts<0>();
     }
@@ -295,7 +292,7 @@ private:
 
     Shared& shared_;
     const HopperBackwardArguments& h_;
-    const WideQueryWork& work_;
+    const OwnQueryWork& work_;
     const int warp_;
     RingIndex<kTile.keyStages> keyIndex_;  // of the tile whose scores are next, or under way
     RingIndex<kTile.valueStages> valueIndex_;
@@ -309,9 +306,10 @@ private:
 };
 
 template <class Element, class Config>
-__global__ void __launch_bounds__(HopperWideTile::threads, 1) hopperWideQueriesKernel(const __grid_constant__ HopperBackwardArguments h) {
+__global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperQueriesKernel(const __grid_constant__ HopperBackwardArguments h) {
     extern __shared__ __align__(1024) char memory[];
-    using Shared = HopperWideQueryShared<Config>;
+    using Shared = HopperOwnQueryShared<Config>;
+    constexpr HopperQueryTile kTile = Config::kTile;
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     // The kernel before has seen the end of all that this one reads before it let this one start. It is waited for only so that what comes
     // after this kernel comes after both.
@@ -321,24 +319,26 @@ __global__ void __launch_bounds__(HopperWideTile::threads, 1) hopperWideQueriesK
         for (const CUtensorMap* map : {&h.q, &h.k, &h.v, &h.dout, &h.dqBoxes}) {
             prefetchMap(*map);
         }
-        const WideQueryWork work(h.queryOrder, h.a, static_cast<int>(blockIdx.x));
-        copyOwnQueries<Shared>(shared.queries, h.q, Config::kDims.key, work, shared.queriesFull);
+        const OwnQueryWork work(h.queryOrder, h.a, static_cast<int>(blockIdx.x), kTile);
+        copyBoxes<kTile.queries()>(shared.queries, h.q, Config::kDims.key, work.firstQuery, work.head, work.batch, shared.queriesFull);
         shared.work() = work;
     }
     __syncthreads();  // barriers and work are there
     const int warpgroup = uniform(static_cast<int>(threadIdx.x) / 128);
     if (warpgroup == 0) {
-        lowerRegisters<HopperWideTile::producerRegisters>();
+        lowerRegisters<kTile.producerRegisters>();
         if (threadIdx.x == 0) {
             copyKeys(shared, h);
             waitForEarlierKernel();
         }
     } else {
-        raiseRegisters<HopperWideTile::consumerRegisters>();
+        raiseRegisters<kTile.consumerRegisters>();
         if (warpgroup == 1) {
-            WideQueryConsumer<Element, Config, 0>(shared, h).run();
-        } else {
-            WideQueryConsumer<Element, Config, 1>(shared, h).run();
+            OwnQueryConsumer<Element, Config, 0>(shared, h).run();
+        } else if (warpgroup == 2) {
+            OwnQueryConsumer<Element, Config, 1>(shared, h).run();
+        } else if constexpr (kTile.consumers == 3) {
+            OwnQueryConsumer<Element, Config, 2>(shared, h).run();
         }
     }
 }
