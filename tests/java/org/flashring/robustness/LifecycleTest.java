@@ -121,7 +121,7 @@ class LifecycleTest {
                 while (arrived.get() < threads * (i + 1)) {
                     Thread.onSpinWait(); // until all are at this owner
                 }
-                catchThrowable(owners.get(i)::close); // may refuse while another thread closes; must not free twice
+                Throwable unused = catchThrowable(owners.get(i)::close); // may refuse while another thread closes; must not free twice
             }
         };
         List<Thread> closers = Stream.generate(() -> new Thread(closeAll)).limit(threads).toList();

@@ -39,7 +39,7 @@ class LocalMemoryTest {
                     } else {
                         c.post(0, 0, 0, received.address(), size, 0);
                         reading.countDown();
-                        catchThrowable(c::await);
+                        Throwable unused = catchThrowable(c::await);
                     }
                 });
                 byte[] got = new byte[size];
