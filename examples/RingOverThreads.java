@@ -1,6 +1,8 @@
+import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.util.List;
 import java.util.function.LongFunction;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
@@ -60,6 +62,8 @@ public final class RingOverThreads {
                 address(dq),
                 address(dk),
                 address(dv));
+        // An address keeps nothing: the buffers behind it have to be reachable until the call is over.
+        Reference.reachabilityFence(List.of(q, k, v, dout, dq, dk, lse));
         long first = positions.position(0);
         long last = positions.position(tokens - 1L);
         float mean = out.get(out.capacity() - 1);

@@ -21,13 +21,11 @@ import java.util.stream.Stream;
 import javax.tools.JavaCompiler;
 import javax.tools.StandardJavaFileManager;
 import javax.tools.ToolProvider;
-import org.flashring.support.Capped;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The programs in {@code examples} compile without a warning and print what is right; README shows parts of them. */
-@Capped
 class ExamplesTest {
     private static final Path EXAMPLES = Path.of("examples");
 
