@@ -37,7 +37,7 @@ class JarsIT {
     @Test
     void theCoreJarHoldsTheLibraryAlone() throws IOException {
         assertThat(moduleName(Program.CORE)).isEqualTo("org.flashring");
-        assertThat(files(Program.CORE)).contains("org/flashring/attention/RingAttention.class", "org/flashring/comm/LocalGroup.class")
+        assertThat(files(Program.CORE)).contains("org/flashring/attention/RingAttention.class", "org/flashring/comm/local/LocalGroup.class")
                 .noneMatch(name -> name.startsWith("org/flashring/cli/"))
                 .noneMatch(name -> name.endsWith(".so") || name.endsWith(".cpp") || name.endsWith("Test.class"))
                 .allMatch(name -> name.startsWith("org/flashring/") || name.startsWith("META-INF/"));
