@@ -210,8 +210,8 @@ public final class Plan {
     }
 
     /**
-     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row and as a mean over
-     * heads, rounded down. O(length / worldSize) time.
+     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row and as a mean over heads:
+     * rounded so that steps which share the heads sum to the whole. O(length / worldSize) time.
      */
     public long visiblePairs(int rank, int step) {
         Block block = step(rank, step).block();
@@ -219,20 +219,18 @@ public final class Plan {
             return 0;
         }
         long pairs = Visibility.pairs(mask(), queries().positions(rank), schedule(rank).sources().get(block.source()));
-        return block.heads().count() == shape().kvHeads() ? pairs : pairs * block.heads().count() / shape().kvHeads();
+        long heads = shape().kvHeads();
+        return block.heads().count() == heads ? pairs
+                : pairs * block.heads().to() / heads - pairs * block.heads().from() / heads;
     }
 
     /** Returns the floating-point operations of {@code rank}'s forward pass: two products per visible pair. */
     public double forwardFlops(int rank) {
-        Schedule schedule = schedule(rank);
-        double pairs = 0; // over key heads
-        for (Step step : schedule.forward()) {
-            Block block = step.block();
-            pairs += block == null ? 0 : (double) block.heads().count()
-                    * Visibility.pairs(mask(), queries().positions(rank), schedule.sources().get(block.source()));
+        double pairs = 0;
+        for (int step = 0; step < steps; step++) {
+            pairs += visiblePairs(rank, step);
         }
-        return 2 * pairs * shape().batch() * (shape().queryHeads() / shape().kvHeads()) * (shape().headDim() + shape()
-                .valueDim());
+        return 2 * pairs * shape().batch() * shape().queryHeads() * (shape().headDim() + shape().valueDim());
     }
 
     /** Returns the bytes that {@code rank} sends in {@code step} of a forward pass: keys and values. */

@@ -38,7 +38,8 @@ public record Ring() implements Strategy {
         }
         List<Positions> sources = IntStream.range(0, world).mapToObj(problem.keys()::positions).toList();
         int steps = last + 1;
-        return rank -> new OfRank(problem, rank, steps, sees[rank]).schedule(sources);
+        long largest = problem.keyElements(problem.keys().maxLocalLength(), problem.shape().kvHeads());
+        return rank -> new OfRank(problem, rank, steps, sees[rank]).schedule(sources, largest);
     }
 
     @Override
@@ -47,9 +48,8 @@ public record Ring() implements Strategy {
     }
 
     private record OfRank(Problem problem, int rank, int steps, boolean[] sees) {
-        Schedule schedule(List<Positions> sources) {
+        Schedule schedule(List<Positions> sources, long largest) {
             long heads = problem.shape().kvHeads();
-            long largest = problem.keyElements(problem.keys().maxLocalLength(), heads);
             List<Slot> slots = steps == 1 ? List.of() : List.of(new Slot(Part.KEYS, largest),
                     new Slot(Part.KEYS, largest), new Slot(Part.KEY_GRADS, largest), new Slot(Part.KEY_GRADS, largest));
             long block = steps == 1 ? problem.keyElements(problem.keys().localLength(rank), heads) : largest;

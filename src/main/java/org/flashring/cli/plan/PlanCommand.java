@@ -87,9 +87,10 @@ public final class PlanCommand implements Callable<Integer> {
         List<PlanMemory> held = PlanMemory.ofRanks(plan, model.layers(), model.hidden());
         List<Rank> perRank = new ArrayList<>();
         for (int rank = 0; rank < ranks; rank++) {
-            perRank.add(new Rank(rank, plan.queries().localLength(rank), plan.forwardFlops(rank),
-                    plan.forwardBytesSent(rank),
-                    plan.backwardBytesSent(rank), held.get(rank)));
+            int r = rank;
+            long pairs = steps.stream().filter(step -> step.rank() == r).mapToLong(Step::visiblePairs).sum();
+            perRank.add(new Rank(rank, plan.queries().localLength(rank), flops(plan, pairs),
+                    plan.forwardBytesSent(rank), plan.backwardBytesSent(rank), held.get(rank)));
         }
         Boolean fits = memory == null ? null : PlanMemory.most(held) <= memory;
         Result result = new Result(plan.shape().toString(), plan.queries().toString(), plan.mask().toString(),
