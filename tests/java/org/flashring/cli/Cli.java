@@ -22,7 +22,8 @@ public record Cli(int exitCode, String out, String err) {
 
     /** Returns a command line in a JVM of its own, with {@code jvmOptions} and, where given, a variable of the environment. */
     public static Process start(List<String> jvmOptions, Map<String, String> environment, Path stdout, Path stderr, String... args) throws IOException {
-        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+        List<String> command = new ArrayList<>(List.of("env", "--default-signal", // also where this JVM's shell ignores some
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-XX:TieredStopAtLevel=1"));
         command.addAll(jvmOptions);
         command.addAll(List.of("-cp", System.getProperty("java.class.path"), Main.class.getName()));

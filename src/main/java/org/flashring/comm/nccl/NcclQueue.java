@@ -39,7 +39,7 @@ final class NcclQueue {
     private long stream;
     // NCCL's communicators are ended, or will be by whom they were given to; guarded by the gate unless that took too
     // long
-    private boolean surrendered;
+    private volatile boolean surrendered;
 
     NcclQueue(NcclWatchdog watchdog, Device device, int rank, List<ncclComm> comms) {
         this.watchdog = watchdog;
@@ -141,6 +141,9 @@ final class NcclQueue {
             } else {
                 LockSupport.parkNanos(PARK_NANOS);
             }
+        }
+        if (surrendered) {
+            awaitFailure(); // work that the watchdog ends is done, too, before it has said why
         }
         watchdog.check();
     }
