@@ -9,8 +9,8 @@ import org.flashring.attention.FlashAttention;
 import org.flashring.device.Memory;
 
 /**
- * A batch of sentences of several lengths, padded to the longest, as tokenizers hand it over. The rows lie one behind the
- * other, so the batch is one sequence of documents: each sentence is one, and so is the padding behind it.
+ * A batch of sentences of several lengths, padded to the longest, as tokenizers hand it over. The rows lie one behind
+ * the other, so the batch is one sequence of documents: each sentence is one, and so is the padding behind it.
  */
 public final class PaddedBatch {
     private static final int ROW = 12; // tokens, padding included
@@ -26,7 +26,9 @@ public final class PaddedBatch {
         FloatBuffer values = floats(tokens * HEADS * DIM);
         for (int i = 0; i < values.capacity(); i++) {
             keys.put(i, (float) Math.cos(i));
-            values.put(i, i / (HEADS * DIM) % ROW < LENGTHS[i / (HEADS * DIM * ROW)] ? 1 : Float.NaN); // padding is garbage
+            values.put(
+                    i,
+                    i / (HEADS * DIM) % ROW < LENGTHS[i / (HEADS * DIM * ROW)] ? 1 : Float.NaN); // padding is garbage
         }
         FloatBuffer out = floats(tokens * HEADS * DIM);
         Tensor k = tensor(keys, tokens);
@@ -43,7 +45,9 @@ public final class PaddedBatch {
         }
     }
 
-    /** Returns where documents start, and the end: for lengths 12, 5, 9 in rows of 12 it is 0, 12, 12, 17, 24, 33, 36. */
+    /**
+     * Returns where documents start, and the end: for lengths 12, 5, 9 in rows of 12 it is 0, 12, 12, 17, 24, 33, 36.
+     */
     private static long[] documents() {
         long[] starts = new long[2 * LENGTHS.length + 1];
         for (int row = 0; row < LENGTHS.length; row++) {
@@ -58,6 +62,8 @@ public final class PaddedBatch {
     }
 
     private static FloatBuffer floats(int count) {
-        return ByteBuffer.allocateDirect(count * Float.BYTES).order(ByteOrder.nativeOrder()).asFloatBuffer();
+        return ByteBuffer.allocateDirect(count * Float.BYTES)
+                .order(ByteOrder.nativeOrder())
+                .asFloatBuffer();
     }
 }

@@ -36,7 +36,8 @@ public final class SingleDevice {
         try (FlashAttention attention = new FlashAttention(shape, LENGTH, Mask.causal())) {
             attention.forward(tensor(q), tensor(k), tensor(v), tensor(out), lse);
             Tensor dout = tensor(out); // the gradient of half the sum of squares is the output itself
-            attention.backward(tensor(q), tensor(k), tensor(v), tensor(out), lse, dout, tensor(dq), tensor(dk), tensor(dv));
+            attention.backward(
+                    tensor(q), tensor(k), tensor(v), tensor(out), lse, dout, tensor(dq), tensor(dk), tensor(dv));
         }
         System.out.println("The first token sees itself alone: " + out.get(1) + " is " + v.get(1));
         System.out.println("dloss/dv of the last token: " + dv.get(size - 1));
@@ -48,6 +49,8 @@ public final class SingleDevice {
     }
 
     private static FloatBuffer floats(int count) {
-        return ByteBuffer.allocateDirect(count * Float.BYTES).order(ByteOrder.nativeOrder()).asFloatBuffer();
+        return ByteBuffer.allocateDirect(count * Float.BYTES)
+                .order(ByteOrder.nativeOrder())
+                .asFloatBuffer();
     }
 }

@@ -23,10 +23,10 @@ import org.flashring.kernel.Capability;
 import org.flashring.plan.Plan;
 
 /**
- * A program that uses the library as any other would: causal attention of two ranks, forward and backward, checked by hand.
- * With q = 0 every visible key weighs the same: out[i] is the mean of v[0..i], lse[i] = ln(i + 1), and dv[j] sums
- * dout[i] / (i + 1) over i &gt;= j. Its first argument says what it touches first,
- * its second, in milliseconds since 1970, when: so that several processes do it at the same instant.
+ * A program that uses the library as any other would: causal attention of two ranks, forward and backward, checked by
+ * hand. With q = 0 every visible key weighs the same: out[i] is the mean of v[0..i], lse[i] = ln(i + 1), and dv[j] sums
+ * dout[i] / (i + 1) over i &gt;= j. Its first argument says what it touches first, its second, in milliseconds since
+ * 1970, when: so that several processes do it at the same instant.
  */
 public final class Consumer {
     private static final int LENGTH = 13;
@@ -40,7 +40,8 @@ public final class Consumer {
         }
         switch (arguments[0]) {
             case "threads" -> touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan"));
-            case "threads with JavaCPP" -> touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan", "JavaCPP"));
+            case "threads with JavaCPP" ->
+                touchAllAtOnce(List.of("buffer", "host", "group", "table", "plan", "JavaCPP"));
             case "interrupted" -> touchInterrupted();
             case "refused" -> {
                 touchInVain();
@@ -70,7 +71,12 @@ public final class Consumer {
             case "table" -> Capability.all();
             case "cuda" -> Cuda.isAvailable();
             case "threads" -> Threads.get();
-            case "plan" -> Plan.of(AttentionShape.of(1, 1, 1, DIM, DType.FLOAT32), Layout.contiguous(4, 1), Mask.full(), AttentionOptions.defaults());
+            case "plan" ->
+                Plan.of(
+                        AttentionShape.of(1, 1, 1, DIM, DType.FLOAT32),
+                        Layout.contiguous(4, 1),
+                        Mask.full(),
+                        AttentionOptions.defaults());
             default -> throw new IllegalArgumentException("no such door: " + door);
         }
     }
@@ -133,8 +139,16 @@ public final class Consumer {
         try (RingAttention attention = new RingAttention(plan, communicator)) {
             Tensor logs = Tensor.lse(Memory.of(lse), DType.FLOAT32, 1, 1, local);
             attention.forward(tensor(q, local), tensor(q, local), tensor(v, local), tensor(out, local), logs);
-            attention.backward(tensor(q, local), tensor(q, local), tensor(v, local), tensor(out, local), logs, tensor(dout, local),
-                    tensor(dq, local), tensor(dk, local), tensor(dv, local));
+            attention.backward(
+                    tensor(q, local),
+                    tensor(q, local),
+                    tensor(v, local),
+                    tensor(out, local),
+                    logs,
+                    tensor(dout, local),
+                    tensor(dq, local),
+                    tensor(dk, local),
+                    tensor(dv, local));
         }
         for (int i = 0; i < local; i++) {
             int position = (int) positions.position(i);
@@ -172,7 +186,9 @@ public final class Consumer {
     }
 
     private static FloatBuffer floats(int count) {
-        return ByteBuffer.allocateDirect(count * Float.BYTES).order(ByteOrder.nativeOrder()).asFloatBuffer();
+        return ByteBuffer.allocateDirect(count * Float.BYTES)
+                .order(ByteOrder.nativeOrder())
+                .asFloatBuffer();
     }
 
     private static Tensor tensor(FloatBuffer buffer, int local) {

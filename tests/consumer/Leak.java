@@ -26,7 +26,10 @@ public final class Leak {
     private Leak() {}
 
     public static void main(String[] arguments) throws IOException {
-        Plan plan = Plan.of(AttentionShape.of(1, 1, 1, 8, DType.BFLOAT16), Layout.contiguous(DOCUMENTS, 1), mask(),
+        Plan plan = Plan.of(
+                AttentionShape.of(1, 1, 1, 8, DType.BFLOAT16),
+                Layout.contiguous(DOCUMENTS, 1),
+                mask(),
                 AttentionOptions.defaults());
         System.out.println("holds " + plan.bytesHeld(0));
         List<byte[]> ballast = new ArrayList<>();

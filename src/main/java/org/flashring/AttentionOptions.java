@@ -5,20 +5,18 @@ import org.flashring.internal.Checks;
 /**
  * How attention is executed; none of it changes what is computed.
  *
- * @param backward      whether backward will be called; false saves its buffers
- * @param wireDType     type of dK and dV while they travel: null for the accumulator type, or the shape's own for slow
- *                      links
- * @param kernel        which implementation runs, {@link Kernel#AUTO} but for comparisons
- * @param cuda          whether tensors lie on, and kernels run on, CUDA devices rather than the host
+ * @param backward whether backward will be called; false saves its buffers
+ * @param wireDType type of dK and dV while they travel: null for the accumulator type, or the shape's own for slow
+ *     links
+ * @param kernel which implementation runs, {@link Kernel#AUTO} but for comparisons
+ * @param cuda whether tensors lie on, and kernels run on, CUDA devices rather than the host
  * @param deterministic whether backward gives the same bits on every run, at some cost on CUDA; on the host it always
- *                      does
+ *     does
  */
 public record AttentionOptions(boolean backward, DType wireDType, Kernel kernel, boolean cuda, boolean deterministic) {
     private static final AttentionOptions DEFAULTS = new AttentionOptions(true, null, Kernel.AUTO, false, false);
 
-    /**
-     * @throws IllegalArgumentException if the kernel is null
-     */
+    /** @throws IllegalArgumentException if the kernel is null */
     public AttentionOptions {
         Checks.notNull("kernel", kernel);
     }

@@ -3,20 +3,18 @@ package org.flashring;
 import org.flashring.internal.Checks;
 
 /**
- * The shape of an attention layer, its lengths apart. Query head h uses key head h / (queryHeads / kvHeads): multi-head where
- * the two are equal, grouped-query where kvHeads is smaller, multi-query where it is 1.
+ * The shape of an attention layer, its lengths apart. Query head h uses key head h / (queryHeads / kvHeads): multi-head
+ * where the two are equal, grouped-query where kvHeads is smaller, multi-query where it is 1.
  *
- * @param batch      rows that share lengths, layout and mask
+ * @param batch rows that share lengths, layout and mask
  * @param queryHeads heads of q, a multiple of kvHeads
- * @param kvHeads    heads of k and v
- * @param headDim    size of a head of q and k
- * @param valueDim   size of a head of v and of the output
- * @param dtype      element type of q, k, v and the output
+ * @param kvHeads heads of k and v
+ * @param headDim size of a head of q and k
+ * @param valueDim size of a head of v and of the output
+ * @param dtype element type of q, k, v and the output
  */
 public record AttentionShape(long batch, long queryHeads, long kvHeads, long headDim, long valueDim, DType dtype) {
-    /**
-     * @throws IllegalArgumentException unless sizes are at least 1, and queryHeads is a multiple of kvHeads
-     */
+    /** @throws IllegalArgumentException unless sizes are at least 1, and queryHeads is a multiple of kvHeads */
     public AttentionShape {
         Checks.atLeast("batch", batch, 1);
         Checks.atLeast("queryHeads", queryHeads, 1);

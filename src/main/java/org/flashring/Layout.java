@@ -8,8 +8,8 @@ import org.flashring.internal.Checks;
 import org.flashring.internal.Terms;
 
 /**
- * Which rank holds which token of a sequence: a pure function of lengths, world size and policy. Every length works: primes,
- * fewer tokens than ranks (some shards are then empty), documents of one token. Nothing is padded or rounded.
+ * Which rank holds which token of a sequence: a pure function of lengths, world size and policy. Every length works:
+ * primes, fewer tokens than ranks (some shards are then empty), documents of one token. Nothing is padded or rounded.
  *
  * <pre>
  *  16 tokens, 2 ranks     contiguous  0000000011111111
@@ -22,7 +22,9 @@ public final class Layout {
     public enum Policy {
         /** Rank r holds the r-th of N equal pieces. */
         CONTIGUOUS,
-        /** Each document is cut into 2N pieces and rank r holds pieces r and 2N-1-r, turned on by one rank per document. */
+        /**
+         * Each document is cut into 2N pieces and rank r holds pieces r and 2N-1-r, turned on by one rank per document.
+         */
         ZIGZAG,
         /** Rank r holds the positions p with p mod N = r (Brandon et al. 2023, striped attention). */
         STRIPED;
@@ -75,8 +77,8 @@ public final class Layout {
     }
 
     /**
-     * Returns the layout of packed documents, document i being tokens [cuSeqlens[i], cuSeqlens[i + 1]). Zigzag balances each
-     * document by itself; the other policies deal the packed sequence as a whole.
+     * Returns the layout of packed documents, document i being tokens [cuSeqlens[i], cuSeqlens[i + 1]). Zigzag balances
+     * each document by itself; the other policies deal the packed sequence as a whole.
      *
      * @throws IllegalArgumentException unless cuSeqlens starts at 0 and never decreases, and worldSize ≥ 1
      */
@@ -87,14 +89,15 @@ public final class Layout {
         long length = cuSeqlens[cuSeqlens.length - 1];
         List<Positions> shards = new ArrayList<>(worldSize);
         for (int rank = 0; rank < worldSize; rank++) {
-            shards.add(switch (policy) {
-                case CONTIGUOUS -> piece(0, length, rank, worldSize);
-                case ZIGZAG -> zigzag(cuSeqlens, rank, worldSize);
-                case STRIPED -> striped(length, rank, worldSize);
-            });
+            shards.add(
+                    switch (policy) {
+                        case CONTIGUOUS -> piece(0, length, rank, worldSize);
+                        case ZIGZAG -> zigzag(cuSeqlens, rank, worldSize);
+                        case STRIPED -> striped(length, rank, worldSize);
+                    });
         }
-        return new Layout(policy, 0, length, shards, policy == Policy.ZIGZAG && cuSeqlens.length > 2 ? cuSeqlens.clone()
-                : null);
+        return new Layout(
+                policy, 0, length, shards, policy == Policy.ZIGZAG && cuSeqlens.length > 2 ? cuSeqlens.clone() : null);
     }
 
     private static Positions piece(long start, long length, int index, int pieces) {
@@ -128,15 +131,20 @@ public final class Layout {
     }
 
     /**
-     * Returns this layout moved to begin at global position {@code position}: new tokens that follow a cache of keys, say.
+     * Returns this layout moved to begin at global position {@code position}: new tokens that follow a cache of keys,
+     * say.
      *
      * @throws IllegalArgumentException if {@code position} is negative or a moved position overflows
      */
     public Layout startingAt(long position) {
         Checks.atLeast("position", position, 0);
         Checks.sum("end", position, length);
-        return new Layout(policy, position, length, shards.stream().map(shard -> shard.movedBy(position - start))
-                .toList(), documents);
+        return new Layout(
+                policy,
+                position,
+                length,
+                shards.stream().map(shard -> shard.movedBy(position - start)).toList(),
+                documents);
     }
 
     /** Puts what says which rank holds which position into {@code terms}. */
@@ -208,6 +216,7 @@ public final class Layout {
 
     @Override
     public String toString() {
-        return policy + " " + length + " tokens " + (start == 0 ? "" : "from " + start + " on ") + "over " + worldSize() + (worldSize() == 1 ? " rank" : " ranks");
+        return policy + " " + length + " tokens " + (start == 0 ? "" : "from " + start + " on ") + "over " + worldSize()
+                + (worldSize() == 1 ? " rank" : " ranks");
     }
 }

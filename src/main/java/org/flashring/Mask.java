@@ -6,9 +6,9 @@ import org.flashring.internal.Checks;
 import org.flashring.internal.Terms;
 
 /**
- * Which keys each query sees, never as a matrix: one interval [{@link #lo}, {@link #hi}) of key positions for each query
- * position, whose ends never decrease. Causal, sliding window, packed documents and prefix compose by intersection and
- * cost O(documents) memory.
+ * Which keys each query sees, never as a matrix: one interval [{@link #lo}, {@link #hi}) of key positions for each
+ * query position, whose ends never decrease. Causal, sliding window, packed documents and prefix compose by
+ * intersection and cost O(documents) memory.
  *
  * <pre>
  *     causal      window(2, 0)   documents(0,3,6)   causal, prefix(2)
@@ -19,8 +19,8 @@ import org.flashring.internal.Terms;
  *     x x x x x   . . x x x      . . . x x x        x x x x x
  * </pre>
  *
- * A query that sees no key yields output 0, lse -∞ and zero gradients. Queries outside every document see nothing.
- * All rows of a batch share one mask; rows with documents of their own are one packed row of batch 1.
+ * A query that sees no key yields output 0, lse -∞ and zero gradients. Queries outside every document see nothing. All
+ * rows of a batch share one mask; rows with documents of their own are one packed row of batch 1.
  */
 public final class Mask {
     private static final long ALL = -1;
@@ -49,8 +49,8 @@ public final class Mask {
     }
 
     /**
-     * Returns this mask with a sliding window: the query at q sees keys in [q - left, q + right]. Negative means no bound on
-     * that side. A causal window of w keys, the query's own included, is {@code window(w - 1, 0)}.
+     * Returns this mask with a sliding window: the query at q sees keys in [q - left, q + right]. Negative means no
+     * bound on that side. A causal window of w keys, the query's own included, is {@code window(w - 1, 0)}.
      */
     public Mask window(long left, long right) {
         return new Mask(Math.max(left, ALL), Math.max(right, ALL), cuSeqlens, prefixLengths);
@@ -60,7 +60,8 @@ public final class Mask {
      * Returns this mask within packed documents: queries see keys of their own document alone. Document i is positions
      * [cuSeqlens[i], cuSeqlens[i + 1]); documents of no token are allowed.
      *
-     * @throws IllegalArgumentException unless cuSeqlens starts at 0 and never decreases, or if a prefix was given before
+     * @throws IllegalArgumentException unless cuSeqlens starts at 0 and never decreases, or if a prefix was given
+     *     before
      */
     public Mask documents(long... cuSeqlens) {
         checkCuSeqlens(cuSeqlens);
@@ -71,8 +72,8 @@ public final class Mask {
     }
 
     /**
-     * Returns this mask with a prefix that all queries of the document see, as in prefix-LM: the first prefixLengths[i] keys of
-     * document i (of the whole sequence when there are no documents) are visible whatever the right bound says.
+     * Returns this mask with a prefix that all queries of the document see, as in prefix-LM: the first prefixLengths[i]
+     * keys of document i (of the whole sequence when there are no documents) are visible whatever the right bound says.
      *
      * @throws IllegalArgumentException unless there is one length ≥ 0 per document
      */
@@ -93,7 +94,10 @@ public final class Mask {
         Checks.equal("cuSeqlens[0]", cuSeqlens[0], 0, "the start of the first document");
         for (int i = 1; i < cuSeqlens.length; i++) {
             if (cuSeqlens[i] < cuSeqlens[i - 1]) {
-                throw Checks.broken("cuSeqlens[" + i + "]", cuSeqlens[i], "be at least cuSeqlens[" + (i - 1) + "] = " + cuSeqlens[i - 1]);
+                throw Checks.broken(
+                        "cuSeqlens[" + i + "]",
+                        cuSeqlens[i],
+                        "be at least cuSeqlens[" + (i - 1) + "] = " + cuSeqlens[i - 1]);
             }
         }
     }
@@ -186,8 +190,11 @@ public final class Mask {
 
     @Override
     public boolean equals(Object other) {
-        return other instanceof Mask that && left == that.left && right == that.right
-                && Arrays.equals(cuSeqlens, that.cuSeqlens) && Arrays.equals(prefixLengths, that.prefixLengths);
+        return other instanceof Mask that
+                && left == that.left
+                && right == that.right
+                && Arrays.equals(cuSeqlens, that.cuSeqlens)
+                && Arrays.equals(prefixLengths, that.prefixLengths);
     }
 
     @Override

@@ -13,7 +13,8 @@ public final class Positions {
     /** Positions {@code start}, {@code start + stride}, …, {@code length} of them. */
     public record Range(long start, long length, long stride) {
         /**
-         * @throws IllegalArgumentException unless start ≥ 0, length ≥ 1, stride ≥ 1 and the last position fits in 63 bits
+         * @throws IllegalArgumentException unless start ≥ 0, length ≥ 1, stride ≥ 1 and the last position fits in 63
+         *     bits
          */
         public Range {
             Checks.atLeast("start", start, 0);
@@ -37,7 +38,11 @@ public final class Positions {
         for (int i = 0; i < ranges.size(); i++) {
             Range range = ranges.get(i);
             if (i > 0 && range.start() <= ranges.get(i - 1).last()) {
-                throw Checks.broken("ranges[" + i + "].start", range.start(), "be above the previous range's last position " + ranges.get(i - 1).last());
+                throw Checks.broken(
+                        "ranges[" + i + "].start",
+                        range.start(),
+                        "be above the previous range's last position "
+                                + ranges.get(i - 1).last());
             }
             offsets[i + 1] = Checks.sum("length", offsets[i], range.length());
         }
@@ -71,7 +76,9 @@ public final class Positions {
     }
 
     Positions movedBy(long distance) {
-        return new Positions(ranges.stream().map(range -> new Range(range.start() + distance, range.length(), range.stride())).toList());
+        return new Positions(ranges.stream()
+                .map(range -> new Range(range.start() + distance, range.length(), range.stride()))
+                .toList());
     }
 
     /** Returns the ranges, ascending. */
@@ -136,7 +143,10 @@ public final class Positions {
     public String toString() {
         StringBuilder text = new StringBuilder("[");
         for (Range range : ranges) {
-            text.append(text.length() > 1 ? ", " : "").append(range.start()).append("..").append(range.last());
+            text.append(text.length() > 1 ? ", " : "")
+                    .append(range.start())
+                    .append("..")
+                    .append(range.last());
             if (range.stride() > 1) {
                 text.append(" by ").append(range.stride());
             }

@@ -6,14 +6,12 @@ import org.flashring.internal.Checks;
  * How a score comes of the product of a query and a key.
  *
  * @param softmaxScale factor of the product, 1e-37 to 1e37, for float64 1e-307 to 1e307; NaN stands for 1 /
- *                     sqrt(headDim)
+ *     sqrt(headDim)
  */
 public record Score(double softmaxScale) {
     private static final Score DEFAULT = new Score(Double.NaN);
 
-    /**
-     * @throws IllegalArgumentException unless the scale is NaN or positive and finite
-     */
+    /** @throws IllegalArgumentException unless the scale is NaN or positive and finite */
     public Score {
         if (softmaxScale <= 0 || Double.isInfinite(softmaxScale)) {
             throw scaleBroken(softmaxScale);

@@ -6,8 +6,8 @@ import org.flashring.device.Memory;
 import org.flashring.internal.Checks;
 
 /**
- * A strided view of [batch, length, heads, dim] in borrowed memory. Strides are counted in elements; the last dimension is
- * contiguous. The same four numbers describe BSHD, BHSD, packed and interleaved QKV memory, and with dim 1 the lse.
+ * A strided view of [batch, length, heads, dim] in borrowed memory. Strides are counted in elements; the last dimension
+ * is contiguous. The same four numbers describe BSHD, BHSD, packed and interleaved QKV memory, and with dim 1 the lse.
  */
 public final class Tensor {
     private final Memory memory;
@@ -22,8 +22,16 @@ public final class Tensor {
     private final long elements;
     private final boolean injective;
 
-    private Tensor(Memory memory, DType dtype, long batch, long length, long heads, long dim,
-            long strideBatch, long strideLength, long strideHead) {
+    private Tensor(
+            Memory memory,
+            DType dtype,
+            long batch,
+            long length,
+            long heads,
+            long dim,
+            long strideBatch,
+            long strideLength,
+            long strideHead) {
         this.memory = Checks.notNull("memory", memory);
         this.dtype = Checks.notNull("dtype", dtype);
         this.batch = Checks.atLeast("batch", batch, 1);
@@ -33,15 +41,20 @@ public final class Tensor {
         this.strideBatch = Checks.atLeast("strideBatch", strideBatch, 0);
         this.strideLength = Checks.atLeast("strideLength", strideLength, 0);
         this.strideHead = Checks.atLeast("strideHead", strideHead, 0);
-        this.elements = Checks.product("elements", Checks.product("elements", Checks.product("elements", batch, length), heads), dim);
+        this.elements = Checks.product(
+                "elements", Checks.product("elements", Checks.product("elements", batch, length), heads), dim);
         long reach = length == 0 ? 0 : reach();
         long bytes = Checks.product("bytes", reach, dtype.bytes());
         if (bytes > memory.bytes()) {
-            throw Checks.broken("memory", memory.bytes() + " bytes", "hold the " + bytes + " bytes that the tensor reaches over");
+            throw Checks.broken(
+                    "memory", memory.bytes() + " bytes", "hold the " + bytes + " bytes that the tensor reaches over");
         }
         Checks.sum("end address", memory.address(), bytes);
         if (memory.address() % dtype.bytes() != 0) {
-            throw Checks.broken("address", "0x" + Long.toHexString(memory.address()), "be a multiple of " + dtype.bytes() + ", the size of " + dtype);
+            throw Checks.broken(
+                    "address",
+                    "0x" + Long.toHexString(memory.address()),
+                    "be a multiple of " + dtype.bytes() + ", the size of " + dtype);
         }
         this.injective = length == 0 || stridesNest();
     }
@@ -57,18 +70,27 @@ public final class Tensor {
     /**
      * Returns a view with the given strides, in elements.
      *
-     * @throws IllegalArgumentException if a size or stride is negative or zero where it may not be, a product overflows, the
-     *         address is not aligned to the element size, or the view reaches beyond the memory
+     * @throws IllegalArgumentException if a size or stride is negative or zero where it may not be, a product
+     *     overflows, the address is not aligned to the element size, or the view reaches beyond the memory
      */
-    public static Tensor strided(Memory memory, DType dtype, long batch, long length, long heads, long dim,
-            long strideBatch, long strideLength, long strideHead) {
+    public static Tensor strided(
+            Memory memory,
+            DType dtype,
+            long batch,
+            long length,
+            long heads,
+            long dim,
+            long strideBatch,
+            long strideLength,
+            long strideHead) {
         return new Tensor(memory, dtype, batch, length, heads, dim, strideBatch, strideLength, strideHead);
     }
 
     /** Returns a dense view of [batch, length, heads, dim]. */
     public static Tensor bshd(Memory memory, DType dtype, long batch, long length, long heads, long dim) {
         long token = Checks.product("strideLength", heads, dim);
-        return strided(memory, dtype, batch, length, heads, dim, Checks.product("strideBatch", length, token), token, dim);
+        return strided(
+                memory, dtype, batch, length, heads, dim, Checks.product("strideBatch", length, token), token, dim);
     }
 
     /** Returns a view of dense [batch, heads, length, dim] memory. The arguments come in memory order. */
@@ -147,7 +169,9 @@ public final class Tensor {
         return injective;
     }
 
-    /** Returns whether elements of both may lie in the same memory: their extents meet, and one at least has no gaps. */
+    /**
+     * Returns whether elements of both may lie in the same memory: their extents meet, and one at least has no gaps.
+     */
     public boolean overlaps(Tensor other) {
         long reach = length == 0 ? 0 : reach();
         long otherReach = other.length == 0 ? 0 : other.reach();

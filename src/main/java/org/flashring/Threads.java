@@ -17,9 +17,9 @@ public final class Threads {
     /**
      * Returns the number of threads, from 1 to 1024.
      *
-     * @throws IllegalArgumentException if {@code FLASHRING_THREADS} is set to anything but a whole number from 1
-     *                                  to 1024
-     * @throws UnsatisfiedLinkError     if the native library cannot be loaded
+     * @throws IllegalArgumentException if {@code FLASHRING_THREADS} is set to anything but a whole number from 1 to
+     *     1024
+     * @throws UnsatisfiedLinkError if the native library cannot be loaded
      */
     public static int get() {
         int threads = Native.threads();
@@ -33,7 +33,7 @@ public final class Threads {
      * Sets the number of threads, whatever the environment says. Calls under way may keep what they have.
      *
      * @throws IllegalArgumentException unless {@code threads} lies from 1 to 1024
-     * @throws UnsatisfiedLinkError     if the native library cannot be loaded
+     * @throws UnsatisfiedLinkError if the native library cannot be loaded
      */
     public static void set(int threads) {
         Status.check(Native.setThreads(threads));

@@ -28,13 +28,13 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /** What a gather's plan says of bytes, and who may run it. What it computes is proven by the grid of cases. */
 class GatherTest {
-    private static final Problem PROBLEM = Problem.of(new AttentionShape(2, 6, 3, 8, 4, DType.BFLOAT16), 23,
-            MaskRule.CAUSAL, 1);
+    private static final Problem PROBLEM =
+            Problem.of(new AttentionShape(2, 6, 3, 8, 4, DType.BFLOAT16), 23, MaskRule.CAUSAL, 1);
     private static final Layout LAYOUT = Layout.zigzag(23, 3);
 
     private static Plan plan(Strategy strategy) {
-        org.flashring.plan.Problem problem = org.flashring.plan.Problem.of(PROBLEM.shape(), LAYOUT,
-                PROBLEM.mask().mask());
+        org.flashring.plan.Problem problem = org.flashring.plan.Problem.of(
+                PROBLEM.shape(), LAYOUT, PROBLEM.mask().mask());
         return Plan.of(problem, strategy, AttentionOptions.defaults());
     }
 
@@ -45,17 +45,21 @@ class GatherTest {
         LocalGroup.run(3, communicator -> {
             int rank = communicator.rank();
             AtomicLong sent = new AtomicLong();
-            RankTensors t = new RankTensors(PROBLEM.shape(), LAYOUT.positions(rank), LAYOUT.positions(rank),
-                    Placement.DENSE, DType.FLOAT32);
+            RankTensors t = new RankTensors(
+                    PROBLEM.shape(), LAYOUT.positions(rank), LAYOUT.positions(rank), Placement.DENSE, DType.FLOAT32);
             t.scatter(PROBLEM.inputs());
             Forward forward = new Forward(t.q.tensor(), t.k.tensor(), t.v.tensor(), t.out.tensor(), t.lse.tensor());
             try (ShardedAttention attention = new ShardedAttention(plan, counting(communicator, sent))) {
                 attention.forward(forward, 0);
-                assertThat(sent.getAndSet(0)).as("forward of rank %d", rank).isEqualTo(plan.forwardBytesSent(rank))
+                assertThat(sent.getAndSet(0))
+                        .as("forward of rank %d", rank)
+                        .isEqualTo(plan.forwardBytesSent(rank))
                         .isPositive();
-                attention.backward(new Backward(forward, t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor()),
-                        0);
-                assertThat(sent.get()).as("backward of rank %d", rank).isEqualTo(plan.backwardBytesSent(rank))
+                attention.backward(
+                        new Backward(forward, t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor()), 0);
+                assertThat(sent.get())
+                        .as("backward of rank %d", rank)
+                        .isEqualTo(plan.backwardBytesSent(rank))
                         .isPositive();
                 assertThat(attention.bytesHeld()).isEqualTo(plan.bytesHeld(rank));
             }
@@ -65,19 +69,19 @@ class GatherTest {
 
     /** Returns {@code real}, which adds the bytes of what is sent to {@code sent}. */
     private static Communicator counting(Communicator real, AtomicLong sent) {
-        return (Communicator) Proxy.newProxyInstance(GatherTest.class.getClassLoader(),
-                new Class<?>[] {Communicator.class}, (proxy, method, arguments) -> {
-            if (arguments != null && arguments[0] instanceof Transfers transfers) {
-                for (int i = 0; i < transfers.sends(); i++) {
-                    sent.addAndGet(transfers.sendBytes(i));
-                }
-            }
-            try {
-                return method.invoke(real, arguments);
-            } catch (InvocationTargetException e) {
-                throw e.getCause();
-            }
-        });
+        return (Communicator) Proxy.newProxyInstance(
+                GatherTest.class.getClassLoader(), new Class<?>[] {Communicator.class}, (proxy, method, arguments) -> {
+                    if (arguments != null && arguments[0] instanceof Transfers transfers) {
+                        for (int i = 0; i < transfers.sends(); i++) {
+                            sent.addAndGet(transfers.sendBytes(i));
+                        }
+                    }
+                    try {
+                        return method.invoke(real, arguments);
+                    } catch (InvocationTargetException e) {
+                        throw e.getCause();
+                    }
+                });
     }
 
     /**
@@ -129,9 +133,11 @@ class GatherTest {
     @Test
     void flopsAreThoseOfTheRing() {
         for (int rank = 0; rank < 3; rank++) {
-            assertThat(plan(new Gather(2)).forwardFlops(rank)).isEqualTo(plan(new Ring()).forwardFlops(rank))
+            assertThat(plan(new Gather(2)).forwardFlops(rank))
+                    .isEqualTo(plan(new Ring()).forwardFlops(rank))
                     .isPositive();
         }
-        assertThat(List.of(plan(new Gather(1)).source(0, 0), plan(new Gather(1)).source(0, 1))).containsOnly(-1);
+        assertThat(List.of(plan(new Gather(1)).source(0, 0), plan(new Gather(1)).source(0, 1)))
+                .containsOnly(-1);
     }
 }

@@ -25,7 +25,10 @@ class HelpTest {
         assertThat(help.exitCode()).isZero();
         assertThat(help.out()).contains("Example:");
         assertThat(help.out().contains("--json")).as("--json").isEqualTo(!MAKERS.contains(command));
-        List<String> examples = help.out().lines().filter(line -> line.startsWith("  flashring ")).toList();
+        List<String> examples = help.out()
+                .lines()
+                .filter(line -> line.startsWith("  flashring "))
+                .toList();
         assertThat(examples).isNotEmpty().allSatisfy(example -> {
             String[] words = example.strip().split(" ");
             CommandLine.ParseResult parsed = Main.commandLine().parseArgs(Arrays.copyOfRange(words, 1, words.length));
@@ -36,6 +39,8 @@ class HelpTest {
     @ParameterizedTest
     @MethodSource("commands")
     void version(String command) {
-        assertThat(Cli.run(command, "--version").out()).isEqualTo(Cli.run("--version").out()).startsWith("flashring 0.");
+        assertThat(Cli.run(command, "--version").out())
+                .isEqualTo(Cli.run("--version").out())
+                .startsWith("flashring 0.");
     }
 }

@@ -15,7 +15,8 @@ import org.junit.jupiter.api.io.TempDir;
 /** The variable and the property that cap the kernels, as a new process reads them. */
 @Timeout(120)
 class KernelCapTest {
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
 
     private record Outcome(int exitCode, String output) {
         /** Returns the lines of the table about the host's kernel of that name. */
@@ -26,14 +27,18 @@ class KernelCapTest {
 
     /** Runs {@code info} with the variable and the property set to what is not null. */
     private Outcome info(String variable, String property) throws IOException, InterruptedException {
-        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-XX:TieredStopAtLevel=1", "-cp", System.getProperty("java.class.path")));
+        List<String> command = new ArrayList<>(List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                System.getProperty("java.class.path")));
         if (property != null) {
             command.add("-Dorg.flashring.maxKernel=" + property);
         }
         command.addAll(List.of(Main.class.getName(), "info"));
         Path output = folder.resolve("output");
-        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile());
+        ProcessBuilder builder =
+                new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile());
         builder.environment().remove("JAVA_TOOL_OPTIONS");
         builder.environment().remove("FLASHRING_MAX_KERNEL");
         if (variable != null) {
@@ -49,7 +54,8 @@ class KernelCapTest {
         Outcome outcome = info("simd128", null);
         assertThat(outcome.exitCode()).isZero();
         assertThat(outcome.output()).contains("Highest kernel   simd128, set by FLASHRING_MAX_KERNEL");
-        assertThat(outcome.rows("avx2")).hasSize(4)
+        assertThat(outcome.rows("avx2"))
+                .hasSize(4)
                 .allMatch(row -> row.endsWith("no: ruled out by FLASHRING_MAX_KERNEL = simd128")
                         || row.endsWith("no: this machine lacks AVX2 and FMA"));
         assertThat(outcome.rows("simd128")).hasSize(4).allMatch(row -> row.endsWith("yes"));
@@ -60,7 +66,8 @@ class KernelCapTest {
         Outcome outcome = info("simd128", "reference");
         assertThat(outcome.exitCode()).isZero();
         assertThat(outcome.output()).contains("Highest kernel   reference, set by org.flashring.maxKernel");
-        assertThat(outcome.rows("simd128")).hasSize(4)
+        assertThat(outcome.rows("simd128"))
+                .hasSize(4)
                 .allMatch(row -> row.endsWith("no: ruled out by org.flashring.maxKernel = reference"));
         assertThat(outcome.rows("reference")).hasSize(4).allMatch(row -> row.endsWith("yes"));
     }
@@ -77,12 +84,16 @@ class KernelCapTest {
     void unknownNamesAreRefusedWithTheList() throws Exception {
         Outcome ofVariable = info("sse9", null);
         assertThat(ofVariable.exitCode()).isEqualTo(2);
-        assertThat(ofVariable.output().lines()).singleElement().asString()
+        assertThat(ofVariable.output().lines())
+                .singleElement()
+                .asString()
                 .startsWith("flashring info: FLASHRING_MAX_KERNEL = sse9 must be one of amx, ")
                 .contains("avx2, simd128, reference, wgmma, mma");
         Outcome ofProperty = info("simd128", "sse9");
         assertThat(ofProperty.exitCode()).isEqualTo(2);
-        assertThat(ofProperty.output().lines()).singleElement().asString()
+        assertThat(ofProperty.output().lines())
+                .singleElement()
+                .asString()
                 .startsWith("flashring info: org.flashring.maxKernel = sse9 must be one of amx, ");
     }
 }

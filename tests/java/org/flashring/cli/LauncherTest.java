@@ -23,9 +23,12 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** The launcher script in a checkout of its own, with a Java and a Maven that only say how they were called. */
 @Timeout(value = 60, unit = TimeUnit.SECONDS)
 class LauncherTest {
-    private static final List<String> TOOLS = List.of("readlink", "dirname", "find", "flock", "touch", "mv", "rm", "mkdir", "tail", "sleep", "cksum", "ln");
+    private static final List<String> TOOLS = List.of(
+            "readlink", "dirname", "find", "flock", "touch", "mv", "rm", "mkdir", "tail", "sleep", "cksum", "ln");
 
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
+
     private Path home;
     private Path bin;
     private Path script;
@@ -56,7 +59,9 @@ class LauncherTest {
     }
 
     private void java(String version) throws IOException {
-        program("java", "if [ \"$1\" = -version ]; then echo 'openjdk version \"" + version + "\"' >&2; else echo \"$@\"; fi");
+        program(
+                "java",
+                "if [ \"$1\" = -version ]; then echo 'openjdk version \"" + version + "\"' >&2; else echo \"$@\"; fi");
     }
 
     private void program(String name, String body) throws IOException {
@@ -93,8 +98,12 @@ class LauncherTest {
     void buildsOnceThenStarts() throws IOException, InterruptedException {
         Cli first = run("plan", "--length", "a b");
         assertThat(first.err()).hasLineCount(1).contains("building").contains("build.log");
-        assertThat(first.out()).contains("-Xmx1g -Da=b").contains("maxPhysicalBytes=0").contains(home + "/target/classes:" + home + "/target/lib/*")
-                .endsWith("org.flashring.cli.Main plan --length a b\n").doesNotContain("native-access");
+        assertThat(first.out())
+                .contains("-Xmx1g -Da=b")
+                .contains("maxPhysicalBytes=0")
+                .contains(home + "/target/classes:" + home + "/target/lib/*")
+                .endsWith("org.flashring.cli.Main plan --length a b\n")
+                .doesNotContain("native-access");
         Cli second = run("info");
         assertThat(second.err()).isEmpty();
         assertThat(second.exitCode()).isZero();
@@ -132,8 +141,10 @@ class LauncherTest {
     void startsInAFolderOfAnyName(String name) throws IOException, InterruptedException {
         checkout(name);
         variables.put("XDG_CACHE_HOME", folder.resolve("cache").toString());
-        program("java", "if [ \"$1\" = -version ]; then echo 'openjdk version \"17.0.9\"' >&2; else "
-                + "while [ \"$1\" != -cp ]; do shift; done; printf '%s\\n' \"$2\"; fi");
+        program(
+                "java",
+                "if [ \"$1\" = -version ]; then echo 'openjdk version \"17.0.9\"' >&2; else "
+                        + "while [ \"$1\" != -cp ]; do shift; done; printf '%s\\n' \"$2\"; fi");
         for (Path launcher : List.of(script, Files.createSymbolicLink(folder.resolve("link"), script))) {
             String[] entries = finish(start(launcher, "info")).out().strip().split(":");
             assertThat(entries).hasSize(2);
@@ -147,7 +158,8 @@ class LauncherTest {
     @Test
     void aColonWithNoPlaceForALinkIsOneSentence() throws IOException, InterruptedException {
         checkout("co:lon");
-        variables.put("XDG_CACHE_HOME", Files.createFile(folder.resolve("no folder")).toString());
+        variables.put(
+                "XDG_CACHE_HOME", Files.createFile(folder.resolve("no folder")).toString());
         assertRefused(run("info"), "holds a colon");
         variables.put("XDG_CACHE_HOME", folder.resolve("co:lon").toString());
         assertRefused(run("info"), "holds a colon");
@@ -176,7 +188,9 @@ class LauncherTest {
     /** Names of files that are not ASCII are names in Java under a UTF-8 locale alone. */
     @Test
     void javaRunsUnderALocaleThatKnowsAllNames() throws IOException, InterruptedException {
-        program("java", "if [ \"$1\" = -version ]; then echo 'openjdk version \"17.0.9\"' >&2; else echo \"LC_ALL=$LC_ALL\"; fi");
+        program(
+                "java",
+                "if [ \"$1\" = -version ]; then echo 'openjdk version \"17.0.9\"' >&2; else echo \"LC_ALL=$LC_ALL\"; fi");
         assertThat(run("info").out()).isEqualTo("LC_ALL=C.UTF-8\n");
         variables.put("LC_ALL", "C");
         assertThat(run("info").out()).isEqualTo("LC_ALL=C.UTF-8\n");
@@ -205,10 +219,13 @@ class LauncherTest {
         assertThat(build).doesNotExist();
     }
 
-    private static void forgetMoved(Path build, Path sources, Path buildThen, Path sourcesThen) throws IOException, InterruptedException {
-        Files.writeString(build.resolve("CMakeCache.txt"),
+    private static void forgetMoved(Path build, Path sources, Path buildThen, Path sourcesThen)
+            throws IOException, InterruptedException {
+        Files.writeString(
+                build.resolve("CMakeCache.txt"),
                 "CMAKE_CACHEFILE_DIR:INTERNAL=" + buildThen + "\nCMAKE_HOME_DIRECTORY:INTERNAL=" + sourcesThen + "\n");
-        Cli run = finish(new ProcessBuilder("bash", "cmake/forget_moved.sh", build.toString(), sources.toString()).start());
+        Cli run = finish(
+                new ProcessBuilder("bash", "cmake/forget_moved.sh", build.toString(), sources.toString()).start());
         assertThat(run).isEqualTo(new Cli(0, "", ""));
     }
 

@@ -15,13 +15,18 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Numbers are the same in every locale: Arabic and Persian have digits of their own, German a comma, Turkish an I without a dot. */
+/**
+ * Numbers are the same in every locale: Arabic and Persian have digits of their own, German a comma, Turkish an I
+ * without a dot.
+ */
 class LocaleTest {
     private static final List<String> TAGS = List.of("ar-EG", "fa-IR", "de-DE", "tr-TR");
     private static final List<String> LANGUAGES = List.of("en-US", "ar-EG", "fa-IR", "tr-TR");
 
     private final Locale before = Locale.getDefault();
-    @TempDir private Path folder;
+
+    @TempDir
+    private Path folder;
 
     @AfterEach
     void restore() {
@@ -29,7 +34,9 @@ class LocaleTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"plan --length 20000 --ranks 3 --memory 4G", "plan --length 64 --ranks 0", "train --help", "info"})
+    @ValueSource(
+            strings = {"plan --length 20000 --ranks 3 --memory 4G", "plan --length 64 --ranks 0", "train --help", "info"
+            })
     void whatIsPrintedIsThatOfTheRoot(String command) {
         List<String> expected = inLocale(Locale.ROOT, command);
         assertThat(expected).isNotEmpty();
@@ -44,14 +51,39 @@ class LocaleTest {
         Path text = Files.writeString(folder.resolve("text"), "all the keys go round ".repeat(100));
         List<Process> runs = new ArrayList<>();
         for (String tag : LANGUAGES) {
-            runs.add(Cli.start(List.of("-Duser.language=" + tag.substring(0, 2), "-Duser.country=" + tag.substring(3)), Map.of(),
-                    folder.resolve(tag), folder.resolve(tag + ".err"), "train", "--text", text.toString(), "--out", folder.resolve("out").toString(),
-                    "--layers", "1", "--heads", "2", "--kv-heads", "1", "--dim", "16", "--batch", "1", "--steps", "2", "--context", "150"));
+            runs.add(Cli.start(
+                    List.of("-Duser.language=" + tag.substring(0, 2), "-Duser.country=" + tag.substring(3)),
+                    Map.of(),
+                    folder.resolve(tag),
+                    folder.resolve(tag + ".err"),
+                    "train",
+                    "--text",
+                    text.toString(),
+                    "--out",
+                    folder.resolve("out").toString(),
+                    "--layers",
+                    "1",
+                    "--heads",
+                    "2",
+                    "--kv-heads",
+                    "1",
+                    "--dim",
+                    "16",
+                    "--batch",
+                    "1",
+                    "--steps",
+                    "2",
+                    "--context",
+                    "150"));
         }
         for (int i = 0; i < LANGUAGES.size(); i++) {
             String tag = LANGUAGES.get(i);
-            assertThat(runs.get(i).waitFor()).as(Files.readString(folder.resolve(tag + ".err"))).isZero();
-            assertThat(repeatable(Files.readString(folder.resolve(tag)))).as(tag).isNotEmpty()
+            assertThat(runs.get(i).waitFor())
+                    .as(Files.readString(folder.resolve(tag + ".err")))
+                    .isZero();
+            assertThat(repeatable(Files.readString(folder.resolve(tag))))
+                    .as(tag)
+                    .isNotEmpty()
                     .isEqualTo(repeatable(Files.readString(folder.resolve(LANGUAGES.get(0)))));
         }
     }
@@ -61,7 +93,9 @@ class LocaleTest {
     @ValueSource(strings = {"verify --case 2", "bench --length 61 --dim 8 --repeats 1 --dtype float32 --full"})
     void digitsAreThoseOfTheRoot(String command) {
         for (String tag : TAGS) {
-            assertThat(inLocale(Locale.forLanguageTag(tag), command)).as(tag).isNotEmpty()
+            assertThat(inLocale(Locale.forLanguageTag(tag), command))
+                    .as(tag)
+                    .isNotEmpty()
                     .noneMatch(line -> line.matches(".*[\\p{Nd}&&[^0-9]].*"));
         }
     }
@@ -74,6 +108,9 @@ class LocaleTest {
 
     /** Returns the lines that do not tell of time or memory. */
     private static List<String> repeatable(String printed) {
-        return printed.lines().map(line -> line.replaceAll("[0-9,.]+ tokens/s", "")).filter(line -> !line.startsWith("Memory")).toList();
+        return printed.lines()
+                .map(line -> line.replaceAll("[0-9,.]+ tokens/s", ""))
+                .filter(line -> !line.startsWith("Memory"))
+                .toList();
     }
 }

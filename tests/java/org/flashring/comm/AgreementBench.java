@@ -35,8 +35,8 @@ final class AgreementBench {
     public static void main(String[] args) throws Exception {
         if (System.getenv("RANK") == null) {
             for (int world : new int[] {2, 4, 8}) {
-                List<String> report = LocalGroup.run(world, DEADLINE, ranks -> measure((number, terms) ->
-                        ranks.agree(terms)));
+                List<String> report =
+                        LocalGroup.run(world, DEADLINE, ranks -> measure((number, terms) -> ranks.agree(terms)));
                 System.out.println(world + " threads: " + report.get(0));
             }
             return;
@@ -44,7 +44,8 @@ final class AgreementBench {
         try (Session session = Rendezvous.join(Environment.current(), Map.of(), DEADLINE)) {
             session.listen(System.out::println);
             String report = measure((number, terms) -> {
-                String problem = session.agree("", number, session.rank(), session.worldSize(), terms).get();
+                String problem = session.agree("", number, session.rank(), session.worldSize(), terms)
+                        .get();
                 if (!problem.isEmpty()) {
                     throw new AssertionError(problem);
                 }
@@ -72,9 +73,12 @@ final class AgreementBench {
         }
         long[] warm = Arrays.copyOfRange(nanos, WARM_UP, PLANS);
         Arrays.sort(warm);
-        return String.format(Locale.ROOT, "median %.1f us, mean %.1f us, 90 of 100 within %.1f us",
+        return String.format(
+                Locale.ROOT,
+                "median %.1f us, mean %.1f us, 90 of 100 within %.1f us",
                 warm[warm.length / 2] / 1e3,
-                Arrays.stream(warm).average().orElseThrow() / 1e3, warm[warm.length * 9 / 10] / 1e3);
+                Arrays.stream(warm).average().orElseThrow() / 1e3,
+                warm[warm.length * 9 / 10] / 1e3);
     }
 
     private static Plan plan(int number) {
@@ -82,7 +86,10 @@ final class AgreementBench {
         for (int i = 1; i < cuSeqlens.length; i++) {
             cuSeqlens[i] = cuSeqlens[i - 1] + 8 + (i * 31 + number) % 17;
         }
-        return Plan.of(AttentionShape.of(1, 4, 2, 16, DType.BFLOAT16), Layout.of(Layout.Policy.ZIGZAG, cuSeqlens, 4),
-                Mask.causal().documents(cuSeqlens), AttentionOptions.defaults());
+        return Plan.of(
+                AttentionShape.of(1, 4, 2, 16, DType.BFLOAT16),
+                Layout.of(Layout.Policy.ZIGZAG, cuSeqlens, 4),
+                Mask.causal().documents(cuSeqlens),
+                AttentionOptions.defaults());
     }
 }

@@ -38,17 +38,18 @@ public abstract class CommunicatorContract {
 
     private void all(int world, Ranks.Body body) {
         assertThat(Ranks.run(group(world, DEADLINE), communicator -> {
-            if (!communicator.device().isCuda()) {
-                body.run(communicator);
-                return;
-            }
-            try (Stream stream = Stream.create(communicator.device())) {
-                communicator.stream(stream.handle());
-                body.run(communicator);
-                communicator.synchronize();
-                communicator.stream(0); // this one is about to be gone
-            }
-        })).allSatisfy(ending -> assertThat(ending.thrown()).isNull());
+                    if (!communicator.device().isCuda()) {
+                        body.run(communicator);
+                        return;
+                    }
+                    try (Stream stream = Stream.create(communicator.device())) {
+                        communicator.stream(stream.handle());
+                        body.run(communicator);
+                        communicator.synchronize();
+                        communicator.stream(0); // this one is about to be gone
+                    }
+                }))
+                .allSatisfy(ending -> assertThat(ending.thrown()).isNull());
     }
 
     private static double value(int rank, int i) {
@@ -88,16 +89,14 @@ public abstract class CommunicatorContract {
     @MethodSource("worlds")
     void exchangesKeepTheirOrder(int world) {
         all(world, c -> {
-            int next = (c.rank() + 1) % world;
-            int previous = (c.rank() + world - 1) % world;
-            FencedBuffer[] forth = {filled(c.rank(), COUNT), blank(COUNT)};
-            FencedBuffer[] back = {filled(10 + c.rank(), 7), blank(7)};
+            int next = (c.rank() + 1) % world, previous = (c.rank() + world - 1) % world;
+            FencedBuffer[] forth = {filled(c.rank(), COUNT), blank(COUNT)}, back = {filled(10 + c.rank(), 7), blank(7)};
             int laps = 3 * world;
             try (DeviceCopies on = new DeviceCopies(c.device())) {
                 for (int lap = 0; lap < laps; lap++) {
                     c.at("test", lap);
-                    c.post(on.address(forth[lap % 2]), 4L * COUNT, next, on.address(forth[1 - lap % 2]), 4L * COUNT,
-                            previous);
+                    long sent = on.address(forth[lap % 2]), received = on.address(forth[1 - lap % 2]);
+                    c.post(sent, 4L * COUNT, next, received, 4L * COUNT, previous);
                     c.post(on.address(back[lap % 2]), 4L * 7, previous, on.address(back[1 - lap % 2]), 4L * 7, next);
                     c.post(0, 0, next, 0, 0, previous);
                     c.await();
@@ -120,11 +119,15 @@ public abstract class CommunicatorContract {
     /** Returns the elements of each message from one rank to another: none to two messages, at times of nothing. */
     private static int[] lengths(int from, int to, int round) {
         int seed = from * 5 + to * 7 + round;
-        return IntStream.range(0, seed % 3).map(k -> (seed + k) % 4 == 0 ? 0 : 1 + seed * (k + 2)).toArray();
+        return IntStream.range(0, seed % 3)
+                .map(k -> (seed + k) % 4 == 0 ? 0 : 1 + seed * (k + 2))
+                .toArray();
     }
 
     private static int total(int world, IntFunction<int[]> lengthsOfPeer) {
-        return IntStream.range(0, world).map(peer -> IntStream.of(lengthsOfPeer.apply(peer)).sum()).sum();
+        return IntStream.range(0, world)
+                .map(peer -> IntStream.of(lengthsOfPeer.apply(peer)).sum())
+                .sum();
     }
 
     private static double element(int from, int to, int round, int message, int i) {
@@ -152,8 +155,8 @@ public abstract class CommunicatorContract {
                 }
                 long last = -1;
                 for (int r = 0; r < rounds; r++) {
-                    long ticket = c.post(batch(batch.clear(), on.address(sent[r]), on.address(received[r]), rank,
-                            world, r));
+                    long ticket =
+                            c.post(batch(batch.clear(), on.address(sent[r]), on.address(received[r]), rank, world, r));
                     assertThat(ticket).isEqualTo(last + 1);
                     if (r > 0) {
                         c.await(last);
@@ -296,8 +299,10 @@ public abstract class CommunicatorContract {
 
     /** Returns the elements of each rank's part: none for some, for all but one in the last round. */
     private static long[] parts(int world, int round) {
-        return IntStream.range(0, world).mapToLong(rank -> round == 3 ? rank == world - 1 ? 5 : 0
-                : (rank + round) % 3 == 0 ? 0 : 1 + rank * 1000L + round).toArray();
+        return IntStream.range(0, world)
+                .mapToLong(rank ->
+                        round == 3 ? rank == world - 1 ? 5 : 0 : (rank + round) % 3 == 0 ? 0 : 1 + rank * 1000L + round)
+                .toArray();
     }
 
     private static int before(long[] parts, int rank) {
@@ -313,7 +318,8 @@ public abstract class CommunicatorContract {
                 int total = before(parts, world);
                 int offset = before(parts, c.rank());
                 int count = (int) parts[c.rank()];
-                long[] bytes = IntStream.range(0, world).mapToLong(r -> 4 * parts[r]).toArray();
+                long[] bytes =
+                        IntStream.range(0, world).mapToLong(r -> 4 * parts[r]).toArray();
                 FencedBuffer own = filled(c.rank(), count);
                 FencedBuffer gathered = blank(total);
                 FencedBuffer inPlace = blank(total);

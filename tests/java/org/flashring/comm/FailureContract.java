@@ -42,18 +42,22 @@ public abstract class FailureContract {
             "barrier", (c, memory) -> c.barrier(),
             "allReduce", (c, memory) -> c.allReduce(memory, 3, DType.FLOAT32),
             "reduceScatter", (c, memory) -> c.reduceScatter(memory, 3, DType.FLOAT32, memory + 512),
-            "reduceScatter of parts", (c, memory) -> c.reduceScatter(memory, new long[] {3, 5}, DType.FLOAT32, memory
-                    + 512),
+            "reduceScatter of parts",
+                    (c, memory) -> c.reduceScatter(memory, new long[] {3, 5}, DType.FLOAT32, memory + 512),
             "allGather", (c, memory) -> c.allGather(memory, 24, memory + 512),
             "allGather of parts", (c, memory) -> c.allGather(memory, new long[] {24, 8}, memory + 512),
             "allToAll", (c, memory) -> c.allToAll(memory, 24, memory + 512),
-            "exchange", (c, memory) -> {
-                c.post(memory, 24, 1 - c.rank(), memory + 512, 24, 1 - c.rank());
-                c.await();
-            },
-            "batch", (c, memory) -> c.await(c.post(new Transfers().send(memory, 24, 1 - c.rank()).send(memory, 8,
-                    1 - c.rank())
-                    .receive(memory + 512, 24, 1 - c.rank()).receive(memory + 768, 8, 1 - c.rank())))));
+            "exchange",
+                    (c, memory) -> {
+                        c.post(memory, 24, 1 - c.rank(), memory + 512, 24, 1 - c.rank());
+                        c.await();
+                    },
+            "batch",
+                    (c, memory) -> c.await(c.post(new Transfers()
+                            .send(memory, 24, 1 - c.rank())
+                            .send(memory, 8, 1 - c.rank())
+                            .receive(memory + 512, 24, 1 - c.rank())
+                            .receive(memory + 768, 8, 1 - c.rank())))));
 
     static Stream<String> verbs() {
         return VERBS.keySet().stream();
@@ -103,9 +107,10 @@ public abstract class FailureContract {
                 failed.countDown();
             }
         });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining("rank 0 waited " + shortDeadline().toMillis() + " ms, the deadline, in "
-                + named(verb))
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining(
+                        "rank 0 waited " + shortDeadline().toMillis() + " ms, the deadline, in " + named(verb))
                 .hasMessageContaining("step 3 of forward"));
         assertThat(endings.get(0).after()).isLessThan(shortDeadline().plusSeconds(5));
     }
@@ -121,11 +126,16 @@ public abstract class FailureContract {
                 communicator.abort(new IllegalStateException("later"));
             }
             Throwable first = catchThrowable(() -> call(verb, communicator, memory));
-            assertThat(first).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 failed")
-                    .hasMessageContaining("boom").hasCause(boom);
+            assertThat(first)
+                    .isInstanceOf(CommunicationException.class)
+                    .hasMessageContaining("rank 1 failed")
+                    .hasMessageContaining("boom")
+                    .hasCause(boom);
             for (String other : VERBS.keySet()) {
-                assertThatThrownBy(() -> call(other, communicator, memory)).as(other)
-                        .isInstanceOf(CommunicationException.class).hasMessage(first.getMessage());
+                assertThatThrownBy(() -> call(other, communicator, memory))
+                        .as(other)
+                        .isInstanceOf(CommunicationException.class)
+                        .hasMessage(first.getMessage());
             }
             assertThatThrownBy(() -> communicator.split(0, 0)).hasMessage(first.getMessage());
             assertThatThrownBy(() -> communicator.agree(Map.of())).hasMessage(first.getMessage());
@@ -153,7 +163,8 @@ public abstract class FailureContract {
             }
         });
         assertThat(endings.get(1).failed()).isFalse();
-        assertThat(endings.get(0).thrown()).isInstanceOf(CommunicationException.class)
+        assertThat(endings.get(0).thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("rank 1 left the group with 2 exchanges posted but not awaited");
     }
 
@@ -163,7 +174,8 @@ public abstract class FailureContract {
             communicator.agree(Map.of("dtype", "FLOAT32"));
             communicator.agree(Map.of("dtype", communicator.rank() == 1 ? "FLOAT64" : "FLOAT32"));
         });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageStartingWith("rank 1 and rank 0 cannot agree on plan 2: dtype is FLOAT64 on rank 1"));
     }
 
@@ -174,13 +186,13 @@ public abstract class FailureContract {
             int peer = 1 - communicator.rank();
             Transfers batch = new Transfers().send(memory, 8, peer).receive(memory + 512, 8, peer);
             if (communicator.rank() == 0) { // alone
-                assertThatIllegalArgumentException().isThrownBy(() -> communicator.post(memory, 8, 2, memory + 512, 8,
-                        1));
-                assertThatIllegalArgumentException().isThrownBy(() -> communicator.post(new Transfers().send(memory, 8,
-                        2)));
+                assertThatIllegalArgumentException()
+                        .isThrownBy(() -> communicator.post(memory, 8, 2, memory + 512, 8, 1));
+                assertThatIllegalArgumentException()
+                        .isThrownBy(() -> communicator.post(new Transfers().send(memory, 8, 2)));
                 assertThatIllegalArgumentException().isThrownBy(() -> communicator.await(0));
-                assertThatIllegalArgumentException().isThrownBy(() -> communicator.allGather(memory, new long[1],
-                        memory + 512));
+                assertThatIllegalArgumentException()
+                        .isThrownBy(() -> communicator.allGather(memory, new long[1], memory + 512));
                 assertThatIllegalArgumentException().isThrownBy(() -> communicator.split(-1, 0));
             }
             for (int round = 0; round < 2; round++) {
@@ -188,7 +200,8 @@ public abstract class FailureContract {
                     communicator.post(batch);
                     batch.clear().send(memory, 8, peer).receive(memory + 512 + 8 * (i + 1), 8, peer);
                 }
-                assertThatIllegalStateException().isThrownBy(() -> communicator.post(batch))
+                assertThatIllegalStateException()
+                        .isThrownBy(() -> communicator.post(batch))
                         .withMessage("more than 8 exchanges posted without await");
                 communicator.await(8 * round + 3);
                 communicator.await();
@@ -196,7 +209,8 @@ public abstract class FailureContract {
             }
             communicator.barrier();
             communicator.close();
-            assertThatIllegalStateException().isThrownBy(() -> communicator.post(batch))
+            assertThatIllegalStateException()
+                    .isThrownBy(() -> communicator.post(batch))
                     .withMessageContaining("is closed");
             communicator.close();
         });
@@ -208,16 +222,19 @@ public abstract class FailureContract {
         CountDownLatch waiting = new CountDownLatch(1);
         List<Ending> endings = run(LONG, (communicator, memory) -> {
             if (communicator.rank() == 0) {
-                Thread other = new Thread(() -> {
-                    while (catchThrowable(communicator::barrier) != null) {
-                        Thread.onSpinWait(); // refused: this thread is inside
-                    }
-                }, "other");
+                Thread other = new Thread(
+                        () -> {
+                            while (catchThrowable(communicator::barrier) != null) {
+                                Thread.onSpinWait(); // refused: this thread is inside
+                            }
+                        },
+                        "other");
                 other.start();
                 while (!isBusy(communicator)) {
                     Thread.onSpinWait();
                 }
-                assertThatIllegalStateException().isThrownBy(communicator::close)
+                assertThatIllegalStateException()
+                        .isThrownBy(communicator::close)
                         .withMessageContaining("another thread");
                 waiting.countDown();
                 other.join();
@@ -232,7 +249,8 @@ public abstract class FailureContract {
     /** Returns whether another thread is inside, without waiting for peers. */
     private static boolean isBusy(Communicator communicator) {
         Throwable thrown = catchThrowable(() -> communicator.stream(0));
-        assertThat(thrown == null || thrown.getMessage().contains("another thread")).isTrue();
+        assertThat(thrown == null || thrown.getMessage().contains("another thread"))
+                .isTrue();
         return thrown != null;
     }
 }

@@ -61,13 +61,14 @@ class GpuGroupTest {
     @Test
     @RequiresGpu(nccl = true)
     void ncclRefusesAGpuTwice() {
-        assertThatIllegalArgumentException().isThrownBy(() -> NcclGroup.create(List.of(Device.cuda(0), Device.cuda(0)),
-                DEADLINE))
+        assertThatIllegalArgumentException()
+                .isThrownBy(() -> NcclGroup.create(List.of(Device.cuda(0), Device.cuda(0)), DEADLINE))
                 .withMessageContaining("each device once");
     }
 
     private static void all(List<Communicator> group) {
-        assertThat(Ranks.run(group, GpuGroupTest::train)).allSatisfy(ending -> assertThat(ending.thrown()).isNull());
+        assertThat(Ranks.run(group, GpuGroupTest::train))
+                .allSatisfy(ending -> assertThat(ending.thrown()).isNull());
     }
 
     private static double value(int rank, int i) {

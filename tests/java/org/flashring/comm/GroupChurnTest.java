@@ -51,7 +51,8 @@ class GroupChurnTest {
     }
 
     private static long threads() {
-        return Thread.getAllStackTraces().keySet().stream().filter(thread -> thread.getName().startsWith("flashring"))
+        return Thread.getAllStackTraces().keySet().stream()
+                .filter(thread -> thread.getName().startsWith("flashring"))
                 .count();
     }
 
@@ -73,7 +74,11 @@ class GroupChurnTest {
         }
         settles("threads", threads, GroupChurnTest::threads, 0);
         settles("descriptors", descriptors, GroupChurnTest::descriptors, 3); // of the test's own runner
-        settles("groups in memory", 0, () -> groups.stream().filter(group -> group.get() != null).count(), 0);
+        settles(
+                "groups in memory",
+                0,
+                () -> groups.stream().filter(group -> group.get() != null).count(),
+                0);
     }
 
     @Test
@@ -81,21 +86,25 @@ class GroupChurnTest {
         List<WeakReference<Object>> groups = new ArrayList<>();
         leavesNothing(groups, () -> {
             assertThatThrownBy(() -> LocalGroup.run(WORLD, DEADLINE, communicator -> {
-                synchronized (groups) {
-                    groups.add(new WeakReference<>(communicator));
-                }
-                try (HostBuffer buffer = HostBuffer.allocate(64); Communicator part = communicator.split(communicator.rank() / 2, 0)) {
-                    communicator.agree(Map.of("dtype", "FLOAT32"));
-                    part.agree(Map.of());
-                    communicator.allReduce(buffer.address(), 4, DType.FLOAT32);
-                    communicator.agree(Map.of("mask", communicator.rank() == 1 ? "full" : "causal"));
-                }
-                return null;
-            })).isInstanceOf(CommunicationException.class).hasMessageContaining("mask is full on rank 1");
+                        synchronized (groups) {
+                            groups.add(new WeakReference<>(communicator));
+                        }
+                        try (HostBuffer buffer = HostBuffer.allocate(64);
+                                Communicator part = communicator.split(communicator.rank() / 2, 0)) {
+                            communicator.agree(Map.of("dtype", "FLOAT32"));
+                            part.agree(Map.of());
+                            communicator.allReduce(buffer.address(), 4, DType.FLOAT32);
+                            communicator.agree(Map.of("mask", communicator.rank() == 1 ? "full" : "causal"));
+                        }
+                        return null;
+                    }))
+                    .isInstanceOf(CommunicationException.class)
+                    .hasMessageContaining("mask is full on rank 1");
             assertThat(LocalGroup.run(WORLD, DEADLINE, communicator -> {
-                communicator.barrier();
-                return communicator.rank();
-            })).containsExactly(0, 1, 2);
+                        communicator.barrier();
+                        return communicator.rank();
+                    }))
+                    .containsExactly(0, 1, 2);
         });
     }
 
@@ -108,27 +117,32 @@ class GroupChurnTest {
     /** Threads play the processes: each has its own end of the connections. One of them fails; then all leave. */
     private static void session(List<WeakReference<Object>> groups) {
         int port = RankProcesses.freePort();
-        List<CompletableFuture<String>> ranks = IntStream.range(0, WORLD).mapToObj(rank ->
-                CompletableFuture.supplyAsync(() -> {
-            CompletableFuture<String> heard = new CompletableFuture<>();
-            try (Session session = Rendezvous.join(new Environment(rank, rank, WORLD, "127.0.0.1", port, ""), Map.of(),
-                    DEADLINE)) {
-                synchronized (groups) {
-                    groups.add(new WeakReference<>(session));
-                }
-                session.listen(heard::complete);
-                assertThat(session.agree("", 1, rank, WORLD, Map.of()).get(20, TimeUnit.SECONDS)).isEmpty();
-                if (rank == 1) {
-                    session.fail("rank 1 has had enough");
-                    return "rank 1 has had enough";
-                }
-                return heard.get(20, TimeUnit.SECONDS);
-            } catch (ExecutionException e) {
-                return e.getCause().getMessage(); // rank 1 was quicker than rank 0's verdict
-            } catch (InterruptedException | TimeoutException e) {
-                throw new AssertionError(e);
-            }
-        }, command -> new Thread(command).start())).toList();
+        List<CompletableFuture<String>> ranks = IntStream.range(0, WORLD)
+                .mapToObj(rank -> CompletableFuture.supplyAsync(
+                        () -> {
+                            CompletableFuture<String> heard = new CompletableFuture<>();
+                            try (Session session = Rendezvous.join(
+                                    new Environment(rank, rank, WORLD, "127.0.0.1", port, ""), Map.of(), DEADLINE)) {
+                                synchronized (groups) {
+                                    groups.add(new WeakReference<>(session));
+                                }
+                                session.listen(heard::complete);
+                                assertThat(session.agree("", 1, rank, WORLD, Map.of())
+                                                .get(20, TimeUnit.SECONDS))
+                                        .isEmpty();
+                                if (rank == 1) {
+                                    session.fail("rank 1 has had enough");
+                                    return "rank 1 has had enough";
+                                }
+                                return heard.get(20, TimeUnit.SECONDS);
+                            } catch (ExecutionException e) {
+                                return e.getCause().getMessage(); // rank 1 was quicker than rank 0's verdict
+                            } catch (InterruptedException | TimeoutException e) {
+                                throw new AssertionError(e);
+                            }
+                        },
+                        command -> new Thread(command).start()))
+                .toList();
         assertThat(ranks).allSatisfy(rank -> assertThat(rank.join()).isEqualTo("rank 1 has had enough"));
     }
 
@@ -136,14 +150,17 @@ class GroupChurnTest {
     void ranksThatCannotStart() throws InterruptedException {
         leavesNothing(List.of(), () -> {
             int port = RankProcesses.freePort();
-            List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD).mapToObj(rank ->
-                    CompletableFuture.supplyAsync(() -> {
-                Environment environment = new Environment(rank, rank, WORLD, "127.0.0.1", port, "");
-                return catchThrowable(() -> Rendezvous.join(environment, Map.of("mask", rank == 1 ? "full" : "causal"),
-                        DEADLINE));
-            }, command -> new Thread(command).start())).toList();
-            assertThat(ranks).allSatisfy(rank -> assertThat(rank.join())
-                    .hasMessageContaining("mask is full on rank 1"));
+            List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD)
+                    .mapToObj(rank -> CompletableFuture.supplyAsync(
+                            () -> {
+                                Environment environment = new Environment(rank, rank, WORLD, "127.0.0.1", port, "");
+                                return catchThrowable(() -> Rendezvous.join(
+                                        environment, Map.of("mask", rank == 1 ? "full" : "causal"), DEADLINE));
+                            },
+                            command -> new Thread(command).start()))
+                    .toList();
+            assertThat(ranks)
+                    .allSatisfy(rank -> assertThat(rank.join()).hasMessageContaining("mask is full on rank 1"));
         });
     }
 }

@@ -43,15 +43,17 @@ public final class Ranks {
         long start = System.nanoTime();
         for (Communicator communicator : communicators) {
             int rank = communicator.rank();
-            threads.add(new Thread(() -> {
-                Throwable thrown = null;
-                try (communicator) {
-                    body.run(communicator);
-                } catch (Throwable e) {
-                    thrown = e;
-                }
-                endings[rank] = new Ending(rank, thrown, Duration.ofNanos(System.nanoTime() - start));
-            }, "rank " + rank));
+            threads.add(new Thread(
+                    () -> {
+                        Throwable thrown = null;
+                        try (communicator) {
+                            body.run(communicator);
+                        } catch (Throwable e) {
+                            thrown = e;
+                        }
+                        endings[rank] = new Ending(rank, thrown, Duration.ofNanos(System.nanoTime() - start));
+                    },
+                    "rank " + rank));
         }
         threads.forEach(Thread::start);
         threads.forEach(Ranks::join);
@@ -64,7 +66,8 @@ public final class Ranks {
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
-        assertThat(thread.isAlive()).as("%s hangs at %s", thread.getName(), Arrays.toString(thread.getStackTrace()))
+        assertThat(thread.isAlive())
+                .as("%s hangs at %s", thread.getName(), Arrays.toString(thread.getStackTrace()))
                 .isFalse();
     }
 }

@@ -36,7 +36,8 @@ class TermsTest {
                 int part = (length + 15) / 16;
                 int from = i / part * part;
                 int last = Math.min(length, from + part) - 1;
-                assertThat(said).startsWith("list[" + from + (last == from ? "" : ".." + last) + "] is ")
+                assertThat(said)
+                        .startsWith("list[" + from + (last == from ? "" : ".." + last) + "] is ")
                         .endsWith(" on rank 0");
             }
         }
@@ -69,6 +70,7 @@ class TermsTest {
 
     @Test
     void aMillionNumbersTakeLittleRoom() {
-        assertThat(Terms.list(LongStream.range(0, 1_000_000).toArray()).length()).isLessThan(1000);
+        assertThat(Terms.list(LongStream.range(0, 1_000_000).toArray()).length())
+                .isLessThan(1000);
     }
 }

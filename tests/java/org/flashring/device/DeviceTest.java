@@ -23,7 +23,9 @@ class DeviceTest {
     @Test
     void bytesGoThereAndBack() {
         int count = 100_001;
-        try (DeviceBuffer buffer = DeviceBuffer.allocate(GPU, 8L * count); LongPointer sent = numbers(count); LongPointer back = new LongPointer(count)) {
+        try (DeviceBuffer buffer = DeviceBuffer.allocate(GPU, 8L * count);
+                LongPointer sent = numbers(count);
+                LongPointer back = new LongPointer(count)) {
             buffer.upload(sent);
             buffer.download(back);
             for (int i = 0; i < count; i++) {
@@ -38,8 +40,11 @@ class DeviceTest {
     @Test
     void streamsAreJoinedByEvents() {
         int count = 8 << 20;
-        try (DeviceBuffer first = DeviceBuffer.allocate(GPU, 8L * count); DeviceBuffer second = DeviceBuffer.allocate(GPU, 8L * count);
-                Stream one = Stream.create(GPU); Stream other = Stream.create(GPU); Event filled = Event.create(GPU);
+        try (DeviceBuffer first = DeviceBuffer.allocate(GPU, 8L * count);
+                DeviceBuffer second = DeviceBuffer.allocate(GPU, 8L * count);
+                Stream one = Stream.create(GPU);
+                Stream other = Stream.create(GPU);
+                Event filled = Event.create(GPU);
                 LongPointer back = new LongPointer(count)) {
             second.fill(0, other.handle());
             for (int i = 0; i < 20; i++) {
@@ -71,13 +76,15 @@ class DeviceTest {
     @Test
     void moreThanThereIsIsAnOutOfMemoryErrorAndTheDeviceStaysUsable() {
         assertThat(org.assertj.core.api.Assertions.catchThrowable(() -> DeviceBuffer.allocate(GPU, 1L << 50)))
-                .isInstanceOf(OutOfMemoryError.class).hasMessageContaining("cudaErrorMemoryAllocation");
+                .isInstanceOf(OutOfMemoryError.class)
+                .hasMessageContaining("cudaErrorMemoryAllocation");
         bytesGoThereAndBack();
     }
 
     @Test
     void aWrappedBufferStaysItsOwners() {
-        try (DeviceBuffer owner = DeviceBuffer.allocate(GPU, 64); LongPointer back = new LongPointer(8)) {
+        try (DeviceBuffer owner = DeviceBuffer.allocate(GPU, 64);
+                LongPointer back = new LongPointer(8)) {
             owner.fill(1, 0);
             DeviceBuffer.wrap(GPU, owner.address(), 64).close();
             owner.download(back);
@@ -103,7 +110,11 @@ class DeviceTest {
 
     @Test
     void aDeviceThatIsNotThereIsRefusedByNumber() {
-        assertThatIllegalArgumentException().isThrownBy(() -> DeviceBuffer.allocate(Device.cuda(99), 8)).withMessageContaining("99");
-        assertThatIllegalArgumentException().isThrownBy(() -> DeviceBuffer.allocate(Device.HOST, 8)).withMessageContaining("CUDA device");
+        assertThatIllegalArgumentException()
+                .isThrownBy(() -> DeviceBuffer.allocate(Device.cuda(99), 8))
+                .withMessageContaining("99");
+        assertThatIllegalArgumentException()
+                .isThrownBy(() -> DeviceBuffer.allocate(Device.HOST, 8))
+                .withMessageContaining("CUDA device");
     }
 }

@@ -33,7 +33,9 @@ class NoCudaTest {
     }
 
     private static void refused(org.assertj.core.api.ThrowableAssert.ThrowingCallable call) {
-        assertThatThrownBy(call).isInstanceOf(UnsupportedOperationException.class).hasMessageContaining(Cuda.unavailabilityCause());
+        assertThatThrownBy(call)
+                .isInstanceOf(UnsupportedOperationException.class)
+                .hasMessageContaining(Cuda.unavailabilityCause());
     }
 
     @Test
@@ -65,19 +67,26 @@ class NoCudaTest {
 
     @Test
     void aPlanForCudaSaysWhy() {
-        refused(() -> Plan.of(SHAPE, Layout.contiguous(8, 1), Mask.full(), AttentionOptions.defaults().onCuda()));
+        refused(() -> Plan.of(
+                SHAPE,
+                Layout.contiguous(8, 1),
+                Mask.full(),
+                AttentionOptions.defaults().onCuda()));
     }
 
     @Test
     void tensorsOnAnotherDeviceAreRefusedByName() {
         Plan plan = Plan.of(SHAPE, Layout.contiguous(8, 1), Mask.full(), AttentionOptions.defaults());
-        try (Communicator single = LocalGroup.single(); RingAttention ring = new RingAttention(plan, single);
+        try (Communicator single = LocalGroup.single();
+                RingAttention ring = new RingAttention(plan, single);
                 HostBuffer memory = HostBuffer.allocate(4096)) {
             Tensor here = Tensor.bshd(memory.memory(), DType.FLOAT32, 1, 8, 2, 16);
             Tensor there = Tensor.bshd(Memory.of(4096, 4096, Device.cuda(0)), DType.FLOAT32, 1, 8, 2, 16);
-            assertThatIllegalArgumentException().isThrownBy(() -> ring.forward(here, there, here, here, here))
+            assertThatIllegalArgumentException()
+                    .isThrownBy(() -> ring.forward(here, there, here, here, here))
                     .withMessage("k is on cuda:0; it must lie on host, the communicator's device");
-            assertThatIllegalArgumentException().isThrownBy(() -> ring.forward(here, here, here, here, here, 64))
+            assertThatIllegalArgumentException()
+                    .isThrownBy(() -> ring.forward(here, here, here, here, here, 64))
                     .withMessageContaining("stream is 64");
         }
     }

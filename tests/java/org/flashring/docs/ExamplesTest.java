@@ -37,10 +37,19 @@ class ExamplesTest {
         JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
         StringWriter messages = new StringWriter();
         try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
-            List<String> options = List.of("--release", "17", "-Xlint:all,-path", "-Werror", "-proc:none", "-d",
-                    classes.toString(), "-classpath", System.getProperty("java.class.path"));
-            boolean compiled = compiler.getTask(messages, files, null, options, null,
-                    files.getJavaFileObjectsFromPaths(sources())).call();
+            List<String> options = List.of(
+                    "--release",
+                    "17",
+                    "-Xlint:all,-path",
+                    "-Werror",
+                    "-proc:none",
+                    "-d",
+                    classes.toString(),
+                    "-classpath",
+                    System.getProperty("java.class.path"));
+            boolean compiled = compiler.getTask(
+                            messages, files, null, options, null, files.getJavaFileObjectsFromPaths(sources()))
+                    .call();
             assertThat(compiled).as(messages.toString()).isTrue();
         }
     }
@@ -55,7 +64,8 @@ class ExamplesTest {
     private static String run(String program) throws Exception {
         ByteArrayOutputStream bytes = new ByteArrayOutputStream();
         PrintStream before = System.out;
-        try (URLClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()});
+        try (URLClassLoader loader =
+                        new URLClassLoader(new URL[] {classes.toUri().toURL()});
                 PrintStream out = new PrintStream(bytes, true, StandardCharsets.UTF_8)) {
             System.setOut(out);
             loader.loadClass(program).getMethod("main", String[].class).invoke(null, (Object) new String[0]);
@@ -66,14 +76,17 @@ class ExamplesTest {
     }
 
     private static List<MatchResult> lines(String output, String pattern, int count) {
-        List<MatchResult> lines = Pattern.compile(pattern).matcher(output).results().toList();
+        List<MatchResult> lines =
+                Pattern.compile(pattern).matcher(output).results().toList();
         assertThat(lines).as(output).hasSize(count);
         return lines;
     }
 
     @Test
     void singleDevice() throws Exception {
-        MatchResult first = lines(run("SingleDevice"), "alone: (\\S+) is (\\S+)\ndloss/dv of the last token: -?\\d\\S+", 1).get(0);
+        MatchResult first = lines(
+                        run("SingleDevice"), "alone: (\\S+) is (\\S+)\ndloss/dv of the last token: -?\\d\\S+", 1)
+                .get(0);
         assertThat(first.group(1)).isEqualTo(first.group(2)).isNotEqualTo("0.0");
     }
 
@@ -84,23 +97,30 @@ class ExamplesTest {
             assertThat(Float.parseFloat(line.group(2))).isCloseTo(Long.parseLong(line.group(1)) / 2f, offset(1e-4f));
         }
         for (MatchResult line : lines(output, "token (\\d+): its value's gradient is (\\S+)", 4)) {
-            double sum = LongStream.rangeClosed(Long.parseLong(line.group(1)) + 1, 101).mapToDouble(seen -> 4.0 / seen).sum();
-            assertThat(Double.parseDouble(line.group(2))).isCloseTo(sum, offset(1e-4)); // four query heads, each of ones
+            double sum = LongStream.rangeClosed(Long.parseLong(line.group(1)) + 1, 101)
+                    .mapToDouble(seen -> 4.0 / seen)
+                    .sum();
+            assertThat(Double.parseDouble(line.group(2)))
+                    .isCloseTo(sum, offset(1e-4)); // four query heads, each of ones
         }
     }
 
     @Test
     void paddedBatch() throws Exception {
-        assertThat(lines(run("PaddedBatch"), "sees no padding: (\\S+)", 3)).allSatisfy(line ->
-                assertThat(Float.parseFloat(line.group(1))).isCloseTo(1, offset(1e-6f)));
+        assertThat(lines(run("PaddedBatch"), "sees no padding: (\\S+)", 3))
+                .allSatisfy(line -> assertThat(Float.parseFloat(line.group(1))).isCloseTo(1, offset(1e-6f)));
     }
 
     @Test
     void readmeShowsPartsOfThem() throws IOException {
         List<String> examples = sources().stream().map(ExamplesTest::read).toList();
-        List<String> blocks = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL).matcher(read(Path.of("README.md"))).results()
-                .map(block -> block.group(1)).toList();
-        assertThat(blocks).isNotEmpty().allSatisfy(block -> assertThat(examples).anyMatch(text -> text.contains(indented(block))));
+        List<String> blocks = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL)
+                .matcher(read(Path.of("README.md")))
+                .results()
+                .map(block -> block.group(1))
+                .toList();
+        assertThat(blocks).isNotEmpty().allSatisfy(block -> assertThat(examples)
+                .anyMatch(text -> text.contains(indented(block))));
     }
 
     private static String indented(String block) {

@@ -20,11 +20,22 @@ import org.junit.jupiter.api.Test;
 class PackageOrderTest {
     private static final Path SOURCES = Path.of("src/main/java");
     private static final String ROOT = "org.flashring";
-    private static final List<List<String>> ROWS = List.of(List.of("internal"), List.of("device"), List.of(""),
+    private static final List<List<String>> ROWS = List.of(
+            List.of("internal"),
+            List.of("device"),
+            List.of(""),
             List.of("kernel"),
-            List.of("plan"), List.of("comm"), List.of("comm.transport"), List.of("comm.local"), List.of("launch"), List.of("comm.nccl"), List.of("attention"),
-            List.of("sync"), List.of("cli.support"),
-            List.of("cli.bench", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"), List.of("cli"));
+            List.of("plan"),
+            List.of("comm"),
+            List.of("comm.transport"),
+            List.of("comm.local"),
+            List.of("launch"),
+            List.of("comm.nccl"),
+            List.of("attention"),
+            List.of("sync"),
+            List.of("cli.support"),
+            List.of("cli.bench", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"),
+            List.of("cli"));
 
     private static final Pattern PACKAGE = Pattern.compile("(?m)^package ([\\w.]+);");
     private static final Pattern USE = Pattern.compile("\\b(org\\.flashring(?:\\.[a-z]\\w*)*)\\.[A-Z*]");
@@ -35,21 +46,25 @@ class PackageOrderTest {
 
     @Test
     void arrowsPointOneWay() throws IOException {
-        assertThat(arrows().stream().filter(arrow -> row(arrow.from()) <= row(arrow.to()))).isEmpty();
+        assertThat(arrows().stream().filter(arrow -> row(arrow.from()) <= row(arrow.to())))
+                .isEmpty();
     }
 
     @Test
     void everyRowHasPackages() throws IOException {
         Set<String> used = new TreeSet<>();
         arrows().forEach(arrow -> used.addAll(List.of(arrow.from(), arrow.to())));
-        assertThat(used).contains("internal", "device", "", "kernel", "plan", "comm", "attention", "sync",
-                "cli.support", "cli");
+        assertThat(used)
+                .contains(
+                        "internal", "device", "", "kernel", "plan", "comm", "attention", "sync", "cli.support", "cli");
     }
 
     private static List<Arrow> arrows() throws IOException {
         List<Arrow> arrows = new ArrayList<>();
         try (Stream<Path> files = Files.walk(SOURCES)) {
-            for (Path file : files.filter(path -> path.toString().endsWith(".java")).sorted().toList()) {
+            for (Path file : files.filter(path -> path.toString().endsWith(".java"))
+                    .sorted()
+                    .toList()) {
                 String code = COMMENT_OR_STRING.matcher(Files.readString(file)).replaceAll(" ");
                 Matcher declared = PACKAGE.matcher(code);
                 assertThat(declared.find()).as(file.toString()).isTrue();

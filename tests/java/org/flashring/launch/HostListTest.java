@@ -24,25 +24,35 @@ class HostListTest {
 
     @Provide
     Arbitrary<Piece> hosts() {
-        Arbitrary<Piece> word = Arbitraries.strings().withChars("abz0_.-").ofMinLength(1).ofMaxLength(6).map(text ->
-                new Piece(text, text));
-        Arbitrary<String> number = Combinators.combine(Arbitraries.integers().between(0, 3000), Arbitraries.integers()
-                .between(1, 6))
+        Arbitrary<Piece> word = Arbitraries.strings()
+                .withChars("abz0_.-")
+                .ofMinLength(1)
+                .ofMaxLength(6)
+                .map(text -> new Piece(text, text));
+        Arbitrary<String> number = Combinators.combine(
+                        Arbitraries.integers().between(0, 3000),
+                        Arbitraries.integers().between(1, 6))
                 .as((value, width) -> String.format(Locale.ROOT, "%0" + width + "d", value));
         Arbitrary<String> range = Combinators.combine(number, number, Arbitraries.of(true, false))
                 .as((from, to, single) -> single ? from : from + "-" + to);
-        Arbitrary<Piece> bracket = Combinators.combine(number, number.map(to -> "-" + to).injectNull(0.5), range.list()
-                .ofMaxSize(3))
-                .as((first, to, more) -> new Piece("[" + first + (to == null ? "" : to) + (more.isEmpty() ? "" : ","
-                        + String.join(",", more)) + "]", first));
+        Arbitrary<Piece> bracket = Combinators.combine(
+                        number,
+                        number.map(to -> "-" + to).injectNull(0.5),
+                        range.list().ofMaxSize(3))
+                .as((first, to, more) -> new Piece(
+                        "[" + first + (to == null ? "" : to) + (more.isEmpty() ? "" : "," + String.join(",", more))
+                                + "]",
+                        first));
         return Arbitraries.oneOf(word, bracket).list().ofMinSize(1).ofMaxSize(6).map(pieces -> pieces.stream()
-                .reduce(Piece::then).orElseThrow());
+                .reduce(Piece::then)
+                .orElseThrow());
     }
 
     @Property(tries = 200, edgeCases = EdgeCasesMode.NONE)
     void theFirstHostIsThatOfTheFirstNumbers(@ForAll("hosts") Piece host, @ForAll("hosts") Piece next) {
         assertThat(HostList.first("LIST", host.written())).isEqualTo(host.first());
-        assertThat(HostList.first("LIST", host.written() + "," + next.written())).isEqualTo(host.first());
+        assertThat(HostList.first("LIST", host.written() + "," + next.written()))
+                .isEqualTo(host.first());
     }
 
     @Example
@@ -55,7 +65,9 @@ class HostListTest {
     @Example
     void whatIsNoListIsRefusedByName() {
         for (String list : List.of("", ",a", "a[", "a[]", "a]", "a[1-]", "a[x]", "a[1,]", "a[[1]]", "a b", "a[1-2,")) {
-            assertThatIllegalArgumentException().as(list).isThrownBy(() -> HostList.first("SLURM_JOB_NODELIST", list))
+            assertThatIllegalArgumentException()
+                    .as(list)
+                    .isThrownBy(() -> HostList.first("SLURM_JOB_NODELIST", list))
                     .withMessageStartingWith("SLURM_JOB_NODELIST is '" + list + "'; it must begin with a host");
         }
     }

@@ -81,10 +81,12 @@ class RendezvousTest {
         for (int rank = 0; rank < world; rank++) {
             guests.add(new Guest(rank(rank, world, port), Map.of("dtype", "BFLOAT16"), DEADLINE));
         }
-        return meet(guests).stream().map(ending -> {
-            assertThat(ending.thrown()).isNull();
-            return ending.session();
-        }).toList();
+        return meet(guests).stream()
+                .map(ending -> {
+                    assertThat(ending.thrown()).isNull();
+                    return ending.session();
+                })
+                .toList();
     }
 
     @ParameterizedTest
@@ -94,7 +96,8 @@ class RendezvousTest {
         List<Thread> threads = new ArrayList<>();
         byte[][][] received = new byte[world][][];
         for (Session session : sessions) {
-            Thread thread = new Thread(() -> received[session.rank()] = session.exchange(("of " + session.rank()).getBytes(StandardCharsets.UTF_8)));
+            Thread thread = new Thread(() -> received[session.rank()] =
+                    session.exchange(("of " + session.rank()).getBytes(StandardCharsets.UTF_8)));
             threads.add(thread);
             thread.start();
         }
@@ -104,7 +107,8 @@ class RendezvousTest {
         for (int rank = 0; rank < world; rank++) {
             assertThat(sessions.get(rank).worldSize()).isEqualTo(world);
             for (int peer = 0; peer < world; peer++) {
-                assertThat(new String(received[rank][peer], StandardCharsets.UTF_8)).isEqualTo("of " + peer);
+                assertThat(new String(received[rank][peer], StandardCharsets.UTF_8))
+                        .isEqualTo("of " + peer);
             }
         }
         sessions.forEach(Session::close);
@@ -115,7 +119,8 @@ class RendezvousTest {
     }
 
     private static Plan plan(AttentionShape shape, Layout layout, Mask mask, double scale) {
-        return Plan.of(Problem.of(shape, layout, mask).with(Score.scaledBy(scale)), new Ring(), AttentionOptions.defaults());
+        return Plan.of(
+                Problem.of(shape, layout, mask).with(Score.scaledBy(scale)), new Ring(), AttentionOptions.defaults());
     }
 
     /** Plans that differ from the usual one in one thing each, and what the error must name. */
@@ -127,8 +132,10 @@ class RendezvousTest {
                 Arguments.of("batch", plan(AttentionShape.of(2, 4, 2, 64, DType.BFLOAT16), layout, mask, options)),
                 Arguments.of("queryHeads", plan(AttentionShape.of(1, 8, 2, 64, DType.BFLOAT16), layout, mask, options)),
                 Arguments.of("kvHeads", plan(AttentionShape.of(1, 4, 4, 64, DType.BFLOAT16), layout, mask, options)),
-                Arguments.of("headDim", plan(new AttentionShape(1, 4, 2, 128, 64, DType.BFLOAT16), layout, mask, 0.125)),
-                Arguments.of("valueDim", plan(new AttentionShape(1, 4, 2, 64, 32, DType.BFLOAT16), layout, mask, options)),
+                Arguments.of(
+                        "headDim", plan(new AttentionShape(1, 4, 2, 128, 64, DType.BFLOAT16), layout, mask, 0.125)),
+                Arguments.of(
+                        "valueDim", plan(new AttentionShape(1, 4, 2, 64, 32, DType.BFLOAT16), layout, mask, options)),
                 Arguments.of("dtype", plan(AttentionShape.of(1, 4, 2, 64, DType.FLOAT16), layout, mask, options)),
                 Arguments.of("layout of the queries", plan(SHAPE, Layout.zigzag(1001, 2), mask, options)),
                 Arguments.of("layout of the queries", plan(SHAPE, Layout.striped(1000, 2), mask, options)),
@@ -151,15 +158,19 @@ class RendezvousTest {
 
     @Test
     void masksWhoseWordsAreTheSameAreToldApart() throws InterruptedException {
-        Plan one = plan(SHAPE, Layout.contiguous(1000, 2), Mask.causal().documents(0, 400, 1000), AttentionOptions.defaults());
-        Plan other = plan(SHAPE, Layout.contiguous(1000, 2), Mask.causal().documents(0, 401, 1000), AttentionOptions.defaults());
+        Plan one = plan(
+                SHAPE, Layout.contiguous(1000, 2), Mask.causal().documents(0, 400, 1000), AttentionOptions.defaults());
+        Plan other = plan(
+                SHAPE, Layout.contiguous(1000, 2), Mask.causal().documents(0, 401, 1000), AttentionOptions.defaults());
         refused("mask", List.of(one.terms(), other.terms()));
     }
 
     @Test
     void aTermThatOneRankLacksIsAnErrorOnEveryRank() throws InterruptedException {
         refused("NCCL release is not given on rank 1", List.of(Map.of("NCCL release", "22803"), Map.of()));
-        refused("NCCL release is 22803 on rank 1, not given on rank 0", List.of(Map.of(), Map.of("NCCL release", "22803")));
+        refused(
+                "NCCL release is 22803 on rank 1, not given on rank 0",
+                List.of(Map.of(), Map.of("NCCL release", "22803")));
     }
 
     private static void refused(String named, List<Map<String, String>> terms) throws InterruptedException {
@@ -169,7 +180,10 @@ class RendezvousTest {
             guests.add(new Guest(rank(rank, terms.size(), port), terms.get(rank), DEADLINE));
         }
         for (Ending ending : meet(guests)) {
-            assertThat(ending.thrown()).isInstanceOf(CommunicationException.class).hasMessageContaining(named).hasMessageContaining("rank 1");
+            assertThat(ending.thrown())
+                    .isInstanceOf(CommunicationException.class)
+                    .hasMessageContaining(named)
+                    .hasMessageContaining("rank 1");
         }
     }
 
@@ -180,7 +194,8 @@ class RendezvousTest {
                 new Guest(rank(0, 2, port), Map.of(), DEADLINE),
                 new Guest(rank(1, 3, port), Map.of(), DEADLINE),
                 new Guest(rank(2, 3, port), Map.of(), DEADLINE)));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("world size is 3 on rank"));
     }
 
@@ -192,13 +207,17 @@ class RendezvousTest {
         join(new Guest(rank(1, 3, port), Map.of(), DEADLINE)); // has been told when this returns
         Ending late = join(new Guest(rank(2, 3, port), Map.of(), DEADLINE));
         leader.join();
-        assertThat(late.thrown()).isInstanceOf(CommunicationException.class).hasMessageContaining("world size is 3 on rank 1");
+        assertThat(late.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("world size is 3 on rank 1");
     }
 
     @Test
     void nobodyIsWaitedForWhenAllWhoDisagreeHaveCome() throws InterruptedException {
         Duration shortest = DEADLINE;
-        for (int attempt = 0; attempt < 3; attempt++) { // a busy machine may be slow once; latecomers would get two seconds each time
+        for (int attempt = 0;
+                attempt < 3;
+                attempt++) { // a busy machine may be slow once; latecomers would get two seconds each time
             int port = RankProcesses.freePort();
             long start = System.nanoTime();
             meet(List.of(
@@ -217,7 +236,8 @@ class RendezvousTest {
                 new Guest(rank(0, 3, port), Map.of(), DEADLINE),
                 new Guest(rank(1, 3, port), Map.of(), DEADLINE),
                 new Guest(rank(1, 3, port), Map.of(), DEADLINE)));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("two processes call themselves rank 1"));
     }
 
@@ -227,18 +247,20 @@ class RendezvousTest {
         List<Ending> endings = meet(List.of(
                 new Guest(rank(0, 2, port), Map.of(), DEADLINE),
                 new Guest(new Environment(1, 1, 2, "127.0.0.1", port, "yesterday's"), Map.of(), DEADLINE)));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining("run 'yesterday's'").hasMessageContaining("rank 1"));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("run 'yesterday's'")
+                .hasMessageContaining("rank 1"));
     }
 
     @Test
     void aRankThatDoesNotComeIsNamedWithinTheDeadline() throws InterruptedException {
         int port = RankProcesses.freePort();
         long start = System.nanoTime();
-        List<Ending> endings = meet(List.of(
-                new Guest(rank(0, 3, port), Map.of(), SHORT),
-                new Guest(rank(1, 3, port), Map.of(), DEADLINE)));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        List<Ending> endings = meet(
+                List.of(new Guest(rank(0, 3, port), Map.of(), SHORT), new Guest(rank(1, 3, port), Map.of(), DEADLINE)));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("rank 2 has not come within the 600 ms"));
         assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofSeconds(5));
     }
@@ -246,7 +268,8 @@ class RendezvousTest {
     @Test
     void anAbsentRankZeroIsNamedWithinTheDeadline() {
         int port = RankProcesses.freePort();
-        assertThatThrownBy(() -> Rendezvous.join(rank(1, 2, port), Map.of(), SHORT)).isInstanceOf(CommunicationException.class)
+        assertThatThrownBy(() -> Rendezvous.join(rank(1, 2, port), Map.of(), SHORT))
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("cannot reach rank 0 at 127.0.0.1:" + port);
     }
 
@@ -294,10 +317,10 @@ class RendezvousTest {
         for (int i = 0; i < 40; i++) {
             terms.put("term " + i, "x".repeat(60_000));
         }
-        List<Ending> endings = meet(List.of(
-                new Guest(rank(0, 2, port), terms, SHORT),
-                new Guest(rank(1, 2, port), terms, SHORT)));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class));
+        List<Ending> endings =
+                meet(List.of(new Guest(rank(0, 2, port), terms, SHORT), new Guest(rank(1, 2, port), terms, SHORT)));
+        assertThat(endings)
+                .allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class));
         assertThat(endings.get(1).thrown()).hasMessageContaining("the limit is");
     }
 
@@ -312,7 +335,8 @@ class RendezvousTest {
         }
         sessions.get(2).fail("rank 2 waited 100 ms, the deadline, in exchange");
         for (int rank : new int[] {0, 1, 3}) {
-            assertThat(heard.get(rank).poll(5, TimeUnit.SECONDS)).isEqualTo("rank 2 waited 100 ms, the deadline, in exchange");
+            assertThat(heard.get(rank).poll(5, TimeUnit.SECONDS))
+                    .isEqualTo("rank 2 waited 100 ms, the deadline, in exchange");
         }
         assertThat(heard.get(2)).isEmpty();
         sessions.forEach(Session::close);
@@ -323,8 +347,12 @@ class RendezvousTest {
         Session session = sessions(1).get(0);
         session.close();
         session.close();
-        assertThatThrownBy(() -> session.exchange(new byte[1])).isInstanceOf(IllegalStateException.class).hasMessageContaining("closed");
-        assertThatThrownBy(() -> session.listen(what -> {})).isInstanceOf(IllegalStateException.class).hasMessageContaining("closed");
+        assertThatThrownBy(() -> session.exchange(new byte[1]))
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("closed");
+        assertThatThrownBy(() -> session.listen(what -> {}))
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("closed");
         session.fail("nobody hears this");
     }
 

@@ -31,7 +31,8 @@ class RouteTest {
     private static final Duration DEADLINE = Duration.ofSeconds(30);
     private static final Duration SHORT = Duration.ofMillis(600);
 
-    @TempDir Path folder;
+    @TempDir
+    Path folder;
 
     private final int port = RankProcesses.freePort();
 
@@ -49,16 +50,28 @@ class RouteTest {
     }
 
     private static Optional<String> ownAddress() throws IOException {
-        return NetworkInterface.networkInterfaces().flatMap(NetworkInterface::inetAddresses)
+        return NetworkInterface.networkInterfaces()
+                .flatMap(NetworkInterface::inetAddresses)
                 .filter(address -> !address.isLoopbackAddress() && !address.isLinkLocalAddress())
-                        .map(InetAddress::getHostAddress).findFirst();
+                .map(InetAddress::getHostAddress)
+                .findFirst();
     }
 
     @Test
     void onOneHostTheLoopbackAloneIsOpen() throws IOException {
-        Map<String, String> variables = Map.of("RANK", "0", "LOCAL_RANK", "0", "WORLD_SIZE", "2", "LOCAL_WORLD_SIZE",
+        Map<String, String> variables = Map.of(
+                "RANK",
+                "0",
+                "LOCAL_RANK",
+                "0",
+                "WORLD_SIZE",
                 "2",
-                "MASTER_ADDR", "node1", "MASTER_PORT", String.valueOf(port));
+                "LOCAL_WORLD_SIZE",
+                "2",
+                "MASTER_ADDR",
+                "node1",
+                "MASTER_PORT",
+                String.valueOf(port));
         assertThat(Environment.of(variables).masterAddress()).isEqualTo("127.0.0.1");
         try (Door door = Route.open(Environment.of(variables))) {
             assertThat(door).isNotNull();
@@ -107,26 +120,31 @@ class RouteTest {
             assertThat(other.isBound()).isTrue();
             assertThatThrownBy(() -> Rendezvous.join(environment(0, "127.0.0.1", ""), Map.of(), SHORT))
                     .isInstanceOf(CommunicationException.class)
-                    .hasMessageContainingAll("rank 0 cannot listen at 127.0.0.1, port " + port,
-                            "set MASTER_PORT to a free port");
+                    .hasMessageContainingAll(
+                            "rank 0 cannot listen at 127.0.0.1, port " + port, "set MASTER_PORT to a free port");
         }
     }
 
     @Test
     void rankZeroSaysWhereItWaitedAndTheOthersWhereTheyLooked() {
         assertThatThrownBy(() -> Rendezvous.join(environment(0, "localhost", ""), Map.of(), SHORT))
-                .hasMessageContainingAll("rank 1 has not come within the 600 ms",
-                "at localhost, port " + port + ", where processes of this host alone reach it");
+                .hasMessageContainingAll(
+                        "rank 1 has not come within the 600 ms",
+                        "at localhost, port " + port + ", where processes of this host alone reach it");
         assertThatThrownBy(() -> Rendezvous.join(environment(0, "node1.invalid", ""), Map.of(), SHORT))
-                .hasMessageContainingAll("port " + port
-                + " of every address of its host", "look for it at node1.invalid, a name that this host does not know");
+                .hasMessageContainingAll(
+                        "port " + port + " of every address of its host",
+                        "look for it at node1.invalid, a name that this host does not know");
         assertThatThrownBy(() -> Rendezvous.join(environment(1, "localhost", ""), Map.of(), SHORT))
-                .hasMessageContainingAll("rank 1 cannot reach rank 0 at localhost:" + port,
-                "within 600 ms", "attempts at localhost, which is 127.0.0.1",
+                .hasMessageContainingAll(
+                        "rank 1 cannot reach rank 0 at localhost:" + port,
+                        "within 600 ms",
+                        "attempts at localhost, which is 127.0.0.1",
                         "set MASTER_ADDR to an address by which all hosts reach it");
         assertThatThrownBy(() -> Rendezvous.join(environment(1, "node1.invalid", ""), Map.of(), SHORT))
-                .hasMessageContainingAll("a name that this host does not know",
-                "set MASTER_ADDR to a name or an address by which all hosts reach rank 0's");
+                .hasMessageContainingAll(
+                        "a name that this host does not know",
+                        "set MASTER_ADDR to a name or an address by which all hosts reach rank 0's");
     }
 
     /** Programs that connect and wait, such as probes, do not hold up those who belong here. */
@@ -134,8 +152,8 @@ class RouteTest {
     void whoSaysNothingHoldsNobodyUp() throws Exception {
         List<Socket> silent = new ArrayList<>();
         try {
-            CompletableFuture<Session> leader = CompletableFuture.supplyAsync(() ->
-                    Rendezvous.join(environment(0, "127.0.0.1", ""), Map.of(), DEADLINE));
+            CompletableFuture<Session> leader = CompletableFuture.supplyAsync(
+                    () -> Rendezvous.join(environment(0, "127.0.0.1", ""), Map.of(), DEADLINE));
             while (silent.size() < 40) {
                 try {
                     silent.add(new Socket("127.0.0.1", port));
@@ -165,17 +183,26 @@ class RouteTest {
         List<Process> ranks = new ArrayList<>();
         for (int rank = 0; rank < 2; rank++) {
             Path hosts = folder.resolve("hosts" + rank);
-            Files.writeString(hosts, rank == 0 ? "127.0.1.1 node1\n203.0.113.7 service\n"
-                    : "127.0.0.2 node1\n127.0.0.3 service\n");
-            ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java")
-                    .toString(),
-                    "-Djdk.net.hosts.file=" + hosts, "-cp", System.getProperty("java.class.path"), Host.class.getName(),
-                            String.valueOf(rank), String.valueOf(port));
-            ranks.add(builder.redirectErrorStream(true).redirectOutput(folder.resolve("rank" + rank).toFile()).start());
+            Files.writeString(
+                    hosts,
+                    rank == 0 ? "127.0.1.1 node1\n203.0.113.7 service\n" : "127.0.0.2 node1\n127.0.0.3 service\n");
+            ProcessBuilder builder = new ProcessBuilder(
+                    Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                    "-Djdk.net.hosts.file=" + hosts,
+                    "-cp",
+                    System.getProperty("java.class.path"),
+                    Host.class.getName(),
+                    String.valueOf(rank),
+                    String.valueOf(port));
+            ranks.add(builder.redirectErrorStream(true)
+                    .redirectOutput(folder.resolve("rank" + rank).toFile())
+                    .start());
         }
         RankProcesses running = new RankProcesses(ranks, folder);
         for (int rank = 0; rank < 2; rank++) {
-            assertThat(running.exitCode(rank, Duration.ofSeconds(60))).as(running.output(rank)).isZero();
+            assertThat(running.exitCode(rank, Duration.ofSeconds(60)))
+                    .as(running.output(rank))
+                    .isZero();
             assertThat(running.output(rank)).contains("met at node1", "met at service");
         }
     }

@@ -32,7 +32,8 @@ class SecretTest {
     private static final byte[] ONE = {1};
     private static final byte[] TWO = {2};
 
-    @TempDir Path folder;
+    @TempDir
+    Path folder;
 
     private final int port = RankProcesses.freePort();
 
@@ -41,7 +42,8 @@ class SecretTest {
     }
 
     private static Throwable join(Environment environment, Duration deadline) {
-        return catchThrowable(() -> Rendezvous.join(environment, Map.of(), deadline).close());
+        return catchThrowable(
+                () -> Rendezvous.join(environment, Map.of(), deadline).close());
     }
 
     /**
@@ -61,7 +63,8 @@ class SecretTest {
 
     private static void onlyTheSecondFails(List<Throwable> endings, String why) {
         assertThat(endings.get(0)).isNull();
-        assertThat(endings.get(1)).isInstanceOf(CommunicationException.class)
+        assertThat(endings.get(1))
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContainingAll("rank 1 was turned away by rank 0", why);
         assertThat(endings.get(2)).isNull();
     }
@@ -73,8 +76,8 @@ class SecretTest {
 
     @Test
     void whoBringsNoSecretIsTurnedAwayAndTheRightOneWaitedFor() {
-        onlyTheSecondFails(meet(RIGHT, Secret.NONE),
-                "the process brings no job secret and rank 0 has one; set FLASHRING_SECRET");
+        onlyTheSecondFails(
+                meet(RIGHT, Secret.NONE), "the process brings no job secret and rank 0 has one; set FLASHRING_SECRET");
     }
 
     @Test
@@ -86,9 +89,11 @@ class SecretTest {
     void rankZeroSaysWhomItTurnedAwayWhenTheRightOneDoesNotCome() {
         CompletableFuture<Throwable> leader = CompletableFuture.supplyAsync(() -> join(rank(0, RIGHT), SHORT));
         join(rank(1, Secret.of("another")), SHORT);
-        assertThat(leader.join()).isInstanceOf(CommunicationException.class)
-                .hasMessageContainingAll("rank 1 has not come",
-                "1 process was turned away (one at 127.0.0.1: the job secret of the process is not rank 0's)");
+        assertThat(leader.join())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContainingAll(
+                        "rank 1 has not come",
+                        "1 process was turned away (one at 127.0.0.1: the job secret of the process is not rank 0's)");
     }
 
     /**
@@ -99,17 +104,23 @@ class SecretTest {
     void anImpostorOfRankZeroIsFoundOut() throws Exception {
         try (ServerSocket impostor = new ServerSocket(port, 1, InetAddress.getLoopbackAddress())) {
             CompletableFuture<Throwable> follower = CompletableFuture.supplyAsync(() -> join(rank(1, RIGHT), DEADLINE));
-            try (Socket socket = impostor.accept(); Frames link = new Frames(socket)) {
+            try (Socket socket = impostor.accept();
+                    Frames link = new Frames(socket)) {
                 Throwable seen = catchThrowable(() -> Handshake.admit(link, Secret.of("a guess"), 5_000));
                 assertThat(seen).hasMessageContaining("is not rank 0's");
             }
-            assertThat(follower.get(20, TimeUnit.SECONDS)).isInstanceOf(CommunicationException.class)
+            assertThat(follower.get(20, TimeUnit.SECONDS))
+                    .isInstanceOf(CommunicationException.class)
                     .hasMessageContaining("turned away");
         }
-        assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "follower", ONE, TWO)).isTrue();
-        assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "rank 0", ONE, TWO)).as("sent back").isFalse();
+        assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "follower", ONE, TWO))
+                .isTrue();
+        assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "rank 0", ONE, TWO))
+                .as("sent back")
+                .isFalse();
         assertThat(RIGHT.accepts(RIGHT.proof("follower", ONE, TWO), "follower", TWO, TWO))
-                .as("sent again, to another nonce").isFalse();
+                .as("sent again, to another nonce")
+                .isFalse();
         assertThat(RIGHT.accepts(new byte[0], "follower", ONE, TWO)).isFalse();
     }
 
@@ -118,7 +129,8 @@ class SecretTest {
     void anImpostorThatLetsEverybodyInIsFoundOut() throws Exception {
         try (ServerSocket impostor = new ServerSocket(port, 1, InetAddress.getLoopbackAddress())) {
             CompletableFuture<Throwable> follower = CompletableFuture.supplyAsync(() -> join(rank(1, RIGHT), DEADLINE));
-            try (Socket socket = impostor.accept(); Frames link = new Frames(socket)) {
+            try (Socket socket = impostor.accept();
+                    Frames link = new Frames(socket)) {
                 link.send(Frames.CHALLENGE, out -> {
                     out.writeInt(0x464c5247); // the protocol's own first word, and its version
                     out.writeInt(3);
@@ -130,7 +142,8 @@ class SecretTest {
                     out.writeUTF("");
                     out.write(new byte[32]);
                 });
-                assertThat(follower.get(20, TimeUnit.SECONDS)).isInstanceOf(CommunicationException.class)
+                assertThat(follower.get(20, TimeUnit.SECONDS))
+                        .isInstanceOf(CommunicationException.class)
                         .hasMessageContaining("does not know the job secret");
             }
         }
@@ -154,18 +167,22 @@ class SecretTest {
         refused(Map.of("FLASHRING_SECRET_FILE", folder.resolve("none").toString()), "FLASHRING_SECRET_FILE is '");
         refused(Map.of("FLASHRING_SECRET_FILE", folder.toString()), "FLASHRING_SECRET_FILE is '");
         refused(Map.of("FLASHRING_SECRET_FILE", empty.toString()), "the file of FLASHRING_SECRET_FILE is blank");
-        assertThatIllegalArgumentException().isThrownBy(() -> Secret.of((String) null))
+        assertThatIllegalArgumentException()
+                .isThrownBy(() -> Secret.of((String) null))
                 .withMessageContaining("secret is null");
     }
 
     private static void refused(Map<String, String> variables, String why) {
-        assertThatIllegalArgumentException().isThrownBy(() -> Secret.of(variables)).withMessageContaining(why);
+        assertThatIllegalArgumentException()
+                .isThrownBy(() -> Secret.of(variables))
+                .withMessageContaining(why);
     }
 
     @Test
     void isInNobodysWords() {
         assertThat(rank(0, RIGHT).toString()).doesNotContain("right").contains("secret=a secret");
-        assertThatThrownBy(() -> Rendezvous.join(rank(1, RIGHT), Map.of(), Duration.ofMillis(200))).message()
+        assertThatThrownBy(() -> Rendezvous.join(rank(1, RIGHT), Map.of(), Duration.ofMillis(200)))
+                .message()
                 .doesNotContain("right one");
     }
 }

@@ -22,7 +22,8 @@ class SessionAgreementTest {
     private static final int WORLD = Disagreement.WORLD;
     private static final Duration PATIENCE = Duration.ofSeconds(120);
 
-    @TempDir Path folder;
+    @TempDir
+    Path folder;
 
     @Test
     void everyDisagreementReachesEveryProcessAndEqualPlansAgree() throws Exception {
@@ -34,17 +35,22 @@ class SessionAgreementTest {
         for (int rank = 0; rank < WORLD; rank++) {
             List<String> lines = ranks.output(rank).lines().toList();
             for (int i = 0; i < all.size(); i++) {
-                assertThat(lines.get(i)).startsWith("rank 2 and rank 0 cannot agree on plan " + (i + 1) + ": "
-                        + all.get(i).named());
+                assertThat(lines.get(i))
+                        .startsWith("rank 2 and rank 0 cannot agree on plan " + (i + 1) + ": "
+                                + all.get(i).named());
             }
             assertThat(lines.get(all.size())).isEqualTo("1000 agree");
             String last = lines.get(lines.size() - 1);
-            assertThat(last).matches(rank == 2 ? "leaves"
-                    : "rank [01] waits in agree on plan 9999, but rank 2 has left the group");
+            assertThat(last)
+                    .matches(
+                            rank == 2
+                                    ? "leaves"
+                                    : "rank [01] waits in agree on plan 9999, but rank 2 has left the group");
         }
         assertThat(ranks.output(1)).contains("part agrees\n");
         assertThat(ranks.output(2)).contains("part agrees\n");
-        assertThat(ranks.output(0)).doesNotContain("part agrees")
+        assertThat(ranks.output(0))
+                .doesNotContain("part agrees")
                 .contains("overdue: rank 0 waited 0 ms, the deadline, in agree on plan 5 for rank 1, 2");
     }
 
@@ -61,7 +67,8 @@ class SessionAgreementTest {
                 }
                 int agree = 0;
                 for (int seed = 0; seed < 1000; seed++) {
-                    agree += verdict(session, ++plans, Disagreement.random(seed)).isEmpty() ? 1 : 0;
+                    agree +=
+                            verdict(session, ++plans, Disagreement.random(seed)).isEmpty() ? 1 : 0;
                 }
                 System.out.println(agree + " agree");
                 Plan plan = Disagreement.random(1);
@@ -69,17 +76,20 @@ class SessionAgreementTest {
                     var lonely = session.agree("0, and two who do not come", 5, 0, WORLD, Map.of());
                     System.out.println("overdue: " + session.overdue(0) + lonely.getNow(""));
                 } else {
-                    boolean agreed = session.agree("1 and 2", 1, session.rank() - 1, 2, plan.terms()).get(60,
-                            TimeUnit.SECONDS).isEmpty();
+                    boolean agreed = session.agree("1 and 2", 1, session.rank() - 1, 2, plan.terms())
+                            .get(60, TimeUnit.SECONDS)
+                            .isEmpty();
                     System.out.println("part " + (agreed ? "agrees" : "does not"));
                 }
                 System.out.println(session.rank() == 2 ? "leaves" : verdict(session, 9999, plan));
             }
         }
 
-        private static String verdict(Session session, long number, Plan plan) throws InterruptedException, TimeoutException {
+        private static String verdict(Session session, long number, Plan plan)
+                throws InterruptedException, TimeoutException {
             try {
-                return session.agree("", number, session.rank(), WORLD, plan.terms()).get(60, TimeUnit.SECONDS);
+                return session.agree("", number, session.rank(), WORLD, plan.terms())
+                        .get(60, TimeUnit.SECONDS);
             } catch (ExecutionException e) {
                 return e.getCause().getMessage();
             }

@@ -27,9 +27,11 @@ class SessionTest {
             List<CompletableFuture<Session>> joining = new ArrayList<>();
             for (int rank = 0; rank < world; rank++) {
                 Environment environment = new Environment(rank, rank, world, "127.0.0.1", port, "");
-                joining.add(CompletableFuture.supplyAsync(() -> Rendezvous.join(environment, Map.of(), PATIENCE), ranks));
+                joining.add(
+                        CompletableFuture.supplyAsync(() -> Rendezvous.join(environment, Map.of(), PATIENCE), ranks));
             }
-            List<Session> sessions = joining.stream().map(CompletableFuture::join).toList();
+            List<Session> sessions =
+                    joining.stream().map(CompletableFuture::join).toList();
             sessions.forEach(session -> session.listen(what -> {}));
             return sessions;
         } finally {
@@ -63,14 +65,16 @@ class SessionTest {
 
     @Test
     void whoLeavesAPartIsNotWaitedFor() throws Exception {
-        for (int leaver : new int[] {0, 1, 2}) { // rank 0 of all, which keeps the terms, and two that reach it by a connection
+        for (int leaver :
+                new int[] {0, 1, 2}) { // rank 0 of all, which keeps the terms, and two that reach it by a connection
             List<Session> sessions = sessions(3);
             Session waiting = sessions.get((leaver + 1) % 3);
             CompletableFuture<String> before = waiting.agree(PART, 1, 0, 2, Map.of());
             sessions.get(leaver).leave(PART, 1, 2);
             String left = "rank 0 waits in agree on plan %d, but rank 1 has left the group";
             assertThat(before.get(PATIENCE.toSeconds(), TimeUnit.SECONDS)).isEqualTo(left, 1);
-            assertThat(waiting.agree(PART, 2, 0, 2, Map.of()).get(PATIENCE.toSeconds(), TimeUnit.SECONDS)).isEqualTo(left, 2);
+            assertThat(waiting.agree(PART, 2, 0, 2, Map.of()).get(PATIENCE.toSeconds(), TimeUnit.SECONDS))
+                    .isEqualTo(left, 2);
             assertThat(agreeOnAll(sessions)).containsOnly("");
             sessions.forEach(Session::close);
         }

@@ -31,6 +31,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 class AllocationTest {
     /** Few, so that most of what follows is interpreted: compiled code may hide small objects. */
     private static final int WARM_UP = 5;
+
     private static final int CALLS = 1000;
     /**
      * The machine charges a thread some hundred bytes when it compiles what it runs; one object a call would be 16,000.
@@ -38,12 +39,20 @@ class AllocationTest {
     private static final long COMPILER = 12_000;
 
     @ParameterizedTest
-    @CsvSource({"1, FLOAT64, 0", "1, BFLOAT16, 0", "4, FLOAT64, 0", "4, FLOAT32, 0", "4, BFLOAT16, 0", "4, BFLOAT16, 1",
-            "3, FLOAT64, 2"})
+    @CsvSource({
+        "1, FLOAT64, 0",
+        "1, BFLOAT16, 0",
+        "4, FLOAT64, 0",
+        "4, FLOAT32, 0",
+        "4, BFLOAT16, 0",
+        "4, BFLOAT16, 1",
+        "3, FLOAT64, 2"
+    })
     void callsAllocateNothing(int world, DType dtype, int gathered) {
         Problem problem = Problem.of(AttentionShape.of(1, 6, 3, 8, dtype), 19, MaskRule.CAUSAL, 1);
         Strategy strategy = gathered == 0 ? new Ring() : new Gather(gathered);
-        Plan plan = Plan.of(org.flashring.plan.Problem.of(problem.shape(), Layout.zigzag(19, world), Mask.causal()),
+        Plan plan = Plan.of(
+                org.flashring.plan.Problem.of(problem.shape(), Layout.zigzag(19, world), Mask.causal()),
                 strategy,
                 AttentionOptions.defaults().withWireDType(dtype));
         ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
@@ -74,7 +83,15 @@ class AllocationTest {
         if (ring != null) {
             return () -> {
                 ring.forward(of.q(), of.k(), of.v(), of.out(), of.lse());
-                ring.backward(of.q(), of.k(), of.v(), of.out(), of.lse(), backward.dout(), backward.dq(), backward.dk(),
+                ring.backward(
+                        of.q(),
+                        of.k(),
+                        of.v(),
+                        of.out(),
+                        of.lse(),
+                        backward.dout(),
+                        backward.dq(),
+                        backward.dk(),
                         backward.dv());
             };
         }

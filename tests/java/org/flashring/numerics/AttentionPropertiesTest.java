@@ -39,13 +39,17 @@ class AttentionPropertiesTest {
         Random random = new Random(seed);
         int[][] heads = {{1, 1}, {4, 2}, {3, 1}};
         int[] pick = heads[random.nextInt(heads.length)];
-        AttentionShape shape = new AttentionShape(1 + random.nextInt(2), pick[0], pick[1], 1 + random.nextInt(40), 1 + random.nextInt(40), dtype);
+        AttentionShape shape = new AttentionShape(
+                1 + random.nextInt(2), pick[0], pick[1], 1 + random.nextInt(40), 1 + random.nextInt(40), dtype);
         int queries = 1 + random.nextInt(50);
         int keys = 1 + random.nextInt(50);
         MaskRule[] masks = {
-            MaskRule.FULL, MaskRule.CAUSAL, MaskRule.FULL.window(random.nextInt(9), random.nextInt(9)),
+            MaskRule.FULL,
+            MaskRule.CAUSAL,
+            MaskRule.FULL.window(random.nextInt(9), random.nextInt(9)),
             MaskRule.CAUSAL.documents(0, random.nextInt(9), 9 + random.nextInt(9), 18 + random.nextInt(20)),
-            MaskRule.CAUSAL.prefix(random.nextInt(keys))};
+            MaskRule.CAUSAL.prefix(random.nextInt(keys))
+        };
         return new Problem(shape, queries, keys, masks[random.nextInt(masks.length)], Double.NaN, seed);
     }
 
@@ -70,24 +74,35 @@ class AttentionPropertiesTest {
         Result whole = Oracle.float64(problem);
         List<Positions> blocks = blocks(problem.keyLength(), count, new Random(seed));
         for (Kernel kernel : Kernels.available(DType.FLOAT64)) {
-            StepRun.run(problem, blocks, kernel).requireWithin(BOUND, whole, problem + " in blocks " + blocks + " with " + kernel);
+            StepRun.run(problem, blocks, kernel)
+                    .requireWithin(BOUND, whole, problem + " in blocks " + blocks + " with " + kernel);
         }
     }
 
     @Property(tries = 60)
-    void queriesAndKeysMayBeLaidOutApart(@ForAll long seed, @ForAll Layout.Policy queryPolicy, @ForAll Layout.Policy keyPolicy,
+    void queriesAndKeysMayBeLaidOutApart(
+            @ForAll long seed,
+            @ForAll Layout.Policy queryPolicy,
+            @ForAll Layout.Policy keyPolicy,
             @ForAll @IntRange(min = 1, max = 5) int world) {
         Problem problem = problem(seed, DType.FLOAT64);
         Result exact = Oracle.float64(problem);
         for (Strategy strategy : List.of(new Ring(), new Gather(1 + Math.floorMod(seed, 3)))) {
-            RingRun run = new RingRun(problem, Layout.of(queryPolicy, problem.queryLength(), world), Layout.of(keyPolicy, problem.keyLength(), world),
-                    strategy, AttentionOptions.defaults(), Placement.DENSE, DType.FLOAT64);
+            RingRun run = new RingRun(
+                    problem,
+                    Layout.of(queryPolicy, problem.queryLength(), world),
+                    Layout.of(keyPolicy, problem.keyLength(), world),
+                    strategy,
+                    AttentionOptions.defaults(),
+                    Placement.DENSE,
+                    DType.FLOAT64);
             run.run().requireWithin(BOUND, exact, problem + ", " + run.queries() + ", " + run.keys() + ", " + strategy);
         }
     }
 
     @Property(tries = 40)
-    void orderOfKeysMeansNothingUnderAFullMask(@ForAll long seed, @ForAll Layout.Policy policy, @ForAll @IntRange(min = 1, max = 4) int world) {
+    void orderOfKeysMeansNothingUnderAFullMask(
+            @ForAll long seed, @ForAll Layout.Policy policy, @ForAll @IntRange(min = 1, max = 4) int world) {
         AttentionShape shape = new AttentionShape(1, 2, 1, 9, 5, DType.FLOAT64);
         Problem problem = Problem.of(shape, 29, MaskRule.FULL, seed);
         List<Integer> order = new ArrayList<>(IntStream.range(0, 29).boxed().toList());
@@ -95,8 +110,10 @@ class AttentionPropertiesTest {
         Problem.Inputs inputs = problem.inputs();
         RingRun run = RingRun.of(problem, Layout.of(policy, 29, world));
         Result plain = run.run();
-        Result permuted = run.run(new Problem.Inputs(inputs.q(), permute(inputs.k(), order, 9), permute(inputs.v(), order, 5), inputs.dout()));
-        Result expected = new Result(plain.out(), plain.lse(), plain.dq(), permute(plain.dk(), order, 9), permute(plain.dv(), order, 5));
+        Result permuted = run.run(new Problem.Inputs(
+                inputs.q(), permute(inputs.k(), order, 9), permute(inputs.v(), order, 5), inputs.dout()));
+        Result expected = new Result(
+                plain.out(), plain.lse(), plain.dq(), permute(plain.dk(), order, 9), permute(plain.dv(), order, 5));
         permuted.requireWithin(BOUND, expected, "keys in order " + order);
     }
 
@@ -109,11 +126,14 @@ class AttentionPropertiesTest {
     }
 
     @Property(tries = 25)
-    void placementInMemoryChangesNoBit(@ForAll long seed, @ForAll DType dtype, @ForAll @IntRange(min = 1, max = 3) int world) {
+    void placementInMemoryChangesNoBit(
+            @ForAll long seed, @ForAll DType dtype, @ForAll @IntRange(min = 1, max = 3) int world) {
         Problem given = problem(seed, dtype);
         Problem problem = Problem.of(given.shape(), given.queryLength(), given.mask(), seed);
         for (Kernel kernel : Kernels.available(dtype)) {
-            RingRun run = RingRun.of(problem, Layout.zigzag(problem.queryLength(), world)).with(AttentionOptions.defaults().withKernel(kernel)).with(dtype);
+            RingRun run = RingRun.of(problem, Layout.zigzag(problem.queryLength(), world))
+                    .with(AttentionOptions.defaults().withKernel(kernel))
+                    .with(dtype);
             Result dense = run.run();
             for (Placement placement : Placement.values()) {
                 run.with(placement).run().requireSameBits(dense, problem + " with " + kernel + ", " + placement);
@@ -122,14 +142,18 @@ class AttentionPropertiesTest {
     }
 
     @Property(tries = 40)
-    void whoSeesNothingGetsZeros(@ForAll long seed, @ForAll DType dtype, @ForAll @IntRange(min = 1, max = 4) int world) {
+    void whoSeesNothingGetsZeros(
+            @ForAll long seed, @ForAll DType dtype, @ForAll @IntRange(min = 1, max = 4) int world) {
         Random random = new Random(seed);
         int end = random.nextInt(40);
-        MaskRule mask = (random.nextBoolean() ? MaskRule.CAUSAL : MaskRule.FULL).documents(0, random.nextInt(end + 1), end);
+        MaskRule mask =
+                (random.nextBoolean() ? MaskRule.CAUSAL : MaskRule.FULL).documents(0, random.nextInt(end + 1), end);
         AttentionShape shape = new AttentionShape(1, 2, 1, 17, 11, dtype);
         Problem problem = Problem.of(shape, 40, mask, seed);
         for (Kernel kernel : Kernels.available(dtype)) {
-            Result result = RingRun.of(problem, Layout.zigzag(40, world)).with(AttentionOptions.defaults().withKernel(kernel)).run();
+            Result result = RingRun.of(problem, Layout.zigzag(40, world))
+                    .with(AttentionOptions.defaults().withKernel(kernel))
+                    .run();
             assertTail(result.out(), end * 2 * 11, 0);
             assertTail(result.lse(), end * 2, Double.NEGATIVE_INFINITY);
             assertTail(result.dq(), end * 2 * 17, 0);

@@ -23,7 +23,15 @@ class CachedKeysTest {
     private static final int NEW = 13;
 
     @ParameterizedTest
-    @CsvSource({"CONTIGUOUS, 1, 0", "ZIGZAG, 3, 0", "STRIPED, 4, 0", "CONTIGUOUS, 16, 0", "ZIGZAG, 3, 1", "STRIPED, 4, 2", "CONTIGUOUS, 16, 1"})
+    @CsvSource({
+        "CONTIGUOUS, 1, 0",
+        "ZIGZAG, 3, 0",
+        "STRIPED, 4, 0",
+        "CONTIGUOUS, 16, 0",
+        "ZIGZAG, 3, 1",
+        "STRIPED, 4, 2",
+        "CONTIGUOUS, 16, 1"
+    })
     void newTokensSeeTheCacheAndThemselves(Layout.Policy policy, int world, int gathered) {
         Strategy strategy = gathered == 0 ? new Ring() : new Gather(gathered);
         AttentionShape shape = AttentionShape.of(2, 4, 2, 24, DType.FLOAT64);
@@ -32,7 +40,9 @@ class CachedKeysTest {
         Layout queries = Layout.of(policy, NEW, world).startingAt(CACHED);
         Layout keys = Layout.of(policy, CACHED + NEW, world);
 
-        Result actual = new RingRun(whole, queries, keys, strategy, AttentionOptions.defaults(), Placement.DENSE, DType.FLOAT64).run(inputs);
+        Result actual = new RingRun(
+                        whole, queries, keys, strategy, AttentionOptions.defaults(), Placement.DENSE, DType.FLOAT64)
+                .run(inputs);
         Result expected = Oracle.plain(whole, inputs, DType.FLOAT64);
 
         forgetCachedQueries(shape, expected);

@@ -56,12 +56,13 @@ class GpuAllocationTest {
             CompletableFuture<Long> bytes = new CompletableFuture<>();
             allocated.add(bytes);
             new Thread(() -> {
-                try (communicator) {
-                    bytes.complete(allocatedBy(communicator));
-                } catch (Throwable e) {
-                    bytes.completeExceptionally(e);
-                }
-            }).start();
+                        try (communicator) {
+                            bytes.complete(allocatedBy(communicator));
+                        } catch (Throwable e) {
+                            bytes.completeExceptionally(e);
+                        }
+                    })
+                    .start();
         }
         for (CompletableFuture<Long> bytes : allocated) {
             assertThat(bytes).succeedsWithin(Duration.ofSeconds(120));
@@ -71,11 +72,14 @@ class GpuAllocationTest {
 
     private static long allocatedBy(Communicator communicator) {
         int tokens = 64;
-        Plan plan = Plan.of(AttentionShape.of(1, 2, 1, 64, DType.BFLOAT16),
-                Layout.zigzag((long) tokens * communicator.worldSize(),
-                communicator.worldSize()), Mask.causal(), AttentionOptions.defaults().onCuda());
+        Plan plan = Plan.of(
+                AttentionShape.of(1, 2, 1, 64, DType.BFLOAT16),
+                Layout.zigzag((long) tokens * communicator.worldSize(), communicator.worldSize()),
+                Mask.causal(),
+                AttentionOptions.defaults().onCuda());
         ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
-        try (DeviceTensors memory = new DeviceTensors(communicator.device()); RingAttention ring = new RingAttention(plan, communicator)) {
+        try (DeviceTensors memory = new DeviceTensors(communicator.device());
+                RingAttention ring = new RingAttention(plan, communicator)) {
             Tensor q = memory.make(tokens, 2, 64);
             Tensor k = memory.make(tokens, 1, 64);
             Tensor v = memory.make(tokens, 1, 64);

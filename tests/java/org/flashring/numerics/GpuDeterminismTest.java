@@ -46,7 +46,8 @@ class GpuDeterminismTest {
             problem(1, 4, 4, 256, 256, DType.FLOAT16, 901, MaskRule.FULL),
             problem(1, 32, 8, 128, 128, DType.BFLOAT16, 515, MaskRule.CAUSAL.documents(0, 130, 130, 391, 515)));
 
-    private static Problem problem(int batch, int heads, int kvHeads, int headDim, int valueDim, DType dtype, int length, MaskRule mask) {
+    private static Problem problem(
+            int batch, int heads, int kvHeads, int headDim, int valueDim, DType dtype, int length, MaskRule mask) {
         return Problem.of(new AttentionShape(batch, heads, kvHeads, headDim, valueDim, dtype), length, mask, length);
     }
 
@@ -58,21 +59,43 @@ class GpuDeterminismTest {
 
     private static void check(Problem problem) {
         RingRun run = RingRun.of(problem, Layout.contiguous(problem.queryLength(), 1));
-        Plan plan = run.with(AttentionOptions.defaults().onCuda().asDeterministic()).plan();
+        Plan plan =
+                run.with(AttentionOptions.defaults().onCuda().asDeterministic()).plan();
         Positions all = plan.queries().positions(0);
         RankTensors t = new RankTensors(problem.shape(), all, all, Placement.DENSE, DType.FLOAT32);
         t.scatter(problem.inputs());
-        try (Noise noise = new Noise(); Communicator single = LocalGroup.single(GPU); RingAttention ring = new RingAttention(plan, single);
-                DeviceCopies on = new DeviceCopies(GPU); org.flashring.device.Stream stream = org.flashring.device.Stream.create(GPU);
-                Gradient dq = new Gradient(t.dq); Gradient dk = new Gradient(t.dk); Gradient dv = new Gradient(t.dv)) {
-            ring.forward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out), on.tensor(t.lse), stream.handle());
+        try (Noise noise = new Noise();
+                Communicator single = LocalGroup.single(GPU);
+                RingAttention ring = new RingAttention(plan, single);
+                DeviceCopies on = new DeviceCopies(GPU);
+                org.flashring.device.Stream stream = org.flashring.device.Stream.create(GPU);
+                Gradient dq = new Gradient(t.dq);
+                Gradient dk = new Gradient(t.dk);
+                Gradient dv = new Gradient(t.dv)) {
+            ring.forward(
+                    on.tensor(t.q),
+                    on.tensor(t.k),
+                    on.tensor(t.v),
+                    on.tensor(t.out),
+                    on.tensor(t.lse),
+                    stream.handle());
             on.tensor(t.dout);
             int busy = 0;
             for (int repeat = 0; repeat < REPEATS; repeat++) {
                 noise.queue();
-                List.of(dq, dk, dv).forEach(gradient -> gradient.memory.fill(0xFF, stream.handle())); // NaN until written
-                ring.backward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out), on.tensor(t.lse), on.tensor(t.dout),
-                        dq.tensor, dk.tensor, dv.tensor, stream.handle());
+                List.of(dq, dk, dv)
+                        .forEach(gradient -> gradient.memory.fill(0xFF, stream.handle())); // NaN until written
+                ring.backward(
+                        on.tensor(t.q),
+                        on.tensor(t.k),
+                        on.tensor(t.v),
+                        on.tensor(t.out),
+                        on.tensor(t.lse),
+                        on.tensor(t.dout),
+                        dq.tensor,
+                        dk.tensor,
+                        dv.tensor,
+                        stream.handle());
                 single.synchronize();
                 busy += noise.isDone() ? 0 : 1;
                 dq.requireSame("dq", repeat);
@@ -86,7 +109,8 @@ class GpuDeterminismTest {
         Result result = Result.none(problem);
         t.gather(result);
         Result expected = run.run(); // on the host
-        result.differences(expected).forEach((name, difference) -> assertThat(difference.error()).as("%s is off by %s", name, difference)
+        result.differences(expected).forEach((name, difference) -> assertThat(difference.error())
+                .as("%s is off by %s", name, difference)
                 .isLessThanOrEqualTo(0.05 * Math.max(1, expected.largest(name))));
     }
 
@@ -100,7 +124,8 @@ class GpuDeterminismTest {
         Gradient(TestTensor host) {
             this.host = host;
             memory = DeviceBuffer.allocate(GPU, host.tensor().memory().bytes());
-            tensor = Tensor.bshd(memory.memory(), host.buffer().dtype(), host.batch(), host.length(), host.heads(), host.dim());
+            tensor = Tensor.bshd(
+                    memory.memory(), host.buffer().dtype(), host.batch(), host.length(), host.heads(), host.dim());
         }
 
         void requireSame(String name, int repeat) {
@@ -110,7 +135,9 @@ class GpuDeterminismTest {
                 bytes.get(now);
             }
             first = repeat == 0 ? now : first;
-            assertThat(Arrays.mismatch(first, now)).as("first byte of %s that differs in repeat %d", name, repeat).isEqualTo(-1);
+            assertThat(Arrays.mismatch(first, now))
+                    .as("first byte of %s that differs in repeat %d", name, repeat)
+                    .isEqualTo(-1);
         }
 
         /** Copies the gradient to where the host wants it. */
@@ -133,7 +160,12 @@ class GpuDeterminismTest {
 
         private final Communicator single = LocalGroup.single(GPU);
         private final RingAttention ring = new RingAttention(
-                Plan.of(SHAPE, Layout.contiguous(LENGTH, 1), Mask.full(), AttentionOptions.defaults().onCuda()), single);
+                Plan.of(
+                        SHAPE,
+                        Layout.contiguous(LENGTH, 1),
+                        Mask.full(),
+                        AttentionOptions.defaults().onCuda()),
+                single);
         private final org.flashring.device.Stream stream = org.flashring.device.Stream.create(GPU);
         private final Event end = Event.create(GPU);
         private final List<DeviceBuffer> buffers = new ArrayList<>();

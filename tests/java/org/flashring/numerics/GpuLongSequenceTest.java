@@ -25,7 +25,10 @@ import org.flashring.support.RequiresGpu;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Long causal sequences on two GPUs, forward and backward: they finish, take the device memory that the plan said, and none of the host's. */
+/**
+ * Long causal sequences on two GPUs, forward and backward: they finish, take the device memory that the plan said, and
+ * none of the host's.
+ */
 @RequiresGpu(value = 2, nccl = true)
 class GpuLongSequenceTest {
     private static final long MIB = 1 << 20;
@@ -34,20 +37,26 @@ class GpuLongSequenceTest {
     @ParameterizedTest
     @ValueSource(longs = {131_072, 1_048_576})
     void takesTheMemoryThatThePlanSaid(long length) {
-        Plan plan = Plan.of(SHAPE, Layout.zigzag(length, 2), Mask.causal(), AttentionOptions.defaults().onCuda());
+        Plan plan = Plan.of(
+                SHAPE,
+                Layout.zigzag(length, 2),
+                Mask.causal(),
+                AttentionOptions.defaults().onCuda());
         List<CompletableFuture<String>> ranks = new ArrayList<>();
-        for (Communicator communicator : NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), Duration.ofSeconds(60))) {
+        for (Communicator communicator :
+                NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), Duration.ofSeconds(60))) {
             CompletableFuture<String> done = new CompletableFuture<>();
             ranks.add(done);
             new Thread(() -> {
-                String line = "";
-                try (communicator) {
-                    line = run(plan, communicator);
-                } catch (Throwable e) {
-                    done.completeExceptionally(e);
-                }
-                done.complete(line);
-            }).start();
+                        String line = "";
+                        try (communicator) {
+                            line = run(plan, communicator);
+                        } catch (Throwable e) {
+                            done.completeExceptionally(e);
+                        }
+                        done.complete(line);
+                    })
+                    .start();
         }
         for (CompletableFuture<String> rank : ranks) {
             assertThat(rank).succeedsWithin(Duration.ofSeconds(200));
@@ -60,7 +69,8 @@ class GpuLongSequenceTest {
         long tokens = plan.queries().localLength(rank);
         warmUp(communicator);
         long before = Cuda.memory(communicator.device()).free();
-        try (DeviceTensors on = new DeviceTensors(communicator.device()); RingAttention ring = new RingAttention(plan, communicator)) {
+        try (DeviceTensors on = new DeviceTensors(communicator.device());
+                RingAttention ring = new RingAttention(plan, communicator)) {
             Tensor q = on.make(tokens, 32, 128);
             Tensor k = on.make(tokens, 8, 128);
             Tensor v = on.make(tokens, 8, 128);
@@ -83,28 +93,54 @@ class GpuLongSequenceTest {
                 long used = before - Cuda.memory(communicator.device()).free();
                 long planned = plan.bytesHeld(rank) + plan.callerBytes(rank);
                 assertThat((double) used / planned).isBetween(0.95, 1.05);
-                assertThat(grown).as("host memory that the process took between the first step and the last").isLessThan(64 * MIB);
+                assertThat(grown)
+                        .as("host memory that the process took between the first step and the last")
+                        .isLessThan(64 * MIB);
                 communicator.barrier();
-                return String.format(Locale.ROOT, "%,d tokens, rank %d: forward %.3f s (%.0f TFLOP/s), backward %.3f s (%.0f TFLOP/s), "
-                        + "%,d bytes of device memory, planned %,d; %,d bytes of host memory, then at most %,d more", plan.queries().length(), rank,
-                        (middle - start) / 1e9, plan.forwardFlops(rank) / (middle - start) / 1e3, (end - middle) / 1e9,
-                        2.5 * plan.forwardFlops(rank) / (end - middle) / 1e3, used, planned, host.first(), grown);
+                return String.format(
+                        Locale.ROOT,
+                        "%,d tokens, rank %d: forward %.3f s (%.0f TFLOP/s), backward %.3f s (%.0f TFLOP/s), "
+                                + "%,d bytes of device memory, planned %,d; %,d bytes of host memory, then at most %,d more",
+                        plan.queries().length(),
+                        rank,
+                        (middle - start) / 1e9,
+                        plan.forwardFlops(rank) / (middle - start) / 1e3,
+                        (end - middle) / 1e9,
+                        2.5 * plan.forwardFlops(rank) / (end - middle) / 1e3,
+                        used,
+                        planned,
+                        host.first(),
+                        grown);
             }
         }
     }
 
     /** Brings in what CUDA loads at first use, kernels and their stacks, which is nobody's plan. */
     private static void warmUp(Communicator communicator) {
-        Plan small = Plan.of(SHAPE, Layout.zigzag(512, 2), Mask.causal(), AttentionOptions.defaults().onCuda());
+        Plan small = Plan.of(
+                SHAPE,
+                Layout.zigzag(512, 2),
+                Mask.causal(),
+                AttentionOptions.defaults().onCuda());
         long tokens = small.queries().localLength(communicator.rank());
-        try (DeviceTensors on = new DeviceTensors(communicator.device()); RingAttention ring = new RingAttention(small, communicator)) {
+        try (DeviceTensors on = new DeviceTensors(communicator.device());
+                RingAttention ring = new RingAttention(small, communicator)) {
             Tensor lse = on.lse(tokens, 32);
             Tensor q = on.make(tokens, 32, 128);
             Tensor k = on.make(tokens, 8, 128);
             Tensor v = on.make(tokens, 8, 128);
             Tensor out = on.make(tokens, 32, 128);
             ring.forward(q, k, v, out, lse);
-            ring.backward(q, k, v, out, lse, on.make(tokens, 32, 128), on.make(tokens, 32, 128), on.make(tokens, 8, 128), on.make(tokens, 8, 128));
+            ring.backward(
+                    q,
+                    k,
+                    v,
+                    out,
+                    lse,
+                    on.make(tokens, 32, 128),
+                    on.make(tokens, 32, 128),
+                    on.make(tokens, 8, 128),
+                    on.make(tokens, 8, 128));
             communicator.barrier();
         }
     }

@@ -50,7 +50,8 @@ class GpuRingTest {
                     int number = cases.size() / 2;
                     int length = LENGTHS[number % LENGTHS.length];
                     int[] heads = HEADS[number % HEADS.length];
-                    AttentionShape shape = AttentionShape.of(1 + number % 2, heads[0], heads[1], number % 4 < 2 ? 64 : 128, dtype);
+                    AttentionShape shape =
+                            AttentionShape.of(1 + number % 2, heads[0], heads[1], number % 4 < 2 ? 64 : 128, dtype);
                     Problem problem = Problem.of(shape, length, mask(mask, length), number);
                     cases.add(new Case(problem, Layout.of(policy, length, world), new Ring()));
                     cases.add(new Case(problem, Layout.of(policy, length, world), new Gather(1 + number % 2)));
@@ -72,28 +73,43 @@ class GpuRingTest {
     @TestFactory
     @RequiresGpu
     Stream<DynamicTest> severalRanksOnOneGpuInFloat32() {
-        return tests(cases(DType.FLOAT32, 1, 2, 3, 8), 1e-4, world -> LocalGroup.create(Collections.nCopies(world, Device.cuda(0)), DEADLINE));
+        return tests(
+                cases(DType.FLOAT32, 1, 2, 3, 8),
+                1e-4,
+                world -> LocalGroup.create(Collections.nCopies(world, Device.cuda(0)), DEADLINE));
     }
 
     @TestFactory
     @RequiresGpu
     Stream<DynamicTest> severalRanksOnOneGpuInBfloat16() {
-        return tests(cases(DType.BFLOAT16, 1, 2, 4, 8), 0.06, world -> LocalGroup.create(Collections.nCopies(world, Device.cuda(0)), DEADLINE));
+        return tests(
+                cases(DType.BFLOAT16, 1, 2, 4, 8),
+                0.06,
+                world -> LocalGroup.create(Collections.nCopies(world, Device.cuda(0)), DEADLINE));
     }
 
     @TestFactory
     @RequiresGpu(2)
     Stream<DynamicTest> copiesBetweenGpus() {
-        return tests(cases(DType.BFLOAT16, 2, 4), 0.06,
-                world -> LocalGroup.create(IntStream.range(0, world).mapToObj(rank -> Device.cuda(rank % Cuda.deviceCount())).toList(), DEADLINE));
+        return tests(
+                cases(DType.BFLOAT16, 2, 4),
+                0.06,
+                world -> LocalGroup.create(
+                        IntStream.range(0, world)
+                                .mapToObj(rank -> Device.cuda(rank % Cuda.deviceCount()))
+                                .toList(),
+                        DEADLINE));
     }
 
     private static Result onTheHost(Case one) {
-        return RingRun.of(one.problem(), Layout.contiguous(one.problem().queryLength(), 1)).run();
+        return RingRun.of(one.problem(), Layout.contiguous(one.problem().queryLength(), 1))
+                .run();
     }
 
     private static RingRun run(Case one) {
-        return RingRun.of(one.problem(), one.layout()).with(one.strategy()).with(AttentionOptions.defaults().onCuda());
+        return RingRun.of(one.problem(), one.layout())
+                .with(one.strategy())
+                .with(AttentionOptions.defaults().onCuda());
     }
 
     private interface Groups {
@@ -115,14 +131,17 @@ class GpuRingTest {
             CompletableFuture<Void> done = new CompletableFuture<>();
             ranks.add(done);
             new Thread(() -> {
-                try (communicator; org.flashring.device.Stream stream = org.flashring.device.Stream.create(communicator.device())) {
-                    run.rank(plan, communicator, inputs, result, stream.handle());
-                    communicator.barrier();
-                } catch (Throwable e) {
-                    done.completeExceptionally(e);
-                }
-                done.complete(null);
-            }).start();
+                        try (communicator;
+                                org.flashring.device.Stream stream =
+                                        org.flashring.device.Stream.create(communicator.device())) {
+                            run.rank(plan, communicator, inputs, result, stream.handle());
+                            communicator.barrier();
+                        } catch (Throwable e) {
+                            done.completeExceptionally(e);
+                        }
+                        done.complete(null);
+                    })
+                    .start();
         }
         assertThat(ranks).allSatisfy(rank -> assertThat(rank).succeedsWithin(Duration.ofSeconds(60)));
         result.requireWithin(bound, expected, one.toString());

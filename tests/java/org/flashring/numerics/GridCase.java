@@ -16,7 +16,9 @@ record GridCase(int number, Problem problem, String layoutName, Layout layout, P
     private static final int PROBLEMS_PER_MASK = 6;
     private static final int[] LENGTHS = {1, 2, 3, 5, 7, 11, 13, 17, 23, 31, 37, 40, 53, 61, 67};
     private static final int[][] HEADS = {{1, 1}, {3, 3}, {4, 2}, {6, 2}, {4, 1}, {5, 1}};
-    private static final int[][] DIMS = {{1, 1}, {3, 3}, {5, 7}, {8, 8}, {13, 13}, {16, 16}, {17, 9}, {24, 40}, {33, 33}, {64, 64}, {128, 96}};
+    private static final int[][] DIMS = {
+        {1, 1}, {3, 3}, {5, 7}, {8, 8}, {13, 13}, {16, 16}, {17, 9}, {24, 40}, {33, 33}, {64, 64}, {128, 96}
+    };
 
     /** Returns the masks of the grid for a sequence of {@code length} tokens. */
     private static List<MaskRule> masks(int length, Random random) {
@@ -95,7 +97,8 @@ record GridCase(int number, Problem problem, String layoutName, Layout layout, P
                     cases.add(next(cases, problem, policy.toString(), Layout.of(policy, length, world)));
                 }
                 if (documents != null && documents[documents.length - 1] == length) {
-                    cases.add(next(cases, problem, "zigzag by document", Layout.of(Layout.Policy.ZIGZAG, documents, world)));
+                    cases.add(next(
+                            cases, problem, "zigzag by document", Layout.of(Layout.Policy.ZIGZAG, documents, world)));
                 }
             }
         }
@@ -104,7 +107,8 @@ record GridCase(int number, Problem problem, String layoutName, Layout layout, P
 
     private static GridCase next(List<GridCase> cases, Problem problem, String layoutName, Layout layout) {
         int number = cases.size();
-        return new GridCase(number, problem, layoutName, layout, Placement.values()[number % Placement.values().length]);
+        return new GridCase(
+                number, problem, layoutName, layout, Placement.values()[number % Placement.values().length]);
     }
 
     @Override

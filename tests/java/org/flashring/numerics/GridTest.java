@@ -58,7 +58,8 @@ class GridTest {
         return CASES.stream()
                 .filter(gridCase -> gridCase.layout().worldSize() > 1 && taken.test(gridCase.number()))
                 .filter(gridCase -> only == null || gridCase.number() == only)
-                .map(gridCase -> DynamicTest.dynamicTest("gather, " + gridCase, () -> check(gridCase, gather(gridCase))));
+                .map(gridCase ->
+                        DynamicTest.dynamicTest("gather, " + gridCase, () -> check(gridCase, gather(gridCase))));
     }
 
     /** Returns gather of one to three heads at once, or of all. */
@@ -74,7 +75,10 @@ class GridTest {
         }
         Result result;
         try {
-            result = RingRun.of(gridCase.problem(), gridCase.layout()).with(strategy).with(gridCase.placement()).run();
+            result = RingRun.of(gridCase.problem(), gridCase.layout())
+                    .with(strategy)
+                    .with(gridCase.placement())
+                    .run();
         } catch (RuntimeException | AssertionError e) {
             throw new AssertionError(gridCase.replay(), e);
         }
@@ -82,8 +86,8 @@ class GridTest {
     }
 
     /**
-     * Every fifth case in the narrow types, which gather in buffers of their own and travel rounded; each with another kernel. How
-     * exact these types are is measured elsewhere; here the bound is wide.
+     * Every fifth case in the narrow types, which gather in buffers of their own and travel rounded; each with another
+     * kernel. How exact these types are is measured elsewhere; here the bound is wide.
      */
     @Capped
     @TestFactory
@@ -98,7 +102,12 @@ class GridTest {
         int turn = gridCase.number() / 5;
         DType dtype = DType.values()[1 + turn % 3];
         List<Kernel> kernels = Kernels.available(dtype);
-        checkNarrow(gridCase, dtype, kernels.get(turn / 3 % kernels.size()), turn % 2 != 0, turn % 4 == 3 ? gather(gridCase) : new Ring());
+        checkNarrow(
+                gridCase,
+                dtype,
+                kernels.get(turn / 3 % kernels.size()),
+                turn % 2 != 0,
+                turn % 4 == 3 ? gather(gridCase) : new Ring());
     }
 
     /** Every case in every narrow type with every kernel. */
@@ -120,25 +129,33 @@ class GridTest {
         }
     }
 
-    private static void checkNarrow(GridCase gridCase, DType dtype, Kernel kernel, boolean narrowWire, Strategy strategy) {
+    private static void checkNarrow(
+            GridCase gridCase, DType dtype, Kernel kernel, boolean narrowWire, Strategy strategy) {
         AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
         options = narrowWire ? options.withWireDType(dtype) : options;
         Problem problem = gridCase.problem().in(dtype);
         Result exact = Oracle.float64(problem);
-        double bound = switch (dtype) {
-            case FLOAT64 -> BOUND;
-            case FLOAT32 -> 1e-5;
-            case FLOAT16 -> 1e-2;
-            case BFLOAT16 -> 5e-2;
-        };
+        double bound =
+                switch (dtype) {
+                    case FLOAT64 -> BOUND;
+                    case FLOAT32 -> 1e-5;
+                    case FLOAT16 -> 1e-2;
+                    case BFLOAT16 -> 5e-2;
+                };
         String replay = strategy + ", " + dtype + ", " + options + ", " + gridCase.replay();
         Result result;
         try {
-            result = RingRun.of(problem, gridCase.layout()).with(strategy).with(options).with(gridCase.placement()).with(dtype).run();
+            result = RingRun.of(problem, gridCase.layout())
+                    .with(strategy)
+                    .with(options)
+                    .with(gridCase.placement())
+                    .with(dtype)
+                    .run();
         } catch (RuntimeException | AssertionError e) {
             throw new AssertionError(replay, e);
         }
-        result.differences(exact).forEach((name, difference) -> assertThat(difference.error()).as("%s is off by %s; %s", name, difference, replay)
+        result.differences(exact).forEach((name, difference) -> assertThat(difference.error())
+                .as("%s is off by %s; %s", name, difference, replay)
                 .isLessThanOrEqualTo(bound * Math.max(1, exact.largest(name))));
     }
 
@@ -147,21 +164,40 @@ class GridTest {
         assertThat(CASES).hasSizeGreaterThanOrEqualTo(1500);
         for (int world : GridCase.WORLDS) {
             for (Layout.Policy policy : Layout.Policy.values()) {
-                assertThat(count(c -> c.layout().worldSize() == world && c.layout().policy() == policy)).isGreaterThanOrEqualTo(100);
+                assertThat(count(c ->
+                                c.layout().worldSize() == world && c.layout().policy() == policy))
+                        .isGreaterThanOrEqualTo(100);
             }
         }
-        assertThat(count(c -> c.layout().length() < c.layout().worldSize())).as("lengths below the world size").isPositive();
+        assertThat(count(c -> c.layout().length() < c.layout().worldSize()))
+                .as("lengths below the world size")
+                .isPositive();
         assertThat(count(c -> emptyShards(c.layout()) > 0)).as("empty shards").isPositive();
-        assertThat(count(c -> c.problem().shape().queryHeads() == c.problem().shape().kvHeads())).as("multi-head").isPositive();
-        assertThat(count(c -> c.problem().shape().kvHeads() == 1 && c.problem().shape().queryHeads() > 1)).as("multi-query").isPositive();
-        assertThat(count(c -> c.problem().shape().kvHeads() > 1 && c.problem().shape().kvHeads() < c.problem().shape().queryHeads()))
-                .as("grouped-query").isPositive();
-        assertThat(count(c -> c.problem().shape().headDim() % 2 == 1)).as("odd head dims").isPositive();
-        assertThat(count(c -> c.problem().shape().headDim() != c.problem().shape().valueDim())).as("value dims of their own").isPositive();
+        assertThat(count(c ->
+                        c.problem().shape().queryHeads() == c.problem().shape().kvHeads()))
+                .as("multi-head")
+                .isPositive();
+        assertThat(count(c -> c.problem().shape().kvHeads() == 1
+                        && c.problem().shape().queryHeads() > 1))
+                .as("multi-query")
+                .isPositive();
+        assertThat(count(c -> c.problem().shape().kvHeads() > 1
+                        && c.problem().shape().kvHeads() < c.problem().shape().queryHeads()))
+                .as("grouped-query")
+                .isPositive();
+        assertThat(count(c -> c.problem().shape().headDim() % 2 == 1))
+                .as("odd head dims")
+                .isPositive();
+        assertThat(count(c ->
+                        c.problem().shape().headDim() != c.problem().shape().valueDim()))
+                .as("value dims of their own")
+                .isPositive();
         assertThat(count(c -> c.problem().shape().batch() > 1)).as("batches").isPositive();
         assertThat(count(c -> hasDocumentOf(c, 0))).as("empty documents").isPositive();
         assertThat(count(c -> hasDocumentOf(c, 1))).as("documents of one token").isPositive();
-        assertThat(count(c -> seesNothing(c.problem()))).as("queries that see nothing").isPositive();
+        assertThat(count(c -> seesNothing(c.problem())))
+                .as("queries that see nothing")
+                .isPositive();
     }
 
     private static long count(Predicate<GridCase> predicate) {
@@ -169,7 +205,9 @@ class GridTest {
     }
 
     private static long emptyShards(Layout layout) {
-        return IntStream.range(0, layout.worldSize()).filter(rank -> layout.localLength(rank) == 0).count();
+        return IntStream.range(0, layout.worldSize())
+                .filter(rank -> layout.localLength(rank) == 0)
+                .count();
     }
 
     private static boolean hasDocumentOf(GridCase gridCase, long tokens) {

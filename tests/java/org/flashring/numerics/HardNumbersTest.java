@@ -21,8 +21,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * Scores that share a large offset, over rings of 1 to 8: errors against PyTorch in float64 are at most three times the larger of
- * PyTorch's in float32 and the reference kernel's on the same ring.
+ * Scores that share a large offset, over rings of 1 to 8: errors against PyTorch in float64 are at most three times the
+ * larger of PyTorch's in float32 and the reference kernel's on the same ring.
  */
 class HardNumbersTest {
     private static final double FACTOR = 3;
@@ -52,19 +52,29 @@ class HardNumbersTest {
             inputs.k()[token * hard.headDim()] = element;
         }
         Result exact = Oracle.plain(problem, inputs, DType.FLOAT64);
-        Map<String, Result.Difference> torch = Oracle.plain(problem, inputs, DType.FLOAT32).differences(exact);
-        Map<String, Result.Difference> reference = run(problem, inputs, hard, Kernel.REFERENCE).differences(exact);
+        Map<String, Result.Difference> torch =
+                Oracle.plain(problem, inputs, DType.FLOAT32).differences(exact);
+        Map<String, Result.Difference> reference =
+                run(problem, inputs, hard, Kernel.REFERENCE).differences(exact);
         for (Kernel kernel : Kernels.available(DType.FLOAT32)) {
-            Map<String, Result.Difference> ours = run(problem, inputs, hard, kernel).differences(exact);
+            Map<String, Result.Difference> ours =
+                    run(problem, inputs, hard, kernel).differences(exact);
             for (String name : Result.NAMES) {
-                assertThat(ours.get(name).error()).as("%s with %s: %s is off by %s, PyTorch by %s, the reference kernel by %s", hard, kernel, name,
-                        ours.get(name), torch.get(name), reference.get(name))
-                        .isLessThanOrEqualTo(FACTOR * Math.max(torch.get(name).error(), reference.get(name).error()));
+                assertThat(ours.get(name).error())
+                        .as(
+                                "%s with %s: %s is off by %s, PyTorch by %s, the reference kernel by %s",
+                                hard, kernel, name, ours.get(name), torch.get(name), reference.get(name))
+                        .isLessThanOrEqualTo(FACTOR
+                                * Math.max(
+                                        torch.get(name).error(),
+                                        reference.get(name).error()));
             }
         }
     }
 
     private static Result run(Problem problem, Problem.Inputs inputs, Hard hard, Kernel kernel) {
-        return RingRun.of(problem, Layout.zigzag(LENGTH, hard.world())).with(AttentionOptions.defaults().withKernel(kernel)).run(inputs);
+        return RingRun.of(problem, Layout.zigzag(LENGTH, hard.world()))
+                .with(AttentionOptions.defaults().withKernel(kernel))
+                .run(inputs);
     }
 }

@@ -55,7 +55,8 @@ class KernelChoiceTest {
         assumeTrue(row.available(), row.cause());
         assertThat(row.cause()).isEmpty();
         Problem problem = Problem.of(AttentionShape.of(1, 2, 1, 16, row.dtype()), 40, MaskRule.CAUSAL, 2);
-        RingRun run = RingRun.of(problem, Layout.zigzag(40, 2)).with(AttentionOptions.defaults().withKernel(row.kernel()));
+        RingRun run = RingRun.of(problem, Layout.zigzag(40, 2))
+                .with(AttentionOptions.defaults().withKernel(row.kernel()));
         double bound = row.dtype() == DType.FLOAT64 ? 1e-12 : row.dtype() == DType.FLOAT32 ? 1e-5 : 5e-2;
         run.run().requireWithin(bound, Oracle.float64(problem), row.name());
     }
@@ -63,37 +64,58 @@ class KernelChoiceTest {
     @ParameterizedTest
     @EnumSource
     void autoIsTheHighestKernelOfTheMachine(DType dtype) {
-        Kernel highest = PREFERENCE.stream().filter(Kernels.available(dtype)::contains).findFirst().orElseThrow();
+        Kernel highest = PREFERENCE.stream()
+                .filter(Kernels.available(dtype)::contains)
+                .findFirst()
+                .orElseThrow();
         int[] row = new int[1];
         try (Native.Step step = Native.newStep()) {
             step.device(Native.HOST).dtype(dtype.code()).kernel(Kernel.AUTO.code());
-            step.batch(1).queryHeads(1).kvHeads(1).headDim(64).valueDim(64).queryLength(8).keyLength(8).softmaxScale(1);
+            step.batch(1)
+                    .queryHeads(1)
+                    .kvHeads(1)
+                    .headDim(64)
+                    .valueDim(64)
+                    .queryLength(8)
+                    .keyLength(8)
+                    .softmaxScale(1);
             for (int direction : new int[] {Native.FORWARD, Native.BACKWARD}) {
                 assertThat(Native.select(step, direction, row)).isEqualTo(Native.OK);
                 assertThat(Capability.all().get(row[0]).kernel()).isEqualTo(highest);
                 assertThat(Capability.all().get(row[0]).dtype()).isEqualTo(dtype);
             }
         }
-        RingRun run = RingRun.of(Problem.of(AttentionShape.of(1, 2, 1, 64, dtype), 70, MaskRule.CAUSAL, 1), Layout.zigzag(70, 2));
-        run.with(AttentionOptions.defaults().withKernel(highest)).run().requireSameBits(run.run(), "AUTO against " + highest);
+        RingRun run = RingRun.of(
+                Problem.of(AttentionShape.of(1, 2, 1, 64, dtype), 70, MaskRule.CAUSAL, 1), Layout.zigzag(70, 2));
+        run.with(AttentionOptions.defaults().withKernel(highest))
+                .run()
+                .requireSameBits(run.run(), "AUTO against " + highest);
     }
 
     /** What the processor says of itself, against what the table says of the machine. */
     @Test
     void availableKernelsAreThoseOfTheProcessor() throws IOException {
-        Set<String> flags = Files.readAllLines(Path.of("/proc/cpuinfo")).stream().filter(line -> line.startsWith("flags")).findFirst()
-                .map(line -> new HashSet<>(Arrays.asList(line.split("\\s+")))).orElseThrow();
+        Set<String> flags = Files.readAllLines(Path.of("/proc/cpuinfo")).stream()
+                .filter(line -> line.startsWith("flags"))
+                .findFirst()
+                .map(line -> new HashSet<>(Arrays.asList(line.split("\\s+"))))
+                .orElseThrow();
         for (Capability row : hostRows()) {
             boolean lacking = row.cause().startsWith("this machine lacks ");
             switch (row.kernel()) {
                 case REFERENCE, SIMD128 -> assertThat(lacking).isFalse();
                 case AVX2 -> assertThat(lacking).isEqualTo(!flags.containsAll(List.of("avx2", "fma")));
-                case AVX512 -> assertThat(lacking)
-                        .isEqualTo(!flags.containsAll(List.of("avx512f", "avx512bw", "avx512dq", "avx512vl")));
-                case AVX512BF16 -> assertThat(lacking)
-                        .isEqualTo(!flags.containsAll(List.of("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16")));
-                default -> assertThat(lacking || flags.containsAll(List.of("amx_tile", "amx_bf16", "avx512f")))
-                        .as("%s: Linux, too, may refuse it", row).isTrue();
+                case AVX512 ->
+                    assertThat(lacking)
+                            .isEqualTo(!flags.containsAll(List.of("avx512f", "avx512bw", "avx512dq", "avx512vl")));
+                case AVX512BF16 ->
+                    assertThat(lacking)
+                            .isEqualTo(!flags.containsAll(
+                                    List.of("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16")));
+                default ->
+                    assertThat(lacking || flags.containsAll(List.of("amx_tile", "amx_bf16", "avx512f")))
+                            .as("%s: Linux, too, may refuse it", row)
+                            .isTrue();
             }
         }
     }
@@ -105,7 +127,9 @@ class KernelChoiceTest {
         long calls = Native.callCount();
         assertThatThrownBy(() -> Plan.of(shape, Layout.contiguous(8, 1), Mask.full(), AttentionOptions.defaults()))
                 .isInstanceOf(UnsupportedOperationException.class)
-                .hasMessageContaining(Long.toString(headDim)).hasMessageContaining(Long.toString(valueDim)).hasMessageContaining("256");
+                .hasMessageContaining(Long.toString(headDim))
+                .hasMessageContaining(Long.toString(valueDim))
+                .hasMessageContaining("256");
         assertThat(Native.callCount()).isEqualTo(calls);
     }
 
@@ -120,7 +144,8 @@ class KernelChoiceTest {
                 } else {
                     assertThatThrownBy(() -> Plan.of(shape, Layout.contiguous(8, 1), Mask.full(), options))
                             .isInstanceOf(UnsupportedOperationException.class)
-                            .message().containsIgnoringCase(kernel.toString());
+                            .message()
+                            .containsIgnoringCase(kernel.toString());
                 }
             }
         }

@@ -20,18 +20,26 @@ class LayoutPropertiesTest {
 
     @Provide
     Arbitrary<long[]> documents() {
-        return Arbitraries.integers().between(0, 40).list().ofMinSize(1).ofMaxSize(6).map(lengths -> {
-            long[] offsets = new long[lengths.size() + 1];
-            for (int i = 0; i < lengths.size(); i++) {
-                offsets[i + 1] = offsets[i] + lengths.get(i);
-            }
-            return offsets;
-        });
+        return Arbitraries.integers()
+                .between(0, 40)
+                .list()
+                .ofMinSize(1)
+                .ofMaxSize(6)
+                .map(lengths -> {
+                    long[] offsets = new long[lengths.size() + 1];
+                    for (int i = 0; i < lengths.size(); i++) {
+                        offsets[i + 1] = offsets[i] + lengths.get(i);
+                    }
+                    return offsets;
+                });
     }
 
     @Provide
     Arbitrary<Positions> positions() {
-        Arbitrary<long[]> range = Combinators.combine(Arbitraries.longs().between(0, 9), Arbitraries.longs().between(1, 7), Arbitraries.longs().between(1, 5))
+        Arbitrary<long[]> range = Combinators.combine(
+                        Arbitraries.longs().between(0, 9),
+                        Arbitraries.longs().between(1, 7),
+                        Arbitraries.longs().between(1, 5))
                 .as((gap, length, stride) -> new long[] {gap, length, stride});
         return range.list().ofMaxSize(6).map(list -> {
             List<Positions.Range> ranges = new ArrayList<>();
@@ -45,19 +53,26 @@ class LayoutPropertiesTest {
     }
 
     @Property
-    void everyTokenHasOnePlace(@ForAll Layout.Policy policy, @ForAll("documents") long[] documents, @ForAll @IntRange(min = 1, max = 17) int world) {
+    void everyTokenHasOnePlace(
+            @ForAll Layout.Policy policy,
+            @ForAll("documents") long[] documents,
+            @ForAll @IntRange(min = 1, max = 17) int world) {
         Layout layout = Layout.of(policy, documents, world);
         long length = documents[documents.length - 1];
         assertThat(layout.length()).isEqualTo(length);
         boolean[] seen = new boolean[(int) length];
         for (int rank = 0; rank < world; rank++) {
             Positions positions = layout.positions(rank);
-            assertThat(layout.localLength(rank)).isEqualTo(positions.length()).isLessThanOrEqualTo(layout.maxLocalLength());
+            assertThat(layout.localLength(rank))
+                    .isEqualTo(positions.length())
+                    .isLessThanOrEqualTo(layout.maxLocalLength());
             long previous = -1;
             for (long local = 0; local < positions.length(); local++) {
                 long position = positions.position(local);
                 assertThat(position).isGreaterThan(previous).isLessThan(length);
-                assertThat(seen[(int) position]).as("position %d on two ranks", position).isFalse();
+                assertThat(seen[(int) position])
+                        .as("position %d on two ranks", position)
+                        .isFalse();
                 seen[(int) position] = true;
                 assertThat(layout.rankOf(position)).isEqualTo(rank);
                 assertThat(layout.localIndexOf(position)).isEqualTo(local);
@@ -68,8 +83,11 @@ class LayoutPropertiesTest {
     }
 
     @Property
-    void aMovedLayoutDealsTheSameTokensFurtherOn(@ForAll Layout.Policy policy, @ForAll("documents") long[] documents,
-            @ForAll @IntRange(min = 1, max = 9) int world, @ForAll @LongRange(max = 1L << 40) long start) {
+    void aMovedLayoutDealsTheSameTokensFurtherOn(
+            @ForAll Layout.Policy policy,
+            @ForAll("documents") long[] documents,
+            @ForAll @IntRange(min = 1, max = 9) int world,
+            @ForAll @LongRange(max = 1L << 40) long start) {
         Layout layout = Layout.of(policy, documents, world);
         Layout moved = layout.startingAt(7).startingAt(start);
         assertThat(moved.start()).isEqualTo(start);
@@ -80,7 +98,10 @@ class LayoutPropertiesTest {
     }
 
     @Property
-    void shardsAreEqualWhereTheyCanBe(@ForAll Layout.Policy policy, @ForAll @LongRange(max = 1L << 40) long length, @ForAll @IntRange(min = 1, max = 17) int world) {
+    void shardsAreEqualWhereTheyCanBe(
+            @ForAll Layout.Policy policy,
+            @ForAll @LongRange(max = 1L << 40) long length,
+            @ForAll @IntRange(min = 1, max = 17) int world) {
         Layout layout = Layout.of(policy, length, world);
         long least = Long.MAX_VALUE;
         for (int rank = 0; rank < world; rank++) {
@@ -104,7 +125,9 @@ class LayoutPropertiesTest {
         long end = all.isEmpty() ? 3 : all.get(all.size() - 1) + 3;
         for (long bound = 0; bound <= end; bound++) {
             long limit = bound;
-            assertThat(positions.lowerBound(bound)).as("lowerBound(%d) of %s", bound, positions).isEqualTo(all.stream().filter(p -> p < limit).count());
+            assertThat(positions.lowerBound(bound))
+                    .as("lowerBound(%d) of %s", bound, positions)
+                    .isEqualTo(all.stream().filter(p -> p < limit).count());
             assertThat(positions.contains(bound)).isEqualTo(all.contains(bound));
         }
     }

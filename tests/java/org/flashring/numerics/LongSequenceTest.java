@@ -43,15 +43,24 @@ class LongSequenceTest {
     private static final ThreadMXBean THREADS = (ThreadMXBean) ManagementFactory.getThreadMXBean();
 
     private static Plan plan(int tokens, int world, AttentionOptions options) {
-        long[] offsets = LongStream.concat(LongStream.iterate(0, offset -> offset < tokens, offset -> offset + DOCUMENT), LongStream.of(tokens)).toArray();
-        return Plan.of(SHAPE, Layout.zigzag(tokens, world), MaskRule.CAUSAL.documents(offsets).mask(), options);
+        long[] offsets = LongStream.concat(
+                        LongStream.iterate(0, offset -> offset < tokens, offset -> offset + DOCUMENT),
+                        LongStream.of(tokens))
+                .toArray();
+        return Plan.of(
+                SHAPE,
+                Layout.zigzag(tokens, world),
+                MaskRule.CAUSAL.documents(offsets).mask(),
+                options);
     }
 
     @Test
     void plansHoldAShardsWorth() {
         long heap = THREADS.getCurrentThreadAllocatedBytes();
         Plan plan = plan(TOKENS, WORLD, AttentionOptions.defaults());
-        assertThat(THREADS.getCurrentThreadAllocatedBytes() - heap).as("Java heap that planning took").isLessThan(4 * MIB);
+        assertThat(THREADS.getCurrentThreadAllocatedBytes() - heap)
+                .as("Java heap that planning took")
+                .isLessThan(4 * MIB);
 
         long shardElements = (long) TOKENS / WORLD * DIM;
         Plan halfAsLong = plan(TOKENS / 2, WORLD, AttentionOptions.defaults());
@@ -75,7 +84,12 @@ class LongSequenceTest {
     /** One rank's tensors. */
     private record Shard(ByteBuffer q, ByteBuffer k, ByteBuffer v, ByteBuffer out, ByteBuffer lse) {
         static Shard of(int tokens) {
-            return new Shard(memory(2 * tokens * DIM), memory(2 * tokens * DIM), memory(2 * tokens * DIM), memory(2 * tokens * DIM), memory(4 * tokens));
+            return new Shard(
+                    memory(2 * tokens * DIM),
+                    memory(2 * tokens * DIM),
+                    memory(2 * tokens * DIM),
+                    memory(2 * tokens * DIM),
+                    memory(4 * tokens));
         }
 
         private static ByteBuffer memory(int bytes) {
@@ -89,8 +103,11 @@ class LongSequenceTest {
         long peakBefore = HostMemory.statusBytes("VmHWM");
         long before = HostMemory.statusBytes("VmRSS");
         List<Shard> shards = LocalGroup.run(WORLD, communicator -> forward(plan, communicator));
-        long planned = IntStream.range(0, WORLD).mapToLong(rank -> plan.bytesHeld(rank) + plan.callerBytes(rank)).sum();
-        assertThat(HostMemory.statusBytes("VmHWM")).as("peak memory of the process, %d before", before)
+        long planned = IntStream.range(0, WORLD)
+                .mapToLong(rank -> plan.bytesHeld(rank) + plan.callerBytes(rank))
+                .sum();
+        assertThat(HostMemory.statusBytes("VmHWM"))
+                .as("peak memory of the process, %d before", before)
                 .isLessThan(Math.max(peakBefore, before + planned + 256 * MIB));
 
         for (int cut = 0; cut <= 2 * WORLD; cut++) { // the documents at the borders of shards
@@ -110,9 +127,14 @@ class LongSequenceTest {
         long heap = THREADS.getCurrentThreadAllocatedBytes();
         try (RingAttention ring = new RingAttention(plan, communicator)) {
             assertThat(ring.bytesHeld()).isEqualTo(plan.bytesHeld(rank));
-            ring.forward(tensor(shard.q(), tokens), tensor(shard.k(), tokens), tensor(shard.v(), tokens), tensor(shard.out(), tokens),
+            ring.forward(
+                    tensor(shard.q(), tokens),
+                    tensor(shard.k(), tokens),
+                    tensor(shard.v(), tokens),
+                    tensor(shard.out(), tokens),
                     Tensor.lse(Memory.of(shard.lse()), DType.FLOAT32, 1, 1, tokens));
-            assertThat(THREADS.getCurrentThreadAllocatedBytes() - heap).as("Java heap that rank %d took, loading of classes included", rank)
+            assertThat(THREADS.getCurrentThreadAllocatedBytes() - heap)
+                    .as("Java heap that rank %d took, loading of classes included", rank)
                     .isLessThan(8 * MIB);
         }
         return shard;
@@ -155,13 +177,17 @@ class LongSequenceTest {
             }
         }
         Problem document = Problem.of(SHAPE, length, MaskRule.CAUSAL, 0);
-        Result expected = Oracle.plain(document, new Problem.Inputs(inputs[0], inputs[1], inputs[2], inputs[3]), DType.FLOAT64);
+        Result expected =
+                Oracle.plain(document, new Problem.Inputs(inputs[0], inputs[1], inputs[2], inputs[3]), DType.FLOAT64);
         for (int token = 0; token < length; token++) {
             Shard shard = shards.get(plan.queries().rankOf(start + token));
             int local = Math.toIntExact(plan.queries().localIndexOf(start + token));
-            assertThat((double) shard.lse().getFloat(4 * local)).as("lse at %d", start + token).isCloseTo(expected.lse()[token], offset(1e-4));
+            assertThat((double) shard.lse().getFloat(4 * local))
+                    .as("lse at %d", start + token)
+                    .isCloseTo(expected.lse()[token], offset(1e-4));
             for (int d = 0; d < DIM; d++) {
-                assertThat(Elements.get(DType.BFLOAT16, shard.out(), local * DIM + d)).as("out at (%d, %d)", start + token, d)
+                assertThat(Elements.get(DType.BFLOAT16, shard.out(), local * DIM + d))
+                        .as("out at (%d, %d)", start + token, d)
                         .isCloseTo(expected.out()[token * DIM + d], offset(0x1p-6));
             }
         }

@@ -28,9 +28,15 @@ class MaskPropertiesTest {
     @Provide
     static Arbitrary<MaskRule> rules() {
         Arbitrary<Long> bound = Arbitraries.longs().between(-1, 12);
-        Arbitrary<long[]> lengths = Arbitraries.longs().between(0, 14).array(long[].class).ofMinSize(1).ofMaxSize(6);
-        Arbitrary<long[]> prefixes = Arbitraries.longs().between(0, 20).array(long[].class).ofSize(6);
-        return Combinators.combine(bound, bound, lengths.injectNull(0.4), prefixes.injectNull(0.5)).as(MaskPropertiesTest::rule);
+        Arbitrary<long[]> lengths = Arbitraries.longs()
+                .between(0, 14)
+                .array(long[].class)
+                .ofMinSize(1)
+                .ofMaxSize(6);
+        Arbitrary<long[]> prefixes =
+                Arbitraries.longs().between(0, 20).array(long[].class).ofSize(6);
+        return Combinators.combine(bound, bound, lengths.injectNull(0.4), prefixes.injectNull(0.5))
+                .as(MaskPropertiesTest::rule);
     }
 
     private static MaskRule rule(long left, long right, long[] documentLengths, long[] prefixes) {
@@ -52,7 +58,9 @@ class MaskPropertiesTest {
         Mask mask = rule.mask();
         for (long q = 0; q < TOKENS; q++) {
             for (long k = 0; k < TOKENS + 24; k++) {
-                assertThat(mask.lo(q) <= k && k < mask.hi(q)).as("query %d sees key %d under %s", q, k, rule).isEqualTo(rule.sees(q, k));
+                assertThat(mask.lo(q) <= k && k < mask.hi(q))
+                        .as("query %d sees key %d under %s", q, k, rule)
+                        .isEqualTo(rule.sees(q, k));
             }
         }
     }
@@ -67,11 +75,20 @@ class MaskPropertiesTest {
     }
 
     @Property(tries = 300)
-    void plansCountThePairsThatAreSeen(@ForAll("rules") MaskRule rule, @ForAll Layout.Policy policy,
-            @ForAll @IntRange(max = 30) int queries, @ForAll @IntRange(max = 30) int keys, @ForAll @IntRange(min = 1, max = 8) int world) {
+    void plansCountThePairsThatAreSeen(
+            @ForAll("rules") MaskRule rule,
+            @ForAll Layout.Policy policy,
+            @ForAll @IntRange(max = 30) int queries,
+            @ForAll @IntRange(max = 30) int keys,
+            @ForAll @IntRange(min = 1, max = 8) int world) {
         Layout queryLayout = Layout.of(policy, queries, world);
         Layout keyLayout = Layout.of(policy, keys, world);
-        Plan plan = Plan.of(AttentionShape.of(1, 1, 1, 8, DType.FLOAT32), queryLayout, keyLayout, rule.mask(), AttentionOptions.defaults());
+        Plan plan = Plan.of(
+                AttentionShape.of(1, 1, 1, 8, DType.FLOAT32),
+                queryLayout,
+                keyLayout,
+                rule.mask(),
+                AttentionOptions.defaults());
         long[][] pairs = new long[world][world]; // [rank of the query][rank of the key]
         for (int q = 0; q < queries; q++) {
             for (int k = 0; k < keys; k++) {
@@ -82,7 +99,9 @@ class MaskPropertiesTest {
         for (int rank = 0; rank < world; rank++) {
             for (int step = 0; step < world; step++) {
                 long expected = pairs[rank][Math.floorMod(rank - step, world)];
-                assertThat(expected == 0 || step < plan.steps()).as("step %d of rank %d is left out", step, rank).isTrue();
+                assertThat(expected == 0 || step < plan.steps())
+                        .as("step %d of rank %d is left out", step, rank)
+                        .isTrue();
                 if (step >= plan.steps()) {
                     continue;
                 }

@@ -35,7 +35,10 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Ring and gather over NCCL on all GPUs of the host against the same kernel on one GPU, forward and backward: by threads, then by processes. */
+/**
+ * Ring and gather over NCCL on all GPUs of the host against the same kernel on one GPU, forward and backward: by
+ * threads, then by processes.
+ */
 class NcclRingTest {
     private static final Duration DEADLINE = Duration.ofSeconds(30);
     private static final int FEWEST = 2;
@@ -54,15 +57,22 @@ class NcclRingTest {
     private static List<Case> cases(int worldSize) {
         List<Case> cases = new ArrayList<>();
         for (DType dtype : List.of(DType.BFLOAT16, DType.FLOAT32)) {
-            for (AttentionShape shape : List.of(AttentionShape.of(1, 32, 8, 64, dtype), AttentionShape.of(2, 4, 4, 128, dtype))) {
+            for (AttentionShape shape :
+                    List.of(AttentionShape.of(1, 32, 8, 64, dtype), AttentionShape.of(2, 4, 4, 128, dtype))) {
                 for (int length : LENGTHS) {
-                    for (MaskRule mask : List.of(MaskRule.CAUSAL, MaskRule.FULL, MaskRule.FULL.window(20, 0),
+                    for (MaskRule mask : List.of(
+                            MaskRule.CAUSAL,
+                            MaskRule.FULL,
+                            MaskRule.FULL.window(20, 0),
                             MaskRule.CAUSAL.documents(0, length / 3, length / 3, length / 2, length))) {
                         Problem problem = Problem.of(shape, length, mask, cases.size());
                         for (Layout.Policy policy : Layout.Policy.values()) {
                             cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ring()));
                             if (policy != Layout.Policy.CONTIGUOUS) {
-                                cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Gather(1 + cases.size() % 3)));
+                                cases.add(new Case(
+                                        problem,
+                                        Layout.of(policy, length, worldSize),
+                                        new Gather(1 + cases.size() % 3)));
                             }
                         }
                     }
@@ -90,11 +100,14 @@ class NcclRingTest {
     }
 
     private static RingRun run(Case one) {
-        return RingRun.of(one.problem(), one.layout()).with(one.strategy()).with(AttentionOptions.defaults().onCuda());
+        return RingRun.of(one.problem(), one.layout())
+                .with(one.strategy())
+                .with(AttentionOptions.defaults().onCuda());
     }
 
     private static void requireSame(Case one, Result result, Solved solved) {
-        result.requireWithin(one.problem().shape().dtype() == DType.FLOAT32 ? 1e-4 : 0.06, solved.result(), one.toString());
+        result.requireWithin(
+                one.problem().shape().dtype() == DType.FLOAT32 ? 1e-4 : 0.06, solved.result(), one.toString());
     }
 
     @Test
@@ -102,23 +115,42 @@ class NcclRingTest {
         assertThat(CASES).hasSizeGreaterThanOrEqualTo(100).doesNotHaveDuplicates();
         for (Layout.Policy policy : Layout.Policy.values()) {
             for (DType dtype : List.of(DType.BFLOAT16, DType.FLOAT32)) {
-                Predicate<Case> of = c -> c.layout().policy() == policy && c.problem().shape().dtype() == dtype;
-                assertThat(CASES).filteredOn(of.and(c -> c.problem().shape().queryHeads() == 32 && c.problem().shape().kvHeads() == 8)).isNotEmpty();
-                assertThat(CASES).filteredOn(of.and(c -> c.problem().shape().queryHeads() == c.problem().shape().kvHeads())).isNotEmpty();
-                assertThat(CASES).filteredOn(of.and(c -> c.problem().mask().equals(MaskRule.CAUSAL))).isNotEmpty();
-                assertThat(CASES).filteredOn(of.and(c -> c.problem().mask().equals(MaskRule.FULL))).isNotEmpty();
-                assertThat(CASES).filteredOn(of.and(c -> c.problem().mask().left() > 0)).isNotEmpty();
-                assertThat(CASES).filteredOn(of.and(c -> c.problem().mask().cuSeqlens() != null)).isNotEmpty();
+                Predicate<Case> of = c ->
+                        c.layout().policy() == policy && c.problem().shape().dtype() == dtype;
+                assertThat(CASES)
+                        .filteredOn(of.and(c -> c.problem().shape().queryHeads() == 32
+                                && c.problem().shape().kvHeads() == 8))
+                        .isNotEmpty();
+                assertThat(CASES)
+                        .filteredOn(of.and(c -> c.problem().shape().queryHeads()
+                                == c.problem().shape().kvHeads()))
+                        .isNotEmpty();
+                assertThat(CASES)
+                        .filteredOn(of.and(c -> c.problem().mask().equals(MaskRule.CAUSAL)))
+                        .isNotEmpty();
+                assertThat(CASES)
+                        .filteredOn(of.and(c -> c.problem().mask().equals(MaskRule.FULL)))
+                        .isNotEmpty();
+                assertThat(CASES)
+                        .filteredOn(of.and(c -> c.problem().mask().left() > 0))
+                        .isNotEmpty();
+                assertThat(CASES)
+                        .filteredOn(of.and(c -> c.problem().mask().cuSeqlens() != null))
+                        .isNotEmpty();
             }
         }
-        assertThat(CASES).allMatch(c -> c.layout().length() % 2 == 1 && c.layout().worldSize() == WORLD);
+        assertThat(CASES)
+                .allMatch(c -> c.layout().length() % 2 == 1 && c.layout().worldSize() == WORLD);
     }
 
     @TestFactory
     @RequiresGpu(value = FEWEST, nccl = true)
     Stream<DynamicTest> byThreads() {
-        Threads threads = new Threads(NcclGroup.create(IntStream.range(0, WORLD).mapToObj(Device::cuda).toList(), DEADLINE));
-        return CASES.stream().map(one -> DynamicTest.dynamicTest(one.toString(), () -> threads.check(one))).onClose(threads::close);
+        Threads threads = new Threads(NcclGroup.create(
+                IntStream.range(0, WORLD).mapToObj(Device::cuda).toList(), DEADLINE));
+        return CASES.stream()
+                .map(one -> DynamicTest.dynamicTest(one.toString(), () -> threads.check(one)))
+                .onClose(threads::close);
     }
 
     /** A group whose ranks are threads, for all cases one after the other. */
@@ -149,7 +181,10 @@ class NcclRingTest {
         }
 
         private void inEachRank(Consumer<Communicator> action) {
-            assertThat(group.stream().map(rank -> CompletableFuture.runAsync(() -> action.accept(rank), task -> new Thread(task).start())).toList())
+            assertThat(group.stream()
+                            .map(rank -> CompletableFuture.runAsync(
+                                    () -> action.accept(rank), task -> new Thread(task).start()))
+                            .toList())
                     .allSatisfy(rank -> assertThat(rank).succeedsWithin(Duration.ofSeconds(60)));
         }
     }
@@ -158,10 +193,13 @@ class NcclRingTest {
     @RequiresGpu(value = FEWEST, nccl = true)
     Stream<DynamicTest> byProcesses(@TempDir Path folder) throws Exception {
         RankProcesses ranks = RankProcesses.start(Rank.class, WORLD, folder);
-        return IntStream.range(0, WORLD).mapToObj(rank -> DynamicTest.dynamicTest("rank " + rank, () -> {
-            assertThat(ranks.exitCode(rank, Duration.ofSeconds(120))).as(ranks.output(rank)).isZero();
-            assertThat(ranks.output(rank)).contains(CASES.size() + " cases agree, " + WORLD + " ranks");
-        }));
+        return IntStream.range(0, WORLD)
+                .mapToObj(rank -> DynamicTest.dynamicTest("rank " + rank, () -> {
+                    assertThat(ranks.exitCode(rank, Duration.ofSeconds(120)))
+                            .as(ranks.output(rank))
+                            .isZero();
+                    assertThat(ranks.output(rank)).contains(CASES.size() + " cases agree, " + WORLD + " ranks");
+                }));
     }
 
     /** What each process runs: all cases, each rank looking at its own tokens. */
@@ -170,7 +208,8 @@ class NcclRingTest {
 
         public static void main(String[] args) {
             List<Case> cases = cases(Environment.current().worldSize());
-            try (Communicator communicator = NcclGroup.join(Environment.current(), run(cases.get(0)).plan().terms(), DEADLINE)) {
+            try (Communicator communicator = NcclGroup.join(
+                    Environment.current(), run(cases.get(0)).plan().terms(), DEADLINE)) {
                 Solved solved = null;
                 for (Case one : cases) {
                     solved = Solved.on(communicator.device(), one.problem(), solved);
@@ -181,7 +220,8 @@ class NcclRingTest {
                 }
                 communicator.barrier();
             }
-            System.out.println(cases.size() + " cases agree, " + Environment.current().worldSize() + " ranks");
+            System.out.println(
+                    cases.size() + " cases agree, " + Environment.current().worldSize() + " ranks");
         }
     }
 }

@@ -24,8 +24,9 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * Errors in low precision against float64, relative to those of the plain formula in the same precision: at most twice as large
- * for outputs and three times for gradients, with every kernel of this machine, on one rank and on a ring with either wire type.
+ * Errors in low precision against float64, relative to those of the plain formula in the same precision: at most twice
+ * as large for outputs and three times for gradients, with every kernel of this machine, on one rank and on a ring with
+ * either wire type.
  */
 @Capped
 class PrecisionTest {
@@ -33,7 +34,10 @@ class PrecisionTest {
     private static final double GRADIENTS = 3;
     /** In float32 the lse is held in units of its largest value: each ring step rounds it once. */
     private static final double LSE_UNITS = 6;
-    /** In 16 bits the lse, float32 there too, is a relative error of all weights: 1/64 of what rounding one to bfloat16 costs. */
+    /**
+     * In 16 bits the lse, float32 there too, is a relative error of all weights: 1/64 of what rounding one to bfloat16
+     * costs.
+     */
     private static final double LSE_16_BITS = 0x1p-14;
     /** In float32 the plain formula's own error is a few units and mostly luck: that many units always pass. */
     private static final double FLOAT32_UNITS = 16;
@@ -44,7 +48,11 @@ class PrecisionTest {
             problems.add(Problem.of(new AttentionShape(1, 4, 2, 64, 64, dtype), 257, MaskRule.CAUSAL, 1));
             problems.add(Problem.of(new AttentionShape(2, 3, 1, 128, 128, dtype), 129, MaskRule.FULL, 2));
             problems.add(Problem.of(new AttentionShape(1, 2, 2, 80, 48, dtype), 193, MaskRule.FULL.window(30, 10), 3));
-            problems.add(Problem.of(new AttentionShape(1, 4, 4, 33, 33, dtype), 211, MaskRule.CAUSAL.documents(0, 1, 60, 60, 199, 211), 4));
+            problems.add(Problem.of(
+                    new AttentionShape(1, 4, 4, 33, 33, dtype),
+                    211,
+                    MaskRule.CAUSAL.documents(0, 1, 60, 60, 199, 211),
+                    4));
         }
         return problems;
     }
@@ -63,21 +71,26 @@ class PrecisionTest {
         }
     }
 
-    private static void check(Problem problem, int world, AttentionOptions options, Result exact, Map<String, Result.Difference> plain) {
-        RingRun run = RingRun.of(problem, Layout.zigzag(problem.queryLength(), world)).with(options).with(problem.shape().dtype());
+    private static void check(
+            Problem problem, int world, AttentionOptions options, Result exact, Map<String, Result.Difference> plain) {
+        RingRun run = RingRun.of(problem, Layout.zigzag(problem.queryLength(), world))
+                .with(options)
+                .with(problem.shape().dtype());
         run.run().differences(exact).forEach((name, difference) -> {
             double unit = Math.ulp(1f) * exact.largest(name);
-            double bound = switch (name) {
-                case "lse" -> problem.shape().dtype() == DType.FLOAT32 ? LSE_UNITS * unit : LSE_16_BITS;
-                case "out" -> OUTPUTS * plain.get(name).error();
-                default -> GRADIENTS * plain.get(name).error();
-            };
+            double bound =
+                    switch (name) {
+                        case "lse" -> problem.shape().dtype() == DType.FLOAT32 ? LSE_UNITS * unit : LSE_16_BITS;
+                        case "out" -> OUTPUTS * plain.get(name).error();
+                        default -> GRADIENTS * plain.get(name).error();
+                    };
             if (problem.shape().dtype() == DType.FLOAT32 && !name.equals("lse")) {
                 bound = Math.max(bound, FLOAT32_UNITS * unit);
             }
             assertThat(difference.error())
-                    .as("%s with %s over %d ranks, wire %s: %s is off by %s, the plain formula by %s", problem, options.kernel(), world,
-                            options.wireDType(), name, difference, plain.get(name))
+                    .as(
+                            "%s with %s over %d ranks, wire %s: %s is off by %s, the plain formula by %s",
+                            problem, options.kernel(), world, options.wireDType(), name, difference, plain.get(name))
                     .isLessThanOrEqualTo(bound);
         });
     }
@@ -108,12 +121,17 @@ class PrecisionTest {
     @ParameterizedTest
     @MethodSource("float64Kernels")
     void everyKernelIsExactInFloat64(Kernel kernel) {
-        for (MaskRule mask : List.of(MaskRule.FULL, MaskRule.CAUSAL.documents(0, 40, 41, 97), MaskRule.FULL.window(17, 5).prefix(9))) {
+        for (MaskRule mask : List.of(
+                MaskRule.FULL,
+                MaskRule.CAUSAL.documents(0, 40, 41, 97),
+                MaskRule.FULL.window(17, 5).prefix(9))) {
             for (int headDim : new int[] {7, 130, 256}) {
-                Problem problem = Problem.of(new AttentionShape(1, 2, 1, headDim, 37, DType.FLOAT64), 97, mask, headDim);
+                Problem problem =
+                        Problem.of(new AttentionShape(1, 2, 1, headDim, 37, DType.FLOAT64), 97, mask, headDim);
                 Result exact = Oracle.float64(problem);
                 for (int world : new int[] {1, 4}) {
-                    RingRun run = RingRun.of(problem, Layout.zigzag(97, world)).with(AttentionOptions.defaults().withKernel(kernel));
+                    RingRun run = RingRun.of(problem, Layout.zigzag(97, world))
+                            .with(AttentionOptions.defaults().withKernel(kernel));
                     run.run().requireWithin(1e-12, exact, problem + " with " + kernel + " over " + world + " ranks");
                 }
             }

@@ -33,10 +33,11 @@ import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 
 /**
- * Not a test: how the speed of ring and gather scales, and the memory it takes, beside what the same GPUs do alone in the same run. Over NCCL with a
- * process per GPU ({@code launch --nproc 4 -- org.flashring.numerics.RingBench}), or with the argument {@code threads} over copies between all
- * GPUs of one process ({@code launch --nproc 1 -- org.flashring.numerics.RingBench threads}); where there is no GPU, that tries small
- * shapes on four threads of the host. The argument {@code gather=N} takes that strategy, of N key heads at once. Rank 0 prints a table.
+ * Not a test: how the speed of ring and gather scales, and the memory it takes, beside what the same GPUs do alone in
+ * the same run. Over NCCL with a process per GPU ({@code launch --nproc 4 -- org.flashring.numerics.RingBench}), or
+ * with the argument {@code threads} over copies between all GPUs of one process ({@code launch --nproc 1 --
+ * org.flashring.numerics.RingBench threads}); where there is no GPU, that tries small shapes on four threads of the
+ * host. The argument {@code gather=N} takes that strategy, of N key heads at once. Rank 0 prints a table.
  */
 public final class RingBench {
     private static final Duration DEADLINE = Duration.ofSeconds(60);
@@ -47,7 +48,8 @@ public final class RingBench {
     private static final int KV_HEADS = 8;
     private static final int WARM_UP = 2;
     private static final int PASSES = 11;
-    private static final int NOISE = 1 << 21; // elements drawn, then repeated: it is for the power that random bits take
+    private static final int NOISE =
+            1 << 21; // elements drawn, then repeated: it is for the power that random bits take
 
     /** Seconds of the median pass, until every rank had finished, and the device memory gone meanwhile. */
     private record Figures(double forward, double backward, long taken) {}
@@ -64,29 +66,45 @@ public final class RingBench {
 
     public static void main(String[] args) {
         List<String> arguments = List.of(args);
-        Strategy strategy = arguments.stream().filter(argument -> argument.startsWith("gather=")).findFirst()
-                .<Strategy>map(argument -> new Gather(Long.parseLong(argument.substring("gather=".length())))).orElse(new Ring());
+        Strategy strategy = arguments.stream()
+                .filter(argument -> argument.startsWith("gather="))
+                .findFirst()
+                .<Strategy>map(argument -> new Gather(Long.parseLong(argument.substring("gather=".length()))))
+                .orElse(new Ring());
         if (arguments.contains("threads")) {
-            List<Device> devices = GPU ? IntStream.range(0, Cuda.deviceCount()).mapToObj(Device::cuda).toList() : Collections.nCopies(4, Device.HOST);
+            List<Device> devices = GPU
+                    ? IntStream.range(0, Cuda.deviceCount())
+                            .mapToObj(Device::cuda)
+                            .toList()
+                    : Collections.nCopies(4, Device.HOST);
             LocalGroup.run(devices, DEADLINE, ranks -> new RingBench(ranks, strategy).table());
         } else {
             Environment environment = Environment.current();
-            try (Communicator ranks = NcclGroup.join(environment, plan(32, Mask.causal(), ALONE, environment.worldSize(), strategy).terms(), DEADLINE)) {
+            try (Communicator ranks = NcclGroup.join(
+                    environment,
+                    plan(32, Mask.causal(), ALONE, environment.worldSize(), strategy)
+                            .terms(),
+                    DEADLINE)) {
                 new RingBench(ranks, strategy).table();
             }
         }
     }
 
     private static Plan plan(int heads, Mask mask, long length, int worldSize, Strategy strategy) {
-        Layout layout = mask.equals(Mask.causal()) ? Layout.zigzag(length, worldSize) : Layout.contiguous(length, worldSize);
+        Layout layout =
+                mask.equals(Mask.causal()) ? Layout.zigzag(length, worldSize) : Layout.contiguous(length, worldSize);
         AttentionOptions options = AttentionOptions.defaults();
         Problem problem = Problem.of(AttentionShape.of(1, heads, KV_HEADS, DIM, DType.BFLOAT16), layout, mask);
         return Plan.of(problem, strategy, GPU ? options.onCuda() : options);
     }
 
     private Void table() {
-        time(plan(32, Mask.causal(), ALONE, ranks.worldSize(), strategy), ranks, 1); // CUDA and NCCL take memory of their own at first use
-        print("| heads | mask | tokens | GPUs | pass | ms | TFLOP/s per GPU | of one GPU alone with " + ALONE + " tokens | bytes taken, rank 0 | planned |");
+        time(
+                plan(32, Mask.causal(), ALONE, ranks.worldSize(), strategy),
+                ranks,
+                1); // CUDA and NCCL take memory of their own at first use
+        print("| heads | mask | tokens | GPUs | pass | ms | TFLOP/s per GPU | of one GPU alone with " + ALONE
+                + " tokens | bytes taken, rank 0 | planned |");
         print("|---|---|---:|---:|---|---:|---:|---:|---:|---:|");
         rows(64, Mask.causal(), ALONE * ranks.worldSize(), PASSES);
         rows(64, Mask.full(), ALONE * ranks.worldSize(), PASSES);
@@ -106,8 +124,20 @@ public final class RingBench {
         row(single, "backward", 2.5, alone.backward(), alone.backward(), alone);
         Plan plan = plan(heads, mask, length, ranks.worldSize(), strategy);
         Figures ring = time(plan, ranks, passes);
-        row(plan, "forward", 1, ring.forward(), alone.forward() * plan.forwardFlops(ranks.rank()) / single.forwardFlops(0), ring);
-        row(plan, "backward", 2.5, ring.backward(), alone.backward() * plan.forwardFlops(ranks.rank()) / single.forwardFlops(0), ring);
+        row(
+                plan,
+                "forward",
+                1,
+                ring.forward(),
+                alone.forward() * plan.forwardFlops(ranks.rank()) / single.forwardFlops(0),
+                ring);
+        row(
+                plan,
+                "backward",
+                2.5,
+                ring.backward(),
+                alone.backward() * plan.forwardFlops(ranks.rank()) / single.forwardFlops(0),
+                ring);
     }
 
     /** Returns how {@code plan} does over {@code group}, which is this rank alone, as all others meanwhile, or all. */
@@ -121,7 +151,8 @@ public final class RingBench {
             Tensor k = noise(memory, tokens, KV_HEADS);
             Tensor v = noise(memory, tokens, KV_HEADS);
             Tensor out = tensor(memory, tokens, heads);
-            Tensor lse = Tensor.lse(allocate(memory, tokens * heads * Float.BYTES).memory(), DType.FLOAT32, 1, heads, tokens);
+            Tensor lse = Tensor.lse(
+                    allocate(memory, tokens * heads * Float.BYTES).memory(), DType.FLOAT32, 1, heads, tokens);
             Tensor dout = noise(memory, tokens, heads);
             Tensor dq = tensor(memory, tokens, heads);
             Tensor dk = tensor(memory, tokens, KV_HEADS);
@@ -181,11 +212,25 @@ public final class RingBench {
         return tensor;
     }
 
-    /** Prints a pass of {@code plan}, which takes {@code flops} forward passes' work and would take {@code ideal} seconds at the speed of one GPU alone. */
+    /**
+     * Prints a pass of {@code plan}, which takes {@code flops} forward passes' work and would take {@code ideal}
+     * seconds at the speed of one GPU alone.
+     */
     private void row(Plan plan, String pass, double flops, double seconds, double ideal, Figures figures) {
-        print(String.format(Locale.ROOT, "| %d/%d | %s | %,d | %d | %s | %.3f | %.1f | %.3f | %,d | %,d |", plan.shape().queryHeads(), KV_HEADS,
-                plan.mask().equals(Mask.causal()) ? "causal" : "full", plan.queries().length(), plan.worldSize(), pass, seconds * 1e3,
-                flops * plan.forwardFlops(0) / seconds / 1e12, ideal / seconds, figures.taken(), plan.bytesHeld(0) + plan.callerBytes(0)));
+        print(String.format(
+                Locale.ROOT,
+                "| %d/%d | %s | %,d | %d | %s | %.3f | %.1f | %.3f | %,d | %,d |",
+                plan.shape().queryHeads(),
+                KV_HEADS,
+                plan.mask().equals(Mask.causal()) ? "causal" : "full",
+                plan.queries().length(),
+                plan.worldSize(),
+                pass,
+                seconds * 1e3,
+                flops * plan.forwardFlops(0) / seconds / 1e12,
+                ideal / seconds,
+                figures.taken(),
+                plan.bytesHeld(0) + plan.callerBytes(0)));
     }
 
     private void print(String line) {

@@ -24,8 +24,9 @@ import org.flashring.plan.Plan;
 import org.flashring.support.DeviceTensors;
 
 /**
- * Not a test: where the time of a ring step goes, by CUDA events in the caller's stream, for two processes with a GPU each
- * ({@code launch --nproc 2 -- org.flashring.numerics.RingTimeline}). Rank 0 prints a table; docs/profiling.md reads it.
+ * Not a test: where the time of a ring step goes, by CUDA events in the caller's stream, for two processes with a GPU
+ * each ({@code launch --nproc 2 -- org.flashring.numerics.RingTimeline}). Rank 0 prints a table; docs/profiling.md
+ * reads it.
  */
 public final class RingTimeline {
     private static final long[] LENGTHS = {8_192, 32_768, 131_072};
@@ -40,7 +41,8 @@ public final class RingTimeline {
     private record Passes(List<String> marks, List<double[]> times) {
         /** Returns the median milliseconds that follow mark {@code at}. */
         double after(int at) {
-            double[] sorted = times.stream().mapToDouble(pass -> pass[at]).sorted().toArray();
+            double[] sorted =
+                    times.stream().mapToDouble(pass -> pass[at]).sorted().toArray();
             return sorted[sorted.length / 2];
         }
     }
@@ -54,10 +56,12 @@ public final class RingTimeline {
     }
 
     public static void main(String[] args) {
-        try (Communicator communicator = NcclGroup.join(Environment.current(), plan(LENGTHS[0]).terms(), Duration.ofSeconds(60))) {
+        try (Communicator communicator =
+                NcclGroup.join(Environment.current(), plan(LENGTHS[0]).terms(), Duration.ofSeconds(60))) {
             CurrentDevice.enter(communicator.device());
             RingTimeline timeline = new RingTimeline(communicator);
-            timeline.print("| tokens | pass, step | bytes exchanged | exchange alone, ms | work, ms | waited after it, ms | hidden |");
+            timeline.print(
+                    "| tokens | pass, step | bytes exchanged | exchange alone, ms | work, ms | waited after it, ms | hidden |");
             timeline.print("|---:|---|---:|---:|---:|---:|---:|");
             for (long length : LENGTHS) {
                 timeline.measure(plan(length));
@@ -67,13 +71,18 @@ public final class RingTimeline {
     }
 
     private static Plan plan(long length) {
-        return Plan.of(SHAPE, Layout.zigzag(length, 2), Mask.causal(), AttentionOptions.defaults().onCuda());
+        return Plan.of(
+                SHAPE,
+                Layout.zigzag(length, 2),
+                Mask.causal(),
+                AttentionOptions.defaults().onCuda());
     }
 
     private void measure(Plan plan) {
         int rank = real.rank();
         long tokens = plan.queries().localLength(rank);
-        try (DeviceTensors on = new DeviceTensors(real.device()); RingAttention ring = new RingAttention(plan, marking())) {
+        try (DeviceTensors on = new DeviceTensors(real.device());
+                RingAttention ring = new RingAttention(plan, marking())) {
             Tensor q = on.make(tokens, HEADS, DIM);
             Tensor k = on.make(tokens, KV_HEADS, DIM);
             Tensor v = on.make(tokens, KV_HEADS, DIM);
@@ -92,30 +101,45 @@ public final class RingTimeline {
             row(plan, "forward, 1", 0, 0, forward, forward.marks().indexOf("forward 1"));
             Passes backward = repeat(() -> ring.backward(q, k, v, out, lse, dout, dq, dk, dv));
             row(plan, "backward, 0", keys, keysAlone, backward, backward.marks().indexOf("backward 0"));
-            row(plan, "backward, 1", gradients, gradientsAlone, backward, backward.marks().indexOf("backward 1"));
-            row(plan, "gradients home", gradients, gradientsAlone, backward, backward.marks().lastIndexOf("computed") - 1);
+            row(
+                    plan,
+                    "backward, 1",
+                    gradients,
+                    gradientsAlone,
+                    backward,
+                    backward.marks().indexOf("backward 1"));
+            row(
+                    plan,
+                    "gradients home",
+                    gradients,
+                    gradientsAlone,
+                    backward,
+                    backward.marks().lastIndexOf("computed") - 1);
         }
     }
 
-    /** Returns {@link #real} with a mark in the caller's stream where a step begins and on both sides of every await. */
+    /**
+     * Returns {@link #real} with a mark in the caller's stream where a step begins and on both sides of every await.
+     */
     private Communicator marking() {
-        return (Communicator) Proxy.newProxyInstance(Communicator.class.getClassLoader(), new Class<?>[] {Communicator.class}, (self, method, arguments) -> {
-            boolean await = method.getName().equals("await");
-            if (method.getName().equals("at")) {
-                mark(arguments[0] + " " + arguments[1]);
-            } else if (await) {
-                mark("computed");
-            }
-            try {
-                return method.invoke(real, arguments);
-            } catch (InvocationTargetException e) {
-                throw e.getCause();
-            } finally {
-                if (await) {
-                    mark("joined");
-                }
-            }
-        });
+        return (Communicator) Proxy.newProxyInstance(
+                Communicator.class.getClassLoader(), new Class<?>[] {Communicator.class}, (self, method, arguments) -> {
+                    boolean await = method.getName().equals("await");
+                    if (method.getName().equals("at")) {
+                        mark(arguments[0] + " " + arguments[1]);
+                    } else if (await) {
+                        mark("computed");
+                    }
+                    try {
+                        return method.invoke(real, arguments);
+                    } catch (InvocationTargetException e) {
+                        throw e.getCause();
+                    } finally {
+                        if (await) {
+                            mark("joined");
+                        }
+                    }
+                });
     }
 
     private void mark(String what) {
@@ -151,19 +175,31 @@ public final class RingTimeline {
         long receive = on.memory(bytes).address();
         int other = 1 - real.rank();
         return repeat(() -> {
-            mark("begin");
-            real.post(send, bytes, other, receive, bytes, other);
-            real.await();
-            mark("end");
-        }).after(0);
+                    mark("begin");
+                    real.post(send, bytes, other, receive, bytes, other);
+                    real.await();
+                    mark("end");
+                })
+                .after(0);
     }
 
-    /** Prints one step: what follows mark {@code at}, which is its work, and then its wait for {@code bytes}, which alone take {@code alone}. */
+    /**
+     * Prints one step: what follows mark {@code at}, which is its work, and then its wait for {@code bytes}, which
+     * alone take {@code alone}.
+     */
     private void row(Plan plan, String name, long bytes, double alone, Passes passes, int at) {
         double waited = passes.after(at + 1);
         String hidden = bytes == 0 ? "" : String.format(Locale.ROOT, "%.0f %%", 100 * Math.max(0, 1 - waited / alone));
-        print(String.format(Locale.ROOT, "| %,d | %s | %,d | %.3f | %.3f | %.3f | %s |", plan.queries().length(), name, bytes, alone, passes.after(at),
-                waited, hidden));
+        print(String.format(
+                Locale.ROOT,
+                "| %,d | %s | %,d | %.3f | %.3f | %.3f | %s |",
+                plan.queries().length(),
+                name,
+                bytes,
+                alone,
+                passes.after(at),
+                waited,
+                hidden));
     }
 
     private void print(String line) {
@@ -174,7 +210,8 @@ public final class RingTimeline {
 
     private static void require(int status) {
         if (status != cudart.cudaSuccess) {
-            throw new IllegalStateException("CUDA: " + cudart.cudaGetErrorString(status).getString());
+            throw new IllegalStateException(
+                    "CUDA: " + cudart.cudaGetErrorString(status).getString());
         }
     }
 }

@@ -37,12 +37,17 @@ class SemanticsTest {
         return run.with(run.options().withKernel(kernel));
     }
 
-    /** Throws unless the rows of {@code actual} have no finite value where {@code hit}, and equal those of {@code clean} elsewhere. */
+    /**
+     * Throws unless the rows of {@code actual} have no finite value where {@code hit}, and equal those of {@code clean}
+     * elsewhere.
+     */
     private static void requireHitAlone(String name, double[] clean, double[] actual, int width, IntPredicate hit) {
         assertThat(actual).as(name).hasSameSizeAs(clean);
         for (int i = 0; i < actual.length; i++) { // by hand: an assertion per element costs more than the attention
             int row = i / width;
-            boolean right = hit.test(row) ? !Double.isFinite(actual[i]) : clean[i] == actual[i] || Math.abs(clean[i] - actual[i]) <= 1e-5;
+            boolean right = hit.test(row)
+                    ? !Double.isFinite(actual[i])
+                    : clean[i] == actual[i] || Math.abs(clean[i] - actual[i]) <= 1e-5;
             if (!right) {
                 fail("%s of row %d, element %d is %s, without the hit %s", name, row, i % width, actual[i], clean[i]);
             }
@@ -118,17 +123,20 @@ class SemanticsTest {
             for (Kernel kernel : Kernels.available(dtype)) {
                 for (int world : new int[] {1, 4}) {
                     Result result = ring(problem, world, kernel).run(inputs);
-                    double unit = switch (dtype) {
-                        case FLOAT64 -> 0x1p-52;
-                        case FLOAT32 -> 0x1p-23;
-                        case BFLOAT16 -> 0x1p-7;
-                        case FLOAT16 -> 0x1p-10;
-                    };
+                    double unit =
+                            switch (dtype) {
+                                case FLOAT64 -> 0x1p-52;
+                                case FLOAT32 -> 0x1p-23;
+                                case BFLOAT16 -> 0x1p-7;
+                                case FLOAT16 -> 0x1p-10;
+                            };
                     // A weight is as exact as the score behind it: 1e4 times a unit of the accumulator type.
                     double weight = 1e4 * (dtype == DType.FLOAT64 ? 0x1p-52 : 0x1p-23);
                     result.differences(exact).forEach((name, difference) -> {
                         double bound = name.equals("lse") ? 2 * weight : 8 * (unit + weight) * exact.largest(name);
-                        assertThat(difference.error()).as("%s with %s over %d: %s %s", problem, kernel, world, name, difference).isLessThanOrEqualTo(bound);
+                        assertThat(difference.error())
+                                .as("%s with %s over %d: %s %s", problem, kernel, world, name, difference)
+                                .isLessThanOrEqualTo(bound);
                     });
                 }
             }
@@ -147,11 +155,20 @@ class SemanticsTest {
                 Result result = ring(problem, world, kernel).run(inputs);
                 for (int token = 0; token < TOKENS; token++) {
                     int query = token;
-                    double mean = IntStream.range(0, TOKENS).filter(key -> MASK.sees(query, key)).average().orElseThrow();
-                    long count = IntStream.range(0, TOKENS).filter(key -> MASK.sees(query, key)).count();
+                    double mean = IntStream.range(0, TOKENS)
+                            .filter(key -> MASK.sees(query, key))
+                            .average()
+                            .orElseThrow();
+                    long count = IntStream.range(0, TOKENS)
+                            .filter(key -> MASK.sees(query, key))
+                            .count();
                     double rounding = dtype == DType.BFLOAT16 ? 0x1p-7 : dtype == DType.FLOAT16 ? 0x1p-10 : 1e-6;
-                    assertThat(result.out()[token * 8]).as("%s, token %d", kernel, token).isCloseTo(mean, offset(rounding * 90));
-                    assertThat(result.lse()[token * 2]).as("%s, token %d", kernel, token).isCloseTo(Math.log(count), offset(1e-5));
+                    assertThat(result.out()[token * 8])
+                            .as("%s, token %d", kernel, token)
+                            .isCloseTo(mean, offset(rounding * 90));
+                    assertThat(result.lse()[token * 2])
+                            .as("%s, token %d", kernel, token)
+                            .isCloseTo(Math.log(count), offset(1e-5));
                 }
             }
         }
@@ -160,18 +177,22 @@ class SemanticsTest {
     @ParameterizedTest
     @EnumSource
     void shardsWithoutTokensAreFine(DType dtype) {
-        double bound = switch (dtype) {
-            case FLOAT64 -> 1e-12;
-            case FLOAT32 -> 1e-5;
-            case FLOAT16 -> 1e-2;
-            case BFLOAT16 -> 1e-1;
-        };
+        double bound =
+                switch (dtype) {
+                    case FLOAT64 -> 1e-12;
+                    case FLOAT32 -> 1e-5;
+                    case FLOAT16 -> 1e-2;
+                    case BFLOAT16 -> 1e-1;
+                };
         for (int length = 0; length < 4; length++) {
             for (MaskRule mask : new MaskRule[] {MaskRule.CAUSAL, MaskRule.FULL.window(0, 0)}) {
                 Problem problem = Problem.of(AttentionShape.of(2, 2, 1, 8, dtype), length, mask, length);
                 Result expected = length == 0 ? Result.none(problem) : Oracle.float64(problem);
                 for (Kernel kernel : Kernels.available(dtype)) {
-                    ring(problem, 4, kernel).with(dtype).run().requireWithin(bound, expected, problem + " with " + kernel);
+                    ring(problem, 4, kernel)
+                            .with(dtype)
+                            .run()
+                            .requireWithin(bound, expected, problem + " with " + kernel);
                 }
             }
         }
@@ -190,7 +211,8 @@ class SemanticsTest {
                     Result first = ring(problem, world, kernel).run();
                     for (int repeat = 1; repeat <= repeats; repeat++) {
                         Native.setThreads(1 + repeat % 5);
-                        String replay = problem + " with " + kernel + " over " + world + ", repeat " + repeat + ", threads " + Native.threads();
+                        String replay = problem + " with " + kernel + " over " + world + ", repeat " + repeat
+                                + ", threads " + Native.threads();
                         ring(problem, world, kernel).run().requireSameBits(first, replay);
                     }
                 }

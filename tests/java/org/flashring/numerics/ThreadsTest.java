@@ -8,7 +8,9 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** The public number of threads. What decides it before it is set takes a process of its own: {@code SurroundingsIT}. */
+/**
+ * The public number of threads. What decides it before it is set takes a process of its own: {@code SurroundingsIT}.
+ */
 class ThreadsTest {
     @Test
     void whatIsSetIsSaid() {
@@ -27,7 +29,8 @@ class ThreadsTest {
     @ValueSource(ints = {0, -1, 1025, Integer.MAX_VALUE, Integer.MIN_VALUE})
     void whatCannotBeIsRefusedAndChangesNothing(int threads) {
         int before = Threads.get();
-        assertThatThrownBy(() -> Threads.set(threads)).isInstanceOf(IllegalArgumentException.class)
+        assertThatThrownBy(() -> Threads.set(threads))
+                .isInstanceOf(IllegalArgumentException.class)
                 .hasMessage("threads = " + threads + " must be from 1 to 1024");
         assertThat(Threads.get()).isEqualTo(before);
     }

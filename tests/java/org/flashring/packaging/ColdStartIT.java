@@ -16,13 +16,14 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * Eight JVMs started at once on an empty native cache, as a launcher of one process per GPU does. JavaCPP's cache alone does not
- * survive this. {@code mvn verify -Dit.test=ColdStartIT -Dflashring.coldStartTrials=20} repeats it.
+ * Eight JVMs started at once on an empty native cache, as a launcher of one process per GPU does. JavaCPP's cache alone
+ * does not survive this. {@code mvn verify -Dit.test=ColdStartIT -Dflashring.coldStartTrials=20} repeats it.
  */
 @Timeout(900)
 class ColdStartIT {
     /** What each of them touches first. */
-    private static final List<String> DOORS = List.of("buffer", "group", "table", "plan", "host", "threads", "buffer", "group");
+    private static final List<String> DOORS =
+            List.of("buffer", "group", "table", "plan", "host", "threads", "buffer", "group");
 
     /** Time for eight JVMs to boot, before all touch the cache in the same millisecond. */
     private static final long BOOT_MILLIS = 2000;
@@ -30,22 +31,31 @@ class ColdStartIT {
     @TempDir
     Path folder;
 
-    /** The race itself strikes too seldom to count on; that nobody is at the cache without the lock can be seen every time. */
+    /**
+     * The race itself strikes too seldom to count on; that nobody is at the cache without the lock can be seen every
+     * time.
+     */
     @Test
     void whateverIsTouchedFirstTheCacheIsTouchedUnderTheLock() throws Exception {
         Program program = Program.compile(Files.createDirectory(folder.resolve("classes")));
         Path cache = Files.createDirectory(folder.resolve("cache"));
         List<Process> processes = new ArrayList<>();
-        try (FileChannel channel = FileChannel.open(cache.resolve("flashring.lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+        try (FileChannel channel = FileChannel.open(
+                        cache.resolve("flashring.lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
                 FileLock lock = channel.lock()) {
             for (String door : DOORS) {
-                processes.add(program.start(cache, folder.resolve("output" + processes.size()), List.of(Program.CORE, Program.NATIVES), door));
+                processes.add(program.start(
+                        cache,
+                        folder.resolve("output" + processes.size()),
+                        List.of(Program.CORE, Program.NATIVES),
+                        door));
             }
             Thread.sleep(2 * BOOT_MILLIS);
             assertThat(lock.isValid()).isTrue();
             assertThat(processes).allMatch(Process::isAlive);
             try (Stream<Path> files = Files.walk(cache)) {
-                assertThat(files.filter(file -> file.toString().endsWith(".so"))).isEmpty();
+                assertThat(files.filter(file -> file.toString().endsWith(".so")))
+                        .isEmpty();
             }
         } finally {
             for (int i = 0; i < processes.size(); i++) {
@@ -73,7 +83,8 @@ class ColdStartIT {
             for (int i = 0; i < DOORS.size(); i++) {
                 Ending ending = Program.end(processes.get(i), outputs.get(i));
                 if (ending.status() != 0) {
-                    failures.add("trial " + trial + ", JVM " + i + " (" + DOORS.get(i) + " first), status " + ending.status() + ": " + ending.output());
+                    failures.add("trial " + trial + ", JVM " + i + " (" + DOORS.get(i) + " first), status "
+                            + ending.status() + ": " + ending.output());
                 }
             }
         }

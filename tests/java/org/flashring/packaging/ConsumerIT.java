@@ -21,13 +21,14 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /**
- * Programs that have the library's two jars and JavaCPP alone run forward and backward from an empty native cache: on the class
- * path, as a module, and out of one jar of everything.
+ * Programs that have the library's two jars and JavaCPP alone run forward and backward from an empty native cache: on
+ * the class path, as a module, and out of one jar of everything.
  */
 @Timeout(120)
 class ConsumerIT {
     @TempDir
     static Path classes;
+
     private static Program program;
 
     @TempDir
@@ -61,7 +62,8 @@ class ConsumerIT {
 
     @Test
     void runsFromAModuleOnANewJava() throws Exception {
-        assertRight(runModule(Program.newRuntime(), List.of("--enable-native-access=org.bytedeco.javacpp,org.flashring")));
+        assertRight(
+                runModule(Program.newRuntime(), List.of("--enable-native-access=org.bytedeco.javacpp,org.flashring")));
     }
 
     private Ending runModule(Path home, List<String> options) throws Exception {
@@ -82,10 +84,15 @@ class ConsumerIT {
         merge(parts, fat);
         Path output = folder.resolve("output");
         String path = Program.join(List.of(fat, classes));
-        assertRight(Program.end(Program.start(folder.resolve("cache"), output, List.of("-classpath", path, "Consumer", "plan")), output));
+        assertRight(Program.end(
+                Program.start(folder.resolve("cache"), output, List.of("-classpath", path, "Consumer", "plan")),
+                output));
     }
 
-    /** Puts all entries into one jar as shading does: module descriptors go, of two entries of a name the first one stays. */
+    /**
+     * Puts all entries into one jar as shading does: module descriptors go, of two entries of a name the first one
+     * stays.
+     */
     private static void merge(List<Path> jars, Path merged) throws IOException {
         Set<String> names = new HashSet<>();
         try (JarOutputStream out = new JarOutputStream(Files.newOutputStream(merged))) {
@@ -105,8 +112,18 @@ class ConsumerIT {
     @Test
     void withoutTheJarsOfCudaOneSentenceSaysWhatToAdd() throws Exception {
         Path output = folder.resolve("output");
-        List<String> lines = Program.end(Program.start(folder.resolve("cache"), output, List.of("-classpath",
-                program.classPath(List.of(Program.CORE, Program.NATIVES)), "WithoutCuda")), output).output().lines().toList();
+        List<String> lines = Program.end(
+                        Program.start(
+                                folder.resolve("cache"),
+                                output,
+                                List.of(
+                                        "-classpath",
+                                        program.classPath(List.of(Program.CORE, Program.NATIVES)),
+                                        "WithoutCuda")),
+                        output)
+                .output()
+                .lines()
+                .toList();
         assertThat(lines).hasSize(2);
         assertThat(lines.get(0)).startsWith("JavaCPP's CUDA preset is not there: add the jars cuda-<version>.jar and ");
         assertThat(lines.get(1)).startsWith("device is cuda:0; CUDA is not available: ");
@@ -117,7 +134,8 @@ class ConsumerIT {
         Ending ending = run(List.of(Program.CORE), "plan");
         assertThat(ending.status()).isNotZero();
         assertThat(ending.output())
-                .contains("java.lang.UnsatisfiedLinkError: FlashRing's native library for linux-x86_64 cannot be loaded: ")
+                .contains(
+                        "java.lang.UnsatisfiedLinkError: FlashRing's native library for linux-x86_64 cannot be loaded: ")
                 .contains("add flashring-<version>-linux-x86_64.jar");
     }
 }

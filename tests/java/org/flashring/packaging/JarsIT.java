@@ -26,12 +26,16 @@ class JarsIT {
 
     private static List<String> files(Path jar) throws IOException {
         try (JarFile file = new JarFile(jar.toFile())) {
-            return file.stream().filter(entry -> !entry.isDirectory()).map(JarEntry::getName).toList();
+            return file.stream()
+                    .filter(entry -> !entry.isDirectory())
+                    .map(JarEntry::getName)
+                    .toList();
         }
     }
 
     private static String moduleName(Path jar) {
-        ModuleDescriptor module = ModuleFinder.of(jar).findAll().iterator().next().descriptor();
+        ModuleDescriptor module =
+                ModuleFinder.of(jar).findAll().iterator().next().descriptor();
         assertThat(module.isAutomatic()).as(jar + " has no descriptor").isFalse();
         return module.name();
     }
@@ -48,40 +52,58 @@ class JarsIT {
         Path path = classifier.isEmpty() ? Program.CORE : jar(classifier);
         assertThat(files(path)).contains("META-INF/LICENSE", "META-INF/NOTICE");
         try (JarFile file = new JarFile(path.toFile())) {
-            assertThat(file.stream().map(entry -> entry.getTimeLocal().toString()).distinct()).hasSize(1);
+            assertThat(file.stream()
+                            .map(entry -> entry.getTimeLocal().toString())
+                            .distinct())
+                    .hasSize(1);
         }
     }
 
     @Test
     void sourcesAndJavadocAreOfTheLibrary() throws IOException {
         assertThat(files(jar("sources"))).contains("org/flashring/plan/Plan.java");
-        assertThat(files(jar("javadoc"))).contains("org/flashring/plan/Plan.html", "org/flashring/plan/package-summary.html")
+        assertThat(files(jar("javadoc")))
+                .contains("org/flashring/plan/Plan.html", "org/flashring/plan/package-summary.html")
                 .noneMatch(name -> name.startsWith("org/flashring/internal/") || name.startsWith("org/flashring/cli/"));
     }
 
     @Test
     void theCoreJarHoldsTheLibraryAlone() throws IOException {
         assertThat(moduleName(Program.CORE)).isEqualTo("org.flashring");
-        assertThat(files(Program.CORE)).contains("org/flashring/attention/RingAttention.class", "org/flashring/comm/local/LocalGroup.class")
+        assertThat(files(Program.CORE))
+                .contains("org/flashring/attention/RingAttention.class", "org/flashring/comm/local/LocalGroup.class")
                 .noneMatch(name -> name.startsWith("org/flashring/cli/"))
                 .noneMatch(name -> name.endsWith(".so") || name.endsWith(".cpp") || name.endsWith("Test.class"))
-                .allMatch(name -> name.startsWith("org/flashring/") || name.startsWith("META-INF/") || name.equals(DESCRIPTOR));
+                .allMatch(name ->
+                        name.startsWith("org/flashring/") || name.startsWith("META-INF/") || name.equals(DESCRIPTOR));
     }
 
     @Test
     void theNativeJarHoldsBothLibraries() throws IOException {
         assertThat(moduleName(Program.NATIVES)).isEqualTo("org.flashring.natives");
-        assertThat(files(Program.NATIVES)).contains(NATIVES + "libflashring.so", NATIVES + "libjniNative.so")
+        assertThat(files(Program.NATIVES))
+                .contains(NATIVES + "libflashring.so", NATIVES + "libjniNative.so")
                 .allMatch(name -> name.startsWith(NATIVES) || name.startsWith("META-INF/") || name.equals(DESCRIPTOR))
-                .filteredOn(name -> name.endsWith(".class")).containsExactly(DESCRIPTOR);
+                .filteredOn(name -> name.endsWith(".class"))
+                .containsExactly(DESCRIPTOR);
     }
 
     @Test
     void theNativeLibraryNeedsTheSystemAloneAndNoCuda() throws IOException {
-        try (JarFile jar = new JarFile(Program.NATIVES.toFile()); InputStream library = jar.getInputStream(jar.getEntry(NATIVES + "libflashring.so"))) {
+        try (JarFile jar = new JarFile(Program.NATIVES.toFile());
+                InputStream library = jar.getInputStream(jar.getEntry(NATIVES + "libflashring.so"))) {
             List<String> needed = needed(ByteBuffer.wrap(library.readAllBytes()).order(ByteOrder.LITTLE_ENDIAN));
-            assertThat(needed).contains("libc.so.6").isSubsetOf("libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1",
-                    "libpthread.so.0", "libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2");
+            assertThat(needed)
+                    .contains("libc.so.6")
+                    .isSubsetOf(
+                            "libc.so.6",
+                            "libm.so.6",
+                            "libstdc++.so.6",
+                            "libgcc_s.so.1",
+                            "libpthread.so.0",
+                            "libdl.so.2",
+                            "librt.so.1",
+                            "ld-linux-x86-64.so.2");
         }
     }
 
@@ -89,8 +111,11 @@ class JarsIT {
     @ValueSource(strings = {"libflashring.so", "libjniNative.so"})
     void theNativesNameNoFolderOfTheBuild(String name) throws IOException {
         String folder = Program.CORE.getParent().toAbsolutePath().toString();
-        try (JarFile jar = new JarFile(Program.NATIVES.toFile()); InputStream library = jar.getInputStream(jar.getEntry(NATIVES + name))) {
-            assertThat(new String(library.readAllBytes(), StandardCharsets.ISO_8859_1).contains(folder)).as("contains " + folder).isFalse();
+        try (JarFile jar = new JarFile(Program.NATIVES.toFile());
+                InputStream library = jar.getInputStream(jar.getEntry(NATIVES + name))) {
+            assertThat(new String(library.readAllBytes(), StandardCharsets.ISO_8859_1).contains(folder))
+                    .as("contains " + folder)
+                    .isFalse();
         }
     }
 
@@ -102,12 +127,17 @@ class JarsIT {
     @ValueSource(strings = {"libflashring.so", "libjniNative.so"})
     void theNativesServeOlderSystems(String name) throws Exception {
         Process getconf = new ProcessBuilder("getconf", "GNU_LIBC_VERSION").start();
-        String here = new String(getconf.getInputStream().readAllBytes(), StandardCharsets.US_ASCII).strip()
+        String here = new String(getconf.getInputStream().readAllBytes(), StandardCharsets.US_ASCII)
+                .strip()
                 .replace("glibc ", "");
         assumeTrue(minor(here) <= 36, "built against glibc " + here);
-        try (JarFile jar = new JarFile(Program.NATIVES.toFile()); InputStream library = jar.getInputStream(jar.getEntry(NATIVES + name))) {
-            List<String> versions = versions(ByteBuffer.wrap(library.readAllBytes()).order(ByteOrder.LITTLE_ENDIAN));
-            assertThat(versions).contains("GLIBC_2.2.5").filteredOn(version -> version.startsWith("GLIBC_"))
+        try (JarFile jar = new JarFile(Program.NATIVES.toFile());
+                InputStream library = jar.getInputStream(jar.getEntry(NATIVES + name))) {
+            List<String> versions =
+                    versions(ByteBuffer.wrap(library.readAllBytes()).order(ByteOrder.LITTLE_ENDIAN));
+            assertThat(versions)
+                    .contains("GLIBC_2.2.5")
+                    .filteredOn(version -> version.startsWith("GLIBC_"))
                     .allMatch(version -> minor(version.substring("GLIBC_".length())) <= 28, "at most GLIBC_2.28");
         }
     }

@@ -20,14 +20,18 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** The launcher and the bundle's script, with a real Java, in folders of any name, called from anywhere in the poorest locale. */
+/**
+ * The launcher and the bundle's script, with a real Java, in folders of any name, called from anywhere in the poorest
+ * locale.
+ */
 @Timeout(300)
 class PathsIT {
     private static final Path TARGET = Program.CORE.getParent().toAbsolutePath();
     private static final Path CHECKOUT = TARGET.getParent();
     private static final String LENGTH = "--length=64";
 
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
 
     /** JUnit would warn of each, since they lead out of its folder. */
     @AfterEach
@@ -45,9 +49,16 @@ class PathsIT {
         ProcessBuilder builder = new ProcessBuilder("bash", script.toString());
         builder.command().addAll(List.of(args));
         builder.environment().keySet().removeIf(name -> name.startsWith("LC_") || name.equals("LANG"));
-        builder.environment().putAll(Map.of("LC_ALL", "C", "JAVA_HOME", System.getProperty("java.home"),
-                "XDG_CACHE_HOME", folder.resolve("cache").toString()));
-        Process process = builder.directory(folder.toFile()).redirectErrorStream(true).start();
+        builder.environment()
+                .putAll(Map.of(
+                        "LC_ALL",
+                        "C",
+                        "JAVA_HOME",
+                        System.getProperty("java.home"),
+                        "XDG_CACHE_HOME",
+                        folder.resolve("cache").toString()));
+        Process process =
+                builder.directory(folder.toFile()).redirectErrorStream(true).start();
         String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         return new Ending(process.waitFor(), output);
     }
@@ -73,7 +84,8 @@ class PathsIT {
         Path lib = Files.createDirectory(home.resolve("lib"));
         for (Path from : List.of(TARGET, TARGET.resolve("lib"))) {
             try (Stream<Path> jars = Files.list(from)) {
-                for (Path jar : jars.filter(file -> file.toString().endsWith(".jar")).toList()) {
+                for (Path jar :
+                        jars.filter(file -> file.toString().endsWith(".jar")).toList()) {
                     Files.createSymbolicLink(lib.resolve(jar.getFileName()), jar);
                 }
             }
@@ -83,7 +95,8 @@ class PathsIT {
 
     private void assertPlans(Path script) throws IOException, InterruptedException {
         Path documents = Files.writeString(folder.resolve("documenté s"), "30 34");
-        Ending ending = run(script, "plan", LENGTH, "--documents", documents.getFileName().toString());
+        Ending ending = run(
+                script, "plan", LENGTH, "--documents", documents.getFileName().toString());
         assertThat(ending.output()).contains("zigzag 64 tokens over 4 ranks");
         assertThat(ending.exitCode()).isZero();
     }
@@ -115,7 +128,11 @@ class PathsIT {
     void theBundleBehindAColonIsOneSentence() throws IOException, InterruptedException {
         Ending ending = run(bundle("co:lon"), "info");
         assertThat(ending.exitCode()).isEqualTo(1);
-        assertThat(ending.output()).hasLineCount(1).contains("co:lon").contains("holds a colon").contains("unpack the archive elsewhere");
+        assertThat(ending.output())
+                .hasLineCount(1)
+                .contains("co:lon")
+                .contains("holds a colon")
+                .contains("unpack the archive elsewhere");
     }
 
     /** What bundle.sh packs, unpacked, and moved from folder to folder. */
@@ -142,7 +159,8 @@ class PathsIT {
     private Path unpacked() throws IOException, InterruptedException {
         Path target = Files.createDirectory(folder.resolve("target"));
         try (Stream<Path> jars = Files.list(TARGET)) {
-            for (Path jar : jars.filter(file -> file.toString().endsWith(".jar")).toList()) {
+            for (Path jar :
+                    jars.filter(file -> file.toString().endsWith(".jar")).toList()) {
                 Files.createSymbolicLink(target.resolve(jar.getFileName()), jar);
             }
         }
@@ -153,8 +171,12 @@ class PathsIT {
         Ending packed = run(CHECKOUT.resolve("cmake/bundle.sh"), System.getProperty("java.home"), target.toString());
         assertThat(packed.exitCode()).as(packed.output()).isZero();
         String name = "flashring-bundle-linux-x86_64";
-        assertThat(new ProcessBuilder("tar", "-xzf", target.resolve(name + ".tar.gz").toString(), "-C", folder.toString()).inheritIO().start()
-                .waitFor()).isZero();
+        assertThat(new ProcessBuilder(
+                                "tar", "-xzf", target.resolve(name + ".tar.gz").toString(), "-C", folder.toString())
+                        .inheritIO()
+                        .start()
+                        .waitFor())
+                .isZero();
         return folder.resolve(name);
     }
 

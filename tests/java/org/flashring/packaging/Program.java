@@ -46,7 +46,9 @@ final class Program {
     /** Returns what the library needs besides its two jars: the JavaCPP runtime, no more. */
     static List<Path> dependencies() throws IOException {
         try (Stream<Path> jars = Files.list(TARGET.resolve("lib"))) {
-            List<Path> needed = jars.filter(jar -> jar.getFileName().toString().matches("javacpp-.*\\.jar")).sorted().toList();
+            List<Path> needed = jars.filter(jar -> jar.getFileName().toString().matches("javacpp-.*\\.jar"))
+                    .sorted()
+                    .toList();
             assertThat(needed).as("javacpp and its natives").hasSize(2);
             return needed;
         }
@@ -67,7 +69,8 @@ final class Program {
     static void compileModule(Path sources, Path classes) throws IOException {
         Path source = Files.createDirectories(sources.resolve("modular")).resolve("Consumer.java");
         Files.writeString(source, "package modular;\n" + Files.readString(SOURCES.resolve("Consumer.java")));
-        javac(List.of(source, SOURCES.resolve("modular/module-info.java")),
+        javac(
+                List.of(source, SOURCES.resolve("modular/module-info.java")),
                 List.of("-d", classes.toString(), "--module-path", join(modules())));
     }
 
@@ -84,8 +87,9 @@ final class Program {
         try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
             List<String> options = new ArrayList<>(List.of("--release", "17", "-Xlint:all", "-Werror", "-proc:none"));
             options.addAll(more);
-            boolean compiled = compiler.getTask(messages, files, null, options, null,
-                    files.getJavaFileObjectsFromPaths(sources)).call();
+            boolean compiled = compiler.getTask(
+                            messages, files, null, options, null, files.getJavaFileObjectsFromPaths(sources))
+                    .call();
             assertThat(compiled).as(messages.toString()).isTrue();
         }
     }
@@ -115,8 +119,8 @@ final class Program {
     }
 
     /** Returns a JVM started with {@code arguments} and more of the environment. */
-    static Process start(Path cache, Path output, List<String> arguments,
-            Map<String, String> environment) throws IOException {
+    static Process start(Path cache, Path output, List<String> arguments, Map<String, String> environment)
+            throws IOException {
         return start(Path.of(System.getProperty("java.home")), cache, output, arguments, environment);
     }
 
@@ -125,12 +129,18 @@ final class Program {
         return start(home, cache, output, arguments, Map.of());
     }
 
-    private static Process start(Path home, Path cache, Path output, List<String> arguments,
-            Map<String, String> environment) throws IOException {
-        List<String> command = new ArrayList<>(List.of(home.resolve("bin/java").toString(),
-                "-Xcheck:jni", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dorg.bytedeco.javacpp.cachedir=" + cache));
+    private static Process start(
+            Path home, Path cache, Path output, List<String> arguments, Map<String, String> environment)
+            throws IOException {
+        List<String> command = new ArrayList<>(List.of(
+                home.resolve("bin/java").toString(),
+                "-Xcheck:jni",
+                "-Xmx256m",
+                "-XX:TieredStopAtLevel=1",
+                "-Dorg.bytedeco.javacpp.cachedir=" + cache));
         command.addAll(arguments);
-        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile());
+        ProcessBuilder builder =
+                new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile());
         builder.environment().remove("JAVA_TOOL_OPTIONS");
         builder.environment().put("FLASHRING_THREADS", "1");
         builder.environment().putAll(environment);
@@ -147,7 +157,8 @@ final class Program {
         if (Files.isDirectory(all)) {
             try (Stream<Path> homes = Files.list(all)) {
                 found = homes.filter(home -> home.getFileName().toString().matches(".*-2[4-9]-.*")
-                        && Files.isExecutable(home.resolve("bin/java"))).toList();
+                                && Files.isExecutable(home.resolve("bin/java")))
+                        .toList();
             }
         }
         assumeTrue(!found.isEmpty(), "no runtime of Java 24 or newer in " + all);

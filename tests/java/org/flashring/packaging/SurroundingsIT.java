@@ -28,6 +28,7 @@ class SurroundingsIT {
 
     @TempDir
     static Path classes;
+
     private static Program program;
 
     @TempDir
@@ -58,7 +59,8 @@ class SurroundingsIT {
     /** Every door says the same sentence, the first one and those after it. */
     private static void assertRefused(Ending ending, String sentence) {
         assertThat(ending.status()).as(ending.output()).isZero();
-        assertThat(ending.output().lines().toList()).hasSize(DOORS)
+        assertThat(ending.output().lines().toList())
+                .hasSize(DOORS)
                 .allMatch(line -> line.startsWith("java.lang.UnsatisfiedLinkError: FlashRing's native library for "))
                 .allMatch(line -> line.contains(sentence), sentence);
     }
@@ -70,7 +72,8 @@ class SurroundingsIT {
         long start = System.nanoTime();
         assertRight(run(List.of("-Dorg.bytedeco.javacpp.maxPhysicalBytes=1"), "Consumer", "plan"));
         assertThat(TimeUnit.NANOSECONDS.toSeconds(System.nanoTime() - start))
-                .as("seconds: JavaCPP collects garbage for longer").isLessThan(30);
+                .as("seconds: JavaCPP collects garbage for longer")
+                .isLessThan(30);
     }
 
     @Test
@@ -81,20 +84,24 @@ class SurroundingsIT {
     }
 
     private static long number(Ending ending, String name) {
-        return ending.output().lines().filter(line -> line.startsWith(name + " "))
+        return ending.output()
+                .lines()
+                .filter(line -> line.startsWith(name + " "))
                 .mapToLong(line -> Long.parseLong(line.substring(name.length() + 1)))
-                .findFirst().orElseThrow();
+                .findFirst()
+                .orElseThrow();
     }
 
     @ParameterizedTest
     @CsvSource({"'', 3, 3", "5, 3, 5", "'', 1, 1"})
-    void theNumberOfProcessorsIsTheJvmsUnlessTheEnvironmentSaysOne(String environment, int processors,
-            int threads) throws Exception {
-        List<String> arguments = List.of("-XX:ActiveProcessorCount=" + processors, "-classpath",
-                program.classPath(JARS), "Count");
+    void theNumberOfProcessorsIsTheJvmsUnlessTheEnvironmentSaysOne(String environment, int processors, int threads)
+            throws Exception {
+        List<String> arguments =
+                List.of("-XX:ActiveProcessorCount=" + processors, "-classpath", program.classPath(JARS), "Count");
         Path output = folder.resolve("output");
-        Ending ending = Program.end(Program.start(folder.resolve("cache"), output, arguments,
-                Map.of("FLASHRING_THREADS", environment)), output);
+        Ending ending = Program.end(
+                Program.start(folder.resolve("cache"), output, arguments, Map.of("FLASHRING_THREADS", environment)),
+                output);
         assertThat(ending.output()).contains(threads + " threads");
     }
 
@@ -103,10 +110,13 @@ class SurroundingsIT {
     void aNumberOfThreadsThatCannotBeIsRefusedBeforeAnythingRuns(String environment) throws Exception {
         List<String> arguments = List.of("-classpath", program.classPath(JARS), "Consumer", "host");
         Path output = folder.resolve("output");
-        Ending ending = Program.end(Program.start(folder.resolve("cache"), output, arguments,
-                Map.of("FLASHRING_THREADS", environment)), output);
-        assertThat(ending.output()).contains("java.lang.IllegalArgumentException: FLASHRING_THREADS = " + environment
-                + " must be a whole number from 1 to 1024").contains("at org.flashring.plan.Plan.of");
+        Ending ending = Program.end(
+                Program.start(folder.resolve("cache"), output, arguments, Map.of("FLASHRING_THREADS", environment)),
+                output);
+        assertThat(ending.output())
+                .contains("java.lang.IllegalArgumentException: FLASHRING_THREADS = " + environment
+                        + " must be a whole number from 1 to 1024")
+                .contains("at org.flashring.plan.Plan.of");
     }
 
     // ---- the flight recorder ----
@@ -120,8 +130,9 @@ class SurroundingsIT {
     void noRecordingNoEvents() throws Exception {
         Path loaded = folder.resolve("loaded");
         assertRight(run(List.of("-Xlog:class+load:file=" + loaded), "Consumer", "plan"));
-        assertThat(Files.readString(loaded)).contains("org.flashring.attention.RingAttention").doesNotContain("RingStepEvent",
-                "jdk.jfr.internal.JVM ");
+        assertThat(Files.readString(loaded))
+                .contains("org.flashring.attention.RingAttention")
+                .doesNotContain("RingStepEvent", "jdk.jfr.internal.JVM ");
     }
 
     // ---- where natives are unpacked and who may load them ----
@@ -130,7 +141,8 @@ class SurroundingsIT {
     void aFolderMountedNoexecIsNamed() throws Exception {
         Path cache = mounted("noexec");
         try {
-            assertRefused(run(Path.of(System.getProperty("java.home")), cache, List.of(), "Consumer", "refused"),
+            assertRefused(
+                    run(Path.of(System.getProperty("java.home")), cache, List.of(), "Consumer", "refused"),
                     "cannot be loaded: " + cache + ", where it is unpacked, lies on a file system mounted noexec; "
                             + "set -Dorg.bytedeco.javacpp.cachedir=FOLDER to one elsewhere");
         } finally {
@@ -142,7 +154,8 @@ class SurroundingsIT {
     void aFullDiskIsNamed() throws Exception {
         Path cache = mounted("size=200k");
         try {
-            assertRefused(run(Path.of(System.getProperty("java.home")), cache, List.of(), "Consumer", "refused"),
+            assertRefused(
+                    run(Path.of(System.getProperty("java.home")), cache, List.of(), "Consumer", "refused"),
                     "cannot be loaded: " + cache + ", where it is unpacked, cannot take it (");
         } finally {
             unmount(cache);
@@ -152,7 +165,8 @@ class SurroundingsIT {
     /** Returns a new file system in memory; skips where this machine permits none. */
     private Path mounted(String options) throws Exception {
         Path point = Files.createDirectory(folder.resolve("mounted"));
-        assumeTrue(succeeds("mount", "-t", "tmpfs", "-o", options, "tmpfs", point.toString()),
+        assumeTrue(
+                succeeds("mount", "-t", "tmpfs", "-o", options, "tmpfs", point.toString()),
                 "this process may not mount file systems");
         return point;
     }
@@ -163,8 +177,12 @@ class SurroundingsIT {
 
     private static boolean succeeds(String... command) throws InterruptedException {
         try {
-            return new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD)
-                    .start().waitFor() == 0;
+            return new ProcessBuilder(command)
+                            .redirectErrorStream(true)
+                            .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+                            .start()
+                            .waitFor()
+                    == 0;
         } catch (IOException e) {
             return false; // no such program
         }
@@ -173,14 +191,20 @@ class SurroundingsIT {
     @Test
     void nowhereToUnpackToIsSaid() throws Exception {
         Path file = Files.createFile(folder.resolve("file"));
-        assertRefused(run(Path.of(System.getProperty("java.home")), file, List.of("-Duser.home=" + file,
-                "-Djava.io.tmpdir=" + file), "Consumer", "refused"),
+        assertRefused(
+                run(
+                        Path.of(System.getProperty("java.home")),
+                        file,
+                        List.of("-Duser.home=" + file, "-Djava.io.tmpdir=" + file),
+                        "Consumer",
+                        "refused"),
                 "there is no folder to unpack it to that this process may write to; set -Dorg.bytedeco.javacpp.cachedir=FOLDER to one");
     }
 
     @Test
     void anotherPlatformIsNamed() throws Exception {
-        assertRefused(run(List.of("-Dos.name=Mac OS X", "-Dos.arch=aarch64"), "Consumer", "refused"),
+        assertRefused(
+                run(List.of("-Dos.name=Mac OS X", "-Dos.arch=aarch64"), "Consumer", "refused"),
                 "for macosx-arm64 cannot be loaded: FlashRing runs on linux-x86_64 alone, and there is no build for this machine");
     }
 
@@ -188,9 +212,14 @@ class SurroundingsIT {
     void aJvmThatForbidsNativeCodeIsToldHowToAllowIt() throws Exception {
         Path home = Program.newRuntime();
         Path cache = folder.resolve("cache");
-        assertRefused(run(home, cache, List.of("--illegal-native-access=deny"), "Consumer", "refused"),
+        assertRefused(
+                run(home, cache, List.of("--illegal-native-access=deny"), "Consumer", "refused"),
                 "this JVM forbids native code; start it with --enable-native-access=ALL-UNNAMED (");
-        assertRight(run(home, cache, List.of("--illegal-native-access=deny", "--enable-native-access=ALL-UNNAMED"),
-                "Consumer", "plan"));
+        assertRight(run(
+                home,
+                cache,
+                List.of("--illegal-native-access=deny", "--enable-native-access=ALL-UNNAMED"),
+                "Consumer",
+                "plan"));
     }
 }

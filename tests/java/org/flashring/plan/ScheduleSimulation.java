@@ -38,20 +38,22 @@ final class ScheduleSimulation {
         final Set<Integer> sending = new HashSet<>();
         final Map<Integer, Piece> receiving = new HashMap<>();
         final Set<Triple> computed = new HashSet<>();
-        final Set<Triple> outputs = new HashSet<>();  // at home
+        final Set<Triple> outputs = new HashSet<>(); // at home
         final Set<Triple> keyGrads = new HashSet<>();
         final Set<Triple> queryGrads = new HashSet<>();
         final Set<Integer> arrived = new HashSet<>(); // slots whose gradients came from a peer
 
         void requireFree(int slot, String what) {
-            require(!sending.contains(slot) && !receiving.containsKey(slot),
+            require(
+                    !sending.contains(slot) && !receiving.containsKey(slot),
                     what + " into slot " + slot + ", which is in an exchange");
         }
 
         Content read(Held held) {
             require(!receiving.containsKey(held.slot()), held + " is read before it has come");
             Content content = slots.get(held.slot());
-            require(content != null && content.piece().equals(held.piece()),
+            require(
+                    content != null && content.piece().equals(held.piece()),
                     held + " is read, but there is " + content);
             return content;
         }
@@ -105,8 +107,8 @@ final class ScheduleSimulation {
     }
 
     private static Predicate<Heads> last(List<Step> steps, int i) {
-        return heads -> steps.subList(i + 1, steps.size()).stream().noneMatch(step -> step.computes()
-                && step.block().heads().equals(heads));
+        return heads -> steps.subList(i + 1, steps.size()).stream()
+                .noneMatch(step -> step.computes() && step.block().heads().equals(heads));
     }
 
     /** Keys in several places are copied together; own pieces that are sent are packed. */
@@ -115,11 +117,14 @@ final class ScheduleSimulation {
             step.block().keys().forEach(held -> requireHeld(rank, held));
         }
         if (step.before() != null) {
-            step.before().sends().stream().map(Message::held).distinct()
-                    .filter(held -> held.piece().rows().owner() == rank).forEach(held -> {
-                ranks.get(rank).requireFree(held.slot(), held.piece() + " is packed");
-                put(rank, held, Set.of());
-            });
+            step.before().sends().stream()
+                    .map(Message::held)
+                    .distinct()
+                    .filter(held -> held.piece().rows().owner() == rank)
+                    .forEach(held -> {
+                        ranks.get(rank).requireFree(held.slot(), held.piece() + " is packed");
+                        put(rank, held, Set.of());
+                    });
         }
     }
 
@@ -134,7 +139,8 @@ final class ScheduleSimulation {
     private void put(int rank, Held held, Set<Triple> triples) {
         Slot slot = schedules.get(rank).slots().get(held.slot());
         require(slot.part() == held.piece().part(), held + " does not belong into " + slot);
-        long elements = problem.keyElements(held.piece().rows().count(), held.piece().heads().count());
+        long elements = problem.keyElements(
+                held.piece().rows().count(), held.piece().heads().count());
         require(elements <= slot.elements(), held + " has " + elements + " elements, too many for " + slot);
         ranks.get(rank).slots.put(held.slot(), new Content(held.piece(), triples));
         ranks.get(rank).arrived.remove(held.slot());
@@ -160,10 +166,13 @@ final class ScheduleSimulation {
         for (int rank = 0; rank < ranks.size(); rank++) {
             for (Message message : any ? exchanges.apply(rank).receives() : List.<Message>of()) {
                 int to = rank;
-                Sent match = sent.stream().filter(each -> each.to() == to && each.from() == message.peer()).findFirst()
-                        .orElseThrow(() -> new AssertionError(message + " is awaited by rank " + to
-                        + ", but not sent"));
-                require(match.content().piece().equals(message.held().piece()),
+                Sent match = sent.stream()
+                        .filter(each -> each.to() == to && each.from() == message.peer())
+                        .findFirst()
+                        .orElseThrow(
+                                () -> new AssertionError(message + " is awaited by rank " + to + ", but not sent"));
+                require(
+                        match.content().piece().equals(message.held().piece()),
                         message + " is awaited by rank " + rank + ", but sent is " + match);
                 sent.remove(match);
                 arrivals.add(new Arrival(rank, message.held(), match.content().triples()));
@@ -216,15 +225,22 @@ final class ScheduleSimulation {
         Set<Triple> triples = new HashSet<>();
         for (Held queries : block.queries()) {
             for (Held keys : block.keys()) {
-                require(queries.piece().heads().equals(block.heads()) && keys.piece().heads().equals(block.heads()),
+                require(
+                        queries.piece().heads().equals(block.heads())
+                                && keys.piece().heads().equals(block.heads()),
                         block + " mixes heads");
-                forEach(queries.piece().rows(), problem.queries()::positions,
+                forEach(
+                        queries.piece().rows(),
+                        problem.queries()::positions,
                         q -> forEach(keys.piece().rows(), problem.keys()::positions, k -> {
-                    for (long head = block.heads().from(); problem.mask().lo(q) <= k && k < problem.mask().hi(q)
-                            && head < block.heads().to(); head++) {
-                        triples.add(new Triple(q, k, head));
-                    }
-                }));
+                            for (long head = block.heads().from();
+                                    problem.mask().lo(q) <= k
+                                            && k < problem.mask().hi(q)
+                                            && head < block.heads().to();
+                                    head++) {
+                                triples.add(new Triple(q, k, head));
+                            }
+                        }));
             }
         }
         return triples;
@@ -273,7 +289,8 @@ final class ScheduleSimulation {
         forEach(piece.rows(), ofKeys ? problem.keys()::positions : problem.queries()::positions, positions::add);
         Set<Triple> found = new HashSet<>();
         for (Triple triple : triples) {
-            if (positions.contains(ofKeys ? triple.key() : triple.query()) && triple.head() >= piece.heads().from()
+            if (positions.contains(ofKeys ? triple.key() : triple.query())
+                    && triple.head() >= piece.heads().from()
                     && triple.head() < piece.heads().to()) {
                 found.add(triple);
             }
@@ -292,22 +309,27 @@ final class ScheduleSimulation {
         Set<Triple> everything = new HashSet<>();
         for (int owner = 0; owner < ranks.size(); owner++) {
             for (int other = 0; other < ranks.size(); other++) {
-                Piece queries = new Piece(Part.QUERIES, new Rows(owner, 0, problem.queries().localLength(owner)),
-                        heads);
-                Piece keys = new Piece(Part.KEYS, new Rows(other, 0, problem.keys().localLength(other)), heads);
-                everything.addAll(triples(new Block(0, heads, List.of(new Held(queries, 0)), List.of(new Held(keys, 0)),
-                        List.of())));
+                Piece queries = new Piece(
+                        Part.QUERIES, new Rows(owner, 0, problem.queries().localLength(owner)), heads);
+                Piece keys =
+                        new Piece(Part.KEYS, new Rows(other, 0, problem.keys().localLength(other)), heads);
+                everything.addAll(triples(
+                        new Block(0, heads, List.of(new Held(queries, 0)), List.of(new Held(keys, 0)), List.of())));
             }
         }
         Rank at = ranks.get(rank);
-        Set<Triple> ofQueries = of(everything, new Piece(Part.QUERIES,
-                new Rows(rank, 0, problem.queries().localLength(rank)), heads));
-        Set<Triple> ofKeys = of(everything, new Piece(Part.KEYS, new Rows(rank, 0, problem.keys().localLength(rank)),
-                heads));
-        require((differentiates ? at.queryGrads : at.outputs).equals(ofQueries),
+        Set<Triple> ofQueries = of(
+                everything,
+                new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads));
+        Set<Triple> ofKeys = of(
+                everything,
+                new Piece(Part.KEYS, new Rows(rank, 0, problem.keys().localLength(rank)), heads));
+        require(
+                (differentiates ? at.queryGrads : at.outputs).equals(ofQueries),
                 "rank " + rank + " does not get all of its queries' results");
-        require(!differentiates || at.keyGrads.equals(ofKeys), "rank " + rank
-                + " does not get all of its keys' gradients");
+        require(
+                !differentiates || at.keyGrads.equals(ofKeys),
+                "rank " + rank + " does not get all of its keys' gradients");
     }
 
     private static void require(boolean condition, String otherwise) {

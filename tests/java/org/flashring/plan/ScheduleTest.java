@@ -56,11 +56,16 @@ class ScheduleTest {
 
     static Stream<Arguments> byHand() {
         Problem ulysses = Problem.of(shape(6), Layout.zigzag(13, 3), Mask.causal());
-        Problem twoByTwo = Problem.of(shape(4), Layout.striped(14, 4), Mask.causal().window(5, 2));
-        Problem halo = Problem.of(shape(2), Layout.contiguous(17, 4), Mask.causal().window(3, 0));
-        return Stream.of(Arguments.of("Ulysses", ulysses, all(ulysses, rank -> HandWritten.ulysses(ulysses, rank))),
-                Arguments.of("Ulysses outside, ring inside", twoByTwo,
-                all(twoByTwo, rank -> HandWritten.twoByTwo(twoByTwo, rank))),
+        Problem twoByTwo =
+                Problem.of(shape(4), Layout.striped(14, 4), Mask.causal().window(5, 2));
+        Problem halo =
+                Problem.of(shape(2), Layout.contiguous(17, 4), Mask.causal().window(3, 0));
+        return Stream.of(
+                Arguments.of("Ulysses", ulysses, all(ulysses, rank -> HandWritten.ulysses(ulysses, rank))),
+                Arguments.of(
+                        "Ulysses outside, ring inside",
+                        twoByTwo,
+                        all(twoByTwo, rank -> HandWritten.twoByTwo(twoByTwo, rank))),
                 Arguments.of("halo", halo, all(halo, rank -> HandWritten.halo(halo, rank, 3))));
     }
 
@@ -102,14 +107,29 @@ class ScheduleTest {
         return Stream.of(
                 Arguments.of("leaves out", change(step -> new Step(step.before(), step.block(), false, step.after()))),
                 Arguments.of("is read before it has come", change(step -> keys(step, 0))),
-                Arguments.of("which is in an exchange", change(step ->
-                new Step(step.before() == null ? null : moved(step.before(), 1), step.block(), true, step.after()))),
-                Arguments.of("posts where others do not", change(step ->
-                new Step(null, step.block(), true, step.after()))),
-                Arguments.of("not get all of its keys' gradients", change(step -> step.after() == null ? step
-                : new Step(step.before(),
-                        new Block(step.block().source(), step.block().heads(), step.block().queries(),
-                        step.block().keys(), List.of()), true, step.after()))));
+                Arguments.of(
+                        "which is in an exchange",
+                        change(step -> new Step(
+                                step.before() == null ? null : moved(step.before(), 1),
+                                step.block(),
+                                true,
+                                step.after()))),
+                Arguments.of(
+                        "posts where others do not", change(step -> new Step(null, step.block(), true, step.after()))),
+                Arguments.of(
+                        "not get all of its keys' gradients",
+                        change(step -> step.after() == null
+                                ? step
+                                : new Step(
+                                        step.before(),
+                                        new Block(
+                                                step.block().source(),
+                                                step.block().heads(),
+                                                step.block().queries(),
+                                                step.block().keys(),
+                                                List.of()),
+                                        true,
+                                        step.after()))));
     }
 
     private static UnaryOperator<Step> change(UnaryOperator<Step> change) {
@@ -118,15 +138,22 @@ class ScheduleTest {
 
     private static Step keys(Step step, int slot) {
         List<Held> keys = List.of(new Held(step.block().keys().get(0).piece(), slot));
-        return new Step(step.before(), new Block(step.block().source(), step.block().heads(), step.block().queries(),
-                keys, step.block().results()), true,
+        return new Step(
+                step.before(),
+                new Block(
+                        step.block().source(),
+                        step.block().heads(),
+                        step.block().queries(),
+                        keys,
+                        step.block().results()),
+                true,
                 step.after());
     }
 
     private static Exchange moved(Exchange exchange, int slot) {
         Message message = exchange.receives().get(0);
-        return new Exchange(exchange.sends(), List.of(new Message(new Held(message.held().piece(), slot),
-                message.peer())));
+        return new Exchange(
+                exchange.sends(), List.of(new Message(new Held(message.held().piece(), slot), message.peer())));
     }
 
     @ParameterizedTest
@@ -135,9 +162,16 @@ class ScheduleTest {
         Problem problem = Problem.of(shape(1), Layout.contiguous(9, 3), Mask.full());
         List<Schedule> schedules = new ArrayList<>(all(problem, new Ring().schedules(problem)));
         Schedule spoilt = schedules.get(1);
-        schedules.set(1, new Schedule(spoilt.sources(), second(spoilt.forward(), change),
-                second(spoilt.backward(), change), spoilt.slots(), spoilt.room()));
-        assertThatThrownBy(() -> ScheduleSimulation.run(problem, schedules)).isInstanceOf(AssertionError.class)
+        schedules.set(
+                1,
+                new Schedule(
+                        spoilt.sources(),
+                        second(spoilt.forward(), change),
+                        second(spoilt.backward(), change),
+                        spoilt.slots(),
+                        spoilt.room()));
+        assertThatThrownBy(() -> ScheduleSimulation.run(problem, schedules))
+                .isInstanceOf(AssertionError.class)
                 .hasMessageContaining(what);
     }
 

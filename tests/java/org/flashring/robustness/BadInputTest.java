@@ -17,7 +17,14 @@ import org.junit.jupiter.params.provider.MethodSource;
 @Timeout(30)
 class BadInputTest {
     static List<BadCase> cases() {
-        return Stream.of(BadShapes.cases(), BadMemory.cases(), BadOperands.cases(), BadCommunication.cases(), BadSync.cases()).flatMap(List::stream).toList();
+        return Stream.of(
+                        BadShapes.cases(),
+                        BadMemory.cases(),
+                        BadOperands.cases(),
+                        BadCommunication.cases(),
+                        BadSync.cases())
+                .flatMap(List::stream)
+                .toList();
     }
 
     @Test

@@ -18,7 +18,8 @@ import org.flashring.device.Memory;
 
 /** Memory and tensors that break a rule. */
 final class BadMemory {
-    private static final ByteOrder FOREIGN = ByteOrder.nativeOrder() == ByteOrder.LITTLE_ENDIAN ? ByteOrder.BIG_ENDIAN : ByteOrder.LITTLE_ENDIAN;
+    private static final ByteOrder FOREIGN =
+            ByteOrder.nativeOrder() == ByteOrder.LITTLE_ENDIAN ? ByteOrder.BIG_ENDIAN : ByteOrder.LITTLE_ENDIAN;
     private static final DType F32 = DType.FLOAT32;
     private static final Memory ANY = Memory.of(1 << 12); // never followed
     private static final long HUGE = Long.MAX_VALUE / 2;
@@ -38,7 +39,8 @@ final class BadMemory {
         return resource;
     }
 
-    private static Tensor strided(long batch, long length, long heads, long dim, long strideBatch, long strideLength, long strideHead) {
+    private static Tensor strided(
+            long batch, long length, long heads, long dim, long strideBatch, long strideLength, long strideHead) {
         return Tensor.strided(ANY, F32, batch, length, heads, dim, strideBatch, strideLength, strideHead);
     }
 
@@ -54,7 +56,11 @@ final class BadMemory {
                 argument("memory: bytes at null", () -> Memory.of(0, 8), "address", 0),
                 argument("memory: negative bytes", () -> Memory.of(64, -1), "bytes", -1),
                 argument("memory: pointer null", () -> Memory.of((Pointer) null), "pointer", null),
-                argument("memory: pointer to null", () -> Memory.of(new FloatPointer((Pointer) null)), "pointer", "null"),
+                argument(
+                        "memory: pointer to null",
+                        () -> Memory.of(new FloatPointer((Pointer) null)),
+                        "pointer",
+                        "null"),
                 argument("memory: pointer closed", () -> Memory.of(closed(new FloatPointer(8))), "pointer", "closed"),
                 argument("memory: buffer null", () -> of(null), "buffer", null),
                 argument("memory: heap bytes", () -> of(ByteBuffer.allocate(64)), "buffer", "heap"),
@@ -62,15 +68,35 @@ final class BadMemory {
                 argument("memory: longs", () -> of(direct(64).asLongBuffer()), "buffer", "Long"),
                 argument("memory: ints", () -> of(direct(64).asIntBuffer()), "buffer", "Int"),
                 argument("memory: chars", () -> of(direct(64).asCharBuffer()), "buffer", "Char"),
-                argument("memory: bytes of foreign order", () -> of(direct(64).order(FOREIGN)), "buffer order", FOREIGN),
-                argument("memory: shorts of foreign order", () -> of(direct(64).order(FOREIGN).asShortBuffer()), "buffer order", FOREIGN),
-                argument("memory: floats of foreign order", () -> of(direct(64).order(FOREIGN).asFloatBuffer()), "buffer order", FOREIGN),
-                argument("memory: doubles of foreign order", () -> of(direct(64).order(FOREIGN).asDoubleBuffer()), "buffer order", FOREIGN),
+                argument(
+                        "memory: bytes of foreign order", () -> of(direct(64).order(FOREIGN)), "buffer order", FOREIGN),
+                argument(
+                        "memory: shorts of foreign order",
+                        () -> of(direct(64).order(FOREIGN).asShortBuffer()),
+                        "buffer order",
+                        FOREIGN),
+                argument(
+                        "memory: floats of foreign order",
+                        () -> of(direct(64).order(FOREIGN).asFloatBuffer()),
+                        "buffer order",
+                        FOREIGN),
+                argument(
+                        "memory: doubles of foreign order",
+                        () -> of(direct(64).order(FOREIGN).asDoubleBuffer()),
+                        "buffer order",
+                        FOREIGN),
                 argument("memory: host buffer null", () -> Memory.of((HostBuffer) null), "buffer", null),
-                state("memory: host buffer closed", () -> closed(HostBuffer.allocate(64)).memory(), "64", "closed"),
-                state("memory: address of a closed host buffer", () -> closed(HostBuffer.allocate(65)).address(), "65", "closed"),
+                state(
+                        "memory: host buffer closed",
+                        () -> closed(HostBuffer.allocate(64)).memory(),
+                        "64",
+                        "closed"),
+                state(
+                        "memory: address of a closed host buffer",
+                        () -> closed(HostBuffer.allocate(65)).address(),
+                        "65",
+                        "closed"),
                 argument("host buffer: negative bytes", () -> HostBuffer.allocate(-1), "bytes", -1),
-
                 argument("tensor: memory null", () -> dense(null, F32), "memory", null),
                 argument("tensor: dtype null", () -> dense(ANY, null), "dtype", null),
                 argument("tensor: no batch", () -> strided(0, 3, 4, 5, 60, 20, 5), "batch", 0),
@@ -84,33 +110,103 @@ final class BadMemory {
                 argument("tensor: negative length stride", () -> strided(2, 3, 4, 5, 60, -20, 5), "strideLength", -20),
                 argument("tensor: negative head stride", () -> strided(2, 3, 4, 5, 60, 20, -5), "strideHead", -5),
                 argument("tensor: batch and length overflow", () -> strided(HUGE, 3, 4, 5, 0, 0, 0), "elements", HUGE),
-                argument("tensor: heads overflow", () -> strided(1L << 31, 1L << 31, 4, 5, 0, 0, 0), "elements", 1L << 62),
-                argument("tensor: dim overflows", () -> strided(1, 1L << 31, 1L << 31, 2, 0, 0, 0), "elements", 1L << 62),
+                argument(
+                        "tensor: heads overflow",
+                        () -> strided(1L << 31, 1L << 31, 4, 5, 0, 0, 0),
+                        "elements",
+                        1L << 62),
+                argument(
+                        "tensor: dim overflows",
+                        () -> strided(1, 1L << 31, 1L << 31, 2, 0, 0, 0),
+                        "elements",
+                        1L << 62),
                 argument("tensor: batch stride overflows", () -> strided(4, 3, 4, 5, HUGE, 20, 5), "reach", HUGE),
                 argument("tensor: length stride overflows", () -> strided(2, 5, 4, 5, 60, HUGE, 5), "reach", HUGE),
                 argument("tensor: head stride overflows", () -> strided(2, 3, 5, 5, 60, 20, HUGE), "reach", HUGE),
-                argument("tensor: strides overflow together", () -> strided(2, 2, 2, 5, HUGE, HUGE, 5), "reach", Long.MAX_VALUE - 1),
+                argument(
+                        "tensor: strides overflow together",
+                        () -> strided(2, 2, 2, 5, HUGE, HUGE, 5),
+                        "reach",
+                        Long.MAX_VALUE - 1),
                 argument("tensor: bytes overflow", () -> strided(2, 3, 4, 5, 1L << 61, 20, 5), "bytes", 4),
-                argument("tensor: end of memory overflows", () -> dense(Memory.of(Long.MAX_VALUE - 7), F32), "end address", Long.MAX_VALUE - 7),
-                argument("tensor: heads and dim overflow", () -> Tensor.bshd(ANY, F32, 1, 1, HUGE, 4), "strideLength", HUGE),
-                argument("tensor: length and token overflow", () -> Tensor.bshd(ANY, F32, 1, HUGE, 2, 4), "strideBatch", HUGE),
-                argument("tensor: heads first overflow", () -> Tensor.bhsd(ANY, F32, 1, 2, HUGE, 4), "strideHead", HUGE),
+                argument(
+                        "tensor: end of memory overflows",
+                        () -> dense(Memory.of(Long.MAX_VALUE - 7), F32),
+                        "end address",
+                        Long.MAX_VALUE - 7),
+                argument(
+                        "tensor: heads and dim overflow",
+                        () -> Tensor.bshd(ANY, F32, 1, 1, HUGE, 4),
+                        "strideLength",
+                        HUGE),
+                argument(
+                        "tensor: length and token overflow",
+                        () -> Tensor.bshd(ANY, F32, 1, HUGE, 2, 4),
+                        "strideBatch",
+                        HUGE),
+                argument(
+                        "tensor: heads first overflow", () -> Tensor.bhsd(ANY, F32, 1, 2, HUGE, 4), "strideHead", HUGE),
                 argument("tensor: negative packed tokens", () -> Tensor.packed(ANY, F32, -7, 2, 4), "length", -7),
                 argument("tensor: lse without heads", () -> Tensor.lse(ANY, F32, 2, 0, 3), "heads", 0),
                 argument("tensor: memory null of length 1", () -> dense(Memory.of(0), F32), "memory", "0 bytes"),
-                argument("tensor: address space one byte short", () -> dense(Memory.of(64, 479), F32), "memory", "479 bytes"),
-                argument("tensor: host buffer too small", () -> dense(HostBuffer.allocate(400).memory(), F32), "memory", "400 bytes"),
+                argument(
+                        "tensor: address space one byte short",
+                        () -> dense(Memory.of(64, 479), F32),
+                        "memory",
+                        "479 bytes"),
+                argument(
+                        "tensor: host buffer too small",
+                        () -> dense(HostBuffer.allocate(400).memory(), F32),
+                        "memory",
+                        "400 bytes"),
                 argument("tensor: direct buffer too small", () -> dense(of(direct(476)), F32), "memory", "476 bytes"),
-                argument("tensor: direct buffer past its position", () -> dense(of(direct(480).position(4)), F32), "memory", "476 bytes"),
-                argument("tensor: direct buffer before its limit", () -> dense(of(direct(480).limit(472)), F32), "memory", "472 bytes"),
-                argument("tensor: floats past their position", () -> dense(of(direct(480).asFloatBuffer().position(1)), F32), "memory", "476 bytes"),
-                argument("tensor: pointer too small", () -> dense(Memory.of(new FloatPointer(119)), F32), "memory", "476 bytes"),
-                argument("tensor: pointer past its position", () -> dense(Memory.of(new FloatPointer(120).position(2)), F32), "memory", "472 bytes"),
-                argument("tensor: pointer before its limit", () -> dense(Memory.of(new BytePointer(480).limit(479)), F32), "memory", "479 bytes"),
-                argument("tensor: gaps reach beyond", () -> Tensor.strided(Memory.of(64, 480), F32, 2, 3, 4, 5, 61, 20, 5), "memory", "480 bytes"),
-                argument("tensor: float64 misaligned", () -> dense(Memory.of(4100), DType.FLOAT64), "address", "0x1004"),
+                argument(
+                        "tensor: direct buffer past its position",
+                        () -> dense(of(direct(480).position(4)), F32),
+                        "memory",
+                        "476 bytes"),
+                argument(
+                        "tensor: direct buffer before its limit",
+                        () -> dense(of(direct(480).limit(472)), F32),
+                        "memory",
+                        "472 bytes"),
+                argument(
+                        "tensor: floats past their position",
+                        () -> dense(of(direct(480).asFloatBuffer().position(1)), F32),
+                        "memory",
+                        "476 bytes"),
+                argument(
+                        "tensor: pointer too small",
+                        () -> dense(Memory.of(new FloatPointer(119)), F32),
+                        "memory",
+                        "476 bytes"),
+                argument(
+                        "tensor: pointer past its position",
+                        () -> dense(Memory.of(new FloatPointer(120).position(2)), F32),
+                        "memory",
+                        "472 bytes"),
+                argument(
+                        "tensor: pointer before its limit",
+                        () -> dense(Memory.of(new BytePointer(480).limit(479)), F32),
+                        "memory",
+                        "479 bytes"),
+                argument(
+                        "tensor: gaps reach beyond",
+                        () -> Tensor.strided(Memory.of(64, 480), F32, 2, 3, 4, 5, 61, 20, 5),
+                        "memory",
+                        "480 bytes"),
+                argument(
+                        "tensor: float64 misaligned", () -> dense(Memory.of(4100), DType.FLOAT64), "address", "0x1004"),
                 argument("tensor: float32 misaligned", () -> dense(Memory.of(4098), F32), "address", "0x1002"),
-                argument("tensor: bfloat16 misaligned", () -> dense(Memory.of(4097), DType.BFLOAT16), "address", "0x1001"),
-                argument("tensor: float16 misaligned", () -> dense(Memory.of(4097), DType.FLOAT16), "address", "0x1001"));
+                argument(
+                        "tensor: bfloat16 misaligned",
+                        () -> dense(Memory.of(4097), DType.BFLOAT16),
+                        "address",
+                        "0x1001"),
+                argument(
+                        "tensor: float16 misaligned",
+                        () -> dense(Memory.of(4097), DType.FLOAT16),
+                        "address",
+                        "0x1001"));
     }
 }

@@ -61,9 +61,14 @@ final class BadOperands {
     }
 
     /** Adds a case in which one tensor alone is wrong; its memory is of its own. */
-    private static void add(List<BadCase> cases, boolean backward, Operand operand, String wrong, Tensor tensor, Object value) {
+    private static void add(
+            List<BadCase> cases, boolean backward, Operand operand, String wrong, Tensor tensor, Object value) {
         String name = (backward ? "backward: " : "forward: ") + operand.argument() + " " + wrong;
-        cases.add(argument(name, () -> attention(PLAN, a -> Operand.call(a, backward, operand, tensor)), operand.argument(), value));
+        cases.add(argument(
+                name,
+                () -> attention(PLAN, a -> Operand.call(a, backward, operand, tensor)),
+                operand.argument(),
+                value));
     }
 
     private static void addInput(List<BadCase> cases, boolean backward, Operand operand) {
@@ -72,8 +77,20 @@ final class BadOperands {
         add(cases, backward, operand, "of float64", operand.of(DType.FLOAT64), "FLOAT64");
         add(cases, backward, operand, "with a batch too many", operand.off(1, 0, 0, 0), "[3, 5, ");
         add(cases, backward, operand, "with a token too few", operand.off(0, -1, 0, 0), "[2, 4, ");
-        add(cases, backward, operand, "with a head too many", operand.off(0, 0, 1, 0), "[2, 5, " + (operand.good().heads() + 1));
-        add(cases, backward, operand, "with heads too long", operand.off(0, 0, 0, 2), ", " + (operand.good().dim() + 2) + "]");
+        add(
+                cases,
+                backward,
+                operand,
+                "with a head too many",
+                operand.off(0, 0, 1, 0),
+                "[2, 5, " + (operand.good().heads() + 1));
+        add(
+                cases,
+                backward,
+                operand,
+                "with heads too long",
+                operand.off(0, 0, 0, 2),
+                ", " + (operand.good().dim() + 2) + "]");
         HostBuffer buffer = HostBuffer.allocate(operand.bytes());
         Tensor inBuffer = operand.in(buffer.memory());
         buffer.close();
@@ -86,15 +103,24 @@ final class BadOperands {
     }
 
     private static void addOutput(List<BadCase> cases, boolean backward, Operand output) {
-        ByteBuffer readOnly = ByteBuffer.allocateDirect((int) output.bytes() + 8).alignedSlice(8).asReadOnlyBuffer().order(ByteOrder.nativeOrder());
+        ByteBuffer readOnly = ByteBuffer.allocateDirect((int) output.bytes() + 8)
+                .alignedSlice(8)
+                .asReadOnlyBuffer()
+                .order(ByteOrder.nativeOrder());
         add(cases, backward, output, "in a read-only buffer", output.in(Memory.of(readOnly)), "read-only");
         add(cases, backward, output, "whose tokens share elements", output.folded(), ", 0, ");
         add(cases, backward, output, "whose elements overlap", output.crowded(), "strides overlap");
         for (Operand other : Operand.values()) {
-            boolean counted = other.isOutput(backward) && other.ordinal() <= output.ordinal(); // itself, or the pair the other way round
+            boolean counted = other.isOutput(backward)
+                    && other.ordinal() <= output.ordinal(); // itself, or the pair the other way round
             if (other.isUsed(backward) && !counted) {
-                String name = (backward ? "backward: " : "forward: ") + output.argument() + " shares memory with " + other.argument();
-                cases.add(argument(name, () -> attention(PLAN, a -> Operand.call(a, backward, sharing(output, other))), output.argument(), other.argument()));
+                String name = (backward ? "backward: " : "forward: ") + output.argument() + " shares memory with "
+                        + other.argument();
+                cases.add(argument(
+                        name,
+                        () -> attention(PLAN, a -> Operand.call(a, backward, sharing(output, other))),
+                        output.argument(),
+                        other.argument()));
             }
         }
     }
@@ -106,7 +132,8 @@ final class BadOperands {
             tensors[operand.ordinal()] = operand.good();
         }
         HostBuffer both = HostBuffer.allocate(output.bytes() + other.bytes());
-        long last = other.bytes() - Math.max(output.dtype().bytes(), other.dtype().bytes());
+        long last =
+                other.bytes() - Math.max(output.dtype().bytes(), other.dtype().bytes());
         tensors[other.ordinal()] = other.in(Memory.of(both.address(), other.bytes()));
         tensors[output.ordinal()] = output.in(Memory.of(both.address() + last, output.bytes()));
         return tensors;
@@ -116,16 +143,32 @@ final class BadOperands {
         return List.of(
                 argument("ring: plan null", () -> new RingAttention(null, LocalGroup.single()), "plan", null),
                 argument("ring: communicator null", () -> new RingAttention(PLAN, null), "communicator", null),
-                argument("ring: wrong world", () -> new RingAttention(plan(2, AttentionOptions.defaults()), LocalGroup.single()), "communicator.worldSize", 1),
-                state("ring: backward of a plan that is forward only", () -> attention(plan(1, AttentionOptions.defaults().forwardOnly()),
-                        a -> Operand.call(a, true, null, null)), "forwardOnly"),
-                state("ring: forward after close", () -> attention(PLAN, a -> {
-                    a.close();
-                    Operand.call(a, false, null, null);
-                }), "closed", "RingAttention"),
-                state("ring: backward after close", () -> attention(PLAN, a -> {
-                    a.close();
-                    Operand.call(a, true, null, null);
-                }), "closed", "RingAttention"));
+                argument(
+                        "ring: wrong world",
+                        () -> new RingAttention(plan(2, AttentionOptions.defaults()), LocalGroup.single()),
+                        "communicator.worldSize",
+                        1),
+                state(
+                        "ring: backward of a plan that is forward only",
+                        () -> attention(
+                                plan(1, AttentionOptions.defaults().forwardOnly()),
+                                a -> Operand.call(a, true, null, null)),
+                        "forwardOnly"),
+                state(
+                        "ring: forward after close",
+                        () -> attention(PLAN, a -> {
+                            a.close();
+                            Operand.call(a, false, null, null);
+                        }),
+                        "closed",
+                        "RingAttention"),
+                state(
+                        "ring: backward after close",
+                        () -> attention(PLAN, a -> {
+                            a.close();
+                            Operand.call(a, true, null, null);
+                        }),
+                        "closed",
+                        "RingAttention"));
     }
 }

@@ -23,6 +23,7 @@ class DTypeTableTest {
     void bothSidesSayTheSame(DType dtype) {
         assertThat(Native.dtypeName(dtype.code())).isEqualTo(dtype.name().toLowerCase(Locale.ROOT));
         assertThat(Native.dtypeBytes(dtype.code())).isEqualTo(dtype.bytes());
-        assertThat(Native.dtypeAccumulator(dtype.code())).isEqualTo(dtype.accumulator().code());
+        assertThat(Native.dtypeAccumulator(dtype.code()))
+                .isEqualTo(dtype.accumulator().code());
     }
 }

@@ -22,7 +22,8 @@ class FlashAttentionNameTest {
     void afterClose() {
         FlashAttention attention = new FlashAttention(SHAPE, 4, Mask.causal());
         attention.close();
-        assertThatThrownBy(() -> attention.forward(null, null, null, null, null)).isInstanceOf(IllegalStateException.class)
+        assertThatThrownBy(() -> attention.forward(null, null, null, null, null))
+                .isInstanceOf(IllegalStateException.class)
                 .hasMessage("the FlashAttention is closed");
         RingAttention ring = new RingAttention(plan(1), LocalGroup.single());
         ring.close();
@@ -31,9 +32,11 @@ class FlashAttentionNameTest {
 
     @Test
     void whatIsNotForOneDevice() {
-        assertThatThrownBy(() -> new FlashAttention(plan(2))).isInstanceOf(IllegalArgumentException.class)
+        assertThatThrownBy(() -> new FlashAttention(plan(2)))
+                .isInstanceOf(IllegalArgumentException.class)
                 .hasMessage("plan.worldSize is 2; it must be 1, since FlashAttention runs on one device");
-        assertThatThrownBy(() -> new FlashAttention(plan(1), Device.cuda(0))).isInstanceOf(IllegalArgumentException.class)
+        assertThatThrownBy(() -> new FlashAttention(plan(1), Device.cuda(0)))
+                .isInstanceOf(IllegalArgumentException.class)
                 .hasMessage("device is cuda:0; it must be the host, as planned");
     }
 

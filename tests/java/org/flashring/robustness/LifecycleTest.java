@@ -50,12 +50,17 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** Every public owner: closing twice is harmless, use after close throws, and no close pulls memory from under a running call. */
+/**
+ * Every public owner: closing twice is harmless, use after close throws, and no close pulls memory from under a running
+ * call.
+ */
 @Timeout(60)
 class LifecycleTest {
     private static final AttentionShape SHAPE = new AttentionShape(Operand.BATCH, 4, 2, 8, 6, DType.BFLOAT16);
-    private static final Plan PLAN = Plan.of(SHAPE, Layout.contiguous(Operand.LENGTH, 1), Mask.causal(), AttentionOptions.defaults());
-    private static final Plan RING = Plan.of(SHAPE, Layout.contiguous(2 * Operand.LENGTH, 2), Mask.full(), AttentionOptions.defaults());
+    private static final Plan PLAN =
+            Plan.of(SHAPE, Layout.contiguous(Operand.LENGTH, 1), Mask.causal(), AttentionOptions.defaults());
+    private static final Plan RING =
+            Plan.of(SHAPE, Layout.contiguous(2 * Operand.LENGTH, 2), Mask.full(), AttentionOptions.defaults());
 
     /** How to make one of each public owner. */
     private static final Map<Class<?>, Supplier<AutoCloseable>> OWNERS = Map.of(
@@ -68,12 +73,12 @@ class LifecycleTest {
             TokenLoss.class, () -> new TokenLoss(LocalGroup.single()));
 
     /** What answers after close too: facts that no memory is needed for. */
-    private static final Set<String> FACTS = Set.of("close", "abort", "isClosed", "bytes", "bytesHeld", "plan", "rank", "worldSize", "buckets",
-            "device", "at");
+    private static final Set<String> FACTS = Set.of(
+            "close", "abort", "isClosed", "bytes", "bytesHeld", "plan", "rank", "worldSize", "buckets", "device", "at");
 
     /** Owners that {@code DeviceTest} and {@code RendezvousTest} close: they take a GPU or a network. */
-    private static final Set<Class<?>> ELSEWHERE = Set.of(OwnedMemory.class, DeviceBuffer.class, org.flashring.device.Stream.class,
-            Event.class, Session.class);
+    private static final Set<Class<?>> ELSEWHERE = Set.of(
+            OwnedMemory.class, DeviceBuffer.class, org.flashring.device.Stream.class, Event.class, Session.class);
 
     static Stream<Class<?>> owners() {
         return OWNERS.keySet().stream();
@@ -81,12 +86,18 @@ class LifecycleTest {
 
     @Test
     void everyPublicOwnerIsTestedHere() throws Exception {
-        Path classes = Path.of(RingAttention.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+        Path classes = Path.of(RingAttention.class
+                .getProtectionDomain()
+                .getCodeSource()
+                .getLocation()
+                .toURI());
         try (Stream<Path> files = Files.walk(classes.resolve("org/flashring"))) {
             Set<Class<?>> found = files.map(file -> classes.relativize(file).toString())
-                    .filter(name -> name.endsWith(".class") && !name.matches(".*/(internal|kernel|cli|comm/transport)/.*"))
+                    .filter(name ->
+                            name.endsWith(".class") && !name.matches(".*/(internal|kernel|cli|comm/transport)/.*"))
                     .map(name -> load(name.replace('/', '.').replaceAll("\\.class$", "")))
-                    .filter(type -> AutoCloseable.class.isAssignableFrom(type) && Modifier.isPublic(type.getModifiers()))
+                    .filter(type ->
+                            AutoCloseable.class.isAssignableFrom(type) && Modifier.isPublic(type.getModifiers()))
                     .filter(type -> !ELSEWHERE.contains(type))
                     .collect(Collectors.toSet());
             assertThat(found).isEqualTo(OWNERS.keySet());
@@ -113,7 +124,8 @@ class LifecycleTest {
     @MethodSource("owners")
     void closingFromManyThreadsAtOnceFreesOnce(Class<?> type) throws Exception {
         int threads = 2;
-        List<AutoCloseable> owners = Stream.generate(OWNERS.get(type)).limit(1000).toList();
+        List<AutoCloseable> owners =
+                Stream.generate(OWNERS.get(type)).limit(1000).toList();
         AtomicInteger arrived = new AtomicInteger();
         Runnable closeAll = () -> {
             for (int i = 0; i < owners.size(); i++) {
@@ -121,10 +133,12 @@ class LifecycleTest {
                 while (arrived.get() < threads * (i + 1)) {
                     Thread.onSpinWait(); // until all are at this owner
                 }
-                Throwable unused = catchThrowable(owners.get(i)::close); // may refuse while another thread closes; must not free twice
+                Throwable unused = catchThrowable(
+                        owners.get(i)::close); // may refuse while another thread closes; must not free twice
             }
         };
-        List<Thread> closers = Stream.generate(() -> new Thread(closeAll)).limit(threads).toList();
+        List<Thread> closers =
+                Stream.generate(() -> new Thread(closeAll)).limit(threads).toList();
         closers.forEach(Thread::start);
         for (Thread closer : closers) {
             closer.join();
@@ -140,11 +154,16 @@ class LifecycleTest {
         AutoCloseable owner = OWNERS.get(type).get();
         owner.close();
         List<Method> uses = Arrays.stream(type.getMethods())
-                .filter(method -> !Modifier.isStatic(method.getModifiers()) && method.getDeclaringClass() != Object.class && !FACTS.contains(method.getName()))
+                .filter(method -> !Modifier.isStatic(method.getModifiers())
+                        && method.getDeclaringClass() != Object.class
+                        && !FACTS.contains(method.getName()))
                 .toList();
         assertThat(uses).isNotEmpty();
         for (Method use : uses) {
-            assertThatThrownBy(() -> invoke(owner, use)).as(use.toString()).isInstanceOf(IllegalStateException.class).hasMessageContaining("closed");
+            assertThatThrownBy(() -> invoke(owner, use))
+                    .as(use.toString())
+                    .isInstanceOf(IllegalStateException.class)
+                    .hasMessageContaining("closed");
         }
     }
 
@@ -156,16 +175,25 @@ class LifecycleTest {
         int tensors = 0;
         for (int i = 0; i < arguments.length; i++) {
             Class<?> type = method.getParameterTypes()[i];
-            arguments[i] = type == Tensor.class ? good[tensors++]
-                    : type == DType.class ? DType.FLOAT32
-                    : type == long.class ? (Object) (i == 1 || i == 4 ? 16L : 4096L << i) // sizes, addresses
-                    : type == int.class ? (Object) 0
-                    : type == long[].class ? new long[] {16}
-                    : type == Transfers.class ? new Transfers()
-                    : type == Forward.class ? forward
-                    : type == Backward.class ? new Backward(forward, good[5], good[6], good[7], good[8])
-                    : type == Map.class ? Map.of()
-                    : 1.0;
+            arguments[i] = type == Tensor.class
+                    ? good[tensors++]
+                    : type == DType.class
+                            ? DType.FLOAT32
+                            : type == long.class
+                                    ? (Object) (i == 1 || i == 4 ? 16L : 4096L << i) // sizes, addresses
+                                    : type == int.class
+                                            ? (Object) 0
+                                            : type == long[].class
+                                                    ? new long[] {16}
+                                                    : type == Transfers.class
+                                                            ? new Transfers()
+                                                            : type == Forward.class
+                                                                    ? forward
+                                                                    : type == Backward.class
+                                                                            ? new Backward(
+                                                                                    forward, good[5], good[6], good[7],
+                                                                                    good[8])
+                                                                            : type == Map.class ? Map.of() : 1.0;
         }
         method.setAccessible(true);
         try {
@@ -180,14 +208,21 @@ class LifecycleTest {
         List<Communicator> ranks = LocalGroup.create(2, Duration.ofSeconds(20));
         RingAttention ring = new RingAttention(RING, ranks.get(0)); // waits inside forward: rank 1 never comes
         AtomicReference<Throwable> first = new AtomicReference<>();
-        Thread inside = new Thread(() -> first.set(catchThrowable(() -> Operand.call(ring, false, null, null))), "inside");
+        Thread inside =
+                new Thread(() -> first.set(catchThrowable(() -> Operand.call(ring, false, null, null))), "inside");
         inside.start();
         while (inside.getState() != Thread.State.TIMED_WAITING) {
             Thread.sleep(1);
         }
-        assertThatThrownBy(() -> Operand.call(ring, false, null, null)).isInstanceOf(IllegalStateException.class).hasMessageContaining("another thread");
-        assertThatThrownBy(() -> Operand.call(ring, true, null, null)).isInstanceOf(IllegalStateException.class).hasMessageContaining("another thread");
-        assertThatThrownBy(ring::close).isInstanceOf(IllegalStateException.class).hasMessageContaining("another thread");
+        assertThatThrownBy(() -> Operand.call(ring, false, null, null))
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("another thread");
+        assertThatThrownBy(() -> Operand.call(ring, true, null, null))
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("another thread");
+        assertThatThrownBy(ring::close)
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("another thread");
         ranks.get(1).close();
         inside.join(10_000);
         assertThat(first.get()).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 has left");

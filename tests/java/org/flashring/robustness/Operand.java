@@ -9,8 +9,15 @@ import org.flashring.device.Memory;
 
 /** The nine tensors of attention over 2 x 5 tokens in bfloat16, 4 query heads on 2, head dim 8, value dim 6. */
 enum Operand {
-    Q(DType.BFLOAT16, 4, 8), K(DType.BFLOAT16, 2, 8), V(DType.BFLOAT16, 2, 6), OUT(DType.BFLOAT16, 4, 6), LSE(DType.FLOAT32, 4, 1),
-    DOUT(DType.BFLOAT16, 4, 6), DQ(DType.FLOAT32, 4, 8), DK(DType.FLOAT32, 2, 8), DV(DType.FLOAT32, 2, 6);
+    Q(DType.BFLOAT16, 4, 8),
+    K(DType.BFLOAT16, 2, 8),
+    V(DType.BFLOAT16, 2, 6),
+    OUT(DType.BFLOAT16, 4, 6),
+    LSE(DType.FLOAT32, 4, 1),
+    DOUT(DType.BFLOAT16, 4, 6),
+    DQ(DType.FLOAT32, 4, 8),
+    DK(DType.FLOAT32, 2, 8),
+    DV(DType.FLOAT32, 2, 6);
 
     static final long BATCH = 2;
     static final long LENGTH = 5;
@@ -55,18 +62,33 @@ enum Operand {
 
     /** Returns a tensor whose shape is off by the given amounts. */
     Tensor off(long batch, long length, long moreHeads, long moreDim) {
-        return Tensor.bshd(HostBuffer.allocate(8 * bytes()).memory(), dtype, BATCH + batch, LENGTH + length, heads + moreHeads, dim + moreDim);
+        return Tensor.bshd(
+                HostBuffer.allocate(8 * bytes()).memory(),
+                dtype,
+                BATCH + batch,
+                LENGTH + length,
+                heads + moreHeads,
+                dim + moreDim);
     }
 
     /** Returns a tensor whose tokens share their elements. */
     Tensor folded() {
-        return Tensor.strided(HostBuffer.allocate(bytes()).memory(), dtype, BATCH, LENGTH, heads, dim, heads * dim, 0, dim);
+        return Tensor.strided(
+                HostBuffer.allocate(bytes()).memory(), dtype, BATCH, LENGTH, heads, dim, heads * dim, 0, dim);
     }
 
     /** Returns a tensor whose heads overlap, or its tokens where a head has one element. */
     Tensor crowded() {
-        return Tensor.strided(HostBuffer.allocate(bytes()).memory(), dtype, BATCH, LENGTH, heads, dim, LENGTH * heads * dim,
-                heads * dim - (dim == 1 ? 1 : 0), Math.max(1, dim - 1));
+        return Tensor.strided(
+                HostBuffer.allocate(bytes()).memory(),
+                dtype,
+                BATCH,
+                LENGTH,
+                heads,
+                dim,
+                LENGTH * heads * dim,
+                heads * dim - (dim == 1 ? 1 : 0),
+                Math.max(1, dim - 1));
     }
 
     boolean isOutput(boolean backward) {

@@ -14,15 +14,17 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /**
- * Random damage to several fields at a time. Sizes and strides are either small enough to stay within the memory there is, or
- * so large that no memory could hold them: what lies between is the caller's word against nobody's.
+ * Random damage to several fields at a time. Sizes and strides are either small enough to stay within the memory there
+ * is, or so large that no memory could hold them: what lies between is the caller's word against nobody's.
  */
 @Capped
 @Timeout(120)
 class RawInterfaceFuzzTest {
     private static final int SEEDS = 10_000;
     private static final long[] SIZES = {0, 1, 2, 3, 4, 5, 6, 8, 1L << 57, Long.MAX_VALUE, -1, -2, Long.MIN_VALUE};
-    private static final long[] STRIDES = {0, 1, 2, 5, 6, 8, 16, 40, 64, 256, 1L << 57, Long.MAX_VALUE, -1, Long.MIN_VALUE};
+    private static final long[] STRIDES = {
+        0, 1, 2, 5, 6, 8, 16, 40, 64, 256, 1L << 57, Long.MAX_VALUE, -1, Long.MIN_VALUE
+    };
     private static final double[] SCALES = {0.1, 1e300, Double.MIN_VALUE, 0, -1, Double.NaN, Double.POSITIVE_INFINITY};
 
     @Test
@@ -32,13 +34,14 @@ class RawInterfaceFuzzTest {
             for (int seed = 0; seed < SEEDS; seed++) {
                 Random random = new Random(seed);
                 damage(raw, random);
-                int status = switch (random.nextInt(5)) {
-                    case 0 -> Native.forwardStep(raw.step());
-                    case 1 -> Native.backwardStep(raw.step());
-                    case 2 -> Native.delta(raw.step());
-                    case 3 -> Native.workspaceBytes(raw.step(), random.nextInt(4) - 1, new long[1]);
-                    default -> Native.select(raw.step(), random.nextInt(4) - 1, new int[1]);
-                };
+                int status =
+                        switch (random.nextInt(5)) {
+                            case 0 -> Native.forwardStep(raw.step());
+                            case 1 -> Native.backwardStep(raw.step());
+                            case 2 -> Native.delta(raw.step());
+                            case 3 -> Native.workspaceBytes(raw.step(), random.nextInt(4) - 1, new long[1]);
+                            default -> Native.select(raw.step(), random.nextInt(4) - 1, new int[1]);
+                        };
                 assertThat(status).as("seed %d", seed).isIn(Native.OK, Native.INVALID_ARGUMENT, Native.UNSUPPORTED);
                 if (status != Native.OK) {
                     assertThat(Native.lastError()).as("seed %d", seed).isNotBlank();
@@ -46,24 +49,46 @@ class RawInterfaceFuzzTest {
                 answers[status]++;
             }
         }
-        assertThat(answers[Native.OK]).as("steps that ran in spite of the damage").isGreaterThan(SEEDS / 20);
+        assertThat(answers[Native.OK])
+                .as("steps that ran in spite of the damage")
+                .isGreaterThan(SEEDS / 20);
         assertThat(answers[Native.INVALID_ARGUMENT]).as("steps refused").isGreaterThan(SEEDS / 4);
     }
 
     private static void damage(RawStep raw, Random random) {
         Step step = raw.reset();
         List<Runnable> fields = new ArrayList<>();
-        fields.add(() -> step.size(random.nextBoolean() ? random.nextInt() : step.sizeof() + 8 * (random.nextInt(3) - 1)));
+        fields.add(
+                () -> step.size(random.nextBoolean() ? random.nextInt() : step.sizeof() + 8 * (random.nextInt(3) - 1)));
         fields.add(() -> step.device(random.nextInt(4) - 2));
         fields.add(() -> step.dtype(random.nextInt(6) - 1));
         fields.add(() -> step.kernel(random.nextInt(8) - 1));
         fields.add(() -> step.flags(random.nextInt(20) == 0 ? random.nextInt() : random.nextInt(16)));
         fields.add(() -> step.deterministic(random.nextInt(3)));
         fields.add(() -> step.softmaxScale(SCALES[random.nextInt(SCALES.length)]));
-        sized(fields, random, step::batch, step::queryLength, step::keyLength, step::queryHeads, step::kvHeads, step::headDim, step::valueDim);
-        counted(fields, random, step.queryPositions()::count, step.keyPositions()::count, step.mask()::documents, step::workspaceBytes);
+        sized(
+                fields,
+                random,
+                step::batch,
+                step::queryLength,
+                step::keyLength,
+                step::queryHeads,
+                step::kvHeads,
+                step::headDim,
+                step::valueDim);
+        counted(
+                fields,
+                random,
+                step.queryPositions()::count,
+                step.keyPositions()::count,
+                step.mask()::documents,
+                step::workspaceBytes);
         sized(fields, random, step.mask()::left, step.mask()::right);
-        orNull(fields, random, step.queryPositions()::ranges, step.queryPositions().ranges());
+        orNull(
+                fields,
+                random,
+                step.queryPositions()::ranges,
+                step.queryPositions().ranges());
         orNull(fields, random, step.keyPositions()::ranges, step.keyPositions().ranges());
         orNull(fields, random, step.mask()::cuSeqlens, step.mask().cuSeqlens());
         orNull(fields, random, step.mask()::prefixLengths, step.mask().prefixLengths());

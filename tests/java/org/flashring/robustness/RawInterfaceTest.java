@@ -24,7 +24,8 @@ class RawInterfaceTest {
     private static final ToIntFunction<Step> FORWARD = Native::forwardStep;
     private static final ToIntFunction<Step> BACKWARD = Native::backwardStep;
     private static final ToIntFunction<Step> DELTA = Native::delta;
-    private static final ToIntFunction<Step> WORKSPACE = step -> Native.workspaceBytes(step, Native.FORWARD, new long[1]);
+    private static final ToIntFunction<Step> WORKSPACE =
+            step -> Native.workspaceBytes(step, Native.FORWARD, new long[1]);
     private static final ToIntFunction<Step> SELECT = step -> Native.select(step, Native.FORWARD, new int[1]);
     private static final long HUGE = 1L << 57;
 
@@ -47,7 +48,11 @@ class RawInterfaceTest {
     static List<Damage> damages() {
         List<Damage> all = new ArrayList<>(List.of(
                 damage("size 0", FORWARD, s -> s.size(0), "flashring_step.size = 0"),
-                damage("size below that of the first release", BACKWARD, s -> s.size(256), "flashring_step.size = 256 "),
+                damage(
+                        "size below that of the first release",
+                        BACKWARD,
+                        s -> s.size(256),
+                        "flashring_step.size = 256 "),
                 damage("size of no struct", DELTA, s -> s.size(1 << 20), "flashring_step.size = 1048576 "),
                 damage("size 0 asked for workspace", WORKSPACE, s -> s.size(0), "flashring_step.size"),
                 damage("size 0 asked for a kernel", SELECT, s -> s.size(0), "flashring_step.size"),
@@ -83,13 +88,25 @@ class RawInterfaceTest {
                 damage("scale 0", FORWARD, s -> s.softmaxScale(0), "softmax_scale = 0"),
                 damage("scale negative", BACKWARD, s -> s.softmaxScale(-1), "softmax_scale = -1"),
                 damage("scale NaN", FORWARD, s -> s.softmaxScale(Double.NaN), "softmax_scale"),
-                damage("scale infinite", BACKWARD, s -> s.softmaxScale(Double.POSITIVE_INFINITY), "softmax_scale = inf"),
+                damage(
+                        "scale infinite",
+                        BACKWARD,
+                        s -> s.softmaxScale(Double.POSITIVE_INFINITY),
+                        "softmax_scale = inf"),
                 damage("q_positions null", FORWARD, s -> s.queryPositions().ranges(0), "q_positions.ranges"),
                 damage("q_positions count -1", FORWARD, s -> s.queryPositions().count(-1), "q_positions.count = -1"),
                 damage("q_positions count 0", BACKWARD, s -> s.queryPositions().count(0), "q_positions"),
-                damage("q_positions cut short", BACKWARD, s -> s.queryPositions().count(1), "q_positions"),
+                damage(
+                        "q_positions cut short",
+                        BACKWARD,
+                        s -> s.queryPositions().count(1),
+                        "q_positions"),
                 damage("kv_positions null", BACKWARD, s -> s.keyPositions().ranges(0), "kv_positions.ranges"),
-                damage("kv_positions count least", FORWARD, s -> s.keyPositions().count(Long.MIN_VALUE), "kv_positions.count"),
+                damage(
+                        "kv_positions count least",
+                        FORWARD,
+                        s -> s.keyPositions().count(Long.MIN_VALUE),
+                        "kv_positions.count"),
                 damage("kv_positions cut short", FORWARD, s -> s.keyPositions().count(1), "kv_positions"),
                 damage("documents negative", FORWARD, s -> s.mask().documents(-1), "mask.documents = -1"),
                 damage("documents without offsets", BACKWARD, s -> s.mask().cuSeqlens(0), "mask.documents = 2"),
@@ -99,9 +116,21 @@ class RawInterfaceTest {
                 damage("workspace misaligned", BACKWARD, s -> s.workspace(s.workspace() + 8), "workspace"),
                 damage("workspace too small", FORWARD, s -> s.workspaceBytes(8), "workspace_bytes = 8"),
                 damage("workspace negative", BACKWARD, s -> s.workspaceBytes(-1), "workspace_bytes = -1"),
-                damage("acc null though resumed", FORWARD, s -> s.flags(Native.RESUME | Native.FINISH).acc().data(0), "acc.data"),
-                damage("acc null though unfinished", FORWARD, s -> s.flags(0).acc().data(0), "acc.data"),
-                damage("acc is out with other strides", FORWARD, s -> s.acc().data(s.out().data()).strideBatch(HUGE >> 10), "acc"),
+                damage(
+                        "acc null though resumed",
+                        FORWARD,
+                        s -> s.flags(Native.RESUME | Native.FINISH).acc().data(0),
+                        "acc.data"),
+                damage(
+                        "acc null though unfinished",
+                        FORWARD,
+                        s -> s.flags(0).acc().data(0),
+                        "acc.data"),
+                damage(
+                        "acc is out with other strides",
+                        FORWARD,
+                        s -> s.acc().data(s.out().data()).strideBatch(HUGE >> 10),
+                        "acc"),
                 damage("out is q", FORWARD, s -> s.out().data(s.q().data()), "out.data"),
                 damage("lse is v", FORWARD, s -> s.lse().data(s.v().data()), "lse.data"),
                 damage("delta is dout", DELTA, s -> s.delta().data(s.dout().data()), "delta.data"),
@@ -132,27 +161,57 @@ class RawInterfaceTest {
         };
     }
 
-    private static void addTensors(List<Damage> all, ToIntFunction<Step> entry, String pass, int[] inputs, int[] outputs) {
+    private static void addTensors(
+            List<Damage> all, ToIntFunction<Step> entry, String pass, int[] inputs, int[] outputs) {
         for (int i : inputs) {
             addTensor(all, entry, pass, i);
         }
         for (int i : outputs) {
             String name = NAMES[i];
             addTensor(all, entry, pass, i);
-            all.add(damage(pass + ": " + name + " heads overlap", entry, s -> view(s, i).strideHead(0), name + ".stride_"));
-            all.add(damage(pass + ": " + name + " tokens overlap", entry, s -> view(s, i).strideSeq(1), name + ".stride_"));
-            all.add(damage(pass + ": " + name + " rows overlap", entry, s -> view(s, i).strideBatch(0), name + ".stride_"));
+            all.add(damage(
+                    pass + ": " + name + " heads overlap",
+                    entry,
+                    s -> view(s, i).strideHead(0),
+                    name + ".stride_"));
+            all.add(damage(
+                    pass + ": " + name + " tokens overlap",
+                    entry,
+                    s -> view(s, i).strideSeq(1),
+                    name + ".stride_"));
+            all.add(damage(
+                    pass + ": " + name + " rows overlap", entry, s -> view(s, i).strideBatch(0), name + ".stride_"));
         }
     }
 
     private static void addTensor(List<Damage> all, ToIntFunction<Step> entry, String pass, int i) {
         String name = NAMES[i];
         all.add(damage(pass + ": " + name + " null", entry, s -> view(s, i).data(0), name + ".data must not be null"));
-        all.add(damage(pass + ": " + name + " misaligned", entry, s -> view(s, i).data(view(s, i).data() + 2), name + ".data"));
-        all.add(damage(pass + ": " + name + " batch stride negative", entry, s -> view(s, i).strideBatch(-1), name + ".stride_batch = -1"));
-        all.add(damage(pass + ": " + name + " token stride negative", entry, s -> view(s, i).strideSeq(-8), name + ".stride_seq = -8"));
-        all.add(damage(pass + ": " + name + " head stride overflows", entry, s -> view(s, i).strideHead(Long.MAX_VALUE), name + ".stride_head"));
-        all.add(damage(pass + ": " + name + " token stride huge", entry, s -> view(s, i).strideSeq(HUGE), name + ".stride_seq"));
+        all.add(damage(
+                pass + ": " + name + " misaligned",
+                entry,
+                s -> view(s, i).data(view(s, i).data() + 2),
+                name + ".data"));
+        all.add(damage(
+                pass + ": " + name + " batch stride negative",
+                entry,
+                s -> view(s, i).strideBatch(-1),
+                name + ".stride_batch = -1"));
+        all.add(damage(
+                pass + ": " + name + " token stride negative",
+                entry,
+                s -> view(s, i).strideSeq(-8),
+                name + ".stride_seq = -8"));
+        all.add(damage(
+                pass + ": " + name + " head stride overflows",
+                entry,
+                s -> view(s, i).strideHead(Long.MAX_VALUE),
+                name + ".stride_head"));
+        all.add(damage(
+                pass + ": " + name + " token stride huge",
+                entry,
+                s -> view(s, i).strideSeq(HUGE),
+                name + ".stride_seq"));
     }
 
     @Test
@@ -166,7 +225,10 @@ class RawInterfaceTest {
 
     @Test
     void thereAreAtLeast60Damages() {
-        assertThat(damages()).hasSizeGreaterThanOrEqualTo(60).extracting(Damage::name).doesNotHaveDuplicates();
+        assertThat(damages())
+                .hasSizeGreaterThanOrEqualTo(60)
+                .extracting(Damage::name)
+                .doesNotHaveDuplicates();
     }
 
     @ParameterizedTest(name = "{0}")
@@ -181,7 +243,17 @@ class RawInterfaceTest {
 
     @Test
     void brokenTablesAreRefused() {
-        long[][] badRanges = {{-1, 5, 1}, {0, -5, 1}, {0, 5, 0}, {0, 5, -1}, {0, 3, 1, 2, 2, 1}, {3, 2, 1, 0, 3, 1}, {0, 5, 1L << 60}, {Long.MAX_VALUE, 5, 1}, {0, Long.MAX_VALUE, 1}};
+        long[][] badRanges = {
+            {-1, 5, 1},
+            {0, -5, 1},
+            {0, 5, 0},
+            {0, 5, -1},
+            {0, 3, 1, 2, 2, 1},
+            {3, 2, 1, 0, 3, 1},
+            {0, 5, 1L << 60},
+            {Long.MAX_VALUE, 5, 1},
+            {0, Long.MAX_VALUE, 1}
+        };
         long[][] badOffsets = {{1, 2, 5}, {-1, 2, 5}, {0, 5, 2}, {0, -1, 5}};
         long[][] badPrefixes = {{-1, 0}, {0, Long.MIN_VALUE}};
         try (RawStep raw = new RawStep()) {
@@ -210,7 +282,8 @@ class RawInterfaceTest {
 
     @Test
     void nullsAndNumbersOutOfRangeAreRefused() {
-        try (RawStep raw = new RawStep(); Native.CapabilityRow row = Native.newCapabilityRow()) {
+        try (RawStep raw = new RawStep();
+                Native.CapabilityRow row = Native.newCapabilityRow()) {
             assertRefused(Native.forwardStep(null), "step must not be null");
             assertRefused(Native.backwardStep(null), "step must not be null");
             assertRefused(Native.delta(null), "step must not be null");
@@ -233,17 +306,55 @@ class RawInterfaceTest {
 
     @Test
     void brokenCombinationsAreRefused() {
-        try (RawStep raw = new RawStep(); Combine args = Native.newCombine()) {
-            List<Consumer<Combine>> damages = List.of(c -> c.size(0), c -> c.device(-2), c -> c.dstDType(4), c -> c.aDType(-1), c -> c.bDType(9),
-                    c -> c.batch(-1), c -> c.length(-1), c -> c.heads(-1), c -> c.dim(-1), c -> c.batch(HUGE), c -> c.dim(Long.MAX_VALUE),
-                    c -> c.dst().data(0), c -> c.a().data(0), c -> c.dst().data(c.dst().data() + 1), c -> c.a().data(c.a().data() + 2),
-                    c -> c.b().data(c.b().data() + 2), c -> c.dst().strideHead(0), c -> c.a().strideSeq(-1), c -> c.b().strideBatch(Long.MIN_VALUE),
-                    c -> c.stream(64), c -> c.a().data(c.dst().data()).strideSeq(99), c -> c.bDType(3).b().data(c.dst().data()));
-            String[] mentions = {"size = 0", "device = -2", "dst_dtype = 4", "a_dtype = -1", "b_dtype = 9",
-                "batch = -1", "length = -1", "heads = -1", "dim = -1", "overflow", "overflow",
-                "dst.data", "a.data", "dst.data", "a.data",
-                "b.data", "dst.stride_head = 0", "a.stride_seq = -1", "b.stride_batch",
-                "stream", "dst.data", "dst.data"};
+        try (RawStep raw = new RawStep();
+                Combine args = Native.newCombine()) {
+            List<Consumer<Combine>> damages = List.of(
+                    c -> c.size(0),
+                    c -> c.device(-2),
+                    c -> c.dstDType(4),
+                    c -> c.aDType(-1),
+                    c -> c.bDType(9),
+                    c -> c.batch(-1),
+                    c -> c.length(-1),
+                    c -> c.heads(-1),
+                    c -> c.dim(-1),
+                    c -> c.batch(HUGE),
+                    c -> c.dim(Long.MAX_VALUE),
+                    c -> c.dst().data(0),
+                    c -> c.a().data(0),
+                    c -> c.dst().data(c.dst().data() + 1),
+                    c -> c.a().data(c.a().data() + 2),
+                    c -> c.b().data(c.b().data() + 2),
+                    c -> c.dst().strideHead(0),
+                    c -> c.a().strideSeq(-1),
+                    c -> c.b().strideBatch(Long.MIN_VALUE),
+                    c -> c.stream(64),
+                    c -> c.a().data(c.dst().data()).strideSeq(99),
+                    c -> c.bDType(3).b().data(c.dst().data()));
+            String[] mentions = {
+                "size = 0",
+                "device = -2",
+                "dst_dtype = 4",
+                "a_dtype = -1",
+                "b_dtype = 9",
+                "batch = -1",
+                "length = -1",
+                "heads = -1",
+                "dim = -1",
+                "overflow",
+                "overflow",
+                "dst.data",
+                "a.data",
+                "dst.data",
+                "a.data",
+                "b.data",
+                "dst.stride_head = 0",
+                "a.stride_seq = -1",
+                "b.stride_batch",
+                "stream",
+                "dst.data",
+                "dst.data"
+            };
             assertThat(mentions).hasSameSizeAs(damages);
             for (int i = 0; i < mentions.length; i++) {
                 good(args, raw);
@@ -255,7 +366,17 @@ class RawInterfaceTest {
     }
 
     private static void good(Combine args, RawStep raw) {
-        args.size(args.sizeof()).device(Native.HOST).dstDType(1).aDType(1).bDType(1).batch(2).length(3).heads(4).dim(5).stream(0);
+        args
+                .size(args.sizeof())
+                .device(Native.HOST)
+                .dstDType(1)
+                .aDType(1)
+                .bDType(1)
+                .batch(2)
+                .length(3)
+                .heads(4)
+                .dim(5)
+                .stream(0);
         TensorView[] views = {args.dst(), args.a(), args.b()};
         for (int i = 0; i < views.length; i++) {
             views[i].data(raw.tensors()[i].data()).strideBatch(60).strideSeq(20).strideHead(5);

@@ -30,7 +30,9 @@ class RingEventTest {
     private static final int WORLD = 3;
     private static final AttentionShape SHAPE = new AttentionShape(Operand.BATCH, 4, 2, 8, 6, DType.BFLOAT16);
     /** Contiguous and causal: rank r computes in steps 0 to r alone. */
-    private static final Plan PLAN = Plan.of(SHAPE, Layout.contiguous(WORLD * Operand.LENGTH, WORLD), Mask.causal(), AttentionOptions.defaults());
+    private static final Plan PLAN = Plan.of(
+            SHAPE, Layout.contiguous(WORLD * Operand.LENGTH, WORLD), Mask.causal(), AttentionOptions.defaults());
+
     private static final Duration PAUSE = Duration.ofMillis(60);
 
     @TempDir
@@ -52,21 +54,36 @@ class RingEventTest {
         assertThat(events.stream().map(RingEventTest::step)).containsExactlyInAnyOrderElementsOf(expected);
         for (int rank = 0; rank < WORLD; rank++) {
             int of = rank;
-            List<RecordedEvent> inOrder = events.stream().filter(event -> event.getInt("rank") == of)
-                    .sorted(Comparator.comparing(RecordedEvent::getStartTime)).toList();
+            List<RecordedEvent> inOrder = events.stream()
+                    .filter(event -> event.getInt("rank") == of)
+                    .sorted(Comparator.comparing(RecordedEvent::getStartTime))
+                    .toList();
             for (int i = 1; i < inOrder.size(); i++) {
-                assertThat(inOrder.get(i - 1).getEndTime()).as("end of %s", inOrder.get(i - 1)).isBeforeOrEqualTo(inOrder.get(i).getStartTime());
+                assertThat(inOrder.get(i - 1).getEndTime())
+                        .as("end of %s", inOrder.get(i - 1))
+                        .isBeforeOrEqualTo(inOrder.get(i).getStartTime());
             }
         }
         // Every rank waits in step 1 of forward for the one that is late to send; no other step is slow.
-        Stream<Duration> slow = events.stream().filter(event -> event.getInt("rank") == 0 && event.getInt("step") == 1 && !event.getBoolean("backward")).map(RecordedEvent::getDuration);
-        assertThat(slow).singleElement().satisfies(duration -> assertThat(duration).isGreaterThanOrEqualTo(PAUSE));
-        Stream<Duration> quick = events.stream().filter(event -> event.getInt("rank") == 0 && event.getInt("step") == 2).map(RecordedEvent::getDuration);
+        Stream<Duration> slow = events.stream()
+                .filter(event ->
+                        event.getInt("rank") == 0 && event.getInt("step") == 1 && !event.getBoolean("backward"))
+                .map(RecordedEvent::getDuration);
+        assertThat(slow).singleElement().satisfies(duration -> assertThat(duration)
+                .isGreaterThanOrEqualTo(PAUSE));
+        Stream<Duration> quick = events.stream()
+                .filter(event -> event.getInt("rank") == 0 && event.getInt("step") == 2)
+                .map(RecordedEvent::getDuration);
         assertThat(quick).hasSize(2).allSatisfy(duration -> assertThat(duration).isLessThan(PAUSE));
     }
 
     private static Step step(RecordedEvent event) {
-        return new Step(event.getInt("rank"), event.getBoolean("backward"), event.getInt("step"), event.getInt("source"), event.getBoolean("computed"));
+        return new Step(
+                event.getInt("rank"),
+                event.getBoolean("backward"),
+                event.getInt("step"),
+                event.getInt("source"),
+                event.getBoolean("computed"));
     }
 
     private List<RecordedEvent> record() throws Exception {
@@ -91,7 +108,9 @@ class RingEventTest {
             recording.stop();
             recording.dump(file);
         }
-        return RecordingFile.readAllEvents(file).stream().filter(event -> event.getEventType().getName().equals("org.flashring.RingStep")).toList();
+        return RecordingFile.readAllEvents(file).stream()
+                .filter(event -> event.getEventType().getName().equals("org.flashring.RingStep"))
+                .toList();
     }
 
     private static void sleep() {

@@ -29,8 +29,9 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * One of four ranks dies or stalls before each call that a training step makes: in forward, in backward, in the gradient sum.
- * The others end at once, or after the deadline, with the reason; nothing hangs or crashes, and a new group works.
+ * One of four ranks dies or stalls before each call that a training step makes: in forward, in backward, in the
+ * gradient sum. The others end at once, or after the deadline, with the reason; nothing hangs or crashes, and a new
+ * group works.
  */
 @Timeout(120)
 class RingFailureTest {
@@ -38,8 +39,10 @@ class RingFailureTest {
     private static final Duration LONG = Duration.ofSeconds(20);
     /** Far from the deadline, and more than a machine with three times as many threads as cores takes. */
     private static final Duration PROMPT = Duration.ofSeconds(5);
+
     private static final AttentionShape SHAPE = new AttentionShape(Operand.BATCH, 4, 2, 8, 6, DType.BFLOAT16);
-    private static final Plan PLAN = Plan.of(SHAPE, Layout.zigzag(WORLD * Operand.LENGTH, WORLD), Mask.full(), AttentionOptions.defaults());
+    private static final Plan PLAN =
+            Plan.of(SHAPE, Layout.zigzag(WORLD * Operand.LENGTH, WORLD), Mask.full(), AttentionOptions.defaults());
     /** An agreement; forward: 3 exchanges and 4 waits; backward: 7 and 5; one sum. */
     private static final int CALLS = 1 + 3 + 4 + 7 + 5 + 1;
 
@@ -60,12 +63,14 @@ class RingFailureTest {
     }
 
     static Stream<Arguments> points() {
-        return IntStream.range(0, CALLS).boxed().flatMap(call -> IntStream.of(0, 2).mapToObj(rank -> Arguments.of(rank, call)));
+        return IntStream.range(0, CALLS).boxed().flatMap(call -> IntStream.of(0, 2)
+                .mapToObj(rank -> Arguments.of(rank, call)));
     }
 
     @Test
     void aStepMakesTheCallsThatTheseTestsBreakOneByOne() {
-        assertThat(LocalGroup.run(WORLD, communicator -> trainingStep(communicator, call -> { }))).containsOnly(CALLS);
+        assertThat(LocalGroup.run(WORLD, communicator -> trainingStep(communicator, call -> {})))
+                .containsOnly(CALLS);
     }
 
     @ParameterizedTest(name = "rank {0} before call {1}")
@@ -88,12 +93,17 @@ class RingFailureTest {
             }
         }));
         assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(PROMPT);
-        assertThat(thrown).isInstanceOf(CommunicationException.class).hasMessageContaining("rank " + dying + " failed").hasCause(death);
+        assertThat(thrown)
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("rank " + dying + " failed")
+                .hasCause(death);
         for (int rank = 0; rank < WORLD; rank++) {
             if (rank == dying) {
                 assertThat(seen[rank]).isSameAs(death);
             } else if (seen[rank] != null) { // a rank may have finished all that it needed the dying one for
-                assertThat(seen[rank]).isInstanceOf(CommunicationException.class).hasMessageContaining(death.getMessage());
+                assertThat(seen[rank])
+                        .isInstanceOf(CommunicationException.class)
+                        .hasMessageContaining(death.getMessage());
             }
         }
         long survivors = Arrays.stream(seen).filter(failure -> failure == null).count();
@@ -118,7 +128,9 @@ class RingFailureTest {
                 after[rank] = Duration.ofNanos(System.nanoTime() - start);
             }
         }));
-        assertThat(thrown).isInstanceOf(CommunicationException.class).hasMessageContaining("the deadline")
+        assertThat(thrown)
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("the deadline")
                 .hasMessageMatching(
                         ".*in ((receive|send) for rank \\d \\(step \\d of (forward|backward)\\)|(allReduce.*|agree on plan 1) for rank \\d)");
         for (int rank = 0; rank < WORLD; rank++) {
@@ -143,7 +155,9 @@ class RingFailureTest {
             try (RingAttention ring = new RingAttention(plan, faulty)) {
                 Throwable thrown = catchThrowable(() -> Operand.call(ring, false, null, null));
                 assertThat(thrown).hasMessageContaining("killed");
-                assertThat(catchThrowable(communicator::barrier)).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 failed");
+                assertThat(catchThrowable(communicator::barrier))
+                        .isInstanceOf(CommunicationException.class)
+                        .hasMessageContaining("rank 1 failed");
             }
             return null;
         });
@@ -158,17 +172,24 @@ class RingFailureTest {
             }
             return null;
         }));
-        assertThat(thrown).isInstanceOf(IllegalArgumentException.class).hasMessageContaining("rank 3").hasMessageContaining("k shape");
+        assertThat(thrown)
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining("rank 3")
+                .hasMessageContaining("k shape");
     }
 
     @Test
     void aNewGroupWorksAfterAFailedOne() {
-        assertThat(catchThrowable(() -> LocalGroup.run(WORLD, LONG, communicator -> trainingStep(communicator, call -> {
-            if (communicator.rank() == 1 && call == 4) {
-                throw new IllegalStateException("killed");
-            }
-        })))).isNotNull();
-        List<Integer> calls = LocalGroup.run(WORLD, LONG, communicator -> trainingStep(communicator, call -> { }));
+        assertThat(catchThrowable(() -> LocalGroup.run(
+                        WORLD,
+                        LONG,
+                        communicator -> trainingStep(communicator, call -> {
+                            if (communicator.rank() == 1 && call == 4) {
+                                throw new IllegalStateException("killed");
+                            }
+                        }))))
+                .isNotNull();
+        List<Integer> calls = LocalGroup.run(WORLD, LONG, communicator -> trainingStep(communicator, call -> {}));
         assertThat(calls).containsOnly(CALLS);
     }
 

@@ -8,8 +8,8 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.extension.ExtendWith;
 
 /**
- * Runs again under caps on the kernels ({@code FLASHRING_MAX_KERNEL}), as on lesser machines, so that what it checks does not
- * depend on this one. Skipped where a cap takes nothing from this machine.
+ * Runs again under caps on the kernels ({@code FLASHRING_MAX_KERNEL}), as on lesser machines, so that what it checks
+ * does not depend on this one. Skipped where a cap takes nothing from this machine.
  */
 @Target({ElementType.TYPE, ElementType.METHOD})
 @Retention(RetentionPolicy.RUNTIME)

@@ -23,7 +23,9 @@ public final class DeviceCopies implements AutoCloseable {
 
     /** Returns the address of the buffer's first element on the device. */
     public long address(FencedBuffer buffer) {
-        return device.isCuda() ? copy(buffer).address() + buffer.offset(0) : buffer.memory(0).address();
+        return device.isCuda()
+                ? copy(buffer).address() + buffer.offset(0)
+                : buffer.memory(0).address();
     }
 
     private DeviceBuffer copy(FencedBuffer buffer) {

@@ -16,9 +16,9 @@ import org.flashring.plan.Ring;
 /**
  * Two plans that ranks must not run together.
  *
- * @param usual  rank 0's
- * @param other  rank 2's
- * @param named  what the error must say
+ * @param usual rank 0's
+ * @param other rank 2's
+ * @param named what the error must say
  * @param silent whether both move the same bytes in every step of forward, so that nothing else would tell
  */
 public record Disagreement(Plan usual, Plan other, String named, boolean silent) {
@@ -50,13 +50,15 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
     }
 
     private static Disagreement options(AttentionShape shape, AttentionOptions other, String named) {
-        return silent(Plan.of(shape, LAYOUT, Mask.causal(), OPTIONS), Plan.of(shape, LAYOUT, Mask.causal(), other),
-                named);
+        return silent(
+                Plan.of(shape, LAYOUT, Mask.causal(), OPTIONS), Plan.of(shape, LAYOUT, Mask.causal(), other), named);
     }
 
     private static Disagreement queries(Layout usual, Layout other, String named) {
-        return silent(Plan.of(SHAPE, usual, LAYOUT, Mask.full(), OPTIONS), Plan.of(SHAPE, other, LAYOUT, Mask.full(),
-                OPTIONS), named);
+        return silent(
+                Plan.of(SHAPE, usual, LAYOUT, Mask.full(), OPTIONS),
+                Plan.of(SHAPE, other, LAYOUT, Mask.full(), OPTIONS),
+                named);
     }
 
     private static org.flashring.plan.Problem problem(AttentionShape shape, Layout layout, Mask mask, double scale) {
@@ -68,55 +70,94 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
         Mask documents = Mask.causal().documents(0, 10, 24);
         return List.of(
                 masks(Mask.causal(), Mask.full(), "mask is full on rank 2, causal on rank 0"),
-                masks(Mask.causal(), Mask.causal().window(20, 0),
+                masks(
+                        Mask.causal(),
+                        Mask.causal().window(20, 0),
                         "mask is causal, left 20 on rank 2, causal on rank 0"),
-                masks(Mask.causal().window(20, 0), Mask.causal().window(21, 0),
+                masks(
+                        Mask.causal().window(20, 0),
+                        Mask.causal().window(21, 0),
                         "mask is causal, left 21 on rank 2, causal, left 20 on rank 0"),
-                masks(documents, Mask.causal().documents(0, 11, 24),
+                masks(
+                        documents,
+                        Mask.causal().documents(0, 11, 24),
                         "mask: cuSeqlens[1] is 11 on rank 2, 10 on rank 0"),
-                masks(documents, Mask.causal().documents(0, 10, 12, 24),
+                masks(
+                        documents,
+                        Mask.causal().documents(0, 10, 12, 24),
                         "mask is causal, 3 documents on rank 2, causal, 2 documents on rank 0"),
-                masks(documents, Mask.causal().documents(0, 10, 23),
+                masks(
+                        documents,
+                        Mask.causal().documents(0, 10, 23),
                         "mask: cuSeqlens[2] is 23 on rank 2, 24 on rank 0"),
                 // one hash: 3 * 31 + 50 = 4 * 31 + 19
-                masks(Mask.causal().documents(0, 3, 50, 60), Mask.causal().documents(0, 4, 19, 60),
+                masks(
+                        Mask.causal().documents(0, 3, 50, 60),
+                        Mask.causal().documents(0, 4, 19, 60),
                         "mask: cuSeqlens[1] is 4 on rank 2, 3 on rank 0"),
-                masks(documents, documents.prefix(2, 3),
+                masks(
+                        documents,
+                        documents.prefix(2, 3),
                         "mask is causal, 2 documents, prefix on rank 2, causal, 2 documents on rank 0"),
-                masks(documents.prefix(2, 3), documents.prefix(2, 4),
+                masks(
+                        documents.prefix(2, 3),
+                        documents.prefix(2, 4),
                         "mask: prefixLengths[1] is 4 on rank 2, 3 on rank 0"),
-                queries(LAYOUT, Layout.striped(LENGTH, WORLD),
+                queries(
+                        LAYOUT,
+                        Layout.striped(LENGTH, WORLD),
                         "layout of the queries is striped 24 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0"),
-                queries(LAYOUT, LAYOUT.startingAt(4),
+                queries(
+                        LAYOUT,
+                        LAYOUT.startingAt(4),
                         "layout of the queries is zigzag 24 tokens from 4 on over 3 ranks on rank 2"),
-                queries(Layout.of(Layout.Policy.ZIGZAG, new long[] {0, 12, 24}, WORLD), Layout.of(Layout.Policy.ZIGZAG,
-                        new long[] {0, 6, 24}, WORLD),
+                queries(
+                        Layout.of(Layout.Policy.ZIGZAG, new long[] {0, 12, 24}, WORLD),
+                        Layout.of(Layout.Policy.ZIGZAG, new long[] {0, 6, 24}, WORLD),
                         "layout of the queries: cuSeqlens[1] is 6 on rank 2, 12 on rank 0"),
-                silent(USUAL, Plan.of(SHAPE, LAYOUT, Layout.contiguous(LENGTH, WORLD), Mask.causal(), OPTIONS),
+                silent(
+                        USUAL,
+                        Plan.of(SHAPE, LAYOUT, Layout.contiguous(LENGTH, WORLD), Mask.causal(), OPTIONS),
                         "layout of the keys is contiguous 24 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0"),
-                silent(USUAL, Plan.of(problem(SHAPE, LAYOUT, Mask.causal(), 0.5), new Ring(), OPTIONS),
+                silent(
+                        USUAL,
+                        Plan.of(problem(SHAPE, LAYOUT, Mask.causal(), 0.5), new Ring(), OPTIONS),
                         "softmaxScale is 0.5 on rank 2, 0.3535"),
-                new Disagreement(USUAL, Plan.of(org.flashring.plan.Problem.of(SHAPE, LAYOUT, Mask.causal()), new Gather(2), OPTIONS),
-                        "strategy is gather of 2 heads on rank 2, ring on rank 0", false),
+                new Disagreement(
+                        USUAL,
+                        Plan.of(org.flashring.plan.Problem.of(SHAPE, LAYOUT, Mask.causal()), new Gather(2), OPTIONS),
+                        "strategy is gather of 2 heads on rank 2, ring on rank 0",
+                        false),
                 options(SHAPE, OPTIONS.forwardOnly(), "backward is false on rank 2, true on rank 0"),
                 options(SHAPE, OPTIONS.asDeterministic(), "deterministic is true on rank 2, false on rank 0"),
                 options(SHAPE, OPTIONS.withKernel(Kernel.REFERENCE), "kernel is REFERENCE on rank 2, AUTO on rank 0"),
-                options(NARROW, OPTIONS.withWireDType(DType.BFLOAT16),
+                options(
+                        NARROW,
+                        OPTIONS.withWireDType(DType.BFLOAT16),
                         "wireDType is BFLOAT16 on rank 2, FLOAT32 on rank 0"),
-                silent(Plan.of(NARROW, LAYOUT, Mask.causal(), OPTIONS),
+                silent(
+                        Plan.of(NARROW, LAYOUT, Mask.causal(), OPTIONS),
                         Plan.of(AttentionShape.of(1, 4, 2, 8, DType.FLOAT16), LAYOUT, Mask.causal(), OPTIONS),
                         "dtype is FLOAT16 on rank 2, BFLOAT16 on rank 0"),
-                silent(Plan.of(new AttentionShape(1, 4, 2, 8, 4, DType.FLOAT32), LAYOUT, Mask.causal(), OPTIONS),
+                silent(
+                        Plan.of(new AttentionShape(1, 4, 2, 8, 4, DType.FLOAT32), LAYOUT, Mask.causal(), OPTIONS),
                         Plan.of(new AttentionShape(1, 4, 2, 4, 8, DType.FLOAT32), LAYOUT, Mask.causal(), OPTIONS),
                         "headDim is 4 on rank 2, 8 on rank 0"),
-                silent(USUAL, Plan.of(AttentionShape.of(2, 4, 1, 8, DType.FLOAT32), LAYOUT, Mask.causal(), OPTIONS),
+                silent(
+                        USUAL,
+                        Plan.of(AttentionShape.of(2, 4, 1, 8, DType.FLOAT32), LAYOUT, Mask.causal(), OPTIONS),
                         "batch is 2 on rank 2, 1 on rank 0"),
-                silent(USUAL, Plan.of(AttentionShape.of(1, 8, 2, 8, DType.FLOAT32), LAYOUT, Mask.causal(), OPTIONS),
+                silent(
+                        USUAL,
+                        Plan.of(AttentionShape.of(1, 8, 2, 8, DType.FLOAT32), LAYOUT, Mask.causal(), OPTIONS),
                         "queryHeads is 8 on rank 2, 4 on rank 0"),
                 shape(AttentionShape.of(1, 4, 4, 8, DType.FLOAT32), "kvHeads is 4 on rank 2, 2 on rank 0"),
                 shape(new AttentionShape(1, 4, 2, 8, 16, DType.FLOAT32), "valueDim is 16 on rank 2, 8 on rank 0"),
-                new Disagreement(USUAL, Plan.of(SHAPE, Layout.zigzag(LENGTH + 1, WORLD), Mask.causal(), OPTIONS),
-                        "layout of the queries is zigzag 25 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0", false));
+                new Disagreement(
+                        USUAL,
+                        Plan.of(SHAPE, Layout.zigzag(LENGTH + 1, WORLD), Mask.causal(), OPTIONS),
+                        "layout of the queries is zigzag 25 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0",
+                        false));
     }
 
     /** Returns a plan that follows from the seed alone: packed documents, as training makes one for every batch. */
@@ -129,9 +170,15 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
         Layout layout = Layout.of(Layout.Policy.values()[random.nextInt(3)], cuSeqlens, WORLD);
         Mask mask = Mask.full().window(random.nextInt(30) - 1, random.nextInt(3) - 1);
         double scale = random.nextBoolean() ? 0.25 : random.nextDouble() + 0.01;
-        AttentionShape shape = AttentionShape.of(1 + random.nextInt(2), 2, 1 + random.nextInt(2), 8,
+        AttentionShape shape = AttentionShape.of(
+                1 + random.nextInt(2),
+                2,
+                1 + random.nextInt(2),
+                8,
                 random.nextBoolean() ? DType.BFLOAT16 : DType.FLOAT32);
-        return Plan.of(problem(shape, layout, random.nextBoolean() ? mask.documents(cuSeqlens) : mask, scale), new Ring(),
+        return Plan.of(
+                problem(shape, layout, random.nextBoolean() ? mask.documents(cuSeqlens) : mask, scale),
+                new Ring(),
                 random.nextBoolean() ? OPTIONS : OPTIONS.forwardOnly());
     }
 }

@@ -52,7 +52,8 @@ public final class Elements {
     private static double widen(short bits) {
         int exponent = bits >> 10 & 31;
         int fraction = bits & 1023;
-        double magnitude = exponent == 31 ? (fraction == 0 ? Double.POSITIVE_INFINITY : Double.NaN)
+        double magnitude = exponent == 31
+                ? (fraction == 0 ? Double.POSITIVE_INFINITY : Double.NaN)
                 : exponent == 0 ? Math.scalb((double) fraction, -24) : Math.scalb(1024.0 + fraction, exponent - 25);
         return bits < 0 ? -magnitude : magnitude;
     }

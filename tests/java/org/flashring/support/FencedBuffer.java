@@ -8,8 +8,8 @@ import org.flashring.DType;
 import org.flashring.device.Memory;
 
 /**
- * Memory for tensors, every bit of it set (a NaN in each type), with a fence on either side that nobody may write to. The
- * first element is aligned to its own size and to nothing more.
+ * Memory for tensors, every bit of it set (a NaN in each type), with a fence on either side that nobody may write to.
+ * The first element is aligned to its own size and to nothing more.
  */
 public final class FencedBuffer {
     private static final int FENCE = 67;
@@ -23,7 +23,10 @@ public final class FencedBuffer {
         this.dtype = dtype;
         this.elements = Math.toIntExact(elements);
         int size = Math.toIntExact((elements + 2 * FENCE) * dtype.bytes());
-        this.bytes = ByteBuffer.allocateDirect(size + 128).alignedSlice(64).slice(0, size).order(ByteOrder.nativeOrder());
+        this.bytes = ByteBuffer.allocateDirect(size + 128)
+                .alignedSlice(64)
+                .slice(0, size)
+                .order(ByteOrder.nativeOrder());
         fill();
     }
 
@@ -41,7 +44,8 @@ public final class FencedBuffer {
     /** Returns the memory from element {@code first} to the last one. */
     public Memory memory(long first) {
         int start = Math.toIntExact((FENCE + first) * dtype.bytes());
-        return Memory.of(bytes.slice(start, (FENCE + elements) * dtype.bytes() - start).order(ByteOrder.nativeOrder()));
+        return Memory.of(
+                bytes.slice(start, (FENCE + elements) * dtype.bytes() - start).order(ByteOrder.nativeOrder()));
     }
 
     /** Returns the bytes of elements and fences, to be copied to a device and back. */
@@ -79,7 +83,8 @@ public final class FencedBuffer {
         while (changed >= 0) {
             int element = changed / dtype.bytes() - FENCE;
             if (element < 0 || !writable.get(element)) {
-                throw new AssertionError(name + ": element " + element + " of " + elements + " was written, which is not the operation's");
+                throw new AssertionError(name + ": element " + element + " of " + elements
+                        + " was written, which is not the operation's");
             }
             int next = (element + FENCE + 1) * dtype.bytes();
             int further = Arrays.mismatch(frozen, next, frozen.length, now, next, now.length);

@@ -24,7 +24,9 @@ class FencedBufferTest {
             buffer.requireUntouched("buffer", writable);
             buffer.put(element, 1);
             if (!writable.get(Math.max(0, element)) || element < 0) {
-                assertThatThrownBy(() -> buffer.requireUntouched("buffer", writable)).isInstanceOf(AssertionError.class).hasMessageContaining("element");
+                assertThatThrownBy(() -> buffer.requireUntouched("buffer", writable))
+                        .isInstanceOf(AssertionError.class)
+                        .hasMessageContaining("element");
             } else {
                 buffer.requireUntouched("buffer", writable);
             }
@@ -35,12 +37,13 @@ class FencedBufferTest {
     @EnumSource
     void elementsAreRoundedToNearest(DType dtype) {
         FencedBuffer buffer = new FencedBuffer(dtype, 1);
-        double unit = switch (dtype) {
-            case FLOAT64 -> 0x1p-52;
-            case FLOAT32 -> 0x1p-23;
-            case BFLOAT16 -> 0x1p-7;
-            case FLOAT16 -> 0x1p-10;
-        };
+        double unit =
+                switch (dtype) {
+                    case FLOAT64 -> 0x1p-52;
+                    case FLOAT32 -> 0x1p-23;
+                    case BFLOAT16 -> 0x1p-7;
+                    case FLOAT16 -> 0x1p-10;
+                };
         for (double exact : new double[] {0, 1, -1, 1 + unit, -3.5, 0x1p-14, Double.NEGATIVE_INFINITY, Double.NaN}) {
             buffer.put(0, exact);
             assertThat(buffer.get(0)).isEqualTo(Double.valueOf(exact)); // as Double.equals does: NaN is NaN

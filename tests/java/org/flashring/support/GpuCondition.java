@@ -12,7 +12,8 @@ import org.junit.jupiter.api.extension.ExtensionContext;
 final class GpuCondition implements ExecutionCondition {
     @Override
     public ConditionEvaluationResult evaluateExecutionCondition(ExtensionContext context) {
-        return findAnnotation(context.getElement(), RequiresGpu.class).map(GpuCondition::evaluate)
+        return findAnnotation(context.getElement(), RequiresGpu.class)
+                .map(GpuCondition::evaluate)
                 .orElse(ConditionEvaluationResult.enabled("needs no GPU"));
     }
 
@@ -21,9 +22,12 @@ final class GpuCondition implements ExecutionCondition {
             return ConditionEvaluationResult.disabled(Cuda.unavailabilityCause());
         }
         if (Cuda.deviceCount() < needed.value()) {
-            return ConditionEvaluationResult.disabled("takes " + needed.value() + " CUDA devices, there is " + Cuda.deviceCount());
+            return ConditionEvaluationResult.disabled(
+                    "takes " + needed.value() + " CUDA devices, there is " + Cuda.deviceCount());
         }
         String cause = needed.nccl() ? NcclGroup.unavailabilityCause() : "";
-        return cause.isEmpty() ? ConditionEvaluationResult.enabled("the devices are there") : ConditionEvaluationResult.disabled(cause);
+        return cause.isEmpty()
+                ? ConditionEvaluationResult.enabled("the devices are there")
+                : ConditionEvaluationResult.disabled(cause);
     }
 }

@@ -30,11 +30,17 @@ public final class HostMemory implements AutoCloseable {
         return Math.max(most, statusBytes("VmRSS"));
     }
 
-    /** Returns a field of /proc/self/status in bytes, such as VmRSS, what lies in RAM, and VmHWM, the most that ever did. */
+    /**
+     * Returns a field of /proc/self/status in bytes, such as VmRSS, what lies in RAM, and VmHWM, the most that ever
+     * did.
+     */
     public static long statusBytes(String field) {
         try {
-            return Files.readAllLines(Path.of("/proc/self/status")).stream().filter(line -> line.startsWith(field + ":"))
-                    .mapToLong(line -> Long.parseLong(line.replaceAll("[^0-9]", "")) << 10).findFirst().orElseThrow();
+            return Files.readAllLines(Path.of("/proc/self/status")).stream()
+                    .filter(line -> line.startsWith(field + ":"))
+                    .mapToLong(line -> Long.parseLong(line.replaceAll("[^0-9]", "")) << 10)
+                    .findFirst()
+                    .orElseThrow();
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

@@ -68,7 +68,8 @@ public record MaskRule(long left, long right, long[] cuSeqlens, long[] prefixLen
 
     @Override
     public String toString() {
-        return "left " + left + " right " + right + (cuSeqlens == null ? "" : " documents " + Arrays.toString(cuSeqlens))
+        return "left " + left + " right " + right
+                + (cuSeqlens == null ? "" : " documents " + Arrays.toString(cuSeqlens))
                 + (prefixLengths == null ? "" : " prefix " + Arrays.toString(prefixLengths));
     }
 }

@@ -19,7 +19,10 @@ public final class Oracle {
         return plain(problem, problem.inputs(), DType.FLOAT64);
     }
 
-    /** Returns what the plain formula gives when inputs, scores, softmax, products and gradients are all of {@code dtype}. */
+    /**
+     * Returns what the plain formula gives when inputs, scores, softmax, products and gradients are all of
+     * {@code dtype}.
+     */
     public static Result plain(Problem problem, DType dtype) {
         return plain(problem, problem.inputs(), dtype);
     }
@@ -30,15 +33,28 @@ public final class Oracle {
         long group = shape.queryHeads() / shape.kvHeads();
         PointerScope scope = new PointerScope(); // frees every tensor made below
         try {
-            Tensor q = tensor(inputs.q(), dtype, shape.batch(), problem.queryLength(), shape.queryHeads(), shape.headDim()).set_requires_grad(true);
-            Tensor k = tensor(inputs.k(), dtype, shape.batch(), problem.keyLength(), shape.kvHeads(), shape.headDim()).set_requires_grad(true);
-            Tensor v = tensor(inputs.v(), dtype, shape.batch(), problem.keyLength(), shape.kvHeads(), shape.valueDim()).set_requires_grad(true);
-            Tensor dout = tensor(inputs.dout(), dtype, shape.batch(), problem.queryLength(), shape.queryHeads(), shape.valueDim());
+            Tensor q = tensor(
+                            inputs.q(),
+                            dtype,
+                            shape.batch(),
+                            problem.queryLength(),
+                            shape.queryHeads(),
+                            shape.headDim())
+                    .set_requires_grad(true);
+            Tensor k = tensor(inputs.k(), dtype, shape.batch(), problem.keyLength(), shape.kvHeads(), shape.headDim())
+                    .set_requires_grad(true);
+            Tensor v = tensor(inputs.v(), dtype, shape.batch(), problem.keyLength(), shape.kvHeads(), shape.valueDim())
+                    .set_requires_grad(true);
+            Tensor dout = tensor(
+                    inputs.dout(), dtype, shape.batch(), problem.queryLength(), shape.queryHeads(), shape.valueDim());
             Tensor hidden = hidden(problem);
 
-            Tensor scores = headsFirst(q, 1).matmul(headsFirst(k, group).transpose(-2, -1)).mul(new Scalar(problem.effectiveScale()));
+            Tensor scores = headsFirst(q, 1)
+                    .matmul(headsFirst(k, group).transpose(-2, -1))
+                    .mul(new Scalar(problem.effectiveScale()));
             Tensor masked = scores.masked_fill(hidden, new Scalar(Double.NEGATIVE_INFINITY));
-            Tensor weights = masked.softmax(-1).masked_fill(hidden, new Scalar(0.0)); // a query that sees nothing has NaN weights
+            Tensor weights = masked.softmax(-1)
+                    .masked_fill(hidden, new Scalar(0.0)); // a query that sees nothing has NaN weights
             Tensor out = weights.matmul(headsFirst(v, group)).transpose(1, 2);
             Tensor lse = masked.logsumexp(-1).transpose(1, 2);
             out.backward(dout, new BoolOptional(), false, new TensorArrayRefOptional());

@@ -18,7 +18,8 @@ public record Problem(AttentionShape shape, int queryLength, int keyLength, Mask
 
     /** Returns the same problem with inputs rounded to {@code dtype}. */
     public Problem in(DType dtype) {
-        AttentionShape other = new AttentionShape(shape.batch(), shape.queryHeads(), shape.kvHeads(), shape.headDim(), shape.valueDim(), dtype);
+        AttentionShape other = new AttentionShape(
+                shape.batch(), shape.queryHeads(), shape.kvHeads(), shape.headDim(), shape.valueDim(), dtype);
         return new Problem(other, queryLength, keyLength, mask, scale, seed);
     }
 
@@ -27,8 +28,11 @@ public record Problem(AttentionShape shape, int queryLength, int keyLength, Mask
 
     /** Returns standard normal inputs. */
     public Inputs inputs() {
-        return new Inputs(random(0, queryElements(shape.headDim())), random(1, keyElements(shape.headDim())),
-                random(2, keyElements(shape.valueDim())), random(3, queryElements(shape.valueDim())));
+        return new Inputs(
+                random(0, queryElements(shape.headDim())),
+                random(1, keyElements(shape.headDim())),
+                random(2, keyElements(shape.valueDim())),
+                random(3, queryElements(shape.valueDim())));
     }
 
     /** Returns {@code count} standard normal numbers, rounded to the problem's type. */

@@ -19,11 +19,27 @@ public record RankProcesses(List<Process> processes, Path folder) {
         int port = freePort();
         List<Process> ranks = new ArrayList<>();
         for (int rank = 0; rank < worldSize; rank++) {
-            ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                    "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-cp", System.getProperty("java.class.path"), main.getName());
-            builder.environment().putAll(Map.of("RANK", String.valueOf(rank), "LOCAL_RANK", String.valueOf(rank),
-                    "WORLD_SIZE", String.valueOf(worldSize), "MASTER_ADDR", "127.0.0.1", "MASTER_PORT", String.valueOf(port)));
-            ranks.add(builder.redirectErrorStream(true).redirectOutput(folder.resolve("rank" + rank).toFile()).start());
+            ProcessBuilder builder = new ProcessBuilder(
+                    Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                    "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
+                    "-cp",
+                    System.getProperty("java.class.path"),
+                    main.getName());
+            builder.environment()
+                    .putAll(Map.of(
+                            "RANK",
+                            String.valueOf(rank),
+                            "LOCAL_RANK",
+                            String.valueOf(rank),
+                            "WORLD_SIZE",
+                            String.valueOf(worldSize),
+                            "MASTER_ADDR",
+                            "127.0.0.1",
+                            "MASTER_PORT",
+                            String.valueOf(port)));
+            ranks.add(builder.redirectErrorStream(true)
+                    .redirectOutput(folder.resolve("rank" + rank).toFile())
+                    .start());
         }
         return new RankProcesses(List.copyOf(ranks), folder);
     }

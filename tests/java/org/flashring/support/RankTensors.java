@@ -70,9 +70,36 @@ public final class RankTensors {
         long token = queryWidth + keyWidth + shape.kvHeads() * shape.valueDim();
         FencedBuffer buffer = new FencedBuffer(dtype, shape.batch() * length * token);
         return new TestTensor[] {
-            new TestTensor(buffer, 0, shape.batch(), length, shape.queryHeads(), shape.headDim(), length * token, token, shape.headDim()),
-            new TestTensor(buffer, queryWidth, shape.batch(), length, shape.kvHeads(), shape.headDim(), length * token, token, shape.headDim()),
-            new TestTensor(buffer, queryWidth + keyWidth, shape.batch(), length, shape.kvHeads(), shape.valueDim(), length * token, token, shape.valueDim()),
+            new TestTensor(
+                    buffer,
+                    0,
+                    shape.batch(),
+                    length,
+                    shape.queryHeads(),
+                    shape.headDim(),
+                    length * token,
+                    token,
+                    shape.headDim()),
+            new TestTensor(
+                    buffer,
+                    queryWidth,
+                    shape.batch(),
+                    length,
+                    shape.kvHeads(),
+                    shape.headDim(),
+                    length * token,
+                    token,
+                    shape.headDim()),
+            new TestTensor(
+                    buffer,
+                    queryWidth + keyWidth,
+                    shape.batch(),
+                    length,
+                    shape.kvHeads(),
+                    shape.valueDim(),
+                    length * token,
+                    token,
+                    shape.valueDim()),
         };
     }
 
@@ -102,7 +129,9 @@ public final class RankTensors {
         for (TestTensor output : List.of(out, lse, dq, dk, dv)) {
             output.mark(writable.computeIfAbsent(output.buffer(), buffer -> new BitSet()));
         }
-        Map<String, TestTensor> all = Map.of("q", q, "k", k, "v", v, "out", out, "lse", lse, "dout", dout, "dq", dq, "dk", dk, "dv", dv);
-        all.forEach((name, tensor) -> tensor.buffer().requireUntouched("memory of " + name, writable.getOrDefault(tensor.buffer(), new BitSet())));
+        Map<String, TestTensor> all =
+                Map.of("q", q, "k", k, "v", v, "out", out, "lse", lse, "dout", dout, "dq", dq, "dk", dk, "dv", dv);
+        all.forEach((name, tensor) -> tensor.buffer()
+                .requireUntouched("memory of " + name, writable.getOrDefault(tensor.buffer(), new BitSet())));
     }
 }

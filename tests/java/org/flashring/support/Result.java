@@ -14,8 +14,11 @@ public record Result(double[] out, double[] lse, double[] dq, double[] dk, doubl
     /** Returns a result for {@code problem} in which nothing has been computed: NaN everywhere. */
     public static Result none(Problem problem) {
         AttentionShape shape = problem.shape();
-        return new Result(nan(problem.queryElements(shape.valueDim())), nan(problem.queryElements(1)),
-                nan(problem.queryElements(shape.headDim())), nan(problem.keyElements(shape.headDim())),
+        return new Result(
+                nan(problem.queryElements(shape.valueDim())),
+                nan(problem.queryElements(1)),
+                nan(problem.queryElements(shape.headDim())),
+                nan(problem.keyElements(shape.headDim())),
                 nan(problem.keyElements(shape.valueDim())));
     }
 
@@ -52,7 +55,11 @@ public record Result(double[] out, double[] lse, double[] dq, double[] dk, doubl
 
     /** Returns the largest finite magnitude in the tensor called {@code name}. */
     public double largest(String name) {
-        return Arrays.stream(tensor(name)).map(Math::abs).filter(Double::isFinite).max().orElse(0);
+        return Arrays.stream(tensor(name))
+                .map(Math::abs)
+                .filter(Double::isFinite)
+                .max()
+                .orElse(0);
     }
 
     /** Returns the largest difference of each tensor from {@code expected}, by the tensor's name. */
@@ -79,7 +86,10 @@ public record Result(double[] out, double[] lse, double[] dq, double[] dk, doubl
         return worst;
     }
 
-    /** Throws, naming the tensor, the place and {@code replay}, unless every element is within {@code bound} of the expected. */
+    /**
+     * Throws, naming the tensor, the place and {@code replay}, unless every element is within {@code bound} of the
+     * expected.
+     */
     public void requireWithin(double bound, Result expected, String replay) {
         differences(expected).forEach((name, difference) -> {
             if (difference.error() > bound) {

@@ -16,10 +16,15 @@ import org.flashring.plan.Strategy;
 /**
  * A problem run through {@link ShardedAttention} on threads of this JVM, forward and backward.
  *
- * @param strategy  how keys come to queries
+ * @param strategy how keys come to queries
  * @param gradients type of dq, dk and dv
  */
-public record RingRun(Problem problem, Layout queries, Layout keys, Strategy strategy, AttentionOptions options,
+public record RingRun(
+        Problem problem,
+        Layout queries,
+        Layout keys,
+        Strategy strategy,
+        AttentionOptions options,
         Placement placement,
         DType gradients) {
 
@@ -28,7 +33,13 @@ public record RingRun(Problem problem, Layout queries, Layout keys, Strategy str
      * gradients.
      */
     public static RingRun of(Problem problem, Layout layout) {
-        return new RingRun(problem, layout, layout, new Ring(), AttentionOptions.defaults(), Placement.DENSE,
+        return new RingRun(
+                problem,
+                layout,
+                layout,
+                new Ring(),
+                AttentionOptions.defaults(),
+                Placement.DENSE,
                 problem.shape().dtype().accumulator());
     }
 
@@ -51,8 +62,11 @@ public record RingRun(Problem problem, Layout queries, Layout keys, Strategy str
     /** Returns the plan. */
     public Plan plan() {
         Score score = Double.isNaN(problem.scale()) ? Score.standard() : Score.scaledBy(problem.scale());
-        return Plan.of(new org.flashring.plan.Problem(problem.shape(), queries, keys, problem.mask().mask(), score),
-                strategy, options);
+        return Plan.of(
+                new org.flashring.plan.Problem(
+                        problem.shape(), queries, keys, problem.mask().mask(), score),
+                strategy,
+                options);
     }
 
     /** Returns what all ranks computed together, having checked that they wrote to their outputs alone. */
@@ -72,21 +86,22 @@ public record RingRun(Problem problem, Layout queries, Layout keys, Strategy str
     }
 
     /**
-     * Runs one rank's part on its communicator's device, in the order of a stream, and puts its outputs into {@code
-     * result}.
+     * Runs one rank's part on its communicator's device, in the order of a stream, and puts its outputs into
+     * {@code result}.
      */
     public void rank(Plan plan, Communicator communicator, Problem.Inputs inputs, Result result, long stream) {
         int rank = communicator.rank();
-        RankTensors t = new RankTensors(problem.shape(), queries.positions(rank), keys.positions(rank), placement,
-                gradients);
+        RankTensors t =
+                new RankTensors(problem.shape(), queries.positions(rank), keys.positions(rank), placement, gradients);
         t.scatter(inputs);
-        try (ShardedAttention attention = new ShardedAttention(plan,
-                communicator); DeviceCopies on = new DeviceCopies(communicator.device())) {
-            Forward operands = new Forward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out),
-                    on.tensor(t.lse));
+        try (ShardedAttention attention = new ShardedAttention(plan, communicator);
+                DeviceCopies on = new DeviceCopies(communicator.device())) {
+            Forward operands =
+                    new Forward(on.tensor(t.q), on.tensor(t.k), on.tensor(t.v), on.tensor(t.out), on.tensor(t.lse));
             attention.forward(operands, stream);
-            attention.backward(new Backward(operands, on.tensor(t.dout), on.tensor(t.dq), on.tensor(t.dk),
-                    on.tensor(t.dv)), stream);
+            attention.backward(
+                    new Backward(operands, on.tensor(t.dout), on.tensor(t.dq), on.tensor(t.dk), on.tensor(t.dv)),
+                    stream);
             communicator.synchronize();
             on.download();
         }

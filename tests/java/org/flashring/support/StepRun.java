@@ -32,26 +32,34 @@ public final class StepRun {
             tensors.scatter(inputs);
             held.add(tensors);
         }
-        TestTensor state = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(),
-                shape.valueDim());
+        TestTensor state =
+                TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), shape.valueDim());
         TestTensor lseLow = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), 1);
         TestTensor delta = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), 1);
         AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
-        try (StepKernel step = new StepKernel(shape, problem.effectiveScale(), options, problem.mask().mask(), queries,
-                blocks);
-                HostBuffer workspace = HostBuffer.allocate(Math.max(step.workspaceBytes(Native.FORWARD),
-                        step.workspaceBytes(Native.BACKWARD)))) {
+        try (StepKernel step = new StepKernel(
+                        shape, problem.effectiveScale(), options, problem.mask().mask(), queries, blocks);
+                HostBuffer workspace = HostBuffer.allocate(
+                        Math.max(step.workspaceBytes(Native.FORWARD), step.workspaceBytes(Native.BACKWARD)))) {
             step.place(Device.HOST);
             step.workspace(workspace.address(), workspace.bytes());
-            step.bindForward(own.q.tensor(), own.out.tensor(), own.lse.tensor(), held.size() == 1 ? null
-                    : state.tensor(),
+            step.bindForward(
+                    own.q.tensor(),
+                    own.out.tensor(),
+                    own.lse.tensor(),
+                    held.size() == 1 ? null : state.tensor(),
                     held.size() == 1 ? null : lseLow.tensor());
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);
                 step.meet(i, block.k.tensor(), block.v.tensor());
                 step.forward(i > 0, i == held.size() - 1);
             }
-            step.bindBackward(own.q.tensor(), own.out.tensor(), own.lse.tensor(), own.dout.tensor(), delta.tensor(),
+            step.bindBackward(
+                    own.q.tensor(),
+                    own.out.tensor(),
+                    own.lse.tensor(),
+                    own.dout.tensor(),
+                    delta.tensor(),
                     own.dq.tensor());
             step.delta();
             for (int i = 0; i < held.size(); i++) {

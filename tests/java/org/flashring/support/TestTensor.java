@@ -8,15 +8,26 @@ import org.flashring.device.Device;
 import org.flashring.device.Memory;
 
 /** A strided view of [batch, length, heads, dim] in a {@link FencedBuffer}, read and written one element at a time. */
-public record TestTensor(FencedBuffer buffer, long first, long batch, long length, long heads, long dim,
-        long strideBatch, long strideLength, long strideHead) {
+public record TestTensor(
+        FencedBuffer buffer,
+        long first,
+        long batch,
+        long length,
+        long heads,
+        long dim,
+        long strideBatch,
+        long strideLength,
+        long strideHead) {
 
     /** Returns a dense [batch, length, heads, dim] tensor in memory of its own. */
     public static TestTensor dense(DType dtype, long batch, long length, long heads, long dim) {
         return padded(dtype, batch, length, heads, dim, 0);
     }
 
-    /** Returns such a tensor with {@code gap} elements behind each head, each token and each batch row that are not its own. */
+    /**
+     * Returns such a tensor with {@code gap} elements behind each head, each token and each batch row that are not its
+     * own.
+     */
     public static TestTensor padded(DType dtype, long batch, long length, long heads, long dim, long gap) {
         long head = dim + gap;
         long token = heads * head + gap;
@@ -26,8 +37,16 @@ public record TestTensor(FencedBuffer buffer, long first, long batch, long lengt
 
     /** Returns a dense [batch, heads, length, dim] tensor in memory of its own. */
     public static TestTensor headsFirst(DType dtype, long batch, long length, long heads, long dim) {
-        return new TestTensor(new FencedBuffer(dtype, batch * length * heads * dim), 0, batch, length, heads, dim,
-                heads * length * dim, dim, length * dim);
+        return new TestTensor(
+                new FencedBuffer(dtype, batch * length * heads * dim),
+                0,
+                batch,
+                length,
+                heads,
+                dim,
+                heads * length * dim,
+                dim,
+                length * dim);
     }
 
     /** Returns what the library is given. */
@@ -57,7 +76,9 @@ public record TestTensor(FencedBuffer buffer, long first, long batch, long lengt
         buffer.put(element(b, s, h, d), value);
     }
 
-    /** Sets each local token to the token of {@code global}, dense [batch, globalLength, heads, dim], at its position. */
+    /**
+     * Sets each local token to the token of {@code global}, dense [batch, globalLength, heads, dim], at its position.
+     */
     public void scatter(double[] global, Positions positions) {
         forEach(global, positions, true);
     }

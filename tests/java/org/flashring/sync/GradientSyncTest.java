@@ -22,7 +22,9 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** Bucketed sums against plain ones, bit for bit, whatever the sizes, the buckets and the order in which gradients come. */
+/**
+ * Bucketed sums against plain ones, bit for bit, whatever the sizes, the buckets and the order in which gradients come.
+ */
 @Timeout(60)
 class GradientSyncTest {
     private static final long[] COUNTS = {3, 1, 700, 2, 2, 64, 1, 1, 33, 5};
@@ -30,7 +32,8 @@ class GradientSyncTest {
     /** Bucket sizes in elements: every gradient alone, edges that just fit and just do not, all in one. */
     static Stream<Arguments> cases() {
         return IntStream.of(1, 2, 3, 4, 8).boxed().flatMap(world -> Stream.of(DType.values())
-                .flatMap(dtype -> IntStream.of(1, 5, 38, 39, 40, 104, 812, 1 << 20).mapToObj(elements -> Arguments.of(world, dtype, elements))));
+                .flatMap(dtype -> IntStream.of(1, 5, 38, 39, 40, 104, 812, 1 << 20)
+                        .mapToObj(elements -> Arguments.of(world, dtype, elements))));
     }
 
     private static double gradient(DType dtype, int rank, int round, int parameter, int i) {
@@ -51,8 +54,11 @@ class GradientSyncTest {
     void everyGradientBecomesItsSumOverRanks(int world, DType dtype, int bucketElements) {
         LocalGroup.run(world, communicator -> {
             int rank = communicator.rank();
-            FencedBuffer[] gradients = Arrays.stream(COUNTS).mapToObj(count -> new FencedBuffer(dtype, count)).toArray(FencedBuffer[]::new);
-            try (GradientSync sync = new GradientSync(communicator, dtype, COUNTS, (long) bucketElements * dtype.bytes())) {
+            FencedBuffer[] gradients = Arrays.stream(COUNTS)
+                    .mapToObj(count -> new FencedBuffer(dtype, count))
+                    .toArray(FencedBuffer[]::new);
+            try (GradientSync sync =
+                    new GradientSync(communicator, dtype, COUNTS, (long) bucketElements * dtype.bytes())) {
                 for (int round = 0; round < 2; round++) {
                     for (int p = 0; p < COUNTS.length; p++) {
                         for (int i = 0; i < COUNTS[p]; i++) {
@@ -69,7 +75,10 @@ class GradientSyncTest {
                         inside.set(0, (int) COUNTS[p]);
                         gradients[p].requireUntouched("gradient " + p, inside);
                         for (int i = 0; i < COUNTS[p]; i++) {
-                            assertEquals(sum(dtype, world, round, p, i), gradients[p].get(i), "element " + i + " of gradient " + p);
+                            assertEquals(
+                                    sum(dtype, world, round, p, i),
+                                    gradients[p].get(i),
+                                    "element " + i + " of gradient " + p);
                         }
                     }
                 }
@@ -125,7 +134,9 @@ class GradientSyncTest {
             FencedBuffer gradient = new FencedBuffer(DType.FLOAT32, 4);
             sync.ready(2, gradient.memory(0).address());
             sync.ready(0, gradient.memory(0).address());
-            assertThatThrownBy(sync::finish).isInstanceOf(IllegalStateException.class).hasMessageContaining("gradient 1 of 3");
+            assertThatThrownBy(sync::finish)
+                    .isInstanceOf(IllegalStateException.class)
+                    .hasMessageContaining("gradient 1 of 3");
         }
     }
 }

@@ -28,7 +28,10 @@ class ShardedBatchTest {
             return offsets.length == 0 ? Mask.causal() : Mask.causal().documents(offsets);
         }
 
-        /** Returns the first position of the document of {@code position} and the one after its last, or null outside all. */
+        /**
+         * Returns the first position of the document of {@code position} and the one after its last, or null outside
+         * all.
+         */
         int[] around(int position) {
             if (offsets.length == 0) {
                 return new int[] {0, length};
@@ -48,12 +51,21 @@ class ShardedBatchTest {
     }
 
     static Stream<Arguments> cases() {
-        return Stream.of(new Documents(0), new Documents(1), new Documents(2), new Documents(37), new Documents(64),
-                new Documents(16, 0, 8, 16), new Documents(17, 0, 1, 2, 9, 9, 16, 17), new Documents(23, 0, 0, 23), new Documents(20, 0, 7, 15),
-                new Documents(12, 0, 5, 30), new Documents(9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
+        return Stream.of(
+                        new Documents(0),
+                        new Documents(1),
+                        new Documents(2),
+                        new Documents(37),
+                        new Documents(64),
+                        new Documents(16, 0, 8, 16),
+                        new Documents(17, 0, 1, 2, 9, 9, 16, 17),
+                        new Documents(23, 0, 0, 23),
+                        new Documents(20, 0, 7, 15),
+                        new Documents(12, 0, 5, 30),
+                        new Documents(9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
                 .flatMap(documents -> Stream.of(Layout.Policy.values())
-                        .flatMap(policy -> IntStream.of(1, 2, 3, 4, 8).boxed()
-                                .flatMap(world -> IntStream.of(1, 2, 5).mapToObj(shift -> Arguments.of(documents, policy, world, shift)))));
+                        .flatMap(policy -> IntStream.of(1, 2, 3, 4, 8).boxed().flatMap(world -> IntStream.of(1, 2, 5)
+                                .mapToObj(shift -> Arguments.of(documents, policy, world, shift)))));
     }
 
     @ParameterizedTest(name = "{0}, {1} over {2}, shift {3}")
@@ -86,14 +98,17 @@ class ShardedBatchTest {
                 for (int row = 0; row < ROWS; row++) {
                     int at = row * shard.localLength() + i;
                     assertThat(shard.tokens()[at]).isEqualTo(tokens[row][position]);
-                    assertThat(shard.labels()[at]).as("label of position %d", position)
+                    assertThat(shard.labels()[at])
+                            .as("label of position %d", position)
                             .isEqualTo(learns ? targets[row][position + shift] : ShardedBatch.IGNORE_INDEX);
                     if (document != null) {
                         assertThat(shard.positions()[at]).isEqualTo(position - document[0]);
                     }
                 }
             }
-            long labels = Arrays.stream(shard.labels()).filter(label -> label != ShardedBatch.IGNORE_INDEX).count();
+            long labels = Arrays.stream(shard.labels())
+                    .filter(label -> label != ShardedBatch.IGNORE_INDEX)
+                    .count();
             assertThat(shard.targets()).isEqualTo(labels);
             counted += labels;
         }
@@ -101,12 +116,16 @@ class ShardedBatchTest {
         assertThat(counted).as("targets over all ranks").isEqualTo(targetsOf(documents, targets, shift));
     }
 
-    /** Counts targets document by document: all but the first {@code shift} tokens of each, that are not to be ignored. */
+    /**
+     * Counts targets document by document: all but the first {@code shift} tokens of each, that are not to be ignored.
+     */
     private static long targetsOf(Documents documents, long[][] targets, int shift) {
         long[] offsets = documents.offsets().length == 0 ? new long[] {0, documents.length()} : documents.offsets();
         long count = 0;
         for (int i = 1; i < offsets.length; i++) {
-            for (long position = offsets[i - 1] + shift; position < Math.min(offsets[i], documents.length()); position++) {
+            for (long position = offsets[i - 1] + shift;
+                    position < Math.min(offsets[i], documents.length());
+                    position++) {
                 for (long[] row : targets) {
                     count += row[(int) position] == ShardedBatch.IGNORE_INDEX ? 0 : 1;
                 }
@@ -146,14 +165,16 @@ class ShardedBatchTest {
         Layout layout = Layout.of(policy, offsets, world);
         Mask mask = Mask.causal().documents(offsets);
         long laidOut = threads.getCurrentThreadAllocatedBytes() - start;
-        assertThat(laidOut).as("bytes of layout and mask")
+        assertThat(laidOut)
+                .as("bytes of layout and mask")
                 .isLessThan(1000L * documents * (policy == Layout.Policy.ZIGZAG ? world : 1));
         long targets = 0;
         for (int rank = 0; rank < world; rank++) {
             start = threads.getCurrentThreadAllocatedBytes();
             ShardedBatch shard = ShardedBatch.of(tokens, layout, mask, rank);
             long made = threads.getCurrentThreadAllocatedBytes() - start;
-            assertThat(made).as("bytes of rank %d", rank)
+            assertThat(made)
+                    .as("bytes of rank %d", rank)
                     .isLessThan(3L * 8 * shard.localLength() + 8L * documents + 10_000);
             targets += shard.targets();
         }

@@ -51,8 +51,10 @@ class TokenLossTest {
     void aBatchWithoutATargetAnywhereIsRefusedOnEveryRank() {
         LocalGroup.run(3, communicator -> {
             try (TokenLoss loss = new TokenLoss(communicator)) {
-                assertThatThrownBy(() -> loss.totalTargets(0)).isInstanceOf(IllegalArgumentException.class)
-                        .hasMessageContaining("targets over all ranks").hasMessageContaining("0");
+                assertThatThrownBy(() -> loss.totalTargets(0))
+                        .isInstanceOf(IllegalArgumentException.class)
+                        .hasMessageContaining("targets over all ranks")
+                        .hasMessageContaining("0");
             }
             return null;
         });

@@ -31,7 +31,7 @@ public final class FlashAttention implements AutoCloseable {
     /**
      * Makes self-attention over {@code length} tokens.
      *
-     * @throws IllegalArgumentException      if an argument is null or breaks a rule
+     * @throws IllegalArgumentException if an argument is null or breaks a rule
      * @throws UnsupportedOperationException if no kernel serves the combination
      */
     public FlashAttention(AttentionShape shape, long length, Mask mask) {
@@ -57,8 +57,8 @@ public final class FlashAttention implements AutoCloseable {
         Checks.notNull("device", device);
         Checks.equal("plan.worldSize", plan.worldSize(), 1, "since FlashAttention runs on one device");
         if (device.isCuda() != plan.options().cuda()) {
-            throw Checks.broken("device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host")
-                    + ", as planned");
+            throw Checks.broken(
+                    "device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
         }
         try (Made made = new Made()) {
             this.alone = made.add(LocalGroup.single(device));
@@ -68,8 +68,8 @@ public final class FlashAttention implements AutoCloseable {
     }
 
     /**
-     * Computes out and lse on the default stream, as {@link ShardedAttention#forward}; the operands are those of {@link
-     * Forward}.
+     * Computes out and lse on the default stream, as {@link ShardedAttention#forward}; the operands are those of
+     * {@link Forward}.
      */
     public void forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
         forward(q, k, v, out, lse, 0);
@@ -84,13 +84,21 @@ public final class FlashAttention implements AutoCloseable {
      * Computes dq, dk and dv on the default stream, as {@link ShardedAttention#backward}; the operands are those of
      * {@link Backward}.
      */
-    public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk,
-            Tensor dv) {
+    public void backward(
+            Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk, Tensor dv) {
         backward(q, k, v, out, lse, dout, dq, dk, dv, 0);
     }
 
     /** Computes dq, dk and dv in the order of a stream, as {@link ShardedAttention#backward}. */
-    public void backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor dout, Tensor dq, Tensor dk,
+    public void backward(
+            Tensor q,
+            Tensor k,
+            Tensor v,
+            Tensor out,
+            Tensor lse,
+            Tensor dout,
+            Tensor dq,
+            Tensor dk,
             Tensor dv,
             long stream) {
         attention.backward(known.backward(known.forward(q, k, v, out, lse), dout, dq, dk, dv), stream);

@@ -5,9 +5,9 @@ import org.flashring.Tensor;
 /**
  * What a forward pass reads and writes on one rank.
  *
- * @param q   [batch, local queries, queryHeads, headDim]
- * @param k   [batch, local keys, kvHeads, headDim]
- * @param v   [batch, local keys, kvHeads, valueDim]
+ * @param q [batch, local queries, queryHeads, headDim]
+ * @param k [batch, local keys, kvHeads, headDim]
+ * @param v [batch, local keys, kvHeads, valueDim]
  * @param out [batch, local queries, queryHeads, valueDim], written; 0 where a query sees no key
  * @param lse [batch, local queries, queryHeads, 1] of the accumulator type, written; -∞ where a query sees no key
  */

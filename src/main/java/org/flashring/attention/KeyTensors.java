@@ -13,8 +13,8 @@ record KeyTensors(Tensor keys, Tensor values) {
     static KeyTensors at(long address, AttentionShape shape, DType dtype, long rows, long heads) {
         Tensor keys = Tensor.bshd(Memory.of(address), dtype, shape.batch(), rows, heads, shape.headDim());
         long values = address + keys.elements() * dtype.bytes();
-        return new KeyTensors(keys, Tensor.bshd(Memory.of(values), dtype, shape.batch(), rows, heads,
-                shape.valueDim()));
+        return new KeyTensors(
+                keys, Tensor.bshd(Memory.of(values), dtype, shape.batch(), rows, heads, shape.valueDim()));
     }
 
     /** Returns {@code count} rows of these, {@code stride} apart, from {@code first} on. */
@@ -23,24 +23,37 @@ record KeyTensors(Tensor keys, Tensor values) {
     }
 
     private static Tensor rows(Tensor of, long first, long count, long stride) {
-        Memory memory = Memory.of(of.address() + first * of.strideLength() * of.dtype().bytes());
-        return Tensor.strided(memory, of.dtype(), of.batch(), count, of.heads(), of.dim(), of.strideBatch(),
-                stride * of.strideLength(), of.strideHead());
+        Memory memory =
+                Memory.of(of.address() + first * of.strideLength() * of.dtype().bytes());
+        return Tensor.strided(
+                memory,
+                of.dtype(),
+                of.batch(),
+                count,
+                of.heads(),
+                of.dim(),
+                of.strideBatch(),
+                stride * of.strideLength(),
+                of.strideHead());
     }
 
     /** Where a range of one rank's rows stands among the rows of several ranks in order of their positions. */
     record Range(long ownRow, long count, long row, long stride) {
         /** Returns the ranges of {@code positions} among all {@code members}. */
         static List<Range> of(Positions positions, List<Positions> members) {
-            return positions.ranges().stream().map(range -> {
-                long first = before(range.start(), members);
-                long stride = range.length() == 1 ? 1 : before(range.start() + range.stride(), members) - first;
-                return new Range(positions.lowerBound(range.start()), range.length(), first, stride);
-            }).toList();
+            return positions.ranges().stream()
+                    .map(range -> {
+                        long first = before(range.start(), members);
+                        long stride = range.length() == 1 ? 1 : before(range.start() + range.stride(), members) - first;
+                        return new Range(positions.lowerBound(range.start()), range.length(), first, stride);
+                    })
+                    .toList();
         }
 
         private static long before(long position, List<Positions> members) {
-            return members.stream().mapToLong(member -> member.lowerBound(position)).sum();
+            return members.stream()
+                    .mapToLong(member -> member.lowerBound(position))
+                    .sum();
         }
     }
 }

@@ -88,19 +88,24 @@ final class OperandChecks {
             throw Checks.broken(name, "closed", "point to memory");
         }
         if (tensor.elements() > 0 && !tensor.memory().device().equals(device)) {
-            throw Checks.broken(name, "on " + tensor.memory().device(),
-                    "lie on " + device + ", the communicator's device");
+            throw Checks.broken(
+                    name, "on " + tensor.memory().device(), "lie on " + device + ", the communicator's device");
         }
         if (tensor.dtype() != dtype && tensor.dtype() != orElse) {
-            throw Checks.broken(name + ".dtype", tensor.dtype(), "be " + dtype
-                    + (orElse == null || orElse == dtype ? "" : " or " + orElse));
+            throw Checks.broken(
+                    name + ".dtype",
+                    tensor.dtype(),
+                    "be " + dtype + (orElse == null || orElse == dtype ? "" : " or " + orElse));
         }
-        if (tensor.batch() != plan.shape().batch() || tensor.length() != length || tensor.heads() != heads
+        if (tensor.batch() != plan.shape().batch()
+                || tensor.length() != length
+                || tensor.heads() != heads
                 || tensor.dim() != dim) {
-            throw Checks.broken(name + " shape", "[" + tensor.batch() + ", " + tensor.length() + ", " + tensor.heads()
-                    + ", " + tensor.dim() + "]",
+            throw Checks.broken(
+                    name + " shape",
+                    "[" + tensor.batch() + ", " + tensor.length() + ", " + tensor.heads() + ", " + tensor.dim() + "]",
                     "be [" + plan.shape().batch() + ", " + length + ", " + heads + ", " + dim
-                    + "] (batch, length on rank " + rank + ", heads, dim)");
+                            + "] (batch, length on rank " + rank + ", heads, dim)");
         }
     }
 

@@ -23,12 +23,17 @@ final class QueryTensors {
         long rows = plan.queries().localLength(rank);
         this.wide = shape.dtype().accumulator();
         this.resumes = resumes;
-        this.state = Tensor.bshd(Memory.of(base + footprint.state()), wide, shape.batch(), rows, shape.queryHeads(),
-                shape.valueDim());
+        this.state = Tensor.bshd(
+                Memory.of(base + footprint.state()), wide, shape.batch(), rows, shape.queryHeads(), shape.valueDim());
         this.lseLow = Tensor.lse(Memory.of(base + footprint.lseLow()), wide, shape.batch(), shape.queryHeads(), rows);
         this.delta = Tensor.lse(Memory.of(base + footprint.delta()), wide, shape.batch(), shape.queryHeads(), rows);
-        this.queryGrads = Tensor.bshd(Memory.of(base + footprint.queryGrads()), wide, shape.batch(), rows,
-                shape.queryHeads(), shape.headDim());
+        this.queryGrads = Tensor.bshd(
+                Memory.of(base + footprint.queryGrads()),
+                wide,
+                shape.batch(),
+                rows,
+                shape.queryHeads(),
+                shape.headDim());
     }
 
     /**

@@ -45,7 +45,7 @@ public final class ShardedAttention implements AutoCloseable {
     private final BoundStep[] backward;
     private final StepKernel kernel;
     private final TensorMath math;
-    private boolean agreed;  // the peers run the same plan
+    private boolean agreed; // the peers run the same plan
     private boolean posting; // peers may read this rank's memory
     private boolean inStep;
 
@@ -53,8 +53,8 @@ public final class ShardedAttention implements AutoCloseable {
      * Makes this rank's part of the operation.
      *
      * @throws IllegalArgumentException if an argument is null, or the communicator's world size or kind of device is
-     *                                  not the plan's
-     * @throws OutOfMemoryError         if the buffers cannot be had
+     *     not the plan's
+     * @throws OutOfMemoryError if the buffers cannot be had
      */
     public ShardedAttention(Plan plan, Communicator communicator) {
         this("ShardedAttention", plan, communicator);
@@ -68,7 +68,9 @@ public final class ShardedAttention implements AutoCloseable {
         this.rank = communicator.rank();
         Device device = communicator.device();
         if (device.isCuda() != plan.options().cuda()) {
-            throw Checks.broken("communicator.device", device,
+            throw Checks.broken(
+                    "communicator.device",
+                    device,
                     "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
         }
         this.entrance = new Entrance(name, plan.worldSize() == 1 ? "" : " of rank " + rank, device);
@@ -104,9 +106,9 @@ public final class ShardedAttention implements AutoCloseable {
      * denominator, for this rank's queries and everybody's keys.
      *
      * @param stream {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the
-     *               host
-     * @throws IllegalArgumentException                  if a tensor does not fit the plan; nothing has then run
-     * @throws IllegalStateException                     after close, or when another thread is inside
+     *     host
+     * @throws IllegalArgumentException if a tensor does not fit the plan; nothing has then run
+     * @throws IllegalStateException after close, or when another thread is inside
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
     public void forward(Forward operands, long stream) {
@@ -115,8 +117,8 @@ public final class ShardedAttention implements AutoCloseable {
             follow(stream);
             operandChecks.check(operands);
             agree("forward");
-            kernel.bindForward(operands.q(), operands.out(), operands.lse(), queries.state(operands.out()),
-                    queries.lseLow());
+            kernel.bindForward(
+                    operands.q(), operands.out(), operands.lse(), queries.state(operands.out()), queries.lseLow());
             for (BoundStep step : forward) {
                 RingStepEvent event = begin(Native.FORWARD, "forward", step);
                 Move.all(step.ready(), math, operands.k(), operands.v());
@@ -141,9 +143,8 @@ public final class ShardedAttention implements AutoCloseable {
      * Gradients are overwritten.
      *
      * @param stream as in forward
-     * @throws IllegalArgumentException                  if a tensor does not fit the plan; nothing has then run
-     * @throws IllegalStateException                     after close, when another thread is inside, or if the plan is
-     *                                                   forwardOnly
+     * @throws IllegalArgumentException if a tensor does not fit the plan; nothing has then run
+     * @throws IllegalStateException after close, when another thread is inside, or if the plan is forwardOnly
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
     public void backward(Backward operands, long stream) {
@@ -184,15 +185,19 @@ public final class ShardedAttention implements AutoCloseable {
     /** Shows the kernel the keys of a block, and which heads it is to compute. */
     private void meet(BoundBlock block, Forward operands) {
         kernel.heads(block.heads().from(), block.heads().count());
-        kernel.meet(block.source(), block.keys() == null ? operands.k() : block.keys().keys(),
+        kernel.meet(
+                block.source(),
+                block.keys() == null ? operands.k() : block.keys().keys(),
                 block.keys() == null ? operands.v() : block.keys().values());
     }
 
     /** Computes a block's gradients, in the caller's tensors where they are all of them and the type allows. */
     private void differentiate(BoundBlock block, Backward operands) {
         BlockGrads grads = block.grads();
-        boolean directKeys = grads.direct() && operands.dk().dtype() == grads.of().keys().dtype();
-        boolean directValues = grads.direct() && operands.dv().dtype() == grads.of().values().dtype();
+        boolean directKeys =
+                grads.direct() && operands.dk().dtype() == grads.of().keys().dtype();
+        boolean directValues =
+                grads.direct() && operands.dv().dtype() == grads.of().values().dtype();
         Tensor dKey = directKeys ? operands.dk() : grads.of().keys();
         Tensor dValue = directValues ? operands.dv() : grads.of().values();
         kernel.backward(dKey, dValue, block.resume());

@@ -63,10 +63,17 @@ final class StepBinder {
         Block block = step.block();
         List<Move> ready = new ArrayList<>();
         pack(step.before(), ready);
-        BoundBlock bound = block == null ? null : bind(block, Schedule.resumes(steps, number),
-                Schedule.finishes(steps, number), ready);
-        return new BoundStep(number, Plan.sourceOf(block), array(ready), transfers(step.before()),
-                step.computes() ? bound : null, transfers(step.after()), deliver(step.after(), gathers(block)));
+        BoundBlock bound = block == null
+                ? null
+                : bind(block, Schedule.resumes(steps, number), Schedule.finishes(steps, number), ready);
+        return new BoundStep(
+                number,
+                Plan.sourceOf(block),
+                array(ready),
+                transfers(step.before()),
+                step.computes() ? bound : null,
+                transfers(step.after()),
+                deliver(step.after(), gathers(block)));
     }
 
     private BoundBlock bind(Block block, boolean resume, boolean finish, List<Move> ready) {
@@ -87,8 +94,12 @@ final class StepBinder {
     /** Own keys that are sent are copied into their slot first. */
     private void pack(Exchange exchange, List<Move> ready) {
         if (exchange != null) {
-            exchange.sends().stream().map(Message::held).distinct().filter(held -> held.piece().rows().owner() == rank)
-                    .forEach(held -> ready.add(new Move.Load(slot(held), 0, held.piece().heads().from())));
+            exchange.sends().stream()
+                    .map(Message::held)
+                    .distinct()
+                    .filter(held -> held.piece().rows().owner() == rank)
+                    .forEach(held -> ready.add(
+                            new Move.Load(slot(held), 0, held.piece().heads().from())));
         }
     }
 
@@ -97,14 +108,18 @@ final class StepBinder {
         for (Held held : block.keys()) {
             for (KeyTensors.Range range : ranges(held, block)) {
                 KeyTensors to = ordered.rows(range.row(), range.count(), range.stride());
-                ready.add(held.slot() == Schedule.OWN ? new Move.Load(to, range.ownRow(), block.heads().from())
-                        : new Move.Copy(to, slot(held).rows(range.ownRow(), range.count(), 1)));
+                ready.add(
+                        held.slot() == Schedule.OWN
+                                ? new Move.Load(
+                                        to, range.ownRow(), block.heads().from())
+                                : new Move.Copy(to, slot(held).rows(range.ownRow(), range.count(), 1)));
             }
         }
     }
 
     private List<KeyTensors.Range> ranges(Held held, Block block) {
-        List<Positions> members = block.keys().stream().map(key -> positions(key.piece())).toList();
+        List<Positions> members =
+                block.keys().stream().map(key -> positions(key.piece())).toList();
         return KeyTensors.Range.of(positions(held.piece()), members);
     }
 
@@ -125,7 +140,8 @@ final class StepBinder {
             if (gathers(block)) {
                 KeyTensors to = held.slot() == Schedule.OWN ? home(held.piece()) : slot(held);
                 for (KeyTensors.Range range : ranges(held, block)) {
-                    moves.add(new Move.Copy(to.rows(range.ownRow(), range.count(), 1),
+                    moves.add(new Move.Copy(
+                            to.rows(range.ownRow(), range.count(), 1),
                             grads.rows(range.row(), range.count(), range.stride())));
                 }
             } else {
@@ -143,8 +159,11 @@ final class StepBinder {
             if (held.piece().rows().owner() != rank) {
                 arrived.add(held);
             } else {
-                moves.add(gathered ? new Move.Add(home(held.piece()), slot(held))
-                        : new Move.Store(slot(held), held.piece().heads().from()));
+                moves.add(
+                        gathered
+                                ? new Move.Add(home(held.piece()), slot(held))
+                                : new Move.Store(
+                                        slot(held), held.piece().heads().from()));
             }
         }
         if (gathered && exchange != null) {
@@ -155,19 +174,26 @@ final class StepBinder {
     }
 
     private KeyTensors home(Piece piece) {
-        return KeyTensors.at(base + footprint.home(), shape, shape.dtype().accumulator(), piece.rows().count(),
+        return KeyTensors.at(
+                base + footprint.home(),
+                shape,
+                shape.dtype().accumulator(),
+                piece.rows().count(),
                 piece.heads().count());
     }
 
     private KeyTensors of(Block block, long offset, DType dtype) {
-        long rows = block.keys().stream().mapToLong(held -> held.piece().rows().count()).sum();
+        long rows = block.keys().stream()
+                .mapToLong(held -> held.piece().rows().count())
+                .sum();
         return KeyTensors.at(base + offset, shape, dtype, rows, block.heads().count());
     }
 
     private KeyTensors slot(Held held) {
         Piece piece = held.piece();
         DType dtype = piece.part() == Part.KEY_GRADS ? plan.wireDType() : shape.dtype();
-        return KeyTensors.at(address(held), shape, dtype, piece.rows().count(), piece.heads().count());
+        return KeyTensors.at(
+                address(held), shape, dtype, piece.rows().count(), piece.heads().count());
     }
 
     private long address(Held held) {
@@ -179,10 +205,12 @@ final class StepBinder {
             return null;
         }
         Transfers transfers = new Transfers();
-        exchange.sends().forEach(message -> transfers.send(address(message.held()), plan.bytes(message.held().piece()),
-                message.peer()));
-        exchange.receives().forEach(message -> transfers.receive(address(message.held()),
-                plan.bytes(message.held().piece()), message.peer()));
+        exchange.sends()
+                .forEach(message -> transfers.send(
+                        address(message.held()), plan.bytes(message.held().piece()), message.peer()));
+        exchange.receives()
+                .forEach(message -> transfers.receive(
+                        address(message.held()), plan.bytes(message.held().piece()), message.peer()));
         return transfers;
     }
 

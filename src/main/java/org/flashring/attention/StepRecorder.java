@@ -7,7 +7,8 @@ import jdk.jfr.FlightRecorder;
  * runtime may have none, and to initialise one takes 100 ms, which the first call would spend.
  */
 final class StepRecorder {
-    private static final boolean PRESENT = ModuleLayer.boot().findModule("jdk.jfr").isPresent();
+    private static final boolean PRESENT =
+            ModuleLayer.boot().findModule("jdk.jfr").isPresent();
 
     private StepRecorder() {}
 

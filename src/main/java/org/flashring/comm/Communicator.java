@@ -57,7 +57,7 @@ public interface Communicator extends AutoCloseable {
      *
      * @return the number of batches posted before this one: its ticket
      * @throws IllegalArgumentException if a message names a rank that there is not
-     * @throws IllegalStateException    if 8 batches have been posted and not awaited
+     * @throws IllegalStateException if 8 batches have been posted and not awaited
      */
     long post(Transfers batch);
 

@@ -93,7 +93,7 @@ public final class Transfers {
      * bytes are allowed. Returns this.
      *
      * @throws IllegalArgumentException if it overlaps what the batch receives, or is no memory, or there can be no such
-     *                                  rank
+     *     rank
      */
     public Transfers send(long send, long sendBytes, int to) {
         Checks.atLeast("to", to, 0);

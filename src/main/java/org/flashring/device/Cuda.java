@@ -37,7 +37,7 @@ public final class Cuda {
     /**
      * Returns the model of {@code device}, as CUDA names it.
      *
-     * @throws IllegalArgumentException      if the device is the host or does not exist
+     * @throws IllegalArgumentException if the device is the host or does not exist
      * @throws UnsupportedOperationException if there is no CUDA
      */
     public static String name(Device device) {
@@ -46,10 +46,10 @@ public final class Cuda {
 
     /**
      * Returns the bytes of shared memory a block that the tiles of the mma kernels on {@code device} are made for: 99,
-     * 163 or 227 KB, the most that the device, or {@code FLASHRING_CUDA_SHARED_MEMORY} from the environment, allows; 0 if
-     * kernels cannot run on it.
+     * 163 or 227 KB, the most that the device, or {@code FLASHRING_CUDA_SHARED_MEMORY} from the environment, allows; 0
+     * if kernels cannot run on it.
      *
-     * @throws IllegalArgumentException      if the device is the host or does not exist
+     * @throws IllegalArgumentException if the device is the host or does not exist
      * @throws UnsupportedOperationException if there is no CUDA
      */
     public static int tileBytes(Device device) {
@@ -59,7 +59,7 @@ public final class Cuda {
     /**
      * Memory of a device, in bytes.
      *
-     * @param free  not in use by any process
+     * @param free not in use by any process
      * @param total there is
      */
     public record MemoryFigures(long free, long total) {}
@@ -67,7 +67,7 @@ public final class Cuda {
     /**
      * Returns the memory figures of {@code device} as they are now.
      *
-     * @throws IllegalArgumentException      if the device is the host or does not exist
+     * @throws IllegalArgumentException if the device is the host or does not exist
      * @throws UnsupportedOperationException if there is no CUDA
      */
     public static MemoryFigures memory(Device device) {
@@ -84,21 +84,24 @@ public final class Cuda {
      * Returns {@code device} if it exists: the host, or a CUDA device of this process.
      *
      * @throws UnsupportedOperationException if it is a CUDA device and there is no CUDA; the message says why
-     * @throws IllegalArgumentException      if there is no device of that number
+     * @throws IllegalArgumentException if there is no device of that number
      */
     public static Device require(String name, Device device) {
         Checks.notNull(name, device);
         if (device.isCuda()) {
             if (!isAvailable()) {
-                throw new UnsupportedOperationException(name + " is " + device + "; CUDA is not available: "
-                        + unavailabilityCause());
+                throw new UnsupportedOperationException(
+                        name + " is " + device + "; CUDA is not available: " + unavailabilityCause());
             }
             Checks.between(name + ".ordinal", device.ordinal(), 0, deviceCount() - 1L);
         }
         return device;
     }
 
-    /** Lets {@code device} reach the memory of its peers directly, where the machine can; else copies go through the host. */
+    /**
+     * Lets {@code device} reach the memory of its peers directly, where the machine can; else copies go through the
+     * host.
+     */
     public static void enablePeers(Device device, List<Device> peers) {
         int previous = CurrentDevice.enter(require("device", device));
         try {

@@ -5,7 +5,8 @@ import org.flashring.internal.Checks;
 /**
  * Where memory lies and kernels run.
  *
- * @param ordinal -1 for the host, else the number of a CUDA device in this process; also what the native interface calls it
+ * @param ordinal -1 for the host, else the number of a CUDA device in this process; also what the native interface
+ *     calls it
  */
 public record Device(int ordinal) {
     /** The host: ordinary memory and CPU kernels. */

@@ -5,8 +5,9 @@ import org.flashring.internal.Checks;
 import org.flashring.internal.Cudart;
 
 /**
- * An owner of a CUDA device's memory, or a view of somebody else's. Copies run in the order of a stream and the host does not
- * wait for them, unless the host side is pageable memory; either side must stay until the stream has passed the copy.
+ * An owner of a CUDA device's memory, or a view of somebody else's. Copies run in the order of a stream and the host
+ * does not wait for them, unless the host side is pageable memory; either side must stay until the stream has passed
+ * the copy.
  */
 public final class DeviceBuffer extends OwnedMemory {
     private final boolean owned;
@@ -19,9 +20,10 @@ public final class DeviceBuffer extends OwnedMemory {
     /**
      * Returns {@code bytes} bytes on {@code device}, not cleared, 256-byte aligned. 0 bytes are allowed.
      *
-     * @throws IllegalArgumentException      if {@code bytes} is negative, or {@code device} is not a CUDA device of this process
+     * @throws IllegalArgumentException if {@code bytes} is negative, or {@code device} is not a CUDA device of this
+     *     process
      * @throws UnsupportedOperationException if there is no CUDA
-     * @throws OutOfMemoryError              if the device has no such memory
+     * @throws OutOfMemoryError if the device has no such memory
      */
     public static DeviceBuffer allocate(Device device, long bytes) {
         Checks.atLeast("bytes", bytes, 0);
@@ -33,7 +35,9 @@ public final class DeviceBuffer extends OwnedMemory {
         }
     }
 
-    /** Returns a view of {@code bytes} bytes at a device address that stays somebody else's; closing it frees nothing. */
+    /**
+     * Returns a view of {@code bytes} bytes at a device address that stays somebody else's; closing it frees nothing.
+     */
     public static DeviceBuffer wrap(Device device, long address, long bytes) {
         Checks.atLeast("address", address, 1);
         Checks.atLeast("bytes", bytes, 0);
@@ -41,7 +45,8 @@ public final class DeviceBuffer extends OwnedMemory {
     }
 
     /**
-     * Copies {@code count} bytes at the host address {@code from} to the start of this buffer, in the order of {@code stream}.
+     * Copies {@code count} bytes at the host address {@code from} to the start of this buffer, in the order of
+     * {@code stream}.
      *
      * @throws IllegalArgumentException if they do not fit
      */
@@ -50,7 +55,10 @@ public final class DeviceBuffer extends OwnedMemory {
         onDevice(() -> Cudart.copy(address(), Checks.atLeast("from", from, 1), count, stream));
     }
 
-    /** Copies the first {@code count} bytes of this buffer to the host address {@code to}, in the order of {@code stream}. */
+    /**
+     * Copies the first {@code count} bytes of this buffer to the host address {@code to}, in the order of
+     * {@code stream}.
+     */
     public void copyToHost(long to, long count, long stream) {
         checkCount(count);
         onDevice(() -> Cudart.copy(Checks.atLeast("to", to, 1), address(), count, stream));

@@ -3,7 +3,10 @@ package org.flashring.device;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Cudart;
 
-/** A CUDA event: a point in a stream that other streams and the host can wait for. Closing twice is harmless; use after close throws. */
+/**
+ * A CUDA event: a point in a stream that other streams and the host can wait for. Closing twice is harmless; use after
+ * close throws.
+ */
 public final class Event implements AutoCloseable {
     private final Device device;
     private final boolean owned;
@@ -20,7 +23,7 @@ public final class Event implements AutoCloseable {
      * Returns a new event, which keeps no time and counts as done until it is recorded.
      *
      * @throws UnsupportedOperationException if there is no CUDA
-     * @throws IllegalArgumentException      unless {@code device} is a CUDA device of this process
+     * @throws IllegalArgumentException unless {@code device} is a CUDA device of this process
      */
     public static Event create(Device device) {
         int previous = CurrentDevice.enter(Cuda.requireCuda("device", device));

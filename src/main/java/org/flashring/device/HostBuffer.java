@@ -13,7 +13,7 @@ public final class HostBuffer extends OwnedMemory {
      * Returns {@code bytes} bytes of memory, not cleared. 0 bytes are allowed.
      *
      * @throws IllegalArgumentException if {@code bytes} is negative
-     * @throws OutOfMemoryError         if the system has no such memory
+     * @throws OutOfMemoryError if the system has no such memory
      */
     public static HostBuffer allocate(long bytes) {
         Checks.atLeast("bytes", bytes, 0);

@@ -11,9 +11,9 @@ import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 
 /**
- * A borrowed piece of memory that a tensor lies in: a raw address on the host or on a CUDA device, a JavaCPP {@link Pointer}, a
- * direct {@code java.nio} buffer or an {@link OwnedMemory}. It is never freed here; a pointer or buffer is kept reachable while the
- * Memory is.
+ * A borrowed piece of memory that a tensor lies in: a raw address on the host or on a CUDA device, a JavaCPP
+ * {@link Pointer}, a direct {@code java.nio} buffer or an {@link OwnedMemory}. It is never freed here; a pointer or
+ * buffer is kept reachable while the Memory is.
  */
 public final class Memory {
     private static final long UNKNOWN = Long.MAX_VALUE;
@@ -32,7 +32,9 @@ public final class Memory {
         this.owner = owner;
     }
 
-    /** Returns the host memory at a raw address, whose extent the caller answers for. Null (0) holds only empty tensors. */
+    /**
+     * Returns the host memory at a raw address, whose extent the caller answers for. Null (0) holds only empty tensors.
+     */
     public static Memory of(long address) {
         Checks.atLeast("address", address, 0);
         return new Memory(address, address == 0 ? 0 : UNKNOWN, Device.HOST, true, null);
@@ -69,7 +71,7 @@ public final class Memory {
      * Returns the memory between the buffer's position and limit.
      *
      * @throws IllegalArgumentException unless the buffer is direct, of native byte order, and of bytes, shorts (16-bit
-     *         floats), floats or doubles
+     *     floats), floats or doubles
      */
     public static Memory of(Buffer buffer) {
         Checks.notNull("buffer", buffer);
@@ -96,15 +98,19 @@ public final class Memory {
         if (order != ByteOrder.nativeOrder()) {
             throw Checks.broken("buffer order", order, "be the native " + ByteOrder.nativeOrder());
         }
-        return new Memory(Native.address(buffer) + ((long) buffer.position() << shift), (long) buffer.remaining() << shift,
-                Device.HOST, !buffer.isReadOnly(), buffer);
+        return new Memory(
+                Native.address(buffer) + ((long) buffer.position() << shift),
+                (long) buffer.remaining() << shift,
+                Device.HOST,
+                !buffer.isReadOnly(),
+                buffer);
     }
 
     /**
      * Returns the memory of a buffer on its device.
      *
      * @throws IllegalArgumentException if the buffer is null
-     * @throws IllegalStateException    after its close
+     * @throws IllegalStateException after its close
      */
     public static Memory of(OwnedMemory buffer) {
         return new Memory(Checks.notNull("buffer", buffer).address(), buffer.bytes(), buffer.device(), true, buffer);
@@ -132,6 +138,7 @@ public final class Memory {
 
     /** Returns whether the memory has been given back behind our back: the pointer or buffer it came from is closed. */
     public boolean isClosed() {
-        return owner instanceof Pointer pointer && pointer.isNull() || owner instanceof OwnedMemory buffer && buffer.isClosed();
+        return owner instanceof Pointer pointer && pointer.isNull()
+                || owner instanceof OwnedMemory buffer && buffer.isClosed();
     }
 }

@@ -17,12 +17,14 @@ public abstract sealed class OwnedMemory implements AutoCloseable permits HostBu
     /**
      * Returns {@code bytes} bytes on {@code device}, not cleared. 0 bytes are allowed.
      *
-     * @throws IllegalArgumentException      if {@code bytes} is negative, or there is no such device
+     * @throws IllegalArgumentException if {@code bytes} is negative, or there is no such device
      * @throws UnsupportedOperationException if the device is CUDA's and there is no CUDA
-     * @throws OutOfMemoryError              if the device has no such memory
+     * @throws OutOfMemoryError if the device has no such memory
      */
     public static OwnedMemory allocate(Device device, long bytes) {
-        return Checks.notNull("device", device).isCuda() ? DeviceBuffer.allocate(device, bytes) : HostBuffer.allocate(bytes);
+        return Checks.notNull("device", device).isCuda()
+                ? DeviceBuffer.allocate(device, bytes)
+                : HostBuffer.allocate(bytes);
     }
 
     /** Returns the device that the memory lies on. */

@@ -3,7 +3,10 @@ package org.flashring.device;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Cudart;
 
-/** A CUDA stream: work in it runs in order, beside that of other streams. Closing twice is harmless; use after close throws. */
+/**
+ * A CUDA stream: work in it runs in order, beside that of other streams. Closing twice is harmless; use after close
+ * throws.
+ */
 public final class Stream implements AutoCloseable {
     private final Device device;
     private final boolean owned;
@@ -20,13 +23,16 @@ public final class Stream implements AutoCloseable {
      * Returns a new stream that does not wait for the default stream.
      *
      * @throws UnsupportedOperationException if there is no CUDA
-     * @throws IllegalArgumentException      unless {@code device} is a CUDA device of this process
+     * @throws IllegalArgumentException unless {@code device} is a CUDA device of this process
      */
     public static Stream create(Device device) {
         return create(device, false);
     }
 
-    /** Returns a new stream as {@link #create} does, whose kernels go first where others have not all begun: for communication. */
+    /**
+     * Returns a new stream as {@link #create} does, whose kernels go first where others have not all begun: for
+     * communication.
+     */
     public static Stream createUrgent(Device device) {
         return create(device, true);
     }

@@ -45,7 +45,9 @@ public final class Assembly {
         }
 
         private String absent() {
-            return IntStream.range(0, guests.length).filter(rank -> guests[rank] == null).mapToObj(String::valueOf)
+            return IntStream.range(0, guests.length)
+                    .filter(rank -> guests[rank] == null)
+                    .mapToObj(String::valueOf)
                     .collect(Collectors.joining(", ", "rank ", ""));
         }
     }
@@ -82,7 +84,9 @@ public final class Assembly {
 
     /** Returns what is wrong with a newcomer, or null. */
     private static String seat(Meeting meeting, Guest guest) {
-        if (guest.size() != meeting.first.size() || guest.rank() < 0 || guest.rank() >= guest.size()
+        if (guest.size() != meeting.first.size()
+                || guest.rank() < 0
+                || guest.rank() >= guest.size()
                 || meeting.guests[guest.rank()] != null) {
             return "rank " + guest.rank() + " of " + guest.size() + " cannot " + guest.operation() + " with rank "
                     + meeting.first.rank()

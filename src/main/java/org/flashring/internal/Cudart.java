@@ -11,9 +11,10 @@ import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.SizeTPointer;
 
 /**
- * The few calls of the CUDA runtime that this library makes, with handles and addresses as {@code long}. A call that fails
- * throws {@link IllegalStateException} with CUDA's name for the error, which may belong to earlier, asynchronous work; memory
- * that cannot be had is an {@link OutOfMemoryError}. Use only where {@link org.flashring.device.Cuda#isAvailable()}.
+ * The few calls of the CUDA runtime that this library makes, with handles and addresses as {@code long}. A call that
+ * fails throws {@link IllegalStateException} with CUDA's name for the error, which may belong to earlier, asynchronous
+ * work; memory that cannot be had is an {@link OutOfMemoryError}. Use only where
+ * {@link org.flashring.device.Cuda#isAvailable()}.
  */
 public final class Cudart {
     private Cudart() {}
@@ -64,7 +65,10 @@ public final class Cudart {
         }
     }
 
-    /** Copies between any two of host and devices, in the order of {@code stream}. Pageable host memory may make the caller wait. */
+    /**
+     * Copies between any two of host and devices, in the order of {@code stream}. Pageable host memory may make the
+     * caller wait.
+     */
     public static void copy(Pointer to, Pointer from, long bytes, long stream) {
         check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, Handles.stream(stream)), "cudaMemcpyAsync");
     }
@@ -79,13 +83,18 @@ public final class Cudart {
         check(cudaMemsetAsync(Handles.target(address), value, bytes, Handles.stream(stream)), "cudaMemsetAsync");
     }
 
-    /** Returns a stream of the current device that does not wait for the default stream; of the highest priority if {@code urgent}. */
+    /**
+     * Returns a stream of the current device that does not wait for the default stream; of the highest priority if
+     * {@code urgent}.
+     */
     public static long createStream(boolean urgent) {
         int[] lowest = new int[1];
         int[] highest = new int[1];
         check(cudaDeviceGetStreamPriorityRange(lowest, highest), "cudaDeviceGetStreamPriorityRange");
         CUstream_st stream = new CUstream_st();
-        check(cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, urgent ? highest[0] : lowest[0]), "cudaStreamCreateWithPriority");
+        check(
+                cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, urgent ? highest[0] : lowest[0]),
+                "cudaStreamCreateWithPriority");
         return stream.address();
     }
 
@@ -132,7 +141,10 @@ public final class Cudart {
         check(cudaEventSynchronize(Handles.event(event)), "cudaEventSynchronize");
     }
 
-    /** Lets the current device read and write {@code peer}'s memory directly where the machine can; else copies go through the host. */
+    /**
+     * Lets the current device read and write {@code peer}'s memory directly where the machine can; else copies go
+     * through the host.
+     */
     public static void enablePeer(int ordinal, int peer) {
         int[] can = new int[1];
         check(cudaDeviceCanAccessPeer(can, ordinal, peer), "cudaDeviceCanAccessPeer");
@@ -146,7 +158,10 @@ public final class Cudart {
         }
     }
 
-    /** Returns where the device sits on its host's bus, such as 0000:3b:00.0: the same device has the same place in all processes. */
+    /**
+     * Returns where the device sits on its host's bus, such as 0000:3b:00.0: the same device has the same place in all
+     * processes.
+     */
     public static String busId(int ordinal) {
         byte[] text = new byte[32];
         check(cudaDeviceGetPCIBusId(text, text.length, ordinal), "cudaDeviceGetPCIBusId");
@@ -161,7 +176,8 @@ public final class Cudart {
         if (status == cudaSuccess) {
             return;
         }
-        String message = call + " failed with " + cudaGetErrorName(status).getString() + ": " + cudaGetErrorString(status).getString();
+        String message = call + " failed with " + cudaGetErrorName(status).getString() + ": "
+                + cudaGetErrorString(status).getString();
         if (status == cudaErrorMemoryAllocation) {
             cudaGetLastError(); // the device stays usable
             throw new OutOfMemoryError(message);

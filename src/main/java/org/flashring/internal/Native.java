@@ -15,8 +15,8 @@ import org.bytedeco.javacpp.annotation.Properties;
 /**
  * {@code flashring.h}, one for one: same names, same order, addresses as {@code long}. The rules are documented there.
  *
- * <p>Structs are made by methods of this class, never by their constructors, so that this class's initialisation, which holds
- * the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too. Where the
+ * <p>Structs are made by methods of this class, never by their constructors, so that this class's initialisation, which
+ * holds the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too. Where the
  * library cannot be loaded, this class is initialised all the same, and whatever may be called first throws what the
  * loader said, each time.
  */
@@ -35,8 +35,8 @@ public final class Native {
     private Native() {}
 
     /**
-     * Hands over what the JVM knows of processors (affinity, quotas and {@code -XX:ActiveProcessorCount}), and the highest kernel
-     * where a property names one: whatever chooses a kernel refuses a name that none has.
+     * Hands over what the JVM knows of processors (affinity, quotas and {@code -XX:ActiveProcessorCount}), and the
+     * highest kernel where a property names one: whatever chooses a kernel refuses a name that none has.
      */
     private static void prepare() {
         defaultThreads(Math.min(Runtime.getRuntime().availableProcessors(), MOST_THREADS));
@@ -137,6 +137,7 @@ public final class Native {
     public static final int FORWARD = 0;
     public static final int BACKWARD = 1;
 
+    // spotless:off: a line for each field and function of the C interface
     /** {@code flashring_tensor}. */
     @Name("flashring_tensor")
     @NoException
@@ -339,4 +340,5 @@ public final class Native {
     @Name("flashring_range_end") public static native void rangeEnd();
     @Name("flashring_host_allocate") private static native @Cast("void*") long hostAllocateUnchecked(long bytes);
     @Name("flashring_host_free") public static native void hostFree(@Cast("void*") long memory);
+    // spotless:on
 }

@@ -12,8 +12,8 @@ import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.Pointer;
 
 /**
- * Loads native libraries, one process at a time. JavaCPP unpacks natives from jars into a cache shared by all
- * processes of a user without guarding against a reader of a half-written file; one process per GPU starts just so.
+ * Loads native libraries, one process at a time. JavaCPP unpacks natives from jars into a cache shared by all processes
+ * of a user without guarding against a reader of a half-written file; one process per GPU starts just so.
  */
 final class NativeLoader {
     private static final System.Logger LOG = System.getLogger(NativeLoader.class.getName());
@@ -72,7 +72,8 @@ final class NativeLoader {
         try (FileChannel channel = FileChannel.open(lockFile(), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
                 FileLock lock = lock(channel)) {
             LOG.log(System.Logger.Level.DEBUG, "loading {0} under {1}", binding, lock);
-            Pointer.totalBytes(); // A library being loaded waits, inside Loader's monitor, for this class, whose initialiser waits for the monitor.
+            Pointer.totalBytes(); // A library being loaded waits, inside Loader's monitor, for this class, whose
+            // initialiser waits for the monitor.
             Loader.load(binding);
         } finally {
             if (interrupted) {
@@ -82,8 +83,8 @@ final class NativeLoader {
     }
 
     /**
-     * Returns the lock, once no other process has it. Polled: JavaCPP locks a file of its own, and where another thread of the
-     * process waits for that one, the system would take two blocking locks for a deadlock and refuse.
+     * Returns the lock, once no other process has it. Polled: JavaCPP locks a file of its own, and where another thread
+     * of the process waits for that one, the system would take two blocking locks for a deadlock and refuse.
      */
     private static FileLock lock(FileChannel channel) throws IOException {
         FileLock lock = tryLock(channel);

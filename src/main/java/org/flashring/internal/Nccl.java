@@ -9,15 +9,16 @@ import org.bytedeco.cuda.nccl.ncclUniqueId;
 import org.bytedeco.javacpp.BytePointer;
 
 /**
- * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's words for it.
- * No call here is newer than NCCL 2.18, so that any release from there on serves, older than the preset's headers or not. Element
- * types are given by their numbers in the native interface.
+ * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's
+ * words for it. No call here is newer than NCCL 2.18, so that any release from there on serves, older than the preset's
+ * headers or not. Element types are given by their numbers in the native interface.
  */
 public final class Nccl {
     /** Bytes of a group's id. */
     public static final int ID_BYTES = NCCL_UNIQUE_ID_BYTES;
 
-    private static final int[] TYPES = {ncclFloat64, ncclFloat32, ncclBfloat16, ncclFloat16}; // by number in the native interface
+    private static final int[] TYPES = {ncclFloat64, ncclFloat32, ncclBfloat16, ncclFloat16
+    }; // by number in the native interface
 
     private Nccl() {}
 
@@ -105,24 +106,54 @@ public final class Nccl {
     }
 
     public static void allGather(long send, long receive, long bytes, ncclComm comm, long stream) {
-        check(ncclAllGather(Handles.source(send), Handles.target(receive), bytes, ncclInt8, comm,
-                Handles.stream(stream)), "ncclAllGather");
+        check(
+                ncclAllGather(
+                        Handles.source(send), Handles.target(receive), bytes, ncclInt8, comm, Handles.stream(stream)),
+                "ncclAllGather");
     }
 
     public static void allReduce(long data, long count, int dtype, ncclComm comm, long stream) {
-        check(ncclAllReduce(Handles.source(data), Handles.target(data), count, TYPES[dtype], ncclSum, comm,
-                Handles.stream(stream)), "ncclAllReduce");
+        check(
+                ncclAllReduce(
+                        Handles.source(data),
+                        Handles.target(data),
+                        count,
+                        TYPES[dtype],
+                        ncclSum,
+                        comm,
+                        Handles.stream(stream)),
+                "ncclAllReduce");
     }
 
     public static void reduceScatter(long send, long receive, long count, int dtype, ncclComm comm, long stream) {
-        check(ncclReduceScatter(Handles.source(send), Handles.target(receive), count, TYPES[dtype], ncclSum,
-                comm, Handles.stream(stream)), "ncclReduceScatter");
+        check(
+                ncclReduceScatter(
+                        Handles.source(send),
+                        Handles.target(receive),
+                        count,
+                        TYPES[dtype],
+                        ncclSum,
+                        comm,
+                        Handles.stream(stream)),
+                "ncclReduceScatter");
     }
 
-    /** Sums {@code count} elements at {@code send} of every rank at {@code receive} of rank {@code root}, which others do not read. */
+    /**
+     * Sums {@code count} elements at {@code send} of every rank at {@code receive} of rank {@code root}, which others
+     * do not read.
+     */
     public static void reduce(long send, long receive, long count, int dtype, int root, ncclComm comm, long stream) {
-        check(ncclReduce(Handles.source(send), Handles.target(receive), count, TYPES[dtype], ncclSum, root, comm,
-                Handles.stream(stream)), "ncclReduce");
+        check(
+                ncclReduce(
+                        Handles.source(send),
+                        Handles.target(receive),
+                        count,
+                        TYPES[dtype],
+                        ncclSum,
+                        root,
+                        comm,
+                        Handles.stream(stream)),
+                "ncclReduce");
     }
 
     private static void check(int status, String call) {

@@ -7,10 +7,10 @@ public final class Status {
     /**
      * Returns if {@code status} is OK.
      *
-     * @throws IllegalArgumentException      if an argument breaks a rule
+     * @throws IllegalArgumentException if an argument breaks a rule
      * @throws UnsupportedOperationException if no kernel serves the combination
-     * @throws OutOfMemoryError              if memory ran out
-     * @throws IllegalStateException         if the device failed, possibly in an earlier, asynchronous call
+     * @throws OutOfMemoryError if memory ran out
+     * @throws IllegalStateException if the device failed, possibly in an earlier, asynchronous call
      */
     public static void check(int status) {
         if (status == Native.OK) {

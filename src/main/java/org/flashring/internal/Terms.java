@@ -28,7 +28,9 @@ public final class Terms {
             int to = Math.min(values.length, from + part);
             text.append(from == 0 ? "" : COMMA).append(values[from]);
             if (part > 1) {
-                text.append(" to ").append(values[to - 1]).append(" #")
+                text.append(" to ")
+                        .append(values[to - 1])
+                        .append(" #")
                         .append(Long.toHexString(digest(values, from, to)));
             }
         }
@@ -56,8 +58,9 @@ public final class Terms {
         for (Map.Entry<String, String> term : first.entrySet()) {
             String value = other.get(term.getKey());
             if (!Objects.equals(value, term.getValue())) {
-                return value == null ? sentence(term.getKey(), rank, null, term.getValue()) : difference(term.getKey(),
-                        rank, value, term.getValue());
+                return value == null
+                        ? sentence(term.getKey(), rank, null, term.getValue())
+                        : difference(term.getKey(), rank, value, term.getValue());
             }
         }
         for (Map.Entry<String, String> term : other.entrySet()) {
@@ -72,7 +75,9 @@ public final class Terms {
     private static String difference(String name, int rank, String value, String expected) {
         Matcher mine = LIST.matcher(value);
         Matcher first = LIST.matcher(expected);
-        if (!mine.matches() || !first.matches() || !mine.group(2).equals(first.group(2)) && mine.group(1).equals(first.group(1))) {
+        if (!mine.matches()
+                || !first.matches()
+                || !mine.group(2).equals(first.group(2)) && mine.group(1).equals(first.group(1))) {
             return sentence(name, rank, value, expected);
         }
         if (!mine.group(1).equals(first.group(1))) {
@@ -90,7 +95,10 @@ public final class Terms {
         int part = Integer.parseInt(mine.group(2));
         int from = entry * part;
         int last = Math.min(Integer.parseInt(mine.group(1)), from + part) - 1;
-        return sentence(name + "[" + from + (last == from ? "" : ".." + last) + "]", rank, entries[entry],
+        return sentence(
+                name + "[" + from + (last == from ? "" : ".." + last) + "]",
+                rank,
+                entries[entry],
                 expectedEntries[entry]);
     }
 
@@ -99,8 +107,8 @@ public final class Terms {
      * given.
      */
     public static String sentence(String name, int rank, String value, String first) {
-        return name + " is " + (value == null ? "not given" : value) + " on rank " + rank + ", " + (first == null
-                ? "not given" : first)
+        return name + " is " + (value == null ? "not given" : value) + " on rank " + rank + ", "
+                + (first == null ? "not given" : first)
                 + " on rank 0";
     }
 }

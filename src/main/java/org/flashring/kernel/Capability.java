@@ -7,25 +7,36 @@ import org.flashring.Kernel;
 import org.flashring.internal.Native;
 
 /**
- * A row of the capability table: what one kernel serves. The table itself is native and the only one; plans refuse by it,
- * {@code flashring info} prints it and the README's table is checked against it.
+ * A row of the capability table: what one kernel serves. The table itself is native and the only one; plans refuse by
+ * it, {@code flashring info} prints it and the README's table is checked against it.
  *
- * @param kernel      which kernel
- * @param cuda        whether it runs on a GPU
- * @param dtype       element type served
- * @param maxHeadDim  largest head dim served
+ * @param kernel which kernel
+ * @param cuda whether it runs on a GPU
+ * @param dtype element type served
+ * @param maxHeadDim largest head dim served
  * @param maxValueDim largest value dim served
- * @param forward     whether forward is served
- * @param backward    whether backward is served
+ * @param forward whether forward is served
+ * @param backward whether backward is served
  * @param unequalDims whether the value dim may differ from the head dim
- * @param available   whether this machine can run it, and it is not ruled out
- * @param name        short name
+ * @param available whether this machine can run it, and it is not ruled out
+ * @param name short name
  * @param requirement what a machine must have
- * @param cause       why it is not available, such as "this machine lacks AVX2 and FMA" or
- *                    "ruled out by FLASHRING_MAX_KERNEL = avx2"; empty where it is
+ * @param cause why it is not available, such as "this machine lacks AVX2 and FMA" or "ruled out by FLASHRING_MAX_KERNEL
+ *     = avx2"; empty where it is
  */
-public record Capability(Kernel kernel, boolean cuda, DType dtype, int maxHeadDim, int maxValueDim, boolean forward,
-        boolean backward, boolean unequalDims, boolean available, String name, String requirement, String cause) {
+public record Capability(
+        Kernel kernel,
+        boolean cuda,
+        DType dtype,
+        int maxHeadDim,
+        int maxValueDim,
+        boolean forward,
+        boolean backward,
+        boolean unequalDims,
+        boolean available,
+        String name,
+        String requirement,
+        String cause) {
 
     /**
      * Returns all rows, in the order in which {@link Kernel#AUTO} tries them.
@@ -39,9 +50,18 @@ public record Capability(Kernel kernel, boolean cuda, DType dtype, int maxHeadDi
                 if (Native.capabilityGet(i, row) != Native.OK) {
                     throw new IllegalArgumentException(Native.lastError());
                 }
-                rows.add(new Capability(Kernel.values()[row.kernel()], row.cuda() != 0, DType.values()[row.dtype()],
-                        row.maxHeadDim(), row.maxValueDim(), row.forward() != 0, row.backward() != 0,
-                        row.unequalDims() != 0, row.available() != 0, row.name(), row.requirement(),
+                rows.add(new Capability(
+                        Kernel.values()[row.kernel()],
+                        row.cuda() != 0,
+                        DType.values()[row.dtype()],
+                        row.maxHeadDim(),
+                        row.maxValueDim(),
+                        row.forward() != 0,
+                        row.backward() != 0,
+                        row.unequalDims() != 0,
+                        row.available() != 0,
+                        row.name(),
+                        row.requirement(),
                         Native.capabilityCause(i)));
             }
         }

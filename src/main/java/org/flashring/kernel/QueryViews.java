@@ -9,7 +9,7 @@ final class QueryViews {
     private final Native.TensorView[] ofBackward;
     private final Tensor[] tensors = new Tensor[6];
     private Native.TensorView[] views; // of the direction bound last
-    private long head;                 // where they begin
+    private long head; // where they begin
 
     QueryViews(Native.Step step) {
         ofForward = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.acc(), step.lseLow()};

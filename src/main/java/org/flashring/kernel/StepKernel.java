@@ -30,13 +30,18 @@ public final class StepKernel implements AutoCloseable {
     private final Mask mask;
     private final Positions queries;
     private final List<Positions> keys;
-    private final long[] keyTables;  // address of each source's position ranges
+    private final long[] keyTables; // address of each source's position ranges
     private final long[] bytes = new long[1];
-    private long heads;              // key heads that the step computes
-    private OwnedMemory tables;      // what the step points at besides tensors
+    private long heads; // key heads that the step computes
+    private OwnedMemory tables; // what the step points at besides tensors
 
     /** Makes the step of queries at {@code queries} that will meet, one at a time, the keys at {@code keys}. */
-    public StepKernel(AttentionShape shape, double softmaxScale, AttentionOptions options, Mask mask, Positions queries,
+    public StepKernel(
+            AttentionShape shape,
+            double softmaxScale,
+            AttentionOptions options,
+            Mask mask,
+            Positions queries,
             List<Positions> keys) {
         this.shape = shape;
         this.mask = mask;
@@ -44,7 +49,9 @@ public final class StepKernel implements AutoCloseable {
         this.keys = keys;
         this.keyTables = new long[keys.size()];
         this.heads = shape.kvHeads();
-        step.device(options.cuda() ? 0 : Native.HOST).dtype(shape.dtype().code()).kernel(options.kernel().code());
+        step.device(options.cuda() ? 0 : Native.HOST)
+                .dtype(shape.dtype().code())
+                .kernel(options.kernel().code());
         step.deterministic(options.deterministic() ? 1 : 0);
         step.batch(shape.batch()).queryHeads(shape.queryHeads()).kvHeads(shape.kvHeads());
         step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(softmaxScale);
@@ -65,7 +72,8 @@ public final class StepKernel implements AutoCloseable {
         step.device(device.ordinal());
         step.queryPositions().ranges(base + queryTable).count(queries.ranges().size());
         step.mask().left(mask.left()).right(mask.right());
-        step.mask().cuSeqlens(mask.cuSeqlens() == null ? 0 : base + cuSeqlens)
+        step.mask()
+                .cuSeqlens(mask.cuSeqlens() == null ? 0 : base + cuSeqlens)
                 .documents(mask.cuSeqlens() == null ? 0 : mask.documentCount());
         step.mask().prefixLengths(mask.prefixLengths() == null ? 0 : base + prefixLengths);
         for (int i = 0; i < keyTables.length; i++) {
@@ -161,8 +169,8 @@ public final class StepKernel implements AutoCloseable {
     }
 
     /**
-     * Computes gradients through the keys met: overwrites those of keys and values, and those of queries unless {@code
-     * addQuery}.
+     * Computes gradients through the keys met: overwrites those of keys and values, and those of queries unless
+     * {@code addQuery}.
      */
     public void backward(Tensor dKey, Tensor dValue, boolean addQuery) {
         Views.set(dk, dKey);

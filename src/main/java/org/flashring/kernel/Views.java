@@ -14,7 +14,11 @@ final class Views {
     /** As {@link #set(Native.TensorView, Tensor)}, of the part that begins at a row and a head. */
     static void set(Native.TensorView view, Tensor tensor, long row, long head) {
         long elements = row * tensor.strideLength() + head * tensor.strideHead();
-        set(view, tensor.address() + elements * tensor.dtype().bytes(), tensor.strideBatch(), tensor.strideLength(),
+        set(
+                view,
+                tensor.address() + elements * tensor.dtype().bytes(),
+                tensor.strideBatch(),
+                tensor.strideLength(),
                 tensor.strideHead());
     }
 

@@ -102,7 +102,8 @@ final class Door implements AutoCloseable {
         }
         try {
             Handshake.admit(link, secret, INTRODUCTION_MILLIS);
-            return seat(new Guest(Hello.read(link.receive(Frames.HELLO, INTRODUCTION_MILLIS).in()), link));
+            return seat(new Guest(
+                    Hello.read(link.receive(Frames.HELLO, INTRODUCTION_MILLIS).in()), link));
         } catch (IOException e) {
             turnAway(link, e);
             return false;
@@ -132,8 +133,9 @@ final class Door implements AutoCloseable {
     }
 
     private void turnAway(Frames link, IOException why) {
-        String reason = why instanceof SocketTimeoutException ? "it said nothing" : why instanceof EOFException
-                ? "it went without a word" : why.getMessage();
+        String reason = why instanceof SocketTimeoutException
+                ? "it said nothing"
+                : why instanceof EOFException ? "it went without a word" : why.getMessage();
         synchronized (this) {
             strangers.remove(link);
             if (closed) {
@@ -149,9 +151,11 @@ final class Door implements AutoCloseable {
 
     /** Returns who was turned away and why, in words; empty if nobody was. */
     synchronized String turnedAway() {
-        return turnedAwayCount == 0 ? "" : turnedAwayCount + (turnedAwayCount == 1 ? " process was" : " processes were")
-                + " turned away ("
-                + String.join("; ", turnedAway) + ")";
+        return turnedAwayCount == 0
+                ? ""
+                : turnedAwayCount + (turnedAwayCount == 1 ? " process was" : " processes were")
+                        + " turned away ("
+                        + String.join("; ", turnedAway) + ")";
     }
 
     /** Returns the next process that has come; null if none has after {@code millis}. */

@@ -7,40 +7,49 @@ import java.util.Map;
 import org.flashring.internal.Checks;
 
 /**
- * Who this process is among those that were started together: what torchrun, {@code flashring launch}, SLURM and Open MPI put
- * into the environment.
+ * Who this process is among those that were started together: what torchrun, {@code flashring launch}, SLURM and Open
+ * MPI put into the environment.
  *
- * @param rank          of this process, in [0, worldSize)
- * @param localRank     among the processes of this host; by custom the CUDA device that it uses
- * @param worldSize     number of processes
+ * @param rank of this process, in [0, worldSize)
+ * @param localRank among the processes of this host; by custom the CUDA device that it uses
+ * @param worldSize number of processes
  * @param masterAddress host of rank 0
- * @param masterPort    where rank 0 listens
- * @param runId         the same in all processes of a run and in no others; empty where the launcher gives none
- * @param bindAddress   where rank 0 listens, a name or an address of its host's; empty to leave it to
- *                      {@link Rendezvous}
- * @param secret        what only the processes of the run know, or {@link Secret#NONE}
+ * @param masterPort where rank 0 listens
+ * @param runId the same in all processes of a run and in no others; empty where the launcher gives none
+ * @param bindAddress where rank 0 listens, a name or an address of its host's; empty to leave it to {@link Rendezvous}
+ * @param secret what only the processes of the run know, or {@link Secret#NONE}
  */
-public record Environment(int rank, int localRank, int worldSize, String masterAddress, int masterPort, String runId,
+public record Environment(
+        int rank,
+        int localRank,
+        int worldSize,
+        String masterAddress,
+        int masterPort,
+        String runId,
         String bindAddress,
         Secret secret) {
     /** The variable that says where rank 0 listens. */
     public static final String BIND_VARIABLE = "FLASHRING_BIND_ADDRESS";
 
     private static final int DEFAULT_PORT = 29_500; // torchrun's
-    private static final int PORTS = 4_096;         // SLURM jobs are told apart by port
+    private static final int PORTS = 4_096; // SLURM jobs are told apart by port
 
     /** A launcher, by the variables that say rank, local rank, world size and the number of processes on this host. */
     private record Launcher(String name, String rank, String localRank, String worldSize, String localWorldSize) {}
 
-    private static final Launcher TORCHRUN = new Launcher("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE",
-            "LOCAL_WORLD_SIZE");
+    private static final Launcher TORCHRUN =
+            new Launcher("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE");
     private static final Launcher SLURM = new Launcher("SLURM", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "");
-    private static final Launcher OPEN_MPI = new Launcher("Open MPI", "OMPI_COMM_WORLD_RANK",
+    private static final Launcher OPEN_MPI = new Launcher(
+            "Open MPI",
+            "OMPI_COMM_WORLD_RANK",
             "OMPI_COMM_WORLD_LOCAL_RANK",
-            "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE");
+            "OMPI_COMM_WORLD_SIZE",
+            "OMPI_COMM_WORLD_LOCAL_SIZE");
 
     /**
-     * @throws IllegalArgumentException unless 0 ≤ rank &lt; worldSize, 0 ≤ localRank, 1 ≤ masterPort ≤ 65535 and there is an address
+     * @throws IllegalArgumentException unless 0 ≤ rank &lt; worldSize, 0 ≤ localRank, 1 ≤ masterPort ≤ 65535 and there
+     *     is an address
      */
     public Environment {
         Checks.atLeast("worldSize", worldSize, 1);
@@ -66,15 +75,15 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
     }
 
     /**
-     * Returns what {@code variables} say: torchrun's if one of them is there, else SLURM's, else Open MPI's. MASTER_ADDR and
-     * MASTER_PORT count under all three. Under SLURM they default to the job's first host and a port made from its number; under
-     * the others the port defaults to 29500 and the address must be given. Where all processes are on one host, as
-     * LOCAL_WORLD_SIZE, SLURM_STEP_NUM_NODES, SLURM_JOB_NUM_NODES or OMPI_COMM_WORLD_LOCAL_SIZE tell, the address is
-     * the loopback's, whatever MASTER_ADDR says, unless {@value #BIND_VARIABLE} says where rank 0 listens. The secret
-     * is what {@link Secret#of(Map)} returns.
+     * Returns what {@code variables} say: torchrun's if one of them is there, else SLURM's, else Open MPI's.
+     * MASTER_ADDR and MASTER_PORT count under all three. Under SLURM they default to the job's first host and a port
+     * made from its number; under the others the port defaults to 29500 and the address must be given. Where all
+     * processes are on one host, as LOCAL_WORLD_SIZE, SLURM_STEP_NUM_NODES, SLURM_JOB_NUM_NODES or
+     * OMPI_COMM_WORLD_LOCAL_SIZE tell, the address is the loopback's, whatever MASTER_ADDR says, unless
+     * {@value #BIND_VARIABLE} says where rank 0 listens. The secret is what {@link Secret#of(Map)} returns.
      *
-     * @throws IllegalArgumentException if there is no launcher, a variable is missing, or it is not what it must be; the message
-     *         names the variable
+     * @throws IllegalArgumentException if there is no launcher, a variable is missing, or it is not what it must be;
+     *     the message names the variable
      */
     public static Environment of(Map<String, String> variables) {
         Launcher launcher = launcher(variables);
@@ -87,24 +96,35 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
             String job = variables.getOrDefault("SLURM_JOB_ID", "");
             runId = job + "." + variables.getOrDefault("SLURM_STEP_ID", "");
             address = address != null ? address : firstHost(variables);
-            port = port != null || job.isEmpty() ? port : String.valueOf(DEFAULT_PORT + number("SLURM_JOB_ID", job) % PORTS);
+            port = port != null || job.isEmpty()
+                    ? port
+                    : String.valueOf(DEFAULT_PORT + number("SLURM_JOB_ID", job) % PORTS);
         }
         if (address == null) {
             address = required(variables, "MASTER_ADDR", launcher);
         }
-        return new Environment(number(launcher.rank(), required(variables, launcher.rank(), launcher)),
+        return new Environment(
+                number(launcher.rank(), required(variables, launcher.rank(), launcher)),
                 number(launcher.localRank(), required(variables, launcher.localRank(), launcher)),
                 number(launcher.worldSize(), required(variables, launcher.worldSize(), launcher)),
-                address, port == null ? DEFAULT_PORT : number("MASTER_PORT", port), runId, bind, Secret.of(variables));
+                address,
+                port == null ? DEFAULT_PORT : number("MASTER_PORT", port),
+                runId,
+                bind,
+                Secret.of(variables));
     }
 
     private static boolean isOneHost(Map<String, String> variables, Launcher launcher) {
         if (launcher == SLURM) {
-            return variables.getOrDefault("SLURM_STEP_NUM_NODES", variables.getOrDefault("SLURM_JOB_NUM_NODES", ""))
-                    .strip().equals("1");
+            return variables
+                    .getOrDefault("SLURM_STEP_NUM_NODES", variables.getOrDefault("SLURM_JOB_NUM_NODES", ""))
+                    .strip()
+                    .equals("1");
         }
         String here = variables.get(launcher.localWorldSize());
-        return here != null && here.strip().equals(variables.getOrDefault(launcher.worldSize(), "").strip());
+        return here != null
+                && here.strip()
+                        .equals(variables.getOrDefault(launcher.worldSize(), "").strip());
     }
 
     /** Returns the first host of the job step, or of the job where SLURM does not tell of steps. */
@@ -128,8 +148,8 @@ public record Environment(int rank, int localRank, int worldSize, String masterA
     private static String required(Map<String, String> variables, String name, Launcher launcher) {
         String value = variables.get(name);
         if (value == null || value.isBlank()) {
-            throw new IllegalArgumentException(name + " is not set; " + launcher.name() + " started this process and it is needed besides "
-                    + launcher.rank());
+            throw new IllegalArgumentException(name + " is not set; " + launcher.name()
+                    + " started this process and it is needed besides " + launcher.rank());
         }
         return value;
     }

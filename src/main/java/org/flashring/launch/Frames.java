@@ -12,7 +12,9 @@ import java.net.Socket;
 import java.net.SocketTimeoutException;
 import java.nio.ByteBuffer;
 
-/** One end of a connection between two processes of a run: frames of [length, kind, payload], no longer than a mebibyte. */
+/**
+ * One end of a connection between two processes of a run: frames of [length, kind, payload], no longer than a mebibyte.
+ */
 final class Frames implements AutoCloseable {
     static final byte HELLO = 1;
     static final byte VERDICT = 2;
@@ -91,7 +93,7 @@ final class Frames implements AutoCloseable {
 
     private byte[] read(int length, long millis, long end) throws IOException {
         byte[] bytes = new byte[length];
-        for (int got = 0; got < length;) {
+        for (int got = 0; got < length; ) {
             long left = millis == 0 ? 0 : Math.max(1, (end - System.nanoTime()) / 1_000_000);
             if (millis != 0 && System.nanoTime() >= end) {
                 throw new SocketTimeoutException("Read timed out");

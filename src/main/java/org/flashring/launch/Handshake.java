@@ -43,12 +43,14 @@ final class Handshake {
 
     /** Returns what is wrong, in words that are true on both sides. */
     private static String problem(boolean wanted, boolean brought) {
-        return !wanted ? "the process brings a job secret and rank 0 has none; " + Secret.VARIABLE + " or "
-                + Secret.FILE_VARIABLE
-                + " must be set on all ranks or on none"
-                : brought ? "the job secret of the process is not rank 0's"
-                : "the process brings no job secret and rank 0 has one; set " + Secret.VARIABLE + " or "
-                        + Secret.FILE_VARIABLE + " as on rank 0";
+        return !wanted
+                ? "the process brings a job secret and rank 0 has none; " + Secret.VARIABLE + " or "
+                        + Secret.FILE_VARIABLE
+                        + " must be set on all ranks or on none"
+                : brought
+                        ? "the job secret of the process is not rank 0's"
+                        : "the process brings no job secret and rank 0 has one; set " + Secret.VARIABLE + " or "
+                                + Secret.FILE_VARIABLE + " as on rank 0";
     }
 
     /**

@@ -56,8 +56,8 @@ record Hello(String runId, int rank, int worldSize, Map<String, String> terms) {
                 return "rank " + hello.rank + " is of run '" + hello.runId + "', rank 0 of run '" + first.runId + "'";
             }
             if (hello.worldSize != first.worldSize) {
-                return Terms.sentence("world size", hello.rank, String.valueOf(hello.worldSize),
-                        String.valueOf(first.worldSize));
+                return Terms.sentence(
+                        "world size", hello.rank, String.valueOf(hello.worldSize), String.valueOf(first.worldSize));
             }
             if (hello.rank < 0 || hello.rank >= first.worldSize) {
                 return "a process calls itself rank " + hello.rank + " of " + first.worldSize;

@@ -22,8 +22,8 @@ final class HostList {
     static String first(String variable, String list) {
         Matcher name = NAME.matcher(list);
         if (!name.lookingAt() || name.end() < list.length() && list.charAt(name.end()) != ',') {
-            throw Checks.broken(variable, "'" + list + "'",
-                    "begin with a host such as gpu7 or rack[1-2]-gpu[03-08,11]");
+            throw Checks.broken(
+                    variable, "'" + list + "'", "begin with a host such as gpu7 or rack[1-2]-gpu[03-08,11]");
         }
         return BRACKET.matcher(name.group()).replaceAll("$1");
     }

@@ -14,9 +14,9 @@ import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 
 /**
- * Where the processes of a run meet before they communicate: rank 0 listens, the others connect, and all find out whether they
- * agree. Processes that disagree about the world, the release or the work to do get an error that says how, on every rank,
- * instead of a hang later.
+ * Where the processes of a run meet before they communicate: rank 0 listens, the others connect, and all find out
+ * whether they agree. Processes that disagree about the world, the release or the work to do get an error that says
+ * how, on every rank, instead of a hang later.
  *
  * <p>Rank 0 listens at the loopback alone if all ranks are on one host, else at every address of its host, or at
  * {@link Environment#bindAddress} if that is given. The others look for it at {@link Environment#masterAddress}.
@@ -28,7 +28,8 @@ import org.flashring.internal.Native;
 public final class Rendezvous {
     private static final int RETRY_MILLIS = 50;
     private static final int CONNECT_MILLIS = 5_000;
-    private static final int GRACE_MILLIS = 2_000; // how long a disagreement is told to ranks that come after it was found
+    private static final int GRACE_MILLIS =
+            2_000; // how long a disagreement is told to ranks that come after it was found
 
     private Rendezvous() {}
 
@@ -36,9 +37,10 @@ public final class Rendezvous {
      * Returns this process's links to the others, once all have come and agree.
      *
      * @param environment who this process is
-     * @param terms       names and values that must be the same on all ranks, such as {@link org.flashring.plan.Plan#terms}
-     * @param deadline    how long to wait for the others
-     * @throws CommunicationException if they do not come within the deadline or disagree; the message says who or about what
+     * @param terms names and values that must be the same on all ranks, such as {@link org.flashring.plan.Plan#terms}
+     * @param deadline how long to wait for the others
+     * @throws CommunicationException if they do not come within the deadline or disagree; the message says who or about
+     *     what
      */
     public static Session join(Environment environment, Map<String, String> terms, Duration deadline) {
         Checks.notNull("environment", environment);
@@ -50,9 +52,14 @@ public final class Rendezvous {
         Hello hello = new Hello(environment.runId(), environment.rank(), environment.worldSize(), all);
         long end = System.nanoTime() + deadline.toNanos();
         try {
-            return environment.rank() == 0 ? lead(environment, hello, deadline, end) : follow(environment, hello, deadline, end);
+            return environment.rank() == 0
+                    ? lead(environment, hello, deadline, end)
+                    : follow(environment, hello, deadline, end);
         } catch (IOException e) {
-            throw new CommunicationException("rank " + environment.rank() + " failed at the rendezvous at " + place(environment) + ": " + e.getMessage(), e);
+            throw new CommunicationException(
+                    "rank " + environment.rank() + " failed at the rendezvous at " + place(environment) + ": "
+                            + e.getMessage(),
+                    e);
         }
     }
 
@@ -74,7 +81,8 @@ public final class Rendezvous {
                 if (!welcome(door, end, hellos, links)) {
                     String strangers = door.turnedAway();
                     problem = missing(hellos, world) + " not come within the " + deadline.toMillis()
-                            + " ms that rank 0 waits at " + Route.door(environment) + (strangers.isEmpty() ? "" : "; " + strangers);
+                            + " ms that rank 0 waits at " + Route.door(environment)
+                            + (strangers.isEmpty() ? "" : "; " + strangers);
                 }
             }
             String disagreement = Hello.disagreement(hellos);
@@ -114,7 +122,9 @@ public final class Rendezvous {
                 absent.add(String.valueOf(rank));
             }
         }
-        return (absent.size() == 1 ? "rank " : "ranks ") + String.join(", ", absent) + (absent.size() == 1 ? " has" : " have");
+        return (absent.size() == 1 ? "rank " : "ranks ")
+                + String.join(", ", absent)
+                + (absent.size() == 1 ? " has" : " have");
     }
 
     private static void tell(List<Frames> links, String problem) {
@@ -139,14 +149,21 @@ public final class Rendezvous {
     /** Returns whether a rank has not come, of the largest world that anyone speaks of. */
     private static boolean anyAbsent(List<Hello> hellos) {
         int world = hellos.stream().mapToInt(Hello::worldSize).max().orElseThrow();
-        return hellos.stream().mapToInt(Hello::rank).filter(rank -> rank >= 0 && rank < world).distinct().count() < world;
+        return hellos.stream()
+                        .mapToInt(Hello::rank)
+                        .filter(rank -> rank >= 0 && rank < world)
+                        .distinct()
+                        .count()
+                < world;
     }
 
     private static Session follow(Environment environment, Hello own, Duration deadline, long end) throws IOException {
         Frames link = connect(environment, deadline, end);
         try {
             link.send(Frames.HELLO, own::write);
-            String problem = link.receive(Frames.VERDICT, millisUntil(end) + GRACE_MILLIS).in().readUTF();
+            String problem = link.receive(Frames.VERDICT, millisUntil(end) + GRACE_MILLIS)
+                    .in()
+                    .readUTF();
             if (!problem.isEmpty()) {
                 throw new CommunicationException("the ranks cannot start: " + problem);
             }
@@ -161,19 +178,24 @@ public final class Rendezvous {
 
     /** Returns a connection to rank 0, which may not listen yet, once both have shown that they belong to the run. */
     private static Frames connect(Environment environment, Duration deadline, long end) throws IOException {
-        for (int attempt = 1;; attempt++) {
+        for (int attempt = 1; ; attempt++) {
             try {
                 InetAddress[] masters = Route.addresses(environment);
                 return connect(environment, masters[(attempt - 1) % masters.length], end);
             } catch (CommunicationException e) {
-                throw new CommunicationException("rank " + environment.rank() + " was turned away by rank 0 at "
-                        + place(environment) + ": " + e.getMessage(), e);
+                throw new CommunicationException(
+                        "rank " + environment.rank() + " was turned away by rank 0 at " + place(environment) + ": "
+                                + e.getMessage(),
+                        e);
             } catch (IOException e) {
                 if (millisUntil(end) <= RETRY_MILLIS) {
-                    throw new CommunicationException("rank " + environment.rank() + " cannot reach rank 0 at " + place(environment)
-                            + " within " + deadline.toMillis() + " ms: "
-                            + attempt + (attempt == 1 ? " attempt" : " attempts") + " at " + Route.known(environment)
-                            + ", the last one: " + e.getMessage() + Route.hint(environment), e);
+                    throw new CommunicationException(
+                            "rank " + environment.rank() + " cannot reach rank 0 at " + place(environment)
+                                    + " within " + deadline.toMillis() + " ms: "
+                                    + attempt + (attempt == 1 ? " attempt" : " attempts") + " at "
+                                    + Route.known(environment)
+                                    + ", the last one: " + e.getMessage() + Route.hint(environment),
+                            e);
                 }
                 pause();
             }

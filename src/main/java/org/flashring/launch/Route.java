@@ -22,19 +22,22 @@ final class Route {
      */
     static Door open(Environment environment) {
         String bind = environment.bindAddress();
-        String host = !bind.isEmpty() ? bind : isLoopback(environment.masterAddress()) ? environment.masterAddress()
-                : null;
+        String host =
+                !bind.isEmpty() ? bind : isLoopback(environment.masterAddress()) ? environment.masterAddress() : null;
         int port = environment.masterPort();
         try {
-            InetSocketAddress address = host == null ? new InetSocketAddress(port)
+            InetSocketAddress address = host == null
+                    ? new InetSocketAddress(port)
                     : new InetSocketAddress(InetAddress.getByName(host), port);
             return new Door(address, environment.worldSize(), environment.secret());
         } catch (IOException e) {
-            throw new CommunicationException("rank 0 cannot listen at "
-                    + (host == null ? "" : host + ", ") + "port " + port
-                    + (bind.isEmpty() ? "" : " (" + Environment.BIND_VARIABLE + ")") + ": "
-                    + (e instanceof UnknownHostException ? "this host does not know the name" : e.getMessage())
-                    + (bind.isEmpty() && e instanceof BindException ? "; set MASTER_PORT to a free port" : ""), e);
+            throw new CommunicationException(
+                    "rank 0 cannot listen at "
+                            + (host == null ? "" : host + ", ") + "port " + port
+                            + (bind.isEmpty() ? "" : " (" + Environment.BIND_VARIABLE + ")") + ": "
+                            + (e instanceof UnknownHostException ? "this host does not know the name" : e.getMessage())
+                            + (bind.isEmpty() && e instanceof BindException ? "; set MASTER_PORT to a free port" : ""),
+                    e);
         }
     }
 
@@ -57,8 +60,10 @@ final class Route {
             return host;
         }
         try {
-            return host + ", which is " + Arrays.stream(addresses(environment)).map(InetAddress::getHostAddress)
-                    .collect(Collectors.joining(" and "))
+            return host + ", which is "
+                    + Arrays.stream(addresses(environment))
+                            .map(InetAddress::getHostAddress)
+                            .collect(Collectors.joining(" and "))
                     + " on this host";
         } catch (UnknownHostException e) {
             return host + ", a name that this host does not know";
@@ -73,7 +78,8 @@ final class Route {
         try {
             return Arrays.stream(addresses(environment)).allMatch(InetAddress::isLoopbackAddress)
                     ? "; that is this host itself: if rank 0 is on another one, set MASTER_ADDR to an address by which"
-                            + " all hosts reach it" : "";
+                            + " all hosts reach it"
+                    : "";
         } catch (UnknownHostException e) {
             return "; set MASTER_ADDR to a name or an address by which all hosts reach rank 0's";
         }
@@ -89,8 +95,8 @@ final class Route {
      */
     private static boolean isLoopback(String host) {
         try {
-            return host.equalsIgnoreCase("localhost") || isLiteral(host) && InetAddress.getByName(host)
-                    .isLoopbackAddress();
+            return host.equalsIgnoreCase("localhost")
+                    || isLiteral(host) && InetAddress.getByName(host).isLoopbackAddress();
         } catch (UnknownHostException e) {
             return false;
         }

@@ -56,14 +56,14 @@ public final class Secret {
      * where neither is set.
      *
      * @throws IllegalArgumentException if both are set, the secret is blank, or the file cannot be read; the message
-     *                                  names the variable
+     *     names the variable
      */
     public static Secret of(Map<String, String> variables) {
         String text = variables.get(VARIABLE);
         String file = variables.get(FILE_VARIABLE);
         if (text != null && file != null) {
-            throw new IllegalArgumentException(VARIABLE + " and " + FILE_VARIABLE
-                    + " are both set; one of them must do");
+            throw new IllegalArgumentException(
+                    VARIABLE + " and " + FILE_VARIABLE + " are both set; one of them must do");
         }
         if (file == null) {
             return text == null ? NONE : of(VARIABLE, text);
@@ -71,8 +71,8 @@ public final class Secret {
         try {
             return of("the file of " + FILE_VARIABLE, Files.readString(Path.of(file)));
         } catch (IOException | InvalidPathException e) {
-            throw new IllegalArgumentException(FILE_VARIABLE + " is '" + file
-                    + "'; it must name a text file that can be read: " + e, e);
+            throw new IllegalArgumentException(
+                    FILE_VARIABLE + " is '" + file + "'; it must name a text file that can be read: " + e, e);
         }
     }
 

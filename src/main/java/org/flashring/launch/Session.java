@@ -19,8 +19,8 @@ import org.flashring.internal.Assembly;
 import org.flashring.internal.Checks;
 
 /**
- * The links of a process to the others of its run, through rank 0: first to exchange a few bytes, then to learn at once that one
- * of them has failed or died.
+ * The links of a process to the others of its run, through rank 0: first to exchange a few bytes, then to learn at once
+ * that one of them has failed or died.
  */
 public final class Session implements AutoCloseable {
     private static final long PARTING_MILLIS = 5_000; // whoever reads nothing is not waited for longer
@@ -31,7 +31,8 @@ public final class Session implements AutoCloseable {
     private final boolean[] left; // peers that said goodbye; guarded by this object
     private final long deadlineMillis;
     private final Assembly assembly = new Assembly(); // on rank 0, for all
-    // Shared while answers are on their way, so that rank 0, which may have its own first, does not close before the others have theirs.
+    // Shared while answers are on their way, so that rank 0, which may have its own first, does not close before the
+    // others have theirs.
     private final ReadWriteLock answering = new ReentrantReadWriteLock();
     // of rank 0, by group and plan
     private final Map<String, CompletableFuture<String>> asked = new ConcurrentHashMap<>();
@@ -83,7 +84,8 @@ public final class Session implements AutoCloseable {
                 }
             }
         } catch (IOException e) {
-            throw new CommunicationException("rank " + rank + " lost the others at the rendezvous: " + e.getMessage(), e);
+            throw new CommunicationException(
+                    "rank " + rank + " lost the others at the rendezvous: " + e.getMessage(), e);
         }
         return all;
     }
@@ -98,7 +100,10 @@ public final class Session implements AutoCloseable {
         }
     }
 
-    /** Calls {@code failed}, on another thread and perhaps more than once, when a rank says that it failed or its process is gone. */
+    /**
+     * Calls {@code failed}, on another thread and perhaps more than once, when a rank says that it failed or its
+     * process is gone.
+     */
     public void listen(Consumer<String> failed) {
         requireOpen();
         listener = Checks.notNull("failed", failed);
@@ -144,7 +149,8 @@ public final class Session implements AutoCloseable {
             if (!isClosed()) {
                 failed("rank " + peer + " is gone: its process ended or the connection broke", peer);
             }
-        } catch (RuntimeException | Error e) { // memory or stack may have run out: without this thread nobody hears of the peer
+        } catch (RuntimeException
+                | Error e) { // memory or stack may have run out: without this thread nobody hears of the peer
             failed("rank " + rank + " hears rank " + peer + " no more: " + e, peer);
             throw e;
         }
@@ -194,11 +200,11 @@ public final class Session implements AutoCloseable {
      * nothing is, once all of the group have brought theirs to rank 0 of this session. It fails with a
      * {@link CommunicationException} if a rank is gone. After {@link #listen}.
      *
-     * @param group  the group's name, the same on all its ranks and no other's; empty for that of all ranks
-     * @param plan   n
+     * @param group the group's name, the same on all its ranks and no other's; empty for that of all ranks
+     * @param plan n
      * @param member this process's rank in the group
-     * @param size   of the group
-     * @param terms  names and values that must be the same on all ranks
+     * @param size of the group
+     * @param terms names and values that must be the same on all ranks
      */
     public CompletableFuture<String> agree(String group, long plan, int member, int size, Map<String, String> terms) {
         requireOpen();
@@ -225,8 +231,8 @@ public final class Session implements AutoCloseable {
     }
 
     /**
-     * Says that this process's rank {@code member} of {@code size} has left a group, so that those who wait there for its terms, or
-     * will, are answered at once. Of the group of all ranks {@link #close} says it.
+     * Says that this process's rank {@code member} of {@code size} has left a group, so that those who wait there for
+     * its terms, or will, are answered at once. Of the group of all ranks {@link #close} says it.
      */
     public void leave(String group, int member, int size) {
         if (group.isEmpty() || isClosed()) {
@@ -275,8 +281,8 @@ public final class Session implements AutoCloseable {
     }
 
     private Assembly.Guest readGuest(DataInputStream in) throws IOException {
-        Assembly.Guest guest = new Assembly.Guest(in.readUTF(), in.readLong(), in.readInt(), in.readInt(),
-                Hello.readTerms(in));
+        Assembly.Guest guest =
+                new Assembly.Guest(in.readUTF(), in.readLong(), in.readInt(), in.readInt(), Hello.readTerms(in));
         if (guest.size() < 1 || guest.size() > worldSize || guest.rank() < 0 || guest.rank() >= guest.size()) {
             throw new IOException("rank " + guest.rank() + " of " + guest.size());
         }

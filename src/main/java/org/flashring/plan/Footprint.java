@@ -11,21 +11,28 @@ import org.flashring.plan.Schedule.Slot;
  * Where each buffer of a rank's operation lies in its one block of memory, in bytes from the start; a buffer that is
  * not needed has no bytes.
  *
- * @param slots      offset of each slot of the schedule: keys in the tensors' type, gradients in that in which they
- *                   travel
- * @param ordered    offset of keys and values of several ranks in order of their positions, the tensors' type
- * @param state      offset of forward's running output, accumulator type
- * @param lseLow     offset of what rounding takes from lse between forward's steps, accumulator type
- * @param delta      offset of rowsum(out * dout), accumulator type
+ * @param slots offset of each slot of the schedule: keys in the tensors' type, gradients in that in which they travel
+ * @param ordered offset of keys and values of several ranks in order of their positions, the tensors' type
+ * @param state offset of forward's running output, accumulator type
+ * @param lseLow offset of what rounding takes from lse between forward's steps, accumulator type
+ * @param delta offset of rowsum(out * dout), accumulator type
  * @param queryGrads offset of dQ, accumulator type
  * @param blockGrads offset of one block's dK and dV, accumulator type
- * @param home       offset of own dK and dV to which those of other ranks are added, accumulator type
- * @param workspace  offset of the kernels' workspace
+ * @param home offset of own dK and dV to which those of other ranks are added, accumulator type
+ * @param workspace offset of the kernels' workspace
  * @param totalBytes size of the block
  */
-public record Footprint(List<Long> slots, long ordered, long state, long lseLow, long delta, long queryGrads,
-        long blockGrads, long home,
-        long workspace, long totalBytes) {
+public record Footprint(
+        List<Long> slots,
+        long ordered,
+        long state,
+        long lseLow,
+        long delta,
+        long queryGrads,
+        long blockGrads,
+        long home,
+        long workspace,
+        long totalBytes) {
     private static final long ALIGNMENT = 64;
 
     /** Returns the footprint of a rank that runs {@code schedule} of {@code plan}. */
@@ -50,11 +57,21 @@ public record Footprint(List<Long> slots, long ordered, long state, long lseLow,
         long lseLow = offsets.next(resumes, wideQueries);
         long delta = offsets.next(backward, wideQueries);
         long queryGrads = offsets.next(backward && rounded, wideQueries * shape.headDim());
-        long blockGrads = offsets.next(backward && (rounded || !schedule.slots().isEmpty()),
+        long blockGrads = offsets.next(
+                backward && (rounded || !schedule.slots().isEmpty()),
                 schedule.room().block() * wide.bytes());
         long home = offsets.next(backward, schedule.room().home() * wide.bytes());
         long workspace = offsets.next(true, plan.workspaceBytes(rank));
-        return new Footprint(List.copyOf(slots), ordered, state, lseLow, delta, queryGrads, blockGrads, home, workspace,
+        return new Footprint(
+                List.copyOf(slots),
+                ordered,
+                state,
+                lseLow,
+                delta,
+                queryGrads,
+                blockGrads,
+                home,
+                workspace,
                 offsets.end);
     }
 

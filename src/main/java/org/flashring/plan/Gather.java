@@ -28,9 +28,7 @@ import org.flashring.plan.Schedule.Step;
  * @param heads key heads gathered at once; more than there are is all of them
  */
 public record Gather(long heads) implements Strategy {
-    /**
-     * @throws IllegalArgumentException unless heads ≥ 1
-     */
+    /** @throws IllegalArgumentException unless heads ≥ 1 */
     public Gather {
         Checks.atLeast("heads", heads, 1);
     }
@@ -41,7 +39,8 @@ public record Gather(long heads) implements Strategy {
         if (problem.worldSize() == 1) {
             return new Ring().schedules(problem);
         }
-        List<Positions> sources = List.of(Positions.contiguous(problem.keys().start(), problem.keys().length()));
+        List<Positions> sources = List.of(
+                Positions.contiguous(problem.keys().start(), problem.keys().length()));
         long atOnce = Math.min(heads, problem.shape().kvHeads());
         return rank -> new OfRank(problem, rank, atOnce).schedule(sources);
     }
@@ -61,8 +60,12 @@ public record Gather(long heads) implements Strategy {
             others().forEach(peer -> slots.add(new Slot(Part.KEY_GRADS, shard)));
             long all = problem.keyElements(problem.keys().length(), atOnce);
             int steps = groups() + 1;
-            return new Schedule(sources, Schedule.steps(steps, this::forward), Schedule.steps(steps, this::backward),
-                    List.copyOf(slots), new Room(atOnce, all, all, shard));
+            return new Schedule(
+                    sources,
+                    Schedule.steps(steps, this::forward),
+                    Schedule.steps(steps, this::backward),
+                    List.copyOf(slots),
+                    new Room(atOnce, all, all, shard));
         }
 
         private Step forward(int step) {
@@ -75,7 +78,10 @@ public record Gather(long heads) implements Strategy {
             }
             Heads heads = heads(step - 1);
             List<Held> grads = held(Part.KEY_GRADS, heads, owner -> owner == rank ? Schedule.OWN : forPeer(owner));
-            return new Step(keys(step), block(step - 1, grads), true,
+            return new Step(
+                    keys(step),
+                    block(step - 1, grads),
+                    true,
                     exchange(grads::get, peer -> new Held(piece(Part.KEY_GRADS, rank, heads), fromPeer(peer))));
         }
 
@@ -91,20 +97,29 @@ public record Gather(long heads) implements Strategy {
 
         /** Returns the exchange of one message each way with every other rank. */
         private Exchange exchange(IntFunction<Held> sent, IntFunction<Held> received) {
-            return new Exchange(others().mapToObj(peer -> new Message(sent.apply(peer), peer)).toList(),
-                    others().mapToObj(peer -> new Message(received.apply(peer), peer)).toList());
+            return new Exchange(
+                    others().mapToObj(peer -> new Message(sent.apply(peer), peer))
+                            .toList(),
+                    others().mapToObj(peer -> new Message(received.apply(peer), peer))
+                            .toList());
         }
 
         private Block block(int group, List<Held> grads) {
             Heads heads = heads(group);
-            Piece queries = new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads);
-            return new Block(0, heads, List.of(new Held(queries, Schedule.OWN)),
-                    held(Part.KEYS, heads, owner -> owner == rank ? Schedule.OWN : ofPeer(owner)), grads);
+            Piece queries =
+                    new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads);
+            return new Block(
+                    0,
+                    heads,
+                    List.of(new Held(queries, Schedule.OWN)),
+                    held(Part.KEYS, heads, owner -> owner == rank ? Schedule.OWN : ofPeer(owner)),
+                    grads);
         }
 
         private List<Held> held(Part part, Heads heads, IntUnaryOperator slot) {
             return IntStream.range(0, problem.worldSize())
-                    .mapToObj(owner -> new Held(piece(part, owner, heads), slot.applyAsInt(owner))).toList();
+                    .mapToObj(owner -> new Held(piece(part, owner, heads), slot.applyAsInt(owner)))
+                    .toList();
         }
 
         private Piece piece(Part part, int owner, Heads heads) {

@@ -40,8 +40,8 @@ public final class Plan {
         DType type = shape().dtype();
         DType wire = options.wireDType();
         if (wire != null && wire != type && wire != type.accumulator()) {
-            throw Checks.broken("wireDType", wire, "be the tensors' own " + type + " or its accumulator "
-                    + type.accumulator());
+            throw Checks.broken(
+                    "wireDType", wire, "be the tensors' own " + type + " or its accumulator " + type.accumulator());
         }
         this.schedules = strategy.schedules(problem);
         this.steps = schedules.apply(0).forward().size();
@@ -66,7 +66,7 @@ public final class Plan {
     /**
      * Returns the plan of {@code problem} by {@code strategy}.
      *
-     * @throws IllegalArgumentException      if an argument is null or the wire type is none
+     * @throws IllegalArgumentException if an argument is null or the wire type is none
      * @throws UnsupportedOperationException if no kernel serves the combination; the message names it
      */
     public static Plan of(Problem problem, Strategy strategy, AttentionOptions options) {
@@ -76,7 +76,7 @@ public final class Plan {
     /**
      * Returns the plan of self-attention over {@code layout}, by the ring.
      *
-     * @throws IllegalArgumentException      if an argument is null or sizes overflow
+     * @throws IllegalArgumentException if an argument is null or sizes overflow
      * @throws UnsupportedOperationException if no kernel serves the combination; the message names it
      */
     public static Plan of(AttentionShape shape, Layout layout, Mask mask, AttentionOptions options) {
@@ -133,8 +133,8 @@ public final class Plan {
 
     /** Returns a new step kernel of {@code rank}, which runs {@code schedule}; to be placed on a device and closed. */
     public StepKernel kernel(int rank, Schedule schedule) {
-        StepKernel kernel = new StepKernel(shape(), problem.scale(), options, mask(), queries().positions(rank),
-                schedule.sources());
+        StepKernel kernel = new StepKernel(
+                shape(), problem.scale(), options, mask(), queries().positions(rank), schedule.sources());
         kernel.heads(0, schedule.room().heads());
         return kernel;
     }
@@ -183,7 +183,9 @@ public final class Plan {
 
     /** Returns the rank whose keys {@code block} holds; -1 for no block, or one of several ranks' keys. */
     public static int sourceOf(Block block) {
-        return block == null || block.keys().size() > 1 ? -1 : block.keys().get(0).piece().rows().owner();
+        return block == null || block.keys().size() > 1
+                ? -1
+                : block.keys().get(0).piece().rows().owner();
     }
 
     /**
@@ -210,17 +212,19 @@ public final class Plan {
     }
 
     /**
-     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row and as a mean over heads:
-     * rounded so that steps which share the heads sum to the whole. O(length / worldSize) time.
+     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row and as a mean over
+     * heads: rounded so that steps which share the heads sum to the whole. O(length / worldSize) time.
      */
     public long visiblePairs(int rank, int step) {
         Block block = step(rank, step).block();
         if (block == null) {
             return 0;
         }
-        long pairs = Visibility.pairs(mask(), queries().positions(rank), schedule(rank).sources().get(block.source()));
+        long pairs = Visibility.pairs(
+                mask(), queries().positions(rank), schedule(rank).sources().get(block.source()));
         long heads = shape().kvHeads();
-        return block.heads().count() == heads ? pairs
+        return block.heads().count() == heads
+                ? pairs
                 : pairs * block.heads().to() / heads - pairs * block.heads().from() / heads;
     }
 
@@ -301,8 +305,10 @@ public final class Plan {
         long perQuery = shape.queryHeads() * (shape.headDim() + shape.valueDim());
         long queryElements = shape.batch() * queries().localLength(rank) * perQuery;
         long elements = queryElements + problem.keyElements(keys().localLength(rank), shape.kvHeads());
-        long lse = shape.batch() * queries().localLength(rank) * shape.queryHeads() * shape.dtype().accumulator()
-                .bytes();
+        long lse = shape.batch()
+                * queries().localLength(rank)
+                * shape.queryHeads()
+                * shape.dtype().accumulator().bytes();
         return elements * shape.dtype().bytes() * (options.backward() ? 2 : 1) + lse;
     }
 
@@ -315,16 +321,29 @@ public final class Plan {
     @Override
     public String toString() {
         StringBuilder text = new StringBuilder();
-        text.append(shape()).append(", ").append(queries()).append(", ").append(mask()).append(": ").append(steps)
+        text.append(shape())
+                .append(", ")
+                .append(queries())
+                .append(", ")
+                .append(mask())
+                .append(": ")
+                .append(steps)
                 .append(steps == 1 ? " step\n" : " steps\n");
         for (int rank = 0; rank < worldSize(); rank++) {
-            text.append(String.format(Locale.ROOT,
-                    "rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n", rank,
-                    queries().localLength(rank), queries().positions(rank).ranges().size() > 4 ? ""
-                    : queries().positions(rank),
-                    forwardFlops(rank) / 1e9, forwardBytesSent(rank),
-                    options.backward() ? String.format(Locale.ROOT, " and %,d B backward", backwardBytesSent(rank))
-                    : "", bytesHeld(rank)));
+            text.append(String.format(
+                    Locale.ROOT,
+                    "rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n",
+                    rank,
+                    queries().localLength(rank),
+                    queries().positions(rank).ranges().size() > 4
+                            ? ""
+                            : queries().positions(rank),
+                    forwardFlops(rank) / 1e9,
+                    forwardBytesSent(rank),
+                    options.backward()
+                            ? String.format(Locale.ROOT, " and %,d B backward", backwardBytesSent(rank))
+                            : "",
+                    bytesHeld(rank)));
         }
         return text.toString();
     }

@@ -10,16 +10,16 @@ import org.flashring.internal.Checks;
 /**
  * What attention is asked for, whoever computes it in whatever steps.
  *
- * @param shape   shape and element type
+ * @param shape shape and element type
  * @param queries which rank holds which queries
- * @param keys    which rank holds which keys and values
- * @param mask    which keys each query sees
- * @param score   how scores are made
+ * @param keys which rank holds which keys and values
+ * @param mask which keys each query sees
+ * @param score how scores are made
  */
 public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask mask, Score score) {
     /**
      * @throws IllegalArgumentException if an argument is null, world sizes differ, sizes overflow, or the scale is none
-     *                                  that the accumulator type can hold
+     *     that the accumulator type can hold
      */
     public Problem {
         Checks.notNull("shape", shape);
@@ -52,8 +52,8 @@ public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask ma
         double least = type == DType.FLOAT64 ? 1e-307 : 1e-37;
         double most = type == DType.FLOAT64 ? 1e307 : 1e37;
         if (scale < least || scale > most) {
-            throw Checks.broken("softmaxScale", scale, "be from " + least + " to " + most + " where scores are "
-                    + type);
+            throw Checks.broken(
+                    "softmaxScale", scale, "be from " + least + " to " + most + " where scores are " + type);
         }
     }
 

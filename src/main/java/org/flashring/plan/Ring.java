@@ -36,9 +36,11 @@ public record Ring() implements Strategy {
                 last = sees[rank][step] ? Math.max(last, step) : last;
             }
         }
-        List<Positions> sources = IntStream.range(0, world).mapToObj(problem.keys()::positions).toList();
+        List<Positions> sources =
+                IntStream.range(0, world).mapToObj(problem.keys()::positions).toList();
         int steps = last + 1;
-        long largest = problem.keyElements(problem.keys().maxLocalLength(), problem.shape().kvHeads());
+        long largest = problem.keyElements(
+                problem.keys().maxLocalLength(), problem.shape().kvHeads());
         return rank -> new OfRank(problem, rank, steps, sees[rank]).schedule(sources, largest);
     }
 
@@ -50,11 +52,20 @@ public record Ring() implements Strategy {
     private record OfRank(Problem problem, int rank, int steps, boolean[] sees) {
         Schedule schedule(List<Positions> sources, long largest) {
             long heads = problem.shape().kvHeads();
-            List<Slot> slots = steps == 1 ? List.of() : List.of(new Slot(Part.KEYS, largest),
-                    new Slot(Part.KEYS, largest), new Slot(Part.KEY_GRADS, largest), new Slot(Part.KEY_GRADS, largest));
+            List<Slot> slots = steps == 1
+                    ? List.of()
+                    : List.of(
+                            new Slot(Part.KEYS, largest),
+                            new Slot(Part.KEYS, largest),
+                            new Slot(Part.KEY_GRADS, largest),
+                            new Slot(Part.KEY_GRADS, largest));
             long block = steps == 1 ? problem.keyElements(problem.keys().localLength(rank), heads) : largest;
-            return new Schedule(sources, Schedule.steps(steps, this::forward), Schedule.steps(steps, this::backward),
-                    slots, new Room(heads, block, 0, 0));
+            return new Schedule(
+                    sources,
+                    Schedule.steps(steps, this::forward),
+                    Schedule.steps(steps, this::backward),
+                    slots,
+                    new Room(heads, block, 0, 0));
         }
 
         private Step forward(int step) {
@@ -67,22 +78,31 @@ public record Ring() implements Strategy {
         }
 
         private Block block(int step, List<Held> grads) {
-            Piece queries = new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads());
+            Piece queries =
+                    new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads());
             Held keys = new Held(piece(Part.KEYS, source(step)), step == 0 ? Schedule.OWN : step % 2);
             return new Block(source(step), heads(), List.of(new Held(queries, Schedule.OWN)), List.of(keys), grads);
         }
 
         /** Returns the exchange of the keys of {@code step} for those of the next one. */
         private Exchange keys(int step) {
-            return step + 1 == steps ? null : exchange(new Held(piece(Part.KEYS, source(step)), step % 2), neighbour(1),
-                    new Held(piece(Part.KEYS, source(step + 1)), (step + 1) % 2), neighbour(-1));
+            return step + 1 == steps
+                    ? null
+                    : exchange(
+                            new Held(piece(Part.KEYS, source(step)), step % 2),
+                            neighbour(1),
+                            new Held(piece(Part.KEYS, source(step + 1)), (step + 1) % 2),
+                            neighbour(-1));
         }
 
         /** Returns the exchange of the gradients of {@code step}: to the next rank, or home after the last step. */
         private Exchange grads(int step) {
             boolean home = step + 1 == steps;
-            return exchange(grads(source(step), step), home ? source(step) : neighbour(1),
-                    grads(home ? rank : source(step + 1), step + 1), home ? neighbour(step) : neighbour(-1));
+            return exchange(
+                    grads(source(step), step),
+                    home ? source(step) : neighbour(1),
+                    grads(home ? rank : source(step + 1), step + 1),
+                    home ? neighbour(step) : neighbour(-1));
         }
 
         private static Exchange exchange(Held sent, int to, Held received, int from) {

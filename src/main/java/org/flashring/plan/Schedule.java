@@ -17,18 +17,24 @@ import org.flashring.Positions;
  * posted. After the last step everything is awaited once more. All ranks have as many steps, with an exchange in the
  * same ones.
  *
- * @param sources  positions of keys that blocks have, by {@link Block#source}
- * @param forward  steps of a forward pass
+ * @param sources positions of keys that blocks have, by {@link Block#source}
+ * @param forward steps of a forward pass
  * @param backward steps of a backward pass
- * @param slots    what the slots have room for
- * @param room     what the steps need beside slots
+ * @param slots what the slots have room for
+ * @param room what the steps need beside slots
  */
 public record Schedule(List<Positions> sources, List<Step> forward, List<Step> backward, List<Slot> slots, Room room) {
     /** The slot that stands for the caller's own tensors. */
     public static final int OWN = -1;
 
     /** What a piece is of. Keys come with their values, in backward queries come with all that belongs to them. */
-    public enum Part { QUERIES, KEYS, OUTPUT, QUERY_GRADS, KEY_GRADS }
+    public enum Part {
+        QUERIES,
+        KEYS,
+        OUTPUT,
+        QUERY_GRADS,
+        KEY_GRADS
+    }
 
     /** Local rows [{@code from}, {@code to}) of rank {@code owner}. */
     public record Rows(int owner, long from, long to) {
@@ -61,23 +67,23 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
     /**
      * Queries that meet keys.
      *
-     * @param source   which of the schedule's {@link #sources} the keys are
-     * @param heads    heads computed
-     * @param queries  where the queries lie
-     * @param keys     where the keys lie
-     * @param results  where what is not kept with own queries goes: gradients of the keys in backward; outputs and
-     *                 gradients of other ranks' queries, in the last block that has them
+     * @param source which of the schedule's {@link #sources} the keys are
+     * @param heads heads computed
+     * @param queries where the queries lie
+     * @param keys where the keys lie
+     * @param results where what is not kept with own queries goes: gradients of the keys in backward; outputs and
+     *     gradients of other ranks' queries, in the last block that has them
      */
     public record Block(int source, Heads heads, List<Held> queries, List<Held> keys, List<Held> results) {}
 
     /**
      * One step.
      *
-     * @param before   posted before the block is computed; null for nothing
-     * @param block    null for none
+     * @param before posted before the block is computed; null for nothing
+     * @param block null for none
      * @param computes whether there is a block of which the mask leaves something, or that has to be computed all the
-     *                 same
-     * @param after    posted after the block's gradients have gone to their places; null for nothing
+     *     same
+     * @param after posted after the block's gradients have gone to their places; null for nothing
      */
     public record Step(Exchange before, Block block, boolean computes, Exchange after) {}
 
@@ -87,11 +93,11 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
     /**
      * Sizes of what steps need beside slots.
      *
-     * @param heads   most key heads of a block
-     * @param block   most elements of keys and values of a block
+     * @param heads most key heads of a block
+     * @param block most elements of keys and values of a block
      * @param ordered elements of keys and values of a block that lie in several places and are copied together; 0 if
-     *                none are
-     * @param home    elements of own keys and values whose gradients come from several ranks; 0 if they come from one
+     *     none are
+     * @param home elements of own keys and values whose gradients come from several ranks; 0 if they come from one
      */
     public record Room(long heads, long block, long ordered, long home) {}
 
@@ -106,7 +112,8 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
         while (before >= 0 && !steps.get(before).computes()) {
             before--;
         }
-        return before >= 0 && steps.get(before).block().heads().equals(steps.get(i).block().heads());
+        return before >= 0
+                && steps.get(before).block().heads().equals(steps.get(i).block().heads());
     }
 
     /** Returns whether no later block carries on what that of step {@code i} leaves. */
@@ -115,7 +122,8 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
         while (after < steps.size() && !steps.get(after).computes()) {
             after++;
         }
-        return after == steps.size() || !steps.get(after).block().heads().equals(steps.get(i).block().heads());
+        return after == steps.size()
+                || !steps.get(after).block().heads().equals(steps.get(i).block().heads());
     }
 
     /**

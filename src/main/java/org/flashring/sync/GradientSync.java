@@ -14,12 +14,12 @@ import org.flashring.internal.Made;
 import org.flashring.kernel.TensorMath;
 
 /**
- * Sums gradients over ranks in buckets, as they become ready: small ones are packed together, large ones are summed where they
- * lie. Buckets run in one fixed order on every rank, from the last parameter to the first, the order in which backward makes
- * their gradients; each starts as soon as it is complete and those before it have started.
+ * Sums gradients over ranks in buckets, as they become ready: small ones are packed together, large ones are summed
+ * where they lie. Buckets run in one fixed order on every rank, from the last parameter to the first, the order in
+ * which backward makes their gradients; each starts as soon as it is complete and those before it have started.
  *
- * <p>On a CUDA device sums run in a stream of this object's own, beside the rest of backward. Give it a communicator of its own,
- * {@code communicator.split(0, rank)}, so that they also run beside a ring's traffic.
+ * <p>On a CUDA device sums run in a stream of this object's own, beside the rest of backward. Give it a communicator of
+ * its own, {@code communicator.split(0, rank)}, so that they also run beside a ring's traffic.
  *
  * <pre>{@code
  * for (int i = parameters - 1; i >= 0; i--) sync.ready(i, addressOfGradient(i));
@@ -42,14 +42,14 @@ public final class GradientSync implements AutoCloseable {
     private final long[] counts;
     private final List<Bucket> buckets = new ArrayList<>();
     private final int[] bucketOf;
-    private final long[] offsets;   // of packed parameters
-    private final int[] missing;    // gradients each bucket still waits for
+    private final long[] offsets; // of packed parameters
+    private final int[] missing; // gradients each bucket still waits for
     private final long[] addresses; // of the gradients that are ready, else 0
     private final OwnedMemory packed;
     private final TensorMath combiner;
     private final Stream stream; // of the sums; null on the host
     private final Event mark;
-    private int started;            // buckets already summed
+    private int started; // buckets already summed
 
     /**
      * Makes the sync of {@code counts.length} gradients, the i-th of {@code counts[i]} contiguous elements.
@@ -104,7 +104,8 @@ public final class GradientSync implements AutoCloseable {
     }
 
     private long bytes(int parameter) {
-        return Checks.product("bytes", Checks.atLeast("counts[" + parameter + "]", counts[parameter], 1), dtype.bytes());
+        return Checks.product(
+                "bytes", Checks.atLeast("counts[" + parameter + "]", counts[parameter], 1), dtype.bytes());
     }
 
     /** Returns the number of buckets. */
@@ -113,11 +114,11 @@ public final class GradientSync implements AutoCloseable {
     }
 
     /**
-     * Notes that the gradient of {@code parameter} is complete at {@code address}, where it must stay until {@link #finish}. Sums
-     * the buckets whose turn has come; collective in that sense.
+     * Notes that the gradient of {@code parameter} is complete at {@code address}, where it must stay until
+     * {@link #finish}. Sums the buckets whose turn has come; collective in that sense.
      *
      * @throws IllegalArgumentException if there is no such parameter, or the address is null or not aligned to the type
-     * @throws IllegalStateException    if the parameter was ready before, or after close
+     * @throws IllegalStateException if the parameter was ready before, or after close
      */
     public void ready(int parameter, long address) {
         ready(parameter, address, 0);
@@ -126,13 +127,17 @@ public final class GradientSync implements AutoCloseable {
     /**
      * As {@link #ready(int, long)}, the gradient being complete after the work that a stream has been given so far.
      *
-     * @param caller {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the host
+     * @param caller {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the
+     *     host
      */
     public void ready(int parameter, long address, long caller) {
         long buffer = packed.address(); // throws after close
         Checks.between("parameter", parameter, 0, counts.length - 1L);
         if (address <= 0 || address % dtype.bytes() != 0) {
-            throw Checks.broken("address", address, "be that of " + counts[parameter] + " elements, a multiple of " + dtype.bytes());
+            throw Checks.broken(
+                    "address",
+                    address,
+                    "be that of " + counts[parameter] + " elements, a multiple of " + dtype.bytes());
         }
         if (addresses[parameter] != 0) {
             throw new IllegalStateException("gradient " + parameter + " was ready before; call finish first");

@@ -6,8 +6,8 @@ import org.flashring.Positions;
 import org.flashring.internal.Checks;
 
 /**
- * One rank's share of a batch for next-token training, cut after the labels were shifted, so that no target is lost where one
- * shard ends and the next begins. All arrays are row-major [batch, local length].
+ * One rank's share of a batch for next-token training, cut after the labels were shifted, so that no target is lost
+ * where one shard ends and the next begins. All arrays are row-major [batch, local length].
  *
  * <pre>
  *   tokens     a b c d e f | g h       two documents, shift 1, two ranks, contiguous
@@ -48,14 +48,15 @@ public final class ShardedBatch {
     /**
      * Returns the share of {@code rank}.
      *
-     * @param tokens  [batch][layout.length()] token ids
-     * @param targets [batch][layout.length()] unshifted targets, {@link #IGNORE_INDEX} where a token is not to be learnt;
-     *                often {@code tokens} itself
-     * @param shift   how far ahead the target of a token lies, at least 1
-     * @param layout  which rank holds which token
-     * @param mask    whose documents bound positions and targets
-     * @param rank    whose share
-     * @throws IllegalArgumentException if an argument is null, a row has another length than the layout, or a size breaks a rule
+     * @param tokens [batch][layout.length()] token ids
+     * @param targets [batch][layout.length()] unshifted targets, {@link #IGNORE_INDEX} where a token is not to be
+     *     learnt; often {@code tokens} itself
+     * @param shift how far ahead the target of a token lies, at least 1
+     * @param layout which rank holds which token
+     * @param mask whose documents bound positions and targets
+     * @param rank whose share
+     * @throws IllegalArgumentException if an argument is null, a row has another length than the layout, or a size
+     *     breaks a rule
      */
     public static ShardedBatch of(long[][] tokens, long[][] targets, int shift, Layout layout, Mask mask, int rank) {
         Checks.notNull("tokens", tokens);
@@ -67,8 +68,16 @@ public final class ShardedBatch {
         Checks.atLeast("tokens.length", tokens.length, 1);
         Checks.equal("targets.length", targets.length, tokens.length, "as many rows as tokens");
         for (int row = 0; row < tokens.length; row++) {
-            Checks.equal("tokens[" + row + "].length", Checks.notNull("tokens[" + row + "]", tokens[row]).length, layout.length(), "the layout's length");
-            Checks.equal("targets[" + row + "].length", Checks.notNull("targets[" + row + "]", targets[row]).length, layout.length(), "the layout's length");
+            Checks.equal(
+                    "tokens[" + row + "].length",
+                    Checks.notNull("tokens[" + row + "]", tokens[row]).length,
+                    layout.length(),
+                    "the layout's length");
+            Checks.equal(
+                    "targets[" + row + "].length",
+                    Checks.notNull("targets[" + row + "]", targets[row]).length,
+                    layout.length(),
+                    "the layout's length");
         }
         Positions held = layout.positions(rank);
         int length = Math.toIntExact(held.length());

@@ -9,11 +9,11 @@ import org.flashring.internal.Made;
 import org.flashring.kernel.HostDouble;
 
 /**
- * The loss of a sharded batch, weighted by tokens: the mean over all targets of all ranks, not the mean of the ranks' means,
- * which is wrong as soon as shards differ in size or masking.
+ * The loss of a sharded batch, weighted by tokens: the mean over all targets of all ranks, not the mean of the ranks'
+ * means, which is wrong as soon as shards differ in size or masking.
  *
- * <p>A rank backpropagates from (its sum of token losses) / {@link #totalTargets}; summing the gradients over ranks then gives
- * the gradient of the mean exactly, ranks without a target included.
+ * <p>A rank backpropagates from (its sum of token losses) / {@link #totalTargets}; summing the gradients over ranks
+ * then gives the gradient of the mean exactly, ranks without a target included.
  */
 public final class TokenLoss implements AutoCloseable {
     private final Communicator communicator;
@@ -35,7 +35,7 @@ public final class TokenLoss implements AutoCloseable {
      * Returns the number of targets over all ranks. Collective.
      *
      * @throws IllegalArgumentException if {@code localTargets} is negative, or there is no target on any rank
-     * @throws IllegalStateException    after close
+     * @throws IllegalStateException after close
      */
     public long totalTargets(long localTargets) {
         Checks.atLeast("localTargets", localTargets, 0);

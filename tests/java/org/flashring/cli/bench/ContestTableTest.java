@@ -33,12 +33,21 @@ class ContestTableTest {
     @Test
     void linesComeOneByOneUnderTheirHeadings() {
         ContestTable table = table(PLAIN, DType.FLOAT32);
-        assertThat(text.toString()).contains("Element type").contains("load average before: 0.5").doesNotContain("Slow peer");
+        assertThat(text.toString())
+                .contains("Element type")
+                .contains("load average before: 0.5")
+                .doesNotContain("Slow peer");
         String before = text.toString();
         table.add(bench(DType.FLOAT32), score("forward"));
         String line = text.toString().substring(before.length());
-        assertThat(line).hasLineCount(1).contains("float32", "causal", "forward", "500.0", "33.3", "15.00").doesNotContain("slow");
-        String heading = before.lines().filter(row -> row.startsWith("Element type")).findFirst().orElseThrow();
+        assertThat(line)
+                .hasLineCount(1)
+                .contains("float32", "causal", "forward", "500.0", "33.3", "15.00")
+                .doesNotContain("slow");
+        String heading = before.lines()
+                .filter(row -> row.startsWith("Element type"))
+                .findFirst()
+                .orElseThrow();
         assertThat(line.indexOf("15.00") + 5).isEqualTo(heading.indexOf("Ratio") + 5);
     }
 
@@ -68,8 +77,10 @@ class ContestTableTest {
     void runsFitTheBudget() {
         BenchCase small = new BenchCase(AttentionShape.of(1, 1, 1, 8, DType.FLOAT32), 8, true);
         for (long nothing : new long[] {0, -1}) {
-            assertThat(Contest.run(small, 3, nothing)).allSatisfy(score -> assertThat(score.torchMillis()).hasSize(1));
+            assertThat(Contest.run(small, 3, nothing))
+                    .allSatisfy(score -> assertThat(score.torchMillis()).hasSize(1));
         }
-        assertThat(Contest.run(small, 3, Long.MAX_VALUE)).allSatisfy(score -> assertThat(score.flashRingMillis()).hasSize(3));
+        assertThat(Contest.run(small, 3, Long.MAX_VALUE))
+                .allSatisfy(score -> assertThat(score.flashRingMillis()).hasSize(3));
     }
 }

@@ -38,7 +38,10 @@ class DeviceBenchTest {
         assertThat(result.lines()).allSatisfy(line -> {
             assertThat(line.largestError()).isPositive().isLessThan(bound);
             assertThat(line.batchMillis()).hasSize(3).contains(line.millis());
-            assertThat(line.hostMicros()).isPositive().isLessThanOrEqualTo(1.001e3 * Arrays.stream(line.batchMillis()).min().orElseThrow());
+            assertThat(line.hostMicros())
+                    .isPositive()
+                    .isLessThanOrEqualTo(
+                            1.001e3 * Arrays.stream(line.batchMillis()).min().orElseThrow());
         });
         assertThat(text.toString()).contains("B2 H4/2 S61 D24").contains("PyTorch is not beside it");
     }
@@ -48,7 +51,8 @@ class DeviceBenchTest {
     void aWrongResultIsFarOff() {
         BenchCase bench = new BenchCase(AttentionShape.of(1, 2, 2, 16, DType.FLOAT32), 40, true);
         BenchCase full = new BenchCase(bench.shape(), bench.length(), false);
-        try (DeviceContender causal = DeviceContender.drawn(bench, Device.HOST); DeviceContender other = DeviceContender.drawn(full, Device.HOST);
+        try (DeviceContender causal = DeviceContender.drawn(bench, Device.HOST);
+                DeviceContender other = DeviceContender.drawn(full, Device.HOST);
                 DeviceContender exact = other.exactFirstHead()) {
             for (DeviceContender contender : List.of(causal, exact)) {
                 contender.forward();

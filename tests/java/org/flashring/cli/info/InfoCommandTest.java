@@ -20,22 +20,28 @@ import org.junit.jupiter.api.io.TempDir;
 
 @Capped
 class InfoCommandTest {
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
 
     @Test
     void saysWhatThereIs() {
         Cli run = Cli.run("info");
         assertThat(run.exitCode()).isZero();
         assertThat(run.err()).isEmpty();
-        assertThat(run.out()).contains(Native.version(), "linux-x86_64", "libflashring.so", Native.threads() + " threads", "PyTorch");
-        assertThat(run.out()).contains("CUDA devices     " + (Cuda.isAvailable() ? Cuda.deviceCount() : "none: " + Cuda.unavailabilityCause()));
+        assertThat(run.out())
+                .contains(
+                        Native.version(), "linux-x86_64", "libflashring.so", Native.threads() + " threads", "PyTorch");
+        assertThat(run.out())
+                .contains("CUDA devices     "
+                        + (Cuda.isAvailable() ? Cuda.deviceCount() : "none: " + Cuda.unavailabilityCause()));
         for (int device = 0; device < Cuda.deviceCount(); device++) {
             Device cuda = Device.cuda(device);
             assertThat(run.out()).contains(InfoCommand.deviceLine(Cuda.name(cuda), Cuda.tileBytes(cuda)));
         }
         for (Capability row : Capability.all()) {
-            assertThat(run.out()).containsPattern(row.name() + " +" + row.dtype().name().toLowerCase(Locale.ROOT) + ".* "
-                    + Pattern.quote(row.available() ? "yes" : "no: " + row.cause()) + "\\R");
+            assertThat(run.out())
+                    .containsPattern(row.name() + " +" + row.dtype().name().toLowerCase(Locale.ROOT) + ".* "
+                            + Pattern.quote(row.available() ? "yes" : "no: " + row.cause()) + "\\R");
             assertThat(row.cause().isEmpty()).isEqualTo(row.available());
         }
         String cap = Native.maxKernel();
@@ -54,7 +60,12 @@ class InfoCommandTest {
         assertThat(info.get("cudaCause").getAsString()).isEqualTo(Cuda.unavailabilityCause());
         assertThat(info.getAsJsonArray("cudaTileBytes")).hasSize(Cuda.deviceCount());
         assertThat(info.getAsJsonArray("capabilities")).hasSameSizeAs(Capability.all());
-        assertThat(info.getAsJsonArray("capabilities").get(0).getAsJsonObject().get("available").isJsonPrimitive()).isTrue();
+        assertThat(info.getAsJsonArray("capabilities")
+                        .get(0)
+                        .getAsJsonObject()
+                        .get("available")
+                        .isJsonPrimitive())
+                .isTrue();
     }
 
     @Test
@@ -69,9 +80,14 @@ class InfoCommandTest {
     void readmeShowsTheCapabilityTable() throws IOException {
         String readme = Files.readString(Path.of("README.md"));
         assertThat(readme).containsOnlyOnce("<!-- capabilities -->").containsOnlyOnce("<!-- /capabilities -->");
-        List<String> shown = readme.substring(readme.indexOf("<!-- capabilities -->"), readme.indexOf("<!-- /capabilities -->"))
-                .lines().skip(1).filter(line -> !line.isBlank()).toList();
-        assertThat(shown).as("README.md, to be replaced by what 'flashring info --markdown' prints")
+        List<String> shown = readme.substring(
+                        readme.indexOf("<!-- capabilities -->"), readme.indexOf("<!-- /capabilities -->"))
+                .lines()
+                .skip(1)
+                .filter(line -> !line.isBlank())
+                .toList();
+        assertThat(shown)
+                .as("README.md, to be replaced by what 'flashring info --markdown' prints")
                 .isEqualTo(Cli.run("info", "--markdown").out().lines().toList());
     }
 }

@@ -36,8 +36,8 @@ class LaunchTest {
         assertThat(outcome.err()).isEmpty();
         assertThat(outcome.exitCode()).isZero();
         for (int rank = 0; rank < 3; rank++) {
-            assertThat(outcome.out()).contains("[rank " + rank
-                    + "] hello 0 hello 1 hello 2, with a secret at 127.0.0.1");
+            assertThat(outcome.out())
+                    .contains("[rank " + rank + "] hello 0 hello 1 hello 2, with a secret at 127.0.0.1");
         }
     }
 

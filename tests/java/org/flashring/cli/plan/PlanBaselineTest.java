@@ -24,27 +24,37 @@ import org.junit.jupiter.api.io.TempDir;
 class PlanBaselineTest {
     private static final String RECORDED = "baseline.txt"; // options, a tab and what they wrote, on a line each
 
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
 
     @Test
     void thirtyPlansAreAsRecorded() throws Exception {
         List<String> recorded;
         try (InputStream in = PlanBaselineTest.class.getResourceAsStream(RECORDED)) {
-            recorded = new String(in.readAllBytes(), StandardCharsets.UTF_8).lines().toList();
+            recorded = new String(in.readAllBytes(), StandardCharsets.UTF_8)
+                    .lines()
+                    .toList();
         }
         assertThat(recorded).hasSize(30);
-        Path options = Files.write(folder.resolve("options"), recorded.stream().map(line -> line.split("\t")[0])
-                .toList());
+        Path options = Files.write(
+                folder.resolve("options"),
+                recorded.stream().map(line -> line.split("\t")[0]).toList());
         assertThat(run(options)).containsExactlyElementsOf(recorded);
     }
 
     private List<String> run(Path options) throws IOException, InterruptedException {
         Path out = folder.resolve("out");
-        ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-XX:TieredStopAtLevel=1", "-cp", System.getProperty("java.class.path"),
-                Problems.class.getName(), options.toString());
+        ProcessBuilder builder = new ProcessBuilder(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                System.getProperty("java.class.path"),
+                Problems.class.getName(),
+                options.toString());
         builder.environment().putAll(Map.of("FLASHRING_MAX_KERNEL", "simd128", "FLASHRING_THREADS", "2"));
-        Process process = builder.redirectErrorStream(true).redirectOutput(out.toFile()).start();
+        Process process =
+                builder.redirectErrorStream(true).redirectOutput(out.toFile()).start();
         assertThat(process.waitFor()).as(() -> read(out)).isZero();
         return Files.readAllLines(out);
     }
@@ -66,10 +76,13 @@ class PlanBaselineTest {
                 Path file = Files.createTempFile("plan", ".json");
                 List<String> words = new ArrayList<>(List.of("plan", "--json", file.toString()));
                 words.addAll(List.of(options.split(" ")));
-                int exitCode = Main.commandLine().setOut(new PrintWriter(Writer.nullWriter()))
+                int exitCode = Main.commandLine()
+                        .setOut(new PrintWriter(Writer.nullWriter()))
                         .execute(words.toArray(String[]::new));
-                System.out.println(options + "\t" + (exitCode == 0 ? JsonParser.parseString(Files.readString(file))
-                        .toString() : exitCode));
+                System.out.println(options + "\t"
+                        + (exitCode == 0
+                                ? JsonParser.parseString(Files.readString(file)).toString()
+                                : exitCode));
                 Files.delete(file);
             }
         }

@@ -27,7 +27,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class PlanCommandTest {
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
 
     @Test
     @Timeout(value = 10, unit = TimeUnit.SECONDS)
@@ -43,8 +44,29 @@ class PlanCommandTest {
 
     @Test
     void numbersAreThoseOfThePlan() throws IOException {
-        JsonObject result = plan("--length", "1000", "--ranks", "3", "--layout", "striped", "--window", "10", "--heads", "4", "--kv-heads", "2",
-                "--head-dim", "16", "--layers", "5", "--hidden", "96", "--dtype", "float16", "--batch", "2");
+        JsonObject result = plan(
+                "--length",
+                "1000",
+                "--ranks",
+                "3",
+                "--layout",
+                "striped",
+                "--window",
+                "10",
+                "--heads",
+                "4",
+                "--kv-heads",
+                "2",
+                "--head-dim",
+                "16",
+                "--layers",
+                "5",
+                "--hidden",
+                "96",
+                "--dtype",
+                "float16",
+                "--batch",
+                "2");
         AttentionShape shape = AttentionShape.of(2, 4, 2, 16, DType.FLOAT16);
         Plan plan = Plan.of(shape, Layout.striped(1000, 3), Mask.causal().window(9, 0), AttentionOptions.defaults());
         List<JsonElement> ranks = new ArrayList<>(result.getAsJsonArray("ranks").asList());
@@ -59,8 +81,10 @@ class PlanCommandTest {
             assertThat(row.get("backwardBytesSent").getAsLong()).isEqualTo(plan.backwardBytesSent(rank));
             assertThat(memory.get("ringBuffers").getAsLong()).isEqualTo(plan.bytesHeld(rank));
             assertThat(memory.get("layerTensors").getAsLong()).isEqualTo(plan.callerBytes(rank));
-            // q and out of 4 heads, k and v of 2 heads, 16 float16 each, and a float32 lse per query head; 4 more layers, 2 rows
-            assertThat(memory.get("savedTensors").getAsLong()).isEqualTo(4 * 2 * tokens * ((4 + 4 + 2 + 2) * 16 * 2 + 4 * 4));
+            // q and out of 4 heads, k and v of 2 heads, 16 float16 each, and a float32 lse per query head; 4 more
+            // layers, 2 rows
+            assertThat(memory.get("savedTensors").getAsLong())
+                    .isEqualTo(4 * 2 * tokens * ((4 + 4 + 2 + 2) * 16 * 2 + 4 * 4));
             assertThat(memory.get("hiddenStates").getAsLong()).isEqualTo(5 * 2 * tokens * 96 * 2);
         }
     }
@@ -72,13 +96,19 @@ class PlanCommandTest {
             long forward = 0;
             long backward = 0;
             for (JsonElement step : result.getAsJsonArray("perStep")) {
-                if (step.getAsJsonObject().get("rank").equals(rank.getAsJsonObject().get("rank"))) {
+                if (step.getAsJsonObject()
+                        .get("rank")
+                        .equals(rank.getAsJsonObject().get("rank"))) {
                     forward += step.getAsJsonObject().get("forwardBytesSent").getAsLong();
                     backward += step.getAsJsonObject().get("backwardBytesSent").getAsLong();
                 }
             }
-            assertThat(forward).isPositive().isEqualTo(rank.getAsJsonObject().get("forwardBytesSent").getAsLong());
-            assertThat(backward).isPositive().isEqualTo(rank.getAsJsonObject().get("backwardBytesSent").getAsLong());
+            assertThat(forward)
+                    .isPositive()
+                    .isEqualTo(rank.getAsJsonObject().get("forwardBytesSent").getAsLong());
+            assertThat(backward)
+                    .isPositive()
+                    .isEqualTo(rank.getAsJsonObject().get("backwardBytesSent").getAsLong());
         }
     }
 
@@ -86,21 +116,27 @@ class PlanCommandTest {
     void gatherIsPlannedByGroupsOfHeads() throws IOException {
         String[] options = {"--length", "997", "--ranks", "4", "--kv-heads", "8"};
         JsonObject ring = plan(options);
-        JsonObject gather = plan(Stream.concat(Stream.of(options), Stream.of("--strategy", "gather", "--gather-heads", "3")).toArray(String[]::new));
+        JsonObject gather =
+                plan(Stream.concat(Stream.of(options), Stream.of("--strategy", "gather", "--gather-heads", "3"))
+                        .toArray(String[]::new));
         assertThat(gather.get("steps").getAsInt()).isEqualTo(1 + 3); // the first keys come; 3 + 3 + 2 heads
         for (int rank = 0; rank < 4; rank++) {
             JsonObject ofRing = ring.getAsJsonArray("ranks").get(rank).getAsJsonObject();
             JsonObject ofGather = gather.getAsJsonArray("ranks").get(rank).getAsJsonObject();
             assertThat(ofGather.get("forwardFlops")).isEqualTo(ofRing.get("forwardFlops"));
-            assertThat(ofGather.get("forwardBytesSent").getAsLong()).isEqualTo(3 * 8 * 256 * 2 * ofGather.get("tokens").getAsLong());
+            assertThat(ofGather.get("forwardBytesSent").getAsLong())
+                    .isEqualTo(3 * 8 * 256 * 2 * ofGather.get("tokens").getAsLong());
         }
-        assertThat(Cli.run("plan", "--length", "64", "--strategy", "gather", "--gather-heads", "2").out()).contains("steps by gather of 2 heads");
+        assertThat(Cli.run("plan", "--length", "64", "--strategy", "gather", "--gather-heads", "2")
+                        .out())
+                .contains("steps by gather of 2 heads");
     }
 
     @Test
     void theLargestLengthFitsAndTheNextDoesNot() throws IOException {
         long memory = 64 << 20;
-        long largest = plan("--length", "1K", "--memory", "64M").get("largestLength").getAsLong();
+        long largest =
+                plan("--length", "1K", "--memory", "64M").get("largestLength").getAsLong();
         assertThat(held(largest)).isLessThanOrEqualTo(memory);
         assertThat(held(largest + 1)).isGreaterThan(memory);
     }
@@ -118,9 +154,14 @@ class PlanCommandTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"--length 1M --ranks 8 --kv-heads 8 --memory 80G", "--length 997 --ranks 24 --full --memory 1G",
-        "--length 2M --heads 128 --head-dim 256 --layers 200 --memory 20T", "--length 5000 --ranks 6 --document-length 700 --memory 500M",
-        "--length 64 --batch 3 --layout striped --window 9 --dtype float64"})
+    @ValueSource(
+            strings = {
+                "--length 1M --ranks 8 --kv-heads 8 --memory 80G",
+                "--length 997 --ranks 24 --full --memory 1G",
+                "--length 2M --heads 128 --head-dim 256 --layers 200 --memory 20T",
+                "--length 5000 --ranks 6 --document-length 700 --memory 500M",
+                "--length 64 --batch 3 --layout striped --window 9 --dtype float64"
+            })
     void fitsInEightyColumns(String options) {
         Cli run = Cli.run(("plan " + options).split(" "));
         assertThat(run.exitCode()).isZero();
@@ -129,11 +170,18 @@ class PlanCommandTest {
 
     @Test
     void equalRanksAndStepsShareARow() {
-        String out = Cli.run("plan", "--length", "1M", "--ranks", "8", "--kv-heads", "8").out();
-        assertThat(out).containsOnlyOnce("0-7   131,072    1.13 PFLOP").contains("\n0-6           8  140.74 TFLOP").contains("\n7             8");
-        assertThat(out.lines().filter(line -> line.matches("\\d+(-\\d+)?  .*"))).hasSize(4); // ranks twice, two kinds of steps
-        assertThat(Cli.run("plan", "--length", "7", "--ranks", "3", "--layout", "contiguous").out())
-                .containsPattern("\n0 .*\n1 .*\n2 ").containsPattern("\n0 .*KiB\n1-2 .*KiB|\n0 .*MiB\n1-2 .*MiB");
+        String out = Cli.run("plan", "--length", "1M", "--ranks", "8", "--kv-heads", "8")
+                .out();
+        assertThat(out)
+                .containsOnlyOnce("0-7   131,072    1.13 PFLOP")
+                .contains("\n0-6           8  140.74 TFLOP")
+                .contains("\n7             8");
+        assertThat(out.lines().filter(line -> line.matches("\\d+(-\\d+)?  .*")))
+                .hasSize(4); // ranks twice, two kinds of steps
+        assertThat(Cli.run("plan", "--length", "7", "--ranks", "3", "--layout", "contiguous")
+                        .out())
+                .containsPattern("\n0 .*\n1 .*\n2 ")
+                .containsPattern("\n0 .*KiB\n1-2 .*KiB|\n0 .*MiB\n1-2 .*MiB");
     }
 
     @Test
@@ -142,18 +190,30 @@ class PlanCommandTest {
         assertThat(result.get("fits").getAsBoolean()).isFalse();
         int needed = result.get("ranksNeeded").getAsInt();
         assertThat(needed).isGreaterThan(2);
-        assertThat(plan("--length", "64K", "--ranks", String.valueOf(needed), "--memory", "8G").get("fits").getAsBoolean()).isTrue();
-        assertThat(plan("--length", "64K", "--ranks", String.valueOf(needed - 1), "--memory", "8G").get("fits").getAsBoolean()).isFalse();
-        assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8G").out())
-                .contains("Does NOT fit in 8.00 GiB a rank: rank 0 holds ").contains("It fits over " + needed + " ranks.");
-        assertThat(Cli.run("plan", "--length", "1K", "--memory", "8G").out()).contains("Fits in 8.00 GiB a rank: rank 0 holds ").doesNotContain("It fits over");
+        assertThat(plan("--length", "64K", "--ranks", String.valueOf(needed), "--memory", "8G")
+                        .get("fits")
+                        .getAsBoolean())
+                .isTrue();
+        assertThat(plan("--length", "64K", "--ranks", String.valueOf(needed - 1), "--memory", "8G")
+                        .get("fits")
+                        .getAsBoolean())
+                .isFalse();
+        assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8G")
+                        .out())
+                .contains("Does NOT fit in 8.00 GiB a rank: rank 0 holds ")
+                .contains("It fits over " + needed + " ranks.");
+        assertThat(Cli.run("plan", "--length", "1K", "--memory", "8G").out())
+                .contains("Fits in 8.00 GiB a rank: rank 0 holds ")
+                .doesNotContain("It fits over");
     }
 
     /** Plans of 1,024 ranks are a million pairs of ranks. */
     @Test
     @Tag("full")
     void saysThatNoNumberOfRanksSuffices() {
-        assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8M").out()).contains("Nor does it fit over 1,024 ranks.");
+        assertThat(Cli.run("plan", "--length", "64K", "--ranks", "2", "--memory", "8M")
+                        .out())
+                .contains("Nor does it fit over 1,024 ranks.");
     }
 
     @Test
@@ -177,7 +237,10 @@ class PlanCommandTest {
     @Test
     void documentsFromAFile() throws IOException {
         Path file = Files.writeString(folder.resolve("documents"), "10 20\n\n0\t5\n");
-        assertThat(plan("--documents", file.toString(), "--ranks", "2").get("length").getAsLong()).isEqualTo(35);
+        assertThat(plan("--documents", file.toString(), "--ranks", "2")
+                        .get("length")
+                        .getAsLong())
+                .isEqualTo(35);
     }
 
     private JsonObject plan(String... options) throws IOException {

@@ -23,7 +23,9 @@ import org.junit.jupiter.params.provider.CsvSource;
 /** Signals to processes at work: what was done is kept, the exit code is the shells', and nothing crashes. */
 @Timeout(180)
 class InterruptionTest {
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
+
     private Process process;
 
     @AfterEach
@@ -40,13 +42,39 @@ class InterruptionTest {
     }
 
     private void start(String... args) throws IOException {
-        process = Cli.start(List.of("-XX:ErrorFile=" + folder.resolve("crash.log")), Map.of(), folder.resolve("stdout"), err(), args);
+        process = Cli.start(
+                List.of("-XX:ErrorFile=" + folder.resolve("crash.log")),
+                Map.of(),
+                folder.resolve("stdout"),
+                err(),
+                args);
     }
 
     private void startTraining(int steps) throws IOException {
         Path text = Files.writeString(folder.resolve("text"), "all the keys go round ".repeat(100));
-        start("train", "--text", text.toString(), "--out", folder.resolve("out").toString(), "--ranks", "2", "--layers", "1", "--heads", "2",
-                "--kv-heads", "1", "--dim", "16", "--batch", "1", "--context", "64", "--compare", "--steps", String.valueOf(steps));
+        start(
+                "train",
+                "--text",
+                text.toString(),
+                "--out",
+                folder.resolve("out").toString(),
+                "--ranks",
+                "2",
+                "--layers",
+                "1",
+                "--heads",
+                "2",
+                "--kv-heads",
+                "1",
+                "--dim",
+                "16",
+                "--batch",
+                "1",
+                "--context",
+                "64",
+                "--compare",
+                "--steps",
+                String.valueOf(steps));
     }
 
     private void awaitPrinted(String text) throws IOException, InterruptedException {
@@ -57,7 +85,10 @@ class InterruptionTest {
     }
 
     private void signal(String name) throws IOException, InterruptedException {
-        assertThat(new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid())).start().waitFor()).isZero();
+        assertThat(new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid()))
+                        .start()
+                        .waitFor())
+                .isZero();
     }
 
     private void assertEnded(int exitCode) throws IOException, InterruptedException {
@@ -74,15 +105,22 @@ class InterruptionTest {
         awaitPrinted("step 1 of");
         signal(signal);
         assertEnded(exitCode);
-        assertThat(out()).contains("Stopped after step ").contains("Loss ").contains("1 rank ").contains("result.json");
+        assertThat(out())
+                .contains("Stopped after step ")
+                .contains("Loss ")
+                .contains("1 rank ")
+                .contains("result.json");
         Path results = folder.resolve("out");
         JsonObject result = Cli.json(results.resolve("result.json"));
         assertThat(result.get("complete").getAsBoolean()).isFalse();
         assertThat(result.getAsJsonArray("steps")).isNotEmpty();
-        assertThat(out()).contains("Stopped after step " + result.getAsJsonArray("steps").size() + " of 1000000");
+        assertThat(out())
+                .contains("Stopped after step " + result.getAsJsonArray("steps").size() + " of 1000000");
         byte[] picture = Files.readAllBytes(results.resolve("loss.png"));
         assertThat(Arrays.copyOf(picture, 4)).containsExactly(0x89, 'P', 'N', 'G');
-        assertThat(Arrays.copyOfRange(picture, picture.length - 8, picture.length - 4)).as("its end").containsExactly('I', 'E', 'N', 'D');
+        assertThat(Arrays.copyOfRange(picture, picture.length - 8, picture.length - 4))
+                .as("its end")
+                .containsExactly('I', 'E', 'N', 'D');
         try (Stream<Path> files = Files.list(results)) {
             assertThat(files).hasSize(2);
         }
@@ -91,7 +129,16 @@ class InterruptionTest {
     @Test
     void beforeTheFirstStepThereIsNothingToKeep() throws IOException, InterruptedException {
         Path text = Files.writeString(folder.resolve("text"), "all the keys go round ".repeat(2000));
-        start("train", "--text", text.toString(), "--out", folder.resolve("out").toString(), "--context", "40000", "--layers", "12");
+        start(
+                "train",
+                "--text",
+                text.toString(),
+                "--out",
+                folder.resolve("out").toString(),
+                "--context",
+                "40000",
+                "--layers",
+                "12");
         awaitPrinted("Attention ");
         signal("INT");
         assertEnded(130);
@@ -110,7 +157,8 @@ class InterruptionTest {
         assertThat(out()).contains("Stopped; the lines above are all that was measured.");
         JsonObject result = Cli.json(json);
         assertThat(result.get("complete").getAsBoolean()).isFalse();
-        List<String> rows = new ArrayList<>(out().lines().filter(line -> line.startsWith("float32 ")).toList());
+        List<String> rows = new ArrayList<>(
+                out().lines().filter(line -> line.startsWith("float32 ")).toList());
         assertThat(result.getAsJsonArray("lines").size()).isPositive().isLessThanOrEqualTo(rows.size());
     }
 }

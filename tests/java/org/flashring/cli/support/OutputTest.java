@@ -23,11 +23,19 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** Results that do not arrive are a failure; a reader who has seen enough is none. */
 class OutputTest {
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
 
     static List<String> commands() {
-        return List.of("info", "info --markdown", "plan --length 64", "verify --case 20", "bench --length 8 --dim 8 --repeats 1", "--help",
-                "train --help", "--version");
+        return List.of(
+                "info",
+                "info --markdown",
+                "plan --length 64",
+                "verify --case 20",
+                "bench --length 8 --dim 8 --repeats 1",
+                "--help",
+                "train --help",
+                "--version");
     }
 
     private static OutputStream failing(String reason) {
@@ -41,7 +49,9 @@ class OutputTest {
 
     private static Cli run(OutputStream out, String command) {
         StringWriter err = new StringWriter();
-        int exitCode = Main.commandLine().setOut(Output.to(out, StandardCharsets.UTF_8)).setErr(new PrintWriter(err, true))
+        int exitCode = Main.commandLine()
+                .setOut(Output.to(out, StandardCharsets.UTF_8))
+                .setErr(new PrintWriter(err, true))
                 .execute(command.split(" "));
         return new Cli(exitCode, "", err.toString());
     }
@@ -51,7 +61,10 @@ class OutputTest {
     void aFullDiskIsOneSentence(String command) {
         Cli run = run(failing("No space left on device"), command);
         assertThat(run.exitCode()).isEqualTo(1);
-        assertThat(run.err()).hasLineCount(1).startsWith("flashring").endsWith(": the results could not be printed: No space left on device.\n");
+        assertThat(run.err())
+                .hasLineCount(1)
+                .startsWith("flashring")
+                .endsWith(": the results could not be printed: No space left on device.\n");
     }
 
     @ParameterizedTest
@@ -69,7 +82,8 @@ class OutputTest {
         Path err = folder.resolve("err");
         Process process = Cli.start(List.of(), Map.of(), Path.of("/dev/full"), err, "plan", "--length", "64");
         assertThat(process.waitFor()).isEqualTo(1);
-        assertThat(Files.readString(err)).isEqualTo("flashring plan: the results could not be printed: No space left on device.\n");
+        assertThat(Files.readString(err))
+                .isEqualTo("flashring plan: the results could not be printed: No space left on device.\n");
     }
 
     /** ASCII has no é: the name cannot be read, and the sentence says what to set. */
@@ -77,8 +91,13 @@ class OutputTest {
     void aNameThatTheLocaleCannotExpress() throws IOException, InterruptedException {
         Path err = folder.resolve("err");
         Path text = Files.writeString(folder.resolve("texte-é"), "un texte");
-        Process process = Cli.start(List.of(), Map.of("LC_ALL", "C"), folder.resolve("out"), err, "train", "--text", text.toString());
+        Process process = Cli.start(
+                List.of(), Map.of("LC_ALL", "C"), folder.resolve("out"), err, "train", "--text", text.toString());
         assertThat(process.waitFor()).isEqualTo(2);
-        assertThat(Files.readString(err)).hasLineCount(1).contains("--text").contains("set LC_ALL=C.UTF-8").doesNotContain("java.nio");
+        assertThat(Files.readString(err))
+                .hasLineCount(1)
+                .contains("--text")
+                .contains("set LC_ALL=C.UTF-8")
+                .doesNotContain("java.nio");
     }
 }

@@ -13,7 +13,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class ResultFileTest {
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
 
     private static void write(Path file, String text) throws IOException {
         ResultFile.write(file, out -> out.write(text.getBytes(StandardCharsets.UTF_8)));
@@ -48,9 +49,11 @@ class ResultFileTest {
     void aFailureLeavesTheOldOneAlone() throws IOException {
         Path file = Files.writeString(folder.resolve("result"), "old");
         assertThatThrownBy(() -> ResultFile.write(file, out -> {
-            out.write(new byte[100_000]);
-            throw new IOException("No space left on device");
-        })).isInstanceOf(IOException.class).hasMessage(file + " cannot be written: No space left on device.");
+                    out.write(new byte[100_000]);
+                    throw new IOException("No space left on device");
+                }))
+                .isInstanceOf(IOException.class)
+                .hasMessage(file + " cannot be written: No space left on device.");
         assertThat(file).hasContent("old");
         assertThat(names()).containsExactly("result");
     }
@@ -58,10 +61,13 @@ class ResultFileTest {
     @Test
     void aFolderThatIsGoneIsNamed() throws IOException {
         Path file = folder.resolve("gone/result");
-        assertThatThrownBy(() -> write(file, "x")).isInstanceOf(IOException.class)
+        assertThatThrownBy(() -> write(file, "x"))
+                .isInstanceOf(IOException.class)
                 .hasMessage(file + " cannot be written: the folder " + folder.resolve("gone") + " does not exist.");
         Path inFile = Files.writeString(folder.resolve("file"), "x").resolve("result");
-        assertThatThrownBy(() -> write(inFile, "x")).hasMessageStartingWith(inFile + " cannot be written: ").hasMessageContaining("Not a directory");
+        assertThatThrownBy(() -> write(inFile, "x"))
+                .hasMessageStartingWith(inFile + " cannot be written: ")
+                .hasMessageContaining("Not a directory");
     }
 
     @Test
@@ -77,6 +83,7 @@ class ResultFileTest {
     void devicesAreWrittenInPlace() throws IOException {
         write(Path.of("/dev/null"), "gone");
         assertThat(Files.isRegularFile(Path.of("/dev/null"))).isFalse();
-        assertThatThrownBy(() -> write(Path.of("/dev/full"), "x")).hasMessage("/dev/full cannot be written: No space left on device.");
+        assertThatThrownBy(() -> write(Path.of("/dev/full"), "x"))
+                .hasMessage("/dev/full cannot be written: No space left on device.");
     }
 }

@@ -24,8 +24,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /**
- * Two attention layers with a residual stream, in float64: outputs and all gradients over ranks against PyTorch's autograd
- * through its own scaled_dot_product_attention on the whole sequence.
+ * Two attention layers with a residual stream, in float64: outputs and all gradients over ranks against PyTorch's
+ * autograd through its own scaled_dot_product_attention on the whole sequence.
  */
 class AttentionTapeTest {
     private static final int BATCH = 2;
@@ -37,10 +37,15 @@ class AttentionTapeTest {
     private static final double TOLERANCE = 1e-12;
 
     @ParameterizedTest
-    @CsvSource({"1, ZIGZAG, 13", "2, ZIGZAG, 13", "3, CONTIGUOUS, 17", "4, STRIPED, 19", "4, ZIGZAG, 29", "8, ZIGZAG, 5"})
+    @CsvSource({"1, ZIGZAG, 13", "2, ZIGZAG, 13", "3, CONTIGUOUS, 17", "4, STRIPED, 19", "4, ZIGZAG, 29", "8, ZIGZAG, 5"
+    })
     void gradientsEqualPyTorchs(int ranks, Layout.Policy policy, int length) {
         Layout layout = Layout.of(policy, length, ranks);
-        Plan plan = Plan.of(AttentionShape.of(BATCH, HEADS, KV_HEADS, HEAD_DIM, DType.FLOAT64), layout, Mask.causal(), AttentionOptions.defaults());
+        Plan plan = Plan.of(
+                AttentionShape.of(BATCH, HEADS, KV_HEADS, HEAD_DIM, DType.FLOAT64),
+                layout,
+                Mask.causal(),
+                AttentionOptions.defaults());
         List<double[][]> shards = LocalGroup.run(ranks, communicator -> sharded(plan, communicator));
         double[][] whole = whole(length);
 
@@ -60,7 +65,9 @@ class AttentionTapeTest {
             }
         }
         for (int i = 0; i < whole.length; i++) {
-            assertThat(largestDifference(gathered[i], whole[i])).as("tensor %d of output, dx, weights", i).isLessThan(TOLERANCE * largest(whole[i]));
+            assertThat(largestDifference(gathered[i], whole[i]))
+                    .as("tensor %d of output, dx, weights", i)
+                    .isLessThan(TOLERANCE * largest(whole[i]));
         }
     }
 
@@ -68,21 +75,25 @@ class AttentionTapeTest {
     @SuppressWarnings("try") // a scope works by being open
     private static double[][] sharded(Plan plan, Communicator communicator) {
         Positions held = plan.queries().positions(communicator.rank());
-        try (PointerScope scope = new PointerScope(); ShardedAttention ring = new ShardedAttention(plan, communicator)) {
+        try (PointerScope scope = new PointerScope();
+                ShardedAttention ring = new ShardedAttention(plan, communicator)) {
             torch.set_num_threads(1);
             long[] positions = new long[(int) held.length()];
             for (int i = 0; i < positions.length; i++) {
                 positions[i] = held.position(i);
             }
             Tensor index = Tensor.create(positions);
-            Tensor x = random(1, BATCH, plan.queries().length(), DIM).index_select(1, index).requires_grad_(true);
+            Tensor x = random(1, BATCH, plan.queries().length(), DIM)
+                    .index_select(1, index)
+                    .requires_grad_(true);
             Tensor coefficients = random(2, BATCH, plan.queries().length(), DIM).index_select(1, index);
             List<Tensor> weights = weights();
             AttentionTape tape = new AttentionTape(ring);
             Tensor y = x;
             for (int layer = 0; layer < LAYERS; layer++) {
                 List<Tensor> w = weights.subList(4 * layer, 4 * layer + 4);
-                AttentionTape.Attended attended = tape.attend(y, project(y, w.get(0), HEADS), project(y, w.get(1), KV_HEADS), project(y, w.get(2), KV_HEADS));
+                AttentionTape.Attended attended = tape.attend(
+                        y, project(y, w.get(0), HEADS), project(y, w.get(1), KV_HEADS), project(y, w.get(2), KV_HEADS));
                 y = attended.residual().add(torch.linear(attended.out().flatten(2, 3), w.get(3)));
             }
             tape.backward(y.mul(coefficients).sum());
@@ -99,8 +110,15 @@ class AttentionTapeTest {
             Tensor y = x;
             for (int layer = 0; layer < LAYERS; layer++) {
                 List<Tensor> w = weights.subList(4 * layer, 4 * layer + 4);
-                Tensor out = torch.scaled_dot_product_attention(project(y, w.get(0), HEADS).transpose(1, 2), project(y, w.get(1), KV_HEADS).transpose(1, 2),
-                        project(y, w.get(2), KV_HEADS).transpose(1, 2), new TensorOptional(), 0, true, new DoubleOptional(), true);
+                Tensor out = torch.scaled_dot_product_attention(
+                        project(y, w.get(0), HEADS).transpose(1, 2),
+                        project(y, w.get(1), KV_HEADS).transpose(1, 2),
+                        project(y, w.get(2), KV_HEADS).transpose(1, 2),
+                        new TensorOptional(),
+                        0,
+                        true,
+                        new DoubleOptional(),
+                        true);
                 y = y.add(torch.linear(out.transpose(1, 2).flatten(2, 3), w.get(3)));
             }
             y.mul(random(2, BATCH, length, DIM)).sum().backward();
@@ -112,7 +130,9 @@ class AttentionTapeTest {
         List<Tensor> weights = new ArrayList<>();
         for (int layer = 0; layer < LAYERS; layer++) {
             for (int rows : new int[] {DIM, KV_HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM, DIM}) {
-                weights.add(random(10 + weights.size(), rows, DIM).mul_(new org.bytedeco.pytorch.Scalar(0.3)).requires_grad_(true));
+                weights.add(random(10 + weights.size(), rows, DIM)
+                        .mul_(new org.bytedeco.pytorch.Scalar(0.3))
+                        .requires_grad_(true));
             }
         }
         return weights;
@@ -150,7 +170,12 @@ class AttentionTapeTest {
     private static void scatter(double[] shard, double[] whole, Positions held, int length) {
         for (int row = 0; row < BATCH; row++) {
             for (int i = 0; i < held.length(); i++) {
-                System.arraycopy(shard, (int) (row * held.length() + i) * DIM, whole, (int) (row * length + held.position(i)) * DIM, DIM);
+                System.arraycopy(
+                        shard,
+                        (int) (row * held.length() + i) * DIM,
+                        whole,
+                        (int) (row * length + held.position(i)) * DIM,
+                        DIM);
             }
         }
     }

@@ -23,17 +23,22 @@ import picocli.CommandLine;
 
 /** {@code flashring train} as a user meets it: files written, exit codes, and one sentence on bad input. */
 class TrainCommandTest {
-    private static final List<String> SMALL = List.of("--layers", "1", "--heads", "2", "--kv-heads", "1", "--dim", "16", "--batch", "1", "--steps", "3");
+    private static final List<String> SMALL =
+            List.of("--layers", "1", "--heads", "2", "--kv-heads", "1", "--dim", "16", "--batch", "1", "--steps", "3");
 
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
+
     private final StringWriter out = new StringWriter();
     private final StringWriter err = new StringWriter();
 
     private int train(String... arguments) {
-        List<String> all = new ArrayList<>(List.of("train", "--out", folder.resolve("out").toString()));
+        List<String> all =
+                new ArrayList<>(List.of("train", "--out", folder.resolve("out").toString()));
         all.addAll(SMALL);
         all.addAll(Arrays.asList(arguments));
-        CommandLine commandLine = Main.commandLine().setOut(new PrintWriter(out, true)).setErr(new PrintWriter(err, true));
+        CommandLine commandLine =
+                Main.commandLine().setOut(new PrintWriter(out, true)).setErr(new PrintWriter(err, true));
         commandLine.setOverwrittenOptionsAllowed(true); // so that a case may replace one of SMALL
         return commandLine.execute(all.toArray(String[]::new));
     }
@@ -44,30 +49,54 @@ class TrainCommandTest {
         return Files.writeString(file, content).toString();
     }
 
-    /** In a JVM of its own, as a user runs it, and because the JDK's font code warns without end under this one's -Xcheck:jni. */
+    /**
+     * In a JVM of its own, as a user runs it, and because the JDK's font code warns without end under this one's
+     * -Xcheck:jni.
+     */
     @Test
     void writesLossCurveAndResultsOfATextShorterThanTheContext() throws IOException, InterruptedException {
         Path json = folder.resolve("more.json");
-        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
-                System.getProperty("java.class.path"), "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", Main.class.getName(),
-                "train", "--text", text("a.txt", "all the keys go round ".repeat(10)), "--out", folder.resolve("out").toString(),
-                "--ranks", "3", "--compare", "--json", json.toString()));
+        List<String> command = new ArrayList<>(List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-cp",
+                System.getProperty("java.class.path"),
+                "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
+                Main.class.getName(),
+                "train",
+                "--text",
+                text("a.txt", "all the keys go round ".repeat(10)),
+                "--out",
+                folder.resolve("out").toString(),
+                "--ranks",
+                "3",
+                "--compare",
+                "--json",
+                json.toString()));
         command.addAll(SMALL);
         Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
         String printed = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         assertThat(process.waitFor()).as(printed).isZero();
 
-        JsonObject result = JsonParser.parseString(Files.readString(folder.resolve("out/result.json"))).getAsJsonObject();
+        JsonObject result = JsonParser.parseString(Files.readString(folder.resolve("out/result.json")))
+                .getAsJsonObject();
         assertThat(JsonParser.parseString(Files.readString(json))).isEqualTo(result);
         assertThat(result.getAsJsonArray("steps")).hasSize(3);
         assertThat(result.getAsJsonArray("bytesHeld")).hasSize(3);
-        assertThat(result.getAsJsonObject("comparison").get("passed").getAsBoolean()).isTrue();
+        assertThat(result.getAsJsonObject("comparison").get("passed").getAsBoolean())
+                .isTrue();
         assertThat(result.getAsJsonObject("settings").get("context").getAsInt()).isEqualTo(220);
         byte[] chart = Files.readAllBytes(folder.resolve("out/loss.png"));
         assertThat(Arrays.copyOf(chart, 8)).containsExactly(0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n');
         assertThat(chart.length).isGreaterThan(10_000);
-        assertThat(printed).contains("The text has 220 bytes, fewer than --context 1,021: a sequence is the whole text.",
-                "zigzag 220 tokens over 3 ranks", "step 3 of 3", "tokens/s", "a rank for buffers", "equal", "loss.png");
+        assertThat(printed)
+                .contains(
+                        "The text has 220 bytes, fewer than --context 1,021: a sequence is the whole text.",
+                        "zigzag 220 tokens over 3 ranks",
+                        "step 3 of 3",
+                        "tokens/s",
+                        "a rank for buffers",
+                        "equal",
+                        "loss.png");
     }
 
     @Test
@@ -79,8 +108,11 @@ class TrainCommandTest {
         text("tree/late.bin", "x".repeat(100_000) + "\0");
         try (Corpus corpus = Corpus.read(List.of(folder.resolve("tree"), Path.of(text("c.txt", "c".repeat(7)))))) {
             assertThat(corpus.files()).isEqualTo(3);
-            assertThat(corpus.batch(1, corpus.length(), new Random(1))[0]).isEqualTo(
-                    ("b".repeat(30) + "a".repeat(20) + "c".repeat(7)).chars().asLongStream().toArray());
+            assertThat(corpus.batch(1, corpus.length(), new Random(1))[0])
+                    .isEqualTo(("b".repeat(30) + "a".repeat(20) + "c".repeat(7))
+                            .chars()
+                            .asLongStream()
+                            .toArray());
         }
     }
 
@@ -108,13 +140,19 @@ class TrainCommandTest {
                 .isEqualTo("Training loss on README.md and 2 more");
         assertThat(LossChart.title(List.of(Path.of("/")))).isEqualTo("Training loss on /");
         assertThat(LossChart.title(List.of(Path.of(".")))).isEqualTo("Training loss on .");
-        assertThat(LossChart.title(List.of(Path.of("x".repeat(200)), Path.of("y")))).hasSizeLessThan(90).contains("…").endsWith(" and 1 more");
+        assertThat(LossChart.title(List.of(Path.of("x".repeat(200)), Path.of("y"))))
+                .hasSizeLessThan(90)
+                .contains("…")
+                .endsWith(" and 1 more");
     }
 
     @Test
     void unusableTextIsOneSentence() throws IOException {
         Path nothing = Files.createDirectories(folder.resolve("nothing"));
-        assertRefused("--text " + folder.resolve("absent") + " does not exist", "--text", folder.resolve("absent").toString());
+        assertRefused(
+                "--text " + folder.resolve("absent") + " does not exist",
+                "--text",
+                folder.resolve("absent").toString());
         assertRefused("holds no text", "--text", text("empty.txt", ""));
         assertRefused("holds 1 byte", "--text", text("one.txt", "1"));
         assertRefused("holds no text", "--text", nothing.toString());
@@ -123,11 +161,26 @@ class TrainCommandTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"--ranks, 0, --ranks is 0", "--ranks, 1025, --ranks is 1025", "--ranks, many, --ranks", "--steps, 0, --steps is 0",
-        "--context, 1, --context is 1", "--batch, 0, --batch is 0", "--window, -1, --window is -1", "--layers, 0, --layers is 0",
-        "--heads, 0, --heads is 0", "--heads, 3, --dim is 16", "--kv-heads, 3, --heads is 2", "--kv-heads, 0, --kv-heads is 0",
-        "--dim, 18, --dim is 18", "--dim, 65536, --dim is 65536", "--lr, 0, --lr is 0.0", "--lr, NaN, --lr is NaN", "--layout, spiral, --layout",
-        "--dim, 1024, --dim is 1024; it must be at most 512"})
+    @CsvSource({
+        "--ranks, 0, --ranks is 0",
+        "--ranks, 1025, --ranks is 1025",
+        "--ranks, many, --ranks",
+        "--steps, 0, --steps is 0",
+        "--context, 1, --context is 1",
+        "--batch, 0, --batch is 0",
+        "--window, -1, --window is -1",
+        "--layers, 0, --layers is 0",
+        "--heads, 0, --heads is 0",
+        "--heads, 3, --dim is 16",
+        "--kv-heads, 3, --heads is 2",
+        "--kv-heads, 0, --kv-heads is 0",
+        "--dim, 18, --dim is 18",
+        "--dim, 65536, --dim is 65536",
+        "--lr, 0, --lr is 0.0",
+        "--lr, NaN, --lr is NaN",
+        "--layout, spiral, --layout",
+        "--dim, 1024, --dim is 1024; it must be at most 512"
+    })
     void optionsOutOfRangeAreOneSentence(String option, String value, String sentence) throws IOException {
         assertRefused(sentence, "--text", text("a.txt", "some text"), option, value);
     }

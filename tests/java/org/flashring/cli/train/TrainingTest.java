@@ -30,19 +30,36 @@ class TrainingTest {
         throw new AssertionError("no gradient differs enough to be judged");
     };
 
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
+
     private Corpus corpus;
 
     @BeforeEach
     void writeText() throws IOException {
-        corpus = Corpus.read(List.of(Files.writeString(folder.resolve("text"), "A ring of ranks passes its keys around. ".repeat(20))));
+        corpus = Corpus.read(List.of(
+                Files.writeString(folder.resolve("text"), "A ring of ranks passes its keys around. ".repeat(20))));
     }
 
     @ParameterizedTest(name = "{0} ranks, {1}, {2} bytes, window {3}")
-    @CsvSource({"1, ZIGZAG, 37, 0", "2, CONTIGUOUS, 37, 0", "2, ZIGZAG, 41, 0", "2, STRIPED, 37, 0", "3, CONTIGUOUS, 37, 0", "3, ZIGZAG, 61, 7",
-        "3, STRIPED, 37, 0", "4, CONTIGUOUS, 61, 7", "4, ZIGZAG, 61, 0", "4, STRIPED, 61, 7", "8, ZIGZAG, 5, 0", "8, STRIPED, 3, 0"})
+    @CsvSource({
+        "1, ZIGZAG, 37, 0",
+        "2, CONTIGUOUS, 37, 0",
+        "2, ZIGZAG, 41, 0",
+        "2, STRIPED, 37, 0",
+        "3, CONTIGUOUS, 37, 0",
+        "3, ZIGZAG, 61, 7",
+        "3, STRIPED, 37, 0",
+        "4, CONTIGUOUS, 61, 7",
+        "4, ZIGZAG, 61, 0",
+        "4, STRIPED, 61, 7",
+        "8, ZIGZAG, 5, 0",
+        "8, STRIPED, 3, 0"
+    })
     void ranksLearnWhatOneRankLearns(int ranks, Layout.Policy layout, int context, int window) {
-        Comparison.Result comparison = run(new Settings(TINY, ranks, 4, context, 2, 1e-3, layout, window, 7, new Ring()), true).comparison();
+        Comparison.Result comparison = run(
+                        new Settings(TINY, ranks, 4, context, 2, 1e-3, layout, window, 7, new Ring()), true)
+                .comparison();
         assertThat(comparison.lossDifference()).isLessThanOrEqualTo(1e-5);
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
         assertThat(comparison.passed()).isTrue();
@@ -50,17 +67,21 @@ class TrainingTest {
 
     @Test
     void gatheredKeysTeachTheSame() {
-        Comparison.Result comparison = run(new Settings(TINY, 3, 4, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Gather(1)), true).comparison();
+        Comparison.Result comparison = run(
+                        new Settings(TINY, 3, 4, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Gather(1)), true)
+                .comparison();
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
         assertThat(comparison.passed()).isTrue();
     }
 
     @Test
     void lossFalls() {
-        List<Training.Step> steps = run(new Settings(TINY, 3, 40, 61, 2, 3e-3, Layout.Policy.ZIGZAG, 0, 1, new Ring()), false).steps();
+        List<Training.Step> steps = run(
+                        new Settings(TINY, 3, 40, 61, 2, 3e-3, Layout.Policy.ZIGZAG, 0, 1, new Ring()), false)
+                .steps();
         assertThat(steps).hasSize(40);
         assertThat(steps.get(0).loss()).isBetween(5.0, 7.0); // ln 256 = 5.5: nothing is known yet
-        assertThat(steps.get(39).loss()).isLessThan(3.3);    // the text's 15 letters alone give ln 15 = 2.7
+        assertThat(steps.get(39).loss()).isLessThan(3.3); // the text's 15 letters alone give ln 15 = 2.7
     }
 
     @Test
@@ -72,7 +93,12 @@ class TrainingTest {
     @Test
     void keepsNoNativeObjectFromStepToStep() {
         List<Long> live = new ArrayList<>();
-        new Training(new Settings(TINY, 1, 12, 31, 1, 1e-3, Layout.Policy.ZIGZAG, 0, 1, new Ring()), corpus, true, step -> live.add(Pointer.totalCount())).run();
+        new Training(
+                        new Settings(TINY, 1, 12, 31, 1, 1e-3, Layout.Policy.ZIGZAG, 0, 1, new Ring()),
+                        corpus,
+                        true,
+                        step -> live.add(Pointer.totalCount()))
+                .run();
         assertThat(live.get(11)).isLessThanOrEqualTo(live.get(2));
     }
 
@@ -88,7 +114,8 @@ class TrainingTest {
             }
             Comparison equal = new Comparison();
             equal.add(1, 2.5, 2.5, parameters, others, NOT_ASKED);
-            assertThat(equal.result()).isEqualTo(new Comparison.Result(0, 1e-5, 0, 1e-4, "none", 0, 0, 0, 20, 0, 3, true));
+            assertThat(equal.result())
+                    .isEqualTo(new Comparison.Result(0, 1e-5, 0, 1e-4, "none", 0, 0, 0, 20, 0, 3, true));
 
             Comparison lossApart = new Comparison();
             lossApart.add(1, 2.5, 2.50002, parameters, others, NOT_ASKED);
@@ -102,7 +129,8 @@ class TrainingTest {
             Comparison gradientApart = new Comparison();
             gradientApart.add(9, 2.5, 2.5, parameters, others, () -> others);
             assertThat(gradientApart.result().gradientDifference()).isBetween(9e-4, 1.1e-3);
-            assertThat(gradientApart.result().parameter()).isEqualTo(parameters.get(3).name());
+            assertThat(gradientApart.result().parameter())
+                    .isEqualTo(parameters.get(3).name());
             assertThat(gradientApart.result().step()).isEqualTo(9);
             assertThat(gradientApart.result().passed()).isFalse();
 

@@ -28,11 +28,13 @@ class TallyTest {
 
     @Test
     void whatIsNotFiniteMustBeTheSame() {
-        assertThat(Tally.error(new double[] {-INFINITY, 1}, new double[] {-INFINITY, 1})).isZero();
+        assertThat(Tally.error(new double[] {-INFINITY, 1}, new double[] {-INFINITY, 1}))
+                .isZero();
         assertThat(Tally.error(new double[] {Double.NaN}, new double[] {1})).isEqualTo(INFINITY);
         assertThat(Tally.error(new double[] {1}, new double[] {-INFINITY})).isEqualTo(INFINITY);
         assertThat(Tally.error(new double[] {-INFINITY}, new double[] {0})).isEqualTo(INFINITY);
-        assertThat(Tally.error(new double[] {INFINITY}, new double[] {-INFINITY})).isEqualTo(INFINITY);
+        assertThat(Tally.error(new double[] {INFINITY}, new double[] {-INFINITY}))
+                .isEqualTo(INFINITY);
     }
 
     @Test
@@ -45,7 +47,9 @@ class TallyTest {
             double[] wrong = exact.get(name).clone();
             wrong[wrong.length - 1] += 1e-10;
             double error = Tally.error(wrong, exact.get(name));
-            assertThat(new Tally().check(scenario, name, error, allowed.get(name))).as(name.toString()).isFalse();
+            assertThat(new Tally().check(scenario, name, error, allowed.get(name)))
+                    .as(name.toString())
+                    .isFalse();
             assertThat(new Tally().check(scenario, name, 0, allowed.get(name))).isTrue();
         }
     }
@@ -59,15 +63,22 @@ class TallyTest {
         Results exact = ScenarioRun.run(scenario.exact(), new Ring(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Results plain = PlainFormula.compute(scenario, operands);
         for (Results.Name name : Results.Name.values()) {
-            assertThat(Tally.error(plain.get(name), exact.get(name))).as(name.toString()).isPositive().isLessThan(20 * Rounding.unit(dtype));
+            assertThat(Tally.error(plain.get(name), exact.get(name)))
+                    .as(name.toString())
+                    .isPositive()
+                    .isLessThan(20 * Rounding.unit(dtype));
         }
     }
 
     private static Scenario firstOf(DType dtype) {
         Scenarios scenarios = new Scenarios(1, 0);
-        return IntStream.range(0, Scenarios.FIXED).mapToObj(scenarios::scenario)
-                .filter(scenario -> scenario.shape().dtype() == dtype && scenario.length() > 60 && scenario.shape().headDim() > 15)
-                .findFirst().orElseThrow();
+        return IntStream.range(0, Scenarios.FIXED)
+                .mapToObj(scenarios::scenario)
+                .filter(scenario -> scenario.shape().dtype() == dtype
+                        && scenario.length() > 60
+                        && scenario.shape().headDim() > 15)
+                .findFirst()
+                .orElseThrow();
     }
 
     @ParameterizedTest
@@ -80,7 +91,8 @@ class TallyTest {
         "FLOAT16, 8.9407e-8, 1.1920928955078125e-7", // a denormal
         "FLOAT16, 2.9e-8, 0",
         "FLOAT32, 0.1, 0.10000000149011612",
-        "FLOAT64, 0.1, 0.1"})
+        "FLOAT64, 0.1, 0.1"
+    })
     void rounding(DType dtype, double value, double expected) {
         assertThat(Rounding.round(dtype, value)).isEqualTo(expected);
     }
@@ -88,15 +100,26 @@ class TallyTest {
     @Test
     void casesCoverEveryWorldLayoutMaskAndType() {
         Scenarios scenarios = new Scenarios(1, 0);
-        var fixed = IntStream.range(0, Scenarios.FIXED).mapToObj(scenarios::scenario).toList();
+        var fixed = IntStream.range(0, Scenarios.FIXED)
+                .mapToObj(scenarios::scenario)
+                .toList();
         for (int world : new int[] {1, 2, 3, 4, 8}) {
             for (DType dtype : DType.values()) {
-                assertThat(fixed).anyMatch(scenario -> scenario.layout().worldSize() == world && scenario.shape().dtype() == dtype);
+                assertThat(fixed)
+                        .anyMatch(scenario -> scenario.layout().worldSize() == world
+                                && scenario.shape().dtype() == dtype);
             }
         }
-        assertThat(fixed.stream().map(scenario -> scenario.layout().policy()).distinct()).hasSize(3);
-        assertThat(fixed).anyMatch(scenario -> scenario.length() < scenario.layout().worldSize());
-        assertThat(fixed).anyMatch(scenario -> scenario.shape().headDim() != scenario.shape().valueDim());
-        assertThat(Arrays.stream(DType.values()).map(dtype -> firstOf(dtype).toString()).distinct()).hasSize(4);
+        assertThat(fixed.stream().map(scenario -> scenario.layout().policy()).distinct())
+                .hasSize(3);
+        assertThat(fixed)
+                .anyMatch(scenario -> scenario.length() < scenario.layout().worldSize());
+        assertThat(fixed)
+                .anyMatch(scenario ->
+                        scenario.shape().headDim() != scenario.shape().valueDim());
+        assertThat(Arrays.stream(DType.values())
+                        .map(dtype -> firstOf(dtype).toString())
+                        .distinct())
+                .hasSize(4);
     }
 }

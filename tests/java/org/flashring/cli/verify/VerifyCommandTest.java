@@ -10,7 +10,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class VerifyCommandTest {
-    @TempDir private Path folder;
+    @TempDir
+    private Path folder;
 
     @Test
     void oneCaseSaysWhatItIsAndPasses() throws IOException {
@@ -22,13 +23,22 @@ class VerifyCommandTest {
         JsonObject result = Cli.json(file);
         assertThat(result.get("checks").getAsInt()).isPositive();
         assertThat(result.getAsJsonArray("failures")).isEmpty();
-        JsonObject tensors = result.getAsJsonObject("worst").entrySet().iterator().next().getValue().getAsJsonObject();
+        JsonObject tensors = result.getAsJsonObject("worst")
+                .entrySet()
+                .iterator()
+                .next()
+                .getValue()
+                .getAsJsonObject();
         assertThat(tensors.keySet()).containsExactly("OUT", "LSE", "DQ", "DK", "DV");
     }
 
     @Test
     void theSameSeedGivesTheSameCase() {
-        String first = Cli.run("verify", "--seed", "9", "--case", "180").out().lines().findFirst().orElseThrow();
+        String first = Cli.run("verify", "--seed", "9", "--case", "180")
+                .out()
+                .lines()
+                .findFirst()
+                .orElseThrow();
         assertThat(Cli.run("verify", "--seed", "9", "--case", "180").out()).startsWith(first);
         assertThat(Cli.run("verify", "--seed", "10", "--case", "180").out()).doesNotStartWith(first);
     }

@@ -40,6 +40,7 @@ class LocalAgreementTest {
     private static final Duration SHORT = Duration.ofMillis(250);
     /** Far from the deadline, and more than a busy machine takes. */
     private static final Duration PROMPT = Duration.ofSeconds(15);
+
     private static final AttentionShape SHAPE = AttentionShape.of(1, 2, 1, 8, DType.FLOAT32);
     private static final Plan A = Plan.of(SHAPE, Layout.zigzag(24, WORLD), Mask.causal(), AttentionOptions.defaults());
     private static final Plan B = Plan.of(SHAPE, Layout.zigzag(24, WORLD), Mask.full(), AttentionOptions.defaults());
@@ -52,9 +53,14 @@ class LocalAgreementTest {
     private record Attention(ShardedAttention attention, RankTensors t) implements AutoCloseable {
         static Attention of(Plan plan, Communicator communicator) {
             int rank = communicator.rank();
-            return new Attention(new ShardedAttention(plan, communicator), new RankTensors(plan.shape(), plan.queries()
-                    .positions(rank),
-                    plan.keys().positions(rank), Placement.DENSE, plan.shape().dtype()));
+            return new Attention(
+                    new ShardedAttention(plan, communicator),
+                    new RankTensors(
+                            plan.shape(),
+                            plan.queries().positions(rank),
+                            plan.keys().positions(rank),
+                            Placement.DENSE,
+                            plan.shape().dtype()));
         }
 
         private Forward operands() {
@@ -66,7 +72,8 @@ class LocalAgreementTest {
         }
 
         void backward() {
-            attention.backward(new Backward(operands(), t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor()), 0);
+            attention.backward(
+                    new Backward(operands(), t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor()), 0);
         }
 
         @Override
@@ -77,32 +84,42 @@ class LocalAgreementTest {
 
     private static void allFail(List<Ending> endings, String... named) {
         assertThat(endings).allSatisfy(ending -> {
-            assertThat(ending.thrown()).isInstanceOf(CommunicationException.class).hasMessageContainingAll(named);
+            assertThat(ending.thrown())
+                    .isInstanceOf(CommunicationException.class)
+                    .hasMessageContainingAll(named);
             assertThat(ending.after()).isLessThan(PROMPT);
         });
-        assertThat(endings).extracting(ending -> ending.thrown().getMessage()).as("one reason for all")
+        assertThat(endings)
+                .extracting(ending -> ending.thrown().getMessage())
+                .as("one reason for all")
                 .containsOnly(endings.get(0).thrown().getMessage());
     }
 
     @ParameterizedTest
     @MethodSource("disagreements")
     void anotherPlanIsOneErrorOnEveryRank(Disagreement disagreement) {
-        allFail(Ranks.run(WORLD, LONG, communicator -> {
-            Plan plan = communicator.rank() == 2 ? disagreement.other() : disagreement.usual();
-            try (Attention attention = Attention.of(plan, communicator)) {
-                attention.forward();
-            }
-        }), "plan 1", disagreement.named());
+        allFail(
+                Ranks.run(WORLD, LONG, communicator -> {
+                    Plan plan = communicator.rank() == 2 ? disagreement.other() : disagreement.usual();
+                    try (Attention attention = Attention.of(plan, communicator)) {
+                        attention.forward();
+                    }
+                }),
+                "plan 1",
+                disagreement.named());
     }
 
     private static List<Long> sent(Plan plan, int rank) {
-        return IntStream.range(0, plan.steps()).mapToObj(step -> plan.forwardBytesSent(rank, step)).toList();
+        return IntStream.range(0, plan.steps())
+                .mapToObj(step -> plan.forwardBytesSent(rank, step))
+                .toList();
     }
 
     /** What the byte counts of messages show was an error before; these were wrong results. */
     @Test
     void mostOfThemMoveTheSameBytes() {
-        List<Disagreement> silent = Disagreement.all().stream().filter(Disagreement::silent).toList();
+        List<Disagreement> silent =
+                Disagreement.all().stream().filter(Disagreement::silent).toList();
         assertThat(silent).hasSizeGreaterThan(16).allSatisfy(each -> {
             for (int rank = 0; rank < WORLD; rank++) {
                 int own = rank;
@@ -114,64 +131,78 @@ class LocalAgreementTest {
     @Test
     void anOffsetAmongAMillionIsFoundAndSaidInFewWords() {
         long[] cuSeqlens = LongStream.rangeClosed(0, 1_000_000).toArray();
-        Map<String, String> one = Plan.of(SHAPE, Layout.contiguous(24, WORLD), Mask.causal().documents(cuSeqlens),
-                AttentionOptions.defaults()).terms();
+        Map<String, String> one = Plan.of(
+                        SHAPE,
+                        Layout.contiguous(24, WORLD),
+                        Mask.causal().documents(cuSeqlens),
+                        AttentionOptions.defaults())
+                .terms();
         cuSeqlens[700_001]--;
-        Map<String, String> other = Plan.of(SHAPE, Layout.contiguous(24, WORLD), Mask.causal().documents(cuSeqlens),
-                AttentionOptions.defaults()).terms();
-        List<Ending> endings = Ranks.run(WORLD, LONG, communicator -> communicator.agree(communicator.rank() == 1
-                ? other : one));
+        Map<String, String> other = Plan.of(
+                        SHAPE,
+                        Layout.contiguous(24, WORLD),
+                        Mask.causal().documents(cuSeqlens),
+                        AttentionOptions.defaults())
+                .terms();
+        List<Ending> endings =
+                Ranks.run(WORLD, LONG, communicator -> communicator.agree(communicator.rank() == 1 ? other : one));
         allFail(endings, "mask: cuSeqlens[687511..750011] is 687511 to 750011 #", "on rank 1", "on rank 0");
         assertThat(endings.get(0).thrown().getMessage().length()).isLessThan(250);
     }
 
     @Test
     void anotherFirstCallIsAnError() {
-        allFail(Ranks.run(WORLD, LONG, communicator -> {
-            try (Attention attention = Attention.of(A, communicator)) {
-                if (communicator.rank() == 1) {
-                    attention.backward();
-                } else {
-                    attention.forward();
-                }
-            }
-        }), "first call is backward on rank 1, forward on rank 0");
+        allFail(
+                Ranks.run(WORLD, LONG, communicator -> {
+                    try (Attention attention = Attention.of(A, communicator)) {
+                        if (communicator.rank() == 1) {
+                            attention.backward();
+                        } else {
+                            attention.forward();
+                        }
+                    }
+                }),
+                "first call is backward on rank 1, forward on rank 0");
     }
 
     @Test
     void plansInAnotherOrderAreAnError() {
-        allFail(Ranks.run(WORLD, LONG, communicator -> {
-            boolean turned = communicator.rank() == 2;
-            try (Attention first = Attention.of(turned ? B : A, communicator); Attention second = Attention.of(turned
-                    ? A : B, communicator)) {
-                first.forward();
-                second.forward();
-            }
-        }), "plan 1", "mask is full on rank 2, causal on rank 0");
+        allFail(
+                Ranks.run(WORLD, LONG, communicator -> {
+                    boolean turned = communicator.rank() == 2;
+                    try (Attention first = Attention.of(turned ? B : A, communicator);
+                            Attention second = Attention.of(turned ? A : B, communicator)) {
+                        first.forward();
+                        second.forward();
+                    }
+                }),
+                "plan 1",
+                "mask is full on rank 2, causal on rank 0");
     }
 
     /** Making an operation waits for nobody: ranks may do so long before they call it, or just then. */
     @Test
     void ranksThatMakeTheirOperationsEarlyOrLateAgree() {
         assertThat(Ranks.run(WORLD, LONG, communicator -> {
-            if (communicator.rank() == 0) {
-                try (Attention first = Attention.of(A, communicator); Attention second = Attention.of(B,
-                        communicator)) {
-                    first.forward();
-                    second.forward();
-                    first.backward();
-                }
-            } else {
-                try (Attention first = Attention.of(A, communicator)) {
-                    first.forward();
-                    communicator.device();
-                    try (Attention second = Attention.of(B, communicator)) {
-                        second.forward();
+                    if (communicator.rank() == 0) {
+                        try (Attention first = Attention.of(A, communicator);
+                                Attention second = Attention.of(B, communicator)) {
+                            first.forward();
+                            second.forward();
+                            first.backward();
+                        }
+                    } else {
+                        try (Attention first = Attention.of(A, communicator)) {
+                            first.forward();
+                            communicator.device();
+                            try (Attention second = Attention.of(B, communicator)) {
+                                second.forward();
+                            }
+                            first.backward();
+                        }
                     }
-                    first.backward();
-                }
-            }
-        })).allSatisfy(ending -> assertThat(ending.thrown()).isNull());
+                }))
+                .allSatisfy(ending -> assertThat(ending.thrown()).isNull());
     }
 
     /** Runs plan A on all ranks, then plan B on all but rank 2, which does {@code instead}. */
@@ -193,7 +224,8 @@ class LocalAgreementTest {
 
     @Test
     void aRankThatGoesOnWithItsOldPlanIsNamedAtOnce() {
-        allFail(withoutSecondPlan(LONG, communicator -> { }),
+        allFail(
+                withoutSecondPlan(LONG, communicator -> {}),
                 "rank 2 waits in receive for rank 1, which calls agree on plan 2");
     }
 
@@ -212,27 +244,30 @@ class LocalAgreementTest {
 
     @Test
     void aRankThatStallsBeforeTheSecondPlanIsNamedAfterTheDeadline() {
-        allFail(withoutSecondPlan(SHORT, communicator -> Thread.sleep(2_000)),
+        allFail(
+                withoutSecondPlan(SHORT, communicator -> Thread.sleep(2_000)),
                 "waited 250 ms, the deadline, in agree on plan 2 for rank 2");
     }
 
     @Test
     void aThousandRandomEqualPlansAgree() {
         assertThat(Ranks.run(WORLD, LONG, communicator -> {
-            for (int seed = 0; seed < 1000; seed++) {
-                communicator.agree(Disagreement.random(seed).terms()); // each rank makes its own
-            }
-        })).allSatisfy(ending -> assertThat(ending.thrown()).isNull());
+                    for (int seed = 0; seed < 1000; seed++) {
+                        communicator.agree(Disagreement.random(seed).terms()); // each rank makes its own
+                    }
+                }))
+                .allSatisfy(ending -> assertThat(ending.thrown()).isNull());
     }
 
     @Test
     void partsOfAGroupAgreeByThemselves() {
         assertThat(Ranks.run(4, LONG, communicator -> {
-            try (Communicator part = communicator.split(communicator.rank() % 2, 0)) {
-                part.agree(Map.of("color", String.valueOf(communicator.rank() % 2)));
-                communicator.agree(Map.of());
-            }
-        })).allSatisfy(ending -> assertThat(ending.thrown()).isNull());
+                    try (Communicator part = communicator.split(communicator.rank() % 2, 0)) {
+                        part.agree(Map.of("color", String.valueOf(communicator.rank() % 2)));
+                        communicator.agree(Map.of());
+                    }
+                }))
+                .allSatisfy(ending -> assertThat(ending.thrown()).isNull());
     }
 
     @Test

@@ -1,7 +1,6 @@
 package org.flashring.comm.local;
 
 import static org.assertj.core.api.Assertions.assertThat;
-import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowable;
 
 import java.time.Duration;
@@ -40,16 +39,17 @@ class LocalFailureTest {
             "allReduce", c -> withBuffers((a, b) -> c.allReduce(a, 3, DType.FLOAT32)),
             "reduceScatter", c -> withBuffers((a, b) -> c.reduceScatter(a, 3, DType.FLOAT64, b)),
             "allGather", c -> withBuffers((a, b) -> c.allGather(a, 24, b)),
-            "reduceScatter of parts", c -> withBuffers((a, b) -> c.reduceScatter(a, new long[] {3, 1, 0, 2},
-                    DType.FLOAT64, b)),
+            "reduceScatter of parts",
+                    c -> withBuffers((a, b) -> c.reduceScatter(a, new long[] {3, 1, 0, 2}, DType.FLOAT64, b)),
             "allGather of parts", c -> withBuffers((a, b) -> c.allGather(a, new long[] {24, 8, 0, 16}, b)),
             "allToAll", c -> withBuffers((a, b) -> c.allToAll(a, 24, b)),
             "agree", c -> c.agree(Map.of("dtype", "FLOAT32")),
             "split", c -> c.split(c.rank(), 0).close(),
-            "receive", c -> withBuffers((a, b) -> {
-                c.post(a, 24, c.rank(), b, 24, 1);
-                c.await();
-            })));
+            "receive",
+                    c -> withBuffers((a, b) -> {
+                        c.post(a, 24, c.rank(), b, 24, 1);
+                        c.await();
+                    })));
 
     @FunctionalInterface
     private interface Use {
@@ -57,7 +57,8 @@ class LocalFailureTest {
     }
 
     private static void withBuffers(Use use) throws Exception {
-        try (HostBuffer first = HostBuffer.allocate(1024); HostBuffer second = HostBuffer.allocate(1024)) {
+        try (HostBuffer first = HostBuffer.allocate(1024);
+                HostBuffer second = HostBuffer.allocate(1024)) {
             use.with(first.address(), second.address());
         }
     }
@@ -90,11 +91,17 @@ class LocalFailureTest {
             return null;
         }));
         assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(PROMPT);
-        assertThat(thrown).isInstanceOf(CommunicationException.class).hasMessageContaining("rank 1 failed")
-                .hasMessageContaining("boom").hasCause(boom);
+        assertThat(thrown)
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("rank 1 failed")
+                .hasMessageContaining("boom")
+                .hasCause(boom);
         for (int rank : new int[] {0, 2, 3}) {
-            assertThat(seen[rank]).as("rank %d", rank).isInstanceOf(CommunicationException.class)
-                    .hasMessageContaining("rank 1 failed").hasCause(boom);
+            assertThat(seen[rank])
+                    .as("rank %d", rank)
+                    .isInstanceOf(CommunicationException.class)
+                    .hasMessageContaining("rank 1 failed")
+                    .hasCause(boom);
         }
     }
 
@@ -113,8 +120,10 @@ class LocalFailureTest {
                 done.countDown();
             }
         });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining("deadline").hasMessageContaining(SHORT.toMillis() + " ms")
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("deadline")
+                .hasMessageContaining(SHORT.toMillis() + " ms")
                 .hasMessageContaining("in " + verb)
                 .hasMessageContaining("for rank 1"));
         assertPrompt(endings, SHORT);
@@ -131,8 +140,8 @@ class LocalFailureTest {
             }
             communicator.barrier();
         });
-        assertThat(stalled).allSatisfy(ending -> assertThat(ending.thrown()).hasMessage(
-                "rank 0 waited 250 ms, the deadline, in barrier for rank 1 (step 2 of backward)"));
+        assertThat(stalled).allSatisfy(ending -> assertThat(ending.thrown())
+                .hasMessage("rank 0 waited 250 ms, the deadline, in barrier for rank 1 (step 2 of backward)"));
         List<Ending> aborted = Ranks.run(2, LONG, communicator -> {
             communicator.at("forward", 5);
             if (communicator.rank() == 1) {
@@ -141,8 +150,8 @@ class LocalFailureTest {
             communicator.at(null, 0);
             communicator.barrier();
         });
-        assertThat(aborted).allSatisfy(ending -> assertThat(ending.thrown()).hasMessage(
-                "rank 1 failed: java.lang.IllegalStateException: boom (step 5 of forward)"));
+        assertThat(aborted).allSatisfy(ending -> assertThat(ending.thrown())
+                .hasMessage("rank 1 failed: java.lang.IllegalStateException: boom (step 5 of forward)"));
         List<Ending> between = Ranks.run(2, LONG, communicator -> {
             communicator.at("forward", 5);
             communicator.at(null, 0);
@@ -158,18 +167,22 @@ class LocalFailureTest {
     @Test
     void aReceiverThatNeverTakesWhatItIsSentIsNamedByTheSender() {
         CountDownLatch done = new CountDownLatch(1);
-        List<Ending> endings = Ranks.run(2, SHORT, c -> withBuffers((a, b) -> {
-            c.post(a, 8, 1 - c.rank(), b, 8, 1 - c.rank());
-            if (c.rank() == 1) {
-                done.await();
-            }
-            try {
-                c.await();
-            } finally {
-                done.countDown();
-            }
-        }));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        List<Ending> endings = Ranks.run(
+                2,
+                SHORT,
+                c -> withBuffers((a, b) -> {
+                    c.post(a, 8, 1 - c.rank(), b, 8, 1 - c.rank());
+                    if (c.rank() == 1) {
+                        done.await();
+                    }
+                    try {
+                        c.await();
+                    } finally {
+                        done.countDown();
+                    }
+                }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("rank 0 waited 250 ms, the deadline, in send for rank 1"));
         assertPrompt(endings, SHORT);
     }
@@ -184,7 +197,8 @@ class LocalFailureTest {
         });
         assertThat(endings.get(1).failed()).isFalse();
         for (int rank : new int[] {0, 2, 3}) {
-            assertThat(endings.get(rank).thrown()).isInstanceOf(CommunicationException.class)
+            assertThat(endings.get(rank).thrown())
+                    .isInstanceOf(CommunicationException.class)
                     .hasMessageContaining("rank 1 has left");
         }
         assertPrompt(endings, Duration.ZERO);
@@ -211,8 +225,8 @@ class LocalFailureTest {
             }
             VERBS.get(verb).run(communicator);
         });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
-                .isInstanceOf(CommunicationException.class));
+        assertThat(endings)
+                .allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class));
         assertThat(flag.get()).isTrue();
         assertPrompt(endings, Duration.ZERO);
     }
@@ -233,8 +247,8 @@ class LocalFailureTest {
     }
 
     static Stream<Arguments> disagreements() {
-        return collectives().flatMap(one -> collectives().filter(two -> !two.equals(one)).map(two -> Arguments.of(one,
-                two)));
+        return collectives()
+                .flatMap(one -> collectives().filter(two -> !two.equals(one)).map(two -> Arguments.of(one, two)));
     }
 
     @ParameterizedTest(name = "{0} against {1}")
@@ -244,118 +258,110 @@ class LocalFailureTest {
             VERBS.get(two).run(communicator); // leaves addresses and sizes behind that must not be taken for new ones
             VERBS.get(communicator.rank() == 1 ? one : two).run(communicator);
         });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining(one).hasMessageContaining(two).hasMessageContaining("rank 1"));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining(one)
+                .hasMessageContaining(two)
+                .hasMessageContaining("rank 1"));
         assertPrompt(endings, Duration.ZERO);
     }
 
     @ParameterizedTest
     @ValueSource(strings = {"allReduce", "reduceScatter", "allGather", "allToAll"})
     void ranksThatDisagreeAboutSizesAllFail(String verb) {
-        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
-            int count = c.rank() == 2 ? 4 : 3;
-            switch (verb) {
-                case "allReduce" -> c.allReduce(a, count, DType.FLOAT64);
-                case "reduceScatter" -> c.reduceScatter(a, count, DType.FLOAT64, b);
-                case "allGather" -> c.allGather(a, 8L * count, b);
-                default -> c.allToAll(a, 8L * count, b);
-            }
-        }));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining(verb).hasMessageContaining("24").hasMessageContaining("32")
+        List<Ending> endings = Ranks.run(
+                WORLD,
+                LONG,
+                c -> withBuffers((a, b) -> {
+                    int count = c.rank() == 2 ? 4 : 3;
+                    switch (verb) {
+                        case "allReduce" -> c.allReduce(a, count, DType.FLOAT64);
+                        case "reduceScatter" -> c.reduceScatter(a, count, DType.FLOAT64, b);
+                        case "allGather" -> c.allGather(a, 8L * count, b);
+                        default -> c.allToAll(a, 8L * count, b);
+                    }
+                }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining(verb)
+                .hasMessageContaining("24")
+                .hasMessageContaining("32")
                 .hasMessageContaining("rank 2"));
     }
 
     @ParameterizedTest
     @ValueSource(strings = {"allGather of parts", "reduceScatter of parts of FLOAT64"})
     void ranksThatDisagreeAboutPartsAllFail(String verb) {
-        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
-            long part = c.rank() == 2 ? 4 : 3;
-            if (verb.startsWith("allGather")) {
-                c.allGather(a, new long[] {8, 8 * part, 0, 8}, b);
-            } else {
-                c.reduceScatter(a, new long[] {1, part, 0, 1}, DType.FLOAT64, b);
-            }
-        }));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        List<Ending> endings = Ranks.run(
+                WORLD,
+                LONG,
+                c -> withBuffers((a, b) -> {
+                    long part = c.rank() == 2 ? 4 : 3;
+                    if (verb.startsWith("allGather")) {
+                        c.allGather(a, new long[] {8, 8 * part, 0, 8}, b);
+                    } else {
+                        c.reduceScatter(a, new long[] {1, part, 0, 1}, DType.FLOAT64, b);
+                    }
+                }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageMatching("rank . calls " + verb + " with (24|32) bytes for rank 1, rank . with (24|32)"));
     }
 
     @ParameterizedTest
     @ValueSource(strings = {"allReduce", "reduceScatter"})
     void ranksThatDisagreeAboutTypesAllFailThoughTheBytesAgree(String verb) {
-        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
-            DType dtype = c.rank() == 2 ? DType.FLOAT16 : DType.BFLOAT16;
-            if (verb.equals("allReduce")) {
-                c.allReduce(a, 3, dtype);
-            } else {
-                c.reduceScatter(a, 3, dtype, b);
-            }
-        }));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining(verb).hasMessageContaining("FLOAT16").hasMessageContaining("BFLOAT16"));
+        List<Ending> endings = Ranks.run(
+                WORLD,
+                LONG,
+                c -> withBuffers((a, b) -> {
+                    DType dtype = c.rank() == 2 ? DType.FLOAT16 : DType.BFLOAT16;
+                    if (verb.equals("allReduce")) {
+                        c.allReduce(a, 3, dtype);
+                    } else {
+                        c.reduceScatter(a, 3, dtype, b);
+                    }
+                }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining(verb)
+                .hasMessageContaining("FLOAT16")
+                .hasMessageContaining("BFLOAT16"));
     }
 
     @Test
     void aReceiverThatExpectsAnotherSizeFailsTheGroup() {
-        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
-            c.post(a, 16, (c.rank() + 1) % WORLD, b, c.rank() == 2 ? 24 : 16, (c.rank() + 3) % WORLD);
-            c.await();
-            c.barrier();
-        }));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        List<Ending> endings = Ranks.run(
+                WORLD,
+                LONG,
+                c -> withBuffers((a, b) -> {
+                    c.post(a, 16, (c.rank() + 1) % WORLD, b, c.rank() == 2 ? 24 : 16, (c.rank() + 3) % WORLD);
+                    c.await();
+                    c.barrier();
+                }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("rank 2 expected 24 bytes from rank 1, which sends 16"));
     }
 
     @Test
     void aBatchOfAnotherNumberOfMessagesFailsTheGroup() {
-        List<Ending> endings = Ranks.run(WORLD, LONG, c -> withBuffers((a, b) -> {
-            Transfers batch = new Transfers().send(a, 8, (c.rank() + 1) % WORLD).receive(b, 8, (c.rank() + 3) % WORLD);
-            if (c.rank() == 2) {
-                batch.receive(b + 8, 8, 1);
-            }
-            c.post(batch);
-            c.await();
-            c.barrier();
-        }));
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        List<Ending> endings = Ranks.run(
+                WORLD,
+                LONG,
+                c -> withBuffers((a, b) -> {
+                    Transfers batch =
+                            new Transfers().send(a, 8, (c.rank() + 1) % WORLD).receive(b, 8, (c.rank() + 3) % WORLD);
+                    if (c.rank() == 2) {
+                        batch.receive(b + 8, 8, 1);
+                    }
+                    c.post(batch);
+                    c.await();
+                    c.barrier();
+                }));
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessage("rank 2 expected 2 messages from rank 1, which sends 1"));
-    }
-
-    @Test
-    void abortReachesGroupsSplitOff() {
-        List<Ending> endings = Ranks.run(WORLD, LONG, communicator -> {
-            try (Communicator part = communicator.split(communicator.rank() / 2, 0)) {
-                if (communicator.rank() == 3) {
-                    pause(50);
-                    communicator.abort(new IllegalStateException("gave up"));
-                    throw new IllegalStateException("gave up");
-                }
-                if (communicator.rank() == 2) {
-                    part.barrier(); // of ranks 2 and 3
-                }
-                communicator.barrier();
-            }
-        });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).hasMessageContaining("gave up"));
-        assertPrompt(endings, Duration.ZERO);
-    }
-
-    @Test
-    void abortFromAnotherThreadEndsAWait() {
-        Communicator waiting = LocalGroup.create(2, LONG).get(0);
-        AtomicReference<Throwable> seen = new AtomicReference<>();
-        Thread thread = new Thread(() -> seen.set(catchThrowable(waiting::barrier)), "waiting");
-        thread.start();
-        pause(50);
-        assertThatThrownBy(waiting::barrier).isInstanceOf(IllegalStateException.class)
-                .hasMessageContaining("another thread");
-        assertThatThrownBy(waiting::close).isInstanceOf(IllegalStateException.class)
-                .hasMessageContaining("another thread");
-        waiting.abort(new IllegalStateException("watchdog"));
-        Ranks.join(thread);
-        assertThat(seen.get()).isInstanceOf(CommunicationException.class).hasMessageContaining("watchdog");
-        waiting.close();
     }
 
     private static void pause(int millis) {

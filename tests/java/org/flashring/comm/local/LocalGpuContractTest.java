@@ -20,7 +20,10 @@ class LocalGpuContractTest extends CommunicatorContract {
     @Override
     protected List<Communicator> group(int world, Duration deadline) {
         int devices = world % 2 == 0 ? 1 : Cuda.deviceCount(); // even worlds share one
-        return LocalGroup.create(IntStream.range(0, world).mapToObj(rank -> Device.cuda(rank % devices)).toList(),
+        return LocalGroup.create(
+                IntStream.range(0, world)
+                        .mapToObj(rank -> Device.cuda(rank % devices))
+                        .toList(),
                 deadline);
     }
 }

@@ -34,36 +34,41 @@ class LocalGroupTest {
     void runRethrowsErrorsAsTheyAreAndNamesTheRank() {
         AssertionError error = new AssertionError("wrong");
         assertThatThrownBy(() -> LocalGroup.run(3, LONG, communicator -> {
-            if (communicator.rank() == 2) {
-                throw error;
-            }
-            communicator.barrier();
-            return null;
-        })).isSameAs(error);
+                    if (communicator.rank() == 2) {
+                        throw error;
+                    }
+                    communicator.barrier();
+                    return null;
+                }))
+                .isSameAs(error);
         assertThat(error.getSuppressed()).singleElement().asString().contains("rank 2 failed");
     }
 
     @Test
     void runKeepsTheKindOfAnArgumentError() {
         assertThatThrownBy(() -> LocalGroup.run(3, LONG, communicator -> {
-            if (communicator.rank() == 2) {
-                throw new IllegalArgumentException("steps is 0; it must be at least 1");
-            }
-            communicator.barrier();
-            return null;
-        })).isInstanceOf(IllegalArgumentException.class).hasMessage("rank 2: steps is 0; it must be at least 1");
+                    if (communicator.rank() == 2) {
+                        throw new IllegalArgumentException("steps is 0; it must be at least 1");
+                    }
+                    communicator.barrier();
+                    return null;
+                }))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessage("rank 2: steps is 0; it must be at least 1");
     }
 
     @Test
     void interruptingTheCallerOfRunEndsAllRanks() {
         AtomicReference<Throwable> seen = new AtomicReference<>();
-        Thread caller = new Thread(() -> seen.set(catchThrowable(() -> LocalGroup.run(2, LONG, communicator -> {
-            if (communicator.rank() == 0) {
-                communicator.barrier();
-            }
-            pauseUntilInterrupted();
-            return null;
-        }))), "caller");
+        Thread caller = new Thread(
+                () -> seen.set(catchThrowable(() -> LocalGroup.run(2, LONG, communicator -> {
+                    if (communicator.rank() == 0) {
+                        communicator.barrier();
+                    }
+                    pauseUntilInterrupted();
+                    return null;
+                }))),
+                "caller");
         caller.start();
         pause(100);
         caller.interrupt();

@@ -23,7 +23,8 @@ class LocalMemoryTest {
         int size = 32 << 20;
         byte before = 1;
         byte after = 2;
-        try (HostBuffer sent = HostBuffer.allocate(size); HostBuffer received = HostBuffer.allocate(size)) {
+        try (HostBuffer sent = HostBuffer.allocate(size);
+                HostBuffer received = HostBuffer.allocate(size)) {
             for (int trial = 0; trial < 12; trial++) {
                 int delay = trial;
                 fill(sent, before);

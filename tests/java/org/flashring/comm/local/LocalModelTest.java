@@ -90,7 +90,8 @@ class LocalModelTest {
     }
 
     private static void all(int world, Ranks.Body body) {
-        assertThat(Ranks.run(world, DEADLINE, body)).allSatisfy(ending -> assertThat(ending.thrown()).isNull());
+        assertThat(Ranks.run(world, DEADLINE, body))
+                .allSatisfy(ending -> assertThat(ending.thrown()).isNull());
     }
 
     @ParameterizedTest(name = "{0} ranks, {1}")
@@ -127,8 +128,10 @@ class LocalModelTest {
                 communicator.reduceScatter(address(send), count, dtype, own);
                 for (int i = 0; i < world * count; i++) {
                     boolean mine = i / Math.max(1, count) == rank;
-                    assertEquals(mine ? sum(dtype, world, i) : initial(dtype, rank, i), send.get(i), "element " + i
-                            + " of " + count + " in place");
+                    assertEquals(
+                            mine ? sum(dtype, world, i) : initial(dtype, rank, i),
+                            send.get(i),
+                            "element " + i + " of " + count + " in place");
                 }
             }
         });
@@ -137,7 +140,9 @@ class LocalModelTest {
     @ParameterizedTest(name = "{0} ranks, {1}")
     @MethodSource("worldsAndTypes")
     void partsOfUnequalSizesAreSummedInRankOrder(int world, DType dtype) {
-        long[] parts = IntStream.range(0, world).mapToLong(r -> r % 3 == 1 ? 0 : 7L * r + 1).toArray();
+        long[] parts = IntStream.range(0, world)
+                .mapToLong(r -> r % 3 == 1 ? 0 : 7L * r + 1)
+                .toArray();
         int total = (int) LongStream.of(parts).sum();
         all(world, communicator -> {
             int offset = (int) LongStream.of(parts).limit(communicator.rank()).sum();
@@ -171,8 +176,8 @@ class LocalModelTest {
                 for (int i = 0; i < world * count; i++) {
                     double expected = initial(dtype, i / count, i % count);
                     assertEquals(expected, receive.get(i), "element " + i + " of " + world + " x " + count);
-                    assertEquals(expected, inPlace.get(i), "element " + i + " of " + world + " x " + count
-                            + " in place");
+                    assertEquals(
+                            expected, inPlace.get(i), "element " + i + " of " + world + " x " + count + " in place");
                 }
                 untouched(send);
                 fencesWhole(receive, world * count);
@@ -190,8 +195,10 @@ class LocalModelTest {
                 FencedBuffer receive = blank(dtype, world * count);
                 communicator.allToAll(address(send), (long) count * dtype.bytes(), address(receive));
                 for (int i = 0; i < world * count; i++) {
-                    assertEquals(initial(dtype, i / count, rank * count + i % count), receive.get(i), "element " + i
-                            + " of " + world + " x " + count);
+                    assertEquals(
+                            initial(dtype, i / count, rank * count + i % count),
+                            receive.get(i),
+                            "element " + i + " of " + world + " x " + count);
                 }
                 untouched(send);
                 fencesWhole(receive, world * count);
@@ -214,15 +221,22 @@ class LocalModelTest {
                     int from = Math.floorMod(rank - hops[m], world);
                     sent[m] = filled(dtype, rank + 8 * m, length(rank, m, round));
                     received[m] = blank(dtype, length(from, m, round));
-                    communicator.post(address(sent[m]), bytes(dtype, length(rank, m, round)), to,
-                            address(received[m]), bytes(dtype, length(from, m, round)), from);
+                    communicator.post(
+                            address(sent[m]),
+                            bytes(dtype, length(rank, m, round)),
+                            to,
+                            address(received[m]),
+                            bytes(dtype, length(from, m, round)),
+                            from);
                 }
                 communicator.await();
                 for (int m = 0; m < hops.length; m++) {
                     int from = Math.floorMod(rank - hops[m], world);
                     for (int i = 0; i < length(from, m, round); i++) {
-                        assertEquals(initial(dtype, from + 8 * m, i), received[m].get(i), "element " + i
-                                + " of message " + m);
+                        assertEquals(
+                                initial(dtype, from + 8 * m, i),
+                                received[m].get(i),
+                                "element " + i + " of message " + m);
                     }
                     untouched(sent[m]);
                     fencesWhole(received[m], length(from, m, round));
@@ -246,8 +260,11 @@ class LocalModelTest {
         all(world, communicator -> {
             int rank = communicator.rank();
             int color = rank % 3;
-            List<Integer> members = IntStream.range(0, world).filter(r -> r % 3 == color).boxed()
-                    .sorted((a, b) -> Integer.compare(b, a)).toList(); // keys fall with the rank
+            List<Integer> members = IntStream.range(0, world)
+                    .filter(r -> r % 3 == color)
+                    .boxed()
+                    .sorted((a, b) -> Integer.compare(b, a))
+                    .toList(); // keys fall with the rank
             try (Communicator part = communicator.split(color, -rank)) {
                 assertThat(part.worldSize()).isEqualTo(members.size());
                 assertThat(members.get(part.rank())).isEqualTo(rank);
@@ -334,8 +351,8 @@ class LocalModelTest {
                         }
                     }
                     default -> {
-                        communicator.post(address(data), 12, (rank + 1) % world, address(other), 12, (rank
-                                + 3) % world);
+                        communicator.post(
+                                address(data), 12, (rank + 1) % world, address(other), 12, (rank + 3) % world);
                         communicator.await();
                         assertEquals((rank + 3) % world + round, other.get(0));
                     }

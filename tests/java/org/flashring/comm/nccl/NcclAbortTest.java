@@ -22,7 +22,7 @@ class NcclAbortTest {
     @Test
     void memoryIsFreedAtOnceWhereNothingIsEnded() {
         DeferredFrees.free(DEVICE, freed::incrementAndGet);
-        assertThat(NcclWatchdog.end(List.of(DEVICE, OTHER), () -> { })).isTrue();
+        assertThat(NcclWatchdog.end(List.of(DEVICE, OTHER), () -> {})).isTrue();
         DeferredFrees.free(DEVICE, freed::incrementAndGet);
         assertThat(freed).hasValue(2);
     }
@@ -33,7 +33,9 @@ class NcclAbortTest {
         long start = System.nanoTime();
         assertThat(NcclWatchdog.end(List.of(DEVICE), () -> awaitQuietly(hang))).isFalse();
         assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofSeconds(5));
-        assertThat(NcclWatchdog.end(List.of(DEVICE), () -> { })).as("another group's, on the same device").isTrue();
+        assertThat(NcclWatchdog.end(List.of(DEVICE), () -> {}))
+                .as("another group's, on the same device")
+                .isTrue();
 
         CountDownLatch late = new CountDownLatch(1);
         DeferredFrees.free(DEVICE, () -> {

@@ -25,10 +25,11 @@ import org.junit.jupiter.api.io.TempDir;
 class NcclAgreementTest {
     private static final int WORLD = Disagreement.WORLD;
     private static final Duration DEADLINE = Duration.ofSeconds(20);
-    private static final String OTHER = "rank 2 and rank 0 cannot agree on plan 102: " + Disagreement.all().get(0)
-            .named();
+    private static final String OTHER = "rank 2 and rank 0 cannot agree on plan 102: "
+            + Disagreement.all().get(0).named();
 
-    @TempDir Path folder;
+    @TempDir
+    Path folder;
 
     /** A hundred random plans, one of a part, and one on which rank 2 differs. */
     private static void agree(Communicator communicator) {
@@ -46,15 +47,19 @@ class NcclAgreementTest {
     @Test
     void byThreads() {
         List<Device> devices = IntStream.range(0, WORLD).mapToObj(Device::cuda).toList();
-        assertThat(Ranks.run(NcclGroup.create(devices, DEADLINE), NcclAgreementTest::agree)).allSatisfy(ending ->
-                assertThat(ending.thrown()).isInstanceOf(CommunicationException.class).hasMessageStartingWith(OTHER));
+        assertThat(Ranks.run(NcclGroup.create(devices, DEADLINE), NcclAgreementTest::agree))
+                .allSatisfy(ending -> assertThat(ending.thrown())
+                        .isInstanceOf(CommunicationException.class)
+                        .hasMessageStartingWith(OTHER));
     }
 
     @Test
     void byProcesses() throws Exception {
         RankProcesses ranks = RankProcesses.start(Rank.class, WORLD, folder);
         for (int rank = 0; rank < WORLD; rank++) {
-            assertThat(ranks.exitCode(rank, Duration.ofSeconds(120))).as(ranks.output(rank)).isEqualTo(3);
+            assertThat(ranks.exitCode(rank, Duration.ofSeconds(120)))
+                    .as(ranks.output(rank))
+                    .isEqualTo(3);
             assertThat(ranks.output(rank)).contains(OTHER);
         }
     }

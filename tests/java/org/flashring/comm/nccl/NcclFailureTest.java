@@ -26,21 +26,23 @@ class NcclFailureTest {
     private static final Duration DEADLINE = Duration.ofSeconds(2);
     private static final Duration SLACK = Duration.ofSeconds(1);
 
-    @TempDir Path folder;
+    @TempDir
+    Path folder;
 
     @Test
     void aThreadThatStallsIsNoticed() {
-        List<Ranks.Ending> endings = Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE),
-                communicator -> {
-            if (communicator.rank() == 0) {
-                ring(communicator, 3);
-            } else {
-                ring(communicator, 1);
-                Thread.sleep(DEADLINE.plus(DEADLINE).toMillis());
-                communicator.barrier();
-            }
-        });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
+        List<Ranks.Ending> endings =
+                Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE), communicator -> {
+                    if (communicator.rank() == 0) {
+                        ring(communicator, 3);
+                    } else {
+                        ring(communicator, 1);
+                        Thread.sleep(DEADLINE.plus(DEADLINE).toMillis());
+                        communicator.barrier();
+                    }
+                });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("rank 0 waited 2000 ms, the deadline, in exchange to rank 1 and from rank 1")
                 .hasMessageContaining("step 1 of ring"));
         assertThat(endings.get(0).after()).isBetween(DEADLINE, DEADLINE.plus(SLACK));
@@ -48,27 +50,30 @@ class NcclFailureTest {
 
     @Test
     void aRankThatGivesUpIsNoticedAtOnce() {
-        List<Ranks.Ending> endings = Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE),
-                communicator -> {
-            if (communicator.rank() == 1) {
-                communicator.abort(new ArithmeticException("NaN in the loss"));
-            }
-            ring(communicator, 100_000);
-        });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(CommunicationException.class)
-                .hasMessageContaining("rank 1 failed").hasMessageContaining("NaN in the loss"));
+        List<Ranks.Ending> endings =
+                Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE), communicator -> {
+                    if (communicator.rank() == 1) {
+                        communicator.abort(new ArithmeticException("NaN in the loss"));
+                    }
+                    ring(communicator, 100_000);
+                });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("rank 1 failed")
+                .hasMessageContaining("NaN in the loss"));
         assertThat(endings.get(0).after()).isLessThan(DEADLINE);
     }
 
     @Test
     void aClosedCommunicatorTakesNoStream() {
-        List<Ranks.Ending> endings = Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE),
-                communicator -> {
-            communicator.barrier();
-            communicator.close();
-            communicator.stream(0);
-        });
-        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isInstanceOf(IllegalStateException.class)
+        List<Ranks.Ending> endings =
+                Ranks.run(NcclGroup.create(List.of(Device.cuda(0), Device.cuda(1)), DEADLINE), communicator -> {
+                    communicator.barrier();
+                    communicator.close();
+                    communicator.stream(0);
+                });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(IllegalStateException.class)
                 .hasMessageContaining("is closed"));
     }
 
@@ -105,8 +110,10 @@ class NcclFailureTest {
             long start = System.nanoTime();
             assertThat(ranks.exitCode(0, Duration.ofSeconds(30))).isEqualTo(3);
             assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(DEADLINE.plus(SLACK));
-            assertThat(ranks.output(0)).contains("CommunicationException")
-                    .contains("rank 0 waited 2000 ms, the deadline, in exchange").contains("of ring");
+            assertThat(ranks.output(0))
+                    .contains("CommunicationException")
+                    .contains("rank 0 waited 2000 ms, the deadline, in exchange")
+                    .contains("of ring");
         } finally {
             ranks.rank(1).destroyForcibly();
         }
@@ -120,7 +127,10 @@ class NcclFailureTest {
     }
 
     private static void signal(String name, Process process) throws IOException, InterruptedException {
-        assertThat(new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid())).start().waitFor()).isZero();
+        assertThat(new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid()))
+                        .start()
+                        .waitFor())
+                .isZero();
     }
 
     /** What each process runs: a ring without end. */

@@ -35,10 +35,11 @@ class NcclWatchdogTest {
 
     /** Returns what each rank got. */
     private static List<Throwable> run(IntConsumer body) {
-        List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD).mapToObj(rank ->
-                CompletableFuture.supplyAsync(
-                () -> catchThrowable(() -> body.accept(rank)), command -> new Thread(command, "rank " + rank).start()))
-                        .toList();
+        List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD)
+                .mapToObj(rank -> CompletableFuture.supplyAsync(
+                        () -> catchThrowable(() -> body.accept(rank)),
+                        command -> new Thread(command, "rank " + rank).start()))
+                .toList();
         return ranks.stream().map(CompletableFuture::join).toList();
     }
 
@@ -50,9 +51,10 @@ class NcclWatchdogTest {
             watchdog.agree(guest(1, rank, Map.of()));
             watchdog.agree(guest(2, rank, (rank == 2 ? disagreement.other() : disagreement.usual()).terms()));
         });
-        assertThat(seen).allSatisfy(each -> assertThat(each).isInstanceOf(CommunicationException.class)
+        assertThat(seen).allSatisfy(each -> assertThat(each)
+                .isInstanceOf(CommunicationException.class)
                 .hasMessage(seen.get(0).getMessage())
-                        .hasMessageStartingWith("rank 2 and rank 0 cannot agree on plan 2: " + disagreement.named()));
+                .hasMessageStartingWith("rank 2 and rank 0 cannot agree on plan 2: " + disagreement.named()));
         assertThat(catchThrowable(watchdog::check)).isInstanceOf(CommunicationException.class);
     }
 
@@ -60,12 +62,16 @@ class NcclWatchdogTest {
     void aRankThatDoesNotComeIsNamedAfterTheDeadline() {
         NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(SHORT), null);
         assertThat(run(rank -> {
-            if (rank != 1) {
-                watchdog.agree(guest(1, rank, Map.of()));
-            }
-        })).satisfies(seen -> assertThat(seen.get(1)).isNull()).filteredOn(each -> each != null).hasSize(2)
-                .allSatisfy(each -> assertThat(each).isInstanceOf(CommunicationException.class).hasMessageMatching(
-                        "rank [02] waited 250 ms, the deadline, in agree on plan 1 for rank 1.*"));
+                    if (rank != 1) {
+                        watchdog.agree(guest(1, rank, Map.of()));
+                    }
+                }))
+                .satisfies(seen -> assertThat(seen.get(1)).isNull())
+                .filteredOn(each -> each != null)
+                .hasSize(2)
+                .allSatisfy(each -> assertThat(each)
+                        .isInstanceOf(CommunicationException.class)
+                        .hasMessageMatching("rank [02] waited 250 ms, the deadline, in agree on plan 1 for rank 1.*"));
     }
 
     @Test
@@ -87,16 +93,18 @@ class NcclWatchdogTest {
     void groupsAgreeByThemselvesAndWhatCannotBeIsRefused() {
         NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(LONG), null);
         assertThat(run(rank -> {
-            if (rank < 2) {
-                watchdog.agree(new Assembly.Guest("/0:1", 1, rank, 2, Map.of("part", "1")));
-            } else {
-                watchdog.agree(new Assembly.Guest("/0:2", 1, 0, 1, Map.of("part", "2")));
-            }
-            watchdog.agree(guest(1, rank, Map.of()));
-        })).containsOnlyNulls();
-        assertThat(run(rank -> watchdog.agree(new Assembly.Guest("/1:0", 1, 0, 2, Map.of())))).filteredOn(each ->
-                each != null)
-                .isNotEmpty().allSatisfy(each -> assertThat(each)
-                        .hasMessageContaining("rank 0 of 2 cannot agree on plan 1 with rank 0 of 2"));
+                    if (rank < 2) {
+                        watchdog.agree(new Assembly.Guest("/0:1", 1, rank, 2, Map.of("part", "1")));
+                    } else {
+                        watchdog.agree(new Assembly.Guest("/0:2", 1, 0, 1, Map.of("part", "2")));
+                    }
+                    watchdog.agree(guest(1, rank, Map.of()));
+                }))
+                .containsOnlyNulls();
+        assertThat(run(rank -> watchdog.agree(new Assembly.Guest("/1:0", 1, 0, 2, Map.of()))))
+                .filteredOn(each -> each != null)
+                .isNotEmpty()
+                .allSatisfy(each ->
+                        assertThat(each).hasMessageContaining("rank 0 of 2 cannot agree on plan 1 with rank 0 of 2"));
     }
 }

@@ -5,7 +5,8 @@ import org.flashring.Mask;
 
 /** One shape of the comparison: self-attention over {@code length} tokens, causal or full. */
 record BenchCase(AttentionShape shape, long length, boolean causal) {
-    static final String FLOPS = "FLOPs: forward 4 * batch * heads * length^2 * dim, half of it when causal; backward 2.5 times forward";
+    static final String FLOPS =
+            "FLOPs: forward 4 * batch * heads * length^2 * dim, half of it when causal; backward 2.5 times forward";
 
     Mask mask() {
         return causal ? Mask.causal() : Mask.full();
@@ -24,13 +25,22 @@ record BenchCase(AttentionShape shape, long length, boolean causal) {
 
     /** Returns the bytes of what forward must read and write: q, k, v, out and lse, each once. */
     double forwardBytes() {
-        return shape.batch() * length * (2.0 * (shape.queryHeads() + shape.kvHeads()) * shape.headDim() * shape.dtype().bytes()
-                + shape.queryHeads() * shape.dtype().accumulator().bytes());
+        return shape.batch()
+                * length
+                * (2.0
+                                * (shape.queryHeads() + shape.kvHeads())
+                                * shape.headDim()
+                                * shape.dtype().bytes()
+                        + shape.queryHeads() * shape.dtype().accumulator().bytes());
     }
 
     /** Returns twice the forward bytes, less an lse: dout, dq, dk and dv beside them. */
     double backwardBytes() {
-        return 2 * forwardBytes() - (double) shape.batch() * length * shape.queryHeads() * shape.dtype().accumulator().bytes();
+        return 2 * forwardBytes()
+                - (double) shape.batch()
+                        * length
+                        * shape.queryHeads()
+                        * shape.dtype().accumulator().bytes();
     }
 
     /** Returns sizes in brief, such as B1 H32/8 S4096 D128. */

@@ -25,26 +25,38 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
-/** {@code flashring bench}: this library beside PyTorch's scaled_dot_product_attention, in one run, or alone on a GPU. */
+/**
+ * {@code flashring bench}: this library beside PyTorch's scaled_dot_product_attention, in one run, or alone on a GPU.
+ */
 @Command(
         name = "bench",
-        description = {"Time this library beside PyTorch's scaled_dot_product_attention: the same inputs, the same threads, turn by turn.",
-                "Options that take several values take them apart by commas; every combination is run.",
-                "It takes a minute or so: a slow case is repeated less often. Ctrl-C keeps the lines that are there.",
-                "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU."},
+        description = {
+            "Time this library beside PyTorch's scaled_dot_product_attention: the same inputs, the same threads, turn by turn.",
+            "Options that take several values take them apart by commas; every combination is run.",
+            "It takes a minute or so: a slow case is repeated less often. Ctrl-C keeps the lines that are there.",
+            "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU."
+        },
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring bench --dtype float32 --length 1024,4096 --dim 64 --causal",
-            "  flashring bench --device cuda --dtype bfloat16 --length 16384"})
+        footer = {
+            "",
+            "Example:",
+            "  flashring bench --dtype float32 --length 1024,4096 --dim 64 --causal",
+            "  flashring bench --device cuda --dtype bfloat16 --length 16384"
+        })
 public final class BenchCommand implements Callable<Integer> {
     private static final int REPEATS = 7;
     private static final long BUDGET_NANOS = 60_000_000_000L;
 
-    @Spec private CommandSpec spec;
+    @Spec
+    private CommandSpec spec;
 
-    @Option(names = "--dtype", split = ",",
-            description = "float64, float32, bfloat16, float16 (default: float32,bfloat16; on CUDA, where float32 has the plain kernel alone,"
-                    + " float16,bfloat16).")
+    @Option(
+            names = "--dtype",
+            split = ",",
+            description =
+                    "float64, float32, bfloat16, float16 (default: float32,bfloat16; on CUDA, where float32 has the plain kernel alone,"
+                            + " float16,bfloat16).")
     private List<DType> dtypes;
 
     @Option(names = "--batch", defaultValue = "1", description = "Sequences (default: ${DEFAULT-VALUE}).")
@@ -59,7 +71,11 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--length", split = ",", description = "Tokens of a sequence (default: 1024; on CUDA 4096).")
     private List<Long> lengths;
 
-    @Option(names = "--dim", split = ",", defaultValue = "64,128", description = "Size of a head (default: ${DEFAULT-VALUE}).")
+    @Option(
+            names = "--dim",
+            split = ",",
+            defaultValue = "64,128",
+            description = "Size of a head (default: ${DEFAULT-VALUE}).")
     private List<Long> dims;
 
     @Option(names = "--causal", description = "Causal attention alone (default: causal and full).")
@@ -71,17 +87,22 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--threads", paramLabel = "N", description = "Threads of both (default: all cores).")
     private Integer threads;
 
-    @Option(names = "--repeats", paramLabel = "N", description = "Timed runs of each, after two to warm up (default: 7; on the host fewer, but one at least,"
-            + " where all cases would take more than a minute).")
+    @Option(
+            names = "--repeats",
+            paramLabel = "N",
+            description = "Timed runs of each, after two to warm up (default: 7; on the host fewer, but one at least,"
+                    + " where all cases would take more than a minute).")
     private Integer repeats;
 
-    @Mixin private DeviceOption device;
+    @Mixin
+    private DeviceOption device;
 
-    @Mixin private JsonOption json;
+    @Mixin
+    private JsonOption json;
 
     /**
-     * What {@code --json} writes. Times are medians, in milliseconds; a ratio above 1 says that this library is faster. Above
-     * the number of cores, the load average before the start says that others were using the machine.
+     * What {@code --json} writes. Times are medians, in milliseconds; a ratio above 1 says that this library is faster.
+     * Above the number of cores, the load average before the start says that others were using the machine.
      *
      * @param complete whether all cases were run; if not, a signal ended the run
      */
@@ -93,7 +114,8 @@ public final class BenchCommand implements Callable<Integer> {
             Checks.atLeast("--repeats", repeats, 1);
         }
         Device first = device.devices().get(0);
-        List<BenchCase> cases = cases(dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16),
+        List<BenchCase> cases = cases(
+                dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16),
                 lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 1024L));
         if (first.isCuda()) {
             onDevice(cases, first);
@@ -105,9 +127,14 @@ public final class BenchCommand implements Callable<Integer> {
 
     private void onDevice(List<BenchCase> cases, Device gpu) throws IOException {
         if (threads != null) {
-            throw new IllegalArgumentException("--threads and --device cuda do not go together: threads are the host's");
+            throw new IllegalArgumentException(
+                    "--threads and --device cuda do not go together: threads are the host's");
         }
-        json.write(DeviceBench.run(cases, repeats == null ? REPEATS : repeats, gpu, spec.commandLine().getOut()));
+        json.write(DeviceBench.run(
+                cases,
+                repeats == null ? REPEATS : repeats,
+                gpu,
+                spec.commandLine().getOut()));
     }
 
     private void onHost(List<BenchCase> cases) throws IOException {
@@ -159,7 +186,9 @@ public final class BenchCommand implements Callable<Integer> {
             long start = System.nanoTime();
             for (int i = 0; i < cases.size(); i++) {
                 BenchCase bench = cases.get(i);
-                long budget = repeats != null ? Long.MAX_VALUE : (BUDGET_NANOS - (System.nanoTime() - start)) / (cases.size() - i);
+                long budget = repeats != null
+                        ? Long.MAX_VALUE
+                        : (BUDGET_NANOS - (System.nanoTime() - start)) / (cases.size() - i);
                 for (Contest.Score score : Contest.run(bench, repeats == null ? REPEATS : repeats, budget)) {
                     table.add(bench, score);
                 }

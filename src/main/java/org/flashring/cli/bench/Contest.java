@@ -16,10 +16,10 @@ final class Contest {
     /**
      * One pass of one case.
      *
-     * @param pass              forward or backward
-     * @param flops             floating-point operations
-     * @param flashRingMillis   every timed run of this library
-     * @param torchMillis       every timed run of PyTorch
+     * @param pass forward or backward
+     * @param flops floating-point operations
+     * @param flashRingMillis every timed run of this library
+     * @param torchMillis every timed run of PyTorch
      * @param largestDifference largest |ours - theirs| over outputs or gradients
      */
     record Score(String pass, double flops, double[] flashRingMillis, double[] torchMillis, double largestDifference) {
@@ -40,9 +40,11 @@ final class Contest {
     private Contest() {}
 
     /**
-     * Returns the scores of forward and backward over {@code repeats} timed runs of each, after {@value #WARM_UP} to warm up.
+     * Returns the scores of forward and backward over {@code repeats} timed runs of each, after {@value #WARM_UP} to
+     * warm up.
      *
-     * @param budget nanoseconds after which no further run begins that would end later; the last one then counts, warm or not
+     * @param budget nanoseconds after which no further run begins that would end later; the last one then counts, warm
+     *     or not
      */
     @SuppressWarnings("try") // the scope frees PyTorch's tensors at its end
     static List<Score> run(BenchCase bench, int repeats, long budget) {
@@ -53,18 +55,32 @@ final class Contest {
                 List<double[]> runs = new ArrayList<>();
                 long start = System.nanoTime();
                 long spent = 0;
-                for (long longest = 0; runs.isEmpty() || runs.size() < WARM_UP + repeats && spent + longest <= budget;) {
+                for (long longest = 0;
+                        runs.isEmpty() || runs.size() < WARM_UP + repeats && spent + longest <= budget; ) {
                     runs.add(new double[] {
                         time(ours, Contender::forward), time(theirs, Contender::forward),
-                        timeBackward(ours), timeBackward(theirs)});
+                        timeBackward(ours), timeBackward(theirs)
+                    });
                     longest = Math.max(longest, System.nanoTime() - start - spent);
                     spent = System.nanoTime() - start;
                 }
                 List<double[]> timed = runs.subList(Math.min(WARM_UP, runs.size() - 1), runs.size());
-                double[][] millis = IntStream.range(0, 4).mapToObj(i -> timed.stream().mapToDouble(run -> run[i]).toArray()).toArray(double[][]::new);
+                double[][] millis = IntStream.range(0, 4)
+                        .mapToObj(i -> timed.stream().mapToDouble(run -> run[i]).toArray())
+                        .toArray(double[][]::new);
                 return List.of(
-                        new Score("forward", bench.forwardFlops(), millis[0], millis[1], difference(List.of(ours.output()), List.of(theirs.output()))),
-                        new Score("backward", bench.backwardFlops(), millis[2], millis[3], difference(ours.gradients(), theirs.gradients())));
+                        new Score(
+                                "forward",
+                                bench.forwardFlops(),
+                                millis[0],
+                                millis[1],
+                                difference(List.of(ours.output()), List.of(theirs.output()))),
+                        new Score(
+                                "backward",
+                                bench.backwardFlops(),
+                                millis[2],
+                                millis[3],
+                                difference(ours.gradients(), theirs.gradients())));
             }
         }
     }
@@ -92,7 +108,8 @@ final class Contest {
     private static double difference(List<Tensor> ours, List<Tensor> theirs) {
         double largest = 0;
         for (int i = 0; i < ours.size(); i++) {
-            Tensor difference = ours.get(i).to(ScalarType.Double).sub(theirs.get(i).to(ScalarType.Double));
+            Tensor difference =
+                    ours.get(i).to(ScalarType.Double).sub(theirs.get(i).to(ScalarType.Double));
             largest = Math.max(largest, difference.abs().max().item_double());
         }
         return largest;

@@ -25,7 +25,7 @@ import org.flashring.plan.Plan;
 /** This library on its own memory of the host or of a GPU, where calls are queued on the default stream and return. */
 final class DeviceContender implements AutoCloseable {
     private static final int CHUNK = 1 << 16; // elements that one thread draws
-    private static final int CHUNKS = 64;     // drawn at a time
+    private static final int CHUNKS = 64; // drawn at a time
 
     private final Device device;
     private final AttentionShape shape;
@@ -50,7 +50,8 @@ final class DeviceContender implements AutoCloseable {
         this.length = bench.length();
         this.causal = bench.causal();
         AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
-        Plan plan = Plan.of(shape, Layout.contiguous(length, 1), bench.mask(), device.isCuda() ? options.onCuda() : options);
+        Plan plan = Plan.of(
+                shape, Layout.contiguous(length, 1), bench.mask(), device.isCuda() ? options.onCuda() : options);
         this.attention = new FlashAttention(plan, device);
         this.combiner = new TensorMath(device);
     }
@@ -60,9 +61,13 @@ final class DeviceContender implements AutoCloseable {
         return new DeviceContender(bench, Kernel.AUTO, device).filled(DeviceContender::draw);
     }
 
-    /** Returns the plain formula in float64 on the first key head of this one's first sequence, with the query heads that share it. */
+    /**
+     * Returns the plain formula in float64 on the first key head of this one's first sequence, with the query heads
+     * that share it.
+     */
     DeviceContender exactFirstHead() {
-        AttentionShape one = AttentionShape.of(1, shape.queryHeads() / shape.kvHeads(), 1, shape.headDim(), DType.FLOAT64);
+        AttentionShape one =
+                AttentionShape.of(1, shape.queryHeads() / shape.kvHeads(), 1, shape.headDim(), DType.FLOAT64);
         return new DeviceContender(new BenchCase(one, length, causal), Kernel.REFERENCE, device).filled(exact -> {
             exact.combiner.convert(exact.q, first(exact.q.heads(), q));
             exact.combiner.convert(exact.k, first(exact.k.heads(), k));
@@ -102,7 +107,8 @@ final class DeviceContender implements AutoCloseable {
 
     /** Fills the inputs, some chunks at a time, through a staging buffer. */
     private void draw() {
-        ByteBuffer drawn = ByteBuffer.allocateDirect(CHUNKS * CHUNK * Double.BYTES).order(ByteOrder.nativeOrder());
+        ByteBuffer drawn =
+                ByteBuffer.allocateDirect(CHUNKS * CHUNK * Double.BYTES).order(ByteOrder.nativeOrder());
         DoubleBuffer values = drawn.asDoubleBuffer();
         SplittableRandom seeds = new SplittableRandom(1);
         try (OwnedMemory staging = OwnedMemory.allocate(device, drawn.capacity())) {
@@ -110,7 +116,11 @@ final class DeviceContender implements AutoCloseable {
                 for (long start = 0; start < tensor.elements(); start += values.capacity()) {
                     draw(values, seeds);
                     combiner.copyBytes(staging.address(), Native.address(drawn), drawn.capacity());
-                    combiner.convert(tensor.address() + start * tensor.dtype().bytes(), tensor.dtype(), staging.address(), DType.FLOAT64,
+                    combiner.convert(
+                            tensor.address() + start * tensor.dtype().bytes(),
+                            tensor.dtype(),
+                            staging.address(),
+                            DType.FLOAT64,
                             Math.min(values.capacity(), tensor.elements() - start));
                     synchronize();
                 }
@@ -150,7 +160,9 @@ final class DeviceContender implements AutoCloseable {
 
     /** Returns the largest difference over dq, dk and dv. */
     double gradientError(DeviceContender exact) {
-        return Math.max(largestDifference(dq, exact.dq), Math.max(largestDifference(dk, exact.dk), largestDifference(dv, exact.dv)));
+        return Math.max(
+                largestDifference(dq, exact.dq),
+                Math.max(largestDifference(dk, exact.dk), largestDifference(dv, exact.dv)));
     }
 
     private double largestDifference(Tensor result, Tensor exact) {
@@ -165,14 +177,31 @@ final class DeviceContender implements AutoCloseable {
 
     /** Returns the first heads of the first sequence. */
     private static Tensor first(long heads, Tensor whole) {
-        return Tensor.strided(whole.memory(), whole.dtype(), 1, whole.length(), heads, whole.dim(), whole.strideBatch(), whole.strideLength(),
+        return Tensor.strided(
+                whole.memory(),
+                whole.dtype(),
+                1,
+                whole.length(),
+                heads,
+                whole.dim(),
+                whole.strideBatch(),
+                whole.strideLength(),
                 whole.strideHead());
     }
 
     private DoubleBuffer onHost(Tensor tensor) {
-        ByteBuffer host = ByteBuffer.allocateDirect(Math.toIntExact(tensor.elements() * Double.BYTES)).order(ByteOrder.nativeOrder());
+        ByteBuffer host = ByteBuffer.allocateDirect(Math.toIntExact(tensor.elements() * Double.BYTES))
+                .order(ByteOrder.nativeOrder());
         try (OwnedMemory staging = OwnedMemory.allocate(device, host.capacity())) {
-            combiner.convert(Tensor.bshd(staging.memory(), DType.FLOAT64, tensor.batch(), tensor.length(), tensor.heads(), tensor.dim()), tensor);
+            combiner.convert(
+                    Tensor.bshd(
+                            staging.memory(),
+                            DType.FLOAT64,
+                            tensor.batch(),
+                            tensor.length(),
+                            tensor.heads(),
+                            tensor.dim()),
+                    tensor);
             combiner.copyBytes(Native.address(host), staging.address(), host.capacity());
             synchronize();
         }

@@ -34,7 +34,8 @@ final class FlashRingContender implements Contender, AutoCloseable {
         this.bench = bench;
         AttentionShape shape = bench.shape();
         DType wide = shape.dtype().accumulator();
-        this.attention = new FlashAttention(Plan.of(shape, Layout.contiguous(bench.length(), 1), bench.mask(), AttentionOptions.defaults()));
+        this.attention = new FlashAttention(
+                Plan.of(shape, Layout.contiguous(bench.length(), 1), bench.mask(), AttentionOptions.defaults()));
         this.output = empty_like(inputs.dout());
         this.gradients = List.of(empty_like(inputs.q()), empty_like(inputs.k()), empty_like(inputs.v()));
         this.lseMemory = HostBuffer.allocate(shape.batch() * shape.queryHeads() * bench.length() * wide.bytes());
@@ -51,7 +52,8 @@ final class FlashRingContender implements Contender, AutoCloseable {
 
     private Tensor view(org.bytedeco.pytorch.Tensor tensor, long heads) {
         AttentionShape shape = bench.shape();
-        return Tensor.bhsd(Memory.of(tensor.data_ptr()), shape.dtype(), shape.batch(), heads, bench.length(), shape.headDim());
+        return Tensor.bhsd(
+                Memory.of(tensor.data_ptr()), shape.dtype(), shape.batch(), heads, bench.length(), shape.headDim());
     }
 
     @Override

@@ -15,12 +15,16 @@ record Inputs(Tensor q, Tensor k, Tensor v, Tensor dout) {
     static Inputs draw(BenchCase bench) {
         AttentionShape shape = bench.shape();
         manual_seed(SEED);
-        return new Inputs(draw(bench, shape.queryHeads()), draw(bench, shape.kvHeads()), draw(bench, shape.kvHeads()),
+        return new Inputs(
+                draw(bench, shape.queryHeads()),
+                draw(bench, shape.kvHeads()),
+                draw(bench, shape.kvHeads()),
                 draw(bench, shape.queryHeads()));
     }
 
     private static Tensor draw(BenchCase bench, long heads) {
-        return randn(bench.shape().batch(), heads, bench.length(), bench.shape().headDim()).to(type(bench.shape().dtype()));
+        return randn(bench.shape().batch(), heads, bench.length(), bench.shape().headDim())
+                .to(type(bench.shape().dtype()));
     }
 
     static ScalarType type(DType dtype) {

@@ -23,8 +23,11 @@ final class TorchContender implements Contender {
     TorchContender(BenchCase bench, Inputs inputs) {
         this.bench = bench;
         this.inputs = inputs;
-        this.leaves = new Tensor[] {inputs.q().detach().requires_grad_(true), inputs.k().detach().requires_grad_(true),
-                inputs.v().detach().requires_grad_(true)};
+        this.leaves = new Tensor[] {
+            inputs.q().detach().requires_grad_(true),
+            inputs.k().detach().requires_grad_(true),
+            inputs.v().detach().requires_grad_(true)
+        };
     }
 
     @Override
@@ -45,12 +48,26 @@ final class TorchContender implements Contender {
     @Override
     public void backward() {
         free(gradients);
-        gradients = grad(new TensorVector(tracked), new TensorVector(leaves), new TensorVector(inputs.dout()), new BoolOptional(), false, false);
+        gradients = grad(
+                new TensorVector(tracked),
+                new TensorVector(leaves),
+                new TensorVector(inputs.dout()),
+                new BoolOptional(),
+                false,
+                false);
     }
 
     private Tensor attend() {
         boolean grouped = bench.shape().kvHeads() != bench.shape().queryHeads();
-        return scaled_dot_product_attention(leaves[0], leaves[1], leaves[2], new TensorOptional(), 0, bench.causal(), new DoubleOptional(), grouped);
+        return scaled_dot_product_attention(
+                leaves[0],
+                leaves[1],
+                leaves[2],
+                new TensorOptional(),
+                0,
+                bench.causal(),
+                new DoubleOptional(),
+                grouped);
     }
 
     private static void free(org.bytedeco.javacpp.Pointer previous) {

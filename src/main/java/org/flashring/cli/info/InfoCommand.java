@@ -28,23 +28,45 @@ import picocli.CommandLine.Spec;
         mixinStandardHelpOptions = true,
         footer = {"", "Example:", "  flashring info --json info.json"})
 public final class InfoCommand implements Callable<Integer> {
-    @Spec private CommandSpec spec;
-    @Mixin private JsonOption json;
+    @Spec
+    private CommandSpec spec;
+
+    @Mixin
+    private JsonOption json;
 
     @Option(names = "--markdown", description = "Print the capability table alone, in Markdown.")
     private boolean markdown;
 
     /** What {@code --json} writes. */
-    record Info(String version, String platform, String java, String nativeLibrary, Machine machine, String maxKernel,
-            int cudaDevices, String cudaCause, List<Integer> cudaTileBytes, Map<String, String> optional, List<Capability> capabilities) {}
+    record Info(
+            String version,
+            String platform,
+            String java,
+            String nativeLibrary,
+            Machine machine,
+            String maxKernel,
+            int cudaDevices,
+            String cudaCause,
+            List<Integer> cudaTileBytes,
+            Map<String, String> optional,
+            List<Capability> capabilities) {}
 
     @Override
     public Integer call() throws IOException {
         PrintWriter out = spec.commandLine().getOut();
         List<Capability> capabilities = Capability.all();
-        Info info = new Info(Native.version(), Loader.getPlatform(), System.getProperty("java.vm.name") + " " + Runtime.version(),
-                nativeLibrary(), Machine.current(), Native.maxKernel(), Cuda.deviceCount(), Cuda.unavailabilityCause(), tileBytes(),
-                optional(), capabilities);
+        Info info = new Info(
+                Native.version(),
+                Loader.getPlatform(),
+                System.getProperty("java.vm.name") + " " + Runtime.version(),
+                nativeLibrary(),
+                Machine.current(),
+                Native.maxKernel(),
+                Cuda.deviceCount(),
+                Cuda.unavailabilityCause(),
+                tileBytes(),
+                optional(),
+                capabilities);
         if (markdown) {
             markdown(capabilities).printMarkdown(out);
         } else {
@@ -56,9 +78,17 @@ public final class InfoCommand implements Callable<Integer> {
 
     /** Returns the table that the README shows: what each kernel serves, whatever this machine can run. */
     static Table markdown(List<Capability> capabilities) {
-        Table table = new Table("Kernel", "Element type", " Head dim", "Value dim ≠ head dim", "Forward", "Backward", "Needs");
+        Table table = new Table(
+                "Kernel", "Element type", " Head dim", "Value dim ≠ head dim", "Forward", "Backward", "Needs");
         for (Capability row : capabilities) {
-            table.row(name(row), type(row), "≤ " + row.maxHeadDim(), yes(row.unequalDims()), yes(row.forward()), yes(row.backward()), row.requirement());
+            table.row(
+                    name(row),
+                    type(row),
+                    "≤ " + row.maxHeadDim(),
+                    yes(row.unequalDims()),
+                    yes(row.forward()),
+                    yes(row.backward()),
+                    row.requirement());
         }
         return table;
     }
@@ -67,7 +97,8 @@ public final class InfoCommand implements Callable<Integer> {
         out.println("FlashRing        " + info.version() + " for " + info.platform());
         out.println("Java             " + info.java());
         out.println("Native library   " + info.nativeLibrary());
-        out.println("Processor        " + info.machine().processor() + ", " + info.machine().threads() + " threads");
+        out.println("Processor        " + info.machine().processor() + ", "
+                + info.machine().threads() + " threads");
         out.println("                 " + String.join(" ", info.machine().features()));
         if (!info.maxKernel().isEmpty()) {
             out.println("Highest kernel   " + info.maxKernel() + ", set by " + Native.maxKernelOrigin());
@@ -75,13 +106,21 @@ public final class InfoCommand implements Callable<Integer> {
         out.println("CUDA devices     " + (info.cudaDevices() > 0 ? info.cudaDevices() : "none: " + info.cudaCause()));
         for (int device = 0; device < info.cudaDevices(); device++) {
             String name = Device.cuda(device) + ", " + Cuda.name(Device.cuda(device));
-            out.println("                 " + deviceLine(name, info.cudaTileBytes().get(device)));
+            out.println(
+                    "                 " + deviceLine(name, info.cudaTileBytes().get(device)));
         }
-        info.optional().forEach((name, version) -> out.printf(Locale.ROOT, "%-16s %s%n", name, version == null ? "not on the class path" : version));
+        info.optional()
+                .forEach((name, version) -> out.printf(
+                        Locale.ROOT, "%-16s %s%n", name, version == null ? "not on the class path" : version));
         out.println();
         Table table = new Table("Kernel", "Element type", " Head dim", "Forward", "Backward", "Available");
         for (Capability row : info.capabilities()) {
-            table.row(name(row), type(row), "≤ " + row.maxHeadDim(), yes(row.forward()), yes(row.backward()),
+            table.row(
+                    name(row),
+                    type(row),
+                    "≤ " + row.maxHeadDim(),
+                    yes(row.forward()),
+                    yes(row.backward()),
                     row.available() ? "yes" : "no: " + row.cause());
         }
         table.print(out);
@@ -89,12 +128,16 @@ public final class InfoCommand implements Callable<Integer> {
 
     /** Returns what is printed of a CUDA device: which tiles the mma kernels take on it. */
     static String deviceLine(String name, int tileBytes) {
-        return name + ": " + (tileBytes == 0 ? "no kernel runs on it"
-                : "tiles for " + tileBytes / 1024 + " KB of shared memory a block");
+        return name + ": "
+                + (tileBytes == 0
+                        ? "no kernel runs on it"
+                        : "tiles for " + tileBytes / 1024 + " KB of shared memory a block");
     }
 
     private static List<Integer> tileBytes() {
-        return IntStream.range(0, Cuda.deviceCount()).mapToObj(device -> Cuda.tileBytes(Device.cuda(device))).toList();
+        return IntStream.range(0, Cuda.deviceCount())
+                .mapToObj(device -> Cuda.tileBytes(Device.cuda(device)))
+                .toList();
     }
 
     private static String name(Capability row) {
@@ -110,8 +153,11 @@ public final class InfoCommand implements Callable<Integer> {
     }
 
     private static String nativeLibrary() {
-        return Loader.getLoadedLibraries().entrySet().stream().filter(entry -> entry.getKey().contains("flashring"))
-                .map(Map.Entry::getValue).findFirst().orElse("unknown");
+        return Loader.getLoadedLibraries().entrySet().stream()
+                .filter(entry -> entry.getKey().contains("flashring"))
+                .map(Map.Entry::getValue)
+                .findFirst()
+                .orElse("unknown");
     }
 
     /** Returns the version of each optional part, or null where it is not on the class path. */
@@ -123,7 +169,8 @@ public final class InfoCommand implements Callable<Integer> {
 
     private static String version(String className) {
         try {
-            Package part = Class.forName(className, false, InfoCommand.class.getClassLoader()).getPackage();
+            Package part = Class.forName(className, false, InfoCommand.class.getClassLoader())
+                    .getPackage();
             return part.getImplementationVersion() == null ? "of unknown version" : part.getImplementationVersion();
         } catch (ClassNotFoundException e) {
             return null;

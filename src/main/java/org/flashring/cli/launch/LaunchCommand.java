@@ -32,13 +32,19 @@ import picocli.CommandLine.Spec;
         name = "launch",
         description = "Run a main class or a flashring command in one process per rank, as torchrun does.",
         mixinStandardHelpOptions = true,
-        footer = {"", "The ranks share a new job secret, unless FLASHRING_SECRET or FLASHRING_SECRET_FILE gives one.",
-                "The first rank that fails decides the exit code; the others then have five seconds to end.", "",
-            "Example:", "  flashring launch --nproc 2 -- com.example.Train --steps 100"})
+        footer = {
+            "",
+            "The ranks share a new job secret, unless FLASHRING_SECRET or FLASHRING_SECRET_FILE gives one.",
+            "The first rank that fails decides the exit code; the others then have five seconds to end.",
+            "",
+            "Example:",
+            "  flashring launch --nproc 2 -- com.example.Train --steps 100"
+        })
 public final class LaunchCommand implements Callable<Integer> {
     private static final int GRACE_SECONDS = 5;
 
-    @Spec private CommandSpec spec;
+    @Spec
+    private CommandSpec spec;
 
     @Option(names = "--nproc", required = true, paramLabel = "N", description = "Processes to start.")
     private int processes;
@@ -46,7 +52,10 @@ public final class LaunchCommand implements Callable<Integer> {
     @Option(names = "--port", paramLabel = "PORT", description = "Where rank 0 listens; a free port unless given.")
     private int port;
 
-    @Parameters(arity = "1..*", paramLabel = "COMMAND", description = "A main class, with dots in its name, or a flashring command; then its arguments.")
+    @Parameters(
+            arity = "1..*",
+            paramLabel = "COMMAND",
+            description = "A main class, with dots in its name, or a flashring command; then its arguments.")
     private List<String> command;
 
     private final String secret = Secret.random();
@@ -57,7 +66,8 @@ public final class LaunchCommand implements Callable<Integer> {
     @Override
     public Integer call() throws IOException, InterruptedException {
         if (processes < 1) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--nproc is " + processes + "; it must be at least 1");
+            throw new CommandLine.ParameterException(
+                    spec.commandLine(), "--nproc is " + processes + "; it must be at least 1");
         }
         unpackNatives();
         int masterPort = port > 0 ? port : freePort();
@@ -76,7 +86,9 @@ public final class LaunchCommand implements Callable<Integer> {
             }
             if (ending.exitCode() != 0 && exitCode == 0) {
                 exitCode = ending.exitCode();
-                spec.commandLine().getErr().println("flashring launch: rank " + ending.rank() + " ended with exit code " + exitCode);
+                spec.commandLine()
+                        .getErr()
+                        .println("flashring launch: rank " + ending.rank() + " ended with exit code " + exitCode);
             }
         }
         ranks.forEach(Process::destroyForcibly);
@@ -107,19 +119,34 @@ public final class LaunchCommand implements Callable<Integer> {
         }
         line.addAll(command);
         ProcessBuilder builder = new ProcessBuilder(line).redirectErrorStream(true);
-        builder.environment().putAll(Map.of("RANK", String.valueOf(rank), "LOCAL_RANK", String.valueOf(rank),
-                "WORLD_SIZE", String.valueOf(processes), "LOCAL_WORLD_SIZE", String.valueOf(processes), "MASTER_ADDR", "127.0.0.1",
-                "MASTER_PORT", String.valueOf(masterPort), "TORCHELASTIC_RUN_ID", String.valueOf(ProcessHandle.current().pid())));
+        builder.environment()
+                .putAll(Map.of(
+                        "RANK",
+                        String.valueOf(rank),
+                        "LOCAL_RANK",
+                        String.valueOf(rank),
+                        "WORLD_SIZE",
+                        String.valueOf(processes),
+                        "LOCAL_WORLD_SIZE",
+                        String.valueOf(processes),
+                        "MASTER_ADDR",
+                        "127.0.0.1",
+                        "MASTER_PORT",
+                        String.valueOf(masterPort),
+                        "TORCHELASTIC_RUN_ID",
+                        String.valueOf(ProcessHandle.current().pid())));
         builder.environment().remove(Environment.BIND_VARIABLE); // all are on this host
         if (!Secret.of(System.getenv()).isGiven()) {
             builder.environment().put(Secret.VARIABLE, secret);
         }
         Process process = builder.start();
         process.getOutputStream().close();
-        Thread reader = new Thread(() -> {
-            copy(process, "[rank " + rank + "] ");
-            endings.add(new Ending(rank, process.onExit().join().exitValue()));
-        }, "output of rank " + rank);
+        Thread reader = new Thread(
+                () -> {
+                    copy(process, "[rank " + rank + "] ");
+                    endings.add(new Ending(rank, process.onExit().join().exitValue()));
+                },
+                "output of rank " + rank);
         reader.setDaemon(true);
         reader.start();
         return process;
@@ -127,7 +154,8 @@ public final class LaunchCommand implements Callable<Integer> {
 
     private void copy(Process process, String prefix) {
         PrintWriter out = spec.commandLine().getOut();
-        try (BufferedReader lines = new BufferedReader(new InputStreamReader(process.getInputStream(), Charset.defaultCharset()))) {
+        try (BufferedReader lines =
+                new BufferedReader(new InputStreamReader(process.getInputStream(), Charset.defaultCharset()))) {
             for (String line = lines.readLine(); line != null; line = lines.readLine()) {
                 out.println(prefix + line);
                 out.flush();

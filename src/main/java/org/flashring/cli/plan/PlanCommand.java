@@ -32,48 +32,83 @@ public final class PlanCommand implements Callable<Integer> {
     /** More are not planned: what all ranks do in all steps grows with their square. */
     static final int MOST_RANKS = 1024;
 
-    @Spec private CommandSpec spec;
-    @ArgGroup(validate = false, heading = "%nModel:%n") private PlanModel model = new PlanModel();
-    @ArgGroup(validate = false, heading = "%nSequence:%n") private PlanSequence sequence = new PlanSequence();
+    @Spec
+    private CommandSpec spec;
 
-    @Option(names = "--ranks", defaultValue = "4",
+    @ArgGroup(validate = false, heading = "%nModel:%n")
+    private PlanModel model = new PlanModel();
+
+    @ArgGroup(validate = false, heading = "%nSequence:%n")
+    private PlanSequence sequence = new PlanSequence();
+
+    @Option(
+            names = "--ranks",
+            defaultValue = "4",
             description = "Ranks that share a sequence (default: ${DEFAULT-VALUE}).")
     private int ranks;
 
-    @Option(names = "--memory", paramLabel = "BYTES", converter = Quantity.class,
+    @Option(
+            names = "--memory",
+            paramLabel = "BYTES",
+            converter = Quantity.class,
             description =
                     "Memory of a rank, such as 80G: also tell whether the sequence fits, how many ranks it needs if not, and the"
-                    + " largest length that fits.")
+                            + " largest length that fits.")
     private Long memory;
 
-    @Mixin private StrategyOption strategy;
-    @Mixin private JsonOption json;
+    @Mixin
+    private StrategyOption strategy;
+
+    @Mixin
+    private JsonOption json;
 
     /**
      * One rank: tokens held, floating-point operations of a forward pass of one layer, bytes sent by one layer, bytes
      * held.
      */
-    record Rank(int rank, long tokens, double forwardFlops, long forwardBytesSent, long backwardBytesSent,
+    record Rank(
+            int rank,
+            long tokens,
+            double forwardFlops,
+            long forwardBytesSent,
+            long backwardBytesSent,
             PlanMemory memory) {}
 
     /**
      * One rank in one step of one layer: whose keys it holds, -1 for several ranks'; (query, key) pairs per head, bytes
      * sent.
      */
-    record Step(int step, int rank, int source, boolean computes, long visiblePairs, long forwardBytesSent,
+    record Step(
+            int step,
+            int rank,
+            int source,
+            boolean computes,
+            long visiblePairs,
+            long forwardBytesSent,
             long backwardBytesSent) {}
 
     /**
      * What {@code --json} writes.
      *
-     * @param fits          whether no rank holds more than {@code memory}; null without --memory
-     * @param ranksNeeded   the fewest ranks over which it fits, if it does not, and at most {@link #MOST_RANKS}
-     *                      suffice; else null
+     * @param fits whether no rank holds more than {@code memory}; null without --memory
+     * @param ranksNeeded the fewest ranks over which it fits, if it does not, and at most {@link #MOST_RANKS} suffice;
+     *     else null
      * @param largestLength the most tokens that fit; null without --memory, and where documents fix the length
      */
-    record Result(String shape, String layout, String mask, long length, int layers, long hidden, int steps,
+    record Result(
+            String shape,
+            String layout,
+            String mask,
+            long length,
+            int layers,
+            long hidden,
+            int steps,
             List<Rank> ranks,
-            List<Step> perStep, Long memory, Boolean fits, Integer ranksNeeded, Long largestLength) {}
+            List<Step> perStep,
+            Long memory,
+            Boolean fits,
+            Integer ranksNeeded,
+            Long largestLength) {}
 
     @Override
     public Integer call() throws IOException {
@@ -88,15 +123,32 @@ public final class PlanCommand implements Callable<Integer> {
         List<Rank> perRank = new ArrayList<>();
         for (int rank = 0; rank < ranks; rank++) {
             int r = rank;
-            long pairs = steps.stream().filter(step -> step.rank() == r).mapToLong(Step::visiblePairs).sum();
-            perRank.add(new Rank(rank, plan.queries().localLength(rank), flops(plan, pairs),
-                    plan.forwardBytesSent(rank), plan.backwardBytesSent(rank), held.get(rank)));
+            long pairs = steps.stream()
+                    .filter(step -> step.rank() == r)
+                    .mapToLong(Step::visiblePairs)
+                    .sum();
+            perRank.add(new Rank(
+                    rank,
+                    plan.queries().localLength(rank),
+                    flops(plan, pairs),
+                    plan.forwardBytesSent(rank),
+                    plan.backwardBytesSent(rank),
+                    held.get(rank)));
         }
         Boolean fits = memory == null ? null : PlanMemory.most(held) <= memory;
-        Result result = new Result(plan.shape().toString(), plan.queries().toString(), plan.mask().toString(),
+        Result result = new Result(
+                plan.shape().toString(),
+                plan.queries().toString(),
+                plan.mask().toString(),
                 plan.queries().length(),
-                model.layers(), model.hidden(), plan.steps(), perRank, steps, memory, fits, Boolean.FALSE.equals(fits)
-                ? ranksNeeded() : null,
+                model.layers(),
+                model.hidden(),
+                plan.steps(),
+                perRank,
+                steps,
+                memory,
+                fits,
+                Boolean.FALSE.equals(fits) ? ranksNeeded() : null,
                 memory == null || sequence.fixed() ? null : largestLength());
         new PlanReport(result, plan).print(spec.commandLine().getOut());
         json.write(result);
@@ -110,19 +162,30 @@ public final class PlanCommand implements Callable<Integer> {
 
     /** Returns the floating-point operations of forward over {@code pairs} (query, key) pairs per head. */
     static double flops(Plan plan, double pairs) {
-        return 2 * pairs * plan.shape().batch() * plan.shape().queryHeads() * (plan.shape().headDim() + plan.shape()
-                .valueDim());
+        return 2
+                * pairs
+                * plan.shape().batch()
+                * plan.shape().queryHeads()
+                * (plan.shape().headDim() + plan.shape().valueDim());
     }
 
     private static List<Step> steps(Plan plan) {
         int ranks = plan.worldSize();
-        return IntStream.range(0, plan.steps() * ranks).parallel().mapToObj(i -> {
-            int step = i / ranks;
-            int rank = i % ranks;
-            return new Step(step, rank, plan.source(rank, step), plan.computes(rank, step),
-                    plan.visiblePairs(rank, step),
-                    plan.forwardBytesSent(rank, step), plan.backwardBytesSent(rank, step));
-        }).toList();
+        return IntStream.range(0, plan.steps() * ranks)
+                .parallel()
+                .mapToObj(i -> {
+                    int step = i / ranks;
+                    int rank = i % ranks;
+                    return new Step(
+                            step,
+                            rank,
+                            plan.source(rank, step),
+                            plan.computes(rank, step),
+                            plan.visiblePairs(rank, step),
+                            plan.forwardBytesSent(rank, step),
+                            plan.backwardBytesSent(rank, step));
+                })
+                .toList();
     }
 
     /**

@@ -7,7 +7,7 @@ import org.flashring.plan.Plan;
 /**
  * The bytes that one rank holds while a model of several attention layers trains.
  *
- * @param ringBuffers  of one operation; layers run one after the other and share it
+ * @param ringBuffers of one operation; layers run one after the other and share it
  * @param layerTensors q, k, v, output, lse and their gradients of the layer at work
  * @param savedTensors q, k, v, output and lse that the other layers keep for backward
  * @param hiddenStates input of every layer
@@ -16,11 +16,16 @@ record PlanMemory(long ringBuffers, long layerTensors, long savedTensors, long h
     /** Returns what every rank of a plan holds, in their order. */
     static List<PlanMemory> ofRanks(Plan plan, int layers, long hidden) {
         Plan kept = plan.with(plan.options().forwardOnly());
-        return IntStream.range(0, plan.worldSize()).mapToObj(rank -> {
-            long tokens = plan.shape().batch() * plan.queries().localLength(rank);
-            return new PlanMemory(plan.bytesHeld(rank), plan.callerBytes(rank), (layers - 1L) * kept.callerBytes(rank),
-                    layers * tokens * hidden * plan.shape().dtype().bytes());
-        }).toList();
+        return IntStream.range(0, plan.worldSize())
+                .mapToObj(rank -> {
+                    long tokens = plan.shape().batch() * plan.queries().localLength(rank);
+                    return new PlanMemory(
+                            plan.bytesHeld(rank),
+                            plan.callerBytes(rank),
+                            (layers - 1L) * kept.callerBytes(rank),
+                            layers * tokens * hidden * plan.shape().dtype().bytes());
+                })
+                .toList();
     }
 
     /** Returns the most that one of them holds. */

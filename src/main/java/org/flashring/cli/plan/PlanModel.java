@@ -26,7 +26,9 @@ final class PlanModel {
     @Option(names = "--batch", defaultValue = "1", description = "Sequences per batch (default: ${DEFAULT-VALUE}).")
     private long batch;
 
-    @Option(names = "--dtype", defaultValue = "bfloat16",
+    @Option(
+            names = "--dtype",
+            defaultValue = "bfloat16",
             description = "float64, float32, bfloat16 or float16 (default: ${DEFAULT-VALUE}).")
     private DType dtype;
 
@@ -39,7 +41,8 @@ final class PlanModel {
     }
 
     long hidden() {
-        return hidden == null ? Checks.product("--heads times --head-dim", heads, headDim)
+        return hidden == null
+                ? Checks.product("--heads times --head-dim", heads, headDim)
                 : Checks.atLeast("--hidden", hidden, 1);
     }
 }

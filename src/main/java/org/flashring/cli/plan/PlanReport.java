@@ -24,18 +24,28 @@ final class PlanReport {
         out.printf(Locale.ROOT, "%s, mask: %s%n", plan.queries(), plan.mask());
         out.printf(Locale.ROOT, "%d %s by %s%n", plan.steps(), plan.steps() == 1 ? "step" : "steps", plan.strategy());
         out.println("\nPer rank, one layer:");
-        merged(new Table("Rank", " Tokens", " Work forward", " Sent forward", " Sent backward"), result.ranks(),
-                rank -> List.of(
-                String.format(Locale.ROOT, "%,d",
-                rank.tokens()), Quantity.flops(rank.forwardFlops()), Quantity.bytes(rank.forwardBytesSent()),
-                Quantity.bytes(rank.backwardBytesSent()))).print(out);
+        merged(
+                        new Table("Rank", " Tokens", " Work forward", " Sent forward", " Sent backward"),
+                        result.ranks(),
+                        rank -> List.of(
+                                String.format(Locale.ROOT, "%,d", rank.tokens()),
+                                Quantity.flops(rank.forwardFlops()),
+                                Quantity.bytes(rank.forwardBytesSent()),
+                                Quantity.bytes(rank.backwardBytesSent())))
+                .print(out);
         out.println("\nPer rank, memory while all layers train:");
-        merged(new Table("Rank", " Buffers", " Layer tensors", " Saved tensors", " Hidden states", " Held"),
-                result.ranks(), rank -> List.of(
-                Quantity.bytes(rank.memory().ringBuffers()), Quantity.bytes(rank.memory().layerTensors()),
-                Quantity.bytes(rank.memory().savedTensors()), Quantity.bytes(rank.memory().hiddenStates()),
-                Quantity.bytes(rank.memory().total()))).print(out);
-        out.println("""
+        merged(
+                        new Table("Rank", " Buffers", " Layer tensors", " Saved tensors", " Hidden states", " Held"),
+                        result.ranks(),
+                        rank -> List.of(
+                                Quantity.bytes(rank.memory().ringBuffers()),
+                                Quantity.bytes(rank.memory().layerTensors()),
+                                Quantity.bytes(rank.memory().savedTensors()),
+                                Quantity.bytes(rank.memory().hiddenStates()),
+                                Quantity.bytes(rank.memory().total())))
+                .print(out);
+        out.println(
+                """
 
                 Buffers        of one operation, which all layers use in turn
                 Layer tensors  q, k, v, output, lse and gradients of the layer at work
@@ -43,15 +53,34 @@ final class PlanReport {
                 Hidden states  the input of each layer; weights and all else are not counted
 
                 Per step, one layer: ranks that compute, and the most that a rank sends""");
-        merged(new Table("Step", " Computing", " Busiest rank", " Mean rank", " Sent forward", " Sent backward"),
-                steps(), step -> List.of(
-                Long.toString(step.stream().filter(PlanCommand.Step::computes).count()),
-                Quantity.flops(PlanCommand.flops(plan, step.stream().mapToLong(PlanCommand.Step::visiblePairs).max()
-                .orElse(0))),
-                Quantity.flops(PlanCommand.flops(plan, step.stream().mapToLong(PlanCommand.Step::visiblePairs).average()
-                .orElse(0))),
-                Quantity.bytes(step.stream().mapToLong(PlanCommand.Step::forwardBytesSent).max().orElse(0)),
-                Quantity.bytes(step.stream().mapToLong(PlanCommand.Step::backwardBytesSent).max().orElse(0))))
+        merged(
+                        new Table(
+                                "Step", " Computing", " Busiest rank", " Mean rank", " Sent forward", " Sent backward"),
+                        steps(),
+                        step -> List.of(
+                                Long.toString(step.stream()
+                                        .filter(PlanCommand.Step::computes)
+                                        .count()),
+                                Quantity.flops(PlanCommand.flops(
+                                        plan,
+                                        step.stream()
+                                                .mapToLong(PlanCommand.Step::visiblePairs)
+                                                .max()
+                                                .orElse(0))),
+                                Quantity.flops(PlanCommand.flops(
+                                        plan,
+                                        step.stream()
+                                                .mapToLong(PlanCommand.Step::visiblePairs)
+                                                .average()
+                                                .orElse(0))),
+                                Quantity.bytes(step.stream()
+                                        .mapToLong(PlanCommand.Step::forwardBytesSent)
+                                        .max()
+                                        .orElse(0)),
+                                Quantity.bytes(step.stream()
+                                        .mapToLong(PlanCommand.Step::backwardBytesSent)
+                                        .max()
+                                        .orElse(0))))
                 .print(out);
         if (result.memory() != null) {
             out.println();
@@ -71,18 +100,29 @@ final class PlanReport {
 
     private void memory(PrintWriter out) {
         String memory = Quantity.bytes(result.memory());
-        PlanCommand.Rank fullest = result.ranks().stream().reduce((a, b) -> b.memory().total() > a.memory().total() ? b
-                : a).orElseThrow();
-        out.printf(Locale.ROOT, "%s in %s a rank: rank %d holds %s.%n", result.fits() ? "Fits" : "Does NOT fit", memory,
+        PlanCommand.Rank fullest = result.ranks().stream()
+                .reduce((a, b) -> b.memory().total() > a.memory().total() ? b : a)
+                .orElseThrow();
+        out.printf(
+                Locale.ROOT,
+                "%s in %s a rank: rank %d holds %s.%n",
+                result.fits() ? "Fits" : "Does NOT fit",
+                memory,
                 fullest.rank(),
                 Quantity.bytes(fullest.memory().total()));
         if (!result.fits()) {
             boolean anywhere = result.ranksNeeded() != null;
-            out.printf(Locale.ROOT, "%s over %,d ranks.%n", anywhere ? "It fits" : "Nor does it fit",
+            out.printf(
+                    Locale.ROOT,
+                    "%s over %,d ranks.%n",
+                    anywhere ? "It fits" : "Nor does it fit",
                     anywhere ? result.ranksNeeded() : PlanCommand.MOST_RANKS);
         }
         if (result.largestLength() != null) {
-            out.printf(Locale.ROOT, "Largest length that fits over %d ranks: %,d tokens%s.%n", plan.worldSize(),
+            out.printf(
+                    Locale.ROOT,
+                    "Largest length that fits over %d ranks: %,d tokens%s.%n",
+                    plan.worldSize(),
                     result.largestLength(),
                     plan.mask().documentCount() > 1 ? ",\nor more where documents happen to end with a shard" : "");
         }
@@ -95,8 +135,8 @@ final class PlanReport {
         for (int i = 1; i <= entries.size(); i++) {
             List<String> next = i == entries.size() ? null : cells.apply(entries.get(i));
             if (!row.equals(next)) {
-                List<Object> all = new ArrayList<>(List.of(first == i - 1 ? String.valueOf(first)
-                        : first + "-" + (i - 1)));
+                List<Object> all =
+                        new ArrayList<>(List.of(first == i - 1 ? String.valueOf(first) : first + "-" + (i - 1)));
                 all.addAll(row);
                 table.row(all.toArray());
                 first = i;

@@ -8,9 +8,15 @@ import picocli.CommandLine.Option;
 
 /** The option {@code --device} of commands that run on the host or on CUDA devices. */
 public final class DeviceOption {
-    enum Kind { HOST, CUDA }
+    enum Kind {
+        HOST,
+        CUDA
+    }
 
-    @Option(names = "--device", defaultValue = "host", description = "Where tensors lie and kernels run: host or cuda (default: ${DEFAULT-VALUE}).")
+    @Option(
+            names = "--device",
+            defaultValue = "host",
+            description = "Where tensors lie and kernels run: host or cuda (default: ${DEFAULT-VALUE}).")
     private Kind kind;
 
     /**

@@ -7,9 +7,9 @@ import java.util.concurrent.locks.LockSupport;
 import org.jline.utils.Signals;
 
 /**
- * What a command still does when a signal ends the process: Ctrl-C, a kill, a closed terminal. The process then halts with 128
- * plus the signal's number, as shells have it. It does not exit, since PyTorch's destructors crash beside its threads at work.
- * A second signal halts at once.
+ * What a command still does when a signal ends the process: Ctrl-C, a kill, a closed terminal. The process then halts
+ * with 128 plus the signal's number, as shells have it. It does not exit, since PyTorch's destructors crash beside its
+ * threads at work. A second signal halts at once.
  */
 public final class Interruption implements AutoCloseable {
     private static final Map<String, Integer> SIGNALS = Map.of("HUP", 1, "INT", 2, "TERM", 15);

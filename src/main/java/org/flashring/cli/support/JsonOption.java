@@ -1,7 +1,5 @@
 package org.flashring.cli.support;
 
-import org.flashring.plan.Strategy;
-
 import com.google.gson.FieldNamingPolicy;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
@@ -13,14 +11,15 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
+import org.flashring.plan.Strategy;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 
 /**
- * The option {@code --json FILE} of every command. FILE is checked as the option is read: work whose results could not be kept
- * does not start.
+ * The option {@code --json FILE} of every command. FILE is checked as the option is read: work whose results could not
+ * be kept does not start.
  */
 public final class JsonOption {
     private static final Gson GSON = new GsonBuilder()
@@ -30,12 +29,15 @@ public final class JsonOption {
             .setFieldNamingPolicy(FieldNamingPolicy.IDENTITY)
             .registerTypeAdapter(Double.class, finiteOrNull())
             .registerTypeAdapter(double.class, finiteOrNull())
-            .registerTypeHierarchyAdapter(Enum.class, (JsonSerializer<Enum<?>>) (value, type, context) ->
-                    new JsonPrimitive(value.name().toLowerCase(Locale.ROOT)))
-            .registerTypeHierarchyAdapter(Strategy.class, (JsonSerializer<Strategy>) (value, type, context) -> new JsonPrimitive(value.toString()))
+            .registerTypeHierarchyAdapter(Enum.class, (JsonSerializer<Enum<?>>)
+                    (value, type, context) -> new JsonPrimitive(value.name().toLowerCase(Locale.ROOT)))
+            .registerTypeHierarchyAdapter(Strategy.class, (JsonSerializer<Strategy>)
+                    (value, type, context) -> new JsonPrimitive(value.toString()))
             .create();
 
-    @Spec(Spec.Target.MIXEE) private CommandSpec command;
+    @Spec(Spec.Target.MIXEE)
+    private CommandSpec command;
+
     private Path file;
 
     /** JSON knows no infinity and no NaN. */
@@ -57,12 +59,16 @@ public final class JsonOption {
             problem = "lies in a directory that cannot be written to";
         }
         if (problem != null) {
-            throw new ParameterException(command.commandLine(), "--json " + path + " " + problem + "; give a file that can be written.");
+            throw new ParameterException(
+                    command.commandLine(), "--json " + path + " " + problem + "; give a file that can be written.");
         }
         this.file = path;
     }
 
-    /** Writes {@code results} (a record, map or list; enums in lower case, numbers that are not finite as null) if FILE was given. */
+    /**
+     * Writes {@code results} (a record, map or list; enums in lower case, numbers that are not finite as null) if FILE
+     * was given.
+     */
     public void write(Object results) throws IOException {
         if (file != null) {
             write(file, results);

@@ -23,8 +23,11 @@ public final class Output extends PrintWriter {
 
     /** Returns the standard output of this process, in the character set of the terminal or the locale. */
     public static Output standard() {
-        String charset = System.getProperty("stdout.encoding", System.getProperty("sun.stdout.encoding")); // since JDK 19, before
-        return to(new FileOutputStream(FileDescriptor.out), charset == null ? Charset.defaultCharset() : Charset.forName(charset));
+        String charset = System.getProperty(
+                "stdout.encoding", System.getProperty("sun.stdout.encoding")); // since JDK 19, before
+        return to(
+                new FileOutputStream(FileDescriptor.out),
+                charset == null ? Charset.defaultCharset() : Charset.forName(charset));
     }
 
     /** Returns a writer to {@code stream}. */
@@ -33,8 +36,8 @@ public final class Output extends PrintWriter {
     }
 
     /**
-     * Throws if something that was printed to {@code out} did not arrive, unless its reader left, as that of a pipe may who has
-     * seen enough.
+     * Throws if something that was printed to {@code out} did not arrive, unless its reader left, as that of a pipe may
+     * who has seen enough.
      */
     public static void requireArrived(PrintWriter out) throws IOException {
         if (!out.checkError()) {
@@ -42,7 +45,8 @@ public final class Output extends PrintWriter {
         }
         IOException cause = out instanceof Output output ? output.sink.failure : null;
         if (cause == null || !readerLeft(cause)) {
-            throw new IOException("the results could not be printed" + (cause == null ? "" : ": " + cause.getMessage()) + ".", cause);
+            throw new IOException(
+                    "the results could not be printed" + (cause == null ? "" : ": " + cause.getMessage()) + ".", cause);
         }
     }
 

@@ -12,8 +12,9 @@ public final class PathArgument implements ITypeConverter<Path> {
         try {
             return Path.of(text);
         } catch (InvalidPathException e) {
-            throw new TypeConversionException("'" + text + "' has characters that are not in " + System.getProperty("sun.jnu.encoding")
-                    + ", the character set of this locale; set LC_ALL=C.UTF-8");
+            throw new TypeConversionException(
+                    "'" + text + "' has characters that are not in " + System.getProperty("sun.jnu.encoding")
+                            + ", the character set of this locale; set LC_ALL=C.UTF-8");
         }
     }
 }

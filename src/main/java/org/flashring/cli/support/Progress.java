@@ -14,14 +14,16 @@ public final class Progress implements AutoCloseable {
 
     /** Starts a bar of {@code steps} steps. */
     public Progress(String task, long steps) {
-        this.bar = onTerminal() ? new ProgressBarBuilder()
-                .setTaskName(task)
-                .setInitialMax(steps)
-                .setStyle(ProgressBarStyle.ASCII)
-                .setUpdateIntervalMillis(200)
-                .setConsumer(new ConsoleProgressBarConsumer(System.err))
-                .clearDisplayOnFinish()
-                .build() : null;
+        this.bar = onTerminal()
+                ? new ProgressBarBuilder()
+                        .setTaskName(task)
+                        .setInitialMax(steps)
+                        .setStyle(ProgressBarStyle.ASCII)
+                        .setUpdateIntervalMillis(200)
+                        .setConsumer(new ConsoleProgressBarConsumer(System.err))
+                        .clearDisplayOnFinish()
+                        .build()
+                : null;
     }
 
     /** Returns whether there is a terminal to show the bar on. */

@@ -20,14 +20,16 @@ public final class ResultFile {
     private ResultFile() {}
 
     /**
-     * Writes {@code file}; what it held before stays until then. A device, a pipe, and a file in a directory that takes no new ones
-     * are written in place.
+     * Writes {@code file}; what it held before stays until then. A device, a pipe, and a file in a directory that takes
+     * no new ones are written in place.
      *
      * @throws IOException if it cannot be written; the message names the file and says why
      */
     public static void write(Path file, Content content) throws IOException {
         try {
-            Path target = Files.exists(file) ? file.toRealPath() : file.toAbsolutePath(); // not a link's place, but what it stands for
+            Path target = Files.exists(file)
+                    ? file.toRealPath()
+                    : file.toAbsolutePath(); // not a link's place, but what it stands for
             if (Files.exists(target) && (!Files.isRegularFile(target) || !Files.isWritable(target.getParent()))) {
                 write(target, content, StandardOpenOption.WRITE);
             } else {
@@ -42,7 +44,9 @@ public final class ResultFile {
     private static String why(IOException e) {
         if (e instanceof NoSuchFileException missing) {
             Path folder = Path.of(missing.getFile()).getParent();
-            return folder != null && !Files.exists(folder) ? "the folder " + folder + " does not exist" : missing.getFile() + " does not exist";
+            return folder != null && !Files.exists(folder)
+                    ? "the folder " + folder + " does not exist"
+                    : missing.getFile() + " does not exist";
         }
         if (e instanceof AccessDeniedException denied) {
             return "there is no permission for " + denied.getFile();
@@ -51,9 +55,15 @@ public final class ResultFile {
     }
 
     private static void replace(Path target, Content content) throws IOException {
-        Path beside = target.resolveSibling("." + target.getFileName() + "." + ProcessHandle.current().pid());
+        Path beside = target.resolveSibling(
+                "." + target.getFileName() + "." + ProcessHandle.current().pid());
         try {
-            write(beside, content, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE);
+            write(
+                    beside,
+                    content,
+                    StandardOpenOption.CREATE,
+                    StandardOpenOption.TRUNCATE_EXISTING,
+                    StandardOpenOption.WRITE);
             Files.move(beside, target, StandardCopyOption.ATOMIC_MOVE);
         } finally {
             Files.deleteIfExists(beside);

@@ -12,11 +12,12 @@ public final class ShapeOptions {
     /**
      * Returns the shape of attention.
      *
-     * @param kvHeads   null for as many as {@code heads}
+     * @param kvHeads null for as many as {@code heads}
      * @param dimOption name of the option that {@code headDim} comes from
      * @throws IllegalArgumentException if an option is out of range
      */
-    public static AttentionShape shape(long batch, long heads, Long kvHeads, String dimOption, long headDim, DType dtype) {
+    public static AttentionShape shape(
+            long batch, long heads, Long kvHeads, String dimOption, long headDim, DType dtype) {
         Checks.atLeast("--batch", batch, 1);
         requireGroups(heads, kvHeads == null ? heads : kvHeads);
         Checks.between(dimOption, headDim, 1, largestHeadDim());

@@ -8,13 +8,21 @@ import picocli.CommandLine.Option;
 
 /** The options that say how keys come to the queries of all ranks. */
 public final class StrategyOption {
-    enum Kind { RING, GATHER }
+    enum Kind {
+        RING,
+        GATHER
+    }
 
-    @Option(names = "--strategy", defaultValue = "ring",
+    @Option(
+            names = "--strategy",
+            defaultValue = "ring",
             description = "How keys come to queries: ring or gather (default: ${DEFAULT-VALUE}).")
     private Kind kind;
 
-    @Option(names = "--gather-heads", defaultValue = "1", paramLabel = "HEADS",
+    @Option(
+            names = "--gather-heads",
+            defaultValue = "1",
+            paramLabel = "HEADS",
             description = "Key heads that --strategy gather brings at once (default: ${DEFAULT-VALUE}).")
     private long heads;
 

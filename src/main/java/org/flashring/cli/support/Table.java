@@ -37,7 +37,9 @@ public final class Table {
         }
     }
 
-    /** Prints the headings now and every row as it is added, in columns of {@code width} or as wide as their heading. */
+    /**
+     * Prints the headings now and every row as it is added, in columns of {@code width} or as wide as their heading.
+     */
     public Table live(PrintWriter out, int... width) {
         live = out;
         liveWidth = width.clone();

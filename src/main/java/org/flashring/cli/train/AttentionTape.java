@@ -14,8 +14,9 @@ import org.flashring.attention.ShardedAttention;
 
 /**
  * Puts sharded attention into a model whose other layers are differentiated by PyTorch, with no native autograd
- * function. Each {@link #attend} ends one segment of the autograd graph and begins the next with fresh leaves; {@link
- * #backward} goes through the segments from the last to the first and crosses each cut with FlashRing's own backward.
+ * function. Each {@link #attend} ends one segment of the autograd graph and begins the next with fresh leaves;
+ * {@link #backward} goes through the segments from the last to the first and crosses each cut with FlashRing's own
+ * backward.
  *
  * <pre>{@code
  *   segment 0        cut        segment 1        cut        segment 2
@@ -40,7 +41,7 @@ public final class AttentionTape {
      * Where the next segment starts.
      *
      * @param residual same values as the residual that was given
-     * @param out      attention's output, [batch, local length, queryHeads, valueDim]
+     * @param out attention's output, [batch, local length, queryHeads, valueDim]
      */
     public record Attended(Tensor residual, Tensor out) {}
 
@@ -59,14 +60,14 @@ public final class AttentionTape {
      * Collective. All four tensors must require a gradient and stay open until {@link #backward}.
      *
      * @param residual whatever else the next segment reads of this one, any shape
-     * @param q        [batch, local length, queryHeads, headDim], last dimension contiguous
-     * @param k        [batch, local length, kvHeads, headDim], last dimension contiguous
-     * @param v        [batch, local length, kvHeads, valueDim], last dimension contiguous
+     * @param q [batch, local length, queryHeads, headDim], last dimension contiguous
+     * @param k [batch, local length, kvHeads, headDim], last dimension contiguous
+     * @param v [batch, local length, kvHeads, valueDim], last dimension contiguous
      * @throws IllegalArgumentException if a tensor does not fit the plan
      */
     public Attended attend(Tensor residual, Tensor q, Tensor k, Tensor v) {
-        ScalarType wide = attention.plan().shape().dtype().accumulator() == DType.FLOAT64 ? ScalarType.Double
-                : ScalarType.Float;
+        ScalarType wide =
+                attention.plan().shape().dtype().accumulator() == DType.FLOAT64 ? ScalarType.Double : ScalarType.Float;
         Tensor out = torch.empty(new long[] {q.size(0), q.size(1), q.size(2), v.size(3)}, q.options(), null);
         Tensor lse = torch.empty(new long[] {q.size(0), q.size(2), q.size(1)}, new TensorOptions(wide), null);
         attention.forward(operands(q, k, v, out, lse), 0);
@@ -88,16 +89,29 @@ public final class AttentionTape {
             Tensor dq = torch.empty_like(cut.q);
             Tensor dk = torch.empty_like(cut.k);
             Tensor dv = torch.empty_like(cut.v);
-            attention.backward(new Backward(operands(cut.q, cut.k, cut.v, cut.next.out, cut.lse),
-                    TorchTensors.bshd(cut.next.out.grad()
-                    .contiguous()), TorchTensors.bshd(dq), TorchTensors.bshd(dk), TorchTensors.bshd(dv)), 0);
-            torch.backward(new TensorVector(cut.residual, cut.q, cut.k, cut.v),
-                    new TensorVector(cut.next.residual.grad(), dq, dk, dv), null, false, null);
+            attention.backward(
+                    new Backward(
+                            operands(cut.q, cut.k, cut.v, cut.next.out, cut.lse),
+                            TorchTensors.bshd(cut.next.out.grad().contiguous()),
+                            TorchTensors.bshd(dq),
+                            TorchTensors.bshd(dk),
+                            TorchTensors.bshd(dv)),
+                    0);
+            torch.backward(
+                    new TensorVector(cut.residual, cut.q, cut.k, cut.v),
+                    new TensorVector(cut.next.residual.grad(), dq, dk, dv),
+                    null,
+                    false,
+                    null);
         }
     }
 
     private static Forward operands(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {
-        return new Forward(TorchTensors.bshd(q), TorchTensors.bshd(k), TorchTensors.bshd(v), TorchTensors.bshd(out),
+        return new Forward(
+                TorchTensors.bshd(q),
+                TorchTensors.bshd(k),
+                TorchTensors.bshd(v),
+                TorchTensors.bshd(out),
                 TorchTensors.lse(lse));
     }
 }

@@ -25,10 +25,11 @@ final class Corpus implements AutoCloseable {
     private Corpus() {}
 
     /**
-     * Returns the text of {@code paths}; of a directory, that of all files below it in the order of their names, but for those
-     * that are hidden or binary (hold a zero byte).
+     * Returns the text of {@code paths}; of a directory, that of all files below it in the order of their names, but
+     * for those that are hidden or binary (hold a zero byte).
      *
-     * @throws IllegalArgumentException if a path is missing or cannot be read, or the whole is less than 2 or more than 2^31 - 9 bytes
+     * @throws IllegalArgumentException if a path is missing or cannot be read, or the whole is less than 2 or more than
+     *     2^31 - 9 bytes
      */
     static Corpus read(List<Path> paths) {
         Corpus corpus = new Corpus();
@@ -43,8 +44,9 @@ final class Corpus implements AutoCloseable {
                 }
             }
             if (corpus.length < 2) {
-                throw new IllegalArgumentException("--text " + join(paths) + " holds " + (corpus.length == 0 ? "no text" : "1 byte")
-                        + "; a model needs at least 2 bytes to learn from.");
+                throw new IllegalArgumentException(
+                        "--text " + join(paths) + " holds " + (corpus.length == 0 ? "no text" : "1 byte")
+                                + "; a model needs at least 2 bytes to learn from.");
             }
             return corpus;
         } catch (RuntimeException | Error e) {
@@ -75,7 +77,7 @@ final class Corpus implements AutoCloseable {
         if (length > LONGEST - bytes) {
             throw new IllegalArgumentException("--text holds more than 2 GiB; give less text.");
         }
-        for (int done = 0; done < bytes;) {
+        for (int done = 0; done < bytes; ) {
             int start = (length + done) % CHUNK;
             int chunk = (length + done) / CHUNK;
             if (chunk == chunks.size()) {
@@ -96,7 +98,9 @@ final class Corpus implements AutoCloseable {
     private static List<Path> filesBelow(Path directory) {
         try (Stream<Path> tree = Files.walk(directory.toRealPath())) {
             Path root = directory.toRealPath();
-            List<Path> files = new ArrayList<>(tree.filter(Files::isRegularFile).filter(file -> !isHidden(root.relativize(file))).toList());
+            List<Path> files = new ArrayList<>(tree.filter(Files::isRegularFile)
+                    .filter(file -> !isHidden(root.relativize(file)))
+                    .toList());
             files.sort(null);
             return files;
         } catch (IOException | java.io.UncheckedIOException e) {
@@ -141,7 +145,10 @@ final class Corpus implements AutoCloseable {
         return files;
     }
 
-    /** Returns [batch][context] bytes, windows of the text that {@code random} chooses; equal seeds choose equal windows. */
+    /**
+     * Returns [batch][context] bytes, windows of the text that {@code random} chooses; equal seeds choose equal
+     * windows.
+     */
     long[][] batch(int batch, int context, Random random) {
         long[][] rows = new long[batch][context];
         for (long[] row : rows) {

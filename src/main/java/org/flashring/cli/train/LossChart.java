@@ -29,17 +29,36 @@ final class LossChart {
 
     private LossChart() {}
 
-    /** Writes a PNG to {@code file}: the curve of the ranks, over a broad one of one rank where that was compared with. */
+    /**
+     * Writes a PNG to {@code file}: the curve of the ranks, over a broad one of one rank where that was compared with.
+     */
     static void write(Path file, List<Path> text, int ranks, List<Training.Step> steps) throws IOException {
         System.setProperty("java.awt.headless", "true");
-        XYChart chart = new XYChartBuilder().width(WIDTH).height(HEIGHT).title(title(text))
-                .xAxisTitle("step").yAxisTitle("loss (nats per byte)").build();
+        XYChart chart = new XYChartBuilder()
+                .width(WIDTH)
+                .height(HEIGHT)
+                .title(title(text))
+                .xAxisTitle("step")
+                .yAxisTitle("loss (nats per byte)")
+                .build();
         style(chart.getStyler());
         double[] x = IntStream.rangeClosed(1, steps.size()).asDoubleStream().toArray();
         if (steps.get(0).lossOfOne() != null) {
-            series(chart, "1 rank, same parameters", x, steps.stream().mapToDouble(Training.Step::lossOfOne).toArray(), ORANGE, 9);
+            series(
+                    chart,
+                    "1 rank, same parameters",
+                    x,
+                    steps.stream().mapToDouble(Training.Step::lossOfOne).toArray(),
+                    ORANGE,
+                    9);
         }
-        series(chart, ranks == 1 ? "1 rank" : ranks + " ranks", x, steps.stream().mapToDouble(Training.Step::loss).toArray(), BLUE, 2.5f);
+        series(
+                chart,
+                ranks == 1 ? "1 rank" : ranks + " ranks",
+                x,
+                steps.stream().mapToDouble(Training.Step::loss).toArray(),
+                BLUE,
+                2.5f);
         ResultFile.write(file, out -> BitmapEncoder.saveBitmap(chart, out, BitmapFormat.PNG));
     }
 

@@ -16,8 +16,8 @@ import org.flashring.sync.ShardedBatch;
 import org.flashring.sync.TokenLoss;
 
 /**
- * One rank's copy of the model and what trains it. All ranks start from equal parameters and add equal gradients, so their
- * parameters stay equal to the bit. One thread uses it.
+ * One rank's copy of the model and what trains it. All ranks start from equal parameters and add equal gradients, so
+ * their parameters stay equal to the bit. One thread uses it.
  */
 final class Replica implements AutoCloseable {
     private final Plan plan;
@@ -34,14 +34,19 @@ final class Replica implements AutoCloseable {
     Replica(Settings settings, Plan plan, Communicator communicator) {
         this.plan = plan;
         this.rank = communicator.rank();
-        this.transformer = new Transformer(settings.model(), settings.seed(), plan.shape().dtype());
+        this.transformer =
+                new Transformer(settings.model(), settings.seed(), plan.shape().dtype());
         List<Transformer.Parameter> parameters = transformer.parameters();
-        this.optimizer = new AdamW(new TensorVector(parameters.stream().map(Transformer.Parameter::tensor).toArray(Tensor[]::new)),
+        this.optimizer = new AdamW(
+                new TensorVector(
+                        parameters.stream().map(Transformer.Parameter::tensor).toArray(Tensor[]::new)),
                 new AdamWOptions(settings.learningRate()));
         this.attention = new ShardedAttention(plan, communicator);
         this.tape = new AttentionTape(attention);
         this.loss = new TokenLoss(communicator);
-        long[] counts = parameters.stream().mapToLong(parameter -> parameter.tensor().numel()).toArray();
+        long[] counts = parameters.stream()
+                .mapToLong(parameter -> parameter.tensor().numel())
+                .toArray();
         this.sync = new GradientSync(communicator, plan.shape().dtype(), counts, GradientSync.DEFAULT_BUCKET_BYTES);
     }
 
@@ -79,9 +84,14 @@ final class Replica implements AutoCloseable {
     /** Gives this copy the parameters of another. */
     @SuppressWarnings("try") // a scope works by being open
     void copyParameters(Replica other) {
-        try (PointerScope step = new PointerScope(); NoGradGuard noGradient = new NoGradGuard()) {
+        try (PointerScope step = new PointerScope();
+                NoGradGuard noGradient = new NoGradGuard()) {
             for (int i = 0; i < transformer.parameters().size(); i++) {
-                transformer.parameters().get(i).tensor().copy_(other.transformer.parameters().get(i).tensor());
+                transformer
+                        .parameters()
+                        .get(i)
+                        .tensor()
+                        .copy_(other.transformer.parameters().get(i).tensor());
             }
         }
     }

@@ -6,7 +6,10 @@ import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.sync.ShardedBatch;
 
-/** Rotary position embedding (Su et al. 2021) at the global positions of one rank's tokens; halves are paired, as in Llama. */
+/**
+ * Rotary position embedding (Su et al. 2021) at the global positions of one rank's tokens; halves are paired, as in
+ * Llama.
+ */
 final class Rope {
     private final Tensor cos; // [batch, local length, 1, headDim / 2]
     private final Tensor sin;
@@ -33,6 +36,7 @@ final class Rope {
         long half = x.size(3) / 2;
         Tensor low = x.narrow(3, 0, half);
         Tensor high = x.narrow(3, half, half);
-        return torch.cat(new TensorVector(low.mul(cos).sub(high.mul(sin)), high.mul(cos).add(low.mul(sin))), 3);
+        return torch.cat(
+                new TensorVector(low.mul(cos).sub(high.mul(sin)), high.mul(cos).add(low.mul(sin))), 3);
     }
 }

@@ -14,25 +14,31 @@ import org.flashring.plan.Strategy;
  * Everything that decides a training run, the text apart. What is wrong with it is said of the options that it comes
  * from.
  *
- * @param model        size of the transformer
- * @param ranks        ranks that share each sequence
- * @param steps        optimizer steps
- * @param context      bytes of each sequence, over all ranks
- * @param batch        sequences per step
+ * @param model size of the transformer
+ * @param ranks ranks that share each sequence
+ * @param steps optimizer steps
+ * @param context bytes of each sequence, over all ranks
+ * @param batch sequences per step
  * @param learningRate of AdamW
- * @param layout       which rank holds which bytes
- * @param window       keys that a query sees, its own included; 0 for all before it
- * @param seed         of the parameters and of the choice of sequences
- * @param strategy     how keys come to the queries of all ranks
+ * @param layout which rank holds which bytes
+ * @param window keys that a query sees, its own included; 0 for all before it
+ * @param seed of the parameters and of the choice of sequences
+ * @param strategy how keys come to the queries of all ranks
  */
-record Settings(Model model, int ranks, int steps, int context, int batch, double learningRate, Layout.Policy layout,
-        int window, long seed,
+record Settings(
+        Model model,
+        int ranks,
+        int steps,
+        int context,
+        int batch,
+        double learningRate,
+        Layout.Policy layout,
+        int window,
+        long seed,
         Strategy strategy) {
     private static final int MOST_RANKS = 1024; // threads of this process
 
-    /**
-     * @throws IllegalArgumentException if a number is out of range
-     */
+    /** @throws IllegalArgumentException if a number is out of range */
     Settings {
         Checks.notNull("model", model);
         Checks.between("--ranks", ranks, 1, MOST_RANKS);
@@ -64,7 +70,7 @@ record Settings(Model model, int ranks, int steps, int context, int batch, doubl
     Plan plan(DType dtype) {
         Mask mask = window == 0 ? Mask.causal() : Mask.causal().window(window - 1L, 0);
         AttentionShape shape = AttentionShape.of(batch, model.heads(), model.kvHeads(), model.headDim(), dtype);
-        return Plan.of(Problem.of(shape, Layout.of(layout, context, ranks), mask), strategy,
-                AttentionOptions.defaults());
+        return Plan.of(
+                Problem.of(shape, Layout.of(layout, context, ranks), mask), strategy, AttentionOptions.defaults());
     }
 }

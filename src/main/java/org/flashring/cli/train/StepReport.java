@@ -32,9 +32,11 @@ final class StepReport implements Consumer<Training.Step>, AutoCloseable {
             return; // a step was under way when the run was interrupted
         }
         step++;
-        String line = String.format(Locale.ROOT, "loss %.4f, %,.0f tokens/s", done.loss(), settings.tokens() / done.seconds());
+        String line = String.format(
+                Locale.ROOT, "loss %.4f, %,.0f tokens/s", done.loss(), settings.tokens() / done.seconds());
         progress.step(line);
-        if (!progress.isShown() && (step == 1 || step == settings.steps() || step % Math.max(1, settings.steps() / LINES) == 0)) {
+        if (!progress.isShown()
+                && (step == 1 || step == settings.steps() || step % Math.max(1, settings.steps() / LINES) == 0)) {
             console.printf(Locale.ROOT, "step %d of %d: %s%n", step, settings.steps(), line);
             console.flush();
         }

@@ -5,7 +5,9 @@ import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.DType;
 import org.flashring.device.Memory;
 
-/** Views of PyTorch's host tensors as FlashRing tensors: the same memory, no copy, valid as long as the tensor is open. */
+/**
+ * Views of PyTorch's host tensors as FlashRing tensors: the same memory, no copy, valid as long as the tensor is open.
+ */
 public final class TorchTensors {
     private TorchTensors() {}
 
@@ -13,15 +15,23 @@ public final class TorchTensors {
      * Returns a view of a [batch, length, heads, dim] tensor.
      *
      * @throws IllegalArgumentException unless the tensor lies in host memory, has four dimensions of which the last is
-     *         contiguous, and holds floats
+     *     contiguous, and holds floats
      */
     public static org.flashring.Tensor bshd(Tensor tensor) {
         check(tensor, 4);
         if (tensor.size(3) > 1 && tensor.stride(3) != 1) {
             throw new IllegalArgumentException("tensor.stride(3) is " + tensor.stride(3) + ", but must be 1");
         }
-        return org.flashring.Tensor.strided(memory(tensor), dtype(tensor), tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3),
-                tensor.stride(0), tensor.stride(1), tensor.stride(2));
+        return org.flashring.Tensor.strided(
+                memory(tensor),
+                dtype(tensor),
+                tensor.size(0),
+                tensor.size(1),
+                tensor.size(2),
+                tensor.size(3),
+                tensor.stride(0),
+                tensor.stride(1),
+                tensor.stride(2));
     }
 
     /**
@@ -31,8 +41,16 @@ public final class TorchTensors {
      */
     public static org.flashring.Tensor lse(Tensor tensor) {
         check(tensor, 3);
-        return org.flashring.Tensor.strided(memory(tensor), dtype(tensor), tensor.size(0), tensor.size(2), tensor.size(1), 1,
-                tensor.stride(0), tensor.stride(2), tensor.stride(1));
+        return org.flashring.Tensor.strided(
+                memory(tensor),
+                dtype(tensor),
+                tensor.size(0),
+                tensor.size(2),
+                tensor.size(1),
+                1,
+                tensor.stride(0),
+                tensor.stride(2),
+                tensor.stride(1));
     }
 
     private static void check(Tensor tensor, int dimensions) {
@@ -55,7 +73,9 @@ public final class TorchTensors {
             case Float -> DType.FLOAT32;
             case BFloat16 -> DType.BFLOAT16;
             case Half -> DType.FLOAT16;
-            default -> throw new IllegalArgumentException("tensor.scalar_type() is " + type + ", but must be Double, Float, BFloat16 or Half");
+            default ->
+                throw new IllegalArgumentException(
+                        "tensor.scalar_type() is " + type + ", but must be Double, Float, BFloat16 or Half");
         };
     }
 }

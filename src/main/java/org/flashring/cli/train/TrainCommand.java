@@ -24,44 +24,61 @@ import picocli.CommandLine.Spec;
 /** {@code flashring train}: a small transformer learns a text, each sequence sharded over ranks. */
 @Command(
         name = "train",
-        description = {"Train a byte-level transformer on your text, each sequence sharded over ranks.",
-                "Dense layers are PyTorch's, attention is FlashRing's; ranks are threads of this process."},
+        description = {
+            "Train a byte-level transformer on your text, each sequence sharded over ranks.",
+            "Dense layers are PyTorch's, attention is FlashRing's; ranks are threads of this process."
+        },
         mixinStandardHelpOptions = true,
         sortOptions = false,
         footer = {"", "Example:", "  flashring train --text README.md --ranks 4 --steps 30 --compare"})
 public final class TrainCommand implements Callable<Integer> {
-    @Spec private CommandSpec spec;
+    @Spec
+    private CommandSpec spec;
 
-    @Option(names = "--text", required = true, arity = "1..*", paramLabel = "FILE",
+    @Option(
+            names = "--text",
+            required = true,
+            arity = "1..*",
+            paramLabel = "FILE",
             description =
                     "Text to learn: files, or directories that are read with all below them but hidden and binary files.")
     private List<Path> text;
 
-    @Option(names = "--ranks", defaultValue = "4",
+    @Option(
+            names = "--ranks",
+            defaultValue = "4",
             description = "Ranks that share each sequence (default: ${DEFAULT-VALUE}).")
     private int ranks;
 
-    @Option(names = "--layout", defaultValue = "zigzag",
+    @Option(
+            names = "--layout",
+            defaultValue = "zigzag",
             description =
                     "How a sequence is cut over ranks: contiguous, zigzag or striped (default: ${DEFAULT-VALUE}).")
     private Layout.Policy layout;
 
-    @Option(names = "--compare",
+    @Option(
+            names = "--compare",
             description =
-            "Also run each step on one rank, and fail if losses or gradients differ by more than float32 explains.")
+                    "Also run each step on one rank, and fail if losses or gradients differ by more than float32 explains.")
     private boolean compare;
 
     @Option(names = "--steps", defaultValue = "100", description = "Optimizer steps (default: ${DEFAULT-VALUE}).")
     private int steps;
 
-    @Option(names = "--context", defaultValue = "1021",
+    @Option(
+            names = "--context",
+            defaultValue = "1021",
             description = "Bytes in a sequence, over all ranks; any number from 2 on (default: ${DEFAULT-VALUE}).")
     private int context;
 
     @Option(names = "--batch", defaultValue = "4", description = "Sequences per step (default: ${DEFAULT-VALUE}).")
     private int batch;
 
-    @Option(names = "--window", paramLabel = "KEYS", defaultValue = "0",
+    @Option(
+            names = "--window",
+            paramLabel = "KEYS",
+            defaultValue = "0",
             description = "Bytes that a byte sees, itself included; 0: all before it (default: ${DEFAULT-VALUE}).")
     private int window;
 
@@ -71,39 +88,61 @@ public final class TrainCommand implements Callable<Integer> {
     @Option(names = "--heads", defaultValue = "4", description = "Query heads (default: ${DEFAULT-VALUE}).")
     private int heads;
 
-    @Option(names = "--kv-heads", defaultValue = "2",
+    @Option(
+            names = "--kv-heads",
+            defaultValue = "2",
             description = "Key and value heads, a divisor of --heads (default: ${DEFAULT-VALUE}).")
     private int kvHeads;
 
-    @Option(names = "--dim", defaultValue = "128",
+    @Option(
+            names = "--dim",
+            defaultValue = "128",
             description = "Width of the model, a multiple of 2 * --heads (default: ${DEFAULT-VALUE}).")
     private int dim;
 
     @Option(names = "--lr", defaultValue = "1e-3", description = "Learning rate of AdamW (default: ${DEFAULT-VALUE}).")
     private double learningRate;
 
-    @Option(names = "--seed", defaultValue = "1",
+    @Option(
+            names = "--seed",
+            defaultValue = "1",
             description = "Seed of parameters and batches (default: ${DEFAULT-VALUE}).")
     private long seed;
 
-    @Option(names = "--out", paramLabel = "DIR", defaultValue = "flashring-train",
+    @Option(
+            names = "--out",
+            paramLabel = "DIR",
+            defaultValue = "flashring-train",
             description = "Where loss.png and result.json go (default: ${DEFAULT-VALUE}).")
     private Path out;
 
-    @Mixin private StrategyOption strategy;
+    @Mixin
+    private StrategyOption strategy;
 
-    @Mixin private JsonOption json;
+    @Mixin
+    private JsonOption json;
 
     @Override
     public Integer call() throws IOException {
         PrintWriter console = spec.commandLine().getOut();
-        Settings settings = new Settings(new Model(layers, heads, kvHeads, dim), ranks, steps, context, batch,
-                learningRate, layout, window, seed,
+        Settings settings = new Settings(
+                new Model(layers, heads, kvHeads, dim),
+                ranks,
+                steps,
+                context,
+                batch,
+                learningRate,
+                layout,
+                window,
+                seed,
                 strategy.strategy());
         try (Corpus corpus = Corpus.read(text)) {
             if (corpus.length() < context) {
-                console.printf(Locale.ROOT,
-                        "The text has %,d bytes, fewer than --context %,d: a sequence is the whole text.%n", corpus.length(), context);
+                console.printf(
+                        Locale.ROOT,
+                        "The text has %,d bytes, fewer than --context %,d: a sequence is the whole text.%n",
+                        corpus.length(),
+                        context);
                 settings = settings.withContext(corpus.length());
             }
             createOut();
@@ -115,12 +154,12 @@ public final class TrainCommand implements Callable<Integer> {
         try {
             Files.createDirectories(out);
         } catch (IOException e) {
-            throw new ParameterException(spec.commandLine(), "--out " + out
-                    + " cannot be made a directory; give another place.", e);
+            throw new ParameterException(
+                    spec.commandLine(), "--out " + out + " cannot be made a directory; give another place.", e);
         }
         if (!Files.isWritable(out)) {
-            throw new ParameterException(spec.commandLine(), "--out " + out
-                    + " cannot be written to; give another place.");
+            throw new ParameterException(
+                    spec.commandLine(), "--out " + out + " cannot be written to; give another place.");
         }
     }
 
@@ -133,12 +172,19 @@ public final class TrainCommand implements Callable<Integer> {
             report.close();
             keep(training.outcome(), corpus, settings, plan, console);
         };
-        try (report; Interruption interruption = new Interruption(keep)) {
-            console.printf(Locale.ROOT, "Text        %,d bytes in %d %s%n", corpus.length(), corpus.files(),
+        try (report;
+                Interruption interruption = new Interruption(keep)) {
+            console.printf(
+                    Locale.ROOT,
+                    "Text        %,d bytes in %d %s%n",
+                    corpus.length(),
+                    corpus.files(),
                     corpus.files() == 1 ? "file" : "files");
-            console.printf(Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(),
-                    plan.mask());
-            console.printf(Locale.ROOT, "Attention   %s a rank for buffers, by plan%n",
+            console.printf(
+                    Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
+            console.printf(
+                    Locale.ROOT,
+                    "Attention   %s a rank for buffers, by plan%n",
                     Quantity.bytes(Collections.max(TrainResult.bytesHeld(plan))));
             report.begin();
             training.run();
@@ -159,8 +205,8 @@ public final class TrainCommand implements Callable<Integer> {
         if (last == 0) {
             console.println("Stopped before the first step was done; nothing is written.");
         } else {
-            console.printf(Locale.ROOT, "Stopped after step %d of %d; what was done until then:%n", last,
-                    settings.steps());
+            console.printf(
+                    Locale.ROOT, "Stopped after step %d of %d; what was done until then:%n", last, settings.steps());
             try {
                 write(TrainResult.of(text, corpus, settings, plan, done), console);
             } catch (IOException e) {
@@ -175,7 +221,10 @@ public final class TrainCommand implements Callable<Integer> {
         JsonOption.write(out.resolve("result.json"), result);
         json.write(result);
         boolean drawn = draw(result, console);
-        console.printf(Locale.ROOT, "Written     %s%s%n", drawn ? out.resolve("loss.png") + ", " : "",
+        console.printf(
+                Locale.ROOT,
+                "Written     %s%s%n",
+                drawn ? out.resolve("loss.png") + ", " : "",
                 out.resolve("result.json"));
     }
 

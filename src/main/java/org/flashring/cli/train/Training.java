@@ -15,15 +15,17 @@ import org.flashring.plan.Plan;
 
 /** A training run: one thread of this JVM per rank, each with a replica of its own. */
 final class Training {
-    /** A peer that fails ends all waits at once; one that is slow, as rank 0 when it also trains alone, is waited for. */
+    /**
+     * A peer that fails ends all waits at once; one that is slow, as rank 0 when it also trains alone, is waited for.
+     */
     private static final Duration DEADLINE = Duration.ofDays(1);
 
     /**
      * One optimizer step.
      *
-     * @param loss          mean over all bytes of the batch, in nats, before the step
-     * @param lossOfOne     the same on one rank, or null without comparison
-     * @param seconds       from the batch to the new parameters, comparison apart
+     * @param loss mean over all bytes of the batch, in nats, before the step
+     * @param lossOfOne the same on one rank, or null without comparison
+     * @param seconds from the batch to the new parameters, comparison apart
      * @param residentBytes memory of the process after the step
      */
     record Step(double loss, Double lossOfOne, double seconds, long residentBytes) {}
@@ -32,7 +34,7 @@ final class Training {
      * What came out.
      *
      * @param parameters number of learnt values
-     * @param steps      in order
+     * @param steps in order
      * @param comparison with one rank, or null without it
      */
     record Outcome(long parameters, List<Step> steps, Comparison.Result comparison) {}
@@ -72,7 +74,8 @@ final class Training {
 
     /** Runs, once, and returns what came out. */
     Outcome run() {
-        // Ranks are the parallelism: teams of threads inside PyTorch would fight over the cores that ranks and attention fill.
+        // Ranks are the parallelism: teams of threads inside PyTorch would fight over the cores that ranks and
+        // attention fill.
         openblas_nolapack.blas_set_num_threads(1);
         LocalGroup.run(settings.ranks(), DEADLINE, communicator -> {
             torch.set_num_threads(1); // this thread's alone
@@ -98,7 +101,10 @@ final class Training {
                 if (first) {
                     double seconds = (backward - start + System.nanoTime() - update) / 1e9;
                     Step step = new Step(loss, lossOfOne, seconds, Pointer.physicalBytes());
-                    add(step, replica.transformer().parameterCount(), reference == null ? null : reference.comparison.result());
+                    add(
+                            step,
+                            replica.transformer().parameterCount(),
+                            reference == null ? null : reference.comparison.result());
                     listener.accept(step);
                 }
             }
@@ -121,7 +127,12 @@ final class Training {
         double compare(int step, long[][] tokens, Replica sharded, double loss) {
             replica.copyParameters(sharded);
             double lossOfOne = replica.backward(tokens);
-            comparison.add(step, loss, lossOfOne, sharded.transformer().parameters(), replica.transformer().parameters(),
+            comparison.add(
+                    step,
+                    loss,
+                    lossOfOne,
+                    sharded.transformer().parameters(),
+                    replica.transformer().parameters(),
                     () -> exactly(tokens, sharded));
             return lossOfOne;
         }

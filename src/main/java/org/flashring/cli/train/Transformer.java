@@ -6,16 +6,15 @@ import java.util.Random;
 import org.bytedeco.pytorch.DoubleOptional;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorOptional;
-import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.DType;
 import org.flashring.sync.ShardedBatch;
 
 /**
- * A decoder-only transformer over bytes: RMSNorm before each block, rotary positions, grouped-query attention, a SwiGLU MLP,
- * and an output layer tied to the embedding. Dense layers are PyTorch's and see this rank's tokens alone; attention sees all.
- * Equal seeds give equal parameters, on every rank.
+ * A decoder-only transformer over bytes: RMSNorm before each block, rotary positions, grouped-query attention, a SwiGLU
+ * MLP, and an output layer tied to the embedding. Dense layers are PyTorch's and see this rank's tokens alone;
+ * attention sees all. Equal seeds give equal parameters, on every rank.
  */
 final class Transformer {
     /** Tokens are bytes. */
@@ -28,8 +27,16 @@ final class Transformer {
     /** A tensor that is learnt, and its name. */
     record Parameter(String name, Tensor tensor) {}
 
-    private record Block(Tensor attentionNorm, Tensor query, Tensor key, Tensor value, Tensor output,
-            Tensor mlpNorm, Tensor gate, Tensor up, Tensor down) {}
+    private record Block(
+            Tensor attentionNorm,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            Tensor output,
+            Tensor mlpNorm,
+            Tensor gate,
+            Tensor up,
+            Tensor down) {}
 
     private final Model model;
     private final ScalarType type;
@@ -45,7 +52,8 @@ final class Transformer {
         Random random = new Random(seed);
         int dim = model.dim();
         int kvDim = model.kvHeads() * model.headDim();
-        // Scaled to the width: smaller weights make attention uniform, and its gradients all cancellation and no signal.
+        // Scaled to the width: smaller weights make attention uniform, and its gradients all cancellation and no
+        // signal.
         double deviation = 1 / Math.sqrt(dim);
         double residual = deviation / Math.sqrt(2.0 * model.layers()); // the stream sums 2 * layers of these
         embedding = matrix("embedding", random, deviation, VOCABULARY, dim);
@@ -90,7 +98,9 @@ final class Transformer {
 
     /** Returns the number of learnt values. */
     long parameterCount() {
-        return parameters.stream().mapToLong(parameter -> parameter.tensor().numel()).sum();
+        return parameters.stream()
+                .mapToLong(parameter -> parameter.tensor().numel())
+                .sum();
     }
 
     /** Returns the sum of this rank's token losses, in nats. Collective, by its attention. */
@@ -99,7 +109,8 @@ final class Transformer {
         Tensor x = torch.embedding(embedding, Tensor.create(batch.tokens(), batch.batch(), batch.localLength()));
         for (Block block : blocks) {
             Tensor h = norm(x, block.attentionNorm);
-            AttentionTape.Attended attended = tape.attend(x,
+            AttentionTape.Attended attended = tape.attend(
+                    x,
                     rope.turn(heads(torch.linear(h, block.query), model.heads())),
                     rope.turn(heads(torch.linear(h, block.key), model.kvHeads())),
                     heads(torch.linear(h, block.value), model.kvHeads()));
@@ -108,11 +119,13 @@ final class Transformer {
             x = x.add(torch.linear(torch.silu(torch.linear(h, block.gate)).mul(torch.linear(h, block.up)), block.down));
         }
         Tensor logits = torch.linear(norm(x, finalNorm), embedding).flatten(0, 1); // [batch * local length, VOCABULARY]
-        return torch.cross_entropy_loss(logits, Tensor.create(batch.labels()), new TensorOptional(), SUM, ShardedBatch.IGNORE_INDEX, 0);
+        return torch.cross_entropy_loss(
+                logits, Tensor.create(batch.labels()), new TensorOptional(), SUM, ShardedBatch.IGNORE_INDEX, 0);
     }
 
     private Tensor norm(Tensor x, Tensor weight) {
-        return torch.rms_norm(x, new long[] {model.dim()}, new TensorOptional(weight), new DoubleOptional(NORM_EPSILON));
+        return torch.rms_norm(
+                x, new long[] {model.dim()}, new TensorOptional(weight), new DoubleOptional(NORM_EPSILON));
     }
 
     /** Returns [batch, local length, heads, headDim] of [batch, local length, heads * headDim]. */

@@ -6,17 +6,19 @@ import org.flashring.AttentionShape;
 /**
  * The whole sequence's inputs as dense [batch, length, heads, dim], drawn from N(0, 1) and rounded to the element type.
  *
- * @param q    [batch, length, queryHeads, headDim]
- * @param k    [batch, length, kvHeads, headDim]
- * @param v    [batch, length, kvHeads, valueDim]
+ * @param q [batch, length, queryHeads, headDim]
+ * @param k [batch, length, kvHeads, headDim]
+ * @param v [batch, length, kvHeads, valueDim]
  * @param dout [batch, length, queryHeads, valueDim]
  */
 record Inputs(double[] q, double[] k, double[] v, double[] dout) {
     static Inputs draw(Scenario scenario, Random random) {
         AttentionShape shape = scenario.shape();
         return new Inputs(
-                draw(scenario, shape.queryHeads() * shape.headDim(), random), draw(scenario, shape.kvHeads() * shape.headDim(), random),
-                draw(scenario, shape.kvHeads() * shape.valueDim(), random), draw(scenario, shape.queryHeads() * shape.valueDim(), random));
+                draw(scenario, shape.queryHeads() * shape.headDim(), random),
+                        draw(scenario, shape.kvHeads() * shape.headDim(), random),
+                draw(scenario, shape.kvHeads() * shape.valueDim(), random),
+                        draw(scenario, shape.queryHeads() * shape.valueDim(), random));
     }
 
     private static double[] draw(Scenario scenario, long perToken, Random random) {

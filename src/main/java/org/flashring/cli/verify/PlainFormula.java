@@ -6,8 +6,9 @@ import org.flashring.DType;
 import org.flashring.Mask;
 
 /**
- * Attention as one would write it down, in the scenario's own element type: scores, probabilities, outputs and gradients are each
- * rounded to it, sums are kept in float32. Backward takes rowsum(out * dout) from the rounded output, as flash attention does. Its error is the yardstick for kernels of the same type.
+ * Attention as one would write it down, in the scenario's own element type: scores, probabilities, outputs and
+ * gradients are each rounded to it, sums are kept in float32. Backward takes rowsum(out * dout) from the rounded
+ * output, as flash attention does. Its error is the yardstick for kernels of the same type.
  */
 final class PlainFormula {
     private final Scenario scenario;
@@ -38,7 +39,8 @@ final class PlainFormula {
     /** Returns what the formula gives. */
     static Results compute(Scenario scenario, Inputs operands) {
         PlainFormula formula = new PlainFormula(scenario, operands);
-        IntStream.range(0, (int) scenario.shape().batch() * formula.kvHeads).parallel()
+        IntStream.range(0, (int) scenario.shape().batch() * formula.kvHeads)
+                .parallel()
                 .forEach(i -> formula.group(i / formula.kvHeads, i % formula.kvHeads));
         return formula.results;
     }
@@ -70,7 +72,9 @@ final class PlainFormula {
         float max = Float.NEGATIVE_INFINITY;
         for (int key = lo; key < hi; key++) {
             int keyRow = (batch * length + key) * kvHeads + kvHead;
-            p[key - lo] = Rounding.round(dtype, scenario.scale() * dot(operands.q(), row * headDim, operands.k(), keyRow * headDim, headDim));
+            p[key - lo] = Rounding.round(
+                    dtype,
+                    scenario.scale() * dot(operands.q(), row * headDim, operands.k(), keyRow * headDim, headDim));
             max = Math.max(max, (float) p[key - lo]);
         }
         float sum = 0;
@@ -83,7 +87,8 @@ final class PlainFormula {
         for (int j = 0; j < p.length; j++) {
             int keyRow = (batch * length + lo + j) * kvHeads + kvHead;
             p[j] = Rounding.round(dtype, p[j] / sum);
-            dp[j] = Rounding.round(dtype, dot(operands.dout(), row * valueDim, operands.v(), keyRow * valueDim, valueDim));
+            dp[j] = Rounding.round(
+                    dtype, dot(operands.dout(), row * valueDim, operands.v(), keyRow * valueDim, valueDim));
             add(results.out(), row * valueDim, p[j], operands.v(), keyRow * valueDim, valueDim);
             add(results.dv(), keyRow * valueDim, p[j], operands.dout(), row * valueDim, valueDim);
         }

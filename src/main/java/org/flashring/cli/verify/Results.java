@@ -7,13 +7,19 @@ import org.flashring.AttentionShape;
  *
  * @param out [batch, length, queryHeads, valueDim]
  * @param lse [batch, length, queryHeads]
- * @param dq  [batch, length, queryHeads, headDim]
- * @param dk  [batch, length, kvHeads, headDim]
- * @param dv  [batch, length, kvHeads, valueDim]
+ * @param dq [batch, length, queryHeads, headDim]
+ * @param dk [batch, length, kvHeads, headDim]
+ * @param dv [batch, length, kvHeads, valueDim]
  */
 record Results(double[] out, double[] lse, double[] dq, double[] dk, double[] dv) {
     /** The tensors in their order here. */
-    enum Name { OUT, LSE, DQ, DK, DV }
+    enum Name {
+        OUT,
+        LSE,
+        DQ,
+        DK,
+        DV
+    }
 
     static Results zeros(Scenario scenario) {
         AttentionShape shape = scenario.shape();
@@ -22,8 +28,12 @@ record Results(double[] out, double[] lse, double[] dq, double[] dk, double[] dv
         int kvHeads = (int) shape.kvHeads();
         int headDim = (int) shape.headDim();
         int valueDim = (int) shape.valueDim();
-        return new Results(new double[tokens * queryHeads * valueDim], new double[tokens * queryHeads],
-                new double[tokens * queryHeads * headDim], new double[tokens * kvHeads * headDim], new double[tokens * kvHeads * valueDim]);
+        return new Results(
+                new double[tokens * queryHeads * valueDim],
+                new double[tokens * queryHeads],
+                new double[tokens * queryHeads * headDim],
+                new double[tokens * kvHeads * headDim],
+                new double[tokens * kvHeads * valueDim]);
     }
 
     double[] get(Name name) {

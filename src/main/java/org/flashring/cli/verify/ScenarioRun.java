@@ -27,7 +27,8 @@ final class ScenarioRun {
         AttentionOptions options = scenario.options().withKernel(kernel);
         Problem problem = Problem.of(scenario.shape(), scenario.layout(), scenario.mask());
         Plan plan = Plan.of(problem, strategy, devices.get(0).isCuda() ? options.onCuda() : options);
-        List<Device> ranks = IntStream.range(0, plan.worldSize()).mapToObj(rank -> devices.get(rank % devices.size()))
+        List<Device> ranks = IntStream.range(0, plan.worldSize())
+                .mapToObj(rank -> devices.get(rank % devices.size()))
                 .toList();
         Results results = Results.zeros(scenario);
         LocalGroup.run(ranks, LocalGroup.DEFAULT_DEADLINE, communicator -> {
@@ -44,8 +45,8 @@ final class ScenarioRun {
         return results;
     }
 
-    private static void rank(Scenario scenario, Inputs inputs, Plan plan, Communicator communicator, long stream,
-            Results results) {
+    private static void rank(
+            Scenario scenario, Inputs inputs, Plan plan, Communicator communicator, long stream, Results results) {
         AttentionShape shape = scenario.shape();
         DType dtype = shape.dtype();
         Positions positions = plan.queries().positions(communicator.rank());
@@ -54,7 +55,8 @@ final class ScenarioRun {
             Shard q = shards.make(dtype, shape.queryHeads(), shape.headDim()).load(inputs.q());
             Shard k = shards.make(dtype, shape.kvHeads(), shape.headDim()).load(inputs.k());
             Shard v = shards.make(dtype, shape.kvHeads(), shape.valueDim()).load(inputs.v());
-            Shard dout = shards.make(dtype, shape.queryHeads(), shape.valueDim()).load(inputs.dout());
+            Shard dout =
+                    shards.make(dtype, shape.queryHeads(), shape.valueDim()).load(inputs.dout());
             Shard out = shards.make(dtype, shape.queryHeads(), shape.valueDim());
             Shard lse = shards.make(dtype.accumulator(), shape.queryHeads(), 1);
             Shard dq = shards.make(scenario.gradients(), shape.queryHeads(), shape.headDim());

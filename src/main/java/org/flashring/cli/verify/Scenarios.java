@@ -46,19 +46,23 @@ final class Scenarios {
         int[] heads = HEADS[index / TYPES.length % HEADS.length];
         int dim = DIMS[index % DIMS.length];
         DType dtype = TYPES[index % TYPES.length];
-        AttentionShape shape = new AttentionShape(1 + index / MASKS % 2, heads[0], heads[1], dim, index % 5 == 0 ? Math.min(dim + 3, 256) : dim, dtype);
+        AttentionShape shape = new AttentionShape(
+                1 + index / MASKS % 2, heads[0], heads[1], dim, index % 5 == 0 ? Math.min(dim + 3, 256) : dim, dtype);
         long[] documents = {0, 1, 1, 1 + length / 3, length - length / 4, length};
-        Mask mask = switch (index % MASKS) {
-            case 0 -> Mask.full();
-            case 1 -> Mask.causal();
-            case 2 -> Mask.full().window(length / 4, 0);
-            case 3 -> Mask.full().window(length / 5, length / 7);
-            case 4 -> Mask.causal().documents(documents);
-            case 5 -> Mask.causal().prefix(length / 3);
-            default -> Mask.full().documents(documents).window(length / 3, 1);
-        };
-        Layout layout = mask.documentCount() > 1 ? Layout.of(policy, documents, world) : Layout.of(policy, length, world);
-        return new Scenario(index, shape, layout, mask, AttentionOptions.defaults(), index % 2 == 1, dtype.accumulator());
+        Mask mask =
+                switch (index % MASKS) {
+                    case 0 -> Mask.full();
+                    case 1 -> Mask.causal();
+                    case 2 -> Mask.full().window(length / 4, 0);
+                    case 3 -> Mask.full().window(length / 5, length / 7);
+                    case 4 -> Mask.causal().documents(documents);
+                    case 5 -> Mask.causal().prefix(length / 3);
+                    default -> Mask.full().documents(documents).window(length / 3, 1);
+                };
+        Layout layout =
+                mask.documentCount() > 1 ? Layout.of(policy, documents, world) : Layout.of(policy, length, world);
+        return new Scenario(
+                index, shape, layout, mask, AttentionOptions.defaults(), index % 2 == 1, dtype.accumulator());
     }
 
     private Scenario random(int index) {
@@ -69,27 +73,44 @@ final class Scenarios {
         DType dtype = TYPES[random.nextInt(TYPES.length)];
         int kvHeads = 1 + random.nextInt(3);
         int dim = pick(random, DIMS);
-        AttentionShape shape = new AttentionShape(1 + random.nextInt(2), (long) kvHeads * (1 + random.nextInt(3)), kvHeads, dim,
-                random.nextInt(4) == 0 ? pick(random, DIMS) : dim, dtype);
+        AttentionShape shape = new AttentionShape(
+                1 + random.nextInt(2),
+                (long) kvHeads * (1 + random.nextInt(3)),
+                kvHeads,
+                dim,
+                random.nextInt(4) == 0 ? pick(random, DIMS) : dim,
+                dtype);
         long[] documents = random.nextInt(5) < 2 ? documents(random, length) : null;
         Mask mask = mask(random, length, documents);
         Layout.Policy policy = POLICIES[random.nextInt(POLICIES.length)];
-        Layout layout = documents != null && random.nextBoolean() ? Layout.of(policy, documents, world) : Layout.of(policy, length, world);
-        AttentionOptions options = random.nextInt(3) == 0 ? AttentionOptions.defaults().withWireDType(dtype) : AttentionOptions.defaults();
-        return new Scenario(index, shape, layout, mask, options, random.nextBoolean(), random.nextBoolean() ? dtype : dtype.accumulator());
+        Layout layout = documents != null && random.nextBoolean()
+                ? Layout.of(policy, documents, world)
+                : Layout.of(policy, length, world);
+        AttentionOptions options =
+                random.nextInt(3) == 0 ? AttentionOptions.defaults().withWireDType(dtype) : AttentionOptions.defaults();
+        return new Scenario(
+                index,
+                shape,
+                layout,
+                mask,
+                options,
+                random.nextBoolean(),
+                random.nextBoolean() ? dtype : dtype.accumulator());
     }
 
     private static Mask mask(Random random, int length, long[] documents) {
         long left = random.nextInt(3) == 0 ? random.nextInt(length) : -1;
-        long right = switch (random.nextInt(4)) {
-            case 0 -> -1;
-            case 1 -> random.nextInt(length);
-            default -> 0;
-        };
+        long right =
+                switch (random.nextInt(4)) {
+                    case 0 -> -1;
+                    case 1 -> random.nextInt(length);
+                    default -> 0;
+                };
         Mask mask = Mask.full().window(left, right);
         mask = documents == null ? mask : mask.documents(documents);
         if (random.nextInt(5) == 0) {
-            long[] prefixes = random.longs(mask.documentCount(), 0, 1 + length / 2).toArray();
+            long[] prefixes =
+                    random.longs(mask.documentCount(), 0, 1 + length / 2).toArray();
             mask = mask.prefix(prefixes);
         }
         return mask;
@@ -97,7 +118,8 @@ final class Scenarios {
 
     /** Returns the offsets of up to 6 documents, empty ones among them. */
     private static long[] documents(Random random, int length) {
-        long[] offsets = random.longs(2 + random.nextInt(6), 0, length + 1L).sorted().toArray();
+        long[] offsets =
+                random.longs(2 + random.nextInt(6), 0, length + 1L).sorted().toArray();
         offsets[0] = 0;
         offsets[offsets.length - 1] = length;
         return offsets;

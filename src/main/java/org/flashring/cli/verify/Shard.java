@@ -12,7 +12,10 @@ import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Memory;
 import org.flashring.kernel.TensorMath;
 
-/** One rank's part of a tensor, cut from and put back into the dense float64 whole. Memory that nobody wrote reads as NaN. */
+/**
+ * One rank's part of a tensor, cut from and put back into the dense float64 whole. Memory that nobody wrote reads as
+ * NaN.
+ */
 final class Shard implements AutoCloseable {
     private final Positions positions;
     private final int batch;
@@ -25,7 +28,15 @@ final class Shard implements AutoCloseable {
     private final Tensor onDevice;
     private final TensorMath combiner; // of the host
 
-    Shard(Device device, TensorMath combiner, DType dtype, long batch, Positions positions, long heads, long dim, boolean headsFirst) {
+    Shard(
+            Device device,
+            TensorMath combiner,
+            DType dtype,
+            long batch,
+            Positions positions,
+            long heads,
+            long dim,
+            boolean headsFirst) {
         this.combiner = combiner;
         this.positions = positions;
         this.batch = (int) batch;
@@ -48,7 +59,9 @@ final class Shard implements AutoCloseable {
     }
 
     private Tensor view(Memory place, DType dtype, long length, long heads, long dim, boolean headsFirst) {
-        return headsFirst ? Tensor.bhsd(place, dtype, batch, heads, length, dim) : Tensor.bshd(place, dtype, batch, length, heads, dim);
+        return headsFirst
+                ? Tensor.bhsd(place, dtype, batch, heads, length, dim)
+                : Tensor.bshd(place, dtype, batch, length, heads, dim);
     }
 
     private static ByteBuffer nan(int bytes) {

@@ -34,50 +34,73 @@ import picocli.CommandLine.Spec;
  */
 @Command(
         name = "verify",
-        description =
-        {"Check the ring and every kernel that the device can run against the plain formula in float64 on one rank:"
-                + " a fixed grid of worlds, layouts and masks, then random cases. Forward and backward.",
-                "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
-                + " 3 times (dq, dk, dv) that of the plain formula computed in the same type, and a rounding per rank for dk and dv that"
-                + " travel in 16 bits.",
-                "With --device cuda the ranks of a case share one GPU or, every second case, take all GPUs in turn."},
+        description = {
+            "Check the ring and every kernel that the device can run against the plain formula in float64 on one rank:"
+                    + " a fixed grid of worlds, layouts and masks, then random cases. Forward and backward.",
+            "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
+                    + " 3 times (dq, dk, dv) that of the plain formula computed in the same type, and a rounding per rank for dk and dv that"
+                    + " travel in 16 bits.",
+            "With --device cuda the ranks of a case share one GPU or, every second case, take all GPUs in turn."
+        },
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring verify --seed 7 --cases 500",
-        "  flashring verify --device cuda --cases 500", "  flashring verify --device cuda --ranks 8"})
+        footer = {
+            "",
+            "Example:",
+            "  flashring verify --seed 7 --cases 500",
+            "  flashring verify --device cuda --cases 500",
+            "  flashring verify --device cuda --ranks 8"
+        })
 public final class VerifyCommand implements Callable<Integer> {
     private static final int SHOWN = 10;
     private static final int MOST_RANKS = 1024; // threads of this process
 
-    @Spec private CommandSpec spec;
+    @Spec
+    private CommandSpec spec;
 
-    @Option(names = "--seed", defaultValue = "1",
+    @Option(
+            names = "--seed",
+            defaultValue = "1",
             description = "Where random numbers start (default: ${DEFAULT-VALUE}).")
     private long seed;
 
-    @Option(names = "--cases", paramLabel = "N", defaultValue = "200",
+    @Option(
+            names = "--cases",
+            paramLabel = "N",
+            defaultValue = "200",
             description = "Random cases beside the fixed ones (default: ${DEFAULT-VALUE}).")
     private int cases;
 
-    @Option(names = "--ranks", paramLabel = "N",
+    @Option(
+            names = "--ranks",
+            paramLabel = "N",
             description = "Ranks of every case; else each case has its own number, 1 to 9.")
     private Integer ranks;
 
     @Option(names = "--case", paramLabel = "I", description = "Run case I alone, and say what it is.")
     private Integer only;
 
-    @Mixin private DeviceOption device;
+    @Mixin
+    private DeviceOption device;
 
-    @Mixin private StrategyOption strategy;
+    @Mixin
+    private StrategyOption strategy;
 
-    @Mixin private JsonOption json;
+    @Mixin
+    private JsonOption json;
 
     /** A check that failed. */
     record Failure(int index, String kernel, String what, String scenario, String replay) {}
 
     /** What {@code --json} writes; checks count (case, kernel) pairs, each of five tensors. */
-    record Result(Machine machine, List<String> devices, long seed, int cases, int checks, double seconds, Map<DType,
-            Map<Results.Name, Tally.Worst>> worst,
+    record Result(
+            Machine machine,
+            List<String> devices,
+            long seed,
+            int cases,
+            int checks,
+            double seconds,
+            Map<DType, Map<Results.Name, Tally.Worst>> worst,
             List<Failure> failures) {}
 
     private final Tally tally = new Tally();
@@ -91,7 +114,8 @@ public final class VerifyCommand implements Callable<Integer> {
         if (ranks != null) {
             Checks.between("--ranks", ranks, 1, MOST_RANKS);
         }
-        int[] indices = only == null ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
+        int[] indices = only == null
+                ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};
         strategy.strategy(); // refuses before anything runs
         devices = device.devices();
@@ -108,9 +132,15 @@ public final class VerifyCommand implements Callable<Integer> {
                 progress.step(checks + " checks, " + failures.size() + " failed");
             }
         }
-        Result result = new Result(Machine.current(), devices.stream().map(DeviceOption::name).toList(), seed,
-                indices.length, checks,
-                (System.nanoTime() - start) / 1e9, tally.worst(), failures);
+        Result result = new Result(
+                Machine.current(),
+                devices.stream().map(DeviceOption::name).toList(),
+                seed,
+                indices.length,
+                checks,
+                (System.nanoTime() - start) / 1e9,
+                tally.worst(),
+                failures);
         print(out, result);
         json.write(result);
         return failures.isEmpty() ? 0 : 1;
@@ -131,17 +161,28 @@ public final class VerifyCommand implements Callable<Integer> {
             for (Results.Name name : Results.Name.values()) {
                 double error = Tally.error(results.get(name), exact.get(name));
                 if (!tally.check(scenario, name, error, allowed.get(name))) {
-                    fail(scenario, kernel, String.format(Locale.ROOT, "%s is %.3g off, and %.3g is allowed",
-                            lower(name), error, allowed.get(name)));
+                    fail(
+                            scenario,
+                            kernel,
+                            String.format(
+                                    Locale.ROOT,
+                                    "%s is %.3g off, and %.3g is allowed",
+                                    lower(name),
+                                    error,
+                                    allowed.get(name)));
                 }
             }
         }
     }
 
     private void fail(Scenario scenario, Kernel kernel, String what) {
-        failures.add(new Failure(scenario.index(), lower(kernel), what, scenario.toString(),
+        failures.add(new Failure(
+                scenario.index(),
+                lower(kernel),
+                what,
+                scenario.toString(),
                 "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + strategy.replay()
-                + " --seed " + seed
+                        + " --seed " + seed
                         + (ranks == null ? "" : " --ranks " + ranks) + " --case " + scenario.index()));
     }
 
@@ -163,21 +204,33 @@ public final class VerifyCommand implements Callable<Integer> {
                 .filter(row -> row.forward() && row.backward())
                 .filter(row -> shape.headDim() <= row.maxHeadDim() && shape.valueDim() <= row.maxValueDim())
                 .filter(row -> row.unequalDims() || shape.headDim() == shape.valueDim())
-                .map(Capability::kernel).distinct();
+                .map(Capability::kernel)
+                .distinct();
         return Stream.concat(Stream.of(Kernel.AUTO), rows.skip(1)).toList();
     }
 
     private static void print(PrintWriter out, Result result) {
         Table table = new Table("Element type", "Tensor", " Checks", " Worst error", " Allowed", " Share", " Case");
-        result.worst().forEach((dtype, tensors) -> tensors.forEach((name, worst) ->
-                table.row(lower(dtype), lower(name), worst.checks(),
-                String.format(Locale.ROOT, "%.2e", worst.error()), String.format(Locale.ROOT, "%.2e", worst.allowed()),
-                String.format(Locale.ROOT, "%.2f", worst.share()), worst.index())));
+        result.worst()
+                .forEach((dtype, tensors) -> tensors.forEach((name, worst) -> table.row(
+                        lower(dtype),
+                        lower(name),
+                        worst.checks(),
+                        String.format(Locale.ROOT, "%.2e", worst.error()),
+                        String.format(Locale.ROOT, "%.2e", worst.allowed()),
+                        String.format(Locale.ROOT, "%.2f", worst.share()),
+                        worst.index())));
         table.print(out);
-        out.printf(Locale.ROOT, "%n%d cases, %d checks on %s in %.1f s: %s%n", result.cases(), result.checks(),
+        out.printf(
+                Locale.ROOT,
+                "%n%d cases, %d checks on %s in %.1f s: %s%n",
+                result.cases(),
+                result.checks(),
                 String.join(", ", result.devices()),
-                result.seconds(), result.failures().isEmpty() ? "all passed." : result.failures().size() + " failed.");
-        for (Failure failure : result.failures().subList(0, Math.min(SHOWN, result.failures().size()))) {
+                result.seconds(),
+                result.failures().isEmpty() ? "all passed." : result.failures().size() + " failed.");
+        for (Failure failure :
+                result.failures().subList(0, Math.min(SHOWN, result.failures().size()))) {
             out.println("FAILED " + failure.kernel() + ": " + failure.what() + " (" + failure.scenario() + ")");
             out.println("       " + failure.replay());
         }

@@ -24,6 +24,7 @@ import org.flashring.internal.Terms;
 final class LocalExchange {
     /** Messages in flight per pair of ranks, which is also how many batches a rank may post before it awaits. */
     private static final int DEPTH = Transport.DEPTH;
+
     private static final int ANYONE = -1;
 
     private final int worldSize;
@@ -31,13 +32,13 @@ final class LocalExchange {
 
     // a message is what one batch sends to one rank
     private final Transfers[] message; // m from a to b at ((a * worldSize + b) * DEPTH + m % DEPTH)
-    private final long[] ready;   // event after which the message may be read; 0 where it may at once
-    private final long[] copied;  // event after which it has been read
-    private final long[] sent;    // messages put into the mailbox of a pair, ever
-    private final long[] taken;   // messages taken out of it, ever
+    private final long[] ready; // event after which the message may be read; 0 where it may at once
+    private final long[] copied; // event after which it has been read
+    private final long[] sent; // messages put into the mailbox of a pair, ever
+    private final long[] taken; // messages taken out of it, ever
 
     private final Collective[] called; // what each rank calls
-    private final int[] color;    // of each rank, in split
+    private final int[] color; // of each rank, in split
     private final int[] key;
     private final LocalTransport[] gift; // handed to each rank by split
     private final LocalQueue[] queues; // of each rank; closed together, as ranks wait for each other's events
@@ -50,12 +51,12 @@ final class LocalExchange {
     // the rank whose message, or whose taking of one, each rank waits for; ANYONE if for none
     private final int[] awaited;
     private final boolean[] here; // ranks that wait in the barrier
-    private int arrived;          // their number
-    private int opener;           // the first of them
-    private String operation;     // what it called
-    private long generation;      // barriers completed, ever
+    private int arrived; // their number
+    private int opener; // the first of them
+    private String operation; // what it called
+    private long generation; // barriers completed, ever
 
-    private int copying;          // ranks that read or write their peers' memory just now
+    private int copying; // ranks that read or write their peers' memory just now
     private LocalFailure failure;
 
     LocalExchange(int worldSize, Deadline deadline) {

@@ -43,7 +43,7 @@ public final class LocalGroup {
      * Returns the communicators of a new group whose rank r works on {@code devices.get(r)}: each on the host, or each
      * on a CUDA device, which several may share.
      *
-     * @throws IllegalArgumentException      unless there are 1 to 1024 devices of one kind and the deadline is positive
+     * @throws IllegalArgumentException unless there are 1 to 1024 devices of one kind and the deadline is positive
      * @throws UnsupportedOperationException if a device is CUDA's and there is no CUDA
      */
     public static List<Communicator> create(List<Device> devices, Duration deadline) {
@@ -89,7 +89,8 @@ public final class LocalGroup {
 
     /** Returns the communicator of a group of one on {@code device}. */
     public static Communicator single(Device device) {
-        return create(List.of(Checks.notNull("device", device)), DEFAULT_DEADLINE).get(0);
+        return create(List.of(Checks.notNull("device", device)), DEFAULT_DEADLINE)
+                .get(0);
     }
 
     /** Returns what {@code body} returned on each rank, in rank order, with the default deadline. */
@@ -120,17 +121,19 @@ public final class LocalGroup {
         AtomicBoolean threw = new AtomicBoolean();
         List<Thread> threads = new ArrayList<>();
         for (Communicator rank : ranks(exchange, devices)) {
-            Thread thread = new Thread(() -> {
-                try (rank) {
-                    T result = apply(body, rank);
-                    synchronized (results) {
-                        results.set(rank.rank(), result);
-                    }
-                } catch (Throwable e) {
-                    rank.abort(e);
-                    threw.set(true);
-                }
-            }, "flashring rank " + rank.rank());
+            Thread thread = new Thread(
+                    () -> {
+                        try (rank) {
+                            T result = apply(body, rank);
+                            synchronized (results) {
+                                results.set(rank.rank(), result);
+                            }
+                        } catch (Throwable e) {
+                            rank.abort(e);
+                            threw.set(true);
+                        }
+                    },
+                    "flashring rank " + rank.rank());
             threads.add(thread);
             thread.start();
         }

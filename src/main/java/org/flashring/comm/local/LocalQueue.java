@@ -25,11 +25,11 @@ final class LocalQueue implements AutoCloseable {
     private final TensorMath combiner;
     private final int chunk;
     private final Stream transfers;
-    private final Event[] posted;   // [batch of this rank]: its memory is ready, at both ends
+    private final Event[] posted; // [batch of this rank]: its memory is ready, at both ends
     private final Event[][] copied; // [peer][message of the peer]: it has been read
-    private final Event ready;      // for a collective
+    private final Event ready; // for a collective
     private final Event done;
-    private OwnedMemory sums;       // made by the first reduction
+    private OwnedMemory sums; // made by the first reduction
     private long stream;
 
     LocalQueue(Device device, int worldSize) {
@@ -37,7 +37,7 @@ final class LocalQueue implements AutoCloseable {
         try (Made made = new Made()) {
             combiner = made.add(new TensorMath(device));
             if (device.isCuda()) {
-                chunk = 4 << 20;  // few launches
+                chunk = 4 << 20; // few launches
                 transfers = made.add(Stream.create(device));
                 posted = events(made);
                 copied = new Event[worldSize][];

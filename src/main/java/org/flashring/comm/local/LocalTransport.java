@@ -16,7 +16,7 @@ final class LocalTransport implements Transport {
     private final LocalQueue queue;
     private final long[] received; // batches from each rank, ever
     private final long[] released; // batches to each rank of which it has been seen that they were taken, ever
-    private final long[] sources;  // of a sum
+    private final long[] sources; // of a sum
     private final long[] targets;
     private final long[] target = new long[1];
 
@@ -144,8 +144,12 @@ final class LocalTransport implements Transport {
     private void compare(Collective own, int peer, Collective theirs) {
         int part = own.difference(theirs);
         if (part >= 0) {
-            throw exchange.fail(rank, "calls " + own.operation() + " with " + own.bytes(part) + " bytes"
-                    + (own.even() ? "" : " for rank " + part) + ", rank " + peer + " with " + theirs.bytes(part), null);
+            throw exchange.fail(
+                    rank,
+                    "calls " + own.operation() + " with " + own.bytes(part) + " bytes"
+                            + (own.even() ? "" : " for rank " + part) + ", rank " + peer + " with "
+                            + theirs.bytes(part),
+                    null);
         }
     }
 
@@ -153,14 +157,18 @@ final class LocalTransport implements Transport {
         switch (collective.kind()) {
             case ALL_GATHER -> {
                 for (int peer = 0; peer < worldSize(); peer++) {
-                    queue.copy(collective.receive() + collective.offset(peer), exchange.called(peer).send(),
+                    queue.copy(
+                            collective.receive() + collective.offset(peer),
+                            exchange.called(peer).send(),
                             collective.bytes(peer));
                 }
             }
             case ALL_TO_ALL -> {
                 for (int peer = 0; peer < worldSize(); peer++) {
-                    queue.copy(collective.receive() + collective.offset(peer),
-                            exchange.called(peer).send() + collective.offset(rank), collective.bytes(peer));
+                    queue.copy(
+                            collective.receive() + collective.offset(peer),
+                            exchange.called(peer).send() + collective.offset(rank),
+                            collective.bytes(peer));
                 }
             }
             case ALL_REDUCE -> { // this rank alone touches its share, on all ranks
@@ -172,7 +180,11 @@ final class LocalTransport implements Transport {
             case REDUCE_SCATTER -> {
                 addresses(sources, collective.offset(rank));
                 target[0] = collective.receive();
-                queue.sum(sources, target, collective.bytes(rank) / collective.dtype().bytes(), collective.dtype());
+                queue.sum(
+                        sources,
+                        target,
+                        collective.bytes(rank) / collective.dtype().bytes(),
+                        collective.dtype());
             }
         }
     }
@@ -222,7 +234,10 @@ final class LocalTransport implements Transport {
             LocalExchange group = new LocalExchange(members.size(), exchange.deadline());
             exchange.adopt(group);
             for (int i = 0; i < members.size(); i++) {
-                exchange.give(members.get(i), new LocalTransport(group, i, exchange.queue(members.get(i)).device()));
+                exchange.give(
+                        members.get(i),
+                        new LocalTransport(
+                                group, i, exchange.queue(members.get(i)).device()));
             }
         }
         exchange.barrier(rank, "split");

@@ -23,7 +23,8 @@ final class Messages {
             send = sent.nextTo(to, send + 1);
             receive = expected.nextFrom(from, receive + 1);
         }
-        return sends == receives ? null : "expected " + receives + " messages from rank " + from + ", which sends "
-                + sends;
+        return sends == receives
+                ? null
+                : "expected " + receives + " messages from rank " + from + ", which sends " + sends;
     }
 }

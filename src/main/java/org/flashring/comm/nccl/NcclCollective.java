@@ -35,7 +35,8 @@ final class NcclCollective implements NcclCall {
             case ALL_REDUCE -> Nccl.allReduce(c.send(), count(0), c.dtype().code(), comm, stream);
             case REDUCE_SCATTER -> {
                 if (c.even()) {
-                    Nccl.reduceScatter(c.send(), c.receive(), count(0), c.dtype().code(), comm, stream);
+                    Nccl.reduceScatter(
+                            c.send(), c.receive(), count(0), c.dtype().code(), comm, stream);
                 } else {
                     scatterParts(comm, stream);
                 }
@@ -47,9 +48,7 @@ final class NcclCollective implements NcclCall {
         return collective.bytes(part) / collective.dtype().bytes();
     }
 
-    /**
-     * Sends this rank's part to all, itself included, and receives theirs: pairs of ranks are connected already.
-     */
+    /** Sends this rank's part to all, itself included, and receives theirs: pairs of ranks are connected already. */
     private void gatherParts(ncclComm comm, long stream) {
         long own = collective.bytes(rank);
         Nccl.groupStart();
@@ -71,8 +70,14 @@ final class NcclCollective implements NcclCall {
         Nccl.groupStart();
         for (int owner = 0; owner < worldSize; owner++) {
             if (collective.bytes(owner) > 0) {
-                Nccl.reduce(collective.send() + collective.offset(owner), collective.receive(), count(owner),
-                        collective.dtype().code(), owner, comm, stream);
+                Nccl.reduce(
+                        collective.send() + collective.offset(owner),
+                        collective.receive(),
+                        count(owner),
+                        collective.dtype().code(),
+                        owner,
+                        comm,
+                        stream);
             }
         }
         Nccl.groupEnd();

@@ -69,10 +69,10 @@ public final class NcclGroup {
      * Returns the communicators of a new group, rank r on {@code devices.get(r)}, each for one thread.
      *
      * @param deadline how long an operation waits for its peers
-     * @throws IllegalArgumentException      unless the devices are CUDA devices of this process, each named once,
-     *                                       and the deadline is positive
+     * @throws IllegalArgumentException unless the devices are CUDA devices of this process, each named once, and the
+     *     deadline is positive
      * @throws UnsupportedOperationException if there is no CUDA or no NCCL; the message says why
-     * @throws CommunicationException        if NCCL fails
+     * @throws CommunicationException if NCCL fails
      */
     public static List<Communicator> create(List<Device> devices, Duration deadline) {
         requireNccl();
@@ -85,8 +85,8 @@ public final class NcclGroup {
             }
         }
         if (new HashSet<>(devices).size() < devices.size()) {
-            throw Checks.broken("devices", devices,
-                    "name each device once: NCCL has one rank a device; LocalGroup takes several");
+            throw Checks.broken(
+                    "devices", devices, "name each device once: NCCL has one rank a device; LocalGroup takes several");
         }
         List<byte[]> ids = newIds();
         NcclWatchdog watchdog = new NcclWatchdog(limit, null);
@@ -108,12 +108,11 @@ public final class NcclGroup {
      * and agree on {@code terms}.
      *
      * @param environment who this process is; it works on CUDA device {@code localRank}
-     * @param terms       names and values that must be the same on all ranks, such as
-     *                    {@link org.flashring.plan.Plan#terms}
-     * @param deadline    how long an operation waits for its peers
-     * @throws IllegalArgumentException      if there is no such device or the deadline is not positive
+     * @param terms names and values that must be the same on all ranks, such as {@link org.flashring.plan.Plan#terms}
+     * @param deadline how long an operation waits for its peers
+     * @throws IllegalArgumentException if there is no such device or the deadline is not positive
      * @throws UnsupportedOperationException if there is no CUDA or no NCCL; the message says why
-     * @throws CommunicationException        if the ranks disagree, do not come, or NCCL fails
+     * @throws CommunicationException if the ranks disagree, do not come, or NCCL fails
      */
     public static Communicator join(Environment environment, Map<String, String> terms, Duration deadline) {
         int release = requireNccl();
@@ -127,9 +126,17 @@ public final class NcclGroup {
             requireDistinct(session, device);
             List<byte[]> ids = sharedIds(session);
             NcclWatchdog watchdog = new NcclWatchdog(limit, session);
-            return await(inBackground(() -> connect(watchdog, new NcclLocalRanks("", 1), device, environment.rank(),
-                    environment.worldSize(), ids)),
-                    environment.rank(), deadline, watchdog);
+            return await(
+                    inBackground(() -> connect(
+                            watchdog,
+                            new NcclLocalRanks("", 1),
+                            device,
+                            environment.rank(),
+                            environment.worldSize(),
+                            ids)),
+                    environment.rank(),
+                    deadline,
+                    watchdog);
         } catch (RuntimeException e) {
             session.close();
             throw e;
@@ -170,8 +177,8 @@ public final class NcclGroup {
 
     /** Throws on all ranks if two of them work on the same GPU, which NCCL would take ill much later. */
     private static void requireDistinct(Session session, Device device) {
-        byte[][] places = session.exchange((hostName() + " " + Cudart.busId(device.ordinal()))
-                .getBytes(StandardCharsets.UTF_8));
+        byte[][] places =
+                session.exchange((hostName() + " " + Cudart.busId(device.ordinal())).getBytes(StandardCharsets.UTF_8));
         for (int rank = 0; rank < places.length; rank++) {
             for (int other = 0; other < rank; other++) {
                 if (Arrays.equals(places[rank], places[other])) {
@@ -191,8 +198,8 @@ public final class NcclGroup {
         }
     }
 
-    private static Communicator connect(NcclWatchdog watchdog, NcclLocalRanks together, Device device, int rank,
-            int worldSize, List<byte[]> ids) {
+    private static Communicator connect(
+            NcclWatchdog watchdog, NcclLocalRanks together, Device device, int rank, int worldSize, List<byte[]> ids) {
         int current = CurrentDevice.enter(device);
         try {
             List<ncclComm> comms = new ArrayList<>();
@@ -207,20 +214,22 @@ public final class NcclGroup {
 
     private static CompletableFuture<Communicator> inBackground(Supplier<Communicator> connect) {
         CompletableFuture<Communicator> result = new CompletableFuture<>();
-        Thread thread = new Thread(() -> {
-            try {
-                result.complete(connect.get());
-            } catch (Throwable e) {
-                result.completeExceptionally(e);
-            }
-        }, "flashring connect");
+        Thread thread = new Thread(
+                () -> {
+                    try {
+                        result.complete(connect.get());
+                    } catch (Throwable e) {
+                        result.completeExceptionally(e);
+                    }
+                },
+                "flashring connect");
         thread.setDaemon(true); // stays in NCCL for ever if a peer never comes
         thread.start();
         return result;
     }
 
-    private static Communicator await(CompletableFuture<Communicator> connecting, int rank, Duration deadline,
-            NcclWatchdog watchdog) {
+    private static Communicator await(
+            CompletableFuture<Communicator> connecting, int rank, Duration deadline, NcclWatchdog watchdog) {
         Duration patience = longer(deadline, PATIENCE);
         String problem;
         Throwable cause;

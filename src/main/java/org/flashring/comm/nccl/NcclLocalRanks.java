@@ -38,7 +38,8 @@ final class NcclLocalRanks {
      * wherever they live.
      */
     synchronized NcclLocalRanks part(int number, int color, int members) {
-        return parts.computeIfAbsent(List.of(number, color),
+        return parts.computeIfAbsent(
+                List.of(number, color),
                 key -> new NcclLocalRanks(name + "/" + number + ":" + color, size == 1 ? 1 : members));
     }
 

@@ -23,6 +23,7 @@ import org.flashring.internal.Nccl;
 final class NcclQueue {
     /** Batches that may be in flight at once; more share channels. */
     static final int CHANNELS = 2;
+
     private static final long GATE_MILLIS = 300;
     private static final long SPIN_NANOS = 200_000;
     private static final long PARK_NANOS = 50_000;

@@ -49,8 +49,11 @@ final class NcclTransport implements Transport {
      */
     private void connect() {
         for (int each = 0; each < NcclQueue.CHANNELS; each++) {
-            queue.run("connect", each, (comm, stream) ->
-                    NcclCollective.toAll(scratch.address(), 1, scratch.address() + worldSize, worldSize, comm, stream));
+            queue.run(
+                    "connect",
+                    each,
+                    (comm, stream) -> NcclCollective.toAll(
+                            scratch.address(), 1, scratch.address() + worldSize, worldSize, comm, stream));
         }
         queue.run("connect", 0, meeting);
         queue.synchronize();
@@ -127,8 +130,8 @@ final class NcclTransport implements Transport {
     @Override
     public Transport split(int color, int key) {
         List<ncclComm> parts = new ArrayList<>();
-        queue.run("split", 0, (first, stream) -> queue.comms().forEach(comm -> parts.add(Nccl.split(comm, color,
-                key))));
+        queue.run(
+                "split", 0, (first, stream) -> queue.comms().forEach(comm -> parts.add(Nccl.split(comm, color, key))));
         NcclLocalRanks part = together.part(splits++, color, Nccl.size(parts.get(0)));
         return new NcclTransport(watchdog, part, device, parts);
     }
@@ -143,7 +146,8 @@ final class NcclTransport implements Transport {
         queue.drain();
         watchdog.leave(together.name(), rank, worldSize);
         watchdog.remove(queue);
-        together.leave(queue.surrender(), watchdog.hasFailed(), watchdog.deadline().nanos());
+        together.leave(
+                queue.surrender(), watchdog.hasFailed(), watchdog.deadline().nanos());
         queue.close();
         if (!watchdog.hasFailed()) {
             scratch.close(); // waits for the device, which work that cannot be ended may keep busy for ever

@@ -169,10 +169,11 @@ final class NcclWatchdog {
         if (tellPeers && session != null) {
             session.fail(what);
         }
-        boolean ended = all.isEmpty() || end(all.stream().map(NcclQueue::device).toList(), () ->
-                Nccl.abort(surrendered(all)));
-        failure = new CommunicationException(ended ? what : what
-                + "; its work on the devices is not ended yet: their memory is freed once it is", cause);
+        boolean ended =
+                all.isEmpty() || end(all.stream().map(NcclQueue::device).toList(), () -> Nccl.abort(surrendered(all)));
+        failure = new CommunicationException(
+                ended ? what : what + "; its work on the devices is not ended yet: their memory is freed once it is",
+                cause);
     }
 
     /**
@@ -182,13 +183,15 @@ final class NcclWatchdog {
      */
     static boolean end(List<Device> devices, Runnable call) {
         devices.forEach(DeferredFrees::hold);
-        Thread thread = new Thread(() -> {
-            try {
-                call.run();
-            } finally {
-                devices.forEach(DeferredFrees::release);
-            }
-        }, "flashring abort");
+        Thread thread = new Thread(
+                () -> {
+                    try {
+                        call.run();
+                    } finally {
+                        devices.forEach(DeferredFrees::release);
+                    }
+                },
+                "flashring abort");
         thread.setDaemon(true);
         thread.start();
         try {

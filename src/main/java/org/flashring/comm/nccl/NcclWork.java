@@ -43,15 +43,16 @@ final class NcclWork implements AutoCloseable {
 
     /** Returns such as "exchange to rank 1 and from rank 3 (operation 12, step 2 of backward)". */
     String describe() {
-        return operation + messages() + " (operation " + number + (phase == null ? "" : ", step " + step + " of "
-                + phase) + ")";
+        return operation + messages() + " (operation " + number
+                + (phase == null ? "" : ", step " + step + " of " + phase) + ")";
     }
 
     private String messages() {
         if (sends == NO_BATCH) {
             return "";
         }
-        return sends == 1 && receives == 1 ? " to rank " + to + " and from rank " + from
+        return sends == 1 && receives == 1
+                ? " to rank " + to + " and from rank " + from
                 : " of " + sends + " messages sent and " + receives + " received";
     }
 

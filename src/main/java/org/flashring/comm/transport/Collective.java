@@ -9,10 +9,16 @@ import org.flashring.DType;
  */
 public final class Collective {
     /** What is done. */
-    public enum Kind { ALL_GATHER, ALL_TO_ALL, ALL_REDUCE, REDUCE_SCATTER }
+    public enum Kind {
+        ALL_GATHER,
+        ALL_TO_ALL,
+        ALL_REDUCE,
+        REDUCE_SCATTER
+    }
 
     /** The type is part of what ranks must agree on. */
     private static final String[] ALL_REDUCE = perType("allReduce");
+
     private static final String[] REDUCE_SCATTER = perType("reduceScatter");
     private static final String[] REDUCE_SCATTER_PARTS = perType("reduceScatter of parts");
 
@@ -29,7 +35,9 @@ public final class Collective {
     }
 
     private static String[] perType(String operation) {
-        return Arrays.stream(DType.values()).map(type -> operation + " of " + type).toArray(String[]::new);
+        return Arrays.stream(DType.values())
+                .map(type -> operation + " of " + type)
+                .toArray(String[]::new);
     }
 
     Collective allGather(long from, long bytes, long to) {

@@ -22,9 +22,9 @@ public final class TransportCommunicator implements Communicator {
     private final Transfers[] batches = new Transfers[Transport.DEPTH]; // by ticket, round and round
     private final Collective collective;
     private final AtomicBoolean busy = new AtomicBoolean();
-    private long posted;  // tickets given, ever
+    private long posted; // tickets given, ever
     private long awaited; // of which these are done
-    private long plans;   // agreed on, or about to be
+    private long plans; // agreed on, or about to be
     private boolean closed;
 
     /** Makes the communicator of a transport, which it closes. */
@@ -260,8 +260,8 @@ public final class TransportCommunicator implements Communicator {
     @Override
     public void close() {
         if (!busy.compareAndSet(false, true)) {
-            throw new IllegalStateException("another thread is inside the communicator of rank " + rank
-                    + "; abort ends its wait");
+            throw new IllegalStateException(
+                    "another thread is inside the communicator of rank " + rank + "; abort ends its wait");
         }
         try {
             if (!closed) {
@@ -288,8 +288,8 @@ public final class TransportCommunicator implements Communicator {
     /** Makes this thread the one inside, and the device its current one. Returns what {@link #leave} wants. */
     private int enter() {
         if (!busy.compareAndSet(false, true)) {
-            throw new IllegalStateException("another thread is inside the communicator of rank " + rank
-                    + "; each thread needs its own");
+            throw new IllegalStateException(
+                    "another thread is inside the communicator of rank " + rank + "; each thread needs its own");
         }
         try {
             if (closed) {
