@@ -13,6 +13,7 @@ import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.flashring.DType;
 import org.flashring.Tensor;
+import org.flashring.device.Device;
 import org.flashring.device.HostBuffer;
 import org.flashring.device.Memory;
 
@@ -55,6 +56,29 @@ final class BadMemory {
                 argument("memory: negative sized address", () -> Memory.of(-64, 8), "address", -64),
                 argument("memory: bytes at null", () -> Memory.of(0, 8), "address", 0),
                 argument("memory: negative bytes", () -> Memory.of(64, -1), "bytes", -1),
+                argument("memory: owner null", () -> Memory.of(64, 8, Device.HOST, null), "owner", null),
+                argument("memory: owner of no device", () -> Memory.of(64, 8, null, "owner"), "device", null),
+                argument("memory: owner of negative bytes", () -> Memory.of(64, -8, Device.HOST, "owner"), "bytes", -8),
+                argument("memory: owner of null", () -> Memory.of(0, 8, Device.HOST, "owner"), "address", 0),
+                argument("memory: slice before it", () -> Memory.of(64, 8).slice(-1, 4), "offset", -1),
+                argument("memory: slice behind it", () -> Memory.of(64, 8).slice(9, 0), "offset", 9),
+                argument(
+                        "memory: slice of negative bytes",
+                        () -> Memory.of(64, 8).slice(4, -4),
+                        "bytes",
+                        -4),
+                argument("memory: slice beyond its end", () -> Memory.of(64, 8).slice(4, 5), "bytes", 5),
+                argument("memory: endless slice", () -> Memory.of(64, 8).slice(4, HUGE), "[0, 4]", HUGE),
+                argument(
+                        "memory: slice of a slice",
+                        () -> Memory.of(64, 8).slice(4, 2).slice(1, 2),
+                        "bytes",
+                        2),
+                argument(
+                        "memory: slice beyond the address space",
+                        () -> Memory.of(Long.MAX_VALUE - 7).slice(8, 0),
+                        "address",
+                        8),
                 argument("memory: pointer null", () -> Memory.of((Pointer) null), "pointer", null),
                 argument(
                         "memory: pointer to null",
