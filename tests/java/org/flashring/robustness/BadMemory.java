@@ -23,6 +23,7 @@ final class BadMemory {
             ByteOrder.nativeOrder() == ByteOrder.LITTLE_ENDIAN ? ByteOrder.BIG_ENDIAN : ByteOrder.LITTLE_ENDIAN;
     private static final DType F32 = DType.FLOAT32;
     private static final Memory ANY = Memory.of(1 << 12); // never followed
+    private static final long[] SIZES = {2, 3, 4, 5};
     private static final long HUGE = Long.MAX_VALUE / 2;
 
     private BadMemory() {}
@@ -43,6 +44,10 @@ final class BadMemory {
     private static Tensor strided(
             long batch, long length, long heads, long dim, long strideBatch, long strideLength, long strideHead) {
         return Tensor.strided(ANY, F32, batch, length, heads, dim, strideBatch, strideLength, strideHead);
+    }
+
+    private static Tensor shaped(long[] shape, long... strides) {
+        return Tensor.of(ANY, F32, shape, strides);
     }
 
     /** A tensor of 2 x 3 x 4 x 5 elements of {@code dtype} in {@code memory}. */
@@ -168,6 +173,38 @@ final class BadMemory {
                         () -> Tensor.bshd(ANY, F32, 1, HUGE, 2, 4),
                         "strideBatch",
                         HUGE),
+                argument("tensor: shape null", () -> shaped(null, 60, 20, 5, 1), "shape", null),
+                argument("tensor: shape of three", () -> shaped(new long[] {3, 4, 5}, 60, 20, 5, 1), "shape.length", 3),
+                argument("tensor: strides null", () -> shaped(SIZES, (long[]) null), "strides", null),
+                argument("tensor: three strides", () -> shaped(SIZES, 60, 20, 5), "strides.length", 3),
+                argument("tensor: heads with gaps", () -> shaped(SIZES, 120, 40, 10, 2), "strides[3]", 2),
+                argument("tensor: reversed tokens", () -> shaped(SIZES, 60, -20, 5, 1), "strideLength", -20),
+                argument("tensor: no such batch", () -> shaped(new long[] {0, 3, 4, 5}, 60, 20, 5, 1), "batch", 0),
+                argument(
+                        "tensor: strides beyond the memory",
+                        () -> Tensor.of(Memory.of(64, 480), F32, SIZES, new long[] {60, 20, 6, 1}),
+                        "memory",
+                        "480 bytes"),
+                argument("qkv: no heads", () -> Tensor.qkv(ANY, F32, 2, 3, 0, 2, 5), "heads", 0),
+                argument("qkv: no key heads", () -> Tensor.qkv(ANY, F32, 2, 3, 4, 0, 5), "kvHeads", 0),
+                argument("qkv: heads overflow", () -> Tensor.qkv(ANY, F32, 2, 3, HUGE, HUGE, 5), "heads", HUGE),
+                argument("qkv: memory null", () -> Tensor.qkv(null, F32, 2, 3, 4, 2, 5), "memory", null),
+                argument(
+                        "qkv: memory one byte short",
+                        () -> Tensor.qkv(Memory.of(64, 959), F32, 2, 3, 4, 2, 5),
+                        "memory",
+                        "959 bytes"),
+                argument("qkv per head: no heads", () -> Tensor.qkvPerHead(ANY, F32, 2, 3, 0, 5), "heads", 0),
+                argument(
+                        "qkv per head: heads overflow",
+                        () -> Tensor.qkvPerHead(ANY, F32, 2, 3, HUGE, 5),
+                        "heads",
+                        HUGE),
+                argument(
+                        "qkv per head: memory one byte short",
+                        () -> Tensor.qkvPerHead(Memory.of(64, 1439), F32, 2, 3, 4, 5),
+                        "memory",
+                        "1439 bytes"),
                 argument(
                         "tensor: heads first overflow", () -> Tensor.bhsd(ANY, F32, 1, 2, HUGE, 4), "strideHead", HUGE),
                 argument("tensor: negative packed tokens", () -> Tensor.packed(ANY, F32, -7, 2, 4), "length", -7),
