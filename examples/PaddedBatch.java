@@ -10,11 +10,11 @@ import org.flashring.device.Memory;
 
 /**
  * A batch of sentences of several lengths, padded to the longest, as tokenizers hand it over. The rows lie one behind
- * the other, so the batch is one sequence of documents: each sentence is one, and so is the padding behind it.
+ * the other, so the batch is one sequence, in which a sentence sees neither the others nor the padding behind it.
  */
 public final class PaddedBatch {
     private static final int ROW = 12; // tokens, padding included
-    private static final int[] LENGTHS = {12, 5, 9};
+    private static final long[] LENGTHS = {12, 5, 9};
     private static final int HEADS = 2;
     private static final int DIM = 16;
 
@@ -35,26 +35,14 @@ public final class PaddedBatch {
         Tensor lse = Tensor.lse(Memory.of(floats(HEADS * tokens)), DType.FLOAT32, 1, HEADS, tokens);
 
         AttentionShape shape = AttentionShape.of(1, HEADS, HEADS, DIM, DType.FLOAT32);
-        Mask mask = Mask.full().documents(documents());
+        Mask mask = Mask.full().paddedRows(ROW, LENGTHS);
         try (FlashAttention attention = new FlashAttention(shape, tokens, mask)) {
             attention.forward(k, k, tensor(values, tokens), tensor(out, tokens), lse); // keys serve as queries here
         }
         for (int row = 0; row < LENGTHS.length; row++) {
-            float last = out.get((row * ROW + LENGTHS[row]) * HEADS * DIM - 1);
+            float last = out.get((row * ROW + (int) LENGTHS[row]) * HEADS * DIM - 1);
             System.out.println("Sentence " + row + " averages ones and sees no padding: " + last);
         }
-    }
-
-    /**
-     * Returns where documents start, and the end: for lengths 12, 5, 9 in rows of 12 it is 0, 12, 12, 17, 24, 33, 36.
-     */
-    private static long[] documents() {
-        long[] starts = new long[2 * LENGTHS.length + 1];
-        for (int row = 0; row < LENGTHS.length; row++) {
-            starts[2 * row + 1] = (long) row * ROW + LENGTHS[row];
-            starts[2 * row + 2] = (row + 1L) * ROW;
-        }
-        return starts;
     }
 
     private static Tensor tensor(FloatBuffer buffer, int tokens) {

@@ -1,9 +1,7 @@
-import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
-import java.util.List;
-import java.util.function.LongFunction;
+import java.util.function.Function;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
@@ -53,17 +51,15 @@ public final class RingOverThreads {
         attend(
                 ranks,
                 LENGTH,
-                address(q),
-                address(k),
-                address(v),
-                address(out),
-                address(lse),
-                address(dout),
-                address(dq),
-                address(dk),
-                address(dv));
-        // An address keeps nothing: the buffers behind it have to be reachable until the call is over.
-        Reference.reachabilityFence(List.of(q, k, v, dout, dq, dk, lse));
+                Memory.of(q),
+                Memory.of(k),
+                Memory.of(v),
+                Memory.of(out),
+                Memory.of(lse),
+                Memory.of(dout),
+                Memory.of(dq),
+                Memory.of(dk),
+                Memory.of(dv));
         long first = positions.position(0);
         long last = positions.position(tokens - 1L);
         float mean = out.get(out.capacity() - 1);
@@ -72,15 +68,15 @@ public final class RingOverThreads {
     }
 
     // spotless:off
-    /** A rank's share of attention over one sequence; the addresses are those of its own tokens. */
-    static void attend(Communicator ranks, long length, long q, long k, long v, long out, long lse,
-            long dout, long dq, long dk, long dv) {
+    /** A rank's share of attention over one sequence; the memory is that of its own tokens. */
+    static void attend(Communicator ranks, long length, Memory q, Memory k, Memory v, Memory out, Memory lse,
+            Memory dout, Memory dq, Memory dk, Memory dv) {
         AttentionShape shape = AttentionShape.of(1, 32, 8, 128, DType.FLOAT32);  // batch, heads, kvHeads, headDim
         Plan plan = Plan.of(shape, Layout.zigzag(length, ranks.worldSize()), Mask.causal(), AttentionOptions.defaults());
         long tokens = plan.queries().localLength(ranks.rank());                  // of this rank
-        LongFunction<Tensor> heads = address -> Tensor.bshd(Memory.of(address), DType.FLOAT32, 1, tokens, 32, 128);
-        LongFunction<Tensor> kvHeads = address -> Tensor.bshd(Memory.of(address), DType.FLOAT32, 1, tokens, 8, 128);
-        Tensor sums = Tensor.lse(Memory.of(lse), DType.FLOAT32, 1, 32, tokens);
+        Function<Memory, Tensor> heads = memory -> Tensor.bshd(memory, DType.FLOAT32, 1, tokens, 32, 128);
+        Function<Memory, Tensor> kvHeads = memory -> Tensor.bshd(memory, DType.FLOAT32, 1, tokens, 8, 128);
+        Tensor sums = Tensor.lse(lse, DType.FLOAT32, 1, 32, tokens);
         try (RingAttention ring = new RingAttention(plan, ranks)) {              // keep it; calls allocate nothing
             ring.forward(heads.apply(q), kvHeads.apply(k), kvHeads.apply(v), heads.apply(out), sums);
             ring.backward(heads.apply(q), kvHeads.apply(k), kvHeads.apply(v), heads.apply(out), sums, heads.apply(dout),
@@ -88,10 +84,6 @@ public final class RingOverThreads {
         }
     }
     // spotless:on
-
-    private static long address(FloatBuffer buffer) {
-        return Memory.of(buffer).address();
-    }
 
     private static FloatBuffer floats(int count) {
         return ByteBuffer.allocateDirect(count * Float.BYTES)

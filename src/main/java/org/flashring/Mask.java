@@ -65,10 +65,34 @@ public final class Mask {
      */
     public Mask documents(long... cuSeqlens) {
         checkCuSeqlens(cuSeqlens);
-        if (prefixLengths != null) {
-            throw Checks.broken("cuSeqlens", Arrays.toString(cuSeqlens), "be given before the prefix lengths");
-        }
+        checkNoPrefix("cuSeqlens", cuSeqlens);
         return new Mask(left, right, cuSeqlens.clone(), null);
+    }
+
+    /**
+     * Returns this mask within the rows of a padded batch that lie one behind the other: the first lengths[i] tokens of
+     * row i see each other alone. So does the padding behind them, and what it yields is to be left out.
+     *
+     * <p>Tensors over such a batch have batch 1 and lengths.length · rowLength tokens. Each row makes two documents of
+     * this mask, tokens and padding, even where one of them is empty.
+     *
+     * @param rowLength tokens of each row, padding included
+     * @param lengths tokens of each row before its padding
+     * @throws IllegalArgumentException unless there is a row, 0 ≤ lengths[i] ≤ rowLength, and all tokens fit in 63
+     *     bits, or if a prefix was given before
+     */
+    public Mask paddedRows(long rowLength, long... lengths) {
+        Checks.atLeast("rowLength", rowLength, 1);
+        Checks.notNull("lengths", lengths);
+        Checks.atLeast("lengths.length", lengths.length, 1);
+        Checks.product("tokens", rowLength, lengths.length);
+        long[] ends = new long[2 * lengths.length + 1];
+        for (int row = 0; row < lengths.length; row++) {
+            ends[2 * row + 1] = row * rowLength + Checks.between("lengths[" + row + "]", lengths[row], 0, rowLength);
+            ends[2 * row + 2] = (row + 1) * rowLength;
+        }
+        checkNoPrefix("lengths", lengths);
+        return new Mask(left, right, ends, null);
     }
 
     /**
@@ -86,6 +110,12 @@ public final class Mask {
             }
         }
         return new Mask(left, right, cuSeqlens, prefixLengths.clone());
+    }
+
+    private void checkNoPrefix(String name, long[] value) {
+        if (prefixLengths != null) {
+            throw Checks.broken(name, Arrays.toString(value), "be given before the prefix lengths");
+        }
     }
 
     static void checkCuSeqlens(long[] cuSeqlens) {

@@ -86,6 +86,24 @@ public final class Tensor {
         return new Tensor(memory, dtype, batch, length, heads, dim, strideBatch, strideLength, strideHead);
     }
 
+    /**
+     * Returns a view of a framework's array of four dimensions, in the order batch, length, heads, dim whatever their
+     * order in memory is: for a [batch, heads, length, dim] array swap the middle two of both. Where the last dimension
+     * has one element its stride may be any.
+     *
+     * @param shape sizes of the four dimensions
+     * @param strides their strides in elements, the last one 1
+     * @throws IllegalArgumentException as {@link #strided}, or unless there are four of each and the last stride is 1
+     */
+    public static Tensor of(Memory memory, DType dtype, long[] shape, long[] strides) {
+        Checks.equal("shape.length", Checks.notNull("shape", shape).length, 4, "for batch, length, heads and dim");
+        Checks.equal("strides.length", Checks.notNull("strides", strides).length, 4, "one for each dimension");
+        if (shape[3] > 1) {
+            Checks.equal("strides[3]", strides[3], 1, "since the elements of a head lie side by side");
+        }
+        return strided(memory, dtype, shape[0], shape[1], shape[2], shape[3], strides[0], strides[1], strides[2]);
+    }
+
     /** Returns a dense view of [batch, length, heads, dim]. */
     public static Tensor bshd(Memory memory, DType dtype, long batch, long length, long heads, long dim) {
         long token = Checks.product("strideLength", heads, dim);
@@ -107,6 +125,39 @@ public final class Tensor {
     /** Returns a view of dense [batch, heads, length] memory, the usual order of the lse: a tensor of dim 1. */
     public static Tensor lse(Memory memory, DType dtype, long batch, long heads, long length) {
         return bhsd(memory, dtype, batch, heads, length, 1);
+    }
+
+    /**
+     * Returns the three parts of dense [batch, length, heads + 2 · kvHeads, dim] memory: of each token the heads of q,
+     * then those of k, then those of v, as one projection for all three writes them. With as many of each that is
+     * [batch, length, 3, heads, dim].
+     *
+     * @throws IllegalArgumentException as {@link #strided}, the memory being that of the whole
+     */
+    public static Qkv qkv(Memory memory, DType dtype, long batch, long length, long heads, long kvHeads, long dim) {
+        Checks.atLeast("heads", heads, 1);
+        Checks.atLeast("kvHeads", kvHeads, 1);
+        long keysEnd = Checks.sum("heads", heads, kvHeads);
+        Tensor whole = bshd(memory, dtype, batch, length, Checks.sum("heads", keysEnd, kvHeads), dim);
+        return new Qkv(whole.heads(0, heads, 1), whole.heads(heads, kvHeads, 1), whole.heads(keysEnd, kvHeads, 1));
+    }
+
+    /**
+     * Returns the three parts of dense [batch, length, heads, 3, dim] memory: of each token and head q, then k, then v.
+     *
+     * @throws IllegalArgumentException as {@link #strided}, the memory being that of the whole
+     */
+    public static Qkv qkvPerHead(Memory memory, DType dtype, long batch, long length, long heads, long dim) {
+        Checks.atLeast("heads", heads, 1);
+        Tensor whole = bshd(memory, dtype, batch, length, Checks.product("heads", heads, 3), dim);
+        return new Qkv(whole.heads(0, heads, 3), whole.heads(1, heads, 3), whole.heads(2, heads, 3));
+    }
+
+    /** Returns a view of {@code count} heads of this dense tensor, {@code step} apart, from {@code first} on. */
+    private Tensor heads(long first, long count, long step) {
+        long skipped = length == 0 ? 0 : first * strideHead;
+        Memory rest = memory.slice(skipped * dtype.bytes(), (elements - skipped) * dtype.bytes());
+        return strided(rest, dtype, batch, length, count, dim, strideBatch, strideLength, step * strideHead);
     }
 
     /** Returns the memory that the view lies in. */

@@ -3,6 +3,7 @@ package org.flashring.numerics;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.Arrays;
+import java.util.List;
 import net.jqwik.api.Arbitraries;
 import net.jqwik.api.Arbitrary;
 import net.jqwik.api.Combinators;
@@ -12,6 +13,7 @@ import net.jqwik.api.Property;
 import net.jqwik.api.PropertyDefaults;
 import net.jqwik.api.Provide;
 import net.jqwik.api.constraints.IntRange;
+import net.jqwik.api.constraints.Size;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
@@ -71,6 +73,27 @@ class MaskPropertiesTest {
         for (long q = 1; q < TOKENS + 40; q++) {
             assertThat(mask.lo(q)).as("lo(%d) under %s", q, rule).isGreaterThanOrEqualTo(mask.lo(q - 1));
             assertThat(mask.hi(q)).as("hi(%d) under %s", q, rule).isGreaterThanOrEqualTo(mask.hi(q - 1));
+        }
+    }
+
+    @Property(tries = 200)
+    void tokensOfAPaddedRowSeeEachOtherAndPaddingSeesPadding(
+            @ForAll @IntRange(min = 1, max = 6) int rowLength,
+            @ForAll @Size(min = 1, max = 4) List<@IntRange(max = 6) Integer> filled,
+            @ForAll boolean causal) {
+        long[] lengths =
+                filled.stream().mapToLong(length -> Math.min(length, rowLength)).toArray();
+        Mask mask = (causal ? Mask.causal() : Mask.full()).paddedRows(rowLength, lengths);
+        int tokens = rowLength * lengths.length;
+        for (int q = 0; q < tokens; q++) {
+            int row = q / rowLength;
+            boolean padding = q % rowLength >= lengths[row];
+            for (int k = 0; k < tokens + rowLength; k++) {
+                boolean sees = k / rowLength == row && (k % rowLength >= lengths[row]) == padding;
+                assertThat(mask.lo(q) <= k && k < mask.hi(q))
+                        .as("query %d sees key %d in rows of %d, %s", q, k, rowLength, Arrays.toString(lengths))
+                        .isEqualTo(sees && (!causal || k <= q));
+            }
         }
     }
 

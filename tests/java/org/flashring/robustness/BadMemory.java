@@ -13,6 +13,7 @@ import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.flashring.DType;
 import org.flashring.Tensor;
+import org.flashring.device.Device;
 import org.flashring.device.HostBuffer;
 import org.flashring.device.Memory;
 
@@ -22,6 +23,7 @@ final class BadMemory {
             ByteOrder.nativeOrder() == ByteOrder.LITTLE_ENDIAN ? ByteOrder.BIG_ENDIAN : ByteOrder.LITTLE_ENDIAN;
     private static final DType F32 = DType.FLOAT32;
     private static final Memory ANY = Memory.of(1 << 12); // never followed
+    private static final long[] SIZES = {2, 3, 4, 5};
     private static final long HUGE = Long.MAX_VALUE / 2;
 
     private BadMemory() {}
@@ -44,6 +46,10 @@ final class BadMemory {
         return Tensor.strided(ANY, F32, batch, length, heads, dim, strideBatch, strideLength, strideHead);
     }
 
+    private static Tensor shaped(long[] shape, long... strides) {
+        return Tensor.of(ANY, F32, shape, strides);
+    }
+
     /** A tensor of 2 x 3 x 4 x 5 elements of {@code dtype} in {@code memory}. */
     private static Tensor dense(Memory memory, DType dtype) {
         return Tensor.bshd(memory, dtype, 2, 3, 4, 5);
@@ -55,6 +61,29 @@ final class BadMemory {
                 argument("memory: negative sized address", () -> Memory.of(-64, 8), "address", -64),
                 argument("memory: bytes at null", () -> Memory.of(0, 8), "address", 0),
                 argument("memory: negative bytes", () -> Memory.of(64, -1), "bytes", -1),
+                argument("memory: owner null", () -> Memory.of(64, 8, Device.HOST, null), "owner", null),
+                argument("memory: owner of no device", () -> Memory.of(64, 8, null, "owner"), "device", null),
+                argument("memory: owner of negative bytes", () -> Memory.of(64, -8, Device.HOST, "owner"), "bytes", -8),
+                argument("memory: owner of null", () -> Memory.of(0, 8, Device.HOST, "owner"), "address", 0),
+                argument("memory: slice before it", () -> Memory.of(64, 8).slice(-1, 4), "offset", -1),
+                argument("memory: slice behind it", () -> Memory.of(64, 8).slice(9, 0), "offset", 9),
+                argument(
+                        "memory: slice of negative bytes",
+                        () -> Memory.of(64, 8).slice(4, -4),
+                        "bytes",
+                        -4),
+                argument("memory: slice beyond its end", () -> Memory.of(64, 8).slice(4, 5), "bytes", 5),
+                argument("memory: endless slice", () -> Memory.of(64, 8).slice(4, HUGE), "[0, 4]", HUGE),
+                argument(
+                        "memory: slice of a slice",
+                        () -> Memory.of(64, 8).slice(4, 2).slice(1, 2),
+                        "bytes",
+                        2),
+                argument(
+                        "memory: slice beyond the address space",
+                        () -> Memory.of(Long.MAX_VALUE - 7).slice(8, 0),
+                        "address",
+                        8),
                 argument("memory: pointer null", () -> Memory.of((Pointer) null), "pointer", null),
                 argument(
                         "memory: pointer to null",
@@ -144,6 +173,38 @@ final class BadMemory {
                         () -> Tensor.bshd(ANY, F32, 1, HUGE, 2, 4),
                         "strideBatch",
                         HUGE),
+                argument("tensor: shape null", () -> shaped(null, 60, 20, 5, 1), "shape", null),
+                argument("tensor: shape of three", () -> shaped(new long[] {3, 4, 5}, 60, 20, 5, 1), "shape.length", 3),
+                argument("tensor: strides null", () -> shaped(SIZES, (long[]) null), "strides", null),
+                argument("tensor: three strides", () -> shaped(SIZES, 60, 20, 5), "strides.length", 3),
+                argument("tensor: heads with gaps", () -> shaped(SIZES, 120, 40, 10, 2), "strides[3]", 2),
+                argument("tensor: reversed tokens", () -> shaped(SIZES, 60, -20, 5, 1), "strideLength", -20),
+                argument("tensor: no such batch", () -> shaped(new long[] {0, 3, 4, 5}, 60, 20, 5, 1), "batch", 0),
+                argument(
+                        "tensor: strides beyond the memory",
+                        () -> Tensor.of(Memory.of(64, 480), F32, SIZES, new long[] {60, 20, 6, 1}),
+                        "memory",
+                        "480 bytes"),
+                argument("qkv: no heads", () -> Tensor.qkv(ANY, F32, 2, 3, 0, 2, 5), "heads", 0),
+                argument("qkv: no key heads", () -> Tensor.qkv(ANY, F32, 2, 3, 4, 0, 5), "kvHeads", 0),
+                argument("qkv: heads overflow", () -> Tensor.qkv(ANY, F32, 2, 3, HUGE, HUGE, 5), "heads", HUGE),
+                argument("qkv: memory null", () -> Tensor.qkv(null, F32, 2, 3, 4, 2, 5), "memory", null),
+                argument(
+                        "qkv: memory one byte short",
+                        () -> Tensor.qkv(Memory.of(64, 959), F32, 2, 3, 4, 2, 5),
+                        "memory",
+                        "959 bytes"),
+                argument("qkv per head: no heads", () -> Tensor.qkvPerHead(ANY, F32, 2, 3, 0, 5), "heads", 0),
+                argument(
+                        "qkv per head: heads overflow",
+                        () -> Tensor.qkvPerHead(ANY, F32, 2, 3, HUGE, 5),
+                        "heads",
+                        HUGE),
+                argument(
+                        "qkv per head: memory one byte short",
+                        () -> Tensor.qkvPerHead(Memory.of(64, 1439), F32, 2, 3, 4, 5),
+                        "memory",
+                        "1439 bytes"),
                 argument(
                         "tensor: heads first overflow", () -> Tensor.bhsd(ANY, F32, 1, 2, HUGE, 4), "strideHead", HUGE),
                 argument("tensor: negative packed tokens", () -> Tensor.packed(ANY, F32, -7, 2, 4), "length", -7),

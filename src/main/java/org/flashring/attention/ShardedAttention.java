@@ -1,5 +1,6 @@
 package org.flashring.attention;
 
+import java.lang.ref.Reference;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.flashring.Tensor;
@@ -31,7 +32,7 @@ import org.flashring.plan.Schedule;
  * <p>On a CUDA device calls return once their work is queued, and the host never waits for it: the work runs in the
  * order of the caller's stream, the communication beside it, joined by events. Calls share the buffers, so give calls
  * on different streams an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer
- * that failed.
+ * that failed. Keep the tensors until the work is done: a call keeps their memory reachable only until it returns.
  */
 public final class ShardedAttention implements AutoCloseable {
     private final Plan plan;
@@ -135,6 +136,7 @@ public final class ShardedAttention implements AutoCloseable {
             throw e;
         } finally {
             leave(current);
+            Reference.reachabilityFence(operands); // kernels know their memory by address alone
         }
     }
 
@@ -179,6 +181,7 @@ public final class ShardedAttention implements AutoCloseable {
             throw e;
         } finally {
             leave(current);
+            Reference.reachabilityFence(operands);
         }
     }
 

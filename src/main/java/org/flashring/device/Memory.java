@@ -12,8 +12,8 @@ import org.flashring.internal.Native;
 
 /**
  * A borrowed piece of memory that a tensor lies in: a raw address on the host or on a CUDA device, a JavaCPP
- * {@link Pointer}, a direct {@code java.nio} buffer or an {@link OwnedMemory}. It is never freed here; a pointer or
- * buffer is kept reachable while the Memory is.
+ * {@link Pointer}, a direct {@code java.nio} buffer or an {@link OwnedMemory}. It is never freed here; the pointer,
+ * buffer or owner that it came from is kept reachable while the Memory, a slice of it or a tensor in it is.
  */
 public final class Memory {
     private static final long UNKNOWN = Long.MAX_VALUE;
@@ -47,9 +47,25 @@ public final class Memory {
 
     /** Returns {@code bytes} bytes at a raw address of {@code device}, such as another framework's device pointer. */
     public static Memory of(long address, long bytes, Device device) {
+        return at(address, bytes, device, null);
+    }
+
+    /**
+     * Returns {@code bytes} bytes at a raw address of {@code device} that belong to {@code owner}, such as another
+     * framework's array. The owner is kept reachable, and is to stay open while tensors are in use: once a
+     * {@link Pointer} or an {@link OwnedMemory} is closed calls refuse its tensors, of other owners they cannot know.
+     *
+     * @throws IllegalArgumentException if {@code device} or {@code owner} is null, {@code bytes} is negative, or the
+     *     address is not that of any bytes
+     */
+    public static Memory of(long address, long bytes, Device device, Object owner) {
+        return at(address, bytes, device, Checks.notNull("owner", owner));
+    }
+
+    private static Memory at(long address, long bytes, Device device, Object owner) {
         Checks.atLeast("address", address, address == 0 && bytes == 0 ? 0 : 1);
         Checks.atLeast("bytes", bytes, 0);
-        return new Memory(address, bytes, Checks.notNull("device", device), true, null);
+        return new Memory(address, bytes, Checks.notNull("device", device), true, owner);
     }
 
     /**
@@ -116,6 +132,17 @@ public final class Memory {
         return new Memory(Checks.notNull("buffer", buffer).address(), buffer.bytes(), buffer.device(), true, buffer);
     }
 
+    /**
+     * Returns {@code bytes} bytes of this memory from byte {@code offset} on: the same owner's, on the same device.
+     *
+     * @throws IllegalArgumentException unless they lie within this memory
+     */
+    public Memory slice(long offset, long bytes) {
+        Checks.between("offset", offset, 0, this.bytes);
+        Checks.between("bytes", bytes, 0, this.bytes - offset);
+        return new Memory(Checks.sum("address", address, offset), bytes, device, writable, owner);
+    }
+
     /** Returns the address of the first byte. */
     public long address() {
         return address;
@@ -136,7 +163,10 @@ public final class Memory {
         return writable;
     }
 
-    /** Returns whether the memory has been given back behind our back: the pointer or buffer it came from is closed. */
+    /**
+     * Returns whether the memory has been given back behind our back: the {@link Pointer} or {@link OwnedMemory} it
+     * came from is closed.
+     */
     public boolean isClosed() {
         return owner instanceof Pointer pointer && pointer.isNull()
                 || owner instanceof OwnedMemory buffer && buffer.isClosed();
