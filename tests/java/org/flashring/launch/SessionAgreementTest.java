@@ -75,7 +75,11 @@ class SessionAgreementTest {
                 if (session.rank() == 0) {
                     var lonely = session.agree("0, and two who do not come", 5, 0, WORLD, Map.of());
                     System.out.println("overdue: " + session.overdue(0) + lonely.getNow(""));
-                } else {
+                }
+                // The others begin once rank 0 has asked: rank 0 keeps everyone's meetings, so that one of theirs,
+                // half assembled, would be named in its place.
+                System.out.println("ready" + verdict(session, ++plans, plan));
+                if (session.rank() != 0) {
                     boolean agreed = session.agree("1 and 2", 1, session.rank() - 1, 2, plan.terms())
                             .get(60, TimeUnit.SECONDS)
                             .isEmpty();
