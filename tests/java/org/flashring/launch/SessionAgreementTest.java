@@ -61,6 +61,9 @@ class SessionAgreementTest {
         public static void main(String[] args) throws Exception {
             try (Session session = Rendezvous.join(Environment.current(), Map.of(), PATIENCE)) {
                 session.listen(what -> System.out.println("failed: " + what));
+                // Asked first, so that no other meeting that is open later has waited longer.
+                var lonely =
+                        session.rank() == 0 ? session.agree("0, and two who do not come", 5, 0, WORLD, Map.of()) : null;
                 int plans = 0;
                 for (Disagreement each : Disagreement.all()) {
                     System.out.println(verdict(session, ++plans, session.rank() == 2 ? each.other() : each.usual()));
@@ -73,13 +76,8 @@ class SessionAgreementTest {
                 System.out.println(agree + " agree");
                 Plan plan = Disagreement.random(1);
                 if (session.rank() == 0) {
-                    var lonely = session.agree("0, and two who do not come", 5, 0, WORLD, Map.of());
                     System.out.println("overdue: " + session.overdue(0) + lonely.getNow(""));
-                }
-                // The others begin once rank 0 has asked: rank 0 keeps everyone's meetings, so that one of theirs,
-                // half assembled, would be named in its place.
-                System.out.println("ready" + verdict(session, ++plans, plan));
-                if (session.rank() != 0) {
+                } else {
                     boolean agreed = session.agree("1 and 2", 1, session.rank() - 1, 2, plan.terms())
                             .get(60, TimeUnit.SECONDS)
                             .isEmpty();

@@ -2,6 +2,7 @@ package org.flashring.internal;
 
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -145,13 +146,11 @@ public final class Assembly {
     /** Returns whom the longest wait of more than {@code nanos} is for, in words; null if there is none. */
     public synchronized String overdue(long nanos) {
         long now = System.nanoTime();
-        for (Meeting meeting : meetings.values()) {
-            if (now - meeting.since > nanos) {
-                return "rank " + meeting.first.rank() + " waited " + nanos / 1_000_000 + " ms, the deadline, in "
-                        + meeting.first.operation()
-                        + " for " + meeting.absent();
-            }
-        }
-        return null;
+        return meetings.values().stream()
+                .filter(meeting -> now - meeting.since > nanos)
+                .max(Comparator.comparingLong(meeting -> now - meeting.since))
+                .map(meeting -> "rank " + meeting.first.rank() + " waited " + nanos / 1_000_000
+                        + " ms, the deadline, in " + meeting.first.operation() + " for " + meeting.absent())
+                .orElse(null);
     }
 }
