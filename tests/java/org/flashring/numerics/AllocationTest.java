@@ -45,8 +45,8 @@ class AllocationTest {
         "4, FLOAT64, 0",
         "4, FLOAT32, 0",
         "4, BFLOAT16, 0",
-        "4, BFLOAT16, 1",
-        "3, FLOAT64, 2"
+        "2, BFLOAT16, 1",
+        "2, FLOAT64, 2"
     })
     void callsAllocateNothing(int world, DType dtype, int gathered) {
         Problem problem = Problem.of(AttentionShape.of(1, 6, 3, 8, dtype), 19, MaskRule.CAUSAL, 1);
