@@ -15,6 +15,12 @@ bool isFirst(const flashring_capability& wanted) {
     return row.kernel == wanted.kernel;
 }
 
+// What rounding leaves of dP - delta, sums over value_dim, comes to dq and dk times softmax_scale, which is of order
+// head_dim^-1/2: with more of the first than of the second their bar is wider.
+double widened(double bar, const Shape& shape) {
+    return bar * std::sqrt(std::max(1.0, static_cast<double>(shape.valueDim) / static_cast<double>(shape.headDim)));
+}
+
 long compare(const std::vector<flashring_capability>& rows, int32_t dtype, uint64_t seed) {
     std::mt19937_64 random(seed);
     Case c = drawCase(random, dtype, seed % 4 == 0 ? 300 : 100);
@@ -38,8 +44,8 @@ long compare(const std::vector<flashring_capability>& rows, int32_t dtype, uint6
         checkClose(context, "out", actual.out, expected.out, bars.out);
         checkClose(context, "acc", actual.acc, expected.acc, bars.state);
         checkClose(context, "lse", actual.lse, expected.lse, bars.state);
-        checkClose(context, "dq", actual.dq, expected.dq, bars.gradient);
-        checkClose(context, "dk", actual.dk, expected.dk, bars.gradient);
+        checkClose(context, "dq", actual.dq, expected.dq, widened(bars.gradient, c.shape));
+        checkClose(context, "dk", actual.dk, expected.dk, widened(bars.gradient, c.shape));
         checkClose(context, "dv", actual.dv, expected.dv, bars.state);
         CHECK(actual.intact(), "%s: wrote outside a tensor", context.c_str());
         ++cases;
