@@ -1,6 +1,7 @@
 package org.flashring.device;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.lang.ref.WeakReference;
 import java.nio.ByteBuffer;
@@ -11,6 +12,8 @@ import org.flashring.DType;
 import org.flashring.Tensor;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.condition.EnabledForJreRange;
+import org.junit.jupiter.api.condition.JRE;
 
 /** Whose a piece of memory is, and which part of it a slice has. */
 class MemoryTest {
@@ -54,6 +57,15 @@ class MemoryTest {
         pointer.close();
         buffer.close();
         assertThat(memories).allMatch(Memory::isClosed);
+    }
+
+    @Test
+    @EnabledForJreRange(max = JRE.JAVA_21)
+    void anOldJavaSaysThatItHasNoSegments() {
+        assertThatThrownBy(() -> Memory.ofSegment("any"))
+                .isInstanceOf(UnsupportedOperationException.class)
+                .hasMessage("a MemorySegment needs Java 22 or newer; this is Java "
+                        + Runtime.version().feature());
     }
 
     @Test

@@ -112,7 +112,7 @@ final class OperandChecks {
     private static void output(String name, Tensor tensor) {
         Checks.notNull(name, tensor);
         if (!tensor.memory().isWritable()) {
-            throw Checks.broken(name, "in a read-only buffer", "be writable");
+            throw Checks.broken(name, "in read-only memory", "be writable");
         }
         if (!tensor.isInjective()) {
             throw Checks.broken(name, tensor, "give every element a place of its own: its strides overlap");

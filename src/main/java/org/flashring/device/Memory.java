@@ -12,8 +12,9 @@ import org.flashring.internal.Native;
 
 /**
  * A borrowed piece of memory that a tensor lies in: a raw address on the host or on a CUDA device, a JavaCPP
- * {@link Pointer}, a direct {@code java.nio} buffer or an {@link OwnedMemory}. It is never freed here; the pointer,
- * buffer or owner that it came from is kept reachable while the Memory, a slice of it or a tensor in it is.
+ * {@link Pointer}, a direct {@code java.nio} buffer, a {@code MemorySegment} or an {@link OwnedMemory}. It is never
+ * freed here; the pointer, buffer, segment or owner that it came from is kept reachable while the Memory, a slice of it
+ * or a tensor in it is.
  */
 public final class Memory {
     private static final long UNKNOWN = Long.MAX_VALUE;
@@ -123,6 +124,19 @@ public final class Memory {
     }
 
     /**
+     * Returns the memory of a native {@code java.lang.foreign.MemorySegment}, on Java 22 or newer: an Object here since
+     * this library is compiled for Java 17. A read-only segment may hold what is read alone. The segment is to stay
+     * open while tensors are in use; once its arena is closed calls refuse them.
+     *
+     * @throws IllegalArgumentException unless it is an open native segment that the current thread may use
+     * @throws UnsupportedOperationException before Java 22
+     */
+    public static Memory ofSegment(Object segment) {
+        ForeignSegment foreign = new ForeignSegment(segment);
+        return new Memory(foreign.address(), foreign.bytes(), Device.HOST, !foreign.isReadOnly(), foreign);
+    }
+
+    /**
      * Returns the memory of a buffer on its device.
      *
      * @throws IllegalArgumentException if the buffer is null
@@ -158,17 +172,18 @@ public final class Memory {
         return device;
     }
 
-    /** Returns whether the memory may be written: false of a read-only buffer. */
+    /** Returns whether the memory may be written: false of a read-only buffer or segment. */
     public boolean isWritable() {
         return writable;
     }
 
     /**
-     * Returns whether the memory has been given back behind our back: the {@link Pointer} or {@link OwnedMemory} it
-     * came from is closed.
+     * Returns whether the memory has been given back behind our back: the {@link Pointer}, {@link OwnedMemory} or
+     * segment it came from is closed.
      */
     public boolean isClosed() {
         return owner instanceof Pointer pointer && pointer.isNull()
-                || owner instanceof OwnedMemory buffer && buffer.isClosed();
+                || owner instanceof OwnedMemory buffer && buffer.isClosed()
+                || owner instanceof ForeignSegment segment && segment.isClosed();
     }
 }
