@@ -8,6 +8,7 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
+import org.flashring.Positions;
 import org.flashring.Score;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
@@ -59,6 +60,14 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                 Plan.of(SHAPE, usual, LAYOUT, Mask.full(), OPTIONS),
                 Plan.of(SHAPE, other, LAYOUT, Mask.full(), OPTIONS),
                 named);
+    }
+
+    /** Returns three pieces of the sequence, cut at two positions. */
+    private static Layout own(long first, long second) {
+        return Layout.of(List.of(
+                Positions.contiguous(0, first),
+                Positions.contiguous(first, second - first),
+                Positions.contiguous(second, LENGTH - second)));
     }
 
     private static org.flashring.plan.Problem problem(AttentionShape shape, Layout layout, Mask mask, double scale) {
@@ -115,6 +124,14 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                         Layout.of(Layout.Policy.ZIGZAG, new long[] {0, 12, 24}, WORLD),
                         Layout.of(Layout.Policy.ZIGZAG, new long[] {0, 6, 24}, WORLD),
                         "layout of the queries: cuSeqlens[1] is 6 on rank 2, 12 on rank 0"),
+                queries(
+                        LAYOUT,
+                        own(8, 16),
+                        "layout of the queries is own positions of 24 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0"),
+                queries(
+                        own(8, 16),
+                        own(8, 15),
+                        "layout of the queries: positions of rank 1[1] is 7 on rank 2, 8 on rank 0"),
                 silent(
                         USUAL,
                         Plan.of(SHAPE, LAYOUT, Layout.contiguous(LENGTH, WORLD), Mask.causal(), OPTIONS),
