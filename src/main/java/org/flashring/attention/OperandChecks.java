@@ -23,12 +23,16 @@ final class OperandChecks {
         Checks.notNull("operands", operands);
         inputs(operands);
         output("out", operands.out());
-        output("lse", operands.lse());
         queries("out", operands.out(), plan.shape().valueDim(), plan.shape().dtype(), null);
-        queries("lse", operands.lse(), 1, plan.shape().dtype().accumulator(), null);
         apartFromInputs("out", operands.out(), operands);
-        apartFromInputs("lse", operands.lse(), operands);
-        apart("lse", operands.lse(), "out", operands.out());
+        if (operands.lse() != null) {
+            output("lse", operands.lse());
+            queries("lse", operands.lse(), 1, plan.shape().dtype().accumulator(), null);
+            apartFromInputs("lse", operands.lse(), operands);
+            apart("lse", operands.lse(), "out", operands.out());
+        } else if (plan.options().backward()) {
+            throw new IllegalArgumentException("lse is null; it must be given unless the plan is forwardOnly");
+        }
     }
 
     void check(Backward operands) {

@@ -298,7 +298,7 @@ public final class Plan {
 
     /**
      * Returns the bytes of q, k, v, output and lse of {@code rank}, and of their gradients when backward is on: the
-     * caller's.
+     * caller's. A plan without backward counts the lse, which it can do without.
      */
     public long callerBytes(int rank) {
         AttentionShape shape = shape();
