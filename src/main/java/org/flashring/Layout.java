@@ -86,7 +86,7 @@ public final class Layout {
      */
     public static Layout of(Policy policy, long[] cuSeqlens, int worldSize) {
         Checks.notNull("policy", policy);
-        Mask.checkCuSeqlens(cuSeqlens);
+        Mask.checkCuSeqlens("cuSeqlens", cuSeqlens);
         Checks.atLeast("worldSize", worldSize, 1);
         long length = cuSeqlens[cuSeqlens.length - 1];
         List<Positions> shards = new ArrayList<>(worldSize);

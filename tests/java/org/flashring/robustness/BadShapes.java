@@ -105,6 +105,64 @@ final class BadShapes {
                 argument("layout: negative ranks", () -> Layout.striped(8, -3), "worldSize", -3),
                 argument("layout: policy null", () -> Layout.of(null, 8, 2), "policy", null),
                 argument("layout: documents null", () -> Layout.of(Layout.Policy.ZIGZAG, null, 2), "cuSeqlens", null),
+                argument(
+                        "mask: documents of keys null",
+                        () -> MASK.documents(new long[] {0, 4}, null),
+                        "keyCuSeqlens",
+                        null),
+                argument(
+                        "mask: fewer documents of keys",
+                        () -> MASK.documents(new long[] {0, 4, 8}, new long[] {0, 8}),
+                        "keyCuSeqlens.length",
+                        2),
+                argument(
+                        "mask: documents of keys descend",
+                        () -> MASK.documents(new long[] {0, 4, 8}, new long[] {0, 8, 7}),
+                        "keyCuSeqlens[2]",
+                        7),
+                argument(
+                        "mask: documents of queries start late",
+                        () -> MASK.documents(new long[] {1, 4}, new long[] {0, 8}),
+                        "queryCuSeqlens[0]",
+                        1),
+                argument(
+                        "mask: documents overflow together",
+                        () -> MASK.documents(new long[] {0, HUGE}, new long[] {0, HUGE + 9}),
+                        "tokens",
+                        HUGE),
+                argument(
+                        "mask: documents of keys after a prefix",
+                        () -> MASK.prefix(3).documents(new long[] {0, 4}, new long[] {0, 8}),
+                        "queryCuSeqlens",
+                        "before"),
+                argument("mask: packed rows: none", () -> MASK.packedRows(), "cuSeqlens.length", 0),
+                argument("mask: packed rows: null", () -> MASK.packedRows((long[][]) null), "cuSeqlens", null),
+                argument("mask: packed rows: one null", () -> MASK.packedRows(new long[] {0, 4}, null), "cuSeqlens[1]", null),
+                argument(
+                        "mask: packed rows: one descends",
+                        () -> MASK.packedRows(new long[] {0, 4}, new long[] {0, 4, 3}),
+                        "cuSeqlens[1][2]",
+                        3),
+                argument(
+                        "mask: packed rows after a prefix",
+                        () -> MASK.prefix(3).packedRows(new long[] {0, 4}),
+                        "cuSeqlens[0]",
+                        "before"),
+                argument(
+                        "mask: a prefix of packed rows",
+                        () -> MASK.packedRows(new long[] {0, 4}).prefix(3),
+                        "prefixLengths",
+                        "[3]"),
+                argument(
+                        "mask: packed rows: no such row",
+                        () -> MASK.packedRows(new long[] {0, 4}).ofRow(1),
+                        "row",
+                        1),
+                argument(
+                        "problem: more rows than the batch",
+                        () -> Problem.of(SHAPE, LAYOUT, MASK.packedRows(new long[] {0, 37}, new long[] {0, 37})),
+                        "mask.rows",
+                        2),
                 argument("layout: positions null", () -> Layout.of((List<Positions>) null), "positions", null),
                 argument("layout: positions of no rank", () -> Layout.of(List.of()), "positions.size", 0),
                 argument(
