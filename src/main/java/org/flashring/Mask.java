@@ -33,8 +33,7 @@ public final class Mask {
     private final long[] prefixLengths;
     private final Mask[] rows; // of the batch; null: all share this one
 
-    private Mask(
-            long left, long right, long[] cuSeqlens, long[] keyCuSeqlens, long[] prefixLengths, Mask[] rows) {
+    private Mask(long left, long right, long[] cuSeqlens, long[] keyCuSeqlens, long[] prefixLengths, Mask[] rows) {
         this.left = left;
         this.right = right;
         this.cuSeqlens = cuSeqlens;
@@ -61,8 +60,7 @@ public final class Mask {
         Mask[] windows = rows == null
                 ? null
                 : Arrays.stream(rows).map(row -> row.window(left, right)).toArray(Mask[]::new);
-        return new Mask(
-                Math.max(left, ALL), Math.max(right, ALL), cuSeqlens, keyCuSeqlens, prefixLengths, windows);
+        return new Mask(Math.max(left, ALL), Math.max(right, ALL), cuSeqlens, keyCuSeqlens, prefixLengths, windows);
     }
 
     /**
@@ -156,7 +154,9 @@ public final class Mask {
         Checks.notNull("prefixLengths", prefixLengths);
         if (rows != null) {
             throw Checks.broken(
-                    "prefixLengths", Arrays.toString(prefixLengths), "not be given where rows have their own documents");
+                    "prefixLengths",
+                    Arrays.toString(prefixLengths),
+                    "not be given where rows have their own documents");
         }
         Checks.equal("prefixLengths.length", prefixLengths.length, documentCount(), "the number of documents");
         for (int i = 0; i < prefixLengths.length; i++) {
@@ -381,7 +381,10 @@ public final class Mask {
             text.append(keyCuSeqlens == null ? "" : " of queries and of keys");
         }
         if (rows != null) {
-            text.append(", ").append(rows.length).append(rows.length == 1 ? " row" : " rows").append(" of documents");
+            text.append(", ")
+                    .append(rows.length)
+                    .append(rows.length == 1 ? " row" : " rows")
+                    .append(" of documents");
         }
         return text.append(prefixLengths == null ? "" : ", prefix").toString();
     }

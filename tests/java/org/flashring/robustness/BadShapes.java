@@ -137,7 +137,11 @@ final class BadShapes {
                         "before"),
                 argument("mask: packed rows: none", () -> MASK.packedRows(), "cuSeqlens.length", 0),
                 argument("mask: packed rows: null", () -> MASK.packedRows((long[][]) null), "cuSeqlens", null),
-                argument("mask: packed rows: one null", () -> MASK.packedRows(new long[] {0, 4}, null), "cuSeqlens[1]", null),
+                argument(
+                        "mask: packed rows: one null",
+                        () -> MASK.packedRows(new long[] {0, 4}, null),
+                        "cuSeqlens[1]",
+                        null),
                 argument(
                         "mask: packed rows: one descends",
                         () -> MASK.packedRows(new long[] {0, 4}, new long[] {0, 4, 3}),

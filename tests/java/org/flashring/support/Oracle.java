@@ -29,11 +29,9 @@ public final class Oracle {
 
     /** Returns the plain formula in {@code dtype} on inputs of the caller's choice. */
     public static Result plain(Problem problem, Problem.Inputs inputs, DType dtype) {
-        return plain(
-                problem,
-                inputs,
-                dtype,
-                new boolean[][][] {problem.mask().matrix(problem.queryLength(), problem.keyLength())});
+        return plain(problem, inputs, dtype, new boolean[][][] {
+            problem.mask().matrix(problem.queryLength(), problem.keyLength())
+        });
     }
 
     /** Returns the formula in float64 where {@code sees[row][query][key]}, whatever the problem's mask is. */

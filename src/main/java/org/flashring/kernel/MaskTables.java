@@ -3,7 +3,9 @@ package org.flashring.kernel;
 import org.flashring.Mask;
 import org.flashring.internal.Native;
 
-/** A mask as the native step has it: one for all rows of a batch, or one for each, which then is a launch of its own. */
+/**
+ * A mask as the native step has it: one for all rows of a batch, or one for each, which then is a launch of its own.
+ */
 final class MaskTables {
     private final Mask mask;
     private final long[] cuSeqlens; // addresses, 0 for none; one for each launch

@@ -73,9 +73,8 @@ final class SharedLine {
                 }
                 boolean outside = document == documents;
                 long left = range.length() - done;
-                long count = outside
-                        ? left
-                        : Math.min(left, (offsets[document + 1] - 1 - position) / range.stride() + 1);
+                long count =
+                        outside ? left : Math.min(left, (offsets[document + 1] - 1 - position) / range.stride() + 1);
                 long distance =
                         outside ? line[document] - offsets[document] : line[document + 1] - offsets[document + 1];
                 ranges.add(new Positions.Range(position + distance, count, range.stride()));

@@ -60,7 +60,9 @@ public final class StepKernel implements AutoCloseable {
                 .dtype(shape.dtype().code())
                 .kernel(options.kernel().code());
         step.deterministic(options.deterministic() ? 1 : 0);
-        step.batch(masks.byRow() ? 1 : shape.batch()).queryHeads(shape.queryHeads()).kvHeads(shape.kvHeads());
+        step.batch(masks.byRow() ? 1 : shape.batch())
+                .queryHeads(shape.queryHeads())
+                .kvHeads(shape.kvHeads());
         step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(softmaxScale);
         step.queryLength(queries.length());
     }

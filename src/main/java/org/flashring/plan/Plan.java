@@ -213,7 +213,8 @@ public final class Plan {
 
     /**
      * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row (the mean where rows
-     * have documents of their own) and as a mean over heads: rounded so that steps which share the heads sum to the whole. O(length / worldSize) time.
+     * have documents of their own) and as a mean over heads: rounded so that steps which share the heads sum to the
+     * whole. O(length / worldSize) time.
      */
     public long visiblePairs(int rank, int step) {
         Block block = step(rank, step).block();

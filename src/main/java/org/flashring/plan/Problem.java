@@ -18,8 +18,8 @@ import org.flashring.internal.Checks;
  */
 public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask mask, Score score) {
     /**
-     * @throws IllegalArgumentException if an argument is null, world sizes differ, the mask has rows but not those of the batch, sizes overflow, or the scale is none
-     *     that the accumulator type can hold
+     * @throws IllegalArgumentException if an argument is null, world sizes differ, the mask has rows but not those of
+     *     the batch, sizes overflow, or the scale is none that the accumulator type can hold
      */
     public Problem {
         Checks.notNull("shape", shape);
