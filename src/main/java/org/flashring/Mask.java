@@ -289,7 +289,9 @@ public final class Mask {
         if (document < 0) {
             return keysEnd();
         }
-        return left < 0 ? start(document) : Math.max(start(document), besideKeys(query, document) - left);
+        long start = start(document);
+        long at = besideKeys(query, document);
+        return left < 0 || left >= at - start ? start : at - left;
     }
 
     /**

@@ -57,7 +57,12 @@ class DocumentsTest {
     }
 
     private static final Window[] WINDOWS = {
-        new Window(-1, -1, -1), new Window(-1, 0, -1), new Window(4, 2, -1), new Window(-1, 0, 2), new Window(0, 0, 30)
+        new Window(-1, -1, -1),
+        new Window(-1, 0, -1),
+        new Window(4, 2, -1),
+        new Window(Long.MAX_VALUE, Long.MAX_VALUE, -1),
+        new Window(-1, 0, 2),
+        new Window(0, 0, 30)
     };
 
     private static int documentOf(long[] offsets, int token) {
