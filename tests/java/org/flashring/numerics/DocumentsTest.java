@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.stream.Stream;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
@@ -12,6 +13,7 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Score;
 import org.flashring.comm.local.LocalGroup;
+import org.flashring.device.Device;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Ring;
@@ -20,6 +22,7 @@ import org.flashring.support.MaskRule;
 import org.flashring.support.Oracle;
 import org.flashring.support.Placement;
 import org.flashring.support.Problem;
+import org.flashring.support.RequiresGpu;
 import org.flashring.support.Result;
 import org.flashring.support.RingRun;
 import org.junit.jupiter.api.Test;
@@ -121,7 +124,13 @@ class DocumentsTest {
     }
 
     private static Result run(Problem problem, Layout queries, Layout keys, Mask mask, Strategy strategy) {
-        AttentionOptions options = AttentionOptions.defaults();
+        return run(problem, queries, keys, mask, strategy, Device.HOST);
+    }
+
+    /** Runs all ranks on one device. */
+    private static Result run(
+            Problem problem, Layout queries, Layout keys, Mask mask, Strategy strategy, Device device) {
+        AttentionOptions options = device.isCuda() ? AttentionOptions.defaults().onCuda() : AttentionOptions.defaults();
         Plan plan = Plan.of(
                 new org.flashring.plan.Problem(problem.shape(), queries, keys, mask, Score.standard()),
                 strategy,
@@ -136,11 +145,35 @@ class DocumentsTest {
                 problem.shape().dtype());
         Result result = Result.none(problem);
         Problem.Inputs inputs = problem.inputs();
-        LocalGroup.run(plan.worldSize(), communicator -> {
+        LocalGroup.run(Collections.nCopies(plan.worldSize(), device), LocalGroup.DEFAULT_DEADLINE, communicator -> {
             run.rank(plan, communicator, inputs, result, 0);
             return null;
         });
         return result;
+    }
+
+    @ParameterizedTest
+    @EnumSource(
+            value = DType.class,
+            names = {"FLOAT32", "BFLOAT16"})
+    @RequiresGpu
+    void gpusGiveWhatTheHostGives(DType dtype) {
+        double bound = dtype == DType.FLOAT32 ? 1e-4 : 0.06;
+        AttentionShape shape = AttentionShape.of(3, 4, 2, 64, dtype);
+        Problem cross = new Problem(shape, QUERIES, KEYS, MaskRule.FULL, Double.NaN, 1);
+        Problem self = Problem.of(shape, QUERIES, MaskRule.CAUSAL, 2);
+        Layout queries = Layout.zigzag(QUERIES, 2);
+        Layout keys = Layout.striped(KEYS, 2);
+        for (Strategy strategy : new Strategy[] {new Ring(), new Gather(1)}) {
+            for (Window window : WINDOWS) {
+                Mask mask = window.of(Mask.full().documents(OF_QUERIES, OF_KEYS));
+                run(cross, queries, keys, mask, strategy, Device.cuda(0))
+                        .requireWithin(bound, run(cross, queries, keys, mask, strategy), mask + ", " + strategy);
+            }
+            Mask mask = Mask.causal().packedRows(ROWS);
+            run(self, queries, queries, mask, strategy, Device.cuda(0))
+                    .requireWithin(bound, run(self, queries, queries, mask, strategy), mask + ", " + strategy);
+        }
     }
 
     @Test
