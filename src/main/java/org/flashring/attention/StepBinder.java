@@ -16,7 +16,6 @@ import org.flashring.plan.Plan;
 import org.flashring.plan.Schedule;
 import org.flashring.plan.Schedule.Block;
 import org.flashring.plan.Schedule.Exchange;
-import org.flashring.plan.Schedule.Heads;
 import org.flashring.plan.Schedule.Held;
 import org.flashring.plan.Schedule.Message;
 import org.flashring.plan.Schedule.Part;
@@ -34,7 +33,7 @@ final class StepBinder {
     private final Footprint footprint;
     private final int rank;
     private final long base;
-    private Heads atHome; // whose gradients of own keys are being added up
+    private Piece atHome; // own keys whose gradients are being added up
     private final Set<Held> arrived = new HashSet<>(); // gradients of other ranks' keys that this rank adds to
 
     StepBinder(Plan plan, Schedule schedule, Footprint footprint, int rank, long base) {
@@ -150,17 +149,17 @@ final class StepBinder {
             return null;
         }
         if (hasOwn(block)) {
-            atHome = block.heads();
+            atHome = ownOf(block);
         }
         if (!gathers(block) && hasOwn(block)) {
             boolean direct = !addsAtHome();
-            return new BlockGrads(direct ? ofBlock(block) : home(block.heads()), direct, NONE);
+            return new BlockGrads(direct ? ofBlock(block) : home(), direct, NONE);
         }
         KeyTensors grads = ofBlock(block);
         List<Move> moves = new ArrayList<>();
         for (Held held : block.results()) {
             if (gathers(block)) {
-                KeyTensors to = held.slot() == Schedule.OWN ? home(block.heads()) : slot(held);
+                KeyTensors to = held.slot() == Schedule.OWN ? home() : slot(held);
                 for (KeyTensors.Range range : ranges(held, block)) {
                     moves.add(new Move.Copy(
                             to.rows(range.ownRow(), range.count(), 1),
@@ -181,19 +180,18 @@ final class StepBinder {
         List<Move> moves = new ArrayList<>();
         for (int i = 0; exchange != null && i < exchange.receives().size(); i++) {
             Held held = exchange.receives().get(i).held();
-            Heads heads = held.piece().heads();
             if (held.piece().rows().owner() != rank) {
                 arrived.add(held);
             } else if (addsAtHome()) {
                 forEachRun(
                         held,
-                        (run, rows) -> moves.add(new Move.Add(home(heads).rows(run.from(), run.count(), 1), rows)));
+                        (run, rows) -> moves.add(new Move.Add(home().rows(run.from(), run.count(), 1), rows)));
             } else {
-                moves.add(new Move.Store(slot(held), heads.from()));
+                moves.add(new Move.Store(slot(held), held.piece().heads().from()));
             }
         }
         if (exchange != null && addsAtHome() && last) {
-            moves.add(new Move.Store(home(atHome), atHome.from()));
+            moves.add(new Move.Store(home(), atHome.heads().from()));
         }
         return array(moves);
     }
@@ -205,12 +203,27 @@ final class StepBinder {
 
     /** Returns whether gradients of own keys come from {@code block}, which may be null. */
     private static boolean hasOwn(Block block) {
-        return block != null && block.results().stream().anyMatch(held -> held.slot() == Schedule.OWN);
+        return ownOf(block) != null;
     }
 
-    private KeyTensors home(Heads heads) {
-        long rows = plan.keys().localLength(rank);
-        return KeyTensors.at(base + footprint.home(), shape, shape.dtype().accumulator(), rows, heads.count());
+    private static Piece ownOf(Block block) {
+        return block == null
+                ? null
+                : block.results().stream()
+                        .filter(held -> held.slot() == Schedule.OWN)
+                        .map(Held::piece)
+                        .findFirst()
+                        .orElse(null);
+    }
+
+    private KeyTensors home() {
+        DType wide = shape.dtype().accumulator();
+        return KeyTensors.at(
+                base + footprint.home(),
+                shape,
+                wide,
+                atHome.rows().count(),
+                atHome.heads().count());
     }
 
     private KeyTensors ofBlock(Block block) {
