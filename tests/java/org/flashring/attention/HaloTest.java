@@ -31,8 +31,7 @@ class HaloTest {
     private static final int RANKS = 4;
 
     private static Plan plan(AttentionShape shape, Layout layout, Mask mask, Strategy strategy) {
-        return Plan.of(
-                org.flashring.plan.Problem.of(shape, layout, mask), strategy, AttentionOptions.defaults());
+        return Plan.of(org.flashring.plan.Problem.of(shape, layout, mask), strategy, AttentionOptions.defaults());
     }
 
     /** Bytes that all ranks have sent, in a forward pass and in a backward pass. */
@@ -40,8 +39,7 @@ class HaloTest {
 
     /** Runs {@code plan} and returns what its ranks sent, each of them as much as planned. */
     private static Sent run(Plan plan, MaskRule mask) {
-        Problem problem =
-                Problem.of(plan.shape(), Math.toIntExact(plan.keys().length()), mask, 1);
+        Problem problem = Problem.of(plan.shape(), Math.toIntExact(plan.keys().length()), mask, 1);
         Problem.Inputs inputs = problem.inputs();
         List<Sent> sent = LocalGroup.run(plan.worldSize(), communicator -> {
             int rank = communicator.rank();

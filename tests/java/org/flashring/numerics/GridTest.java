@@ -55,16 +55,16 @@ class GridTest {
         return by("gather", GridTest::gather, number -> number % 3 != 0);
     }
 
-    /** Every seventh case by halo; with those of the profile "full" all of them. */
+    /** Every 17th case by halo; with those of the profile "full" all of them. */
     @TestFactory
     Stream<DynamicTest> haloAgreesWithPyTorch() {
-        return by("halo", gridCase -> new Halo(), number -> number % 7 == 0);
+        return by("halo", gridCase -> new Halo(), number -> number % 17 == 0);
     }
 
     @Tag("full")
     @TestFactory
     Stream<DynamicTest> haloAgreesInTheOtherCasesToo() {
-        return by("halo", gridCase -> new Halo(), number -> number % 7 != 0);
+        return by("halo", gridCase -> new Halo(), number -> number % 17 != 0);
     }
 
     private Stream<DynamicTest> by(String name, Function<GridCase, Strategy> strategy, IntPredicate taken) {
@@ -138,8 +138,12 @@ class GridTest {
         for (DType dtype : List.of(DType.FLOAT32, DType.BFLOAT16, DType.FLOAT16)) {
             for (Kernel kernel : Kernels.available(dtype)) {
                 checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 != 0, new Ring());
-                checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 == 0, gather(gridCase));
-                checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 == 0, new Halo());
+                checkNarrow(
+                        gridCase,
+                        dtype,
+                        kernel,
+                        gridCase.number() % 2 == 0,
+                        gridCase.number() / 2 % 2 == 0 ? gather(gridCase) : new Halo());
             }
         }
     }

@@ -183,9 +183,7 @@ final class StepBinder {
             if (held.piece().rows().owner() != rank) {
                 arrived.add(held);
             } else if (addsAtHome()) {
-                forEachRun(
-                        held,
-                        (run, rows) -> moves.add(new Move.Add(home().rows(run.from(), run.count(), 1), rows)));
+                forEachRun(held, (run, rows) -> moves.add(new Move.Add(home().rows(run.from(), run.count(), 1), rows)));
             } else {
                 moves.add(new Move.Store(slot(held), held.piece().heads().from()));
             }
