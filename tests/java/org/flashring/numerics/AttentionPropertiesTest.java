@@ -19,6 +19,7 @@ import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Positions;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.support.Kernels;
@@ -87,7 +88,7 @@ class AttentionPropertiesTest {
             @ForAll @IntRange(min = 1, max = 5) int world) {
         Problem problem = problem(seed, DType.FLOAT64);
         Result exact = Oracle.float64(problem);
-        for (Strategy strategy : List.of(new Ring(), new Gather(1 + Math.floorMod(seed, 3)))) {
+        for (Strategy strategy : List.of(new Ring(), new Gather(1 + Math.floorMod(seed, 3)), new Halo())) {
             RingRun run = new RingRun(
                     problem,
                     Layout.of(queryPolicy, problem.queryLength(), world),

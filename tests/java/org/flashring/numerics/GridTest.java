@@ -3,6 +3,7 @@ package org.flashring.numerics;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.List;
+import java.util.function.Function;
 import java.util.function.IntPredicate;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
@@ -12,6 +13,7 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.support.Capped;
@@ -25,7 +27,7 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 
-/** Ring and gather in float64 against PyTorch in float64: out, lse, dq, dk and dv of every case. */
+/** Ring, gather and halo in float64 against PyTorch in float64: out, lse, dq, dk and dv of every case. */
 class GridTest {
     private static final double BOUND = 1e-12;
     private static final List<GridCase> CASES = GridCase.all();
@@ -44,22 +46,34 @@ class GridTest {
     /** Every third case by gather; with those of the profile "full" all of them. */
     @TestFactory
     Stream<DynamicTest> gatherAgreesWithPyTorch() {
-        return gathered(number -> number % 3 == 0);
+        return by("gather", GridTest::gather, number -> number % 3 == 0);
     }
 
     @Tag("full")
     @TestFactory
     Stream<DynamicTest> gatherAgreesInTheOtherCasesToo() {
-        return gathered(number -> number % 3 != 0);
+        return by("gather", GridTest::gather, number -> number % 3 != 0);
     }
 
-    private Stream<DynamicTest> gathered(IntPredicate taken) {
+    /** Every 17th case by halo; with those of the profile "full" all of them. */
+    @TestFactory
+    Stream<DynamicTest> haloAgreesWithPyTorch() {
+        return by("halo", gridCase -> new Halo(), number -> number % 17 == 0);
+    }
+
+    @Tag("full")
+    @TestFactory
+    Stream<DynamicTest> haloAgreesInTheOtherCasesToo() {
+        return by("halo", gridCase -> new Halo(), number -> number % 17 != 0);
+    }
+
+    private Stream<DynamicTest> by(String name, Function<GridCase, Strategy> strategy, IntPredicate taken) {
         Integer only = Integer.getInteger("flashring.case");
         return CASES.stream()
                 .filter(gridCase -> gridCase.layout().worldSize() > 1 && taken.test(gridCase.number()))
                 .filter(gridCase -> only == null || gridCase.number() == only)
-                .map(gridCase ->
-                        DynamicTest.dynamicTest("gather, " + gridCase, () -> check(gridCase, gather(gridCase))));
+                .map(gridCase -> DynamicTest.dynamicTest(
+                        name + ", " + gridCase, () -> check(gridCase, strategy.apply(gridCase))));
     }
 
     /** Returns gather of one to three heads at once, or of all. */
@@ -107,7 +121,7 @@ class GridTest {
                 dtype,
                 kernels.get(turn / 3 % kernels.size()),
                 turn % 2 != 0,
-                turn % 4 == 3 ? gather(gridCase) : new Ring());
+                turn % 4 == 3 ? gather(gridCase) : turn % 4 == 1 ? new Halo() : new Ring());
     }
 
     /** Every case in every narrow type with every kernel. */
@@ -124,7 +138,12 @@ class GridTest {
         for (DType dtype : List.of(DType.FLOAT32, DType.BFLOAT16, DType.FLOAT16)) {
             for (Kernel kernel : Kernels.available(dtype)) {
                 checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 != 0, new Ring());
-                checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 == 0, gather(gridCase));
+                checkNarrow(
+                        gridCase,
+                        dtype,
+                        kernel,
+                        gridCase.number() % 2 == 0,
+                        gridCase.number() / 2 % 2 == 0 ? gather(gridCase) : new Halo());
             }
         }
     }

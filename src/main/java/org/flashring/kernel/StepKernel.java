@@ -51,7 +51,7 @@ public final class StepKernel implements AutoCloseable {
         this.shape = shape;
         this.mask = mask;
         this.queries = queries;
-        this.keys = keys;
+        this.keys = List.copyOf(keys); // made now, where they are made when looked at
         this.keyTables = new long[keys.size()];
         this.keyRanges = new long[keys.size()];
         this.masks = new MaskTables(mask);

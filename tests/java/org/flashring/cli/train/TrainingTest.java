@@ -15,13 +15,14 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.flashring.DType;
 import org.flashring.Layout;
-import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
+import org.flashring.support.Strategies;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Whole training runs of a tiny model: sharding changes nothing, the loss falls, nothing leaks. */
 class TrainingTest {
@@ -65,10 +66,12 @@ class TrainingTest {
         assertThat(comparison.passed()).isTrue();
     }
 
-    @Test
-    void gatheredKeysTeachTheSame() {
+    @ParameterizedTest
+    @ValueSource(strings = {"gather 1", "halo"})
+    void otherStrategiesTeachTheSame(String strategy) {
         Comparison.Result comparison = run(
-                        new Settings(TINY, 3, 4, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Gather(1)), true)
+                        new Settings(TINY, 3, 4, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, Strategies.named(strategy)),
+                        true)
                 .comparison();
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
         assertThat(comparison.passed()).isTrue();

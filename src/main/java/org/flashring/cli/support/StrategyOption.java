@@ -2,6 +2,7 @@ package org.flashring.cli.support;
 
 import org.flashring.internal.Checks;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import picocli.CommandLine.Option;
@@ -10,13 +11,14 @@ import picocli.CommandLine.Option;
 public final class StrategyOption {
     enum Kind {
         RING,
-        GATHER
+        GATHER,
+        HALO
     }
 
     @Option(
             names = "--strategy",
             defaultValue = "ring",
-            description = "How keys come to queries: ring or gather (default: ${DEFAULT-VALUE}).")
+            description = "How keys come to queries: ring, gather or halo (default: ${DEFAULT-VALUE}).")
     private Kind kind;
 
     @Option(
@@ -33,11 +35,19 @@ public final class StrategyOption {
      */
     public Strategy strategy() {
         Strategy gather = new Gather(Checks.atLeast("--gather-heads", heads, 1));
-        return kind == Kind.RING ? new Ring() : gather;
+        return switch (kind) {
+            case RING -> new Ring();
+            case GATHER -> gather;
+            case HALO -> new Halo();
+        };
     }
 
     /** Returns the options that give this strategy again, with a space before them; none for the ring. */
     public String replay() {
-        return kind == Kind.RING ? "" : " --strategy gather --gather-heads " + heads;
+        return switch (kind) {
+            case RING -> "";
+            case GATHER -> " --strategy gather --gather-heads " + heads;
+            case HALO -> " --strategy halo";
+        };
     }
 }
