@@ -15,6 +15,7 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.flashring.DType;
 import org.flashring.Layout;
+import org.flashring.comm.Mesh;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
 import org.junit.jupiter.api.BeforeEach;
@@ -59,6 +60,36 @@ class TrainingTest {
     void ranksLearnWhatOneRankLearns(int ranks, Layout.Policy layout, int context, int window) {
         Comparison.Result comparison = run(
                         new Settings(TINY, ranks, 4, context, 2, 1e-3, layout, window, 7, new Ring()), true)
+                .comparison();
+        assertThat(comparison.lossDifference()).isLessThanOrEqualTo(1e-5);
+        assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
+        assertThat(comparison.passed()).isTrue();
+    }
+
+    /** Some meshes have an uneven number of sequences for each replica. */
+    @ParameterizedTest(name = "{0}, {1} sequences, {2}, gather {3}")
+    @CsvSource({
+        "'dp=2,cp=2', 2, ZIGZAG, false",
+        "'dp=2,cp=2', 3, STRIPED, true",
+        "'cp=2,dp=2', 2, CONTIGUOUS, false",
+        "'dp=4', 5, ZIGZAG, false",
+        "'dp=2,cp=2x2', 3, ZIGZAG, true",
+        "'cp=4,dp=2', 2, STRIPED, false"
+    })
+    void meshesLearnWhatOneRankLearns(String axes, int batch, Layout.Policy layout, boolean gather) {
+        Comparison.Result comparison = run(
+                        new Settings(
+                                TINY,
+                                Mesh.of(axes),
+                                3,
+                                37,
+                                batch,
+                                1e-3,
+                                layout,
+                                0,
+                                7,
+                                gather ? new Gather(1) : new Ring()),
+                        true)
                 .comparison();
         assertThat(comparison.lossDifference()).isLessThanOrEqualTo(1e-5);
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
