@@ -18,8 +18,8 @@ import org.flashring.sync.ShardedBatch;
 import org.flashring.sync.TokenLoss;
 
 /**
- * A training step over a mesh of 2 x 2 threads: two sequences, each shared by two ranks. The model has one parameter, w:
- * attention without queries makes each token the mean of w times the tokens that it sees, and that is its loss.
+ * A training step over a mesh of 2 x 2 threads: two sequences, each shared by two ranks. The model has one parameter,
+ * w: attention without queries makes each token the mean of w times the tokens that it sees, and that is its loss.
  */
 public final class MeshOverThreads {
     private static final int LENGTH = 101;

@@ -5,7 +5,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.time.Duration;
 import java.util.List;
 import java.util.stream.IntStream;
-
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
@@ -51,11 +50,13 @@ class DivisionAttentionTest {
                 new Batch(Division.of(2, 1, 1), 2, 1, 3));
         List<List<RingRun>> runs = batches.stream()
                 .map(batch -> IntStream.range(0, batch.lengths().length)
-                        .mapToObj(group -> run(batch.lengths()[group], batch.division().size(group), group % 2 == 1))
+                        .mapToObj(group ->
+                                run(batch.lengths()[group], batch.division().size(group), group % 2 == 1))
                         .toList())
                 .toList();
         List<List<Result>> results = runs.stream()
-                .map(groups -> groups.stream().map(run -> Result.none(run.problem())).toList())
+                .map(groups ->
+                        groups.stream().map(run -> Result.none(run.problem())).toList())
                 .toList();
         all(4, world -> {
             try (Divisions divisions = new Divisions(world)) {

@@ -49,7 +49,9 @@ class DivisionTest {
                             value.put(0, 1 << world.rank());
                             group.allReduce(value.memory(0).address(), 1, DType.FLOAT64);
                             assertThat((int) value.get(0))
-                                    .isEqualTo(IntStream.of(members).map(rank -> 1 << rank).sum());
+                                    .isEqualTo(IntStream.of(members)
+                                            .map(rank -> 1 << rank)
+                                            .sum());
                         }
                         assertThat(divisions.of(Division.of(4, 2, 1, 1))).isSameAs(divisions.of(batches.get(0)));
                     }
@@ -79,19 +81,16 @@ class DivisionTest {
             }
         });
         assertThat(endings.get(0).thrown()).isNull();
-        assertThat(List.of(endings.get(1).thrown(), endings.get(3).thrown()))
-                .allSatisfy(thrown -> assertThat(thrown)
-                        .isInstanceOf(CommunicationException.class)
-                        .hasMessageMatching(
-                                "group of ranks 1, 2, 3: rank [02] waits in barrier, but rank 1 has left the group"));
+        assertThat(List.of(endings.get(1).thrown(), endings.get(3).thrown())).allSatisfy(thrown -> assertThat(thrown)
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageMatching(
+                        "group of ranks 1, 2, 3: rank [02] waits in barrier, but rank 1 has left the group"));
     }
 
     @Test
     void whatIsNoDivisionIsRefused() {
         assertThatIllegalArgumentException().isThrownBy(() -> Division.of()).withMessageContaining("sizes.length is 0");
-        assertThatIllegalArgumentException()
-                .isThrownBy(() -> Division.of(2, 0))
-                .withMessageContaining("sizes[1] is 0");
+        assertThatIllegalArgumentException().isThrownBy(() -> Division.of(2, 0)).withMessageContaining("sizes[1] is 0");
         assertThatIllegalArgumentException()
                 .isThrownBy(() -> Division.of(Integer.MAX_VALUE, 1))
                 .withMessageContaining("sum of sizes is 2147483648");

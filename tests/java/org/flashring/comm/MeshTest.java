@@ -104,7 +104,8 @@ class MeshTest {
         assertThat(mesh.coordinates(97)).isEqualTo(Map.of("tp", 1, "pp", 1, "cp", 1, "dp", 2)); // 60 + 30 + 5 + 2
         for (int rank = 0; rank < mesh.worldSize(); rank++) {
             assertThat(mesh.rank(mesh.coordinates(rank))).isEqualTo(rank);
-            assertThat(mesh.members("dp x cp", rank)[mesh.coordinate("dp x cp", rank)]).isEqualTo(rank);
+            assertThat(mesh.members("dp x cp", rank)[mesh.coordinate("dp x cp", rank)])
+                    .isEqualTo(rank);
             assertThat(mesh.coordinate("cp", rank))
                     .isEqualTo(3 * mesh.coordinate("outer", rank) + mesh.coordinate("inner", rank));
         }
@@ -136,7 +137,8 @@ class MeshTest {
                             assertThat(part.worldSize()).isEqualTo(mesh.size(group));
                             assertThat(part.rank()).isEqualTo(mesh.coordinate(group, world.rank()));
                             assertThat(sumOfRanks(part, world.rank()))
-                                    .isEqualTo(Arrays.stream(mesh.members(group, world.rank())).sum());
+                                    .isEqualTo(Arrays.stream(mesh.members(group, world.rank()))
+                                            .sum());
                         }
                     }
                 }))
@@ -170,14 +172,13 @@ class MeshTest {
 
     @Test
     void ranksThatSplitOtherGroupsAreOneErrorOnAll() {
-        List<Ranks.Ending> endings = Ranks.run(4, Duration.ofSeconds(10), world -> Mesh.of(
-                        world.rank() == 2 ? "cp=2,dp=2" : "dp=2,cp=2")
-                .split(world, "dp x cp")
-                .close());
-        assertThat(endings)
-                .allSatisfy(ending -> assertThat(ending.thrown())
-                        .isInstanceOf(CommunicationException.class)
-                        .hasMessageStartingWith("rank 2 and rank 0 cannot agree on plan 1: group"));
+        List<Ranks.Ending> endings =
+                Ranks.run(4, Duration.ofSeconds(10), world -> Mesh.of(world.rank() == 2 ? "cp=2,dp=2" : "dp=2,cp=2")
+                        .split(world, "dp x cp")
+                        .close());
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown())
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageStartingWith("rank 2 and rank 0 cannot agree on plan 1: group"));
     }
 
     @Test

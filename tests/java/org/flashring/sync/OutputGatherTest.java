@@ -140,14 +140,20 @@ class OutputGatherTest {
 
                 gather.backward(tensor(dwhole, rows.size()), tensor(dout, local));
                 int everyone = world * (world + 1) / 2; // of rank r the (r + 1)-fold
-                require(dout, local, (row, i, head, n) -> marked.has((int) held.position(i), length)
-                        ? everyone * gradient(0, row, (int) held.position(i), head, n)
-                        : 0);
+                require(
+                        dout,
+                        local,
+                        (row, i, head, n) -> marked.has((int) held.position(i), length)
+                                ? everyone * gradient(0, row, (int) held.position(i), head, n)
+                                : 0);
 
                 gather.backwardOfOneLoss(tensor(dwhole, rows.size()), tensor(dout, local));
-                require(dout, local, (row, i, head, n) -> marked.has((int) held.position(i), length)
-                        ? gradient(rank, row, (int) held.position(i), head, n)
-                        : 0);
+                require(
+                        dout,
+                        local,
+                        (row, i, head, n) -> marked.has((int) held.position(i), length)
+                                ? gradient(rank, row, (int) held.position(i), head, n)
+                                : 0);
             }
             out.requireUntouched("out", new BitSet());
             dwhole.requireUntouched("dwhole", new BitSet());
@@ -196,7 +202,9 @@ class OutputGatherTest {
         }
     }
 
-    /** A million tokens: the whole goes in as many copies as there are ranges, and marked rows cost no more than rows. */
+    /**
+     * A million tokens: the whole goes in as many copies as there are ranges, and marked rows cost no more than rows.
+     */
     @Test
     void longShardsAreFewRuns() {
         Layout layout = Layout.striped(1 << 20, 8);
@@ -227,8 +235,8 @@ class OutputGatherTest {
                     .isThrownBy(() -> gather.forward(right, null))
                     .withMessageContaining("gathered is null");
             assertThatIllegalArgumentException()
-                    .isThrownBy(() -> gather.forward(
-                            Tensor.bhsd(buffer.memory(0), DType.FLOAT32, BATCH, HEADS, 4, DIM), right))
+                    .isThrownBy(() ->
+                            gather.forward(Tensor.bhsd(buffer.memory(0), DType.FLOAT32, BATCH, HEADS, 4, DIM), right))
                     .withMessageContaining("local.dtype is FLOAT32; it must be FLOAT64");
             assertThatIllegalArgumentException()
                     .isThrownBy(() -> gather.forward(
@@ -236,7 +244,8 @@ class OutputGatherTest {
                     .withMessageContaining("gathered is")
                     .withMessageContaining("writable");
             assertThatIllegalArgumentException()
-                    .isThrownBy(() -> OutputGather.of(alone, Layout.zigzag(4, 2), DType.FLOAT64, 1, 1, 1).close())
+                    .isThrownBy(() -> OutputGather.of(alone, Layout.zigzag(4, 2), DType.FLOAT64, 1, 1, 1)
+                            .close())
                     .withMessageContaining("layout.worldSize is 2");
             assertThatIllegalArgumentException()
                     .isThrownBy(() -> OutputGather.ofMarked(
@@ -244,7 +253,8 @@ class OutputGatherTest {
                             .close())
                     .withMessageContaining("last marked position is 4");
             assertThatIllegalArgumentException()
-                    .isThrownBy(() -> OutputGather.of(alone, layout, DType.FLOAT64, 1, 1, 0).close())
+                    .isThrownBy(() -> OutputGather.of(alone, layout, DType.FLOAT64, 1, 1, 0)
+                            .close())
                     .withMessageContaining("dim is 0");
             gather.close();
             assertThatThrownBy(() -> gather.forward(right, right))

@@ -76,7 +76,8 @@ class PipelineStageTest {
             long counted = 0;
             for (int row = 0; row < batch.batch(); row++) {
                 for (int i = 0; i < batch.localLength(); i++) {
-                    int position = (int) layout.positions(mesh.coordinate("cp", rank)).position(i);
+                    int position =
+                            (int) layout.positions(mesh.coordinate("cp", rank)).position(i);
                     int at = row * batch.localLength() + i;
                     int start = position < 9 ? 0 : position < 10 ? 9 : 10;
                     int end = position < 9 ? 9 : position < 10 ? 10 : 23;
@@ -112,11 +113,15 @@ class PipelineStageTest {
         Layout layout = Layout.contiguous(LENGTH, 2);
         ShardedBatch last = ShardedBatch.of(PipelineStage.LAST, 2, null, random(2, 3), 1, layout, MASK, 1);
         assertThat(last.targets()).isEqualTo(2 * 10); // positions 12 to 21
-        assertThatThrownBy(last::tokens).isInstanceOf(IllegalStateException.class).hasMessageContaining("no tokens");
+        assertThatThrownBy(last::tokens)
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("no tokens");
         ShardedBatch first = ShardedBatch.of(PipelineStage.FIRST, 2, random(2, 3), null, 1, layout, MASK, 1);
         assertThat(first.tokens()).hasSize(2 * 11);
         assertThat(first.targets()).isZero();
-        assertThatThrownBy(first::labels).isInstanceOf(IllegalStateException.class).hasMessageContaining("no labels");
+        assertThatThrownBy(first::labels)
+                .isInstanceOf(IllegalStateException.class)
+                .hasMessageContaining("no labels");
         ShardedBatch middle = ShardedBatch.of(PipelineStage.MIDDLE, 2, null, null, 1, layout, MASK, 0);
         assertThat(middle.positions()).hasSize(2 * 12);
     }
@@ -144,8 +149,8 @@ class PipelineStageTest {
                 .isThrownBy(() -> ShardedBatch.of(mesh, 3, random(2, 1), null, 1, layout, MASK, 0))
                 .withMessageContaining("tokens.length is 2; it must be 3");
         assertThatIllegalArgumentException()
-                .isThrownBy(() -> ShardedBatch.of(
-                        Mesh.of("dp=2,cp=3"), 2, random(2, 1), random(2, 1), 1, layout, MASK, 0))
+                .isThrownBy(
+                        () -> ShardedBatch.of(Mesh.of("dp=2,cp=3"), 2, random(2, 1), random(2, 1), 1, layout, MASK, 0))
                 .withMessageContaining("layout.worldSize is 2; it must be 3");
         assertThatIllegalArgumentException()
                 .isThrownBy(() -> ShardedBatch.of(PipelineStage.MIDDLE, 0, null, null, 1, layout, MASK, 0))

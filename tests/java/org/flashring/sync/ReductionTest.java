@@ -31,8 +31,8 @@ class ReductionTest {
 
     static Stream<Arguments> cases() {
         return IntStream.of(1, 2, 3, 4, 8).boxed().flatMap(world -> Stream.of(DType.values())
-                .flatMap(dtype -> IntStream.of(1, 13, 80, 1 << 20)
-                        .mapToObj(elements -> Arguments.of(world, dtype, elements))));
+                .flatMap(dtype ->
+                        IntStream.of(1, 13, 80, 1 << 20).mapToObj(elements -> Arguments.of(world, dtype, elements))));
     }
 
     private static double gradient(DType dtype, int rank, int parameter, int i) {
@@ -82,12 +82,13 @@ class ReductionTest {
     @MethodSource("cases")
     void scatteredSumsAreThoseOfOneRank(int world, DType dtype, int bucketElements) {
         double divisor = dtype == DType.FLOAT32 ? 1 : 7;
-        int[][] owners = Arrays.stream(COUNTS).mapToObj(count -> new int[(int) count]).toArray(int[][]::new);
+        int[][] owners =
+                Arrays.stream(COUNTS).mapToObj(count -> new int[(int) count]).toArray(int[][]::new);
         LocalGroup.run(world, communicator -> {
             FencedBuffer[] gradients = gradients(dtype, communicator.rank());
             Reduction reduction = Reduction.sum().dividedBy(divisor).scatter();
-            try (GradientSync sync = new GradientSync(
-                    communicator, dtype, COUNTS, (long) bucketElements * dtype.bytes(), reduction)) {
+            try (GradientSync sync =
+                    new GradientSync(communicator, dtype, COUNTS, (long) bucketElements * dtype.bytes(), reduction)) {
                 for (int round = 0; round < 2; round++) {
                     reduce(sync, gradients);
                     FencedBuffer[] updated = gradients(dtype, 99);
@@ -120,7 +121,9 @@ class ReductionTest {
             return null;
         });
         for (int[] owner : owners) {
-            assertThat(owner).as("how often each element is owned, in two rounds").containsOnly(2);
+            assertThat(owner)
+                    .as("how often each element is owned, in two rounds")
+                    .containsOnly(2);
         }
     }
 
@@ -131,7 +134,11 @@ class ReductionTest {
             LocalGroup.run(world, communicator -> {
                 FencedBuffer[] gradients = gradients(dtype, communicator.rank());
                 try (GradientSync sync = new GradientSync(
-                        communicator, dtype, COUNTS, 80L * dtype.bytes(), Reduction.sum().dividedBy(world))) {
+                        communicator,
+                        dtype,
+                        COUNTS,
+                        80L * dtype.bytes(),
+                        Reduction.sum().dividedBy(world))) {
                     reduce(sync, gradients);
                     for (int p = 0; p < COUNTS.length; p++) {
                         assertThat(sync.owned().get(p)).isEqualTo(new GradientSync.Piece(p, 0, COUNTS[p]));
@@ -154,7 +161,8 @@ class ReductionTest {
         LocalGroup.run(8, world -> {
             FencedBuffer[] gradients = gradients(DType.FLOAT64, world.rank());
             try (Communicator group = mesh.split(world, "dp x cp");
-                    GradientSync sync = new GradientSync(group, DType.FLOAT64, COUNTS, 640, Reduction.sum().scatter())) {
+                    GradientSync sync = new GradientSync(
+                            group, DType.FLOAT64, COUNTS, 640, Reduction.sum().scatter())) {
                 int[] members = mesh.members("dp x cp", world.rank());
                 assertThat(members).hasSize(4);
                 reduce(sync, gradients);
@@ -174,9 +182,15 @@ class ReductionTest {
     @Test
     void sharesAreNearlyEqual() {
         List<Long> owned = LocalGroup.run(3, communicator -> {
-            try (GradientSync sync =
-                    new GradientSync(communicator, DType.FLOAT32, new long[] {10, 3, 1}, 12, Reduction.sum().scatter())) {
-                return sync.owned().stream().mapToLong(GradientSync.Piece::count).sum();
+            try (GradientSync sync = new GradientSync(
+                    communicator,
+                    DType.FLOAT32,
+                    new long[] {10, 3, 1},
+                    12,
+                    Reduction.sum().scatter())) {
+                return sync.owned().stream()
+                        .mapToLong(GradientSync.Piece::count)
+                        .sum();
             }
         });
         assertThat(owned).containsExactly(4L + 1 + 1, 3L + 1, 3L + 1); // 10 alone, 3 alone, 1 alone
@@ -192,8 +206,12 @@ class ReductionTest {
         FencedBuffer[] buffers = {new FencedBuffer(DType.FLOAT32, 4), new FencedBuffer(DType.FLOAT32, 4)};
         long[] addresses = {buffers[0].memory(0).address(), buffers[1].memory(0).address()};
         try (Communicator alone = LocalGroup.single();
-                GradientSync sync =
-                        new GradientSync(alone, DType.FLOAT32, new long[] {4, 4}, 64, Reduction.sum().scatter())) {
+                GradientSync sync = new GradientSync(
+                        alone,
+                        DType.FLOAT32,
+                        new long[] {4, 4},
+                        64,
+                        Reduction.sum().scatter())) {
             assertThatIllegalArgumentException()
                     .isThrownBy(() -> new GradientSync(alone, DType.FLOAT32, new long[] {4}, 64, null).close())
                     .withMessageContaining("reduction is null");

@@ -119,8 +119,13 @@ class TrainingTest {
                         PointerScope scope = new PointerScope()) {
                     assertThat(replica.backward(tokens)).isCloseTo(loss, offset(1e-12));
                     for (int i = 0; i < one.transformer().parameters().size(); i++) {
-                        Tensor expected = one.transformer().parameters().get(i).tensor().grad();
-                        Tensor actual = replica.transformer().parameters().get(i).tensor().grad();
+                        Tensor expected =
+                                one.transformer().parameters().get(i).tensor().grad();
+                        Tensor actual = replica.transformer()
+                                .parameters()
+                                .get(i)
+                                .tensor()
+                                .grad();
                         assertThat(actual.sub(expected).abs().max().item_double())
                                 .as(one.transformer().parameters().get(i).name())
                                 .isLessThanOrEqualTo(1e-12);

@@ -67,7 +67,8 @@ final class Replica implements AutoCloseable {
     double backward(long[][] tokens) {
         try (PointerScope step = new PointerScope()) {
             optimizer.zero_grad();
-            ShardedBatch batch = ShardedBatch.of(mesh, tokens.length, tokens, tokens, 1, plan.queries(), plan.mask(), rank);
+            ShardedBatch batch =
+                    ShardedBatch.of(mesh, tokens.length, tokens, tokens, 1, plan.queries(), plan.mask(), rank);
             long targets = loss.totalTargets(batch.targets());
             Tensor lossSum = transformer.lossSum(batch, tape);
             tape.backward(lossSum.div(new Scalar((double) targets)));

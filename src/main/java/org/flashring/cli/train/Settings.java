@@ -105,6 +105,8 @@ record Settings(
         Mask mask = window == 0 ? Mask.causal() : Mask.causal().window(window - 1L, 0);
         AttentionShape shape = AttentionShape.of(rows, model.heads(), model.kvHeads(), model.headDim(), dtype);
         return Plan.of(
-                Problem.of(shape, Layout.of(layout, context, mesh.size("cp")), mask), strategy, AttentionOptions.defaults());
+                Problem.of(shape, Layout.of(layout, context, mesh.size("cp")), mask),
+                strategy,
+                AttentionOptions.defaults());
     }
 }

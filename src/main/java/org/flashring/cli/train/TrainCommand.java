@@ -267,7 +267,8 @@ public final class TrainCommand implements Callable<Integer> {
      */
     private boolean draw(TrainResult result, PrintWriter console) throws IOException {
         try {
-            LossChart.write(out.resolve("loss.png"), text, result.settings().mesh().worldSize(), result.steps());
+            LossChart.write(
+                    out.resolve("loss.png"), text, result.settings().mesh().worldSize(), result.steps());
             return true;
         } catch (LinkageError | InternalError | RuntimeException e) {
             console.println("No loss.png: this JDK cannot draw text (" + e + ").");
