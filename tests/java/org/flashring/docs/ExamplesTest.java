@@ -111,6 +111,13 @@ class ExamplesTest {
                 .allSatisfy(line -> assertThat(Float.parseFloat(line.group(1))).isCloseTo(1, offset(1e-6f)));
     }
 
+    /** The mean over tokens 0 to 99 of both sequences: half the position, and 100 more in the second one. */
+    @Test
+    void meshOverThreads() throws Exception {
+        assertThat(lines(run("MeshOverThreads"), "rank \\d at \\{dp=\\d, cp=\\d\\}: .* is (\\S+)", 4))
+                .allSatisfy(line -> assertThat(Float.parseFloat(line.group(1))).isCloseTo(74.75f, offset(1e-3f)));
+    }
+
     @Test
     void readmeShowsPartsOfThem() throws IOException {
         List<String> examples = sources().stream().map(ExamplesTest::read).toList();

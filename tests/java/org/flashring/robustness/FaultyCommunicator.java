@@ -119,8 +119,8 @@ final class FaultyCommunicator implements Communicator {
     }
 
     @Override
-    public Communicator split(int color, int key) {
-        return next().split(color, key);
+    public Communicator split(String name, int color, int key) {
+        return next().split(name, color, key);
     }
 
     @Override

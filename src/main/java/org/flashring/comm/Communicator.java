@@ -126,7 +126,15 @@ public interface Communicator extends AutoCloseable {
      * Returns this rank's communicator in the group of all ranks that gave the same {@code color}, ordered by
      * {@code key}, then by rank here. Collective; the new group lives on its own. A color is at least 0.
      */
-    Communicator split(int color, int key);
+    default Communicator split(int color, int key) {
+        return split("", color, key);
+    }
+
+    /**
+     * As {@link #split(int, int)}, of a group that has a name, such as "cp (ranks 2, 3)": the messages of its failures
+     * begin with it. The name that the first rank of the group gave is the group's.
+     */
+    Communicator split(String name, int color, int key);
 
     /**
      * Ends the group, and those split off from it, because this rank cannot go on: every verb of every rank, begun or

@@ -12,66 +12,91 @@ import org.flashring.device.Stream;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Made;
 import org.flashring.kernel.TensorMath;
+import org.flashring.sync.Buckets.Bucket;
 
 /**
  * Sums gradients over ranks in buckets, as they become ready: small ones are packed together, large ones are summed
  * where they lie. Buckets run in one fixed order on every rank, from the last parameter to the first, the order in
  * which backward makes their gradients; each starts as soon as it is complete and those before it have started.
  *
- * <p>On a CUDA device sums run in a stream of this object's own, beside the rest of backward. Give it a communicator of
- * its own, {@code communicator.split(0, rank)}, so that they also run beside a ring's traffic.
+ * <p>The ranks are those that have the same parameters: in a {@link org.flashring.comm.Mesh} those of "dp x cp". On a
+ * CUDA device sums run in a stream of this object's own, beside the rest of backward. Give it a communicator of its
+ * own, {@code communicator.split(0, rank)}, so that they also run beside a ring's traffic.
  *
  * <pre>{@code
  * for (int i = parameters - 1; i >= 0; i--) sync.ready(i, addressOfGradient(i));
  * sync.finish();   // every gradient now holds the sum over ranks
+ * }</pre>
+ *
+ * <p>With {@link Reduction#scatter} a rank has the sums of its {@link #owned} pieces alone, which is half the traffic:
+ *
+ * <pre>{@code
+ * sync.finish();
+ * for (Piece piece : sync.owned()) optimizer.update(piece);   // its state is for these elements alone
+ * sync.gather(addressesOfParameters);                         // every rank now has all parameters
  * }</pre>
  */
 public final class GradientSync implements AutoCloseable {
     /** Bucket size that balances latency against overlap, as PyTorch's DDP chose: 25 MiB. */
     public static final long DEFAULT_BUCKET_BYTES = 25L << 20;
 
-    /** Parameters [first, last], packed from byte {@code offset} on; alone in its bucket a parameter is not packed. */
-    private record Bucket(int first, int last, long offset, long elements) {
-        boolean isPacked() {
-            return first < last;
-        }
-    }
+    /** Elements [first, first + count) of a parameter. */
+    public record Piece(int parameter, long first, long count) {}
 
     private final Communicator communicator;
     private final DType dtype;
     private final long[] counts;
-    private final List<Bucket> buckets = new ArrayList<>();
-    private final int[] bucketOf;
-    private final long[] offsets; // of packed parameters
+    private final Reduction reduction;
+    private final Buckets buckets;
+    private final List<Piece> owned = new ArrayList<>();
     private final int[] missing; // gradients each bucket still waits for
     private final long[] addresses; // of the gradients that are ready, else 0
     private final OwnedMemory packed;
     private final TensorMath combiner;
+    private final HostDivision division; // null where the divisor is 1
     private final Stream stream; // of the sums; null on the host
     private final Event mark;
     private int started; // buckets already summed
+
+    /** As the other constructor, with {@link Reduction#sum}. */
+    public GradientSync(Communicator communicator, DType dtype, long[] counts, long bucketBytes) {
+        this(communicator, dtype, counts, bucketBytes, Reduction.sum());
+    }
 
     /**
      * Makes the sync of {@code counts.length} gradients, the i-th of {@code counts[i]} contiguous elements.
      *
      * @param bucketBytes packed bucket size; parameters of at least that size are summed in place
+     * @param reduction what becomes of them
      * @throws IllegalArgumentException if an argument is null, there is no parameter, or a size is not positive
+     * @throws UnsupportedOperationException if sums are to be divided on a CUDA device, where no kernel does that
      */
-    public GradientSync(Communicator communicator, DType dtype, long[] counts, long bucketBytes) {
+    public GradientSync(Communicator communicator, DType dtype, long[] counts, long bucketBytes, Reduction reduction) {
         this.communicator = Checks.notNull("communicator", communicator);
         this.dtype = Checks.notNull("dtype", dtype);
         this.counts = Checks.notNull("counts", counts).clone();
+        this.reduction = Checks.notNull("reduction", reduction);
         Checks.atLeast("counts.length", counts.length, 1);
         Checks.atLeast("bucketBytes", bucketBytes, 1);
-        this.bucketOf = new int[counts.length];
-        this.offsets = new long[counts.length];
-        this.addresses = new long[counts.length];
-        long packedBytes = fillBuckets(bucketBytes);
-        this.missing = new int[buckets.size()];
+        for (int i = 0; i < counts.length; i++) {
+            Checks.product("bytes", Checks.atLeast("counts[" + i + "]", counts[i], 1), dtype.bytes());
+        }
         Device device = communicator.device();
+        if (device.isCuda() && reduction.divisor() != 1) {
+            throw new UnsupportedOperationException("reduction.divisor is " + reduction.divisor()
+                    + "; on a CUDA device it must be 1: divide the loss by it before backward");
+        }
+        this.buckets = new Buckets(this.counts, bucketBytes / dtype.bytes(), communicator.worldSize());
+        for (int i = 0; i < buckets.size(); i++) {
+            owned.addAll(0, ownedOf(buckets.get(i)));
+        }
+        this.missing = new int[buckets.size()];
+        this.addresses = new long[counts.length];
         try (Made made = new Made()) {
-            this.packed = made.add(OwnedMemory.allocate(device, packedBytes));
+            this.packed =
+                    made.add(OwnedMemory.allocate(device, Checks.product("bytes", buckets.packed(), dtype.bytes())));
             this.combiner = made.add(new TensorMath(device));
+            this.division = reduction.divisor() == 1 ? null : made.add(new HostDivision(reduction.divisor()));
             this.stream = device.isCuda() ? made.add(Stream.create(device)) : null;
             this.mark = device.isCuda() ? made.add(Event.create(device)) : null;
             made.keep();
@@ -82,35 +107,29 @@ public final class GradientSync implements AutoCloseable {
         reset();
     }
 
-    private long fillBuckets(long bucketBytes) {
-        long offset = 0;
-        int last = counts.length - 1;
-        while (last >= 0) {
-            int first = last;
-            long bytes = bytes(last);
-            while (first > 0 && bytes + bytes(first - 1) <= bucketBytes) {
-                bytes += bytes(--first);
-            }
-            Bucket bucket = new Bucket(first, last, offset, bytes / dtype.bytes());
-            for (int i = first; i <= last; i++) {
-                bucketOf[i] = buckets.size();
-                offsets[i] = offset;
-                offset += bucket.isPacked() ? bytes(i) : 0;
-            }
-            buckets.add(bucket);
-            last = first - 1;
+    private List<Piece> ownedOf(Bucket bucket) {
+        if (reduction.scattered()) {
+            return buckets.owned(bucket, communicator.rank());
         }
-        return offset;
+        List<Piece> whole = new ArrayList<>();
+        for (int i = bucket.first(); i <= bucket.last(); i++) {
+            whole.add(new Piece(i, 0, counts[i]));
+        }
+        return whole;
     }
 
-    private long bytes(int parameter) {
-        return Checks.product(
-                "bytes", Checks.atLeast("counts[" + parameter + "]", counts[parameter], 1), dtype.bytes());
+    private long bytes(long elements) {
+        return elements * dtype.bytes();
     }
 
     /** Returns the number of buckets. */
     public int buckets() {
         return buckets.size();
+    }
+
+    /** Returns the pieces whose sums this rank gets, in the order of the parameters; all of all without scattering. */
+    public List<Piece> owned() {
+        return List.copyOf(owned);
     }
 
     /**
@@ -133,35 +152,57 @@ public final class GradientSync implements AutoCloseable {
     public void ready(int parameter, long address, long caller) {
         long buffer = packed.address(); // throws after close
         Checks.between("parameter", parameter, 0, counts.length - 1L);
-        if (address <= 0 || address % dtype.bytes() != 0) {
-            throw Checks.broken(
-                    "address",
-                    address,
-                    "be that of " + counts[parameter] + " elements, a multiple of " + dtype.bytes());
-        }
+        requireAddress("address", address, parameter);
         if (addresses[parameter] != 0) {
             throw new IllegalStateException("gradient " + parameter + " was ready before; call finish first");
         }
         addresses[parameter] = address;
+        follow(caller);
+        int own = buckets.bucketOf(parameter);
+        if (buckets.get(own).isPacked()) {
+            combiner.copyBytes(buffer + bytes(buckets.offset(parameter)), address, bytes(counts[parameter]));
+        }
+        missing[own]--;
+        while (started < buckets.size() && missing[started] == 0) {
+            Bucket next = buckets.get(started++);
+            reduce(next, next.isPacked() ? buffer + bytes(next.offset()) : addresses[next.first()]);
+        }
+    }
+
+    private void requireAddress(String name, long address, int parameter) {
+        if (address <= 0 || address % dtype.bytes() != 0) {
+            throw Checks.broken(
+                    name, address, "be that of " + counts[parameter] + " elements, a multiple of " + dtype.bytes());
+        }
+    }
+
+    /** Makes this object's stream, where it has one, and the communicator work after a caller's. */
+    private void follow(long caller) {
         if (stream != null) {
             mark.record(caller);
             stream.await(mark);
             communicator.stream(stream.handle());
         }
-        Bucket bucket = buckets.get(bucketOf[parameter]);
-        if (bucket.isPacked()) {
-            combiner.copyBytes(buffer + offsets[parameter], address, bytes(parameter));
+    }
+
+    private void reduce(Bucket bucket, long data) {
+        if (!reduction.scattered()) {
+            communicator.allReduce(data, bucket.elements(), dtype);
+            return;
         }
-        missing[bucketOf[parameter]]--;
-        while (started < buckets.size() && missing[started] == 0) {
-            Bucket next = buckets.get(started++);
-            long data = next.isPacked() ? buffer + next.offset() : addresses[next.first()];
-            communicator.allReduce(data, next.elements(), dtype);
+        int ranks = communicator.worldSize();
+        long part = data + bytes(buckets.firstOf(bucket, communicator.rank()));
+        if (bucket.elements() % ranks == 0) {
+            communicator.reduceScatter(data, bucket.elements() / ranks, dtype, part);
+        } else {
+            communicator.reduceScatter(data, buckets.shares(bucket), dtype, part);
         }
     }
 
     /**
-     * Completes the sums: every gradient then holds its sum over ranks, and the next round may begin.
+     * Completes the sums, and the next round may begin: what this rank owns, see {@link #owned}, then holds the sum
+     * over ranks, divided as {@link Reduction} says. Without scattering that is every gradient on every rank; with it
+     * other elements hold nothing of use.
      *
      * @throws IllegalStateException if a gradient was not ready; the message says which; or after close
      */
@@ -177,16 +218,82 @@ public final class GradientSync implements AutoCloseable {
                 throw new IllegalStateException("gradient " + i + " of " + counts.length + " is not ready");
             }
         }
-        for (int i = 0; i < counts.length; i++) {
-            if (buckets.get(bucketOf[i]).isPacked()) {
-                combiner.copyBytes(addresses[i], buffer + offsets[i], bytes(i));
+        for (Piece piece : owned) {
+            int parameter = piece.parameter();
+            long target = addresses[parameter] + bytes(piece.first());
+            if (buckets.get(buckets.bucketOf(parameter)).isPacked()) {
+                combiner.copyBytes(
+                        target, buffer + bytes(buckets.offset(parameter) + piece.first()), bytes(piece.count()));
+            }
+            if (division != null) {
+                division.divide(combiner, target, dtype, piece.count());
             }
         }
+        lead(caller);
+        reset();
+    }
+
+    /** Makes a caller's stream work after this object's. */
+    private void lead(long caller) {
         if (stream != null) {
             mark.record(stream.handle());
             Stream.wrap(communicator.device(), caller).await(mark);
         }
-        reset();
+    }
+
+    /**
+     * Gives every rank the pieces that others own of tensors as large as the gradients, such as parameters that each
+     * owner has just updated; without scattering everybody has them, and nothing is sent. Collective, between rounds.
+     *
+     * @param tensors address of each, in the order of the parameters; of the gradients' type
+     * @throws IllegalArgumentException unless there is one for each parameter, aligned to the type
+     * @throws IllegalStateException if a gradient is ready and not finished, or after close
+     */
+    public void gather(long[] tensors) {
+        gather(tensors, 0);
+    }
+
+    /** As {@link #gather(long[])}, after the earlier and before the later work of a stream, as in ready. */
+    public void gather(long[] tensors, long caller) {
+        long buffer = packed.address(); // throws after close
+        Checks.equal("tensors.length", Checks.notNull("tensors", tensors).length, counts.length, "one per gradient");
+        for (int i = 0; i < counts.length; i++) {
+            requireAddress("tensors[" + i + "]", tensors[i], i);
+            if (addresses[i] != 0) {
+                throw new IllegalStateException("gradient " + i + " is ready; call finish first");
+            }
+        }
+        if (!reduction.scattered()) {
+            return;
+        }
+        follow(caller);
+        for (Piece piece : owned) {
+            int parameter = piece.parameter();
+            if (buckets.get(buckets.bucketOf(parameter)).isPacked()) {
+                combiner.copyBytes(
+                        buffer + bytes(buckets.offset(parameter) + piece.first()),
+                        tensors[parameter] + bytes(piece.first()),
+                        bytes(piece.count()));
+            }
+        }
+        for (int i = 0; i < buckets.size(); i++) {
+            Bucket bucket = buckets.get(i);
+            gather(bucket, bucket.isPacked() ? buffer + bytes(bucket.offset()) : tensors[bucket.first()]);
+            for (int p = bucket.first(); p <= bucket.last() && bucket.isPacked(); p++) {
+                combiner.copyBytes(tensors[p], buffer + bytes(buckets.offset(p)), bytes(counts[p]));
+            }
+        }
+        lead(caller);
+    }
+
+    private void gather(Bucket bucket, long data) {
+        long part = data + bytes(buckets.firstOf(bucket, communicator.rank()));
+        long[] sizes = buckets.shares(bucket);
+        if (bucket.elements() % sizes.length == 0) {
+            communicator.allGather(part, bytes(sizes[0]), data);
+        } else {
+            communicator.allGather(part, Arrays.stream(sizes).map(this::bytes).toArray(), data);
+        }
     }
 
     private void reset() {
@@ -202,6 +309,9 @@ public final class GradientSync implements AutoCloseable {
     public synchronized void close() {
         combiner.close();
         packed.close();
+        if (division != null) {
+            division.close();
+        }
         if (stream != null) {
             stream.close();
             mark.close();

@@ -3,6 +3,7 @@ package org.flashring.sync;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Positions;
+import org.flashring.comm.Mesh;
 import org.flashring.internal.Checks;
 
 /**
@@ -15,6 +16,9 @@ import org.flashring.internal.Checks;
  *   positions  0 1 2 3 4 5 | 0 1       within the document, as RoPE wants them
  *   rank 0 gets the first four columns of all three, rank 1 the last four
  * </pre>
+ *
+ * <p>A rank of a pipeline needs less of it: see {@link PipelineStage}. Labels further ahead, for heads that predict
+ * several tokens, are those of shares with a larger shift.
  */
 public final class ShardedBatch {
     /** The label of a token that has no target; PyTorch's cross entropy skips it by default. */
@@ -27,6 +31,7 @@ public final class ShardedBatch {
     private final long[] labels;
     private final long targets;
 
+    /** Arrays that the stage has not are null. */
     private ShardedBatch(int batch, int localLength, long[] tokens, long[] positions, long[] labels) {
         this.batch = batch;
         this.localLength = localLength;
@@ -34,8 +39,8 @@ public final class ShardedBatch {
         this.positions = positions;
         this.labels = labels;
         long count = 0;
-        for (long label : labels) {
-            count += label == IGNORE_INDEX ? 0 : 1;
+        for (int i = 0; labels != null && i < labels.length; i++) {
+            count += labels[i] == IGNORE_INDEX ? 0 : 1;
         }
         this.targets = count;
     }
@@ -59,42 +64,88 @@ public final class ShardedBatch {
      *     breaks a rule
      */
     public static ShardedBatch of(long[][] tokens, long[][] targets, int shift, Layout layout, Mask mask, int rank) {
-        Checks.notNull("tokens", tokens);
-        Checks.notNull("targets", targets);
+        int rows = Checks.notNull("tokens", tokens).length;
+        return of(PipelineStage.ONLY, rows, tokens, targets, shift, layout, mask, rank);
+    }
+
+    /**
+     * Returns what a stage of a pipeline needs of the share of {@code rank}, the others being as above.
+     *
+     * @param rows number of rows, at least 1
+     * @param tokens may be null where the stage reads none, and is not read there
+     * @param targets may be null where the stage has no loss, and is not read there
+     */
+    public static ShardedBatch of(
+            PipelineStage stage,
+            int rows,
+            long[][] tokens,
+            long[][] targets,
+            int shift,
+            Layout layout,
+            Mask mask,
+            int rank) {
+        Checks.notNull("stage", stage);
+        Checks.atLeast(stage.hasTokens() ? "tokens.length" : "rows", rows, 1);
+        return of(stage, new Mesh.Part(0, rows), rows, tokens, targets, shift, layout, mask, rank);
+    }
+
+    /**
+     * Returns the share of a rank of a mesh: of the rows those of its place on axis {@code dp} ({@link Mesh#part}), of
+     * the columns those of its place on {@code cp}, and of that what its stage on {@code pp} needs.
+     *
+     * @param rows number of rows of the whole batch; with fewer than {@code dp} has ranks some have no row, nor a
+     *     target
+     * @param tokens [rows][layout.length()]; may be null where the stage reads none
+     * @param targets [rows][layout.length()]; may be null where the stage has no loss
+     * @param layout which rank of {@code cp} holds which token
+     * @param rank of the mesh
+     * @throws IllegalArgumentException as above, or unless the layout has as many ranks as {@code cp}
+     */
+    public static ShardedBatch of(
+            Mesh mesh, int rows, long[][] tokens, long[][] targets, int shift, Layout layout, Mask mask, int rank) {
+        PipelineStage stage = PipelineStage.of(mesh, rank);
+        Checks.atLeast("rows", rows, 0);
+        Checks.notNull("layout", layout);
+        Checks.equal("layout.worldSize", layout.worldSize(), mesh.size("cp"), "the size of cp in the mesh " + mesh);
+        Mesh.Part part = mesh.part("dp", rank, rows);
+        return of(stage, part, rows, tokens, targets, shift, layout, mask, mesh.coordinate("cp", rank));
+    }
+
+    private static ShardedBatch of(
+            PipelineStage stage,
+            Mesh.Part part,
+            int rows,
+            long[][] tokens,
+            long[][] targets,
+            int shift,
+            Layout layout,
+            Mask mask,
+            int rank) {
         Checks.notNull("layout", layout);
         Checks.notNull("mask", mask);
         Checks.equal("layout.start", layout.start(), 0, "for a whole sequence is sharded");
         Checks.atLeast("shift", shift, 1);
-        Checks.atLeast("tokens.length", tokens.length, 1);
         if (mask.rows() > 0) {
-            Checks.equal("tokens.length", tokens.length, mask.rows(), "the rows that the mask has documents of");
+            String name = stage.hasTokens() ? "tokens.length" : "rows";
+            Checks.equal(name, rows, mask.rows(), "the rows that the mask has documents of");
         }
         if (mask.keyCuSeqlens() != null) {
             throw Checks.broken("mask", mask, "have one list of documents, for tokens learn from their own document");
         }
-        Checks.equal("targets.length", targets.length, tokens.length, "as many rows as tokens");
-        for (int row = 0; row < tokens.length; row++) {
-            Checks.equal(
-                    "tokens[" + row + "].length",
-                    Checks.notNull("tokens[" + row + "]", tokens[row]).length,
-                    layout.length(),
-                    "the layout's length");
-            Checks.equal(
-                    "targets[" + row + "].length",
-                    Checks.notNull("targets[" + row + "]", targets[row]).length,
-                    layout.length(),
-                    "the layout's length");
-        }
+        requireRows("tokens", stage.hasTokens(), tokens, rows, layout);
+        requireRows("targets", stage.hasLabels(), targets, rows, layout);
+        int batch = (int) part.count();
+        int firstRow = (int) part.first();
         Positions held = layout.positions(rank);
         int length = Math.toIntExact(held.length());
-        int elements = Math.multiplyExact(tokens.length, length);
-        long[] localTokens = new long[elements];
+        int elements = Math.multiplyExact(batch, length);
+        long[] localTokens = stage.hasTokens() ? new long[elements] : null;
         long[] localPositions = new long[elements];
-        long[] localLabels = new long[elements];
+        long[] localLabels = stage.hasLabels() ? new long[elements] : null;
         long[] cuSeqlens = null;
-        for (int row = 0; row < tokens.length; row++) {
+        for (int row = 0; row < batch; row++) {
             if (row == 0 || mask.rows() > 0) {
-                long[] documents = mask.ofRow(row).cuSeqlens(); // a copy
+                long[] documents = mask.ofRow(firstRow + row).cuSeqlens(); // a copy
                 cuSeqlens = documents == null ? new long[] {0, layout.length()} : documents;
             }
             int document = 0;
@@ -107,12 +158,30 @@ public final class ShardedBatch {
                 long target = (long) position + shift;
                 boolean hasTarget = !outside && target < Math.min(cuSeqlens[document + 1], layout.length());
                 int at = row * length + i;
-                localTokens[at] = tokens[row][position];
                 localPositions[at] = position - cuSeqlens[document];
-                localLabels[at] = hasTarget ? targets[row][(int) target] : IGNORE_INDEX;
+                if (localTokens != null) {
+                    localTokens[at] = tokens[firstRow + row][position];
+                }
+                if (localLabels != null) {
+                    localLabels[at] = hasTarget ? targets[firstRow + row][(int) target] : IGNORE_INDEX;
+                }
             }
         }
-        return new ShardedBatch(tokens.length, length, localTokens, localPositions, localLabels);
+        return new ShardedBatch(batch, length, localTokens, localPositions, localLabels);
+    }
+
+    private static void requireRows(String name, boolean needed, long[][] given, int rows, Layout layout) {
+        if (!needed) {
+            return;
+        }
+        Checks.equal(name + ".length", Checks.notNull(name, given).length, rows, "the number of rows");
+        for (int row = 0; row < rows; row++) {
+            Checks.equal(
+                    name + "[" + row + "].length",
+                    Checks.notNull(name + "[" + row + "]", given[row]).length,
+                    layout.length(),
+                    "the layout's length");
+        }
     }
 
     /** Returns the number of rows. */
@@ -125,9 +194,13 @@ public final class ShardedBatch {
         return localLength;
     }
 
-    /** Returns the token ids. */
+    /**
+     * Returns the token ids.
+     *
+     * @throws IllegalStateException if the batch is that of a stage that reads none
+     */
     public long[] tokens() {
-        return tokens.clone();
+        return present("tokens", tokens).clone();
     }
 
     /** Returns each token's position within its document. */
@@ -135,12 +208,23 @@ public final class ShardedBatch {
         return positions.clone();
     }
 
-    /** Returns each token's target, or {@link #IGNORE_INDEX}. */
+    /**
+     * Returns each token's target, or {@link #IGNORE_INDEX}.
+     *
+     * @throws IllegalStateException if the batch is that of a stage that has no loss
+     */
     public long[] labels() {
-        return labels.clone();
+        return present("labels", labels).clone();
     }
 
-    /** Returns the number of labels that are not {@link #IGNORE_INDEX}. */
+    private static long[] present(String name, long[] array) {
+        if (array == null) {
+            throw new IllegalStateException("this stage of the pipeline has no " + name);
+        }
+        return array;
+    }
+
+    /** Returns the number of labels that are not {@link #IGNORE_INDEX}; 0 of a stage that has no loss. */
     public long targets() {
         return targets;
     }

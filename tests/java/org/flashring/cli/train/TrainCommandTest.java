@@ -85,6 +85,7 @@ class TrainCommandTest {
         assertThat(result.getAsJsonObject("comparison").get("passed").getAsBoolean())
                 .isTrue();
         assertThat(result.getAsJsonObject("settings").get("context").getAsInt()).isEqualTo(220);
+        assertThat(result.getAsJsonObject("settings").get("mesh").getAsString()).isEqualTo("cp=3");
         byte[] chart = Files.readAllBytes(folder.resolve("out/loss.png"));
         assertThat(Arrays.copyOf(chart, 8)).containsExactly(0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n');
         assertThat(chart.length).isGreaterThan(10_000);
@@ -183,6 +184,25 @@ class TrainCommandTest {
     })
     void optionsOutOfRangeAreOneSentence(String option, String value, String sentence) throws IOException {
         assertRefused(sentence, "--text", text("a.txt", "some text"), option, value);
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = ';',
+            value = {
+                "dp=2; --batch is 1; it must be at least 2, a sequence for each rank of dp",
+                "dp=1,tp=2; --mesh is dp=1,tp=2; it must be of dp and cp alone",
+                "cp=2000; ranks of --mesh is 2000",
+                "cp; --mesh: axes is \"cp\"",
+                "cp=0; --mesh: cp is 0"
+            })
+    void meshesThatCannotBeAreOneSentence(String mesh, String sentence) throws IOException {
+        assertRefused(sentence, "--text", text("a.txt", "some text"), "--mesh", mesh);
+    }
+
+    @Test
+    void ranksAndMeshAreOneOrTheOther() throws IOException {
+        assertRefused("--ranks and --mesh", "--text", text("a.txt", "some text"), "--mesh", "cp=2", "--ranks", "2");
     }
 
     @Test

@@ -8,6 +8,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Random;
 import java.util.function.Supplier;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
@@ -15,6 +16,10 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.flashring.DType;
 import org.flashring.Layout;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.Mesh;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
 import org.flashring.support.Strategies;
 import org.junit.jupiter.api.BeforeEach;
@@ -64,6 +69,73 @@ class TrainingTest {
         assertThat(comparison.lossDifference()).isLessThanOrEqualTo(1e-5);
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
         assertThat(comparison.passed()).isTrue();
+    }
+
+    /** Some meshes have an uneven number of sequences for each replica. */
+    @ParameterizedTest(name = "{0}, {1} sequences, {2}, gather {3}")
+    @CsvSource({
+        "'dp=2,cp=2', 2, ZIGZAG, false",
+        "'dp=2,cp=2', 3, STRIPED, true",
+        "'cp=2,dp=2', 2, CONTIGUOUS, false",
+        "'dp=4', 5, ZIGZAG, false",
+        "'dp=2,cp=2x2', 3, ZIGZAG, true",
+        "'cp=4,dp=2', 2, STRIPED, false"
+    })
+    void meshesLearnWhatOneRankLearns(String axes, int batch, Layout.Policy layout, boolean gather) {
+        Comparison.Result comparison = run(
+                        new Settings(
+                                TINY,
+                                Mesh.of(axes),
+                                3,
+                                37,
+                                batch,
+                                1e-3,
+                                layout,
+                                0,
+                                7,
+                                gather ? new Gather(1) : new Ring()),
+                        true)
+                .comparison();
+        assertThat(comparison.lossDifference()).isLessThanOrEqualTo(1e-5);
+        assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
+        assertThat(comparison.passed()).isTrue();
+    }
+
+    /** In float64, where nothing is left to rounding: the loss, and every gradient on every rank. */
+    @ParameterizedTest(name = "{0}, {1} sequences, {2}")
+    @CsvSource({
+        "'dp=2,cp=2', 3, ZIGZAG",
+        "'cp=2,dp=2', 2, STRIPED",
+        "'dp=2,cp=2x2', 2, CONTIGUOUS",
+        "'cp=4,dp=2', 3, ZIGZAG"
+    })
+    @SuppressWarnings("try") // a scope works by being open
+    void gradientsOverMeshesAreThoseOfOneRank(String axes, int batch, Layout.Policy layout) {
+        Settings settings = new Settings(TINY, Mesh.of(axes), 1, 29, batch, 1e-3, layout, 0, 7, new Ring());
+        long[][] tokens = corpus.batch(batch, 29, new Random(5));
+        try (Communicator alone = LocalGroup.single();
+                Replica one = new Replica(settings.withOneRank(), DType.FLOAT64, alone)) {
+            double loss = one.backward(tokens);
+            LocalGroup.run(settings.mesh().worldSize(), world -> {
+                try (Replica replica = new Replica(settings, DType.FLOAT64, world);
+                        PointerScope scope = new PointerScope()) {
+                    assertThat(replica.backward(tokens)).isCloseTo(loss, offset(1e-12));
+                    for (int i = 0; i < one.transformer().parameters().size(); i++) {
+                        Tensor expected =
+                                one.transformer().parameters().get(i).tensor().grad();
+                        Tensor actual = replica.transformer()
+                                .parameters()
+                                .get(i)
+                                .tensor()
+                                .grad();
+                        assertThat(actual.sub(expected).abs().max().item_double())
+                                .as(one.transformer().parameters().get(i).name())
+                                .isLessThanOrEqualTo(1e-12);
+                    }
+                }
+                return null;
+            });
+        }
     }
 
     @ParameterizedTest

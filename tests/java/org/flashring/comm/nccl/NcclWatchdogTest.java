@@ -48,8 +48,8 @@ class NcclWatchdogTest {
     void anotherPlanIsOneErrorOnEveryRank(Disagreement disagreement) {
         NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(LONG), null);
         List<Throwable> seen = run(rank -> {
-            watchdog.agree(guest(1, rank, Map.of()));
-            watchdog.agree(guest(2, rank, (rank == 2 ? disagreement.other() : disagreement.usual()).terms()));
+            watchdog.agree("", guest(1, rank, Map.of()));
+            watchdog.agree("", guest(2, rank, (rank == 2 ? disagreement.other() : disagreement.usual()).terms()));
         });
         assertThat(seen).allSatisfy(each -> assertThat(each)
                 .isInstanceOf(CommunicationException.class)
@@ -63,7 +63,7 @@ class NcclWatchdogTest {
         NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(SHORT), null);
         assertThat(run(rank -> {
                     if (rank != 1) {
-                        watchdog.agree(guest(1, rank, Map.of()));
+                        watchdog.agree("", guest(1, rank, Map.of()));
                     }
                 }))
                 .satisfies(seen -> assertThat(seen.get(1)).isNull())
@@ -81,7 +81,7 @@ class NcclWatchdogTest {
             if (rank == 1) {
                 watchdog.leave("", rank, WORLD);
             } else {
-                watchdog.agree(guest(1, rank, Map.of()));
+                watchdog.agree("", guest(1, rank, Map.of()));
             }
         });
         assertThat(List.of(seen.get(0), seen.get(2))).allSatisfy(each -> assertThat(each)
@@ -94,14 +94,14 @@ class NcclWatchdogTest {
         NcclWatchdog watchdog = new NcclWatchdog(Deadline.of(LONG), null);
         assertThat(run(rank -> {
                     if (rank < 2) {
-                        watchdog.agree(new Assembly.Guest("/0:1", 1, rank, 2, Map.of("part", "1")));
+                        watchdog.agree("", new Assembly.Guest("/0:1", 1, rank, 2, Map.of("part", "1")));
                     } else {
-                        watchdog.agree(new Assembly.Guest("/0:2", 1, 0, 1, Map.of("part", "2")));
+                        watchdog.agree("", new Assembly.Guest("/0:2", 1, 0, 1, Map.of("part", "2")));
                     }
-                    watchdog.agree(guest(1, rank, Map.of()));
+                    watchdog.agree("", guest(1, rank, Map.of()));
                 }))
                 .containsOnlyNulls();
-        assertThat(run(rank -> watchdog.agree(new Assembly.Guest("/1:0", 1, 0, 2, Map.of()))))
+        assertThat(run(rank -> watchdog.agree("", new Assembly.Guest("/1:0", 1, 0, 2, Map.of()))))
                 .filteredOn(each -> each != null)
                 .isNotEmpty()
                 .allSatisfy(each ->

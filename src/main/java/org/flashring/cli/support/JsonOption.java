@@ -11,6 +11,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
+import org.flashring.comm.Mesh;
 import org.flashring.plan.Strategy;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
@@ -33,6 +34,8 @@ public final class JsonOption {
                     (value, type, context) -> new JsonPrimitive(value.name().toLowerCase(Locale.ROOT)))
             .registerTypeHierarchyAdapter(Strategy.class, (JsonSerializer<Strategy>)
                     (value, type, context) -> new JsonPrimitive(value.toString()))
+            .registerTypeAdapter(
+                    Mesh.class, (JsonSerializer<Mesh>) (value, type, context) -> new JsonPrimitive(value.toString()))
             .create();
 
     @Spec(Spec.Target.MIXEE)

@@ -8,8 +8,10 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
+import org.flashring.DType;
 import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
+import org.flashring.comm.Mesh;
 import org.flashring.plan.Plan;
 import org.flashring.sync.GradientSync;
 import org.flashring.sync.ShardedBatch;
@@ -21,8 +23,11 @@ import org.flashring.sync.TokenLoss;
  */
 final class Replica implements AutoCloseable {
     private final Plan plan;
-    private final int rank;
+    private final Mesh mesh;
+    private final int rank; // of the mesh
     private final PointerScope owned = new PointerScope();
+    private final Communicator sequence; // of the ranks that share the sequences of this one
+    private final Communicator all;
     private final Transformer transformer;
     private final AdamW optimizer;
     private final ShardedAttention attention;
@@ -30,24 +35,26 @@ final class Replica implements AutoCloseable {
     private final TokenLoss loss;
     private final GradientSync sync;
 
-    /** Makes the copy of {@code communicator}'s rank; {@code plan} is that of all ranks, its type that of the model. */
-    Replica(Settings settings, Plan plan, Communicator communicator) {
-        this.plan = plan;
-        this.rank = communicator.rank();
-        this.transformer =
-                new Transformer(settings.model(), settings.seed(), plan.shape().dtype());
+    /** Makes the copy of {@code world}'s rank, of parameters of a type. Collective over the settings' mesh. */
+    Replica(Settings settings, DType dtype, Communicator world) {
+        this.mesh = settings.mesh();
+        this.rank = world.rank();
+        this.plan = settings.plan(dtype, rank);
+        this.sequence = mesh.split(world, "cp");
+        this.all = mesh.split(world, "dp x cp");
+        this.transformer = new Transformer(settings.model(), settings.seed(), dtype);
         List<Transformer.Parameter> parameters = transformer.parameters();
         this.optimizer = new AdamW(
                 new TensorVector(
                         parameters.stream().map(Transformer.Parameter::tensor).toArray(Tensor[]::new)),
                 new AdamWOptions(settings.learningRate()));
-        this.attention = new ShardedAttention(plan, communicator);
+        this.attention = new ShardedAttention(plan, sequence);
         this.tape = new AttentionTape(attention);
-        this.loss = new TokenLoss(communicator);
+        this.loss = new TokenLoss(all);
         long[] counts = parameters.stream()
                 .mapToLong(parameter -> parameter.tensor().numel())
                 .toArray();
-        this.sync = new GradientSync(communicator, plan.shape().dtype(), counts, GradientSync.DEFAULT_BUCKET_BYTES);
+        this.sync = new GradientSync(all, dtype, counts, GradientSync.DEFAULT_BUCKET_BYTES);
     }
 
     /**
@@ -60,7 +67,8 @@ final class Replica implements AutoCloseable {
     double backward(long[][] tokens) {
         try (PointerScope step = new PointerScope()) {
             optimizer.zero_grad();
-            ShardedBatch batch = ShardedBatch.of(tokens, plan.queries(), plan.mask(), rank);
+            ShardedBatch batch =
+                    ShardedBatch.of(mesh, tokens.length, tokens, tokens, 1, plan.queries(), plan.mask(), rank);
             long targets = loss.totalTargets(batch.targets());
             Tensor lossSum = transformer.lossSum(batch, tape);
             tape.backward(lossSum.div(new Scalar((double) targets)));
@@ -105,6 +113,8 @@ final class Replica implements AutoCloseable {
         sync.close();
         loss.close();
         attention.close();
+        all.close();
+        sequence.close();
         owned.close();
     }
 }

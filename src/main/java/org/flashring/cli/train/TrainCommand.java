@@ -13,6 +13,8 @@ import org.flashring.cli.support.Interruption;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.StrategyOption;
+import org.flashring.comm.Mesh;
+import org.flashring.internal.Checks;
 import org.flashring.plan.Plan;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -32,6 +34,8 @@ import picocli.CommandLine.Spec;
         sortOptions = false,
         footer = {"", "Example:", "  flashring train --text README.md --ranks 4 --steps 30 --compare"})
 public final class TrainCommand implements Callable<Integer> {
+    private static final int RANKS = 4;
+
     @Spec
     private CommandSpec spec;
 
@@ -44,11 +48,17 @@ public final class TrainCommand implements Callable<Integer> {
                     "Text to learn: files, or directories that are read with all below them but hidden and binary files.")
     private List<Path> text;
 
+    @Option(names = "--ranks", description = "Ranks that share each sequence (default: 4): --mesh cp=N.")
+    private Integer ranks;
+
     @Option(
-            names = "--ranks",
-            defaultValue = "4",
-            description = "Ranks that share each sequence (default: ${DEFAULT-VALUE}).")
-    private int ranks;
+            names = "--mesh",
+            paramLabel = "AXES",
+            description = {
+                "Ranks by axis, such as dp=2,cp=4: dp ranks share the sequences of a step, cp ranks each sequence.",
+                "The axis whose number changes slowest from rank to rank comes first. In place of --ranks."
+            })
+    private String mesh;
 
     @Option(
             names = "--layout",
@@ -127,7 +137,7 @@ public final class TrainCommand implements Callable<Integer> {
         PrintWriter console = spec.commandLine().getOut();
         Settings settings = new Settings(
                 new Model(layers, heads, kvHeads, dim),
-                ranks,
+                mesh(),
                 steps,
                 context,
                 batch,
@@ -147,6 +157,21 @@ public final class TrainCommand implements Callable<Integer> {
             }
             createOut();
             return run(settings, corpus, console);
+        }
+    }
+
+    private Mesh mesh() {
+        if (mesh != null && ranks != null) {
+            throw new ParameterException(
+                    spec.commandLine(), "--ranks and --mesh both say how many ranks there are; give one of them.");
+        }
+        if (mesh == null) {
+            return Mesh.of("cp=" + Checks.between("--ranks", ranks == null ? RANKS : ranks, 1, Settings.MOST_RANKS));
+        }
+        try {
+            return Mesh.of(mesh);
+        } catch (IllegalArgumentException e) {
+            throw new ParameterException(spec.commandLine(), "--mesh: " + e.getMessage(), e);
         }
     }
 
@@ -182,10 +207,18 @@ public final class TrainCommand implements Callable<Integer> {
                     corpus.files() == 1 ? "file" : "files");
             console.printf(
                     Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
+            if (settings.mesh().dataParallelSize() > 1) {
+                console.printf(
+                        Locale.ROOT,
+                        "Mesh        %s: %d ranks, %d replicas%n",
+                        settings.mesh(),
+                        settings.mesh().worldSize(),
+                        settings.mesh().dataParallelSize());
+            }
             console.printf(
                     Locale.ROOT,
                     "Attention   %s a rank for buffers, by plan%n",
-                    Quantity.bytes(Collections.max(TrainResult.bytesHeld(plan))));
+                    Quantity.bytes(Collections.max(TrainResult.bytesHeld(settings))));
             report.begin();
             training.run();
         } catch (RuntimeException | Error e) {
@@ -234,7 +267,8 @@ public final class TrainCommand implements Callable<Integer> {
      */
     private boolean draw(TrainResult result, PrintWriter console) throws IOException {
         try {
-            LossChart.write(out.resolve("loss.png"), text, result.settings().ranks(), result.steps());
+            LossChart.write(
+                    out.resolve("loss.png"), text, result.settings().mesh().worldSize(), result.steps());
             return true;
         } catch (LinkageError | InternalError | RuntimeException e) {
             console.println("No loss.png: this JDK cannot draw text (" + e + ").");

@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.IntStream;
+import org.flashring.DType;
 import org.flashring.cli.support.Quantity;
 import org.flashring.plan.Plan;
 
@@ -40,7 +41,7 @@ record TrainResult(
                 settings,
                 outcome.parameters(),
                 plan.toString(),
-                bytesHeld(plan),
+                bytesHeld(settings),
                 steps.get(0).loss(),
                 steps.get(steps.size() - 1).loss(),
                 tokensPerSecond(settings, steps),
@@ -48,9 +49,12 @@ record TrainResult(
                 steps);
     }
 
-    /** Returns the bytes of attention's buffers, per rank. */
-    static List<Long> bytesHeld(Plan plan) {
-        return IntStream.range(0, plan.worldSize()).mapToObj(plan::bytesHeld).toList();
+    /** Returns the bytes of attention's buffers, per rank of the mesh. */
+    static List<Long> bytesHeld(Settings settings) {
+        return IntStream.range(0, settings.mesh().worldSize())
+                .mapToObj(rank -> settings.plan(DType.FLOAT32, rank)
+                        .bytesHeld(settings.mesh().coordinate("cp", rank)))
+                .toList();
     }
 
     private static double tokensPerSecond(Settings settings, List<Training.Step> steps) {

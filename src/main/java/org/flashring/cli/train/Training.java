@@ -51,12 +51,13 @@ final class Training {
     /** Prepares a run whose steps {@code listener} is told of as they are done, on a thread of the run. */
     Training(Settings settings, Corpus corpus, boolean compare, Consumer<Step> listener) {
         this.settings = settings;
-        this.plan = settings.plan(DType.FLOAT32);
+        this.plan = settings.plan(DType.FLOAT32, 0);
         this.corpus = corpus;
         this.compare = compare;
         this.listener = listener;
     }
 
+    /** Returns the plan of rank 0, which has as many sequences as any. */
     Plan plan() {
         return plan;
     }
@@ -77,7 +78,7 @@ final class Training {
         // Ranks are the parallelism: teams of threads inside PyTorch would fight over the cores that ranks and
         // attention fill.
         openblas_nolapack.blas_set_num_threads(1);
-        LocalGroup.run(settings.ranks(), DEADLINE, communicator -> {
+        LocalGroup.run(settings.mesh().worldSize(), DEADLINE, communicator -> {
             torch.set_num_threads(1); // this thread's alone
             train(communicator);
             return null;
@@ -87,7 +88,7 @@ final class Training {
 
     private void train(Communicator communicator) {
         boolean first = communicator.rank() == 0;
-        try (Replica replica = new Replica(settings, plan, communicator);
+        try (Replica replica = new Replica(settings, DType.FLOAT32, communicator);
                 Reference reference = first && compare ? new Reference(settings) : null) {
             Random random = new Random(settings.seed());
             for (int i = 1; i <= settings.steps(); i++) {
@@ -120,8 +121,8 @@ final class Training {
         private Replica exact;
 
         Reference(Settings settings) {
-            this.one = settings.withRanks(1);
-            this.replica = new Replica(one, one.plan(DType.FLOAT32), alone);
+            this.one = settings.withOneRank();
+            this.replica = new Replica(one, DType.FLOAT32, alone);
         }
 
         double compare(int step, long[][] tokens, Replica sharded, double loss) {
@@ -139,7 +140,7 @@ final class Training {
 
         private List<Transformer.Parameter> exactly(long[][] tokens, Replica sharded) {
             if (exact == null) {
-                exact = new Replica(one, one.plan(DType.FLOAT64), alone);
+                exact = new Replica(one, DType.FLOAT64, alone);
             }
             exact.copyParameters(sharded);
             exact.backward(tokens);

@@ -29,6 +29,7 @@ final class LocalExchange {
 
     private final int worldSize;
     private final Deadline deadline;
+    private final String name; // that its failures begin with
 
     // a message is what one batch sends to one rank
     private final Transfers[] message; // m from a to b at ((a * worldSize + b) * DEPTH + m % DEPTH)
@@ -59,9 +60,10 @@ final class LocalExchange {
     private int copying; // ranks that read or write their peers' memory just now
     private LocalFailure failure;
 
-    LocalExchange(int worldSize, Deadline deadline) {
+    LocalExchange(int worldSize, Deadline deadline, String name) {
         this.worldSize = worldSize;
         this.deadline = deadline;
+        this.name = name;
         int pairs = Math.multiplyExact(worldSize, worldSize);
         message = new Transfers[Math.multiplyExact(pairs, DEPTH)];
         ready = new long[pairs * DEPTH];
@@ -88,6 +90,11 @@ final class LocalExchange {
 
     Deadline deadline() {
         return deadline;
+    }
+
+    /** Returns what the failures of a group of some of these ranks begin with. */
+    String partName(String part) {
+        return part.isEmpty() ? name : name + part + ": ";
     }
 
     /** Notes where a rank copies; once for each rank, before any verb. */
@@ -269,7 +276,7 @@ final class LocalExchange {
 
     /** Ends the group and those split off, as {@link #end} does, and returns the exception to throw. */
     CommunicationException fail(int rank, String what, Throwable cause) {
-        end(new LocalFailure(rank, what + place(rank), cause));
+        end(new LocalFailure(name, rank, what + place(rank), cause));
         return failure().toException();
     }
 

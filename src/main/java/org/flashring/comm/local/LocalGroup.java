@@ -71,7 +71,7 @@ public final class LocalGroup {
 
     private static LocalExchange exchange(int worldSize, Duration deadline) {
         Checks.between("worldSize", worldSize, 1, MOST_RANKS);
-        return new LocalExchange(worldSize, Deadline.of(deadline));
+        return new LocalExchange(worldSize, Deadline.of(deadline), "");
     }
 
     private static List<Communicator> ranks(LocalExchange exchange, List<Device> devices) {

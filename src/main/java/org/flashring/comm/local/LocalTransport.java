@@ -220,7 +220,7 @@ final class LocalTransport implements Transport {
     }
 
     @Override
-    public Transport split(int color, int key) {
+    public Transport split(String name, int color, int key) {
         exchange.publish(rank, color, key);
         exchange.barrier(rank, "split");
         List<Integer> members = new ArrayList<>();
@@ -231,7 +231,7 @@ final class LocalTransport implements Transport {
         }
         members.sort(Comparator.<Integer>comparingInt(exchange::key).thenComparing(Comparator.naturalOrder()));
         if (members.get(0) == rank) {
-            LocalExchange group = new LocalExchange(members.size(), exchange.deadline());
+            LocalExchange group = new LocalExchange(members.size(), exchange.deadline(), exchange.partName(name));
             exchange.adopt(group);
             for (int i = 0; i < members.size(); i++) {
                 exchange.give(

@@ -206,7 +206,7 @@ public final class NcclGroup {
             for (byte[] id : ids) {
                 comms.add(Nccl.initRank(id, rank, worldSize));
             }
-            return new TransportCommunicator(new NcclTransport(watchdog, together, device, comms));
+            return new TransportCommunicator(new NcclTransport(watchdog, together, "", device, comms));
         } finally {
             CurrentDevice.leave(current);
         }

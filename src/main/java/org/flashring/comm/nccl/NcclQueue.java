@@ -32,7 +32,7 @@ final class NcclQueue {
 
     private final NcclWatchdog watchdog;
     private final Device device;
-    private final int rank;
+    private final String who; // rank, and the group where that has a name
     private final List<Channel> channels = new ArrayList<>();
     private final NcclBacklog backlog;
     private final Event reached; // a point of the caller's stream
@@ -42,10 +42,10 @@ final class NcclQueue {
     // long
     private volatile boolean surrendered;
 
-    NcclQueue(NcclWatchdog watchdog, Device device, int rank, List<ncclComm> comms) {
+    NcclQueue(NcclWatchdog watchdog, Device device, String who, List<ncclComm> comms) {
         this.watchdog = watchdog;
         this.device = device;
-        this.rank = rank;
+        this.who = who;
         for (ncclComm comm : comms) {
             channels.add(new Channel(comm, Stream.createUrgent(device)));
         }
@@ -94,7 +94,7 @@ final class NcclQueue {
             issue(work, channels.get(channel), call);
             return work;
         } catch (IllegalStateException e) {
-            watchdog.fail("rank " + rank + " failed in " + operation + ": " + e.getMessage(), e, true);
+            watchdog.fail(who + " failed in " + operation + ": " + e.getMessage(), e, true);
             watchdog.check();
             throw e;
         }
@@ -161,7 +161,7 @@ final class NcclQueue {
         try {
             String overdue = backlog.overdue(System.nanoTime(), deadline.nanos());
             if (overdue != null) {
-                return "rank " + rank + " " + deadline.missedIn(overdue);
+                return who + " " + deadline.missedIn(overdue);
             }
             if (!gate.tryLock()) {
                 return null; // a thread is inside; it will be seen next time
@@ -172,7 +172,7 @@ final class NcclQueue {
                 gate.unlock();
             }
         } catch (IllegalStateException e) {
-            return "rank " + rank + " failed: " + e.getMessage();
+            return who + " failed: " + e.getMessage();
         }
     }
 
@@ -181,7 +181,7 @@ final class NcclQueue {
             String error = Nccl.asyncError(channel.comm());
             if (error != null) {
                 String oldest = backlog.oldest();
-                return "rank " + rank + " failed in " + (oldest == null ? "the background" : oldest) + ": " + error;
+                return who + " failed in " + (oldest == null ? "the background" : oldest) + ": " + error;
             }
         }
         return null;

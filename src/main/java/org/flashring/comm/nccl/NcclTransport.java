@@ -18,6 +18,7 @@ final class NcclTransport implements Transport {
     private final NcclWatchdog watchdog;
     private final NcclLocalRanks together;
     private final Device device;
+    private final String name; // that its failures begin with
     private final int rank;
     private final int worldSize;
     private final NcclQueue queue;
@@ -28,13 +29,14 @@ final class NcclTransport implements Transport {
     private final NcclCall meeting;
     private int splits;
 
-    NcclTransport(NcclWatchdog watchdog, NcclLocalRanks together, Device device, List<ncclComm> comms) {
+    NcclTransport(NcclWatchdog watchdog, NcclLocalRanks together, String name, Device device, List<ncclComm> comms) {
         this.watchdog = watchdog;
         this.together = together;
+        this.name = name;
         this.device = device;
         this.rank = Nccl.rank(comms.get(0));
         this.worldSize = Nccl.size(comms.get(0));
-        queue = new NcclQueue(watchdog, device, rank, comms);
+        queue = new NcclQueue(watchdog, device, name + "rank " + rank, comms);
         collectiveCall = new NcclCollective(rank, worldSize);
         scratch = DeviceBuffer.allocate(device, 2L * worldSize);
         scratch.fill(0, 0);
@@ -124,21 +126,21 @@ final class NcclTransport implements Transport {
 
     @Override
     public void agree(long plan, Map<String, String> terms) {
-        watchdog.agree(new Assembly.Guest(together.name(), plan, rank, worldSize, terms));
+        watchdog.agree(name, new Assembly.Guest(together.name(), plan, rank, worldSize, terms));
     }
 
     @Override
-    public Transport split(int color, int key) {
+    public Transport split(String part, int color, int key) {
         List<ncclComm> parts = new ArrayList<>();
         queue.run(
                 "split", 0, (first, stream) -> queue.comms().forEach(comm -> parts.add(Nccl.split(comm, color, key))));
-        NcclLocalRanks part = together.part(splits++, color, Nccl.size(parts.get(0)));
-        return new NcclTransport(watchdog, part, device, parts);
+        NcclLocalRanks members = together.part(splits++, color, Nccl.size(parts.get(0)));
+        return new NcclTransport(watchdog, members, part.isEmpty() ? name : name + part + ": ", device, parts);
     }
 
     @Override
     public void fail(String what, Throwable cause) {
-        watchdog.fail("rank " + rank + " " + what, cause, true);
+        watchdog.fail(name + "rank " + rank + " " + what, cause, true);
     }
 
     @Override

@@ -65,8 +65,10 @@ final class NcclWatchdog {
     /**
      * Returns once all ranks of the guest's group have come and agree; else ends the group and throws. Waits on the
      * host alone.
+     *
+     * @param name what failures of the guest's group begin with
      */
-    void agree(Assembly.Guest guest) {
+    void agree(String name, Assembly.Guest guest) {
         CompletableFuture<String> verdict = new CompletableFuture<>();
         if (session == null) {
             assembly.bring(guest, verdict::complete);
@@ -75,8 +77,8 @@ final class NcclWatchdog {
         }
         String problem = await(verdict, guest);
         if (!problem.isEmpty()) {
-            fail(problem, null, true);
-            throw new CommunicationException(problem);
+            fail(name + problem, null, true);
+            throw new CommunicationException(name + problem);
         }
     }
 

@@ -55,8 +55,11 @@ public interface Transport {
     /** Compares the terms of this group's {@code plan}-th plan, on the host. */
     void agree(long plan, Map<String, String> terms);
 
-    /** Returns this rank's transport in the group of those that gave the same color. */
-    Transport split(int color, int key);
+    /**
+     * Returns this rank's transport in the group of those that gave the same color; its failures begin with this
+     * group's name and {@code name}.
+     */
+    Transport split(String name, int color, int key);
 
     /**
      * Ends the group: this rank did {@code what}, because of {@code cause} unless null. Once it returns nobody touches

@@ -241,11 +241,12 @@ public final class TransportCommunicator implements Communicator {
     }
 
     @Override
-    public Communicator split(int color, int key) {
+    public Communicator split(String name, int color, int key) {
+        Checks.notNull("name", name);
         Checks.atLeast("color", color, 0);
         int current = enter();
         try {
-            return new TransportCommunicator(transport.split(color, key));
+            return new TransportCommunicator(transport.split(name, color, key));
         } finally {
             leave(current);
         }
