@@ -46,14 +46,15 @@ public final class MeshOverThreads {
     /** Returns the gradient of the mean loss over all tokens that have a target, the same on every rank. */
     static float step(Communicator world, Mesh mesh, long[][] tokens) {
         Layout layout = Layout.zigzag(tokens[0].length, mesh.size("cp"));
-        ShardedBatch batch = ShardedBatch.of(mesh, tokens.length, tokens, tokens, 1, layout, Mask.causal(), world.rank());
-        long[] parameters = {1};                                                 // elements of each
-        try (Communicator sequence = mesh.split(world, "cp");                    // ranks that share this one's sequences
-                Communicator replicas = mesh.split(world, "dp x cp");            // ranks that have the same parameters
+        int rows = tokens.length;
+        ShardedBatch batch = ShardedBatch.of(mesh, rows, tokens, tokens, 1, layout, Mask.causal(), world.rank());
+        long[] counts = {1};                                                // elements of each parameter
+        try (Communicator sequence = mesh.split(world, "cp");               // ranks that share its sequences
+                Communicator replicas = mesh.split(world, "dp x cp");       // ranks that have the same parameters
                 TokenLoss loss = new TokenLoss(replicas);
-                GradientSync sync = new GradientSync(replicas, DType.FLOAT32, parameters, GradientSync.DEFAULT_BUCKET_BYTES)) {
-            long targets = loss.totalTargets(batch.targets());                   // over all ranks
-            FloatBuffer gradient = backward(sequence, layout, batch, targets);   // of this rank's losses / targets
+                GradientSync sync = new GradientSync(replicas, DType.FLOAT32, counts, 25 << 20)) {
+            long targets = loss.totalTargets(batch.targets());              // over all ranks
+            FloatBuffer gradient = backward(sequence, layout, batch, targets); // of this rank's losses / targets
             sync.ready(0, Memory.of(gradient).address());
             sync.finish();
             return gradient.get(0);

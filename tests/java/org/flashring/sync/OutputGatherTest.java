@@ -256,8 +256,9 @@ class OutputGatherTest {
                     .isThrownBy(() -> OutputGather.of(alone, layout, DType.FLOAT64, 1, 1, 0)
                             .close())
                     .withMessageContaining("dim is 0");
-            gather.close();
-            assertThatThrownBy(() -> gather.forward(right, right))
+            OutputGather closed = OutputGather.of(alone, layout, DType.FLOAT64, BATCH, HEADS, DIM);
+            closed.close();
+            assertThatThrownBy(() -> closed.forward(right, right))
                     .isInstanceOf(IllegalStateException.class)
                     .hasMessageContaining("closed");
         }

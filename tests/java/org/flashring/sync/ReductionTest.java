@@ -225,8 +225,9 @@ class ReductionTest {
             assertThatThrownBy(() -> sync.gather(addresses))
                     .isInstanceOf(IllegalStateException.class)
                     .hasMessageContaining("gradient 1 is ready");
-            sync.close();
-            assertThatThrownBy(() -> sync.gather(addresses))
+            GradientSync closed = new GradientSync(alone, DType.FLOAT32, new long[] {4, 4}, 64);
+            closed.close();
+            assertThatThrownBy(() -> closed.gather(addresses))
                     .isInstanceOf(IllegalStateException.class)
                     .hasMessageContaining("closed");
         }

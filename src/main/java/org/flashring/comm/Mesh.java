@@ -16,7 +16,7 @@ import org.flashring.internal.Checks;
  * arithmetic, the same on every rank, but for {@link #split}, which makes a rank's communicator in one of its groups.
  *
  * <pre>{@code
- * Mesh mesh = Mesh.of("dp=2,cp=2x2");                      // cp in two levels: 2 outer, say hosts, of 2 inner, say GPUs
+ * Mesh mesh = Mesh.of("dp=2,cp=2x2");                      // cp in two levels: 2 hosts, say, of 2 GPUs
  * Communicator cp = mesh.split(world, "cp");               // shares each sequence
  * Communicator gradients = mesh.split(world, "dp x cp");   // shares the parameters
  *
@@ -327,10 +327,10 @@ public final class Mesh {
         for (String name : Checks.notNull("group", group).split(" x ", -1)) {
             boolean known = false;
             for (int i = 0; i < inside.length; i++) {
-                if (digits.get(i).axis().equals(name) || digits.get(i).level().equals(name)) {
-                    inside[i] = true;
-                    known = true;
-                }
+                boolean named = digits.get(i).axis().equals(name)
+                        || digits.get(i).level().equals(name);
+                inside[i] |= named;
+                known |= named;
             }
             if (!known) {
                 Set<String> names = new LinkedHashSet<>();
@@ -350,14 +350,12 @@ public final class Mesh {
         StringJoiner name = new StringJoiner(" x ");
         for (Axis axis : allAxes()) {
             List<String> levels = new ArrayList<>();
-            int selected = 0;
             for (int i = 0; i < inside.length; i++) {
                 if (digits.get(i).axis().equals(axis.name()) && inside[i]) {
                     levels.add(digits.get(i).level());
-                    selected++;
                 }
             }
-            if (selected == axis.levels().size()) {
+            if (levels.size() == axis.levels().size()) {
                 name.add(axis.name());
             } else {
                 levels.forEach(name::add);

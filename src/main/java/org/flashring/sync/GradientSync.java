@@ -53,7 +53,7 @@ public final class GradientSync implements AutoCloseable {
     private final long[] addresses; // of the gradients that are ready, else 0
     private final OwnedMemory packed;
     private final TensorMath combiner;
-    private final HostDivision division; // null where the divisor is 1
+    private final HostDivider divider; // null where the divisor is 1
     private final Stream stream; // of the sums; null on the host
     private final Event mark;
     private int started; // buckets already summed
@@ -96,7 +96,7 @@ public final class GradientSync implements AutoCloseable {
             this.packed =
                     made.add(OwnedMemory.allocate(device, Checks.product("bytes", buckets.packed(), dtype.bytes())));
             this.combiner = made.add(new TensorMath(device));
-            this.division = reduction.divisor() == 1 ? null : made.add(new HostDivision(reduction.divisor()));
+            this.divider = reduction.divisor() == 1 ? null : made.add(new HostDivider(reduction.divisor()));
             this.stream = device.isCuda() ? made.add(Stream.create(device)) : null;
             this.mark = device.isCuda() ? made.add(Event.create(device)) : null;
             made.keep();
@@ -225,8 +225,8 @@ public final class GradientSync implements AutoCloseable {
                 combiner.copyBytes(
                         target, buffer + bytes(buckets.offset(parameter) + piece.first()), bytes(piece.count()));
             }
-            if (division != null) {
-                division.divide(combiner, target, dtype, piece.count());
+            if (divider != null) {
+                divider.divide(combiner, target, dtype, piece.count());
             }
         }
         lead(caller);
@@ -309,8 +309,8 @@ public final class GradientSync implements AutoCloseable {
     public synchronized void close() {
         combiner.close();
         packed.close();
-        if (division != null) {
-            division.close();
+        if (divider != null) {
+            divider.close();
         }
         if (stream != null) {
             stream.close();

@@ -192,8 +192,7 @@ public final class OutputGather implements AutoCloseable {
         } else {
             communicator.reduceScatter(block.address(), counts, dtype, own);
         }
-        clear(dlocal);
-        unpack(rank, dlocal, true);
+        set(dlocal);
     }
 
     /**
@@ -209,10 +208,8 @@ public final class OutputGather implements AutoCloseable {
         begin(stream);
         require("dgathered", dgathered, rows, false);
         require("dlocal", dlocal, localLength, true);
-        int rank = communicator.rank();
-        pack(rank, dgathered, false);
-        clear(dlocal);
-        unpack(rank, dlocal, true);
+        pack(communicator.rank(), dgathered, false);
+        set(dlocal);
     }
 
     private void begin(long stream) {
@@ -291,11 +288,13 @@ public final class OutputGather implements AutoCloseable {
                 whole.strideHead());
     }
 
-    /** Sets a tensor to 0 unless the rows that are about to be set are all that it has. */
-    private void clear(Tensor dlocal) {
-        if (localLength > parts.get(communicator.rank()).rows()) {
+    /** Sets a tensor to this rank's part, and to 0 where rows were not gathered. */
+    private void set(Tensor dlocal) {
+        int rank = communicator.rank();
+        if (localLength > parts.get(rank).rows()) {
             math.convert(dlocal, Tensor.strided(zeros.memory(), dtype, batch, localLength, heads, dim, 0, 0, dim));
         }
+        unpack(rank, dlocal, true);
     }
 
     /** Frees the buffers. Closing twice is harmless; the communicator stays open. */

@@ -9,7 +9,7 @@ import org.flashring.internal.RawPointer;
 import org.flashring.kernel.TensorMath;
 
 /** Divides elements on the host: computed in the accumulator's type and rounded once. */
-final class HostDivision implements AutoCloseable {
+final class HostDivider implements AutoCloseable {
     private static final int CHUNK = 16 << 10; // fits a core's cache
 
     private final double divisor;
@@ -17,7 +17,7 @@ final class HostDivision implements AutoCloseable {
     private final FloatPointer floats = new FloatPointer(new RawPointer().at(wide.address())).capacity(CHUNK);
     private final DoublePointer doubles = new DoublePointer(new RawPointer().at(wide.address())).capacity(CHUNK);
 
-    HostDivision(double divisor) {
+    HostDivider(double divisor) {
         this.divisor = divisor;
     }
 
