@@ -23,6 +23,7 @@ import org.flashring.plan.Schedule.Message;
 import org.flashring.plan.Schedule.Rows;
 import org.flashring.plan.Schedule.Run;
 import org.flashring.plan.Schedule.Step;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -127,9 +128,18 @@ class ScheduleTest {
     }
 
     @Test
-    @Timeout(60) // half a second where nothing else runs
+    void manyRanksArePlanned() {
+        manyRanksArePlanned(256);
+    }
+
+    @Tag("full")
+    @Test
+    @Timeout(60)
     void aThousandRanksArePlanned() {
-        int world = 1024;
+        manyRanksArePlanned(1024);
+    }
+
+    private static void manyRanksArePlanned(int world) {
         Problem causal = Problem.of(shape(1), Layout.zigzag(1L << 20, world), Mask.causal());
         long piece = (1L << 20) / (2L * world);
         long seen = 0;
