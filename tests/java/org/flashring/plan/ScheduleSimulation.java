@@ -76,6 +76,10 @@ final class ScheduleSimulation {
 
     /** Runs forward and backward of all ranks. */
     static void run(Problem problem, List<Schedule> schedules) {
+        if (schedules.get(0).heads() != null) {
+            HeadExchangeSimulation.run(problem, schedules);
+            return;
+        }
         ScheduleSimulation forward = new ScheduleSimulation(problem, schedules);
         forward.pass(schedules.stream().map(Schedule::forward).toList(), false);
         ScheduleSimulation backward = new ScheduleSimulation(problem, schedules);
