@@ -27,7 +27,7 @@ final class HeadExchanger {
     private final DType wire;
     private final long base;
     private final Map<Operand, Tensor> together = new EnumMap<>(Operand.class);
-    private final Map<Leg, List<TravellingHeads>> travellers = new EnumMap<>(Leg.class);
+    private final Map<Leg, TravellingHeads[]> travellers = new EnumMap<>(Leg.class);
     private final Map<Leg, Transfers> transfers = new EnumMap<>(Leg.class);
     private final Tensor ownDelta;
     private final Forward forward;
@@ -159,7 +159,7 @@ final class HeadExchanger {
                     heads.members().get(from));
         }
         transfers.put(leg, batch);
-        travellers.put(leg, List.copyOf(all));
+        travellers.put(leg, all.toArray(TravellingHeads[]::new)); // to walk a list makes an object
     }
 
     private static long bytes(Tensor dense) {

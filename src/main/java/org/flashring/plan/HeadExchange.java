@@ -1,6 +1,7 @@
 package org.flashring.plan;
 
 import java.util.List;
+import java.util.Locale;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 
@@ -128,6 +129,19 @@ public record HeadExchange(
             }
         }
         return bytes;
+    }
+
+    /** Returns how heads are dealt, for people. */
+    String dealt() {
+        long all = whole.shape().queryHeads();
+        long least = shares.stream().mapToLong(Share::queryHeads).min().orElseThrow();
+        long most = shares.stream().mapToLong(Share::queryHeads).max().orElseThrow();
+        String each = least == most ? String.valueOf(most) : least + " to " + most;
+        String imbalance = least == most
+                ? ""
+                : String.format(Locale.ROOT, ", at most %.2f times the mean", (double) most * shares.size() / all);
+        return each + " of " + all + " query heads a rank" + imbalance
+                + (repeatsKeys() ? ", key heads repeated" : "");
     }
 
     /** Returns this rank's share. */

@@ -1,7 +1,6 @@
 package org.flashring.plan;
 
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.function.IntFunction;
 import org.flashring.AttentionOptions;
@@ -379,34 +378,18 @@ public final class Plan {
         return options.wireDType() == null ? shape().dtype().accumulator() : options.wireDType();
     }
 
+    /**
+     * Returns how heads are dealt to the ranks of a group, and how much more than the mean the busiest computes; nothing
+     * where each rank computes all heads.
+     */
+    public String headsDealt() {
+        HeadExchange heads = schedule(0).heads();
+        return heads == null ? "" : heads.dealt();
+    }
+
     /** Returns a few lines for people: the steps, and what each rank computes, sends and holds. */
     @Override
     public String toString() {
-        StringBuilder text = new StringBuilder();
-        text.append(shape())
-                .append(", ")
-                .append(queries())
-                .append(", ")
-                .append(mask())
-                .append(": ")
-                .append(steps)
-                .append(steps == 1 ? " step\n" : " steps\n");
-        for (int rank = 0; rank < worldSize(); rank++) {
-            text.append(String.format(
-                    Locale.ROOT,
-                    "rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n",
-                    rank,
-                    queries().localLength(rank),
-                    queries().positions(rank).ranges().size() > 4
-                            ? ""
-                            : queries().positions(rank),
-                    forwardFlops(rank) / 1e9,
-                    forwardBytesSent(rank),
-                    options.backward()
-                            ? String.format(Locale.ROOT, " and %,d B backward", backwardBytesSent(rank))
-                            : "",
-                    bytesHeld(rank)));
-        }
-        return text.toString();
+        return PlanText.of(this);
     }
 }

@@ -17,11 +17,13 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
+import org.flashring.plan.Ulysses;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Whole training runs of a tiny model: sharding changes nothing, the loss falls, nothing leaks. */
 class TrainingTest {
@@ -70,6 +72,16 @@ class TrainingTest {
         Comparison.Result comparison = run(
                         new Settings(TINY, 3, 4, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Gather(1)), true)
                 .comparison();
+        assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
+        assertThat(comparison.passed()).isTrue();
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {4, 2})
+    void exchangedHeadsTeachTheSame(int group) {
+        Settings settings = new Settings(
+                TINY, 4, 3, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Ulysses(group, new Ring()));
+        Comparison.Result comparison = run(settings, true).comparison();
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
         assertThat(comparison.passed()).isTrue();
     }

@@ -4,19 +4,21 @@ import org.flashring.internal.Checks;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
+import org.flashring.plan.Ulysses;
 import picocli.CommandLine.Option;
 
 /** The options that say how keys come to the queries of all ranks. */
 public final class StrategyOption {
     enum Kind {
         RING,
-        GATHER
+        GATHER,
+        ULYSSES
     }
 
     @Option(
             names = "--strategy",
             defaultValue = "ring",
-            description = "How keys come to queries: ring or gather (default: ${DEFAULT-VALUE}).")
+            description = "How keys come to queries: ring, gather or ulysses (default: ${DEFAULT-VALUE}).")
     private Kind kind;
 
     @Option(
@@ -26,18 +28,67 @@ public final class StrategyOption {
             description = "Key heads that --strategy gather brings at once (default: ${DEFAULT-VALUE}).")
     private long heads;
 
+    @Option(
+            names = "--ulysses-ranks",
+            paramLabel = "RANKS",
+            description = "Ranks among which --strategy ulysses exchanges heads (default: all; fewer are 2-D).")
+    private Integer ulyssesRanks;
+
+    @Option(
+            names = "--between",
+            defaultValue = "ring",
+            paramLabel = "STRATEGY",
+            description = "How keys come from other groups of --ulysses-ranks: ring or gather (default: ${DEFAULT-VALUE}).")
+    private Kind between;
+
     /**
      * Returns the strategy.
      *
-     * @throws IllegalArgumentException unless heads ≥ 1
+     * @throws IllegalArgumentException unless heads and ranks ≥ 1 and groups have a strategy between them that leaves
+     *     heads where they are
      */
     public Strategy strategy() {
-        Strategy gather = new Gather(Checks.atLeast("--gather-heads", heads, 1));
-        return kind == Kind.RING ? new Ring() : gather;
+        Checks.atLeast("--gather-heads", heads, 1);
+        Checks.atLeast("--ulysses-ranks", ranks(), 1);
+        if (between == Kind.ULYSSES) {
+            throw Checks.broken("--between", "ulysses", "be ring or gather");
+        }
+        return kind == Kind.ULYSSES ? ulysses(ranks()) : of(kind);
+    }
+
+    /**
+     * Returns the strategy for {@code worldSize} ranks and {@code queryHeads} heads: ulysses in the largest groups that
+     * divide the ranks and have no more of them than there are heads.
+     */
+    public Strategy fitting(int worldSize, long queryHeads) {
+        Strategy asked = strategy();
+        int size = (int) Math.min(worldSize, Math.min(ranks(), queryHeads));
+        while (worldSize % size != 0) {
+            size--;
+        }
+        return kind != Kind.ULYSSES || size == ranks() ? asked : size == worldSize ? new Ulysses() : ulysses(size);
+    }
+
+    private int ranks() {
+        return ulyssesRanks == null ? Integer.MAX_VALUE : ulyssesRanks;
+    }
+
+    private Strategy ulysses(int ranks) {
+        return new Ulysses(ranks, of(between));
+    }
+
+    private Strategy of(Kind simple) {
+        return simple == Kind.RING ? new Ring() : new Gather(heads);
     }
 
     /** Returns the options that give this strategy again, with a space before them; none for the ring. */
     public String replay() {
-        return kind == Kind.RING ? "" : " --strategy gather --gather-heads " + heads;
+        return switch (kind) {
+            case RING -> "";
+            case GATHER -> " --strategy gather --gather-heads " + heads;
+            case ULYSSES -> " --strategy ulysses"
+                    + (ulyssesRanks == null ? "" : " --ulysses-ranks " + ulyssesRanks)
+                    + (between == Kind.RING ? "" : " --between gather --gather-heads " + heads);
+        };
     }
 }
