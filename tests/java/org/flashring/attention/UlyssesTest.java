@@ -39,9 +39,7 @@ class UlyssesTest {
 
     private static Plan plan(Problem problem, int world, Ulysses strategy) {
         org.flashring.plan.Problem whole = org.flashring.plan.Problem.of(
-                problem.shape(),
-                Layout.zigzag(LENGTH, world),
-                problem.mask().mask());
+                problem.shape(), Layout.zigzag(LENGTH, world), problem.mask().mask());
         return Plan.of(whole, strategy, AttentionOptions.defaults());
     }
 
@@ -131,8 +129,7 @@ class UlyssesTest {
         for (int rank = 0; rank < 3; rank++) {
             long own = 2 * plan.queries().localLength(rank);
             long keys = (8 + 4) * 2;
-            long backward = own * (4 * (8 * 2 + 4 * 2 + 2 * 4) + 2 * keys)
-                    + (all - own) * (2 * 8 * 4 + (8 + 4) * 4);
+            long backward = own * (4 * (8 * 2 + 4 * 2 + 2 * 4) + 2 * keys) + (all - own) * (2 * 8 * 4 + (8 + 4) * 4);
             assertThat(plan.forwardBytesSent(rank))
                     .isEqualTo(own * (4 * 8 * 2 + 2 * keys) + (all - own) * 2 * (4 * 2 + 4));
             assertThat(plan.backwardBytesSent(rank)).isEqualTo(backward);

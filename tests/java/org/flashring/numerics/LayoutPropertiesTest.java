@@ -19,7 +19,9 @@ import org.flashring.Positions;
 
 /** A layout deals every token to one rank, says which, and takes it back; positions count as brute force does. */
 class LayoutPropertiesTest {
-    /** Groups hold what their ranks hold, whichever ranks they are of; groups of a striped layout cost no more ranges. */
+    /**
+     * Groups hold what their ranks hold, whichever ranks they are of; groups of a striped layout cost no more ranges.
+     */
     @Property(tries = 300)
     void groupsHoldWhatTheirRanksHold(
             @ForAll Layout.Policy policy,
@@ -53,7 +55,6 @@ class LayoutPropertiesTest {
                 .boxed()
                 .toList();
     }
-
 
     @Provide
     Arbitrary<long[]> documents() {

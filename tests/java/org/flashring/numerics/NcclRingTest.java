@@ -24,6 +24,7 @@ import org.flashring.launch.Environment;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
+import org.flashring.plan.Ulysses;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Problem;
 import org.flashring.support.RankProcesses;
@@ -73,6 +74,8 @@ class NcclRingTest {
                                         problem,
                                         Layout.of(policy, length, worldSize),
                                         new Gather(1 + cases.size() % 3)));
+                            } else if (shape.queryHeads() >= worldSize) {
+                                cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ulysses()));
                             }
                         }
                     }

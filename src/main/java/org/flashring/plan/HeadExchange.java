@@ -140,8 +140,7 @@ public record HeadExchange(
         String imbalance = least == most
                 ? ""
                 : String.format(Locale.ROOT, ", at most %.2f times the mean", (double) most * shares.size() / all);
-        return each + " of " + all + " query heads a rank" + imbalance
-                + (repeatsKeys() ? ", key heads repeated" : "");
+        return each + " of " + all + " query heads a rank" + imbalance + (repeatsKeys() ? ", key heads repeated" : "");
     }
 
     /** Returns this rank's share. */

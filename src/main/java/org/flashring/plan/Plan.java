@@ -379,8 +379,8 @@ public final class Plan {
     }
 
     /**
-     * Returns how heads are dealt to the ranks of a group, and how much more than the mean the busiest computes; nothing
-     * where each rank computes all heads.
+     * Returns how heads are dealt to the ranks of a group, and how much more than the mean the busiest computes;
+     * nothing where each rank computes all heads.
      */
     public String headsDealt() {
         HeadExchange heads = schedule(0).heads();

@@ -79,8 +79,8 @@ class TrainingTest {
     @ParameterizedTest
     @ValueSource(ints = {4, 2})
     void exchangedHeadsTeachTheSame(int group) {
-        Settings settings = new Settings(
-                TINY, 4, 3, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Ulysses(group, new Ring()));
+        Settings settings =
+                new Settings(TINY, 4, 3, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Ulysses(group, new Ring()));
         Comparison.Result comparison = run(settings, true).comparison();
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
         assertThat(comparison.passed()).isTrue();

@@ -38,7 +38,8 @@ public final class StrategyOption {
             names = "--between",
             defaultValue = "ring",
             paramLabel = "STRATEGY",
-            description = "How keys come from other groups of --ulysses-ranks: ring or gather (default: ${DEFAULT-VALUE}).")
+            description =
+                    "How keys come from other groups of --ulysses-ranks: ring or gather (default: ${DEFAULT-VALUE}).")
     private Kind between;
 
     /**
@@ -86,9 +87,10 @@ public final class StrategyOption {
         return switch (kind) {
             case RING -> "";
             case GATHER -> " --strategy gather --gather-heads " + heads;
-            case ULYSSES -> " --strategy ulysses"
-                    + (ulyssesRanks == null ? "" : " --ulysses-ranks " + ulyssesRanks)
-                    + (between == Kind.RING ? "" : " --between gather --gather-heads " + heads);
+            case ULYSSES ->
+                " --strategy ulysses"
+                        + (ulyssesRanks == null ? "" : " --ulysses-ranks " + ulyssesRanks)
+                        + (between == Kind.RING ? "" : " --between gather --gather-heads " + heads);
         };
     }
 }
