@@ -68,7 +68,7 @@ class GatherTest {
     }
 
     /** Returns {@code real}, which adds the bytes of what is sent to {@code sent}. */
-    private static Communicator counting(Communicator real, AtomicLong sent) {
+    static Communicator counting(Communicator real, AtomicLong sent) {
         return (Communicator) Proxy.newProxyInstance(
                 GatherTest.class.getClassLoader(), new Class<?>[] {Communicator.class}, (proxy, method, arguments) -> {
                     if (arguments != null && arguments[0] instanceof Transfers transfers) {

@@ -16,7 +16,6 @@ import org.flashring.attention.Forward;
 import org.flashring.attention.RingAttention;
 import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.local.LocalGroup;
-import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
@@ -24,6 +23,7 @@ import org.flashring.support.MaskRule;
 import org.flashring.support.Placement;
 import org.flashring.support.Problem;
 import org.flashring.support.RankTensors;
+import org.flashring.support.Strategies;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -40,17 +40,19 @@ class AllocationTest {
 
     @ParameterizedTest
     @CsvSource({
-        "1, FLOAT64, 0",
-        "1, BFLOAT16, 0",
-        "4, FLOAT64, 0",
-        "4, FLOAT32, 0",
-        "4, BFLOAT16, 0",
-        "4, BFLOAT16, 1",
-        "3, FLOAT64, 2"
+        "1, FLOAT64, ring",
+        "1, BFLOAT16, ring",
+        "4, FLOAT64, ring",
+        "4, FLOAT32, ring",
+        "4, BFLOAT16, ring",
+        "4, BFLOAT16, gather 1",
+        "3, FLOAT64, gather 2",
+        "3, BFLOAT16, halo"
     })
-    void callsAllocateNothing(int world, DType dtype, int gathered) {
+    void callsAllocateNothing(int world, DType dtype, String name) {
         Problem problem = Problem.of(AttentionShape.of(1, 6, 3, 8, dtype), 19, MaskRule.CAUSAL, 1);
-        Strategy strategy = gathered == 0 ? new Ring() : new Gather(gathered);
+        Strategy strategy = Strategies.named(name);
+        boolean ringAlone = strategy instanceof Ring;
         Plan plan = Plan.of(
                 org.flashring.plan.Problem.of(problem.shape(), Layout.zigzag(19, world), Mask.causal()),
                 strategy,
@@ -60,8 +62,8 @@ class AllocationTest {
             Positions positions = plan.queries().positions(communicator.rank());
             RankTensors t = new RankTensors(problem.shape(), positions, positions, Placement.DENSE, dtype);
             t.scatter(problem.inputs());
-            try (RingAttention ring = gathered == 0 ? new RingAttention(plan, communicator) : null;
-                    ShardedAttention any = gathered == 0 ? null : new ShardedAttention(plan, communicator)) {
+            try (RingAttention ring = ringAlone ? new RingAttention(plan, communicator) : null;
+                    ShardedAttention any = ringAlone ? null : new ShardedAttention(plan, communicator)) {
                 Runnable calls = calls(ring, any, t);
                 long before = 0;
                 for (int call = 0; call < WARM_UP + CALLS; call++) {

@@ -19,6 +19,7 @@ import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Positions;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.plan.Ulysses;
@@ -88,12 +89,13 @@ class AttentionPropertiesTest {
             @ForAll @IntRange(min = 1, max = 5) int world) {
         Problem problem = problem(seed, DType.FLOAT64);
         Result exact = Oracle.float64(problem);
-        List<Strategy> strategies = new ArrayList<>(List.of(new Ring(), new Gather(1 + Math.floorMod(seed, 3))));
+        List<Strategy> strategies =
+                new ArrayList<>(List.of(new Ring(), new Gather(1 + Math.floorMod(seed, 3)), new Halo()));
         if (problem.shape().queryHeads() >= world) {
             strategies.add(new Ulysses());
         }
         if (problem.shape().queryHeads() >= 2 && world == 4) {
-            strategies.add(new Ulysses(2, strategies.get(Math.floorMod(seed, 2))));
+            strategies.add(new Ulysses(2, strategies.get(Math.floorMod(seed, 3))));
         }
         for (Strategy strategy : strategies) {
             RingRun run = new RingRun(

@@ -5,8 +5,6 @@ import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
-import org.flashring.plan.Gather;
-import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Oracle;
@@ -14,6 +12,7 @@ import org.flashring.support.Placement;
 import org.flashring.support.Problem;
 import org.flashring.support.Result;
 import org.flashring.support.RingRun;
+import org.flashring.support.Strategies;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -24,16 +23,19 @@ class CachedKeysTest {
 
     @ParameterizedTest
     @CsvSource({
-        "CONTIGUOUS, 1, 0",
-        "ZIGZAG, 3, 0",
-        "STRIPED, 4, 0",
-        "CONTIGUOUS, 16, 0",
-        "ZIGZAG, 3, 1",
-        "STRIPED, 4, 2",
-        "CONTIGUOUS, 16, 1"
+        "CONTIGUOUS, 1, ring",
+        "ZIGZAG, 3, ring",
+        "STRIPED, 4, ring",
+        "CONTIGUOUS, 16, ring",
+        "ZIGZAG, 3, gather 1",
+        "STRIPED, 4, gather 2",
+        "CONTIGUOUS, 16, gather 1",
+        "ZIGZAG, 3, halo",
+        "STRIPED, 4, halo",
+        "CONTIGUOUS, 16, halo"
     })
-    void newTokensSeeTheCacheAndThemselves(Layout.Policy policy, int world, int gathered) {
-        Strategy strategy = gathered == 0 ? new Ring() : new Gather(gathered);
+    void newTokensSeeTheCacheAndThemselves(Layout.Policy policy, int world, String name) {
+        Strategy strategy = Strategies.named(name);
         AttentionShape shape = AttentionShape.of(2, 4, 2, 24, DType.FLOAT64);
         Problem whole = Problem.of(shape, CACHED + NEW, MaskRule.CAUSAL, 5);
         Problem.Inputs inputs = inputs(whole);

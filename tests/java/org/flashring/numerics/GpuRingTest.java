@@ -18,6 +18,7 @@ import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
@@ -48,7 +49,7 @@ class GpuRingTest {
         for (int world : worlds) {
             for (Layout.Policy policy : Layout.Policy.values()) {
                 for (int mask = 0; mask < 4; mask++) {
-                    int number = cases.size() / 2;
+                    int number = cases.size() / 3;
                     int length = LENGTHS[number % LENGTHS.length];
                     int[] heads = HEADS[number % HEADS.length];
                     AttentionShape shape =
@@ -57,6 +58,7 @@ class GpuRingTest {
                     cases.add(new Case(problem, Layout.of(policy, length, world), new Ring()));
                     Strategy other = mask > 1 && heads[0] >= world ? new Ulysses() : new Gather(1 + number % 2);
                     cases.add(new Case(problem, Layout.of(policy, length, world), other));
+                    cases.add(new Case(problem, Layout.of(policy, length, world), new Halo()));
                 }
             }
         }

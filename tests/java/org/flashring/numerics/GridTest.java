@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 import java.util.function.IntPredicate;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
@@ -13,6 +14,7 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.plan.Ulysses;
@@ -46,22 +48,34 @@ class GridTest {
     /** Every third case by gather; with those of the profile "full" all of them. */
     @TestFactory
     Stream<DynamicTest> gatherAgreesWithPyTorch() {
-        return gathered(number -> number % 3 == 0);
+        return by("gather", GridTest::gather, number -> number % 3 == 0);
     }
 
     @Tag("full")
     @TestFactory
     Stream<DynamicTest> gatherAgreesInTheOtherCasesToo() {
-        return gathered(number -> number % 3 != 0);
+        return by("gather", GridTest::gather, number -> number % 3 != 0);
     }
 
-    private Stream<DynamicTest> gathered(IntPredicate taken) {
+    /** Every 17th case by halo; with those of the profile "full" all of them. */
+    @TestFactory
+    Stream<DynamicTest> haloAgreesWithPyTorch() {
+        return by("halo", gridCase -> new Halo(), number -> number % 17 == 0);
+    }
+
+    @Tag("full")
+    @TestFactory
+    Stream<DynamicTest> haloAgreesInTheOtherCasesToo() {
+        return by("halo", gridCase -> new Halo(), number -> number % 17 != 0);
+    }
+
+    private Stream<DynamicTest> by(String name, Function<GridCase, Strategy> strategy, IntPredicate taken) {
         Integer only = Integer.getInteger("flashring.case");
         return CASES.stream()
                 .filter(gridCase -> gridCase.layout().worldSize() > 1 && taken.test(gridCase.number()))
                 .filter(gridCase -> only == null || gridCase.number() == only)
-                .map(gridCase ->
-                        DynamicTest.dynamicTest("gather, " + gridCase, () -> check(gridCase, gather(gridCase))));
+                .map(gridCase -> DynamicTest.dynamicTest(
+                        name + ", " + gridCase, () -> check(gridCase, strategy.apply(gridCase))));
     }
 
     /** Returns gather of one to three heads at once, or of all. */
@@ -105,6 +119,7 @@ class GridTest {
             } else if (world % ranks == 0) {
                 ways.add(new Ulysses(ranks, new Ring()));
                 ways.add(new Ulysses(ranks, gather(gridCase)));
+                ways.add(new Ulysses(ranks, new Halo()));
             }
         }
         return ways;
@@ -149,9 +164,12 @@ class GridTest {
 
     private static Strategy strategy(GridCase gridCase, int turn) {
         List<Strategy> ways = ulysses(gridCase);
-        return turn % 4 == 3
-                ? gather(gridCase)
-                : turn % 4 == 1 && !ways.isEmpty() ? ways.get(turn / 4 % ways.size()) : new Ring();
+        return switch (turn % 4) {
+            case 1 -> new Halo();
+            case 2 -> ways.isEmpty() ? new Ring() : ways.get(turn / 4 % ways.size());
+            case 3 -> gather(gridCase);
+            default -> new Ring();
+        };
     }
 
     /** Every case in every narrow type with every kernel. */
@@ -168,7 +186,12 @@ class GridTest {
         for (DType dtype : List.of(DType.FLOAT32, DType.BFLOAT16, DType.FLOAT16)) {
             for (Kernel kernel : Kernels.available(dtype)) {
                 checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 != 0, new Ring());
-                checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 == 0, gather(gridCase));
+                checkNarrow(
+                        gridCase,
+                        dtype,
+                        kernel,
+                        gridCase.number() % 2 == 0,
+                        gridCase.number() / 2 % 2 == 0 ? gather(gridCase) : new Halo());
                 for (Strategy strategy : ulysses(gridCase)) {
                     checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 == 1, strategy);
                 }

@@ -22,6 +22,7 @@ import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.launch.Environment;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.plan.Ulysses;
@@ -37,7 +38,7 @@ import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * Ring and gather over NCCL on all GPUs of the host against the same kernel on one GPU, forward and backward: by
+ * Ring, gather and halo over NCCL on all GPUs of the host against the same kernel on one GPU, forward and backward: by
  * threads, then by processes.
  */
 class NcclRingTest {
@@ -69,13 +70,15 @@ class NcclRingTest {
                         Problem problem = Problem.of(shape, length, mask, cases.size());
                         for (Layout.Policy policy : Layout.Policy.values()) {
                             cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ring()));
-                            if (policy != Layout.Policy.CONTIGUOUS) {
+                            if (policy == Layout.Policy.CONTIGUOUS) {
+                                cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Halo()));
+                            } else if (policy == Layout.Policy.ZIGZAG && shape.queryHeads() >= worldSize) {
+                                cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ulysses()));
+                            } else {
                                 cases.add(new Case(
                                         problem,
                                         Layout.of(policy, length, worldSize),
                                         new Gather(1 + cases.size() % 3)));
-                            } else if (shape.queryHeads() >= worldSize) {
-                                cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ulysses()));
                             }
                         }
                     }

@@ -27,17 +27,19 @@ import org.flashring.device.DeviceBuffer;
 import org.flashring.device.OwnedMemory;
 import org.flashring.launch.Environment;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Problem;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 
 /**
- * Not a test: how the speed of ring and gather scales, and the memory it takes, beside what the same GPUs do alone in
- * the same run. Over NCCL with a process per GPU ({@code launch --nproc 4 -- org.flashring.numerics.RingBench}), or
- * with the argument {@code threads} over copies between all GPUs of one process ({@code launch --nproc 1 --
- * org.flashring.numerics.RingBench threads}); where there is no GPU, that tries small shapes on four threads of the
- * host. The argument {@code gather=N} takes that strategy, of N key heads at once. Rank 0 prints a table.
+ * Not a test: how the speed of ring, gather and halo scales, and the memory it takes, beside what the same GPUs do
+ * alone in the same run. Over NCCL with a process per GPU ({@code launch --nproc 4 --
+ * org.flashring.numerics.RingBench}), or with the argument {@code threads} over copies between all GPUs of one process
+ * ({@code launch --nproc 1 -- org.flashring.numerics.RingBench threads}); where there is no GPU, that tries small
+ * shapes on four threads of the host. The argument {@code gather=N} takes that strategy, of N key heads at once,
+ * {@code halo} that one. Rank 0 prints a table.
  */
 public final class RingBench {
     private static final Duration DEADLINE = Duration.ofSeconds(60);
@@ -70,7 +72,7 @@ public final class RingBench {
                 .filter(argument -> argument.startsWith("gather="))
                 .findFirst()
                 .<Strategy>map(argument -> new Gather(Long.parseLong(argument.substring("gather=".length()))))
-                .orElse(new Ring());
+                .orElse(arguments.contains("halo") ? new Halo() : new Ring());
         if (arguments.contains("threads")) {
             List<Device> devices = GPU
                     ? IntStream.range(0, Cuda.deviceCount())

@@ -312,10 +312,10 @@ final class HandWritten {
     }
 
     /**
-     * A causal window that reaches {@code reach} rows into the shard before: its last rows come, their gradients go
-     * back.
+     * Rank {@code rank} of some under a causal window that reaches {@code reach} rows into the shard before: its last
+     * rows come, their gradients go back.
      */
-    static Schedule halo(Problem problem, int rank, long reach) {
+    static List<List<Step>> halo(Problem problem, int rank, long reach) {
         int last = problem.worldSize() - 1;
         Heads all = new Heads(0, problem.shape().kvHeads());
         long rows = problem.keys().localLength(rank);
@@ -329,25 +329,23 @@ final class HandWritten {
         Block haloGrads = null;
         if (rank > 0) {
             long before = problem.keys().localLength(rank - 1);
-            Held keys = held(Part.KEYS, rank - 1, before - reach, before, all, 1);
-            Held grads = held(Part.KEY_GRADS, rank - 1, before - reach, before, all, 2);
+            Held keys = held(Part.KEYS, rank - 1, before - reach, before, all, 2);
+            Held grads = held(Part.KEY_GRADS, rank - 1, before - reach, before, all, 3);
             receives.add(with(rank - 1, keys));
             gradsSent.add(with(rank - 1, grads));
-            halo = new Block(rank - 1, all, queries, List.of(keys), List.of());
-            haloGrads = new Block(rank - 1, all, queries, List.of(keys), List.of(grads));
+            halo = new Block(1, all, queries, List.of(keys), List.of());
+            haloGrads = new Block(1, all, queries, List.of(keys), List.of(grads));
         }
         List<Message> gradsReceived = rank == last
                 ? List.of()
-                : List.of(with(rank + 1, held(Part.KEY_GRADS, rank, rows - reach, rows, all, 3)));
+                : List.of(with(rank + 1, held(Part.KEY_GRADS, rank, rows - reach, rows, all, 4)));
         List<Held> ownGrads = List.of(held(Part.KEY_GRADS, rank, 0, rows, all, OWN));
-        return schedule(
-                problem,
+        return List.of(
                 List.of(
-                        new Step(exchange(sends, receives), new Block(rank, all, queries, own, List.of()), true, null),
+                        new Step(exchange(sends, receives), new Block(0, all, queries, own, List.of()), true, null),
                         new Step(null, halo, rank > 0, null)),
                 List.of(
-                        new Step(exchange(sends, receives), new Block(rank, all, queries, own, ownGrads), true, null),
-                        new Step(null, haloGrads, rank > 0, exchange(gradsSent, gradsReceived))),
-                List.of(Part.KEYS, Part.KEYS, Part.KEY_GRADS, Part.KEY_GRADS));
+                        new Step(exchange(sends, receives), new Block(0, all, queries, own, ownGrads), true, null),
+                        new Step(null, haloGrads, rank > 0, exchange(gradsSent, gradsReceived))));
     }
 }

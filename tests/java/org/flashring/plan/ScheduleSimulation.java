@@ -18,6 +18,7 @@ import org.flashring.plan.Schedule.Message;
 import org.flashring.plan.Schedule.Part;
 import org.flashring.plan.Schedule.Piece;
 import org.flashring.plan.Schedule.Rows;
+import org.flashring.plan.Schedule.Run;
 import org.flashring.plan.Schedule.Slot;
 import org.flashring.plan.Schedule.Step;
 
@@ -251,8 +252,10 @@ final class ScheduleSimulation {
     }
 
     private static void forEach(Rows rows, IntFunction<Positions> positions, LongConsumer each) {
-        for (long row = rows.from(); row < rows.to(); row++) {
-            each.accept(positions.apply(rows.owner()).position(row));
+        for (Run run : rows.runs()) {
+            for (long row = run.from(); row < run.to(); row++) {
+                each.accept(positions.apply(rows.owner()).position(row));
+            }
         }
     }
 

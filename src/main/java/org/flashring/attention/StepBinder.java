@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.function.BiConsumer;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Positions;
@@ -20,6 +21,7 @@ import org.flashring.plan.Schedule.Held;
 import org.flashring.plan.Schedule.Message;
 import org.flashring.plan.Schedule.Part;
 import org.flashring.plan.Schedule.Piece;
+import org.flashring.plan.Schedule.Run;
 import org.flashring.plan.Schedule.Step;
 
 /** Gives the pieces of a schedule their places in one rank's block of memory, once, so that calls make no objects. */
@@ -33,6 +35,7 @@ final class StepBinder {
     private final Footprint footprint;
     private final int rank;
     private final long base;
+    private Piece atHome; // own keys whose gradients are being added up
     private final Set<Held> arrived = new HashSet<>(); // gradients of other ranks' keys that this rank adds to
 
     StepBinder(Plan plan, Schedule schedule, Footprint footprint, int rank, long base) {
@@ -76,7 +79,10 @@ final class StepBinder {
                 transfers(step.before()),
                 step.computes() ? bound : null,
                 transfers(step.after()),
-                deliver(step.after(), gathers(block)));
+                deliver(
+                        step.after(),
+                        number + 1 == steps.size()
+                                || hasOwn(steps.get(number + 1).block())));
     }
 
     private BoundBlock bind(Block block, boolean resume, boolean finish, List<Move> ready) {
@@ -101,8 +107,19 @@ final class StepBinder {
                     .map(Message::held)
                     .distinct()
                     .filter(held -> held.piece().rows().owner() == rank)
-                    .forEach(held -> ready.add(
-                            new Move.Load(slot(held), 0, held.piece().heads().from())));
+                    .forEach(held -> forEachRun(
+                            held,
+                            (run, rows) -> ready.add(new Move.Load(
+                                    rows, run.from(), held.piece().heads().from()))));
+        }
+    }
+
+    /** Calls {@code each} with the runs of rows of a piece in a slot, and where they lie there. */
+    private void forEachRun(Held held, BiConsumer<Run, KeyTensors> each) {
+        long first = 0;
+        for (Run run : held.piece().rows().runs()) {
+            each.accept(run, slot(held).rows(first, run.count(), 1));
+            first += run.count();
         }
     }
 
@@ -134,14 +151,18 @@ final class StepBinder {
         if (block.results().isEmpty()) {
             return null;
         }
-        KeyTensors grads = of(block, footprint.blockGrads(), shape.dtype().accumulator());
-        if (!gathers(block) && block.results().get(0).slot() == Schedule.OWN) {
-            return new BlockGrads(grads, true, NONE);
+        if (hasOwn(block)) {
+            atHome = ownOf(block);
         }
+        if (!gathers(block) && hasOwn(block)) {
+            boolean direct = !addsAtHome();
+            return new BlockGrads(direct ? ofBlock(block) : home(), direct, NONE);
+        }
+        KeyTensors grads = ofBlock(block);
         List<Move> moves = new ArrayList<>();
         for (Held held : block.results()) {
             if (gathers(block)) {
-                KeyTensors to = held.slot() == Schedule.OWN ? home(held.piece()) : slot(held);
+                KeyTensors to = held.slot() == Schedule.OWN ? home() : slot(held);
                 for (KeyTensors.Range range : ranges(held, block)) {
                     moves.add(new Move.Copy(
                             to.rows(range.ownRow(), range.count(), 1),
@@ -154,35 +175,60 @@ final class StepBinder {
         return new BlockGrads(grads, false, array(moves));
     }
 
-    /** Gradients that come for own keys go home: straight, or added to what this rank has computed of them. */
-    private Move[] deliver(Exchange exchange, boolean gathered) {
+    /**
+     * Gradients that come for own keys go home: straight, or added to what this rank has computed of them, which is
+     * done after the {@code last} of them.
+     */
+    private Move[] deliver(Exchange exchange, boolean last) {
         List<Move> moves = new ArrayList<>();
         for (int i = 0; exchange != null && i < exchange.receives().size(); i++) {
             Held held = exchange.receives().get(i).held();
             if (held.piece().rows().owner() != rank) {
                 arrived.add(held);
+            } else if (addsAtHome()) {
+                forEachRun(held, (run, rows) -> moves.add(new Move.Add(home().rows(run.from(), run.count(), 1), rows)));
             } else {
-                moves.add(
-                        gathered
-                                ? new Move.Add(home(held.piece()), slot(held))
-                                : new Move.Store(
-                                        slot(held), held.piece().heads().from()));
+                moves.add(new Move.Store(slot(held), held.piece().heads().from()));
             }
         }
-        if (gathered && exchange != null) {
-            Piece own = exchange.receives().get(0).held().piece();
-            moves.add(new Move.Store(home(own), own.heads().from()));
+        if (exchange != null && addsAtHome() && last) {
+            moves.add(new Move.Store(home(), atHome.heads().from()));
         }
         return array(moves);
     }
 
-    private KeyTensors home(Piece piece) {
+    /** Returns whether gradients of own keys come from several ranks. */
+    private boolean addsAtHome() {
+        return schedule.room().home() > 0;
+    }
+
+    /** Returns whether gradients of own keys come from {@code block}, which may be null. */
+    private static boolean hasOwn(Block block) {
+        return ownOf(block) != null;
+    }
+
+    private static Piece ownOf(Block block) {
+        return block == null
+                ? null
+                : block.results().stream()
+                        .filter(held -> held.slot() == Schedule.OWN)
+                        .map(Held::piece)
+                        .findFirst()
+                        .orElse(null);
+    }
+
+    private KeyTensors home() {
+        DType wide = shape.dtype().accumulator();
         return KeyTensors.at(
                 base + footprint.home(),
                 shape,
-                shape.dtype().accumulator(),
-                piece.rows().count(),
-                piece.heads().count());
+                wide,
+                atHome.rows().count(),
+                atHome.heads().count());
+    }
+
+    private KeyTensors ofBlock(Block block) {
+        return of(block, footprint.blockGrads(), shape.dtype().accumulator());
     }
 
     private KeyTensors of(Block block, long offset, DType dtype) {

@@ -46,7 +46,7 @@ public final class StepKernel implements AutoCloseable {
         this.shape = shape;
         this.mask = mask;
         this.queries = queries;
-        this.keys = keys;
+        this.keys = List.copyOf(keys); // made now, where they are made when looked at
         this.keyTables = new long[keys.size()];
         this.heads = shape.kvHeads();
         step.device(options.cuda() ? 0 : Native.HOST)

@@ -13,9 +13,10 @@ import org.flashring.Positions;
  * <p>Ranks, rows and heads are those of {@link #problem}, but for the peers of messages. A step goes so. Own keys that
  * it sends are copied into their slot; keys of a block that lie in several places are copied together in order of their
  * positions. {@code before} is posted, the block is computed, and everything posted so far is awaited. Gradients that
- * have come for this rank's own keys are added to those. The block's gradients, if it was computed, go to their places:
- * added to what has come there for the same keys, or written. {@code after} is posted. After the last step everything
- * is awaited once more. All ranks have as many steps, with an exchange in the same ones.
+ * have come for this rank's own keys are added to those, or are all there are of them where {@link Room#home} is 0. The
+ * block's gradients, if it was computed, go to their places: added to what has come there for the same keys, or
+ * written. {@code after} is posted. After the last step everything is awaited once more. All ranks have as many steps,
+ * with an exchange in the same ones.
  *
  * @param sources positions of keys that blocks have, by {@link Block#source}
  * @param forward steps of a forward pass
@@ -49,11 +50,28 @@ public record Schedule(
         KEY_GRADS
     }
 
-    /** Local rows [{@code from}, {@code to}) of rank {@code owner}. */
-    public record Rows(int owner, long from, long to) {
+    /** Local rows [{@code from}, {@code to}) of a rank. */
+    public record Run(long from, long to) {
         /** Returns the number of rows. */
         public long count() {
             return to - from;
+        }
+    }
+
+    /** Rows of rank {@code owner}: runs that ascend, none of them empty, which lie one behind the other in a slot. */
+    public record Rows(int owner, List<Run> runs) {
+        /** Makes the rows [{@code from}, {@code to}). */
+        public Rows(int owner, long from, long to) {
+            this(owner, from == to ? List.of() : List.of(new Run(from, to)));
+        }
+
+        /** Returns the number of rows. */
+        public long count() {
+            long count = 0;
+            for (Run run : runs) {
+                count += run.count();
+            }
+            return count;
         }
     }
 
@@ -126,7 +144,12 @@ public record Schedule(
 
     /** Returns {@code count} steps, each made when it is looked at. */
     static List<Step> steps(int count, IntFunction<Step> step) {
-        return new Steps(count, step);
+        return lazily(count, step);
+    }
+
+    /** Returns {@code count} elements, each made when it is looked at. */
+    static <T> List<T> lazily(int count, IntFunction<T> element) {
+        return new Lazy<>(count, element);
     }
 
     /** Returns whether the block of step {@code i} carries on what an earlier one began: its heads are theirs. */
@@ -161,21 +184,21 @@ public record Schedule(
         return false;
     }
 
-    private static final class Steps extends AbstractList<Step> implements RandomAccess {
+    private static final class Lazy<T> extends AbstractList<T> implements RandomAccess {
         private final int count;
-        private final IntFunction<Step> step;
+        private final IntFunction<T> element;
 
-        Steps(int count, IntFunction<Step> step) {
+        Lazy(int count, IntFunction<T> element) {
             this.count = count;
-            this.step = step;
+            this.element = element;
         }
 
         @Override
-        public Step get(int i) {
+        public T get(int i) {
             if (i < 0 || i >= count) {
-                throw new IndexOutOfBoundsException("step " + i + " of " + count);
+                throw new IndexOutOfBoundsException("element " + i + " of " + count);
             }
-            return step.apply(i);
+            return element.apply(i);
         }
 
         @Override

@@ -1,7 +1,10 @@
 package org.flashring.plan;
 
+import java.util.ArrayList;
+import java.util.List;
 import org.flashring.Mask;
 import org.flashring.Positions;
+import org.flashring.plan.Schedule.Run;
 
 /** What a mask leaves of a block of queries and keys, found without looking at every pair. */
 final class Visibility {
@@ -26,6 +29,62 @@ final class Visibility {
             i = firstReaching(mask, q, i + 1, key);
         }
         return false;
+    }
+
+    /**
+     * Returns the local indices of the keys that some query sees. O(length / window + documents) leaps: a key that is
+     * seen is so by every query up to the last whose interval has begun there, and with it all keys before the end of
+     * that one's.
+     */
+    static List<Run> seen(Mask mask, Positions q, Positions k) {
+        List<Run> runs = new ArrayList<>();
+        long i = 0;
+        long end = 0; // of the keys that are decided
+        while (i < q.length()) {
+            long query = q.position(i);
+            long next = Math.max(end, k.lowerBound(mask.lo(query)));
+            if (next == k.length()) {
+                break;
+            }
+            long key = k.position(next);
+            if (key >= mask.hi(query)) {
+                i = firstReaching(mask, q, i + 1, key);
+                continue;
+            }
+            long past = firstBeyond(mask, q, i + 1, key);
+            end = k.lowerBound(mask.hi(q.position(past - 1)));
+            append(runs, next, end);
+            i = past;
+        }
+        return runs;
+    }
+
+    /** Adds [{@code from}, {@code to}) behind {@code runs}, to the last of them where that ends there. */
+    static void append(List<Run> runs, long from, long to) {
+        int last = runs.size() - 1;
+        if (last >= 0 && runs.get(last).to() == from) {
+            runs.set(last, new Run(runs.get(last).from(), to));
+        } else {
+            runs.add(new Run(from, to));
+        }
+    }
+
+    /**
+     * Returns the local index, {@code from} or above, of the first query whose interval begins beyond {@code key};
+     * q.length() if none does.
+     */
+    private static long firstBeyond(Mask mask, Positions q, long from, long key) {
+        long low = from;
+        long high = q.length();
+        while (low < high) {
+            long middle = (low + high) >>> 1;
+            if (mask.lo(q.position(middle)) <= key) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        return low;
     }
 
     /**

@@ -133,6 +133,33 @@ class PlanCommandTest {
     }
 
     @Test
+    void haloIsPlannedByTheKeysThatAreSeen() throws IOException {
+        JsonObject halo = plan(
+                "--length",
+                "997",
+                "--ranks",
+                "4",
+                "--kv-heads",
+                "8",
+                "--layout",
+                "contiguous",
+                "--window",
+                "100",
+                "--strategy",
+                "halo");
+        assertThat(halo.get("steps").getAsInt()).isEqualTo(2);
+        for (int rank = 0; rank < 4; rank++) {
+            long rows = rank == 3 ? 0 : 99;
+            assertThat(halo.getAsJsonArray("ranks")
+                            .get(rank)
+                            .getAsJsonObject()
+                            .get("forwardBytesSent")
+                            .getAsLong())
+                    .isEqualTo(rows * 8 * 256 * 2);
+        }
+    }
+
+    @Test
     void theLargestLengthFitsAndTheNextDoesNot() throws IOException {
         long memory = 64 << 20;
         long largest =

@@ -15,9 +15,9 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.flashring.DType;
 import org.flashring.Layout;
-import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Ulysses;
+import org.flashring.support.Strategies;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -67,10 +67,12 @@ class TrainingTest {
         assertThat(comparison.passed()).isTrue();
     }
 
-    @Test
-    void gatheredKeysTeachTheSame() {
+    @ParameterizedTest
+    @ValueSource(strings = {"gather 1", "halo"})
+    void otherStrategiesTeachTheSame(String strategy) {
         Comparison.Result comparison = run(
-                        new Settings(TINY, 3, 4, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, new Gather(1)), true)
+                        new Settings(TINY, 3, 4, 41, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 7, Strategies.named(strategy)),
+                        true)
                 .comparison();
         assertThat(comparison.gradientDifference()).isLessThanOrEqualTo(1e-4);
         assertThat(comparison.passed()).isTrue();

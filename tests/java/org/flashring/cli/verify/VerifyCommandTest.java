@@ -69,6 +69,16 @@ class VerifyCommandTest {
     }
 
     @Test
+    void haloIsVerifiedLikeTheRing() {
+        for (String index : new String[] {"47", "161"}) {
+            Cli run = Cli.run("verify", "--strategy", "halo", "--ranks", "4", "--case", index);
+            assertThat(run.err()).isEmpty();
+            assertThat(run.out()).contains("all passed");
+            assertThat(run.exitCode()).isZero();
+        }
+    }
+
+    @Test
     void gatherIsVerifiedLikeTheRing() {
         for (String index : new String[] {"47", "61", "161"}) {
             Cli run = Cli.run("verify", "--strategy", "gather", "--gather-heads", "2", "--ranks", "4", "--case", index);

@@ -1,7 +1,9 @@
 package org.flashring.cli.support;
 
+import java.util.Locale;
 import org.flashring.internal.Checks;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.plan.Ulysses;
@@ -12,20 +14,21 @@ public final class StrategyOption {
     enum Kind {
         RING,
         GATHER,
+        HALO,
         ULYSSES
     }
 
     @Option(
             names = "--strategy",
             defaultValue = "ring",
-            description = "How keys come to queries: ring, gather or ulysses (default: ${DEFAULT-VALUE}).")
+            description = "How keys come to queries: ring, gather, halo or ulysses (default: ${DEFAULT-VALUE}).")
     private Kind kind;
 
     @Option(
             names = "--gather-heads",
             defaultValue = "1",
             paramLabel = "HEADS",
-            description = "Key heads that --strategy gather brings at once (default: ${DEFAULT-VALUE}).")
+            description = "Key heads that gather brings at once (default: ${DEFAULT-VALUE}).")
     private long heads;
 
     @Option(
@@ -38,8 +41,8 @@ public final class StrategyOption {
             names = "--between",
             defaultValue = "ring",
             paramLabel = "STRATEGY",
-            description =
-                    "How keys come from other groups of --ulysses-ranks: ring or gather (default: ${DEFAULT-VALUE}).")
+            description = "How keys come from other groups of --ulysses-ranks: ring, gather or halo"
+                    + " (default: ${DEFAULT-VALUE}).")
     private Kind between;
 
     /**
@@ -52,9 +55,9 @@ public final class StrategyOption {
         Checks.atLeast("--gather-heads", heads, 1);
         Checks.atLeast("--ulysses-ranks", ranks(), 1);
         if (between == Kind.ULYSSES) {
-            throw Checks.broken("--between", "ulysses", "be ring or gather");
+            throw Checks.broken("--between", "ulysses", "be ring, gather or halo");
         }
-        return kind == Kind.ULYSSES ? ulysses(ranks()) : of(kind);
+        return of(kind, ranks());
     }
 
     /**
@@ -62,35 +65,39 @@ public final class StrategyOption {
      * divide the ranks and have no more of them than there are heads.
      */
     public Strategy fitting(int worldSize, long queryHeads) {
-        Strategy asked = strategy();
         int size = (int) Math.min(worldSize, Math.min(ranks(), queryHeads));
         while (worldSize % size != 0) {
             size--;
         }
-        return kind != Kind.ULYSSES || size == ranks() ? asked : size == worldSize ? new Ulysses() : ulysses(size);
+        return of(kind, size == worldSize ? ranks() : size);
     }
 
     private int ranks() {
         return ulyssesRanks == null ? Integer.MAX_VALUE : ulyssesRanks;
     }
 
-    private Strategy ulysses(int ranks) {
-        return new Ulysses(ranks, of(between));
-    }
-
-    private Strategy of(Kind simple) {
-        return simple == Kind.RING ? new Ring() : new Gather(heads);
+    private Strategy of(Kind any, int ranks) {
+        return switch (any) {
+            case RING -> new Ring();
+            case GATHER -> new Gather(heads);
+            case HALO -> new Halo();
+            case ULYSSES -> new Ulysses(ranks, of(between, 1));
+        };
     }
 
     /** Returns the options that give this strategy again, with a space before them; none for the ring. */
     public String replay() {
-        return switch (kind) {
-            case RING -> "";
-            case GATHER -> " --strategy gather --gather-heads " + heads;
-            case ULYSSES ->
-                " --strategy ulysses"
-                        + (ulyssesRanks == null ? "" : " --ulysses-ranks " + ulyssesRanks)
-                        + (between == Kind.RING ? "" : " --between gather --gather-heads " + heads);
-        };
+        return kind == Kind.RING
+                ? ""
+                : " --strategy " + name(kind)
+                        + (kind != Kind.ULYSSES
+                                ? ""
+                                : (ulyssesRanks == null ? "" : " --ulysses-ranks " + ulyssesRanks) + " --between "
+                                        + name(between))
+                        + (kind == Kind.GATHER || between == Kind.GATHER ? " --gather-heads " + heads : "");
+    }
+
+    private static String name(Kind kind) {
+        return kind.name().toLowerCase(Locale.ROOT);
     }
 }
