@@ -68,24 +68,6 @@ class ScheduleTest {
         assertThat(List.of(schedule.forward(), schedule.backward())).isEqualTo(HandWritten.halo(problem, rank, 3));
     }
 
-    static Stream<Arguments> byHand() {
-        Problem ulysses = Problem.of(shape(6), Layout.zigzag(13, 3), Mask.causal());
-        Problem twoByTwo =
-                Problem.of(shape(4), Layout.striped(14, 4), Mask.causal().window(5, 2));
-        return Stream.of(
-                Arguments.of("Ulysses", ulysses, all(ulysses, rank -> HandWritten.ulysses(ulysses, rank))),
-                Arguments.of(
-                        "Ulysses outside, ring inside",
-                        twoByTwo,
-                        all(twoByTwo, rank -> HandWritten.twoByTwo(twoByTwo, rank))));
-    }
-
-    @ParameterizedTest(name = "{0}")
-    @MethodSource("byHand")
-    void recordsHoldStrategiesThatThereAreNotYet(String name, Problem problem, List<Schedule> schedules) {
-        ScheduleSimulation.run(problem, schedules);
-    }
-
     @Test
     void everyPairIsComputedOnce() {
         for (int seed = 0; seed < 60; seed++) {

@@ -10,9 +10,23 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Schedules of ranks that exchange heads: every head of every visible pair is computed once. */
 class UlyssesScheduleTest {
+    @ParameterizedTest
+    @ValueSource(ints = {0, 1})
+    void itIsTheOneWrittenByHand(int rank) {
+        Problem small = Problem.of(ScheduleTest.shape(2), Layout.contiguous(4, 2), Mask.full());
+        Schedule schedule = new Ulysses().schedules(small).apply(rank);
+        Schedule byHand = HandWritten.ulyssesOfTwo(small, rank);
+        assertThat(List.of(schedule.sources(), schedule.forward(), schedule.backward(), schedule.slots()))
+                .isEqualTo(List.of(byHand.sources(), byHand.forward(), byHand.backward(), byHand.slots()));
+        assertThat(schedule.room()).isEqualTo(byHand.room());
+        assertThat(schedule.heads()).usingRecursiveComparison().isEqualTo(byHand.heads());
+    }
+
     /** Whatever the heads: fewer key heads than ranks, heads that do not divide, parts of groups that do not. */
     @Test
     void ulyssesComputesEveryPairOnce() {

@@ -41,12 +41,10 @@ public record Schedule(
     /** The slot that stands for the caller's own tensors. */
     public static final int OWN = -1;
 
-    /** What a piece is of. Keys come with their values, in backward queries come with all that belongs to them. */
+    /** What a piece is of. Keys come with their values. */
     public enum Part {
         QUERIES,
         KEYS,
-        OUTPUT,
-        QUERY_GRADS,
         KEY_GRADS
     }
 
@@ -102,8 +100,7 @@ public record Schedule(
      * @param heads heads computed
      * @param queries where the queries lie
      * @param keys where the keys lie
-     * @param results where what is not kept with own queries goes: gradients of the keys in backward; outputs and
-     *     gradients of other ranks' queries, in the last block that has them
+     * @param results where gradients of the keys go in backward
      */
     public record Block(int source, Heads heads, List<Held> queries, List<Held> keys, List<Held> results) {}
 
