@@ -6,8 +6,8 @@ import org.flashring.internal.Checks;
  * How attention is executed; none of it changes what is computed.
  *
  * @param backward whether backward will be called; false saves its buffers
- * @param wireDType type of dK and dV while they travel: null for the accumulator type, or the shape's own for slow
- *     links
+ * @param wireDType type of dK and dV, and of dQ that other ranks compute, while they travel: null for the accumulator
+ *     type, or the shape's own for slow links
  * @param kernel which implementation runs, {@link Kernel#AUTO} but for comparisons
  * @param cuda whether tensors lie on, and kernels run on, CUDA devices rather than the host
  * @param deterministic whether backward gives the same bits on every run, at some cost on CUDA; on the host it always
@@ -31,7 +31,7 @@ public record AttentionOptions(boolean backward, DType wireDType, Kernel kernel,
         return new AttentionOptions(false, wireDType, kernel, cuda, deterministic);
     }
 
-    /** Returns these options with dK and dV rounded to {@code dtype} at each hop. */
+    /** Returns these options with dK and dV, and dQ if it travels, rounded to {@code dtype} at each hop. */
     public AttentionOptions withWireDType(DType dtype) {
         return new AttentionOptions(backward, Checks.notNull("wireDType", dtype), kernel, cuda, deterministic);
     }

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Terms;
 
@@ -166,6 +167,23 @@ public final class Layout {
                 length,
                 shards.stream().map(shard -> shard.movedBy(position - start)).toList(),
                 documents);
+    }
+
+    /**
+     * Returns this layout over groups of ranks: the i-th holds what all ranks of the i-th group hold here.
+     *
+     * @throws IllegalArgumentException unless every rank is in one group
+     */
+    public Layout grouped(List<List<Integer>> groups) {
+        Checks.notNull("groups", groups);
+        List<Integer> ranks = groups.stream().flatMap(List::stream).sorted().toList();
+        if (!ranks.equals(IntStream.range(0, worldSize()).boxed().toList())) {
+            throw Checks.broken("groups", groups, "have each of " + worldSize() + " ranks once");
+        }
+        List<Positions> merged = groups.stream()
+                .map(group -> Positions.union(group.stream().map(shards::get).toList()))
+                .toList();
+        return new Layout(policy, start, length, merged, documents);
     }
 
     /** Puts what says which rank holds which position into {@code terms}. */

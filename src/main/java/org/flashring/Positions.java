@@ -2,7 +2,10 @@ package org.flashring;
 
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
+import java.util.stream.LongStream;
+import java.util.stream.Stream;
 import org.flashring.internal.Checks;
 
 /**
@@ -73,6 +76,44 @@ public final class Positions {
         Checks.atLeast("start", start, 0);
         Checks.atLeast("length", length, 0);
         return length == 0 ? of(List.of()) : of(List.of(new Range(start, length, 1)));
+    }
+
+    /** Returns the positions of all {@code parts}, which have none in common. */
+    static Positions union(List<Positions> parts) {
+        List<Range> ranges = sorted(parts.stream().flatMap(part -> part.ranges.stream()));
+        long step = ranges.isEmpty()
+                ? 1
+                : ranges.size() == 1
+                        ? ranges.get(0).stride()
+                        : ranges.get(1).start() - ranges.get(0).start();
+        if (takeTurns(ranges, step)) {
+            long count = ranges.stream().mapToLong(Range::length).sum();
+            return of(List.of(new Range(ranges.get(0).start(), count, step)));
+        }
+        return of(sorted(ranges.stream()
+                .flatMap(range -> range.stride() == 1
+                        ? Stream.of(range)
+                        : LongStream.range(0, range.length())
+                                .mapToObj(i -> new Range(range.start() + i * range.stride(), 1, 1)))));
+    }
+
+    private static List<Range> sorted(Stream<Range> ranges) {
+        return ranges.sorted(Comparator.comparingLong(Range::start)).toList();
+    }
+
+    /** Returns whether the ranges together are one, {@code step} apart, each having every so many-th of it. */
+    private static boolean takeTurns(List<Range> ranges, long step) {
+        long most = ranges.isEmpty() ? 0 : ranges.get(0).length();
+        long least = ranges.isEmpty() ? 0 : ranges.get(ranges.size() - 1).length();
+        boolean all = most == 1 || (most > 1 && ranges.get(0).stride() == step * ranges.size() && most - least <= 1);
+        for (int i = 1; i < ranges.size(); i++) {
+            Range range = ranges.get(i);
+            Range before = ranges.get(i - 1);
+            all &= range.start() == before.start() + step
+                    && range.length() <= before.length()
+                    && (range.length() == 1 || range.stride() == ranges.get(0).stride());
+        }
+        return all;
     }
 
     Positions movedBy(long distance) {

@@ -9,14 +9,13 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.comm.local.LocalGroup;
-import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Problem;
-import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Placement;
 import org.flashring.support.RankTensors;
+import org.flashring.support.Strategies;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -43,10 +42,19 @@ class WithoutLseTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"FLOAT32, 1, 0", "BFLOAT16, 1, 0", "FLOAT32, 3, 0", "BFLOAT16, 3, 0", "FLOAT32, 3, 1", "BFLOAT16, 2, 2"
+    @CsvSource({
+        "FLOAT32, 1, ring",
+        "BFLOAT16, 1, ring",
+        "FLOAT32, 3, ring",
+        "BFLOAT16, 3, ring",
+        "FLOAT32, 3, gather 1",
+        "BFLOAT16, 2, gather 2",
+        "FLOAT32, 2, halo",
+        "FLOAT32, 3, ulysses",
+        "BFLOAT16, 2, ulysses"
     })
-    void theOutputIsTheSame(DType dtype, int world, int gathered) {
-        Strategy strategy = gathered == 0 ? new Ring() : new Gather(gathered);
+    void theOutputIsTheSame(DType dtype, int world, String name) {
+        Strategy strategy = Strategies.named(name);
         Plan plan = Plan.of(
                 Problem.of(shape(dtype), Layout.zigzag(TOKENS, world), Mask.causal()),
                 strategy,

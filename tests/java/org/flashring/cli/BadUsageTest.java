@@ -23,6 +23,9 @@ class BadUsageTest {
             value = {
                 "--frob                                        | --frob",
                 "plan --length 9 --strategy gather --gather-heads 0 | --gather-heads",
+                "train --text README.md --strategy ulysses --ulysses-ranks 0 | --ulysses-ranks is 0; it must be at least 1",
+                "plan --length 64 --strategy ulysses --between ulysses | --between is ulysses; it must be ring, gather or halo",
+                "plan --length 64 --strategy ulysses --ranks 3 --ulysses-ranks 2 | must divide the 3 ranks",
                 "verify --gather-heads -1                      | --gather-heads",
                 "train --text README.md --strategy star        | --strategy",
                 "frob                                          | frob",

@@ -22,6 +22,7 @@ import org.flashring.plan.Gather;
 import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
+import org.flashring.plan.Ulysses;
 import org.flashring.support.Kernels;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Oracle;
@@ -88,7 +89,15 @@ class AttentionPropertiesTest {
             @ForAll @IntRange(min = 1, max = 5) int world) {
         Problem problem = problem(seed, DType.FLOAT64);
         Result exact = Oracle.float64(problem);
-        for (Strategy strategy : List.of(new Ring(), new Gather(1 + Math.floorMod(seed, 3)), new Halo())) {
+        List<Strategy> strategies =
+                new ArrayList<>(List.of(new Ring(), new Gather(1 + Math.floorMod(seed, 3)), new Halo()));
+        if (problem.shape().queryHeads() >= world) {
+            strategies.add(new Ulysses());
+        }
+        if (problem.shape().queryHeads() >= 2 && world == 4) {
+            strategies.add(new Ulysses(2, strategies.get(Math.floorMod(seed, 3))));
+        }
+        for (Strategy strategy : strategies) {
             RingRun run = new RingRun(
                     problem,
                     Layout.of(queryPolicy, problem.queryLength(), world),

@@ -22,6 +22,7 @@ import org.flashring.plan.Halo;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
+import org.flashring.plan.Ulysses;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Problem;
 import org.flashring.support.RequiresGpu;
@@ -55,7 +56,8 @@ class GpuRingTest {
                             AttentionShape.of(1 + number % 2, heads[0], heads[1], number % 4 < 2 ? 64 : 128, dtype);
                     Problem problem = Problem.of(shape, length, mask(mask, length), number);
                     cases.add(new Case(problem, Layout.of(policy, length, world), new Ring()));
-                    cases.add(new Case(problem, Layout.of(policy, length, world), new Gather(1 + number % 2)));
+                    Strategy other = mask > 1 && heads[0] >= world ? new Ulysses() : new Gather(1 + number % 2);
+                    cases.add(new Case(problem, Layout.of(policy, length, world), other));
                     cases.add(new Case(problem, Layout.of(policy, length, world), new Halo()));
                 }
             }

@@ -2,6 +2,7 @@ package org.flashring.numerics;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Function;
 import java.util.function.IntPredicate;
@@ -16,6 +17,7 @@ import org.flashring.plan.Gather;
 import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
+import org.flashring.plan.Ulysses;
 import org.flashring.support.Capped;
 import org.flashring.support.Kernels;
 import org.flashring.support.Oracle;
@@ -27,7 +29,7 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 
-/** Ring, gather and halo in float64 against PyTorch in float64: out, lse, dq, dk and dv of every case. */
+/** Every strategy in float64 against PyTorch in float64: out, lse, dq, dk and dv of every case. */
 class GridTest {
     private static final double BOUND = 1e-12;
     private static final List<GridCase> CASES = GridCase.all();
@@ -82,6 +84,47 @@ class GridTest {
         return new Gather(turn == 3 ? Long.MAX_VALUE : 1 + turn);
     }
 
+    /** Every sixth case by one of the ways to exchange heads in it; with those of the profile "full" by all of them. */
+    @TestFactory
+    Stream<DynamicTest> ulyssesAgreesWithPyTorch() {
+        return exchanged(CASES.stream().filter(gridCase -> gridCase.number() % 6 == 1), true);
+    }
+
+    @Tag("full")
+    @TestFactory
+    Stream<DynamicTest> ulyssesAgreesInEveryWayAndCase() {
+        return exchanged(CASES.stream(), false);
+    }
+
+    private Stream<DynamicTest> exchanged(Stream<GridCase> cases, boolean one) {
+        Integer only = Integer.getInteger("flashring.case");
+        return cases.filter(gridCase -> only == null || gridCase.number() == only)
+                .flatMap(gridCase -> {
+                    List<Strategy> ways = ulysses(gridCase);
+                    int turn = ways.isEmpty() ? 0 : gridCase.number() / 6 % ways.size();
+                    return (one && !ways.isEmpty() ? ways.subList(turn, turn + 1) : ways)
+                            .stream()
+                                    .map(strategy -> DynamicTest.dynamicTest(
+                                            strategy + ", " + gridCase, () -> check(gridCase, strategy)));
+                });
+    }
+
+    /** Returns Ulysses over all ranks and, where they divide, 2-D: none where there are fewer heads than ranks. */
+    private static List<Strategy> ulysses(GridCase gridCase) {
+        int world = gridCase.layout().worldSize();
+        List<Strategy> ways = new ArrayList<>();
+        for (int ranks = 2; ranks <= Math.min(world, gridCase.problem().shape().queryHeads()); ranks++) {
+            if (ranks == world) {
+                ways.add(new Ulysses());
+            } else if (world % ranks == 0) {
+                ways.add(new Ulysses(ranks, new Ring()));
+                ways.add(new Ulysses(ranks, gather(gridCase)));
+                ways.add(new Ulysses(ranks, new Halo()));
+            }
+        }
+        return ways;
+    }
+
     private void check(GridCase gridCase, Strategy strategy) {
         if (solved != gridCase.problem()) {
             solution = Oracle.float64(gridCase.problem());
@@ -96,7 +139,7 @@ class GridTest {
         } catch (RuntimeException | AssertionError e) {
             throw new AssertionError(gridCase.replay(), e);
         }
-        result.requireWithin(BOUND, solution, gridCase.replay());
+        result.requireWithin(BOUND, solution, strategy + ", " + gridCase.replay());
     }
 
     /**
@@ -116,12 +159,17 @@ class GridTest {
         int turn = gridCase.number() / 5;
         DType dtype = DType.values()[1 + turn % 3];
         List<Kernel> kernels = Kernels.available(dtype);
-        checkNarrow(
-                gridCase,
-                dtype,
-                kernels.get(turn / 3 % kernels.size()),
-                turn % 2 != 0,
-                turn % 4 == 3 ? gather(gridCase) : turn % 4 == 1 ? new Halo() : new Ring());
+        checkNarrow(gridCase, dtype, kernels.get(turn / 3 % kernels.size()), turn % 2 != 0, strategy(gridCase, turn));
+    }
+
+    private static Strategy strategy(GridCase gridCase, int turn) {
+        List<Strategy> ways = ulysses(gridCase);
+        return switch (turn % 4) {
+            case 1 -> new Halo();
+            case 2 -> ways.isEmpty() ? new Ring() : ways.get(turn / 4 % ways.size());
+            case 3 -> gather(gridCase);
+            default -> new Ring();
+        };
     }
 
     /** Every case in every narrow type with every kernel. */
@@ -144,6 +192,9 @@ class GridTest {
                         kernel,
                         gridCase.number() % 2 == 0,
                         gridCase.number() / 2 % 2 == 0 ? gather(gridCase) : new Halo());
+                for (Strategy strategy : ulysses(gridCase)) {
+                    checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 == 1, strategy);
+                }
             }
         }
     }

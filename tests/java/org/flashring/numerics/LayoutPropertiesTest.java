@@ -4,6 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.IntStream;
+import java.util.stream.LongStream;
 import net.jqwik.api.Arbitraries;
 import net.jqwik.api.Arbitrary;
 import net.jqwik.api.Combinators;
@@ -17,6 +19,42 @@ import org.flashring.Positions;
 
 /** A layout deals every token to one rank, says which, and takes it back; positions count as brute force does. */
 class LayoutPropertiesTest {
+    /**
+     * Groups hold what their ranks hold, whichever ranks they are of; groups of a striped layout cost no more ranges.
+     */
+    @Property(tries = 300)
+    void groupsHoldWhatTheirRanksHold(
+            @ForAll Layout.Policy policy,
+            @ForAll @IntRange(max = 90) int length,
+            @ForAll @IntRange(min = 1, max = 4) int groups,
+            @ForAll @IntRange(min = 1, max = 3) int size,
+            @ForAll boolean apart) {
+        Layout layout = Layout.of(policy, length, groups * size).startingAt(7);
+        List<List<Integer>> members = IntStream.range(0, groups)
+                .mapToObj(group -> IntStream.range(0, size)
+                        .mapToObj(member -> apart ? member * groups + group : group * size + member)
+                        .toList())
+                .toList();
+        Layout grouped = layout.grouped(members);
+        assertThat(grouped.length()).isEqualTo(length);
+        for (int group = 0; group < groups; group++) {
+            List<Long> expected = members.get(group).stream()
+                    .flatMap(rank -> all(layout.positions(rank)).stream())
+                    .sorted()
+                    .toList();
+            assertThat(all(grouped.positions(group))).isEqualTo(expected);
+            if (apart && policy == Layout.Policy.STRIPED && length > 0) {
+                assertThat(grouped.positions(group).ranges()).hasSizeLessThanOrEqualTo(1);
+            }
+        }
+    }
+
+    private static List<Long> all(Positions positions) {
+        return LongStream.range(0, positions.length())
+                .map(positions::position)
+                .boxed()
+                .toList();
+    }
 
     @Provide
     Arbitrary<long[]> documents() {

@@ -25,6 +25,7 @@ import org.flashring.plan.Gather;
 import org.flashring.plan.Halo;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
+import org.flashring.plan.Ulysses;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Problem;
 import org.flashring.support.RankProcesses;
@@ -71,6 +72,8 @@ class NcclRingTest {
                             cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ring()));
                             if (policy == Layout.Policy.CONTIGUOUS) {
                                 cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Halo()));
+                            } else if (policy == Layout.Policy.ZIGZAG && shape.queryHeads() >= worldSize) {
+                                cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ulysses()));
                             } else {
                                 cases.add(new Case(
                                         problem,

@@ -77,6 +77,10 @@ final class ScheduleSimulation {
 
     /** Runs forward and backward of all ranks. */
     static void run(Problem problem, List<Schedule> schedules) {
+        if (schedules.get(0).heads() != null) {
+            HeadExchangeSimulation.run(problem, schedules);
+            return;
+        }
         ScheduleSimulation forward = new ScheduleSimulation(problem, schedules);
         forward.pass(schedules.stream().map(Schedule::forward).toList(), false);
         ScheduleSimulation backward = new ScheduleSimulation(problem, schedules);
@@ -193,12 +197,8 @@ final class ScheduleSimulation {
             put(arrival.rank(), arrival.held(), arrival.triples());
             at.arrived.add(arrival.held().slot());
             if (piece.rows().owner() == arrival.rank()) {
-                switch (piece.part()) {
-                    case OUTPUT -> add(at.outputs, arrival.triples());
-                    case KEY_GRADS -> add(at.keyGrads, arrival.triples());
-                    case QUERY_GRADS -> add(at.queryGrads, arrival.triples());
-                    default -> throw new AssertionError("rank " + arrival.rank() + " gets its own " + piece);
-                }
+                require(piece.part() == Part.KEY_GRADS, "rank " + arrival.rank() + " gets its own " + piece);
+                add(at.keyGrads, arrival.triples());
             }
         }
         arrivals.clear();
@@ -265,11 +265,11 @@ final class ScheduleSimulation {
         Set<Triple> ofBlock = triples(block);
         for (Held held : block.results()) {
             Piece piece = held.piece();
-            boolean ofKeys = piece.part() == Part.KEY_GRADS;
-            Set<Triple> triples = of(ofKeys ? ofBlock : at.computed, piece);
+            require(piece.part() == Part.KEY_GRADS, held + " is a result");
+            Set<Triple> triples = of(ofBlock, piece);
             if (held.slot() == Schedule.OWN) {
                 require(piece.rows().owner() == rank, held + " is not rank " + rank + "'s own");
-                add(ofKeys ? at.keyGrads : at.queryGrads, triples);
+                add(at.keyGrads, triples);
             } else {
                 at.requireFree(held.slot(), piece + " is written");
                 Content before = at.slots.get(held.slot());

@@ -38,11 +38,11 @@ import org.junit.jupiter.params.provider.ValueSource;
 class ScheduleTest {
     private static final Problem SMALL = Problem.of(shape(2), Layout.contiguous(4, 2), Mask.full());
 
-    private static AttentionShape shape(long kvHeads) {
+    static AttentionShape shape(long kvHeads) {
         return AttentionShape.of(1, 2 * kvHeads, kvHeads, 3, DType.FLOAT32);
     }
 
-    private static List<Schedule> all(Problem problem, IntFunction<Schedule> schedules) {
+    static List<Schedule> all(Problem problem, IntFunction<Schedule> schedules) {
         return IntStream.range(0, problem.worldSize()).mapToObj(schedules).toList();
     }
 
@@ -67,24 +67,6 @@ class ScheduleTest {
                 Problem.of(shape(2), Layout.contiguous(17, 4), Mask.causal().window(3, 0));
         Schedule schedule = new Halo().schedules(problem).apply(rank);
         assertThat(List.of(schedule.forward(), schedule.backward())).isEqualTo(HandWritten.halo(problem, rank, 3));
-    }
-
-    static Stream<Arguments> byHand() {
-        Problem ulysses = Problem.of(shape(6), Layout.zigzag(13, 3), Mask.causal());
-        Problem twoByTwo =
-                Problem.of(shape(4), Layout.striped(14, 4), Mask.causal().window(5, 2));
-        return Stream.of(
-                Arguments.of("Ulysses", ulysses, all(ulysses, rank -> HandWritten.ulysses(ulysses, rank))),
-                Arguments.of(
-                        "Ulysses outside, ring inside",
-                        twoByTwo,
-                        all(twoByTwo, rank -> HandWritten.twoByTwo(twoByTwo, rank))));
-    }
-
-    @ParameterizedTest(name = "{0}")
-    @MethodSource("byHand")
-    void recordsHoldStrategiesThatThereAreNotYet(String name, Problem problem, List<Schedule> schedules) {
-        ScheduleSimulation.run(problem, schedules);
     }
 
     @Test
@@ -168,7 +150,7 @@ class ScheduleTest {
                         problem.mask().lo(query) <= key && key < problem.mask().hi(query));
     }
 
-    private static Problem random(Random random, int mostRanks) {
+    static Problem random(Random random, int mostRanks) {
         int world = 1 + random.nextInt(mostRanks);
         int length = random.nextInt(15);
         Layout.Policy policy = Layout.Policy.values()[random.nextInt(3)];

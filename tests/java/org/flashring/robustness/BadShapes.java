@@ -18,6 +18,7 @@ import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Problem;
 import org.flashring.plan.Ring;
+import org.flashring.plan.Ulysses;
 
 /** Shapes, options, layouts, positions, masks and plans that break a rule. */
 final class BadShapes {
@@ -295,6 +296,20 @@ final class BadShapes {
                 argument("mask: prefix negative", () -> MASK.documents(0, 3, 5).prefix(1, -1), "prefixLengths[1]", -1),
                 argument("score: null", () -> plan(SHAPE, (Score) null), "score", null),
                 argument("strategy: gather of no heads", () -> new Gather(0), "heads", 0),
+                argument("strategy: ulysses of no ranks", () -> new Ulysses(0, new Ring()), "ranks", 0),
+                argument("strategy: ulysses without another", () -> new Ulysses(2, null), "inner", null),
+                argument("strategy: ulysses twice", () -> new Ulysses(2, new Ulysses()), "inner", "ulysses"),
+                argument(
+                        "strategy: ulysses of more ranks than heads",
+                        () -> Plan.of(Problem.of(shape(1, 2, 1, 16, 16), LAYOUT, MASK), new Ulysses(), OPTIONS),
+                        "ranks of ulysses",
+                        4),
+                argument("layout: groups null", () -> LAYOUT.grouped(null), "groups", null),
+                argument(
+                        "layout: groups without rank 3",
+                        () -> LAYOUT.grouped(List.of(List.of(0, 1), List.of(2))),
+                        "groups",
+                        List.of(List.of(0, 1), List.of(2))),
                 argument("plan: problem null", () -> Plan.of(null, new Ring(), OPTIONS), "problem", null),
                 argument(
                         "plan: strategy null",

@@ -22,7 +22,8 @@ record KeyTensors(Tensor keys, Tensor values) {
         return new KeyTensors(rows(keys, first, count, stride), rows(values, first, count, stride));
     }
 
-    private static Tensor rows(Tensor of, long first, long count, long stride) {
+    /** Returns {@code count} rows of a tensor, {@code stride} apart, from {@code first} on. */
+    static Tensor rows(Tensor of, long first, long count, long stride) {
         Memory memory =
                 Memory.of(of.address() + first * of.strideLength() * of.dtype().bytes());
         return Tensor.strided(

@@ -5,7 +5,7 @@ import org.flashring.DType;
 import org.flashring.Tensor;
 import org.flashring.device.Memory;
 import org.flashring.plan.Footprint;
-import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
 
 /**
  * What a rank's queries gather between steps, in its block of memory; in the caller's tensors where their type allows.
@@ -19,9 +19,9 @@ final class QueryTensors {
     private final Tensor delta;
     private final Tensor queryGrads;
 
-    QueryTensors(Plan plan, Footprint footprint, boolean resumes, int rank, long base) {
-        AttentionShape shape = plan.shape();
-        long rows = plan.queries().localLength(rank);
+    QueryTensors(Problem problem, Footprint footprint, boolean resumes, int rank, long base) {
+        AttentionShape shape = problem.shape();
+        long rows = problem.queries().localLength(rank);
         this.wide = shape.dtype().accumulator();
         this.resumes = resumes;
         this.state = Tensor.bshd(

@@ -16,6 +16,7 @@ import org.flashring.internal.Native;
 import org.flashring.kernel.StepKernel;
 import org.flashring.kernel.TensorMath;
 import org.flashring.plan.Footprint;
+import org.flashring.plan.HeadExchange.Leg;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Schedule;
 
@@ -42,9 +43,11 @@ public final class ShardedAttention implements AutoCloseable {
     private final OperandChecks operandChecks;
     private final OwnedMemory block;
     private final QueryTensors queries;
+    private final HeadExchanger heads; // null where each rank keeps its rows
     private final BoundStep[] forward;
     private final BoundStep[] backward;
     private final StepKernel kernel;
+    private final StepKernel ownRows; // for delta: the kernel, but where heads are exchanged
     private final TensorMath math;
     private boolean agreed; // the peers run the same plan
     private boolean posting; // peers may read this rank's memory
@@ -80,13 +83,25 @@ public final class ShardedAttention implements AutoCloseable {
         Footprint footprint = plan.footprint(rank, schedule);
         try (Made made = new Made()) {
             this.block = made.add(OwnedMemory.allocate(device, footprint.totalBytes()));
-            this.queries = new QueryTensors(plan, footprint, schedule.resumes(), rank, block.address());
+            this.queries = new QueryTensors(
+                    schedule.problem(plan.problem()),
+                    footprint,
+                    schedule.resumes(),
+                    schedule.rank(rank),
+                    block.address());
+            this.heads = schedule.heads() == null
+                    ? null
+                    : new HeadExchanger(schedule.heads(), plan, footprint, queries.delta(), block.address());
             StepBinder binder = new StepBinder(plan, schedule, footprint, rank, block.address());
             this.forward = binder.forward();
             this.backward = plan.options().backward() ? binder.backward() : null;
             this.kernel = made.add(plan.kernel(rank, schedule));
             this.kernel.workspace(block.address() + footprint.workspace(), footprint.workspaceBytes());
             this.kernel.place(device);
+            this.ownRows = heads == null || backward == null ? kernel : made.add(plan.ownRowsKernel(rank));
+            if (ownRows != kernel) {
+                ownRows.place(device);
+            }
             this.math = made.add(new TensorMath(device));
             made.keep();
         }
@@ -118,23 +133,21 @@ public final class ShardedAttention implements AutoCloseable {
             follow(stream);
             operandChecks.check(operands);
             agree("forward");
-            kernel.bindForward(
-                    operands.q(),
-                    operands.out(),
-                    queries.lse(operands.lse()),
-                    queries.state(operands.out()),
-                    queries.lseLow());
+            Forward of = heads == null ? operands : heads.forward();
+            exchange(Leg.FORWARD_OPERANDS, operands, null);
+            kernel.bindForward(of.q(), of.out(), queries.lse(of.lse()), queries.state(of.out()), queries.lseLow());
             for (BoundStep step : forward) {
-                RingStepEvent event = begin(Native.FORWARD, "forward", step);
-                Move.all(step.ready(), math, operands.k(), operands.v());
+                RingStepEvent event = begin(Native.FORWARD, "forward", number(step));
+                Move.all(step.ready(), math, of.k(), of.v());
                 post(step.before());
                 if (step.block() != null) {
-                    meet(step.block(), operands);
+                    meet(step.block(), of);
                     kernel.forward(step.block().resume(), step.block().finish());
                 }
                 communicator.await();
                 end(event, step, false);
             }
+            exchange(Leg.FORWARD_RESULTS, operands, null);
         } catch (RuntimeException | Error e) {
             abandon(e);
             throw e;
@@ -159,27 +172,30 @@ public final class ShardedAttention implements AutoCloseable {
             follow(stream);
             operandChecks.check(operands);
             agree("backward");
-            Forward of = operands.of();
-            Tensor dQuery = queries.queryGrads(operands.dq());
-            kernel.bindBackward(of.q(), of.out(), of.lse(), operands.dout(), queries.delta(), dQuery);
-            kernel.delta();
+            Backward with = heads == null ? operands : heads.backward();
+            Forward of = with.of();
+            Tensor dQuery = queries.queryGrads(with.dq());
+            delta(operands);
+            exchange(Leg.BACKWARD_OPERANDS, operands.of(), operands);
+            kernel.bindBackward(of.q(), of.out(), of.lse(), with.dout(), queries.delta(), dQuery);
             for (BoundStep step : backward) {
-                RingStepEvent event = begin(Native.BACKWARD, "backward", step);
+                RingStepEvent event = begin(Native.BACKWARD, "backward", number(step));
                 Move.all(step.ready(), math, of.k(), of.v());
                 post(step.before());
                 if (step.block() != null) {
                     meet(step.block(), of);
-                    differentiate(step.block(), operands);
+                    differentiate(step.block(), with);
                 }
                 communicator.await();
-                deliver(step.number() - 1, operands);
-                collect(step.block(), operands);
+                deliver(step.number() - 1, with);
+                collect(step.block(), with);
                 post(step.after());
                 end(event, step, true);
             }
             communicator.await();
-            deliver(backward.length - 1, operands);
-            convert(operands.dq(), dQuery);
+            deliver(backward.length - 1, with);
+            convert(with.dq(), dQuery);
+            exchange(Leg.BACKWARD_RESULTS, operands.of(), operands);
         } catch (RuntimeException | Error e) {
             abandon(e);
             throw e;
@@ -187,6 +203,35 @@ public final class ShardedAttention implements AutoCloseable {
             leave(current);
             Reference.reachabilityFence(operands);
         }
+    }
+
+    /** Sets delta of own queries to rowsum(out * dout). */
+    private void delta(Backward operands) {
+        Forward of = operands.of();
+        Tensor delta = heads == null ? queries.delta() : heads.ownDelta();
+        ownRows.bindBackward(of.q(), of.out(), of.lse(), operands.dout(), delta, null);
+        ownRows.delta();
+    }
+
+    /** Exchanges heads with the members of this rank's group; nothing where each rank keeps its rows. */
+    private void exchange(Leg leg, Forward of, Backward gradients) {
+        if (heads != null) {
+            boolean ofBackward = gradients != null;
+            int number = leg.toShares() ? 0 : plan.steps() - 1;
+            RingStepEvent event =
+                    begin(ofBackward ? Native.BACKWARD : Native.FORWARD, ofBackward ? "backward" : "forward", number);
+            heads.pack(leg, math, of, gradients);
+            post(heads.transfers(leg));
+            communicator.await();
+            heads.unpack(leg, math, of, gradients);
+            StepRecorder.end(event, rank, number, -1, ofBackward, false);
+            endRange();
+        }
+    }
+
+    /** Returns the number of a step among all, an exchange of heads before them included. */
+    private int number(BoundStep step) {
+        return step.number() + (heads == null ? 0 : 1);
     }
 
     /** Shows the kernel the keys of a block, and which heads it is to compute. */
@@ -271,16 +316,16 @@ public final class ShardedAttention implements AutoCloseable {
         entrance.leave(current);
     }
 
-    private RingStepEvent begin(int direction, String phase, BoundStep step) {
+    private RingStepEvent begin(int direction, String phase, int number) {
         RingStepEvent event = StepRecorder.start();
-        communicator.at(phase, step.number());
-        Native.rangeBegin(direction, step.number());
+        communicator.at(phase, number);
+        Native.rangeBegin(direction, number);
         inStep = true;
         return event;
     }
 
     private void end(RingStepEvent event, BoundStep step, boolean ofBackward) {
-        StepRecorder.end(event, rank, step.number(), step.owner(), ofBackward, step.block() != null);
+        StepRecorder.end(event, rank, number(step), step.owner(), ofBackward, step.block() != null);
         endRange();
     }
 
@@ -293,6 +338,7 @@ public final class ShardedAttention implements AutoCloseable {
     private void follow(long stream) {
         communicator.stream(stream);
         kernel.stream(stream);
+        ownRows.stream(stream);
         math.stream(stream);
     }
 
@@ -301,6 +347,9 @@ public final class ShardedAttention implements AutoCloseable {
     public void close() {
         entrance.close(() -> {
             math.close();
+            if (ownRows != kernel) {
+                ownRows.close();
+            }
             kernel.close();
             block.close();
         });

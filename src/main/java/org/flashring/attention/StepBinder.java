@@ -13,6 +13,7 @@ import org.flashring.attention.BoundStep.BoundBlock;
 import org.flashring.comm.Transfers;
 import org.flashring.plan.Footprint;
 import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
 import org.flashring.plan.Schedule;
 import org.flashring.plan.Schedule.Block;
 import org.flashring.plan.Schedule.Exchange;
@@ -28,6 +29,7 @@ final class StepBinder {
     private static final Move[] NONE = {};
 
     private final Plan plan;
+    private final Problem problem;
     private final AttentionShape shape;
     private final Schedule schedule;
     private final Footprint footprint;
@@ -38,10 +40,11 @@ final class StepBinder {
 
     StepBinder(Plan plan, Schedule schedule, Footprint footprint, int rank, long base) {
         this.plan = plan;
-        this.shape = plan.shape();
+        this.problem = schedule.problem(plan.problem());
+        this.shape = problem.shape();
         this.schedule = schedule;
         this.footprint = footprint;
-        this.rank = rank;
+        this.rank = schedule.rank(rank);
         this.base = base;
     }
 
@@ -71,7 +74,7 @@ final class StepBinder {
                 : bind(block, Schedule.resumes(steps, number), Schedule.finishes(steps, number), ready);
         return new BoundStep(
                 number,
-                Plan.sourceOf(block),
+                Plan.sourceOf(schedule, block),
                 array(ready),
                 transfers(step.before()),
                 step.computes() ? bound : null,
@@ -141,7 +144,7 @@ final class StepBinder {
     }
 
     private Positions positions(Piece piece) {
-        return plan.keys().positions(piece.rows().owner());
+        return problem.keys().positions(piece.rows().owner());
     }
 
     private BlockGrads grads(Block block) {

@@ -20,6 +20,7 @@ import org.flashring.plan.Schedule.Slot;
  * @param queryGrads offset of dQ, accumulator type
  * @param blockGrads offset of one block's dK and dV, accumulator type
  * @param home offset of own dK and dV to which those of other ranks are added, accumulator type
+ * @param exchange offsets of what an exchange of heads needs; null without one
  * @param workspace offset of the kernels' workspace
  * @param totalBytes size of the block
  */
@@ -33,18 +34,20 @@ public record Footprint(
         long queryGrads,
         long blockGrads,
         long home,
+        ExchangeFootprint exchange,
         long workspace,
         long totalBytes) {
     private static final long ALIGNMENT = 64;
 
     /** Returns the footprint of a rank that runs {@code schedule} of {@code plan}. */
     static Footprint of(Plan plan, Schedule schedule, int rank) {
-        AttentionShape shape = plan.shape();
+        Problem solved = schedule.problem(plan.problem());
+        AttentionShape shape = solved.shape();
         DType type = shape.dtype();
         DType wide = type.accumulator();
         boolean backward = plan.options().backward();
         boolean rounded = type != wide;
-        long queryRows = shape.batch() * plan.queries().localLength(rank) * shape.queryHeads();
+        long queryRows = shape.batch() * solved.queries().localLength(schedule.rank(rank)) * shape.queryHeads();
         long wideQueries = queryRows * wide.bytes();
         boolean resumes = schedule.resumes();
 
@@ -57,13 +60,15 @@ public record Footprint(
         long ordered = offsets.next(true, schedule.room().ordered() * type.bytes());
         long state = offsets.next(rounded && resumes, wideQueries * shape.valueDim());
         long lseLow = offsets.next(resumes, wideQueries);
-        long lse = offsets.next(!backward, wideQueries);
+        long lse = offsets.next(!backward && schedule.heads() == null, wideQueries);
         long delta = offsets.next(backward, wideQueries);
-        long queryGrads = offsets.next(backward && rounded, wideQueries * shape.headDim());
+        boolean ownGrads = rounded && schedule.heads() == null; // else they gather in an exchange's wide ones
+        long queryGrads = offsets.next(backward && ownGrads, wideQueries * shape.headDim());
         long blockGrads = offsets.next(
-                backward && (rounded || !schedule.slots().isEmpty()),
+                backward && (ownGrads || !schedule.slots().isEmpty()),
                 schedule.room().block() * wide.bytes());
         long home = offsets.next(backward, schedule.room().home() * wide.bytes());
+        ExchangeFootprint exchange = ExchangeFootprint.of(schedule.heads(), plan.wireDType(), backward, offsets);
         long workspace = offsets.next(true, plan.workspaceBytes(rank));
         return new Footprint(
                 List.copyOf(slots),
@@ -75,6 +80,7 @@ public record Footprint(
                 queryGrads,
                 blockGrads,
                 home,
+                exchange,
                 workspace,
                 offsets.end);
     }
@@ -84,7 +90,8 @@ public record Footprint(
         return totalBytes - workspace;
     }
 
-    private static final class Offsets {
+    /** Puts buffers one behind the other. */
+    static final class Offsets {
         private long end;
 
         /** Returns where the next buffer begins; it has no bytes unless {@code needed}. */

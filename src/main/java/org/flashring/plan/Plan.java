@@ -1,6 +1,6 @@
 package org.flashring.plan;
 
-import java.util.Locale;
+import java.util.List;
 import java.util.Map;
 import java.util.function.IntFunction;
 import org.flashring.AttentionOptions;
@@ -8,10 +8,12 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
+import org.flashring.Positions;
 import org.flashring.Score;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 import org.flashring.kernel.StepKernel;
+import org.flashring.plan.HeadExchange.Leg;
 import org.flashring.plan.Schedule.Block;
 import org.flashring.plan.Schedule.Exchange;
 import org.flashring.plan.Schedule.Message;
@@ -25,6 +27,8 @@ import org.flashring.plan.Schedule.Step;
  * here, by name. How keys come to queries is the {@link Strategy}'s; unless one is given it is the {@link Ring}.
  */
 public final class Plan {
+    private static final Step NONE = new Step(null, null, false, null);
+
     private final Problem problem;
     private final Strategy strategy;
     private final AttentionOptions options;
@@ -44,11 +48,17 @@ public final class Plan {
                     "wireDType", wire, "be the tensors' own " + type + " or its accumulator " + type.accumulator());
         }
         this.schedules = strategy.schedules(problem);
-        this.steps = schedules.apply(0).forward().size();
+        Schedule first = schedules.apply(0);
+        this.steps = first.forward().size() + 2 * ends(first);
         this.workspace = new long[worldSize()];
         for (int rank = 0; rank < worldSize(); rank++) {
             workspace[rank] = requireServed(rank);
         }
+    }
+
+    /** Returns the number of steps before a schedule's own, and behind them: those that exchange heads. */
+    private static int ends(Schedule schedule) {
+        return schedule.heads() == null ? 0 : 1;
     }
 
     /** Returns the workspace that the kernels of {@code rank} need; throws if a step is served by none. */
@@ -133,10 +143,25 @@ public final class Plan {
 
     /** Returns a new step kernel of {@code rank}, which runs {@code schedule}; to be placed on a device and closed. */
     public StepKernel kernel(int rank, Schedule schedule) {
+        Problem solved = schedule.problem(problem);
         StepKernel kernel = new StepKernel(
-                shape(), problem.scale(), options, mask(), queries().positions(rank), schedule.sources());
+                solved.shape(),
+                solved.scale(),
+                options,
+                solved.mask(),
+                solved.queries().positions(schedule.rank(rank)),
+                schedule.sources());
         kernel.heads(0, schedule.room().heads());
         return kernel;
+    }
+
+    /**
+     * Returns a new step kernel of {@code rank}'s own queries, of all heads, which meet no keys; to be placed on a
+     * device and closed.
+     */
+    public StepKernel ownRowsKernel(int rank) {
+        return new StepKernel(
+                shape(), problem.scale(), options, mask(), queries().positions(rank), List.of());
     }
 
     /** Returns the shape. */
@@ -169,7 +194,7 @@ public final class Plan {
         return problem.worldSize();
     }
 
-    /** Returns the number of steps; of a ring in [1, worldSize()]. */
+    /** Returns the number of steps, exchanges of heads included; of a ring in [1, worldSize()]. */
     public int steps() {
         return steps;
     }
@@ -178,12 +203,12 @@ public final class Plan {
      * Returns the rank whose keys {@code rank} meets in {@code step}; -1 where they are no rank's or several ranks'.
      */
     public int source(int rank, int step) {
-        return sourceOf(step(rank, step).block());
+        return sourceOf(schedule(rank), step(rank, step).block());
     }
 
     /** Returns the rank whose keys {@code block} holds; -1 for no block, or one of several ranks' keys. */
-    public static int sourceOf(Block block) {
-        return block == null || block.keys().size() > 1
+    public static int sourceOf(Schedule schedule, Block block) {
+        return schedule.heads() != null || block == null || block.keys().size() > 1
                 ? -1
                 : block.keys().get(0).piece().rows().owner();
     }
@@ -197,15 +222,21 @@ public final class Plan {
     }
 
     private Step step(int rank, int step) {
+        Schedule schedule = schedule(rank);
+        return step(schedule, schedule.forward(), step);
+    }
+
+    /** Returns a step of a schedule; an exchange of heads has nothing in it. */
+    private Step step(Schedule schedule, List<Step> of, int step) {
         Checks.between("step", step, 0, steps - 1L);
-        return schedule(rank).forward().get(step);
+        int number = step - ends(schedule);
+        return number < 0 || number == of.size() ? NONE : of.get(number);
     }
 
     /** Returns the last step in which {@code rank} computes. */
     public int lastComputed(int rank) {
-        Schedule schedule = schedule(rank);
         int step = steps - 1;
-        while (!schedule.forward().get(step).computes()) {
+        while (!computes(rank, step)) {
             step--;
         }
         return step;
@@ -221,31 +252,51 @@ public final class Plan {
         if (block == null) {
             return 0;
         }
-        long pairs = Visibility.pairs(
-                mask(), queries().positions(rank), schedule(rank).sources().get(block.source()));
-        long heads = shape().kvHeads();
-        return block.heads().count() == heads
+        Schedule schedule = schedule(rank);
+        AttentionShape solved = schedule.problem(problem).shape();
+        long pairs = pairs(rank, schedule, block);
+        long heads = shape().queryHeads();
+        long group = solved.queryHeads() / solved.kvHeads();
+        long first = schedule.heads() == null ? 0 : schedule.heads().share().firstQuery();
+        return block.heads().count() * group == heads
                 ? pairs
-                : pairs * block.heads().to() / heads - pairs * block.heads().from() / heads;
+                : pairs * (first + block.heads().to() * group) / heads
+                        - pairs * (first + block.heads().from() * group) / heads;
+    }
+
+    private long pairs(int rank, Schedule schedule, Block block) {
+        Positions rows = schedule.problem(problem).queries().positions(schedule.rank(rank));
+        return Visibility.pairs(mask(), rows, schedule.sources().get(block.source()));
     }
 
     /** Returns the floating-point operations of {@code rank}'s forward pass: two products per visible pair. */
     public double forwardFlops(int rank) {
-        double pairs = 0;
-        for (int step = 0; step < steps; step++) {
-            pairs += visiblePairs(rank, step);
+        Schedule schedule = schedule(rank);
+        AttentionShape solved = schedule.problem(problem).shape();
+        double pairs = 0; // of all heads
+        for (Step step : schedule.forward()) {
+            Block block = step.block();
+            pairs += block == null
+                    ? 0
+                    : (double) pairs(rank, schedule, block)
+                            * (block.heads().count() * solved.queryHeads() / solved.kvHeads());
         }
-        return 2 * pairs * shape().batch() * shape().queryHeads() * (shape().headDim() + shape().valueDim());
+        return 2 * pairs * shape().batch() * (shape().headDim() + shape().valueDim());
     }
 
-    /** Returns the bytes that {@code rank} sends in {@code step} of a forward pass: keys and values. */
+    /**
+     * Returns the bytes that {@code rank} sends in {@code step} of a forward pass: keys and values; where heads are
+     * exchanged queries, outputs and lse too.
+     */
     public long forwardBytesSent(int rank, int step) {
-        return bytesSent(step(rank, step));
+        return bytesSent(step(rank, step)) + headBytesSent(rank, step, Leg.FORWARD_OPERANDS, Leg.FORWARD_RESULTS);
     }
 
     /** Returns the bytes that {@code rank} sends in a forward pass: keys and values, once per hop. */
     public long forwardBytesSent(int rank) {
-        return schedule(rank).forward().stream().mapToLong(this::bytesSent).sum();
+        return schedule(rank).forward().stream().mapToLong(this::bytesSent).sum()
+                + headBytesSent(rank, 0, Leg.FORWARD_OPERANDS, null)
+                + headBytesSent(rank, steps - 1, null, Leg.FORWARD_RESULTS);
     }
 
     /**
@@ -253,8 +304,9 @@ public final class Plan {
      * wire type.
      */
     public long backwardBytesSent(int rank, int step) {
-        Checks.between("step", step, 0, steps - 1L);
-        return bytesSent(schedule(rank).backward().get(step));
+        Schedule schedule = schedule(rank);
+        return bytesSent(step(schedule, schedule.backward(), step))
+                + headBytesSent(rank, step, Leg.BACKWARD_OPERANDS, Leg.BACKWARD_RESULTS);
     }
 
     /**
@@ -262,7 +314,16 @@ public final class Plan {
      * type.
      */
     public long backwardBytesSent(int rank) {
-        return schedule(rank).backward().stream().mapToLong(this::bytesSent).sum();
+        return schedule(rank).backward().stream().mapToLong(this::bytesSent).sum()
+                + headBytesSent(rank, 0, Leg.BACKWARD_OPERANDS, null)
+                + headBytesSent(rank, steps - 1, null, Leg.BACKWARD_RESULTS);
+    }
+
+    /** Returns the bytes of heads that {@code rank} sends, in the first step or the last one. */
+    private long headBytesSent(int rank, int step, Leg first, Leg last) {
+        HeadExchange heads = schedule(rank).heads();
+        Leg leg = step == 0 ? first : step == steps - 1 ? last : null;
+        return heads == null || leg == null ? 0 : heads.bytesSent(leg, wireDType());
     }
 
     private long bytesSent(Step step) {
@@ -313,39 +374,23 @@ public final class Plan {
         return elements * shape.dtype().bytes() * (options.backward() ? 2 : 1) + lse;
     }
 
-    /** Returns the type in which dK and dV travel. */
+    /** Returns the type in which dK and dV travel, and dQ where heads are exchanged. */
     public DType wireDType() {
         return options.wireDType() == null ? shape().dtype().accumulator() : options.wireDType();
+    }
+
+    /**
+     * Returns how heads are dealt to the ranks of a group, and how much more than the mean the busiest computes;
+     * nothing where each rank computes all heads.
+     */
+    public String headsDealt() {
+        HeadExchange heads = schedule(0).heads();
+        return heads == null ? "" : heads.dealt();
     }
 
     /** Returns a few lines for people: the steps, and what each rank computes, sends and holds. */
     @Override
     public String toString() {
-        StringBuilder text = new StringBuilder();
-        text.append(shape())
-                .append(", ")
-                .append(queries())
-                .append(", ")
-                .append(mask())
-                .append(": ")
-                .append(steps)
-                .append(steps == 1 ? " step\n" : " steps\n");
-        for (int rank = 0; rank < worldSize(); rank++) {
-            text.append(String.format(
-                    Locale.ROOT,
-                    "rank %d: %d tokens %s, %.3g GFLOP forward, sends %,d B forward%s, holds %,d B%n",
-                    rank,
-                    queries().localLength(rank),
-                    queries().positions(rank).ranges().size() > 4
-                            ? ""
-                            : queries().positions(rank),
-                    forwardFlops(rank) / 1e9,
-                    forwardBytesSent(rank),
-                    options.backward()
-                            ? String.format(Locale.ROOT, " and %,d B backward", backwardBytesSent(rank))
-                            : "",
-                    bytesHeld(rank)));
-        }
-        return text.toString();
+        return PlanText.of(this);
     }
 }

@@ -10,29 +10,41 @@ import org.flashring.Positions;
  * What one rank does, in order: what it sends and receives, which block of keys meets which queries, and which slot of
  * its memory holds what. Pure: it knows rows and heads, no addresses, no element types.
  *
- * <p>A step goes so. Own keys that it sends are copied into their slot; keys of a block that lie in several places are
- * copied together in order of their positions. {@code before} is posted, the block is computed, and everything posted
- * so far is awaited. Gradients that have come for this rank's own keys are added to those, or are all there are of them
- * where {@link Room#home} is 0. The block's gradients, if it was computed, go to their places: added to what has come
- * there for the same keys, or written. {@code after} is posted. After the last step everything is awaited once more.
- * All ranks have as many steps, with an exchange in the same ones.
+ * <p>Ranks, rows and heads are those of {@link #problem}, but for the peers of messages. A step goes so. Own keys that
+ * it sends are copied into their slot; keys of a block that lie in several places are copied together in order of their
+ * positions. {@code before} is posted, the block is computed, and everything posted so far is awaited. Gradients that
+ * have come for this rank's own keys are added to those, or are all there are of them where {@link Room#home} is 0. The
+ * block's gradients, if it was computed, go to their places: added to what has come there for the same keys, or
+ * written. {@code after} is posted. After the last step everything is awaited once more. All ranks have as many steps,
+ * with an exchange in the same ones.
  *
  * @param sources positions of keys that blocks have, by {@link Block#source}
  * @param forward steps of a forward pass
  * @param backward steps of a backward pass
  * @param slots what the slots have room for
  * @param room what the steps need beside slots
+ * @param heads how rows of several ranks are there before the first step and leave after the last; null where each rank
+ *     keeps its own
  */
-public record Schedule(List<Positions> sources, List<Step> forward, List<Step> backward, List<Slot> slots, Room room) {
+public record Schedule(
+        List<Positions> sources,
+        List<Step> forward,
+        List<Step> backward,
+        List<Slot> slots,
+        Room room,
+        HeadExchange heads) {
+    /** Makes that of ranks which keep their rows. */
+    public Schedule(List<Positions> sources, List<Step> forward, List<Step> backward, List<Slot> slots, Room room) {
+        this(sources, forward, backward, slots, room, null);
+    }
+
     /** The slot that stands for the caller's own tensors. */
     public static final int OWN = -1;
 
-    /** What a piece is of. Keys come with their values, in backward queries come with all that belongs to them. */
+    /** What a piece is of. Keys come with their values. */
     public enum Part {
         QUERIES,
         KEYS,
-        OUTPUT,
-        QUERY_GRADS,
         KEY_GRADS
     }
 
@@ -88,8 +100,7 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
      * @param heads heads computed
      * @param queries where the queries lie
      * @param keys where the keys lie
-     * @param results where what is not kept with own queries goes: gradients of the keys in backward; outputs and
-     *     gradients of other ranks' queries, in the last block that has them
+     * @param results where gradients of the keys go in backward
      */
     public record Block(int source, Heads heads, List<Held> queries, List<Held> keys, List<Held> results) {}
 
@@ -117,6 +128,16 @@ public record Schedule(List<Positions> sources, List<Step> forward, List<Step> b
      * @param home elements of own keys and values whose gradients come from several ranks; 0 if they come from one
      */
     public record Room(long heads, long block, long ordered, long home) {}
+
+    /** Returns what the steps solve where the ranks solve {@code whole}. */
+    public Problem problem(Problem whole) {
+        return heads == null ? whole : heads.part();
+    }
+
+    /** Returns which of the ranks of {@link #problem} rank {@code rank} is. */
+    public int rank(int rank) {
+        return heads == null ? rank : heads.group();
+    }
 
     /** Returns {@code count} steps, each made when it is looked at. */
     static List<Step> steps(int count, IntFunction<Step> step) {

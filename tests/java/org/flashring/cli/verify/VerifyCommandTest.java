@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import com.google.gson.JsonObject;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import org.flashring.cli.Cli;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -49,6 +51,20 @@ class VerifyCommandTest {
             Cli run = Cli.run("verify", "--ranks", "5", "--case", index);
             assertThat(run.exitCode()).isZero();
             assertThat(run.out().lines().findFirst().orElseThrow()).contains("over 5 ranks");
+        }
+    }
+
+    @Test
+    void ulyssesIsVerifiedLikeTheRing() {
+        for (String[] options : new String[][] {
+            {"--case", "47"}, {"--case", "61", "--ulysses-ranks", "2"}, {"--case", "161", "--between", "gather"}
+        }) {
+            List<String> words = new ArrayList<>(List.of("verify", "--strategy", "ulysses", "--ranks", "4"));
+            words.addAll(List.of(options));
+            Cli run = Cli.run(words.toArray(String[]::new));
+            assertThat(run.err()).isEmpty();
+            assertThat(run.out()).contains("all passed");
+            assertThat(run.exitCode()).isZero();
         }
     }
 

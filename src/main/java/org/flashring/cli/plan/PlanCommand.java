@@ -13,6 +13,7 @@ import org.flashring.cli.support.StrategyOption;
 import org.flashring.internal.Checks;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Problem;
+import org.flashring.plan.Strategy;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -156,8 +157,12 @@ public final class PlanCommand implements Callable<Integer> {
     }
 
     private Plan plan(long length, int worldSize) {
+        return plan(length, worldSize, strategy.strategy());
+    }
+
+    private Plan plan(long length, int worldSize, Strategy by) {
         Problem problem = Problem.of(model.shape(), sequence.layout(length, worldSize), sequence.mask(length));
-        return Plan.of(problem, strategy.strategy(), AttentionOptions.defaults());
+        return Plan.of(problem, by, AttentionOptions.defaults());
     }
 
     /** Returns the floating-point operations of forward over {@code pairs} (query, key) pairs per head. */
@@ -222,6 +227,8 @@ public final class PlanCommand implements Callable<Integer> {
     }
 
     private boolean fits(long length, int worldSize) {
-        return PlanMemory.most(PlanMemory.ofRanks(plan(length, worldSize), model.layers(), model.hidden())) <= memory;
+        Strategy by = strategy.fitting(worldSize, model.shape().queryHeads());
+        return PlanMemory.most(PlanMemory.ofRanks(plan(length, worldSize, by), model.layers(), model.hidden()))
+                <= memory;
     }
 }

@@ -23,6 +23,9 @@ final class PlanReport {
         out.printf(Locale.ROOT, "%d layers of %s, hidden size %d%n", result.layers(), plan.shape(), result.hidden());
         out.printf(Locale.ROOT, "%s, mask: %s%n", plan.queries(), plan.mask());
         out.printf(Locale.ROOT, "%d %s by %s%n", plan.steps(), plan.steps() == 1 ? "step" : "steps", plan.strategy());
+        if (!plan.headsDealt().isEmpty()) {
+            out.println(plan.headsDealt());
+        }
         out.println("\nPer rank, one layer:");
         merged(
                         new Table("Rank", " Tokens", " Work forward", " Sent forward", " Sent backward"),

@@ -22,6 +22,7 @@ import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.kernel.Capability;
 import org.flashring.plan.Ring;
+import org.flashring.plan.Strategy;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -153,7 +154,9 @@ public final class VerifyCommand implements Callable<Integer> {
             checks++;
             Results results;
             try {
-                results = ScenarioRun.run(scenario, strategy.strategy(), operands, kernel, ranksOf(scenario));
+                Strategy fitting = strategy.fitting(
+                        scenario.layout().worldSize(), scenario.shape().queryHeads());
+                results = ScenarioRun.run(scenario, fitting, operands, kernel, ranksOf(scenario));
             } catch (RuntimeException e) {
                 fail(scenario, kernel, e.getMessage());
                 continue;
