@@ -26,7 +26,7 @@ public record AttentionOptions(boolean backward, DType wireDType, Kernel kernel,
         return DEFAULTS;
     }
 
-    /** Returns these options without backward. */
+    /** Returns these options without backward; forward may then be given a null lse. */
     public AttentionOptions forwardOnly() {
         return new AttentionOptions(false, wireDType, kernel, cuda, deterministic);
     }

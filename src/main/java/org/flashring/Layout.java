@@ -16,6 +16,8 @@ import org.flashring.internal.Terms;
  *                         zigzag      0000111111110000     equal causal work on every rank
  *                         striped     0101010101010101     the same, token by token
  * </pre>
+ *
+ * Other layouts are given by the {@linkplain #of(List) positions} of each rank.
  */
 public final class Layout {
     /** How tokens are dealt to ranks. */
@@ -84,7 +86,7 @@ public final class Layout {
      */
     public static Layout of(Policy policy, long[] cuSeqlens, int worldSize) {
         Checks.notNull("policy", policy);
-        Mask.checkCuSeqlens(cuSeqlens);
+        Mask.checkCuSeqlens("cuSeqlens", cuSeqlens);
         Checks.atLeast("worldSize", worldSize, 1);
         long length = cuSeqlens[cuSeqlens.length - 1];
         List<Positions> shards = new ArrayList<>(worldSize);
@@ -131,6 +133,25 @@ public final class Layout {
     }
 
     /**
+     * Returns the layout in which rank r holds {@code positions.get(r)}: that of another framework, say. The ranks
+     * together hold each position from the first to the last once. O(ranges) memory; O(tokens) time where strides are
+     * above 1.
+     *
+     * @throws IllegalArgumentException unless there is a rank, and every position between the first and the last is on
+     *     one rank
+     */
+    public static Layout of(List<Positions> positions) {
+        Checks.notNull("positions", positions);
+        Checks.atLeast("positions.size", positions.size(), 1);
+        for (int rank = 0; rank < positions.size(); rank++) {
+            Checks.notNull("positions[" + rank + "]", positions.get(rank));
+        }
+        Positions whole = PositionSweep.together(positions);
+        long start = whole.length() == 0 ? 0 : whole.position(0);
+        return new Layout(null, start, whole.length(), positions, null);
+    }
+
+    /**
      * Returns this layout moved to begin at global position {@code position}: new tokens that follow a cache of keys,
      * say.
      *
@@ -153,9 +174,14 @@ public final class Layout {
         if (documents != null) {
             terms.put(name + ": cuSeqlens", Terms.list(documents));
         }
+        for (int rank = 0; policy == null && rank < worldSize(); rank++) {
+            terms.put(
+                    name + ": positions of rank " + rank,
+                    Terms.list(shards.get(rank).table()));
+        }
     }
 
-    /** Returns the policy. */
+    /** Returns the policy, or null where positions were given. */
     public Policy policy() {
         return policy;
     }
@@ -214,9 +240,24 @@ public final class Layout {
         return shards.get(rankOf(position)).lowerBound(position);
     }
 
+    /** Returns whether the ranks of the other layout hold the same positions. */
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof Layout that
+                && start == that.start
+                && length == that.length
+                && shards.equals(that.shards);
+    }
+
+    @Override
+    public int hashCode() {
+        return shards.hashCode();
+    }
+
     @Override
     public String toString() {
-        return policy + " " + length + " tokens " + (start == 0 ? "" : "from " + start + " on ") + "over " + worldSize()
+        return (policy == null ? "own positions of" : policy) + " " + length + " tokens "
+                + (start == 0 ? "" : "from " + start + " on ") + "over " + worldSize()
                 + (worldSize() == 1 ? " rank" : " ranks");
     }
 }

@@ -86,6 +86,18 @@ public final class Positions {
         return ranges;
     }
 
+    /** Returns start, length and stride of each range, one range after the other. */
+    public long[] table() {
+        long[] table = new long[3 * ranges.size()];
+        int i = 0;
+        for (Range range : ranges) {
+            table[i++] = range.start();
+            table[i++] = range.length();
+            table[i++] = range.stride();
+        }
+        return table;
+    }
+
     /** Returns the number of tokens. */
     public long length() {
         return offsets[ranges.size()];

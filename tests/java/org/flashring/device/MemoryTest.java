@@ -1,6 +1,7 @@
 package org.flashring.device;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.lang.ref.WeakReference;
 import java.nio.ByteBuffer;
@@ -9,8 +10,12 @@ import java.util.List;
 import org.bytedeco.javacpp.FloatPointer;
 import org.flashring.DType;
 import org.flashring.Tensor;
+import org.flashring.internal.RawPointer;
+import org.flashring.support.RequiresGpu;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.condition.EnabledForJreRange;
+import org.junit.jupiter.api.condition.JRE;
 
 /** Whose a piece of memory is, and which part of it a slice has. */
 class MemoryTest {
@@ -54,6 +59,54 @@ class MemoryTest {
         pointer.close();
         buffer.close();
         assertThat(memories).allMatch(Memory::isClosed);
+    }
+
+    @Test
+    void aPointerIsLabelledAsCudaSays() {
+        FloatPointer pointer = new FloatPointer(8).position(2);
+        long[] asked = new long[1];
+        Whereabouts gpu = new Whereabouts(address -> {
+            asked[0] = address;
+            return 3;
+        });
+        assertThat(Memory.of(pointer, gpu).slice(4, 4).device()).isEqualTo(GPU);
+        assertThat(asked[0]).isEqualTo(pointer.address() + 8);
+        assertThat(Memory.of(pointer, new Whereabouts(address -> -1)).device()).isEqualTo(Device.HOST);
+        assertThat(Memory.of(pointer).device()).isEqualTo(Device.HOST);
+    }
+
+    @Test
+    void anAddressOfADeviceIsNotTheHosts() {
+        Whereabouts gpu = new Whereabouts(address -> 3);
+        assertThatThrownBy(() -> Memory.at(4096, 8, Device.HOST, "owner", gpu))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessage("address is 0x1000 on cuda:3; it must lie on the host, or be given with its device");
+        assertThat(Memory.at(4096, 8, GPU, "owner", gpu).device()).isEqualTo(GPU);
+        assertThat(Memory.at(4096, 8, Device.cuda(1), null, gpu).device()).isEqualTo(Device.cuda(1)); // a peer's
+        assertThat(Memory.at(0, 0, Device.HOST, null, gpu).bytes()).isZero();
+    }
+
+    @Test
+    @RequiresGpu
+    void cudaKnowsItsOwnMemory() {
+        try (DeviceBuffer buffer = DeviceBuffer.allocate(Device.cuda(0), 64);
+                FloatPointer host = new FloatPointer(8)) {
+            FloatPointer pointer = new FloatPointer(new RawPointer().at(buffer.address()));
+            assertThat(Memory.of(pointer).device()).isEqualTo(Device.cuda(0));
+            assertThat(Memory.of(host).device()).isEqualTo(Device.HOST);
+            assertThatThrownBy(() -> Memory.of(buffer.address(), 64))
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageContaining("on cuda:0");
+        }
+    }
+
+    @Test
+    @EnabledForJreRange(max = JRE.JAVA_21)
+    void anOldJavaSaysThatItHasNoSegments() {
+        assertThatThrownBy(() -> Memory.ofSegment("any"))
+                .isInstanceOf(UnsupportedOperationException.class)
+                .hasMessage("a MemorySegment needs Java 22 or newer; this is Java "
+                        + Runtime.version().feature());
     }
 
     @Test

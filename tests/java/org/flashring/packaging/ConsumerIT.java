@@ -78,6 +78,30 @@ class ConsumerIT {
     }
 
     @Test
+    void tensorsMayLieInSegmentsOfANewJava() throws Exception {
+        Path output = folder.resolve("output");
+        List<String> arguments = List.of(
+                "--enable-native-access=ALL-UNNAMED",
+                "-classpath",
+                program.classPath(List.of(Program.CORE, Program.NATIVES)),
+                Program.SEGMENTS.toString());
+        Ending ending =
+                Program.end(Program.start(Program.newRuntime(), folder.resolve("cache"), output, arguments), output);
+        assertThat(ending.output().lines())
+                .containsExactly(
+                        "attention is right",
+                        "out is in read-only memory; it must be writable",
+                        "segment is null; it must be given",
+                        "segment is a java.lang.String; it must be a java.lang.foreign.MemorySegment",
+                        "segment is on the Java heap; it must be native",
+                        "segment is confined to another thread; it must be accessible from the current one",
+                        "segment is closed; it must be open",
+                        "q is closed; it must point to memory",
+                        "kept");
+        assertThat(ending.status()).isZero();
+    }
+
+    @Test
     void runsFromOneJarOfEverything() throws Exception {
         Path fat = folder.resolve("fat.jar");
         List<Path> parts = new ArrayList<>(Program.modules());

@@ -26,6 +26,9 @@ final class Program {
     static final Path NATIVES = TARGET.resolve("flashring-" + VERSION + "-linux-x86_64.jar");
     private static final Path SOURCES = Path.of(property("flashring.tests"), "consumer");
 
+    /** A program for Java 22 or newer, which compiles it when it starts. */
+    static final Path SEGMENTS = SOURCES.resolve("segments/Segments.java");
+
     static final String MODULAR = "com.example.modular/modular.Consumer";
 
     private final Path classes;

@@ -114,6 +114,7 @@ final class BadMemory {
                         () -> of(direct(64).order(FOREIGN).asDoubleBuffer()),
                         "buffer order",
                         FOREIGN),
+                argument("memory: segment null", () -> Memory.ofSegment(null), "segment", null),
                 argument("memory: host buffer null", () -> Memory.of((HostBuffer) null), "buffer", null),
                 state(
                         "memory: host buffer closed",

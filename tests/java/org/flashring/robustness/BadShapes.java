@@ -46,6 +46,11 @@ final class BadShapes {
         return new Positions.Range(start, length, stride);
     }
 
+    private static Layout own(Positions.Range... ranks) {
+        return Layout.of(
+                Arrays.stream(ranks).map(range -> Positions.of(List.of(range))).toList());
+    }
+
     static List<BadCase> cases() {
         return List.of(
                 argument("shape: no batch", () -> shape(0, 4, 2, 16, 16), "batch", 0),
@@ -100,6 +105,95 @@ final class BadShapes {
                 argument("layout: negative ranks", () -> Layout.striped(8, -3), "worldSize", -3),
                 argument("layout: policy null", () -> Layout.of(null, 8, 2), "policy", null),
                 argument("layout: documents null", () -> Layout.of(Layout.Policy.ZIGZAG, null, 2), "cuSeqlens", null),
+                argument(
+                        "mask: documents of keys null",
+                        () -> MASK.documents(new long[] {0, 4}, null),
+                        "keyCuSeqlens",
+                        null),
+                argument(
+                        "mask: fewer documents of keys",
+                        () -> MASK.documents(new long[] {0, 4, 8}, new long[] {0, 8}),
+                        "keyCuSeqlens.length",
+                        2),
+                argument(
+                        "mask: documents of keys descend",
+                        () -> MASK.documents(new long[] {0, 4, 8}, new long[] {0, 8, 7}),
+                        "keyCuSeqlens[2]",
+                        7),
+                argument(
+                        "mask: documents of queries start late",
+                        () -> MASK.documents(new long[] {1, 4}, new long[] {0, 8}),
+                        "queryCuSeqlens[0]",
+                        1),
+                argument(
+                        "mask: documents overflow together",
+                        () -> MASK.documents(new long[] {0, HUGE}, new long[] {0, HUGE + 9}),
+                        "tokens",
+                        HUGE),
+                argument(
+                        "mask: documents of keys after a prefix",
+                        () -> MASK.prefix(3).documents(new long[] {0, 4}, new long[] {0, 8}),
+                        "queryCuSeqlens",
+                        "before"),
+                argument("mask: packed rows: none", () -> MASK.packedRows(), "cuSeqlens.length", 0),
+                argument("mask: packed rows: null", () -> MASK.packedRows((long[][]) null), "cuSeqlens", null),
+                argument(
+                        "mask: packed rows: one null",
+                        () -> MASK.packedRows(new long[] {0, 4}, null),
+                        "cuSeqlens[1]",
+                        null),
+                argument(
+                        "mask: packed rows: one descends",
+                        () -> MASK.packedRows(new long[] {0, 4}, new long[] {0, 4, 3}),
+                        "cuSeqlens[1][2]",
+                        3),
+                argument(
+                        "mask: packed rows after a prefix",
+                        () -> MASK.prefix(3).packedRows(new long[] {0, 4}),
+                        "cuSeqlens[0]",
+                        "before"),
+                argument(
+                        "mask: a prefix of packed rows",
+                        () -> MASK.packedRows(new long[] {0, 4}).prefix(3),
+                        "prefixLengths",
+                        "[3]"),
+                argument(
+                        "mask: packed rows: no such row",
+                        () -> MASK.packedRows(new long[] {0, 4}).ofRow(1),
+                        "row",
+                        1),
+                argument(
+                        "problem: more rows than the batch",
+                        () -> Problem.of(SHAPE, LAYOUT, MASK.packedRows(new long[] {0, 37}, new long[] {0, 37})),
+                        "mask.rows",
+                        2),
+                argument("layout: positions null", () -> Layout.of((List<Positions>) null), "positions", null),
+                argument("layout: positions of no rank", () -> Layout.of(List.of()), "positions.size", 0),
+                argument(
+                        "layout: positions of a rank null",
+                        () -> Layout.of(Arrays.asList(Positions.contiguous(0, 4), null)),
+                        "positions[1]",
+                        null),
+                argument(
+                        "layout: a position on no rank",
+                        () -> own(range(0, 4, 2), range(1, 1, 1), range(5, 1, 1)),
+                        "position 3",
+                        "on no rank"),
+                argument(
+                        "layout: a position on two ranks",
+                        () -> own(range(0, 4, 2), range(1, 3, 2), range(4, 3, 1)),
+                        "position 4",
+                        "on ranks 0 and 2"),
+                argument(
+                        "layout: a rank within another",
+                        () -> own(range(0, 9, 1), range(3, 1, 1)),
+                        "position 3",
+                        "on ranks 0 and 1"),
+                argument(
+                        "layout: positions beyond 63 bits",
+                        () -> own(range(0, Long.MAX_VALUE, 1), range(Long.MAX_VALUE, 1, 1)),
+                        "length",
+                        Long.MAX_VALUE),
                 argument(
                         "layout: documents empty",
                         () -> Layout.of(Layout.Policy.ZIGZAG, new long[0], 2),

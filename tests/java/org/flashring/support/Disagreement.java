@@ -8,6 +8,7 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
+import org.flashring.Positions;
 import org.flashring.Score;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
@@ -59,6 +60,19 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                 Plan.of(SHAPE, usual, LAYOUT, Mask.full(), OPTIONS),
                 Plan.of(SHAPE, other, LAYOUT, Mask.full(), OPTIONS),
                 named);
+    }
+
+    private static Plan rows(long[]... cuSeqlens) {
+        AttentionShape shape = AttentionShape.of(cuSeqlens.length, 4, 2, 8, DType.FLOAT32);
+        return Plan.of(shape, LAYOUT, Mask.causal().packedRows(cuSeqlens), OPTIONS);
+    }
+
+    /** Returns three pieces of the sequence, cut at two positions. */
+    private static Layout own(long first, long second) {
+        return Layout.of(List.of(
+                Positions.contiguous(0, first),
+                Positions.contiguous(first, second - first),
+                Positions.contiguous(second, LENGTH - second)));
     }
 
     private static org.flashring.plan.Problem problem(AttentionShape shape, Layout layout, Mask mask, double scale) {
@@ -115,6 +129,26 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                         Layout.of(Layout.Policy.ZIGZAG, new long[] {0, 12, 24}, WORLD),
                         Layout.of(Layout.Policy.ZIGZAG, new long[] {0, 6, 24}, WORLD),
                         "layout of the queries: cuSeqlens[1] is 6 on rank 2, 12 on rank 0"),
+                masks(
+                        documents,
+                        Mask.causal().documents(new long[] {0, 10, 24}, new long[] {0, 9, 24}),
+                        "mask is causal, 2 documents of queries and of keys on rank 2, causal, 2 documents on rank 0"),
+                masks(
+                        Mask.causal().documents(new long[] {0, 9, 24}, new long[] {0, 10, 24}),
+                        Mask.causal().documents(new long[] {0, 9, 24}, new long[] {0, 11, 24}),
+                        "mask: keyCuSeqlens[1] is 11 on rank 2, 10 on rank 0"),
+                silent(
+                        rows(new long[] {0, 5, 24}, new long[] {0, 10, 24}),
+                        rows(new long[] {0, 5, 24}, new long[] {0, 11, 24}),
+                        "mask: cuSeqlens of row 1[1] is 11 on rank 2, 10 on rank 0"),
+                queries(
+                        LAYOUT,
+                        own(8, 16),
+                        "layout of the queries is own positions of 24 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0"),
+                queries(
+                        own(8, 16),
+                        own(8, 15),
+                        "layout of the queries: positions of rank 1[1] is 7 on rank 2, 8 on rank 0"),
                 silent(
                         USUAL,
                         Plan.of(SHAPE, LAYOUT, Layout.contiguous(LENGTH, WORLD), Mask.causal(), OPTIONS),

@@ -29,6 +29,17 @@ public final class Oracle {
 
     /** Returns the plain formula in {@code dtype} on inputs of the caller's choice. */
     public static Result plain(Problem problem, Problem.Inputs inputs, DType dtype) {
+        return plain(problem, inputs, dtype, new boolean[][][] {
+            problem.mask().matrix(problem.queryLength(), problem.keyLength())
+        });
+    }
+
+    /** Returns the formula in float64 where {@code sees[row][query][key]}, whatever the problem's mask is. */
+    public static Result float64(Problem problem, boolean[][][] sees) {
+        return plain(problem, problem.inputs(), DType.FLOAT64, sees);
+    }
+
+    private static Result plain(Problem problem, Problem.Inputs inputs, DType dtype, boolean[][][] sees) {
         AttentionShape shape = problem.shape();
         long group = shape.queryHeads() / shape.kvHeads();
         PointerScope scope = new PointerScope(); // frees every tensor made below
@@ -47,7 +58,7 @@ public final class Oracle {
                     .set_requires_grad(true);
             Tensor dout = tensor(
                     inputs.dout(), dtype, shape.batch(), problem.queryLength(), shape.queryHeads(), shape.valueDim());
-            Tensor hidden = hidden(problem);
+            Tensor hidden = hidden(problem, sees);
 
             Tensor scores = headsFirst(q, 1)
                     .matmul(headsFirst(k, group).transpose(-2, -1))
@@ -83,16 +94,18 @@ public final class Oracle {
         return all.transpose(1, 2);
     }
 
-    /** Returns [queries, keys], true where the query does not see the key. */
-    private static Tensor hidden(Problem problem) {
-        boolean[][] sees = problem.mask().matrix(problem.queryLength(), problem.keyLength());
-        boolean[] hidden = new boolean[problem.queryLength() * problem.keyLength()];
-        for (int q = 0; q < problem.queryLength(); q++) {
-            for (int k = 0; k < problem.keyLength(); k++) {
-                hidden[q * problem.keyLength() + k] = !sees[q][k];
+    /** Returns [rows, 1, queries, keys], true where the query does not see the key. */
+    private static Tensor hidden(Problem problem, boolean[][][] sees) {
+        boolean[] hidden = new boolean[sees.length * problem.queryLength() * problem.keyLength()];
+        int i = 0;
+        for (boolean[][] row : sees) {
+            for (boolean[] query : row) {
+                for (boolean key : query) {
+                    hidden[i++] = !key;
+                }
             }
         }
-        return Tensor.create(hidden, problem.queryLength(), problem.keyLength());
+        return Tensor.create(hidden, sees.length, 1, problem.queryLength(), problem.keyLength());
     }
 
     private static double[] values(Tensor tensor) {

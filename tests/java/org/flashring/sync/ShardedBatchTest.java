@@ -1,6 +1,7 @@
 package org.flashring.sync;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.sun.management.ThreadMXBean;
 import java.lang.management.ManagementFactory;
@@ -145,6 +146,35 @@ class ShardedBatchTest {
         assertThat(second.labels()).containsExactly(15, ShardedBatch.IGNORE_INDEX, 17, ShardedBatch.IGNORE_INDEX);
         assertThat(second.positions()).containsExactly(4, 5, 0, 1);
         assertThat(first.targets() + second.targets()).isEqualTo(6);
+    }
+
+    @Test
+    void rowsHaveTheirOwnDocuments() {
+        long[][] tokens = {{10, 11, 12, 13, 14, 15}, {20, 21, 22, 23, 24, 25}};
+        Mask mask = Mask.causal().packedRows(new long[] {0, 6}, new long[] {0, 1, 4});
+        ShardedBatch first = ShardedBatch.of(tokens, Layout.contiguous(6, 2), mask, 0);
+        ShardedBatch second = ShardedBatch.of(tokens, Layout.contiguous(6, 2), mask, 1);
+        long none = ShardedBatch.IGNORE_INDEX;
+        assertThat(first.labels()).containsExactly(11, 12, 13, none, 22, 23);
+        assertThat(first.positions()).containsExactly(0, 1, 2, 0, 0, 1);
+        assertThat(second.labels()).containsExactly(14, 15, none, none, none, none);
+        assertThat(second.positions()).startsWith(3, 4, 5, 2);
+        assertThat(second.tokens()).containsExactly(13, 14, 15, 23, 24, 25);
+        assertThat(first.targets() + second.targets()).isEqualTo(7);
+    }
+
+    @Test
+    void masksThatSayNothingOfTheseTokensAreRefused() {
+        long[][] tokens = {{1, 2, 3}};
+        Layout layout = Layout.contiguous(3, 1);
+        Mask rows = Mask.causal().packedRows(new long[] {0, 3}, new long[] {0, 3});
+        assertThatThrownBy(() -> ShardedBatch.of(tokens, layout, rows, 0))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessage("tokens.length is 1; it must be 2, the rows that the mask has documents of");
+        Mask cross = Mask.full().documents(new long[] {0, 3}, new long[] {0, 5});
+        assertThatThrownBy(() -> ShardedBatch.of(tokens, layout, cross, 0))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageStartingWith("mask is full, 1 documents of queries and of keys; it must have one list");
     }
 
     /**

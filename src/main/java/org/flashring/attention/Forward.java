@@ -9,6 +9,7 @@ import org.flashring.Tensor;
  * @param k [batch, local keys, kvHeads, headDim]
  * @param v [batch, local keys, kvHeads, valueDim]
  * @param out [batch, local queries, queryHeads, valueDim], written; 0 where a query sees no key
- * @param lse [batch, local queries, queryHeads, 1] of the accumulator type, written; -∞ where a query sees no key
+ * @param lse [batch, local queries, queryHeads, 1] of the accumulator type, written; -∞ where a query sees no key. Null
+ *     if it is not wanted, where the plan is {@linkplain org.flashring.AttentionOptions#forwardOnly forwardOnly}
  */
 public record Forward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse) {}

@@ -23,12 +23,16 @@ final class OperandChecks {
         Checks.notNull("operands", operands);
         inputs(operands);
         output("out", operands.out());
-        output("lse", operands.lse());
         queries("out", operands.out(), plan.shape().valueDim(), plan.shape().dtype(), null);
-        queries("lse", operands.lse(), 1, plan.shape().dtype().accumulator(), null);
         apartFromInputs("out", operands.out(), operands);
-        apartFromInputs("lse", operands.lse(), operands);
-        apart("lse", operands.lse(), "out", operands.out());
+        if (operands.lse() != null) {
+            output("lse", operands.lse());
+            queries("lse", operands.lse(), 1, plan.shape().dtype().accumulator(), null);
+            apartFromInputs("lse", operands.lse(), operands);
+            apart("lse", operands.lse(), "out", operands.out());
+        } else if (plan.options().backward()) {
+            throw new IllegalArgumentException("lse is null; it must be given unless the plan is forwardOnly");
+        }
     }
 
     void check(Backward operands) {
@@ -112,7 +116,7 @@ final class OperandChecks {
     private static void output(String name, Tensor tensor) {
         Checks.notNull(name, tensor);
         if (!tensor.memory().isWritable()) {
-            throw Checks.broken(name, "in a read-only buffer", "be writable");
+            throw Checks.broken(name, "in read-only memory", "be writable");
         }
         if (!tensor.isInjective()) {
             throw Checks.broken(name, tensor, "give every element a place of its own: its strides overlap");

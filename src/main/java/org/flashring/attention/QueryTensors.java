@@ -15,6 +15,7 @@ final class QueryTensors {
     private final boolean resumes;
     private final Tensor state;
     private final Tensor lseLow;
+    private final Tensor lse;
     private final Tensor delta;
     private final Tensor queryGrads;
 
@@ -26,6 +27,7 @@ final class QueryTensors {
         this.state = Tensor.bshd(
                 Memory.of(base + footprint.state()), wide, shape.batch(), rows, shape.queryHeads(), shape.valueDim());
         this.lseLow = Tensor.lse(Memory.of(base + footprint.lseLow()), wide, shape.batch(), shape.queryHeads(), rows);
+        this.lse = Tensor.lse(Memory.of(base + footprint.lse()), wide, shape.batch(), shape.queryHeads(), rows);
         this.delta = Tensor.lse(Memory.of(base + footprint.delta()), wide, shape.batch(), shape.queryHeads(), rows);
         this.queryGrads = Tensor.bshd(
                 Memory.of(base + footprint.queryGrads()),
@@ -47,6 +49,11 @@ final class QueryTensors {
     /** Returns where what rounding takes from lse is kept between steps; nowhere if one step does all. */
     Tensor lseLow() {
         return resumes ? lseLow : null;
+    }
+
+    /** Returns where forward leaves lse: in a place of its own where the caller wants none. */
+    Tensor lse(Tensor given) {
+        return given == null ? lse : given;
     }
 
     Tensor delta() {

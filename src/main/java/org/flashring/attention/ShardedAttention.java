@@ -119,7 +119,11 @@ public final class ShardedAttention implements AutoCloseable {
             operandChecks.check(operands);
             agree("forward");
             kernel.bindForward(
-                    operands.q(), operands.out(), operands.lse(), queries.state(operands.out()), queries.lseLow());
+                    operands.q(),
+                    operands.out(),
+                    queries.lse(operands.lse()),
+                    queries.state(operands.out()),
+                    queries.lseLow());
             for (BoundStep step : forward) {
                 RingStepEvent event = begin(Native.FORWARD, "forward", step);
                 Move.all(step.ready(), math, operands.k(), operands.v());

@@ -12,8 +12,9 @@ import org.flashring.internal.Native;
 
 /**
  * A borrowed piece of memory that a tensor lies in: a raw address on the host or on a CUDA device, a JavaCPP
- * {@link Pointer}, a direct {@code java.nio} buffer or an {@link OwnedMemory}. It is never freed here; the pointer,
- * buffer or owner that it came from is kept reachable while the Memory, a slice of it or a tensor in it is.
+ * {@link Pointer}, a direct {@code java.nio} buffer, a {@code MemorySegment} or an {@link OwnedMemory}. It is never
+ * freed here; the pointer, buffer, segment or owner that it came from is kept reachable while the Memory, a slice of it
+ * or a tensor in it is.
  */
 public final class Memory {
     private static final long UNKNOWN = Long.MAX_VALUE;
@@ -33,14 +34,20 @@ public final class Memory {
     }
 
     /**
-     * Returns the host memory at a raw address, whose extent the caller answers for. Null (0) holds only empty tensors.
+     * Returns the host memory at a raw address, whose place and extent the caller answers for. Null (0) holds only
+     * empty tensors.
      */
     public static Memory of(long address) {
         Checks.atLeast("address", address, 0);
         return new Memory(address, address == 0 ? 0 : UNKNOWN, Device.HOST, true, null);
     }
 
-    /** Returns {@code bytes} bytes of host memory at a raw address; tensors that reach beyond are refused. */
+    /**
+     * Returns {@code bytes} bytes of host memory at a raw address; tensors that reach beyond are refused.
+     *
+     * @throws IllegalArgumentException if {@code bytes} is negative, the address is not that of any bytes, or CUDA
+     *     knows it as a device's
+     */
     public static Memory of(long address, long bytes) {
         return of(address, bytes, Device.HOST);
     }
@@ -55,32 +62,45 @@ public final class Memory {
      * framework's array. The owner is kept reachable, and is to stay open while tensors are in use: once a
      * {@link Pointer} or an {@link OwnedMemory} is closed calls refuse its tensors, of other owners they cannot know.
      *
-     * @throws IllegalArgumentException if {@code device} or {@code owner} is null, {@code bytes} is negative, or the
-     *     address is not that of any bytes
+     * @throws IllegalArgumentException if {@code device} or {@code owner} is null, {@code bytes} is negative, the
+     *     address is not that of any bytes, or it is said to be the host's and CUDA knows it as a device's
      */
     public static Memory of(long address, long bytes, Device device, Object owner) {
         return at(address, bytes, device, Checks.notNull("owner", owner));
     }
 
     private static Memory at(long address, long bytes, Device device, Object owner) {
+        return at(address, bytes, device, owner, Whereabouts.known());
+    }
+
+    static Memory at(long address, long bytes, Device device, Object owner, Whereabouts whereabouts) {
         Checks.atLeast("address", address, address == 0 && bytes == 0 ? 0 : 1);
         Checks.atLeast("bytes", bytes, 0);
+        if (bytes > 0 && !Checks.notNull("device", device).isCuda()) {
+            whereabouts.requireHost(address);
+        }
         return new Memory(address, bytes, Checks.notNull("device", device), true, owner);
     }
 
     /**
-     * Returns the memory from the pointer's position on. Its extent is checked where the pointer knows its limit.
+     * Returns the memory from the pointer's position on, on the device that CUDA says it lies on: the host's where it
+     * knows nothing of it. Its extent is checked where the pointer knows its limit.
      *
      * @throws IllegalArgumentException if the pointer is null or closed
      */
     public static Memory of(Pointer pointer) {
+        return of(pointer, Whereabouts.known());
+    }
+
+    static Memory of(Pointer pointer, Whereabouts whereabouts) {
         Checks.notNull("pointer", pointer);
         if (pointer.isNull()) {
             throw Checks.broken("pointer", "closed or the null pointer", "point to memory");
         }
         long offset = pointer.position() * pointer.sizeof();
         long remaining = pointer.limit() > 0 ? (pointer.limit() - pointer.position()) * pointer.sizeof() : UNKNOWN;
-        return new Memory(pointer.address() + offset, remaining, Device.HOST, true, pointer);
+        long address = pointer.address() + offset;
+        return new Memory(address, remaining, whereabouts.of(address), true, pointer);
     }
 
     /**
@@ -123,6 +143,19 @@ public final class Memory {
     }
 
     /**
+     * Returns the memory of a native {@code java.lang.foreign.MemorySegment}, on Java 22 or newer: an Object here since
+     * this library is compiled for Java 17. A read-only segment may hold what is read alone. The segment is to stay
+     * open while tensors are in use; once its arena is closed calls refuse them.
+     *
+     * @throws IllegalArgumentException unless it is an open native segment that the current thread may use
+     * @throws UnsupportedOperationException before Java 22
+     */
+    public static Memory ofSegment(Object segment) {
+        ForeignSegment foreign = new ForeignSegment(segment);
+        return new Memory(foreign.address(), foreign.bytes(), Device.HOST, !foreign.isReadOnly(), foreign);
+    }
+
+    /**
      * Returns the memory of a buffer on its device.
      *
      * @throws IllegalArgumentException if the buffer is null
@@ -158,17 +191,18 @@ public final class Memory {
         return device;
     }
 
-    /** Returns whether the memory may be written: false of a read-only buffer. */
+    /** Returns whether the memory may be written: false of a read-only buffer or segment. */
     public boolean isWritable() {
         return writable;
     }
 
     /**
-     * Returns whether the memory has been given back behind our back: the {@link Pointer} or {@link OwnedMemory} it
-     * came from is closed.
+     * Returns whether the memory has been given back behind our back: the {@link Pointer}, {@link OwnedMemory} or
+     * segment it came from is closed.
      */
     public boolean isClosed() {
         return owner instanceof Pointer pointer && pointer.isNull()
-                || owner instanceof OwnedMemory buffer && buffer.isClosed();
+                || owner instanceof OwnedMemory buffer && buffer.isClosed()
+                || owner instanceof ForeignSegment segment && segment.isClosed();
     }
 }

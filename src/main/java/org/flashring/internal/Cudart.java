@@ -7,6 +7,7 @@ import org.bytedeco.cuda.cudart.CUevent_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.cudart.cudaDeviceProp;
 import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.SizeTPointer;
 
@@ -44,6 +45,26 @@ public final class Cudart {
 
     public static void free(long address) {
         check(cudaFree(Handles.target(address)), "cudaFree");
+    }
+
+    /**
+     * Returns the device that alone holds {@code address}; -1 where the host has it, too (its own, pinned and managed
+     * memory), or CUDA does not know it. Asks the driver: the runtime would make a context where there is none.
+     */
+    public static int deviceOf(long address) {
+        boolean onDevice =
+                attribute(CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address, CU_MEMORYTYPE_HOST) == CU_MEMORYTYPE_DEVICE
+                        && attribute(CU_POINTER_ATTRIBUTE_IS_MANAGED, address, 0) == 0;
+        return onDevice ? attribute(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address, -1) : -1;
+    }
+
+    /** Returns what the driver says of an address, or {@code unknown}. */
+    private static int attribute(int attribute, long address, int unknown) {
+        try (Scratch memory = new Scratch(Long.BYTES)) {
+            IntPointer answer = new IntPointer(Handles.target(memory.address()));
+            answer.put(0);
+            return cuPointerGetAttribute(answer, attribute, address) == CUDA_SUCCESS ? answer.get() : unknown;
+        }
     }
 
     /** Returns the model of device {@code ordinal}. */

@@ -9,7 +9,8 @@ final class QueryViews {
     private final Native.TensorView[] ofBackward;
     private final Tensor[] tensors = new Tensor[6];
     private Native.TensorView[] views; // of the direction bound last
-    private long head; // where they begin
+    private long row; // of the batch, where they begin
+    private long head;
 
     QueryViews(Native.Step step) {
         ofForward = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.acc(), step.lseLow()};
@@ -19,13 +20,13 @@ final class QueryViews {
 
     void bindForward(Tensor q, Tensor out, Tensor lse, Tensor state, Tensor lseLow) {
         bind(ofForward, q, out, lse, state, lseLow);
-        set(0);
+        set(0, 0);
     }
 
     void bindBackward(Tensor q, Tensor out, Tensor lse, Tensor dout, Tensor delta, Tensor dq) {
         tensors[5] = dq;
         bind(ofBackward, q, out, lse, dout, delta);
-        set(0);
+        set(0, 0);
     }
 
     private void bind(Native.TensorView[] direction, Tensor q, Tensor out, Tensor lse, Tensor fourth, Tensor fifth) {
@@ -40,17 +41,25 @@ final class QueryViews {
     /** Lets all views begin at query head {@code first}. */
     void from(long first) {
         if (first != head) {
-            set(first);
+            set(row, first);
         }
     }
 
-    private void set(long first) {
-        head = first;
+    /** Lets all views begin at a row of the batch. */
+    void row(long first) {
+        if (first != row) {
+            set(first, head);
+        }
+    }
+
+    private void set(long firstRow, long firstHead) {
+        row = firstRow;
+        head = firstHead;
         for (int i = 0; i < views.length; i++) {
             if (tensors[i] == null) {
                 Views.set(views[i], 0, 0, 0, 0);
             } else {
-                Views.set(views[i], tensors[i], 0, first);
+                Views.set(views[i], tensors[i], row, 0, head);
             }
         }
     }

@@ -20,6 +20,7 @@ import org.flashring.internal.Status;
  */
 public final class StepKernel implements AutoCloseable {
     private final Native.Step step = Native.newStep();
+    private final Native.MaskView maskView = step.mask();
     private final Native.PositionList keyPositions = step.keyPositions();
     private final Native.TensorView k = step.k();
     private final Native.TensorView v = step.v();
@@ -31,6 +32,10 @@ public final class StepKernel implements AutoCloseable {
     private final Positions queries;
     private final List<Positions> keys;
     private final long[] keyTables; // address of each source's position ranges
+    private final long[] keyRanges; // how many they are
+    private final MaskTables masks;
+    private Tensor key; // met last, with its value
+    private Tensor value;
     private final long[] bytes = new long[1];
     private long heads; // key heads that the step computes
     private OwnedMemory tables; // what the step points at besides tensors
@@ -48,12 +53,16 @@ public final class StepKernel implements AutoCloseable {
         this.queries = queries;
         this.keys = List.copyOf(keys); // made now, where they are made when looked at
         this.keyTables = new long[keys.size()];
+        this.keyRanges = new long[keys.size()];
+        this.masks = new MaskTables(mask);
         this.heads = shape.kvHeads();
         step.device(options.cuda() ? 0 : Native.HOST)
                 .dtype(shape.dtype().code())
                 .kernel(options.kernel().code());
         step.deterministic(options.deterministic() ? 1 : 0);
-        step.batch(shape.batch()).queryHeads(shape.queryHeads()).kvHeads(shape.kvHeads());
+        step.batch(masks.byRow() ? 1 : shape.batch())
+                .queryHeads(shape.queryHeads())
+                .kvHeads(shape.kvHeads());
         step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(softmaxScale);
         step.queryLength(queries.length());
     }
@@ -61,35 +70,24 @@ public final class StepKernel implements AutoCloseable {
     /** Readies the step to run on {@code device}: puts mask and positions there, where the tensors will be. */
     public void place(Device device) {
         Tables layout = new Tables();
-        long queryTable = layout.add(ranges(queries));
-        long cuSeqlens = layout.add(mask.cuSeqlens());
-        long prefixLengths = layout.add(mask.prefixLengths());
+        SharedLine line = new SharedLine(mask);
+        Positions placed = line.queries(queries);
+        long queryTable = layout.add(placed.table());
+        masks.add(layout);
         for (int i = 0; i < keys.size(); i++) {
-            keyTables[i] = layout.add(ranges(keys.get(i)));
+            Positions source = line.keys(keys.get(i));
+            keyTables[i] = layout.add(source.table());
+            keyRanges[i] = source.ranges().size();
         }
         tables = layout.on(device);
         long base = tables.address();
         step.device(device.ordinal());
-        step.queryPositions().ranges(base + queryTable).count(queries.ranges().size());
-        step.mask().left(mask.left()).right(mask.right());
-        step.mask()
-                .cuSeqlens(mask.cuSeqlens() == null ? 0 : base + cuSeqlens)
-                .documents(mask.cuSeqlens() == null ? 0 : mask.documentCount());
-        step.mask().prefixLengths(mask.prefixLengths() == null ? 0 : base + prefixLengths);
+        step.queryPositions().ranges(base + queryTable).count(placed.ranges().size());
+        masks.move(base);
+        masks.set(maskView, 0);
         for (int i = 0; i < keyTables.length; i++) {
             keyTables[i] += base;
         }
-    }
-
-    private static long[] ranges(Positions positions) {
-        long[] flat = new long[3 * positions.ranges().size()];
-        int i = 0;
-        for (Positions.Range range : positions.ranges()) {
-            flat[i++] = range.start();
-            flat[i++] = range.length();
-            flat[i++] = range.stride();
-        }
-        return flat;
     }
 
     /** Returns the workspace that the largest of the steps needs in {@code direction}, in bytes. */
@@ -149,9 +147,26 @@ public final class StepKernel implements AutoCloseable {
     /** Has the step that follows meet the keys of {@code source}: tensors of the heads computed. */
     public void meet(int source, Tensor key, Tensor value) {
         step.keyLength(keys.get(source).length());
-        keyPositions.ranges(keyTables[source]).count(keys.get(source).ranges().size());
+        keyPositions.ranges(keyTables[source]).count(keyRanges[source]);
+        this.key = key;
+        this.value = value;
         Views.set(k, key);
         Views.set(v, value);
+    }
+
+    /** Has the launch that follows compute its row of the batch; where rows share a mask one launch computes all. */
+    private void queriesOf(int launch) {
+        if (masks.byRow()) {
+            masks.set(maskView, launch);
+            queryViews.row(launch);
+        }
+    }
+
+    private void keysOf(int launch) {
+        if (masks.byRow()) {
+            Views.set(k, key, launch, 0, 0);
+            Views.set(v, value, launch, 0, 0);
+        }
     }
 
     /**
@@ -160,12 +175,19 @@ public final class StepKernel implements AutoCloseable {
      */
     public void forward(boolean resume, boolean finish) {
         step.flags((resume ? Native.RESUME : 0) | (finish ? Native.FINISH : 0));
-        Status.check(Native.forwardStep(step));
+        for (int launch = 0; launch < masks.launches(); launch++) {
+            queriesOf(launch);
+            keysOf(launch);
+            Status.check(Native.forwardStep(step));
+        }
     }
 
     /** Sets delta to rowsum(out * dout). */
     public void delta() {
-        Status.check(Native.delta(step));
+        for (int launch = 0; launch < masks.launches(); launch++) {
+            queriesOf(launch);
+            Status.check(Native.delta(step));
+        }
     }
 
     /**
@@ -173,10 +195,14 @@ public final class StepKernel implements AutoCloseable {
      * {@code addQuery}.
      */
     public void backward(Tensor dKey, Tensor dValue, boolean addQuery) {
-        Views.set(dk, dKey);
-        Views.set(dv, dValue);
         step.flags(addQuery ? Native.ADD_DQ : 0);
-        Status.check(Native.backwardStep(step));
+        for (int launch = 0; launch < masks.launches(); launch++) {
+            queriesOf(launch);
+            keysOf(launch);
+            Views.set(dk, dKey, launch, 0, 0);
+            Views.set(dv, dValue, launch, 0, 0);
+            Status.check(Native.backwardStep(step));
+        }
     }
 
     @Override

@@ -55,7 +55,7 @@ public final class TensorMath implements AutoCloseable {
     public void load(Tensor to, Tensor from, long row, long head) {
         shape(to);
         Views.set(dst, to);
-        Views.set(a, from, row, head);
+        Views.set(a, from, 0, row, head);
         b.data(0);
         run(to.dtype(), from.dtype(), from.dtype());
     }
@@ -66,7 +66,7 @@ public final class TensorMath implements AutoCloseable {
      */
     public void store(Tensor to, long row, long head, Tensor from) {
         shape(from);
-        Views.set(dst, to, row, head);
+        Views.set(dst, to, 0, row, head);
         Views.set(a, from);
         b.data(0);
         run(to.dtype(), from.dtype(), from.dtype());

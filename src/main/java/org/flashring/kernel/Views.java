@@ -11,9 +11,11 @@ final class Views {
         set(view, tensor.address(), tensor.strideBatch(), tensor.strideLength(), tensor.strideHead());
     }
 
-    /** As {@link #set(Native.TensorView, Tensor)}, of the part that begins at a row and a head. */
-    static void set(Native.TensorView view, Tensor tensor, long row, long head) {
-        long elements = row * tensor.strideLength() + head * tensor.strideHead();
+    /**
+     * As {@link #set(Native.TensorView, Tensor)}, of the part that begins at a row of the batch, a token and a head.
+     */
+    static void set(Native.TensorView view, Tensor tensor, long row, long token, long head) {
+        long elements = row * tensor.strideBatch() + token * tensor.strideLength() + head * tensor.strideHead();
         set(
                 view,
                 tensor.address() + elements * tensor.dtype().bytes(),

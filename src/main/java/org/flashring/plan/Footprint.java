@@ -15,6 +15,7 @@ import org.flashring.plan.Schedule.Slot;
  * @param ordered offset of keys and values of several ranks in order of their positions, the tensors' type
  * @param state offset of forward's running output, accumulator type
  * @param lseLow offset of what rounding takes from lse between forward's steps, accumulator type
+ * @param lse offset of lse where the caller of a plan without backward gives none, accumulator type
  * @param delta offset of rowsum(out * dout), accumulator type
  * @param queryGrads offset of dQ, accumulator type
  * @param blockGrads offset of one block's dK and dV, accumulator type
@@ -27,6 +28,7 @@ public record Footprint(
         long ordered,
         long state,
         long lseLow,
+        long lse,
         long delta,
         long queryGrads,
         long blockGrads,
@@ -55,6 +57,7 @@ public record Footprint(
         long ordered = offsets.next(true, schedule.room().ordered() * type.bytes());
         long state = offsets.next(rounded && resumes, wideQueries * shape.valueDim());
         long lseLow = offsets.next(resumes, wideQueries);
+        long lse = offsets.next(!backward, wideQueries);
         long delta = offsets.next(backward, wideQueries);
         long queryGrads = offsets.next(backward && rounded, wideQueries * shape.headDim());
         long blockGrads = offsets.next(
@@ -67,6 +70,7 @@ public record Footprint(
                 ordered,
                 state,
                 lseLow,
+                lse,
                 delta,
                 queryGrads,
                 blockGrads,

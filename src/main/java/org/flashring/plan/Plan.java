@@ -212,8 +212,9 @@ public final class Plan {
     }
 
     /**
-     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row and as a mean over
-     * heads: rounded so that steps which share the heads sum to the whole. O(length / worldSize) time.
+     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row (the mean where rows
+     * have documents of their own) and as a mean over heads: rounded so that steps which share the heads sum to the
+     * whole. O(length / worldSize) time.
      */
     public long visiblePairs(int rank, int step) {
         Block block = step(rank, step).block();
@@ -298,7 +299,7 @@ public final class Plan {
 
     /**
      * Returns the bytes of q, k, v, output and lse of {@code rank}, and of their gradients when backward is on: the
-     * caller's.
+     * caller's. A plan without backward counts the lse, which it can do without.
      */
     public long callerBytes(int rank) {
         AttentionShape shape = shape();

@@ -18,8 +18,8 @@ import org.flashring.internal.Checks;
  */
 public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask mask, Score score) {
     /**
-     * @throws IllegalArgumentException if an argument is null, world sizes differ, sizes overflow, or the scale is none
-     *     that the accumulator type can hold
+     * @throws IllegalArgumentException if an argument is null, world sizes differ, the mask has rows but not those of
+     *     the batch, sizes overflow, or the scale is none that the accumulator type can hold
      */
     public Problem {
         Checks.notNull("shape", shape);
@@ -27,6 +27,9 @@ public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask ma
         Checks.notNull("keys", keys);
         Checks.notNull("mask", mask);
         Checks.notNull("score", score);
+        if (mask.rows() > 0) {
+            Checks.equal("mask.rows", mask.rows(), shape.batch(), "the batch");
+        }
         Checks.equal("keys.worldSize", keys.worldSize(), queries.worldSize(), "as that of the queries");
         long longest = Math.max(queries.length(), keys.length());
         long elements = Checks.product("batch * heads", shape.batch(), shape.queryHeads());

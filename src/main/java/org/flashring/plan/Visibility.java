@@ -10,11 +10,20 @@ import org.flashring.plan.Schedule.Run;
 final class Visibility {
     private Visibility() {}
 
+    /** Returns whether any query of any row of the batch sees any key. */
+    static boolean any(Mask mask, Positions q, Positions k) {
+        boolean any = anyOfRow(mask.ofRow(0), q, k);
+        for (int row = 1; row < mask.rows() && !any; row++) {
+            any = anyOfRow(mask.ofRow(row), q, k);
+        }
+        return any;
+    }
+
     /**
      * Returns whether any query sees any key. O(documents) leaps: past the queries that the next key lies beyond, then
      * past the keys behind them.
      */
-    static boolean any(Mask mask, Positions q, Positions k) {
+    private static boolean anyOfRow(Mask mask, Positions q, Positions k) {
         long i = 0;
         while (i < q.length()) {
             long query = q.position(i);
@@ -105,8 +114,16 @@ final class Visibility {
         return low;
     }
 
-    /** Returns how many (query, key) pairs are visible. O(queries) time. */
+    /** Returns how many (query, key) pairs of a row are visible, where rows differ the mean. O(queries) time a mask. */
     static long pairs(Mask mask, Positions q, Positions k) {
+        long pairs = pairsOfRow(mask.ofRow(0), q, k);
+        for (int row = 1; row < mask.rows(); row++) {
+            pairs += pairsOfRow(mask.ofRow(row), q, k);
+        }
+        return pairs / Math.max(1, mask.rows());
+    }
+
+    private static long pairsOfRow(Mask mask, Positions q, Positions k) {
         long pairs = 0;
         for (Positions.Range range : q.ranges()) {
             for (long i = 0; i < range.length(); i++) {

@@ -53,7 +53,7 @@ public final class ShardedBatch {
      *     learnt; often {@code tokens} itself
      * @param shift how far ahead the target of a token lies, at least 1
      * @param layout which rank holds which token
-     * @param mask whose documents bound positions and targets
+     * @param mask whose documents, of each row where rows have their own, bound positions and targets
      * @param rank whose share
      * @throws IllegalArgumentException if an argument is null, a row has another length than the layout, or a size
      *     breaks a rule
@@ -66,6 +66,12 @@ public final class ShardedBatch {
         Checks.equal("layout.start", layout.start(), 0, "for a whole sequence is sharded");
         Checks.atLeast("shift", shift, 1);
         Checks.atLeast("tokens.length", tokens.length, 1);
+        if (mask.rows() > 0) {
+            Checks.equal("tokens.length", tokens.length, mask.rows(), "the rows that the mask has documents of");
+        }
+        if (mask.keyCuSeqlens() != null) {
+            throw Checks.broken("mask", mask, "have one list of documents, for tokens learn from their own document");
+        }
         Checks.equal("targets.length", targets.length, tokens.length, "as many rows as tokens");
         for (int row = 0; row < tokens.length; row++) {
             Checks.equal(
@@ -85,22 +91,24 @@ public final class ShardedBatch {
         long[] localTokens = new long[elements];
         long[] localPositions = new long[elements];
         long[] localLabels = new long[elements];
-        int document = 0;
-        long[] documents = mask.cuSeqlens(); // a copy
-        long[] cuSeqlens = documents == null ? new long[] {0, layout.length()} : documents;
-        for (int i = 0; i < length; i++) {
-            int position = (int) held.position(i);
-            while (document + 1 < cuSeqlens.length && cuSeqlens[document + 1] <= position) {
-                document++;
+        long[] cuSeqlens = null;
+        for (int row = 0; row < tokens.length; row++) {
+            if (row == 0 || mask.rows() > 0) {
+                long[] documents = mask.ofRow(row).cuSeqlens(); // a copy
+                cuSeqlens = documents == null ? new long[] {0, layout.length()} : documents;
             }
-            boolean outside = document + 1 == cuSeqlens.length; // past every document: sees nothing, learns nothing
-            long start = cuSeqlens[document];
-            long target = (long) position + shift;
-            boolean hasTarget = !outside && target < Math.min(cuSeqlens[document + 1], layout.length());
-            for (int row = 0; row < tokens.length; row++) {
+            int document = 0;
+            for (int i = 0; i < length; i++) {
+                int position = (int) held.position(i);
+                while (document + 1 < cuSeqlens.length && cuSeqlens[document + 1] <= position) {
+                    document++;
+                }
+                boolean outside = document + 1 == cuSeqlens.length; // past every document: sees nothing, learns nothing
+                long target = (long) position + shift;
+                boolean hasTarget = !outside && target < Math.min(cuSeqlens[document + 1], layout.length());
                 int at = row * length + i;
                 localTokens[at] = tokens[row][position];
-                localPositions[at] = position - start;
+                localPositions[at] = position - cuSeqlens[document];
                 localLabels[at] = hasTarget ? targets[row][(int) target] : IGNORE_INDEX;
             }
         }

@@ -1,5 +1,7 @@
 package org.flashring.cli.verify;
 
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Random;
 import java.util.SplittableRandom;
 import org.flashring.AttentionOptions;
@@ -7,6 +9,7 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
+import org.flashring.Positions;
 
 /** The cases: a fixed grid of worlds, layouts and masks, whose other sizes take turns, then random ones. */
 final class Scenarios {
@@ -88,14 +91,28 @@ final class Scenarios {
                 : Layout.of(policy, length, world);
         AttentionOptions options =
                 random.nextInt(3) == 0 ? AttentionOptions.defaults().withWireDType(dtype) : AttentionOptions.defaults();
+        boolean headsFirst = random.nextBoolean();
+        DType gradients = random.nextBoolean() ? dtype : dtype.accumulator();
         return new Scenario(
                 index,
                 shape,
-                layout,
+                random.nextInt(5) == 0 ? dealt(random, length, world) : layout,
                 mask,
                 options,
-                random.nextBoolean(),
-                random.nextBoolean() ? dtype : dtype.accumulator());
+                headsFirst,
+                gradients);
+    }
+
+    /** Returns the layout of tokens that are dealt to ranks at random. */
+    private static Layout dealt(Random random, int length, int world) {
+        List<List<Positions.Range>> ranges = new ArrayList<>();
+        for (int rank = 0; rank < world; rank++) {
+            ranges.add(new ArrayList<>());
+        }
+        for (int token = 0; token < length; token++) {
+            ranges.get(random.nextInt(world)).add(new Positions.Range(token, 1, 1));
+        }
+        return Layout.of(ranges.stream().map(Positions::of).toList());
     }
 
     private static Mask mask(Random random, int length, long[] documents) {
