@@ -15,6 +15,7 @@ import org.flashring.Score;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
 import org.flashring.plan.Gather;
+import org.flashring.plan.Halo;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
@@ -105,7 +106,8 @@ class DocumentsTest {
                 .flatMap(window -> Stream.of(
                         Arguments.of(window, 1, new Ring()),
                         Arguments.of(window, 3, new Ring()),
-                        Arguments.of(window, 4, new Gather(1))));
+                        Arguments.of(window, 4, new Gather(1)),
+                        Arguments.of(window, 4, new Halo())));
     }
 
     @ParameterizedTest
@@ -164,7 +166,7 @@ class DocumentsTest {
         Problem self = Problem.of(shape, QUERIES, MaskRule.CAUSAL, 2);
         Layout queries = Layout.zigzag(QUERIES, 2);
         Layout keys = Layout.striped(KEYS, 2);
-        for (Strategy strategy : new Strategy[] {new Ring(), new Gather(1)}) {
+        for (Strategy strategy : new Strategy[] {new Ring(), new Gather(1), new Halo()}) {
             for (Window window : WINDOWS) {
                 Mask mask = window.of(Mask.full().documents(OF_QUERIES, OF_KEYS));
                 run(cross, queries, keys, mask, strategy, Device.cuda(0))
@@ -231,7 +233,8 @@ class DocumentsTest {
                 .flatMap(window -> Stream.of(
                         Arguments.of(window, 1, new Ring()),
                         Arguments.of(window, 3, new Ring()),
-                        Arguments.of(window, 4, new Gather(1))));
+                        Arguments.of(window, 4, new Gather(1)),
+                        Arguments.of(window, 4, new Halo())));
     }
 
     @ParameterizedTest

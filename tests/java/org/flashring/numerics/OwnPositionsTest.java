@@ -10,8 +10,6 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Positions;
-import org.flashring.plan.Gather;
-import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Oracle;
@@ -19,6 +17,7 @@ import org.flashring.support.Placement;
 import org.flashring.support.Problem;
 import org.flashring.support.Result;
 import org.flashring.support.RingRun;
+import org.flashring.support.Strategies;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -57,9 +56,20 @@ class OwnPositionsTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"1, 0", "2, 0", "3, 0", "5, 0", "16, 0", "2, 1", "3, 2", "5, 1"})
-    void resultsAreThoseOfOneDevice(int world, int gathered) {
-        Strategy strategy = gathered == 0 ? new Ring() : new Gather(gathered);
+    @CsvSource({
+        "1, ring",
+        "2, ring",
+        "3, ring",
+        "5, ring",
+        "16, ring",
+        "2, gather 1",
+        "3, gather 2",
+        "5, gather 1",
+        "3, halo",
+        "5, halo"
+    })
+    void resultsAreThoseOfOneDevice(int world, String name) {
+        Strategy strategy = Strategies.named(name);
         AttentionShape shape = AttentionShape.of(2, 4, 2, 8, DType.FLOAT64);
         Problem problem = Problem.of(shape, TOKENS, MASK, world);
         Result actual = new RingRun(

@@ -1,6 +1,7 @@
 package org.flashring.plan;
 
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import org.flashring.Mask;
 import org.flashring.Positions;
@@ -40,12 +41,33 @@ final class Visibility {
         return false;
     }
 
+    /** Returns the local indices of the keys that some query of some row of the batch sees. */
+    static List<Run> seen(Mask mask, Positions q, Positions k) {
+        if (mask.rows() == 0) {
+            return seenOfRow(mask, q, k);
+        }
+        List<Run> all = new ArrayList<>();
+        for (int row = 0; row < mask.rows(); row++) {
+            all.addAll(seenOfRow(mask.ofRow(row), q, k));
+        }
+        all.sort(Comparator.comparingLong(Run::from));
+        List<Run> runs = new ArrayList<>();
+        long end = 0;
+        for (Run run : all) {
+            if (run.to() > end) {
+                append(runs, Math.max(run.from(), end), run.to());
+                end = run.to();
+            }
+        }
+        return runs;
+    }
+
     /**
      * Returns the local indices of the keys that some query sees. O(length / window + documents) leaps: a key that is
      * seen is so by every query up to the last whose interval has begun there, and with it all keys before the end of
      * that one's.
      */
-    static List<Run> seen(Mask mask, Positions q, Positions k) {
+    private static List<Run> seenOfRow(Mask mask, Positions q, Positions k) {
         List<Run> runs = new ArrayList<>();
         long i = 0;
         long end = 0; // of the keys that are decided
