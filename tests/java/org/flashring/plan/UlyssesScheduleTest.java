@@ -33,8 +33,8 @@ class UlyssesScheduleTest {
         int exchanged = 0;
         for (int seed = 0; seed < 60; seed++) {
             Problem any = ScheduleTest.random(new Random(seed), 8);
-            long kvHeads = 1 + seed % 5;
-            AttentionShape shape = AttentionShape.of(1, (1 + seed % 4) * kvHeads, kvHeads, 3, DType.FLOAT32);
+            long kvHeads = 1L + seed % 5;
+            AttentionShape shape = AttentionShape.of(1, (1L + seed % 4) * kvHeads, kvHeads, 3, DType.FLOAT32);
             Problem problem = new Problem(shape, any.queries(), any.keys(), any.mask(), any.score());
             for (int ranks = 2; ranks <= Math.min(shape.queryHeads(), problem.worldSize()); ranks++) {
                 if (problem.worldSize() % ranks != 0) {
