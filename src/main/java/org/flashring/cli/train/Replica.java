@@ -8,10 +8,10 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
-import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.plan.Plan;
-import org.flashring.sync.GradientSync;
+import org.flashring.pytorch.ParameterSync;
+import org.flashring.pytorch.ShardedTorchAttention;
 import org.flashring.sync.ShardedBatch;
 import org.flashring.sync.TokenLoss;
 
@@ -25,10 +25,9 @@ final class Replica implements AutoCloseable {
     private final PointerScope owned = new PointerScope();
     private final Transformer transformer;
     private final AdamW optimizer;
-    private final ShardedAttention attention;
-    private final AttentionTape tape;
+    private final ShardedTorchAttention attention;
     private final TokenLoss loss;
-    private final GradientSync sync;
+    private final ParameterSync sync;
 
     /** Makes the copy of {@code communicator}'s rank; {@code plan} is that of all ranks, its type that of the model. */
     Replica(Settings settings, Plan plan, Communicator communicator) {
@@ -41,13 +40,10 @@ final class Replica implements AutoCloseable {
                 new TensorVector(
                         parameters.stream().map(Transformer.Parameter::tensor).toArray(Tensor[]::new)),
                 new AdamWOptions(settings.learningRate()));
-        this.attention = new ShardedAttention(plan, communicator);
-        this.tape = new AttentionTape(attention);
+        this.attention = new ShardedTorchAttention(plan, communicator);
         this.loss = new TokenLoss(communicator);
-        long[] counts = parameters.stream()
-                .mapToLong(parameter -> parameter.tensor().numel())
-                .toArray();
-        this.sync = new GradientSync(communicator, plan.shape().dtype(), counts, GradientSync.DEFAULT_BUCKET_BYTES);
+        this.sync = new ParameterSync(
+                parameters.stream().map(Transformer.Parameter::tensor).toList(), communicator);
     }
 
     /**
@@ -62,13 +58,9 @@ final class Replica implements AutoCloseable {
             optimizer.zero_grad();
             ShardedBatch batch = ShardedBatch.of(tokens, plan.queries(), plan.mask(), rank);
             long targets = loss.totalTargets(batch.targets());
-            Tensor lossSum = transformer.lossSum(batch, tape);
-            tape.backward(lossSum.div(new Scalar((double) targets)));
-            List<Transformer.Parameter> parameters = transformer.parameters();
-            for (int i = parameters.size() - 1; i >= 0; i--) {
-                sync.ready(i, parameters.get(i).tensor().grad().data_ptr().address());
-            }
-            sync.finish();
+            Tensor lossSum = transformer.lossSum(batch, attention);
+            lossSum.div(new Scalar((double) targets)).backward();
+            sync.sum();
             return loss.mean(lossSum.item_double(), targets);
         }
     }
