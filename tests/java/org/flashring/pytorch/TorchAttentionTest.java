@@ -104,7 +104,7 @@ class TorchAttentionTest {
         long queries = number % 29 == 3 ? 0 : 1 + random.nextInt(17);
         boolean causal = random.nextBoolean();
         long keys = random.nextBoolean() && queries > 0 ? queries : 1 + random.nextInt(17);
-        long dim = 1 + random.nextInt(20);
+        long dim = 1L + random.nextInt(20);
         long valueDim = random.nextInt(4) == 0 ? 1 + random.nextInt(20) : dim;
         long[][] sizes = {
             {batch, heads, queries, dim}, {batch, kvHeads, keys, dim}, {batch, kvHeads, keys, valueDim}
