@@ -129,6 +129,8 @@ class ExamplesTest {
                 .toList();
         assertThat(blocks).isNotEmpty().allSatisfy(block -> assertThat(examples)
                 .anyMatch(text -> text.contains(indented(block))));
+        assertThat(read(Path.of("adapters/pytorch/README.md")))
+                .contains("```java\n" + read(EXAMPLES.resolve("TorchLayer.java")) + "```");
     }
 
     private static String indented(String block) {

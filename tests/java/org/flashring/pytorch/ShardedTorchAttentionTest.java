@@ -91,11 +91,12 @@ class ShardedTorchAttentionTest {
             for (int i = 0; i < positions.length; i++) {
                 positions[i] = held.position(i);
             }
-            Tensor index = positions.length == 0
-                    ? torch.empty(new long[] {0}).to(ScalarType.Long)
-                    : Tensor.create(positions);
+            Tensor index =
+                    positions.length == 0 ? torch.empty(new long[] {0}).to(ScalarType.Long) : Tensor.create(positions);
             int length = (int) plan.queries().length();
-            Tensor x = Torch.random(1, type, BATCH, length, DIM).index_select(1, index).requires_grad_(true);
+            Tensor x = Torch.random(1, type, BATCH, length, DIM)
+                    .index_select(1, index)
+                    .requires_grad_(true);
             Tensor y = model(x, weights, attention::forward);
             y.mul(Torch.random(2, type, BATCH, length, DIM).index_select(1, index))
                     .sum()
@@ -110,10 +111,8 @@ class ShardedTorchAttentionTest {
     private static double[][] whole(int length, ScalarType type) {
         try (PointerScope scope = new PointerScope()) {
             torch.set_num_threads(1);
-            Tensor x = Torch.exact(
-                    Torch.random(1, type, BATCH, length, DIM).requires_grad_(true));
-            List<Tensor> weights =
-                    weights(type).stream().map(Torch::exact).toList();
+            Tensor x = Torch.exact(Torch.random(1, type, BATCH, length, DIM).requires_grad_(true));
+            List<Tensor> weights = weights(type).stream().map(Torch::exact).toList();
             Tensor y = model(x, weights, (q, k, v) -> Torch.attention(q, k, v, true));
             y.mul(Torch.random(2, type, BATCH, length, DIM).to(ScalarType.Double))
                     .sum()

@@ -32,8 +32,7 @@ final class Torch {
     }
 
     static Tensor attention(Tensor q, Tensor k, Tensor v, boolean causal) {
-        return torch.scaled_dot_product_attention(
-                q, k, v, new TensorOptional(), 0, causal, new DoubleOptional(), true);
+        return torch.scaled_dot_product_attention(q, k, v, new TensorOptional(), 0, causal, new DoubleOptional(), true);
     }
 
     /** Asserts that no element is off by more than {@code tolerance} of the largest one. */

@@ -99,16 +99,14 @@ class TorchAttentionTest {
     private static void compare(int number, Random random) {
         ScalarType type = any(random, TYPES);
         long batch = number % 23 == 5 ? 0 : 1 + random.nextInt(3);
-        long kvHeads = 1 + random.nextInt(3);
+        long kvHeads = 1L + random.nextInt(3);
         long heads = kvHeads * (1 + random.nextInt(2));
         long queries = number % 29 == 3 ? 0 : 1 + random.nextInt(17);
         boolean causal = random.nextBoolean();
         long keys = random.nextBoolean() && queries > 0 ? queries : 1 + random.nextInt(17);
         long dim = 1L + random.nextInt(20);
         long valueDim = random.nextInt(4) == 0 ? 1 + random.nextInt(20) : dim;
-        long[][] sizes = {
-            {batch, heads, queries, dim}, {batch, kvHeads, keys, dim}, {batch, kvHeads, keys, valueDim}
-        };
+        long[][] sizes = {{batch, heads, queries, dim}, {batch, kvHeads, keys, dim}, {batch, kvHeads, keys, valueDim}};
         Tensor[] bases = new Tensor[3];
         Tensor[] exactBases = new Tensor[3];
         Tensor[] views = new Tensor[3];
@@ -143,8 +141,7 @@ class TorchAttentionTest {
             for (int i = 0; i < 3; i++) {
                 if (bases[i].requires_grad() && bases[i].numel() > 0) {
                     Tensor grad = bases[i].grad().detach().to(ScalarType.Double);
-                    double apart =
-                            grad.sub(exactBases[i].grad()).abs().max().item_double();
+                    double apart = grad.sub(exactBases[i].grad()).abs().max().item_double();
                     double largest = exactBases[i].grad().abs().max().item_double();
                     assertThat(apart)
                             .as(name + " gradient " + i)
@@ -183,8 +180,10 @@ class TorchAttentionTest {
         Tensor q = input(1, ScalarType.Double);
         Tensor k = input(2, ScalarType.Double);
         Tensor v = input(3, ScalarType.Double);
-        Tensor out = TorchAttention.scaledDotProductAttention(q, k, v, Mask.full(), Score.scaledBy(1 / Math.sqrt(8) / 3));
-        Torch.assertClose("out", out, Torch.attention(q.div(new Scalar(3.0)), k, v, false).detach(), 1e-12);
+        Tensor out =
+                TorchAttention.scaledDotProductAttention(q, k, v, Mask.full(), Score.scaledBy(1 / Math.sqrt(8) / 3));
+        Torch.assertClose(
+                "out", out, Torch.attention(q.div(new Scalar(3.0)), k, v, false).detach(), 1e-12);
     }
 
     @Test
@@ -194,7 +193,11 @@ class TorchAttentionTest {
         Tensor loss = TorchAttention.scaledDotProductAttention(q, k, k, Mask.causal())
                 .square()
                 .sum();
-        loss.backward(new Tensor(), new org.bytedeco.pytorch.BoolOptional(true), false, new org.bytedeco.pytorch.TensorArrayRefOptional());
+        loss.backward(
+                new Tensor(),
+                new org.bytedeco.pytorch.BoolOptional(true),
+                false,
+                new org.bytedeco.pytorch.TensorArrayRefOptional());
         Tensor once = q.grad().clone();
         loss.backward();
         Torch.assertClose("twice", q.grad(), once.mul(new Scalar(2.0)), 1e-12);

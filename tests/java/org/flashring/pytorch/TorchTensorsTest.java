@@ -15,7 +15,8 @@ class TorchTensorsTest {
     @Test
     void stridesAndAddressArePyTorchs() {
         try (PointerScope scope = new PointerScope()) {
-            Tensor part = torch.zeros(3, 7, 5, 16).transpose(1, 2).narrow(2, 2, 4).narrow(3, 8, 6);
+            Tensor part =
+                    torch.zeros(3, 7, 5, 16).transpose(1, 2).narrow(2, 2, 4).narrow(3, 8, 6);
             org.flashring.Tensor view = TorchTensors.bhsd("q", part);
             assertThat(view.address()).isEqualTo(part.data_ptr().address());
             assertThat(new long[] {view.batch(), view.heads(), view.length(), view.dim()})
