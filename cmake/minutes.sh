@@ -12,6 +12,7 @@ suites() {
             */ctest.xml) group='native tests' ;;
             */failsafe-reports/*) group='packaged' ;;
             */surefire-reports/*) group='Java' ;;
+            */surefire-reports-pytorch/*) group='with PyTorch' ;;
             *) group=${report%/*} && group="Java up to ${group##*-}" ;;
         esac
         tag=testsuite && [[ $report != */ctest.xml ]] || tag=testcase

@@ -119,6 +119,14 @@ class ExamplesTest {
     }
 
     @Test
+    void torchLayer() throws Exception {
+        MatchResult found = lines(run("TorchLayer"), "means of ones: (\\S+)\nsum of their gradients: (\\S+)", 1)
+                .get(0);
+        assertThat(Float.parseFloat(found.group(1))).isCloseTo(1, offset(1e-5f));
+        assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(0.5f));
+    }
+
+    @Test
     void readmeShowsPartsOfThem() throws IOException {
         List<String> examples = sources().stream().map(ExamplesTest::read).toList();
         List<String> blocks = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL)
@@ -128,6 +136,8 @@ class ExamplesTest {
                 .toList();
         assertThat(blocks).isNotEmpty().allSatisfy(block -> assertThat(examples)
                 .anyMatch(text -> text.contains(indented(block))));
+        assertThat(read(Path.of("adapters/pytorch/README.md")))
+                .contains("```java\n" + read(EXAMPLES.resolve("TorchLayer.java")) + "```");
     }
 
     private static String indented(String block) {

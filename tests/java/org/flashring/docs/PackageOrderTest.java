@@ -18,7 +18,8 @@ import org.junit.jupiter.api.Test;
  * Arrows between packages point one way: a package may use those of earlier rows alone, none of its own row but itself.
  */
 class PackageOrderTest {
-    private static final Path SOURCES = Path.of("src/main/java");
+    private static final List<Path> SOURCES =
+            List.of(Path.of("src/main/java"), Path.of("adapters/pytorch/src/main/java"));
     private static final String ROOT = "org.flashring";
     private static final List<List<String>> ROWS = List.of(
             List.of("internal"),
@@ -33,6 +34,7 @@ class PackageOrderTest {
             List.of("comm.nccl"),
             List.of("attention"),
             List.of("sync"),
+            List.of("pytorch"),
             List.of("cli.support"),
             List.of("cli.bench", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"),
             List.of("cli"));
@@ -56,24 +58,38 @@ class PackageOrderTest {
         arrows().forEach(arrow -> used.addAll(List.of(arrow.from(), arrow.to())));
         assertThat(used)
                 .contains(
-                        "internal", "device", "", "kernel", "plan", "comm", "attention", "sync", "cli.support", "cli");
+                        "internal",
+                        "device",
+                        "",
+                        "kernel",
+                        "plan",
+                        "comm",
+                        "attention",
+                        "sync",
+                        "pytorch",
+                        "cli.support",
+                        "cli");
     }
 
     private static List<Arrow> arrows() throws IOException {
         List<Arrow> arrows = new ArrayList<>();
-        try (Stream<Path> files = Files.walk(SOURCES)) {
-            for (Path file : files.filter(path -> path.toString().endsWith(".java"))
-                    .sorted()
-                    .toList()) {
-                String code = COMMENT_OR_STRING.matcher(Files.readString(file)).replaceAll(" ");
-                Matcher declared = PACKAGE.matcher(code);
-                assertThat(declared.find()).as(file.toString()).isTrue();
-                String from = withoutRoot(declared.group(1));
-                Matcher use = USE.matcher(code);
-                while (use.find()) {
-                    String to = withoutRoot(use.group(1));
-                    if (!to.equals(from)) {
-                        arrows.add(new Arrow(from, to, SOURCES.relativize(file).toString()));
+        for (Path sources : SOURCES) {
+            try (Stream<Path> files = Files.walk(sources)) {
+                for (Path file : files.filter(path -> path.toString().endsWith(".java"))
+                        .sorted()
+                        .toList()) {
+                    String code =
+                            COMMENT_OR_STRING.matcher(Files.readString(file)).replaceAll(" ");
+                    Matcher declared = PACKAGE.matcher(code);
+                    assertThat(declared.find()).as(file.toString()).isTrue();
+                    String from = withoutRoot(declared.group(1));
+                    Matcher use = USE.matcher(code);
+                    while (use.find()) {
+                        String to = withoutRoot(use.group(1));
+                        if (!to.equals(from)) {
+                            arrows.add(
+                                    new Arrow(from, to, sources.relativize(file).toString()));
+                        }
                     }
                 }
             }

@@ -9,11 +9,11 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
 import org.flashring.DType;
-import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Mesh;
 import org.flashring.plan.Plan;
-import org.flashring.sync.GradientSync;
+import org.flashring.pytorch.ParameterSync;
+import org.flashring.pytorch.ShardedTorchAttention;
 import org.flashring.sync.ShardedBatch;
 import org.flashring.sync.TokenLoss;
 
@@ -30,10 +30,9 @@ final class Replica implements AutoCloseable {
     private final Communicator all;
     private final Transformer transformer;
     private final AdamW optimizer;
-    private final ShardedAttention attention;
-    private final AttentionTape tape;
+    private final ShardedTorchAttention attention;
     private final TokenLoss loss;
-    private final GradientSync sync;
+    private final ParameterSync sync;
 
     /** Makes the copy of {@code world}'s rank, of parameters of a type. Collective over the settings' mesh. */
     Replica(Settings settings, DType dtype, Communicator world) {
@@ -48,13 +47,10 @@ final class Replica implements AutoCloseable {
                 new TensorVector(
                         parameters.stream().map(Transformer.Parameter::tensor).toArray(Tensor[]::new)),
                 new AdamWOptions(settings.learningRate()));
-        this.attention = new ShardedAttention(plan, sequence);
-        this.tape = new AttentionTape(attention);
+        this.attention = new ShardedTorchAttention(plan, sequence);
         this.loss = new TokenLoss(all);
-        long[] counts = parameters.stream()
-                .mapToLong(parameter -> parameter.tensor().numel())
-                .toArray();
-        this.sync = new GradientSync(all, dtype, counts, GradientSync.DEFAULT_BUCKET_BYTES);
+        this.sync = new ParameterSync(
+                parameters.stream().map(Transformer.Parameter::tensor).toList(), all);
     }
 
     /**
@@ -70,13 +66,9 @@ final class Replica implements AutoCloseable {
             ShardedBatch batch =
                     ShardedBatch.of(mesh, tokens.length, tokens, tokens, 1, plan.queries(), plan.mask(), rank);
             long targets = loss.totalTargets(batch.targets());
-            Tensor lossSum = transformer.lossSum(batch, tape);
-            tape.backward(lossSum.div(new Scalar((double) targets)));
-            List<Transformer.Parameter> parameters = transformer.parameters();
-            for (int i = parameters.size() - 1; i >= 0; i--) {
-                sync.ready(i, parameters.get(i).tensor().grad().data_ptr().address());
-            }
-            sync.finish();
+            Tensor lossSum = transformer.lossSum(batch, attention);
+            lossSum.div(new Scalar((double) targets)).backward();
+            sync.sum();
             return loss.mean(lossSum.item_double(), targets);
         }
     }

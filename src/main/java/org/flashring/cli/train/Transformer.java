@@ -9,6 +9,7 @@ import org.bytedeco.pytorch.TensorOptional;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.DType;
+import org.flashring.pytorch.ShardedTorchAttention;
 import org.flashring.sync.ShardedBatch;
 
 /**
@@ -104,17 +105,18 @@ final class Transformer {
     }
 
     /** Returns the sum of this rank's token losses, in nats. Collective, by its attention. */
-    Tensor lossSum(ShardedBatch batch, AttentionTape tape) {
+    Tensor lossSum(ShardedBatch batch, ShardedTorchAttention attention) {
         Rope rope = new Rope(batch, model.headDim(), ROPE_BASE, type);
         Tensor x = torch.embedding(embedding, Tensor.create(batch.tokens(), batch.batch(), batch.localLength()));
         for (Block block : blocks) {
             Tensor h = norm(x, block.attentionNorm);
-            AttentionTape.Attended attended = tape.attend(
-                    x,
-                    rope.turn(heads(torch.linear(h, block.query), model.heads())),
-                    rope.turn(heads(torch.linear(h, block.key), model.kvHeads())),
-                    heads(torch.linear(h, block.value), model.kvHeads()));
-            x = attended.residual().add(torch.linear(attended.out().flatten(2, 3), block.output));
+            Tensor attended = attention.forward(
+                    rope.turn(heads(torch.linear(h, block.query), model.heads()))
+                            .transpose(1, 2),
+                    rope.turn(heads(torch.linear(h, block.key), model.kvHeads()))
+                            .transpose(1, 2),
+                    heads(torch.linear(h, block.value), model.kvHeads()).transpose(1, 2));
+            x = x.add(torch.linear(attended.transpose(1, 2).flatten(2, 3), block.output));
             h = norm(x, block.mlpNorm);
             x = x.add(torch.linear(torch.silu(torch.linear(h, block.gate)).mul(torch.linear(h, block.up)), block.down));
         }
