@@ -31,7 +31,7 @@ class UlyssesScheduleTest {
     @Test
     void ulyssesComputesEveryPairOnce() {
         int exchanged = 0;
-        for (int seed = 0; seed < 60; seed++) {
+        for (int seed = 0; seed < 24; seed++) {
             Problem any = ScheduleTest.random(new Random(seed), 8);
             long kvHeads = 1L + seed % 5;
             AttentionShape shape = AttentionShape.of(1, (1L + seed % 4) * kvHeads, kvHeads, 3, DType.FLOAT32);
@@ -51,7 +51,7 @@ class UlyssesScheduleTest {
                 }
             }
         }
-        assertThat(exchanged).isGreaterThan(100);
+        assertThat(exchanged).isGreaterThan(40);
     }
 
     @Test
