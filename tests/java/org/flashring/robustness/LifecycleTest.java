@@ -34,6 +34,8 @@ import org.flashring.attention.RingAttention;
 import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Communicator;
+import org.flashring.comm.Division;
+import org.flashring.comm.Divisions;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.DeviceBuffer;
@@ -43,6 +45,7 @@ import org.flashring.device.OwnedMemory;
 import org.flashring.launch.Session;
 import org.flashring.plan.Plan;
 import org.flashring.sync.GradientSync;
+import org.flashring.sync.OutputGather;
 import org.flashring.sync.TokenLoss;
 import org.junit.jupiter.api.RepeatedTest;
 import org.junit.jupiter.api.Test;
@@ -70,11 +73,26 @@ class LifecycleTest {
             ShardedAttention.class, () -> new ShardedAttention(PLAN, LocalGroup.single()),
             FlashAttention.class, () -> new FlashAttention(PLAN),
             GradientSync.class, () -> new GradientSync(LocalGroup.single(), DType.FLOAT32, new long[] {3, 4}, 64),
-            TokenLoss.class, () -> new TokenLoss(LocalGroup.single()));
+            TokenLoss.class, () -> new TokenLoss(LocalGroup.single()),
+            Divisions.class, () -> new Divisions(LocalGroup.single()),
+            OutputGather.class,
+                    () -> OutputGather.of(LocalGroup.single(), Layout.contiguous(4, 1), DType.FLOAT32, 1, 1, 2));
 
     /** What answers after close too: facts that no memory is needed for. */
     private static final Set<String> FACTS = Set.of(
-            "close", "abort", "isClosed", "bytes", "bytesHeld", "plan", "rank", "worldSize", "buckets", "device", "at");
+            "close",
+            "abort",
+            "isClosed",
+            "bytes",
+            "bytesHeld",
+            "plan",
+            "rank",
+            "worldSize",
+            "buckets",
+            "owned",
+            "rows",
+            "device",
+            "at");
 
     /** Owners that {@code DeviceTest} and {@code RendezvousTest} close: they take a GPU or a network. */
     private static final Set<Class<?>> ELSEWHERE = Set.of(
@@ -84,6 +102,7 @@ class LifecycleTest {
         return OWNERS.keySet().stream();
     }
 
+    /** Owners of adapters are tested with their frameworks. */
     @Test
     void everyPublicOwnerIsTestedHere() throws Exception {
         Path classes = Path.of(RingAttention.class
@@ -93,8 +112,8 @@ class LifecycleTest {
                 .toURI());
         try (Stream<Path> files = Files.walk(classes.resolve("org/flashring"))) {
             Set<Class<?>> found = files.map(file -> classes.relativize(file).toString())
-                    .filter(name ->
-                            name.endsWith(".class") && !name.matches(".*/(internal|kernel|cli|comm/transport)/.*"))
+                    .filter(name -> name.endsWith(".class")
+                            && !name.matches(".*/(internal|kernel|cli|comm/transport|pytorch)/.*"))
                     .map(name -> load(name.replace('/', '.').replaceAll("\\.class$", "")))
                     .filter(type ->
                             AutoCloseable.class.isAssignableFrom(type) && Modifier.isPublic(type.getModifiers()))
@@ -175,25 +194,7 @@ class LifecycleTest {
         int tensors = 0;
         for (int i = 0; i < arguments.length; i++) {
             Class<?> type = method.getParameterTypes()[i];
-            arguments[i] = type == Tensor.class
-                    ? good[tensors++]
-                    : type == DType.class
-                            ? DType.FLOAT32
-                            : type == long.class
-                                    ? (Object) (i == 1 || i == 4 ? 16L : 4096L << i) // sizes, addresses
-                                    : type == int.class
-                                            ? (Object) 0
-                                            : type == long[].class
-                                                    ? new long[] {16}
-                                                    : type == Transfers.class
-                                                            ? new Transfers()
-                                                            : type == Forward.class
-                                                                    ? forward
-                                                                    : type == Backward.class
-                                                                            ? new Backward(
-                                                                                    forward, good[5], good[6], good[7],
-                                                                                    good[8])
-                                                                            : type == Map.class ? Map.of() : 1.0;
+            arguments[i] = type == Tensor.class ? good[tensors++] : argument(type, i, forward, good);
         }
         method.setAccessible(true);
         try {
@@ -201,6 +202,31 @@ class LifecycleTest {
         } catch (InvocationTargetException e) {
             throw e.getCause();
         }
+    }
+
+    private static Object argument(Class<?> type, int place, Forward forward, Tensor[] good) {
+        Map<Class<?>, Object> ofType = Map.of(
+                DType.class,
+                DType.FLOAT32,
+                long.class,
+                place == 1 || place == 4 ? 16L : 4096L << place, // sizes, addresses
+                int.class,
+                0,
+                long[].class,
+                new long[] {16},
+                String.class,
+                "name",
+                Map.class,
+                Map.of(),
+                Transfers.class,
+                new Transfers(),
+                Division.class,
+                Division.of(1),
+                Forward.class,
+                forward,
+                Backward.class,
+                new Backward(forward, good[5], good[6], good[7], good[8]));
+        return ofType.getOrDefault(type, 1.0);
     }
 
     @Test

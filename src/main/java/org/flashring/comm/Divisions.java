@@ -11,6 +11,7 @@ import org.flashring.internal.Checks;
 public final class Divisions implements AutoCloseable {
     private final Communicator world;
     private final Map<Division, Communicator> made = new LinkedHashMap<>();
+    private boolean closed;
 
     /** Makes the keeper for a world, which stays the caller's to close. */
     public Divisions(Communicator world) {
@@ -22,8 +23,12 @@ public final class Divisions implements AutoCloseable {
      * collective over the world, later ones send nothing. All ranks ask for the same divisions in the same order.
      *
      * @throws IllegalArgumentException as {@link Division#split}
+     * @throws IllegalStateException after close
      */
     public Communicator of(Division division) {
+        if (closed) {
+            throw new IllegalStateException("these Divisions are closed");
+        }
         Communicator known = made.get(Checks.notNull("division", division));
         if (known == null) {
             known = division.split(world);
@@ -35,6 +40,7 @@ public final class Divisions implements AutoCloseable {
     /** Leaves all groups. Closing twice is harmless. */
     @Override
     public void close() {
+        closed = true;
         made.values().forEach(Communicator::close);
         made.clear();
     }
