@@ -61,30 +61,36 @@ final class Operations {
             @Override
             public void forward(Forward operands, long stream) {
                 Operation operation = take(key);
-                operation
-                        .attention()
-                        .forward(operands.q(), operands.k(), operands.v(), operands.out(), operands.lse(), stream);
-                giveBack(operation);
+                try {
+                    operation
+                            .attention()
+                            .forward(operands.q(), operands.k(), operands.v(), operands.out(), operands.lse(), stream);
+                } finally {
+                    giveBack(operation);
+                }
             }
 
             @Override
             public void backward(Backward operands, long stream) {
                 Forward of = operands.of();
                 Operation operation = take(key.stream() == stream ? key : key.on(stream));
-                operation
-                        .attention()
-                        .backward(
-                                of.q(),
-                                of.k(),
-                                of.v(),
-                                of.out(),
-                                of.lse(),
-                                operands.dout(),
-                                operands.dq(),
-                                operands.dk(),
-                                operands.dv(),
-                                stream);
-                giveBack(operation);
+                try {
+                    operation
+                            .attention()
+                            .backward(
+                                    of.q(),
+                                    of.k(),
+                                    of.v(),
+                                    of.out(),
+                                    of.lse(),
+                                    operands.dout(),
+                                    operands.dq(),
+                                    operands.dk(),
+                                    operands.dv(),
+                                    stream);
+                } finally {
+                    giveBack(operation);
+                }
             }
         };
     }
