@@ -2,8 +2,6 @@ package org.flashring.attention;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import com.sun.management.ThreadMXBean;
-import java.lang.management.ManagementFactory;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
 import java.util.List;
@@ -20,6 +18,7 @@ import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Ulysses;
+import org.flashring.support.HeapBytes;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Placement;
 import org.flashring.support.Problem;
@@ -156,29 +155,22 @@ class UlyssesTest {
                 .isEqualTo("2 of 8 query heads a rank, key heads repeated");
     }
 
-    /** One object a call would be 16,000 bytes. */
     @ParameterizedTest
     @CsvSource("4, 6, 1, 2, 1")
     void callsAllocateNothing(int world, long queryHeads, long kvHeads, int ranks, int gathered) {
         Problem problem = problem(queryHeads, kvHeads);
         Plan plan = plan(problem, world, strategy(ranks, gathered));
-        ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
         List<Long> allocated = LocalGroup.run(world, communicator -> {
             RankTensors t = tensors(problem, plan, communicator.rank());
             Forward forward = forward(t);
             Backward backward = backward(forward, t);
             try (ShardedAttention attention = new ShardedAttention(plan, communicator)) {
-                long before = 0;
-                for (int call = 0; call < 1005; call++) {
-                    if (call <= 5) { // asked in warm-up too, for its own first call allocates
-                        before = threads.getCurrentThreadAllocatedBytes();
-                    }
+                return HeapBytes.of(() -> {
                     attention.forward(forward, 0);
                     attention.backward(backward, 0);
-                }
-                return threads.getCurrentThreadAllocatedBytes() - before;
+                });
             }
         });
-        assertThat(allocated).allMatch(bytes -> bytes < 12_000);
+        assertThat(allocated).allMatch(bytes -> bytes < HeapBytes.OF_AN_OBJECT_A_CALL);
     }
 }

@@ -47,7 +47,7 @@ class LauncherTest {
 
     private void checkout(String name) throws IOException {
         home = Files.createDirectories(folder.resolve(name));
-        for (String source : List.of("src/main", "cmake", "cuda")) {
+        for (String source : List.of("src/main", "adapters", "cmake", "cuda")) {
             Files.createDirectories(home.resolve(source));
         }
         Files.writeString(home.resolve("pom.xml"), "<project/>");

@@ -2,8 +2,6 @@ package org.flashring.numerics;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import com.sun.management.ThreadMXBean;
-import java.lang.management.ManagementFactory;
 import java.util.List;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
@@ -19,6 +17,7 @@ import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
+import org.flashring.support.HeapBytes;
 import org.flashring.support.MaskRule;
 import org.flashring.support.Placement;
 import org.flashring.support.Problem;
@@ -29,15 +28,6 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /** Forward and backward put nothing on the Java heap. */
 class AllocationTest {
-    /** Few, so that most of what follows is interpreted: compiled code may hide small objects. */
-    private static final int WARM_UP = 5;
-
-    private static final int CALLS = 1000;
-    /**
-     * The machine charges a thread some hundred bytes when it compiles what it runs; one object a call would be 16,000.
-     */
-    private static final long COMPILER = 12_000;
-
     @ParameterizedTest
     @CsvSource({
         "1, FLOAT64, ring",
@@ -57,25 +47,16 @@ class AllocationTest {
                 org.flashring.plan.Problem.of(problem.shape(), Layout.zigzag(19, world), Mask.causal()),
                 strategy,
                 AttentionOptions.defaults().withWireDType(dtype));
-        ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
         List<Long> allocated = LocalGroup.run(world, communicator -> {
             Positions positions = plan.queries().positions(communicator.rank());
             RankTensors t = new RankTensors(problem.shape(), positions, positions, Placement.DENSE, dtype);
             t.scatter(problem.inputs());
             try (RingAttention ring = ringAlone ? new RingAttention(plan, communicator) : null;
                     ShardedAttention any = ringAlone ? null : new ShardedAttention(plan, communicator)) {
-                Runnable calls = calls(ring, any, t);
-                long before = 0;
-                for (int call = 0; call < WARM_UP + CALLS; call++) {
-                    if (call <= WARM_UP) { // asked in warm-up too, for its own first call allocates
-                        before = threads.getCurrentThreadAllocatedBytes();
-                    }
-                    calls.run();
-                }
-                return threads.getCurrentThreadAllocatedBytes() - before;
+                return HeapBytes.of(calls(ring, any, t));
             }
         });
-        assertThat(allocated).allMatch(bytes -> bytes < COMPILER);
+        assertThat(allocated).allMatch(bytes -> bytes < HeapBytes.OF_AN_OBJECT_A_CALL);
     }
 
     /** Returns a forward and a backward pass: of a ring with its operands one by one, else as records. */

@@ -230,4 +230,29 @@ class ShardedTorchAttentionTest {
                     .hasMessageStartingWith("q shape is [1, 3, 2, 4]");
         }
     }
+
+    @Test
+    void closingTwiceIsHarmlessAndUseAfterItThrows() {
+        Plan plan = Plan.of(
+                AttentionShape.of(1, 2, 2, 4, DType.FLOAT32),
+                Layout.contiguous(5, 1),
+                Mask.causal(),
+                AttentionOptions.defaults());
+        try (PointerScope scope = new PointerScope();
+                Communicator alone = LocalGroup.single()) {
+            Tensor q = torch.ones(1, 2, 5, 4);
+            ShardedTorchAttention attention = new ShardedTorchAttention(plan, alone);
+            ParameterSync sync = new ParameterSync(List.of(torch.ones(3).requires_grad_(true)), alone);
+            for (int time = 0; time < 2; time++) {
+                attention.close();
+                sync.close();
+            }
+            assertThatThrownBy(() -> attention.forward(q, q, q))
+                    .isInstanceOf(IllegalStateException.class)
+                    .hasMessageContaining("closed");
+            assertThatThrownBy(sync::sum)
+                    .isInstanceOf(IllegalStateException.class)
+                    .hasMessageContaining("closed");
+        }
+    }
 }

@@ -2,13 +2,12 @@ package org.flashring.comm.local;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import com.sun.management.ThreadMXBean;
-import java.lang.management.ManagementFactory;
 import java.util.List;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
 import org.flashring.device.HostBuffer;
+import org.flashring.support.HeapBytes;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
@@ -16,31 +15,17 @@ import org.junit.jupiter.api.Timeout;
 @Timeout(60)
 class LocalAllocationTest {
     private static final int WORLD = 3;
-    private static final int WARM_UP = 5;
-    private static final int CALLS = 1000;
-    /**
-     * The machine charges a thread some hundred bytes when it compiles what it runs; one object a call would be 16,000.
-     */
-    private static final long COMPILER = 12_000;
 
     @Test
     void callsAllocateNothing() {
-        ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
         List<Long> allocated = LocalGroup.run(WORLD, communicator -> {
             try (HostBuffer memory = HostBuffer.allocate(4096)) {
                 Transfers batch = new Transfers();
                 long[] parts = {8, 0, 16};
-                long before = 0;
-                for (int call = 0; call < WARM_UP + CALLS; call++) {
-                    if (call <= WARM_UP) { // asked in warm-up too, for its own first call allocates
-                        before = threads.getCurrentThreadAllocatedBytes();
-                    }
-                    verbs(communicator, memory.address(), batch, parts);
-                }
-                return threads.getCurrentThreadAllocatedBytes() - before;
+                return HeapBytes.of(() -> verbs(communicator, memory.address(), batch, parts));
             }
         });
-        assertThat(allocated).allMatch(bytes -> bytes < COMPILER);
+        assertThat(allocated).allMatch(bytes -> bytes < HeapBytes.OF_AN_OBJECT_A_CALL);
     }
 
     private static void verbs(Communicator c, long memory, Transfers batch, long[] parts) {
