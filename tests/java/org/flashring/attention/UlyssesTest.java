@@ -2,8 +2,6 @@ package org.flashring.attention;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import java.lang.reflect.InvocationTargetException;
-import java.lang.reflect.Proxy;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.IntToLongFunction;
@@ -11,8 +9,6 @@ import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
-import org.flashring.comm.Communicator;
-import org.flashring.comm.Transfers;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Plan;
@@ -57,7 +53,7 @@ class UlyssesTest {
             AtomicLong sent = new AtomicLong();
             RankTensors t = tensors(problem, plan, rank);
             Forward forward = forward(t);
-            try (ShardedAttention attention = new ShardedAttention(plan, counting(communicator, sent))) {
+            try (ShardedAttention attention = new ShardedAttention(plan, GatherTest.counting(communicator, sent))) {
                 attention.forward(forward, 0);
                 assertThat(sent.getAndSet(0))
                         .as("forward of rank %d", rank)
@@ -101,23 +97,6 @@ class UlyssesTest {
 
     private static Backward backward(Forward forward, RankTensors t) {
         return new Backward(forward, t.dout.tensor(), t.dq.tensor(), t.dk.tensor(), t.dv.tensor());
-    }
-
-    /** Returns {@code real}, which adds the bytes of what is sent to {@code sent}. */
-    private static Communicator counting(Communicator real, AtomicLong sent) {
-        return (Communicator) Proxy.newProxyInstance(
-                UlyssesTest.class.getClassLoader(), new Class<?>[] {Communicator.class}, (proxy, method, arguments) -> {
-                    if (arguments != null && arguments[0] instanceof Transfers transfers) {
-                        for (int i = 0; i < transfers.sends(); i++) {
-                            sent.addAndGet(transfers.sendBytes(i));
-                        }
-                    }
-                    try {
-                        return method.invoke(real, arguments);
-                    } catch (InvocationTargetException e) {
-                        throw e.getCause();
-                    }
-                });
     }
 
     /** Own rows of the others' heads go, others' rows of own heads come back as outputs and lse. */

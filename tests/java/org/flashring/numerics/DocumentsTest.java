@@ -101,13 +101,17 @@ class DocumentsTest {
         return sees;
     }
 
+    /** Returns each window with each world size and strategy. */
+    private static Stream<Arguments> inEveryWay(Stream<?> windows) {
+        return windows.flatMap(window -> Stream.of(
+                Arguments.of(window, 1, new Ring()),
+                Arguments.of(window, 3, new Ring()),
+                Arguments.of(window, 4, new Gather(1)),
+                Arguments.of(window, 4, new Halo())));
+    }
+
     static Stream<Arguments> runs() {
-        return Stream.of(WINDOWS)
-                .flatMap(window -> Stream.of(
-                        Arguments.of(window, 1, new Ring()),
-                        Arguments.of(window, 3, new Ring()),
-                        Arguments.of(window, 4, new Gather(1)),
-                        Arguments.of(window, 4, new Halo())));
+        return inEveryWay(Stream.of(WINDOWS));
     }
 
     @ParameterizedTest
@@ -229,12 +233,7 @@ class DocumentsTest {
     }
 
     static Stream<Arguments> rowRuns() {
-        return Stream.of(MaskRule.FULL, MaskRule.CAUSAL, MaskRule.FULL.window(3, 1))
-                .flatMap(window -> Stream.of(
-                        Arguments.of(window, 1, new Ring()),
-                        Arguments.of(window, 3, new Ring()),
-                        Arguments.of(window, 4, new Gather(1)),
-                        Arguments.of(window, 4, new Halo())));
+        return inEveryWay(Stream.of(MaskRule.FULL, MaskRule.CAUSAL, MaskRule.FULL.window(3, 1)));
     }
 
     @ParameterizedTest
