@@ -25,6 +25,8 @@ class TorchTensorsTest {
                     .containsExactly(part.stride(0), part.stride(1), part.stride(2));
             assertThat(view.memory().device()).isEqualTo(Device.HOST);
             assertThat(view.memory().isClosed()).isFalse();
+            Tensor lengthFirst = part.transpose(1, 2);
+            assertThat(TorchTensors.bshd("q", lengthFirst)).hasToString(view.toString());
             part.close();
             assertThat(view.memory().isClosed()).isTrue();
         }
