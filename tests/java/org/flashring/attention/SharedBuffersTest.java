@@ -45,7 +45,13 @@ class SharedBuffersTest {
 
     @ParameterizedTest
     @CsvSource({
-        "ring, 8, 8", "ring, 16, 4", "ring, 4, 16", "gather 1, 8, 4", "halo, 4, 8", "ulysses, 8, 8", "2-d, 4, 8",
+        "ring, 8, 8",
+        "ring, 16, 4",
+        "ring, 4, 16",
+        "gather 1, 8, 4",
+        "halo, 4, 8",
+        "ulysses, 8, 8",
+        "2-d, 4, 8",
         "2-d, 16, 4"
     })
     void callsOnTwoSetsOfTensorsMayCome(String strategy, long headDim, long valueDim) {
