@@ -6,20 +6,14 @@
 //   chains     one: the products of a consumer wait for its softmax; two, of half the keys each or of 64 queries each (a tile
 //              of their own): the products of one are under way while the softmax of the other is computed
 // Beside them the clocks the tensor cores need. Fails where schedules disagree about the output. No options.
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <type_traits>
-#include <vector>
 
 #include "hopper_core_schedules.cuh"
 
 namespace flashring {
 namespace {
 
-constexpr int kBlocks = 1024, kRuns = 5;
-constexpr int kFlopsPerClock = 4096;  // of a multiprocessor's tensor cores, 16-bit elements
+constexpr int kBlocks = 1024;
 
 template <class Schedule>
 __global__ void __launch_bounds__(Schedule::kTile.threads(), 1) hopperCoreKernel(int blocks, float scaleLog2) {
@@ -34,12 +28,6 @@ __global__ void __launch_bounds__(Schedule::kTile.threads(), 1) hopperCoreKernel
     results[blockIdx.x * (blockDim.x - 128) + threadIdx.x - 128] = core.result();
 }
 
-void require(cudaError_t error) {
-    if (error == cudaSuccess) return;
-    std::fprintf(stderr, "%s\n", cudaGetErrorString(error));
-    std::exit(1);
-}
-
 // Prints a line of the table; returns what each thread got for an output.
 template <class Schedule>
 std::vector<float> measure(int multiprocessors) {
@@ -49,15 +37,8 @@ std::vector<float> measure(int multiprocessors) {
     constexpr int kBytes = sizeof(typename Schedule::Shared);
     require(cudaFuncSetAttribute(hopperCoreKernel<Schedule>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
     const float scaleLog2 = 1.442695f / std::sqrt(static_cast<float>(Schedule::kHeadDim));
-    std::vector<long long> taken;
-    for (int run = 0; run < kRuns; ++run) {
-        hopperCoreKernel<Schedule><<<multiprocessors, kTile.threads(), kBytes>>>(kBlocks, scaleLog2);
-        require(cudaGetLastError());
-        require(cudaDeviceSynchronize());
-        if (run > 0) taken.insert(taken.end(), clocks, clocks + multiprocessors);  // the first run warms up
-    }
-    std::nth_element(taken.begin(), taken.begin() + taken.size() / 2, taken.end());
-    const double median = static_cast<double>(taken[taken.size() / 2]) / kBlocks;
+    const auto launch = [&] { hopperCoreKernel<Schedule><<<multiprocessors, kTile.threads(), kBytes>>>(kBlocks, scaleLog2); };
+    const double median = medianClocks(multiprocessors, launch) / kBlocks;
     const double ideal = 4.0 * kQueries * kTile.keys * Schedule::kHeadDim / kFlopsPerClock;
     std::printf("%4d  %3d x %-3d  %-8s  %-9s  %-9s  %-7s  %12.0f  %5.0f  %4.0f %%\n", Schedule::kHeadDim, kQueries, kTile.keys,
                 kTurns[static_cast<int>(Schedule::kTurns)], Schedule::kMaximum ? "maximum" : "kept",
@@ -67,9 +48,7 @@ std::vector<float> measure(int multiprocessors) {
 
 // Whether all schedules of one tile agree.
 bool agree(int dim, const std::vector<std::vector<float>>& all) {
-    float worst = 0;
-    for (const auto& one : all)
-        for (size_t i = 0; i < one.size(); ++i) worst = std::fmax(worst, std::isfinite(one[i]) ? std::fabs(one[i] - all[0][i]) : INFINITY);
+    const float worst = largestDifference(all);
     std::printf("%4d  schedules differ by %.1e in a thread's sum of outputs\n", dim, worst);
     return worst < 1e-2f;
 }
@@ -99,13 +78,7 @@ bool measureAll(int multiprocessors) {
 
 int main() {
     using namespace flashring;
-    cudaDeviceProp device{};
-    const cudaError_t error = cudaGetDeviceProperties(&device, 0);
-    if (error != cudaSuccess || device.major != 9) {
-        std::printf("skipped: %s\n", error != cudaSuccess ? cudaGetErrorString(error) : "the first GPU is not of compute capability 9.0");
-        return 77;
-    }
-    std::printf("%s\n dim  tile       turns     reference  queries    chains   clocks/block  ideal  share\n", device.name);
-    const int multiprocessors = std::min(device.multiProcessorCount, kMostMultiprocessors);
+    const int multiprocessors = requireHopper();
+    std::printf(" dim  tile       turns     reference  queries    chains   clocks/block  ideal  share\n");
     return measureAll(multiprocessors) ? 0 : 1;
 }

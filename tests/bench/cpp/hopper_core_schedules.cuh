@@ -4,19 +4,13 @@
 
 #include <math.h>
 
-#include "sm90/ptx.cuh"
+#include "hopper_core.cuh"
 #include "sm90/softmax.cuh"
 #include "sm90/tiles.h"
 #include "sm90/wgmma.cuh"
 
 namespace flashring {
 namespace {
-
-using Element = __nv_bfloat16;
-
-constexpr int kMostMultiprocessors = 256;
-__managed__ long long clocks[kMostMultiprocessors];     // of each block of threads
-__managed__ float results[kMostMultiprocessors * 384];  // of each of its consumers' threads
 
 enum class Turns { None, Products, Softmax };
 enum class Chains { One, Keys, Queries };
@@ -39,8 +33,6 @@ struct Schedule {
     };
 };
 
-constexpr int kAllConsumers = 15;  // the barrier of all, beside those of the turns
-
 __device__ void loadQueries(uint32_t (&queries)[4], const char* piece, int k) {
     const int lane = threadIdx.x % 32;
     const uint32_t base = sharedAddress(piece) + (threadIdx.x % 128 / 32 * 16 + lane % 16) * 128;
@@ -61,21 +53,6 @@ __device__ float sumOf(const float (&out)[kDim / 2], const SoftmaxRow (&state)[2
         }
     }
     return sum;
-}
-
-// Elements of variance 1, the same in every block and every schedule of one tile.
-template <class Shared>
-__device__ void fill(Shared& shared) {
-    const auto element = [](uint32_t i) {  // from bits that look random
-        i = (i ^ 61 ^ i >> 16) * 0x9e3779b1u;
-        return (((i ^ i >> 15) * 0x85ebca6bu >> 8) * 0x1p-24f - 0.5f) * 3.4641f;
-    };
-    uint32_t* words = reinterpret_cast<uint32_t*>(&shared);
-    for (uint32_t i = threadIdx.x; i < sizeof(Shared) / 4; i += blockDim.x) {
-        words[i] = pack<Element>(element(2 * i), element(2 * i + 1));
-    }
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // products read by way of the asynchronous proxy
-    __syncthreads();
 }
 
 __device__ __forceinline__ ScoreScale scaleOf(float scaleLog2) { return {scaleLog2 * static_cast<float>(M_LN2), scaleLog2}; }
