@@ -62,8 +62,8 @@ int64_t intervalBytesOnDevice(const flashring_step& step);
 // Writes zeros to a float32 tensor.
 void clearOnDevice(const flashring_tensor& tensor, const Extents& extents, void* stream);
 
-// A forward, a backward step without queries or without keys, of 16-bit elements: there is nothing to multiply, but what the step
-// leaves has to be written.
+// A forward, a backward step without queries or without keys, of 16-bit elements: there is nothing to multiply, but what the
+// step leaves has to be written.
 void forwardOfNothing(const flashring_step& step);
 void backwardOfNothing(const flashring_step& step);
 

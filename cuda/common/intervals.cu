@@ -85,18 +85,20 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
            tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
 
     const int64_t size = elementBytes(s.dtype), accSize = elementBytes(accumulatorType(s.dtype));
+    const Extents q = queries(s, s.head_dim), out = queries(s, s.value_dim);
+    const Extents k = keys(s, s.head_dim), v = keys(s, s.value_dim);
     return {s,
             lo,
             hi,
             nullptr,
             static_cast<float>(s.softmax_scale),
             static_cast<float>(s.softmax_scale * M_LOG2E),
-            rowsAligned(s.q, queries(s, s.head_dim), size, 16) && rowsAligned(s.dout, queries(s, s.value_dim), size, 16) &&
-                rowsAligned(s.k, keys(s, s.head_dim), size, 16) && rowsAligned(s.v, keys(s, s.value_dim), size, 16),
-            rowsAligned(s.out, queries(s, s.value_dim), size, 16) && rowsAligned(s.acc, queries(s, s.value_dim), accSize, 16),
-            rowsAligned(s.out, queries(s, s.value_dim), size, 2 * size) && rowsAligned(s.acc, queries(s, s.value_dim), accSize, 2 * accSize) &&
-                rowsAligned(s.dq, queries(s, s.head_dim), accSize, 16) && rowsAligned(s.dk, keys(s, s.head_dim), accSize, 2 * accSize) &&
-                rowsAligned(s.dv, keys(s, s.value_dim), accSize, 2 * accSize)};
+            rowsAligned(s.q, q, size, 16) && rowsAligned(s.dout, out, size, 16) && rowsAligned(s.k, k, size, 16) &&
+                rowsAligned(s.v, v, size, 16),
+            rowsAligned(s.out, out, size, 16) && rowsAligned(s.acc, out, accSize, 16),
+            rowsAligned(s.out, out, size, 2 * size) && rowsAligned(s.acc, out, accSize, 2 * accSize) &&
+                rowsAligned(s.dq, q, accSize, 16) && rowsAligned(s.dk, k, accSize, 2 * accSize) &&
+                rowsAligned(s.dv, v, accSize, 2 * accSize)};
 }
 
 }  // namespace flashring

@@ -22,7 +22,9 @@ struct Axes {
     Axis batch, length, heads;
 
     Axes(const flashring_tensor& tensor, const Extents& e)
-        : batch{e.batch, tensor.stride_batch}, length{e.length, tensor.stride_seq}, heads{e.heads, tensor.stride_head} {}
+        : batch{e.batch, tensor.stride_batch},
+          length{e.length, tensor.stride_seq},
+          heads{e.heads, tensor.stride_head} {}
 
     template <class Holds>
     bool all(const Holds& holds) const {
@@ -35,7 +37,8 @@ struct Axes {
 inline bool rowsAligned(const flashring_tensor& tensor, const Extents& e, int64_t elementSize, int64_t bytes) {
     const uint64_t size = static_cast<uint64_t>(elementSize), step = static_cast<uint64_t>(bytes);
     const auto whole = [&](int64_t elements) { return static_cast<uint64_t>(elements) * size % step == 0; };
-    return !tensor.data || (reinterpret_cast<uintptr_t>(tensor.data) % step == 0 && whole(e.dim) && Axes(tensor, e).all(whole));
+    const bool starts = reinterpret_cast<uintptr_t>(tensor.data) % step == 0;
+    return !tensor.data || (starts && whole(e.dim) && Axes(tensor, e).all(whole));
 }
 
 inline Extents queries(const flashring_step& step, int64_t dim) { return {step.batch, step.q_len, step.q_heads, dim}; }

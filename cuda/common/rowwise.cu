@@ -130,7 +130,8 @@ bool deltaOfWords(const flashring_step& step) {
 
 // One warp a row.
 template <class Element>
-__global__ void fillKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim, int64_t rows, Element value) {
+__global__ void fillKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim, int64_t rows,
+                           Element value) {
     const int64_t index = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
     if (index < rows) {
         const RowIndex r = rowIndex(index, seq, heads);
@@ -146,7 +147,8 @@ template <class Element>
 void fill(const flashring_tensor& tensor, const Extents& e, Element value, void* stream) {
     const int64_t rows = e.batch * e.length * e.heads;
     if (tensor.data) {
-        launch(fillKernel<Element>, "fill kernel", ceilDiv(rows, kWarps), kThreads, 0, stream, tensor, e.length, e.heads, e.dim, rows, value);
+        launch(fillKernel<Element>, "fill kernel", ceilDiv(rows, kWarps), kThreads, 0, stream, tensor, e.length, e.heads, e.dim,
+               rows, value);
     }
 }
 
@@ -216,7 +218,9 @@ void deltaOnDevice(const flashring_step& step) {
     });
 }
 
-void clearOnDevice(const flashring_tensor& tensor, const Extents& extents, void* stream) { fill(tensor, extents, 0.0f, stream); }
+void clearOnDevice(const flashring_tensor& tensor, const Extents& extents, void* stream) {
+    fill(tensor, extents, 0.0f, stream);
+}
 
 void forwardOfNothing(const flashring_step& s) {
     const DeviceScope scope(s.device);
@@ -230,8 +234,8 @@ void forwardOfNothing(const flashring_step& s) {
             with16BitElement(s.dtype, [&](auto element) { fill(s.out, outputs, decltype(element)(0.0f), s.stream); });
         }
     } else if (finish && s.q_len > 0) {
-        combineOnDevice({sizeof(flashring_combine_args), s.device, s.dtype, FLASHRING_FLOAT32, FLASHRING_FLOAT32, 0, s.batch, s.q_len, s.q_heads,
-                         s.value_dim, s.out, s.acc, {}, s.stream});
+        combineOnDevice({sizeof(flashring_combine_args), s.device, s.dtype, FLASHRING_FLOAT32, FLASHRING_FLOAT32, 0, s.batch,
+                         s.q_len, s.q_heads, s.value_dim, s.out, s.acc, {}, s.stream});
     }
 }
 

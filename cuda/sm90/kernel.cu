@@ -104,8 +104,8 @@ CUtensorMapDataType mapType(int32_t dtype) {
     }
 }
 
-// A map of a tensor with boxes of 128 bytes of `rows` rows; false where the copy engine does not reach it. The rules are looked at
-// first: tools report every call that the driver refuses.
+// A map of a tensor with boxes of 128 bytes of `rows` rows; false where the copy engine does not reach it. The rules are
+// looked at first: tools report every call that the driver refuses.
 bool encode(CUtensorMap& map, const Copied& c, int rows) {
     if (!reached(c)) {
         return false;
@@ -115,10 +115,12 @@ bool encode(CUtensorMap& map, const Copied& c, int rows) {
     const auto bytes = [&](int64_t extent, int64_t stride) { return static_cast<cuuint64_t>((extent > 1 ? stride : e.dim) * size); };
     const cuuint64_t extents[] = {static_cast<cuuint64_t>(e.dim), static_cast<cuuint64_t>(e.length), static_cast<cuuint64_t>(e.heads),
                                   static_cast<cuuint64_t>(e.batch)};
-    const cuuint64_t strides[] = {bytes(e.length, c.tensor.stride_seq), bytes(e.heads, c.tensor.stride_head), bytes(e.batch, c.tensor.stride_batch)};
+    const cuuint64_t strides[] = {bytes(e.length, c.tensor.stride_seq), bytes(e.heads, c.tensor.stride_head),
+                                  bytes(e.batch, c.tensor.stride_batch)};
     const cuuint32_t box[] = {static_cast<cuuint32_t>(128 / size), static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
-    return encoder() && encoder()(&map, mapType(c.dtype), 4, c.tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    return encoder() && encoder()(&map, mapType(c.dtype), 4, c.tensor.data, extents, strides, box, steps,
+                                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 // The same of an operand without which the kernel cannot be; unmet() has let no other step come here.
@@ -136,14 +138,15 @@ bool copiesState(const flashring_step& step) {
 
 bool isEmpty(const flashring_step& step) { return step.q_len == 0 || step.kv_len == 0; }
 
-// Tiles of all heads and batches, of each kernel that a step may take: of as many as it takes for a key head as it has query heads.
+// The most tiles, of all heads and batches, that any kernel of the step counts: tiles of keys once for each query head, as
+// they may be split into as many parts.
 double mostTiles(const flashring_step& step, flashring_direction direction) {
+    const bool forward = direction == FLASHRING_FORWARD;
     int64_t most = 0;
     withHeadDims(step, [&](auto index) {
         constexpr HeadDims dims = kHeadDims[decltype(index)::value];
-        const int64_t forQueries = direction == FLASHRING_FORWARD ? hopperTile(dims).queries() : hopperQueryTile(dims).queries();
-        const int64_t tiles = ceilDiv(step.q_len, forQueries);
-        most = direction == FLASHRING_FORWARD ? tiles : std::max(tiles, ceilDiv(step.kv_len, hopperBackwardKeys(dims)));
+        most = ceilDiv(step.q_len, forward ? hopperTile(dims).queries() : hopperQueryTile(dims).queries());
+        most = forward ? most : std::max(most, ceilDiv(step.kv_len, hopperBackwardKeys(dims)));
     });
     return static_cast<double>(most) * static_cast<double>(step.batch) * static_cast<double>(step.q_heads);
 }
@@ -161,7 +164,8 @@ const char* unmet(const flashring_step& step, flashring_direction direction) {
         CUtensorMap probe;
         const bool reaching = sharesRows(c) ? encode(probe, c, 16) : reached(c);
         if (!reaching) {
-            std::snprintf(lack, sizeof lack, "rows of %s must start on 16 bytes and hold a whole number of them", c.name);
+            constexpr const char* kRule = "rows of %s must start on 16 bytes and hold a whole number of them";
+            std::snprintf(lack, sizeof lack, kRule, c.name);
             lacking = lack;
         }
         return reaching;
@@ -175,7 +179,8 @@ HopperArguments forwardArguments(const flashring_step& step) {
     withHeadDims(step, [&](auto index) {
         constexpr HeadDims dims = kHeadDims[decltype(index)::value];
         constexpr HopperTile tile = hopperTile(dims);
-        const Copied out{"out", step.out, queries(step, step.value_dim), step.dtype}, acc{"acc", step.acc, out.extents, FLASHRING_FLOAT32};
+        const Copied out{"out", step.out, queries(step, step.value_dim), step.dtype};
+        const Copied acc{"acc", step.acc, out.extents, FLASHRING_FLOAT32};
         const bool resume = step.flags & FLASHRING_RESUME;
         map(h.q, {"q", step.q, queries(step, step.head_dim), step.dtype}, 64);
         map(h.k, {"k", step.k, keys(step, step.head_dim), step.dtype}, tile.keys);
@@ -227,7 +232,8 @@ HopperBackwardArguments backwardArguments(const flashring_step& step) {
         }
     });
     h.dq = {nullptr, w.blocks, w.dims};
-    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), parts, static_cast<int>(step.batch * step.kv_heads * parts)};
+    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), parts,
+               static_cast<int>(step.batch * step.kv_heads * parts)};
     h.addsDkv = parts > 1 || step.flags & FLASHRING_ADD_DKV;
     h.scoresStart = static_cast<float>(-1 / step.softmax_scale);
     h.careful = step.softmax_scale < kLeastPlainScale || step.softmax_scale > kMostPlainScale;

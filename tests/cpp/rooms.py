@@ -43,7 +43,7 @@ def faults(sources):
 
 
 def calls(sources):
-    """Yields rooms of kernels that name a kernel of another room: they are chosen by the table, and never call each other."""
+    """Yields rooms of kernels that name a kernel of another room: the table chooses, and none calls another."""
     kernel = r"\bk(?:Amx|Avx\w*|Simd128|Reference|Cuda(?:Wgmma|Mma|Reference))\b"
     made = rf"^const Kernel ({kernel}) = "
     homes = {name: room(path) for path, text in sources.items() if room(path) != "src/main/cpp"

@@ -1,5 +1,6 @@
-// Who runs a step, by the table's own rules over kernels that are made up: the first row that serves it and takes its operands, the
-// same when planned as when run; and workspace that is enough for whoever it will be. Links the table without the library.
+// Who runs a step, by the table's own rules over kernels that are made up: the first row that serves it and takes its
+// operands, the same when planned as when run; and workspace that is enough for whoever it will be. Links the table without
+// the library.
 #include <set>
 #include <string>
 
@@ -52,9 +53,11 @@ const Kernel kAvx512Bf16{FLASHRING_KERNEL_AVX512BF16, "avx512bf16", "BF16", isTh
 const Kernel kAvx2{FLASHRING_KERNEL_AVX2, "avx2", "AVX2", isThere<'a'>, nothing, nothing, bytesOf<3>};
 const Kernel kSimd128{FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", isThere<'s'>, nothing, nothing, bytesOf<700>};
 const Kernel kReference{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", isThere<'r'>, nothing, nothing, nullptr};
-const Kernel kCudaWgmma{FLASHRING_KERNEL_WGMMA, "wgmma", "Hopper", isThere<'w'>, nothing, nothing, bytesOf<10>, true, ::runsOn, ::unmet};
+const Kernel kCudaWgmma{FLASHRING_KERNEL_WGMMA, "wgmma",     "Hopper", isThere<'w'>, nothing, nothing,
+                        bytesOf<10>,            true,        ::runsOn, ::unmet};
 const Kernel kCudaMma{FLASHRING_KERNEL_MMA, "mma", "a GPU", isThere<'m'>, nothing, nothing, bytesOf<20>, true};
-const Kernel kCudaReference{FLASHRING_KERNEL_REFERENCE, "reference", "a GPU", isThere<'r'>, nothing, nothing, bytesOf<500>, true};
+const Kernel kCudaReference{FLASHRING_KERNEL_REFERENCE, "reference", "a GPU", isThere<'r'>, nothing, nothing,
+                            bytesOf<500>,               true};
 
 }  // namespace flashring
 
@@ -100,7 +103,8 @@ void expect(const std::string& actual, const std::string& expected) {
 
 void expectBytes(const flashring_step& step, flashring_direction direction, int64_t expected) {
     const int64_t actual = flashring::workspaceBytes(step, direction);
-    CHECK(actual == expected, "%lld bytes instead of %lld", static_cast<long long>(actual), static_cast<long long>(expected));
+    CHECK(actual == expected, "%lld bytes instead of %lld", static_cast<long long>(actual),
+          static_cast<long long>(expected));
     ++cases;
 }
 
@@ -123,7 +127,8 @@ void byName() {
     const flashring_step step = stepOf(FLASHRING_KERNEL_WGMMA);
     expect(chosen(step), "wgmma");
     expect(chosen(at(step, 0x1008)), "kernel = 7 (wgmma): rows of q do not start on 16 bytes");
-    expect(chosen(stepOf(FLASHRING_KERNEL_WGMMA, 100), FLASHRING_BACKWARD), "kernel = 7 (wgmma): rows of q are not whole");
+    const flashring_step broken = stepOf(FLASHRING_KERNEL_WGMMA, 100);
+    expect(chosen(broken, FLASHRING_BACKWARD), "kernel = 7 (wgmma): rows of q are not whole");
     expect(chosen(at(stepOf(FLASHRING_KERNEL_MMA), 0x1008)), "mma");
     otherDevice = 1;
     expect(chosen(stepOf(FLASHRING_KERNEL_WGMMA, 64, 1)), "kernel = 7 (wgmma): device = 1 lacks Hopper");

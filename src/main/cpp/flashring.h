@@ -67,9 +67,9 @@ typedef enum flashring_kernel {
     FLASHRING_KERNEL_AVX512 = 4,
     FLASHRING_KERNEL_AMX = 5,       /* AVX-512 with bfloat16 tile products */
     FLASHRING_KERNEL_MMA = 6,       /* CUDA tensor cores, warp by warp (compute capability 8.0 and newer) */
-    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0). Takes steps whose rows of what it copies (q, k, v;
-                                       acc where it resumes; backward also dout, dq, dk and dv) start on 16 bytes and hold a whole
-                                       number of them; of others AUTO makes MMA */
+    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0). Takes steps whose rows
+                                       of what it copies (q, k, v; acc where it resumes; backward also dout, dq, dk and dv)
+                                       start on 16 bytes and hold a whole number of them; of others AUTO makes MMA */
     FLASHRING_KERNEL_AVX512BF16 = 8 /* AVX-512 with bfloat16 dot products, which take denormals for 0 */
 } flashring_kernel;
 
@@ -242,9 +242,10 @@ FLASHRING_API const char* flashring_max_kernel(void);
 FLASHRING_API const char* flashring_max_kernel_origin(void);
 
 /*
- * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does. Reads shape,
- * dtype, device, kernel and flags, and of operands with an address that and the strides: so asked when work is planned it
- * names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no address.
+ * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does. Reads
+ * shape, dtype, device, kernel and flags, and of operands with an address that and the strides: so asked when work is
+ * planned it names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no
+ * address.
  */
 FLASHRING_API int32_t flashring_select(const flashring_step* step, int32_t direction, int32_t* row);
 

@@ -32,8 +32,8 @@ struct Kernel {
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the CPU's intervals; null: none
     bool cuda = false;        // runs on CUDA devices, else on the host
     bool (*runsOn)(int32_t device) = nullptr;  // of several CUDA devices; null: on each
-    // What a step lacks that this kernel needs beyond its row of the table, for people, valid until this thread asks again; null
-    // where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
+    // What a step lacks that this kernel needs beyond its row of the table, for people, valid until this thread asks again;
+    // null where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
     const char* (*unmet)(const flashring_step&, flashring_direction) = nullptr;
 };
 

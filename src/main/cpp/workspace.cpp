@@ -8,8 +8,8 @@
 namespace flashring {
 
 flashring_step withoutAddresses(flashring_step step) {
-    for (flashring_tensor* operand : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta, &step.dq, &step.dk,
-                                      &step.dv, &step.lse_low}) {
+    for (flashring_tensor* operand : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta,
+                                      &step.dq, &step.dk, &step.dv, &step.lse_low}) {
         operand->data = nullptr;
     }
     return step;
@@ -24,10 +24,14 @@ int64_t workspaceBytes(const flashring_step& given, flashring_direction directio
     int64_t most = 0;
     for (int32_t row = 0; row < capabilityCount(); ++row) {
         const Kernel& kernel = *capability(row).kernel;
-        if (!serves(capability(row), step, direction) || !available(row) || (kernel.unmet && kernel.unmet(step, direction))) {
+        if (!serves(capability(row), step, direction) || !available(row)) {
             continue;
         }
-        most = std::max(most, (kernel.cuda ? 0 : intervalBytes(step)) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0));
+        if (kernel.unmet && kernel.unmet(step, direction)) {
+            continue;
+        }
+        const int64_t own = kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0;
+        most = std::max(most, own + (kernel.cuda ? 0 : intervalBytes(step)));
         if (!kernel.unmet && !kernel.runsOn) {
             break;  // it takes every step, and those behind it get none
         }

@@ -1,11 +1,13 @@
-// Clocks that the consumers of the Hopper backward kernel take for a tile of 64 queries and 128 keys at dim 128 where nothing is copied in:
-// one block a multiprocessor, made-up tiles that stay in shared memory, and the kernel's own order of work with parts of it left out:
-//   reduce        the bulk reduce that adds dQ to what is gathered, which all blocks add to in one order, as blocks of one head do
+// Clocks that the consumers of the Hopper backward kernel take for a tile of 64 queries and 128 keys at dim 128 where nothing
+// is copied in: one block a multiprocessor, made-up tiles that stay in shared memory, and the kernel's own order of work with
+// parts of it left out:
+//   reduce        the bulk reduce that adds dQ to what is gathered, by all blocks in one order, as blocks of one head do
 //   staging       dQ to shared memory, from where it is reduced
 //   dQ            its product
 //   dS            P and dS to shared memory, and the wait for the other consumer's
 //   exponentials  P is the score
-// Beside them the clocks that the tensor cores need. Fails where what has the same P and dS disagrees about dK and dV. No options.
+// Beside them the clocks that the tensor cores need. Fails where what has the same P and dS disagrees about dK and dV. No
+// options.
 #include "hopper_core.cuh"
 #include "sm90/backward_outputs.cuh"
 #include "sm90/key_rows.cuh"
@@ -26,7 +28,8 @@ enum Part { kReduce = 1, kStage = 2, kDq = 4, kShare = 8, kExponentials = 16, kA
 struct Shared {
     alignas(1024) char keys[panels(kDim) * panelBytes(kKeys)];
     char values[panels(kDim) * panelBytes(kKeys)];
-    char queries[kTile.stages][panels(kDim) * panelBytes(kQueries)], douts[kTile.stages][panels(kDim) * panelBytes(kQueries)];
+    char queries[kTile.stages][panels(kDim) * panelBytes(kQueries)];
+    char douts[kTile.stages][panels(kDim) * panelBytes(kQueries)];
     char gradients[2][panels(kQueries) * panelBytes(kKeys)];  // dS^T
     char dq[kWarps][16 * 64 * 4];
     HopperQueryRows<kQueries, kTile.rowWarps> rows[kTile.stages];
@@ -84,14 +87,17 @@ private:
     }
 
     // Waits until all are done with the tile before last, as the producer does before it copies the next one there.
-    __device__ __forceinline__ void multiplyTile(float (&product)[kQueries / 2], const char* mine, const char* tile, const float* start) {
+    __device__ __forceinline__ void multiplyTile(float (&product)[kQueries / 2], const char* mine, const char* tile,
+                                                 const float* start) {
         wait(sharedAddress(&shared_.released[stage_.stage]), stage_.parity ^ 1);
         startFrom(product, start);
-        const uint64_t a = describe(addressOf(mine) + number_ * panelBytes(64), 0), b = describe(sharedAddress(tile), 0);
+        const uint64_t a = describe(addressOf(mine) + number_ * panelBytes(64), 0);
+        const uint64_t b = describe(sharedAddress(tile), 0);
         beginProducts();
 #pragma unroll
         for (int k = 0; k < kDim / 16; ++k) {
-            const uint64_t stepA = described(k / 4 * panelBytes(kKeys) + k % 4 * 32), stepB = described(k / 4 * panelBytes(kQueries) + k % 4 * 32);
+            const uint64_t stepA = described(k / 4 * panelBytes(kKeys) + k % 4 * 32);
+            const uint64_t stepB = described(k / 4 * panelBytes(kQueries) + k % 4 * 32);
             Wgmma<kQueries>::template shared<Element, 1>(product, a + stepA, b + stepB);
         }
     }
@@ -104,7 +110,8 @@ private:
         multiplyTile(ds_, shared_.values, shared_.douts[stage_.stage], shared_.rows[stage_.stage].dp);
     }
 
-    __device__ __forceinline__ void multiplyRegisters(float (&gradient)[kDim / 2], const uint32_t (&operand)[kQueries / 16][4], const char* tile) {
+    __device__ __forceinline__ void multiplyRegisters(float (&gradient)[kDim / 2], const uint32_t (&operand)[kQueries / 16][4],
+                                                      const char* tile) {
         const uint64_t b = describe(sharedAddress(tile), panelBytes(kQueries));
         beginProducts();
 #pragma unroll
@@ -113,7 +120,9 @@ private:
         }
     }
 
-    __device__ __forceinline__ float weight(float score) const { return kParts & kExponentials ? exp2Fast(score * scaleLog2_) : score * scaleLog2_; }
+    __device__ __forceinline__ float weight(float score) const {
+        return kParts & kExponentials ? exp2Fast(score * scaleLog2_) : score * scaleLog2_;
+    }
 
     __device__ __forceinline__ void weigh() {
         waitForProducts<0>();
@@ -131,10 +140,12 @@ private:
 
     __device__ __forceinline__ void shareGradients(const RingIndex<kTile.stages>& now) {
         const int lane = threadIdx.x % 32;
-        const uint32_t base = sharedAddress(shared_.gradients[now.stage]) + (number_ * 64 + warp_ * 16 + lane % 16) * 128;
+        const int row = number_ * 64 + warp_ * 16 + lane % 16;
+        const uint32_t base = sharedAddress(shared_.gradients[now.stage]) + row * 128;
 #pragma unroll
         for (int k = 0; k < kQueries / 16; ++k) {
-            storeMatrices(base + k / 4 * panelBytes(kKeys) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)), gradients_[k]);
+            const int word = (k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16);
+            storeMatrices(base + k / 4 * panelBytes(kKeys) + word, gradients_[k]);
         }
         orderBeforeCopies();
         release(shared_.gradientsFull[now.stage]);
@@ -148,21 +159,24 @@ private:
 #pragma unroll
         for (int k = 0; k < kKeys / 16; ++k) {
             const uint64_t step = described(k * 16 * 128);
-            k == 0 ? Wgmma<64>::template fresh<Element, 1>(dq_, a, b) : Wgmma<64>::template shared<Element, 1, 1>(dq_, a + step, b + step);
+            k == 0 ? Wgmma<64>::template fresh<Element, 1>(dq_, a, b)
+                   : Wgmma<64>::template shared<Element, 1, 1>(dq_, a + step, b + step);
         }
     }
 
     // As addGathered(), which has no parts.
     __device__ __forceinline__ void addDq(int tile) {
         char* const staging = shared_.dq[number_ * 4 + warp_];
-        float* const target = GatheredDq{gathered, kGatheredTiles * (kQueries / 16), kDim}.at(0, tile * (kQueries / 16) + warp_, number_ * 64);
+        const GatheredDq all{gathered, kGatheredTiles * (kQueries / 16), kDim};
+        float* const target = all.at(0, tile * (kQueries / 16) + warp_, number_ * 64);
         if constexpr (kParts & kReduce) {
             return addGathered<64>(dq_, staging, target);
         }
         const int lane = threadIdx.x % 32;
 #pragma unroll
         for (int n = 0; n < 8; ++n) {
-            *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = {dq_[n * 4], dq_[n * 4 + 1], dq_[n * 4 + 2], dq_[n * 4 + 3]};
+            const float4 four{dq_[n * 4], dq_[n * 4 + 1], dq_[n * 4 + 2], dq_[n * 4 + 3]};
+            *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = four;
         }
         orderBeforeCopies();
         __syncwarp();
@@ -230,9 +244,10 @@ template <int kParts>
 std::vector<float> measure(const char* without, int multiprocessors) {
     constexpr int kBytes = sizeof(Shared);
     static_assert(kBytes <= 227 << 10);
-    require(cudaFuncSetAttribute(hopperBackwardCoreKernel<kParts>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+    const auto kernel = hopperBackwardCoreKernel<kParts>;
+    require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
     const float scaleLog2 = 1.442695f / std::sqrt(static_cast<float>(kDim));
-    const auto launch = [&] { hopperBackwardCoreKernel<kParts><<<multiprocessors, kTile.threads(), kBytes>>>(scaleLog2); };
+    const auto launch = [&] { kernel<<<multiprocessors, kTile.threads(), kBytes>>>(scaleLog2); };
     const double median = medianClocks(multiprocessors, launch) / kTiles;
     const double ideal = (kParts & kDq ? 10.0 : 8.0) * kQueries * kKeys * kDim / kFlopsPerClock;
     std::printf("%-44s  %11.0f  %5.0f  %4.0f %%\n", without, median, ideal, 100 * ideal / median);

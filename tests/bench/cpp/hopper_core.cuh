@@ -1,4 +1,5 @@
-// What the benchmarks of the Hopper kernels' inner loops share: clocks of a block a multiprocessor, over data that is made up once.
+// What the benchmarks of the Hopper kernels' inner loops share: clocks of a block a multiprocessor, over data that is made
+// up once.
 #ifndef FLASHRING_BENCH_HOPPER_CORE_CUH
 #define FLASHRING_BENCH_HOPPER_CORE_CUH
 
@@ -64,7 +65,9 @@ double medianClocks(int multiprocessors, const Launch& launch) {
 inline float largestDifference(const std::vector<std::vector<float>>& all) {
     float worst = 0;
     for (const auto& one : all)
-        for (size_t i = 0; i < one.size(); ++i) worst = std::fmax(worst, std::isfinite(one[i]) ? std::fabs(one[i] - all[0][i]) : INFINITY);
+        for (size_t i = 0; i < one.size(); ++i) {
+            worst = std::fmax(worst, std::isfinite(one[i]) ? std::fabs(one[i] - all[0][i]) : INFINITY);
+        }
     return worst;
 }
 
@@ -73,7 +76,8 @@ inline int requireHopper() {
     cudaDeviceProp device{};
     const cudaError_t error = cudaGetDeviceProperties(&device, 0);
     if (error != cudaSuccess || device.major != 9) {
-        std::printf("skipped: %s\n", error != cudaSuccess ? cudaGetErrorString(error) : "the first GPU is not of compute capability 9.0");
+        const char* const other = "the first GPU is not of compute capability 9.0";
+        std::printf("skipped: %s\n", error != cudaSuccess ? cudaGetErrorString(error) : other);
         std::exit(77);
     }
     std::printf("%s\n", device.name);

@@ -1,5 +1,5 @@
-// Steps captured in a CUDA graph: forward in two steps, delta and backward in two, replayed fifty times on other inputs at the same
-// addresses, beside plain calls: the same bits, but for gradients that are gathered in no certain order.
+// Steps captured in a CUDA graph: forward in two steps, delta and backward in two, replayed fifty times on other inputs at
+// the same addresses, beside plain calls: the same bits, but for gradients that are gathered in no certain order.
 #include <random>
 
 #include "cuda/device_case.h"
@@ -34,14 +34,19 @@ struct Inputs {
     int32_t dtype;
 
     Inputs(int32_t type, int64_t width)
-        : q(2 * kLength * kQHeads * width), k(2 * kLength * kKvHeads * width), v(2 * kLength * kKvHeads * width), dout(2 * kLength * kQHeads * width),
-          dim(width), dtype(type) {}
+        : q(2 * kLength * kQHeads * width),
+          k(2 * kLength * kKvHeads * width),
+          v(2 * kLength * kKvHeads * width),
+          dout(2 * kLength * kQHeads * width),
+          dim(width),
+          dtype(type) {}
 
     void draw(uint64_t seed, cudaStream_t stream) {
         std::mt19937_64 random(seed);
         const std::vector<char>& pool = normals(dtype);
         const auto fill = [&](const DeviceMemory& memory, int64_t heads) {
-            const size_t bytes = static_cast<size_t>(2 * kLength * heads * dim), from = random() % ((pool.size() - bytes) / 2) * 2;
+            const size_t bytes = static_cast<size_t>(2 * kLength * heads * dim);
+            const size_t from = random() % ((pool.size() - bytes) / 2) * 2;
             CUDA(cudaMemcpyAsync(memory.data(), pool.data() + from, bytes, cudaMemcpyHostToDevice, stream));
         };
         fill(q, kQHeads);
@@ -99,8 +104,13 @@ public:
         first_.kv_positions.ranges += 1;
         second_.kv_len = kLength - kFirstKeys;
         second_.kv_positions.ranges += 2;
-        for (flashring_tensor* t : {&second_.k, &second_.v}) t->data = static_cast<char*>(t->data) + kFirstKeys * t->stride_seq * 2;
-        for (flashring_tensor* t : {&second_.dk, &second_.dv}) t->data = static_cast<char*>(t->data) + kFirstKeys * t->stride_seq * 4;
+        const auto skip = [](flashring_tensor& tensor, int64_t size) {
+            tensor.data = static_cast<char*>(tensor.data) + kFirstKeys * tensor.stride_seq * size;
+        };
+        skip(second_.k, 2);
+        skip(second_.v, 2);
+        skip(second_.dk, 4);
+        skip(second_.dv, 4);
     }
 
     void queue() {
@@ -124,7 +134,9 @@ public:
     const std::vector<Result>& results() const { return results_; }
 
 private:
-    static flashring_tensor tensor(char* data, int64_t heads, int64_t dim) { return {data, kLength * heads * dim, heads * dim, dim}; }
+    static flashring_tensor tensor(char* data, int64_t heads, int64_t dim) {
+        return {data, kLength * heads * dim, heads * dim, dim};
+    }
 
     static void require(int32_t status) { CHECK(status == FLASHRING_OK, "%s", flashring_last_error()); }
 
@@ -178,9 +190,10 @@ void compare(const Way& way, const Chain& replayed, const Chain& plain, int repl
         const Chain::Result& r = plain.results()[i];
         const std::vector<char> a = download(replayed.results()[i]), b = download(r);
         const bool gradient = r.name[0] == 'd', exact = !gradient || way.deterministic;
-        CHECK(exact ? a == b : normDifference(a, b) <= 1e-5, "kernel %d, %s, D%lld%s%s, replay %d: %s is not that of plain calls", way.kernel,
-              nameOf(way.dtype), static_cast<long long>(way.dim), way.deterministic ? ", deterministic" : "", way.documents ? ", documents" : "",
-              replay, r.name);
+        CHECK(exact ? a == b : normDifference(a, b) <= 1e-5,
+              "kernel %d, %s, D%lld%s%s, replay %d: %s is not that of plain calls", way.kernel, nameOf(way.dtype),
+              static_cast<long long>(way.dim), way.deterministic ? ", deterministic" : "",
+              way.documents ? ", documents" : "", replay, r.name);
     }
 }
 
@@ -223,7 +236,8 @@ int main() {
         for (const int64_t dim : {64, 128, 192, 256})
             for (const bool deterministic : {false, true})
                 for (const bool documents : {false, true}) {
-                    check({kernel, dim == 128 ? FLASHRING_FLOAT16 : FLASHRING_BFLOAT16, dim, deterministic, documents}, stream);
+                    const int32_t dtype = dim == 128 ? FLASHRING_FLOAT16 : FLASHRING_BFLOAT16;
+                    check({kernel, dtype, dim, deterministic, documents}, stream);
                     ++cases;
                 }
     CUDA(cudaStreamDestroy(stream));

@@ -1,5 +1,5 @@
-// Who runs a step on a GPU: what flashring_select names, planned and with addresses, is what runs, bit for bit; wgmma refuses by its name what
-// it does not take, and computes steps without queries or keys itself.
+// Who runs a step on a GPU: what flashring_select names, planned and with addresses, is what runs, bit for bit; wgmma
+// refuses by its name what it does not take, and computes steps without queries or keys itself.
 #include <cstring>
 
 #include "cuda/device_case.h"
@@ -30,7 +30,10 @@ flashring_capability nameOf(const flashring_step& step, flashring_direction dire
 }
 
 flashring_step planned(flashring_step step) {
-    for (flashring_tensor* t : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta, &step.dq, &step.dk, &step.dv}) *t = {};
+    for (flashring_tensor* t : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta, &step.dq,
+                                &step.dk, &step.dv}) {
+        *t = {};
+    }
     return step;
 }
 
@@ -45,7 +48,8 @@ bool hopper() {
 }
 
 void sameBits(const char* what, const Case& c, const Results& a, const Results& b) {
-    CHECK(a.out.sameBits(b.out) && a.lse.sameBits(b.lse) && a.dq.sameBits(b.dq) && a.dk.sameBits(b.dk) && a.dv.sameBits(b.dv),
+    const bool gradients = a.dq.sameBits(b.dq) && a.dk.sameBits(b.dk) && a.dv.sameBits(b.dv);
+    CHECK(a.out.sameBits(b.out) && a.lse.sameBits(b.lse) && gradients,
           "%s: %s: AUTO's bits are not those of the kernel that it names", what, c.describe().c_str());
 }
 
@@ -58,35 +62,38 @@ long checkNames() {
                 Results automatic(c), named(c);
                 DeviceCase device(c, automatic);
                 const flashring_step step = device.whole(FLASHRING_KERNEL_AUTO);
-                const char* const expected = hopper() && dim % 8 == 0 && order != Order::Padded ? "wgmma" : "mma";
-                const char* const atFirst = hopper() && dim % 8 == 0 ? "wgmma" : "mma";
+                const bool whole = hopper() && dim % 8 == 0;
+                const std::string expected = whole && order != Order::Padded ? "wgmma" : "mma";
                 for (const flashring_direction direction : {FLASHRING_FORWARD, FLASHRING_BACKWARD}) {
-                    const flashring_capability row = nameOf(step, direction), before = nameOf(planned(step), direction);
-                    CHECK(std::strcmp(row.name, expected) == 0, "%s: %s instead of %s", c.describe().c_str(), row.name, expected);
-                    CHECK(std::strcmp(before.name, atFirst) == 0, "planned, %s: %s instead of %s", c.describe().c_str(), before.name, atFirst);
+                    const char* const name = nameOf(step, direction).name;
+                    const char* const before = nameOf(planned(step), direction).name;
+                    CHECK(name == expected, "%s: %s", c.describe().c_str(), name);
+                    CHECK(std::string(before) == (whole ? "wgmma" : "mma"), "planned, %s: %s", c.describe().c_str(), before);
                 }
                 DeviceCase(c, automatic).run(FLASHRING_KERNEL_AUTO, {}, true);
                 DeviceCase(c, named).run(nameOf(step, FLASHRING_FORWARD).kernel, {}, true);
                 sameBits("whole", c, automatic, named);
                 flashring_step byName = step;
                 byName.kernel = FLASHRING_KERNEL_WGMMA;
-                if (hopper() && std::strcmp(expected, "mma") == 0) {
-                    CHECK(flashring_forward_step(&byName) == FLASHRING_UNSUPPORTED && std::strstr(flashring_last_error(), "(wgmma): rows of q must start"),
-                          "%s", flashring_last_error());
+                if (hopper() && expected == "mma") {
+                    const int32_t status = flashring_forward_step(&byName);
+                    const char* const message = flashring_last_error();
+                    CHECK(status == FLASHRING_UNSUPPORTED && std::strstr(message, "(wgmma): rows of q must start"), "%s", message);
                 }
                 ++cases;
             }
     return cases;
 }
 
-// Against the reference, for what a ring with empty shards makes: keys in blocks of which some are empty, and no queries.
+// Against the reference, for what a ring with empty shards makes: keys in blocks, some of them empty, and no queries.
 long checkNothing() {
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16})
         for (const int64_t dim : {64, 128, 256})
             for (const Order order : {Order::BSHD, Order::BHSD}) {
                 const auto compare = [&](Case c, const std::vector<int64_t>& splits) {
-                    for (const int32_t kernel : {FLASHRING_KERNEL_AUTO, hopper() ? FLASHRING_KERNEL_WGMMA : FLASHRING_KERNEL_MMA}) {
+                    const int32_t best = hopper() ? FLASHRING_KERNEL_WGMMA : FLASHRING_KERNEL_MMA;
+                    for (const int32_t kernel : {static_cast<int32_t>(FLASHRING_KERNEL_AUTO), best}) {
                         Results actual(c), expected(c);
                         DeviceCase(c, actual).run(kernel, splits, false);
                         DeviceCase(c, expected).run(FLASHRING_KERNEL_REFERENCE, splits, false);
@@ -110,13 +117,15 @@ long checkNothing() {
     return cases;
 }
 
-// Heads that share keys and values by a stride of 0, as another library expands them: whoever the driver leaves them to.
+// Heads that share keys and values by a stride of 0, as another library expands them: whoever it is that the driver lets.
 long checkSharedRows() {
     long cases = 0;
     for (const int64_t dim : {64, 128, 256}) {
         Case c = makeCase(FLASHRING_BFLOAT16, dim, Order::BSHD);
         for (Buffer* buffer : {&c.k, &c.v}) {
-            buffer->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer->set(b, s, h, d, buffer->get(b, s, 0, d)); });
+            buffer->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+                buffer->set(b, s, h, d, buffer->get(b, s, 0, d));
+            });
         }
         Results actual(c), expected(c);
         DeviceCase device(c, actual);
@@ -125,7 +134,8 @@ long checkSharedRows() {
         CUDA(cudaDeviceSynchronize());
         const DeviceMemory workspace(static_cast<size_t>(step.workspace_bytes));
         step.workspace = workspace.data();
-        std::printf("rows that heads share, D%lld: %s\n", static_cast<long long>(dim), nameOf(step, FLASHRING_FORWARD).name);
+        const char* const name = nameOf(step, FLASHRING_FORWARD).name;
+        std::printf("rows that heads share, D%lld: %s\n", static_cast<long long>(dim), name);
         CHECK(flashring_forward_step(&step) == FLASHRING_OK, "%s", flashring_last_error());
         device.download();
         DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});

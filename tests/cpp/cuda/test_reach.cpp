@@ -1,5 +1,5 @@
-// Which operands the Hopper kernels can have copied, without a GPU: addresses, strides and dims one step off what the copy engine needs,
-// each of each operand that a step copies, and of no other.
+// Which operands the Hopper kernels can have copied, without a GPU: addresses, strides and dims one step off what the copy
+// engine needs, each of each operand that a step copies, and of no other.
 #include "buffers.h"
 #include "sm90/reach.h"
 
@@ -19,7 +19,8 @@ flashring_step stepOf(int64_t dim, int32_t flags) {
     step.kv_heads = 3;
     step.head_dim = step.value_dim = dim;
     uintptr_t address = 0x10000;
-    for (flashring_tensor* t : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta, &step.dq, &step.dk, &step.dv}) {
+    for (flashring_tensor* t : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta, &step.dq,
+                                &step.dk, &step.dv}) {
         *t = {reinterpret_cast<void*>(address), 10 * 6 * dim, 6 * dim, dim};
         address += 0x10000;
     }
@@ -36,7 +37,8 @@ std::string unreached(const flashring_step& step, flashring_direction direction,
     return name;
 }
 
-void expect(const flashring_step& step, flashring_direction direction, const std::string& expected, bool copiesState = true) {
+void expect(const flashring_step& step, flashring_direction direction, const std::string& expected,
+            bool copiesState = true) {
     const std::string actual = unreached(step, direction, copiesState);
     CHECK(actual == expected, "direction %d: \"%s\" instead of \"%s\"", direction, actual.c_str(), expected.c_str());
 }
@@ -47,12 +49,13 @@ struct Operand {
     bool forward, backward;
 };
 
-constexpr Operand kOperands[] = {{"q", &flashring_step::q, true, true},       {"k", &flashring_step::k, true, true},
-                                 {"v", &flashring_step::v, true, true},       {"out", &flashring_step::out, false, false},
-                                 {"acc", &flashring_step::acc, true, false},  {"lse", &flashring_step::lse, false, false},
-                                 {"dout", &flashring_step::dout, false, true}, {"delta", &flashring_step::delta, false, false},
-                                 {"dq", &flashring_step::dq, false, true},    {"dk", &flashring_step::dk, false, true},
-                                 {"dv", &flashring_step::dv, false, true}};
+constexpr Operand kOperands[] = {
+    {"q", &flashring_step::q, true, true},        {"k", &flashring_step::k, true, true},
+    {"v", &flashring_step::v, true, true},        {"out", &flashring_step::out, false, false},
+    {"acc", &flashring_step::acc, true, false},   {"lse", &flashring_step::lse, false, false},
+    {"dout", &flashring_step::dout, false, true}, {"delta", &flashring_step::delta, false, false},
+    {"dq", &flashring_step::dq, false, true},     {"dk", &flashring_step::dk, false, true},
+    {"dv", &flashring_step::dv, false, true}};
 
 template <class Spoil>
 void spoilEach(const Spoil& spoil) {
@@ -112,7 +115,8 @@ void sharing() {
         ++cases;
         return flashring::sharesRows({"k", tensor, {2, 7, heads, 64}, FLASHRING_BFLOAT16});
     };
-    CHECK(shares(expanded, 3) && !shares(expanded, 1) && !shares(step.k, 3), "rows that heads share are told by their stride");
+    CHECK(shares(expanded, 3) && !shares(expanded, 1) && !shares(step.k, 3),
+          "rows that heads share are told by their stride");
     expanded.data = nullptr;
     CHECK(!shares(expanded, 3), "a tensor without an address shares nothing yet");
 }
