@@ -29,6 +29,8 @@ constexpr Capability kTable[] = {
     {&kReference, FLASHRING_FLOAT32},
     {&kReference, FLASHRING_BFLOAT16},
     {&kReference, FLASHRING_FLOAT16},
+    {&kCudaDecode, FLASHRING_BFLOAT16},
+    {&kCudaDecode, FLASHRING_FLOAT16},
     {&kCudaWgmma, FLASHRING_BFLOAT16},
     {&kCudaWgmma, FLASHRING_FLOAT16},
     {&kCudaMma, FLASHRING_BFLOAT16},
@@ -53,7 +55,7 @@ bool serves(const Capability& row, const flashring_step& step, flashring_directi
     const Kernel& kernel = *row.kernel;
     return kernel.cuda == (step.device != FLASHRING_HOST) &&
            (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
-           serves(row, direction);
+           serves(row, direction) && (!kernel.takes || kernel.takes(step, direction));
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ struct Kernel {
     void (*backward)(const Problem&);  // null: serves forward alone
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the CPU's intervals; null: none
     bool cuda = false;        // runs on CUDA devices, else on the host
+    bool (*takes)(const flashring_step&, flashring_direction) = nullptr;  // whether it serves steps of this shape; null: of any
 };
 
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.
@@ -38,7 +39,7 @@ constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
 
-extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaWgmma, kCudaMma, kCudaReference;
+extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaDecode, kCudaWgmma, kCudaMma, kCudaReference;
 
 // Address of element (batch, seq, head, 0).
 template <class T>

@@ -1,0 +1,299 @@
+// Few queries against many keys: FlashAttention-2's forward with the query heads of a key head packed into one tile and the keys split
+// over blocks, as in Flash-Decoding (Dao, Haziza, Massa, Sizov 2023). What sets the pace is reading the keys and values once.
+#ifndef FLASHRING_CUDA_SM80_DECODE_CUH
+#define FLASHRING_CUDA_SM80_DECODE_CUH
+
+#include "common/early_start.cuh"
+#include "common/scores.cuh"
+#include "common/sight.cuh"
+#include "sm80/decode.h"
+#include "sm80/decode_merge.cuh"
+#include "sm80/mma.cuh"
+#include "sm80/nonfinite.cuh"
+#include "sm80/row_state.cuh"
+
+namespace flashring {
+
+template <int kDim, int kTile>
+struct DecodeConfig {
+    static constexpr DecodeTile kWarps = kDecodeTiles[kTile];
+    static constexpr int kThreads = kWarps.threads();
+    static constexpr int kWarpKeys = kDecodeKeys / kWarps.keyWarps;
+    using Tile = SharedTile<kDecodeKeys, kDim>;
+    using WarpTile = SharedTile<kWarpKeys, kDim>;  // of the values, from a warp's first key on
+    static constexpr int kStageBytes = 2 * Tile::kBytes;
+    static_assert(kWarpKeys % 16 == 0, "whole products");
+};
+
+// Closes the group of copies that this thread has begun since the last one.
+__device__ inline void commitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits for this thread's groups of copies but the `newer` last.
+__device__ inline void waitForOlderCopies(int newer) {
+    switch (newer) {
+        case 0: asm volatile("cp.async.wait_group 0;" ::: "memory"); break;
+        case 1: asm volatile("cp.async.wait_group 1;" ::: "memory"); break;
+        case 2: asm volatile("cp.async.wait_group 2;" ::: "memory"); break;
+        case 3: asm volatile("cp.async.wait_group 3;" ::: "memory"); break;
+        case 4: asm volatile("cp.async.wait_group 4;" ::: "memory"); break;
+        case 5: asm volatile("cp.async.wait_group 5;" ::: "memory"); break;
+        default: asm volatile("cp.async.wait_group 6;" ::: "memory"); break;
+    }
+}
+
+constexpr int kMaxDecodeStages = 8;  // waitForOlderCopies() knows
+
+// What each query sees, in shared memory.
+struct DecodeSight {
+    int lo[kMaxDecodeRows], hi[kMaxDecodeRows];
+};
+
+// A tile of the cut.
+struct DecodePlace {
+    int batch, tile, tiles;
+
+    __device__ void advance() {
+        if (++tile == tiles) {
+            tile = 0;
+            ++batch;
+        }
+    }
+};
+
+// A warp's 16 rows of queries as the left operand of products: rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8 further.
+template <class Element, int kDim>
+__device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArguments& a, int batch, int keyHead, int firstRow) {
+    const int lane = threadIdx.x % 32, dim = static_cast<int>(a.step.head_dim);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int r = firstRow + half * 8 + lane / 4;
+        const Element* const q =
+            r < a.rows ? row<const Element>(a.step.q, batch, r / a.group, keyHead * a.group + r % a.group) : nullptr;
+#pragma unroll
+        for (int n = 0; n < kDim / 8; ++n) {
+            const int col = n * 8 + lane % 4 * 2;
+            uint32_t pair = 0;
+            if (q && a.vectorInputs) {
+                pair = col < dim ? *reinterpret_cast<const uint32_t*>(q + col) : 0;
+            } else if (q) {
+                pair = pack<Element>(col < dim ? static_cast<float>(q[col]) : 0, col + 1 < dim ? static_cast<float>(q[col + 1]) : 0);
+            }
+            fragments[n / 2][n % 2 * 2 + half] = pair;
+        }
+    }
+}
+
+// The scores of a warp's rows against its keys of a tile, from `base` on (baseOfB).
+template <class Element, class Config, int kDim>
+__device__ void multiplyKeys(float (&scores)[1][Config::kWarpKeys / 8][4], const uint32_t (&queries)[kDim / 16][4], uint32_t base) {
+#pragma unroll
+    for (int k = 0; k < kDim; k += 16) {
+#pragma unroll
+        for (int n = 0; n < Config::kWarpKeys / 8; n += 2) {
+            uint32_t pair[4];
+            loadB<Stored::AlongDepth, typename Config::Tile>(pair, base, n, k);
+            mma<Element>(scores[0][n], queries[k / 16], pair[0], pair[1]);
+            mma<Element>(scores[0][n + 1], queries[k / 16], pair[2], pair[3]);
+        }
+    }
+}
+
+// Adds to a row's output what is not finite among the values that it sees: `values` from key on, of which clearNonFinite() then leaves
+// nothing to the products. Weights are left out, as in addNonFinite().
+template <class Element, class Tile, int kN>
+__device__ void addSeenNonFinite(float (&out)[1][kN][4], int half, const Tile& values, int keys, int lo, int hi) {
+    forEachPair(out, 0, half, [&](int col, float& x, float& y) {
+        for (int j = max(lo, 0); j < min(hi, keys); ++j) {
+            const Element* const pair = reinterpret_cast<const Element*>(values.memory + Tile::offset(j, col));
+            const float first = static_cast<float>(pair[0]), second = static_cast<float>(pair[1]);
+            x += fabsf(first) < INFINITY ? 0 : first;
+            y += fabsf(second) < INFINITY ? 0 : second;
+        }
+    });
+}
+
+template <class Element, int kDim, int kTile>
+__device__ void decode(const DecodeArguments& a) {
+    using Config = DecodeConfig<kDim, kTile>;
+    using Tile = typename Config::Tile;
+    constexpr int kWarpKeys = Config::kWarpKeys, kKeyWarps = Config::kWarps.keyWarps, kThreads = Config::kThreads;
+    extern __shared__ __align__(16) char memory[];
+    __shared__ DecodeSight sight;
+    const flashring_step& step = a.step;
+    const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
+    const int keyHead = blockIdx.x % keyHeads, part = blockIdx.x / keyHeads;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, keyWarp = warp % kKeyWarps, firstRow = warp / kKeyWarps * 16;
+    const int firstKey = keyWarp * kWarpKeys;  // of a tile, that this warp multiplies
+
+    if (static_cast<int>(threadIdx.x) < length) {
+        const Interval seen = Sight(step)(threadIdx.x);
+        sight.lo[threadIdx.x] = static_cast<int>(seen.first);
+        sight.hi[threadIdx.x] = static_cast<int>(seen.last);
+    }
+    __syncthreads();
+    const DecodeCut cut(sight.lo[0], sight.hi[length - 1], step.batch, a.parts);
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        *a.seen = {cut.begin, cut.end};
+    }
+    if (part >= cut.parts) {
+        return;
+    }
+    const int innerBegin = sight.lo[length - 1], innerEnd = sight.hi[0];  // every query sees these keys
+    const int tiles = static_cast<int>(cut.row), count = static_cast<int>(cut.firstOf(part + 1) - cut.firstOf(part));
+    DecodePlace now{static_cast<int>(cut.firstOf(part) / tiles), static_cast<int>(cut.firstOf(part) % tiles), tiles}, ahead = now;
+
+    const auto keysOf = [&](int stage) { return Tile{memory + stage * Config::kStageBytes}; };
+    const auto valuesOf = [&](int stage) { return Tile{memory + stage * Config::kStageBytes + Tile::kBytes}; };
+    const auto load = [&](int stage) {
+        const int key = cut.begin + ahead.tile * kDecodeKeys;
+        flashring::load<kThreads>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead), step.k.stride_seq, key, cut.begin, cut.end,
+                                  static_cast<int>(step.head_dim), a.vectorInputs);
+        flashring::load<kThreads>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead), step.v.stride_seq, key, cut.begin, cut.end,
+                                  static_cast<int>(step.value_dim), a.vectorInputs);
+        ahead.advance();
+    };
+    int lo[2], hi[2];  // of this lane's two rows; rows past the last do as it does
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int query = min((firstRow + half * 8 + lane / 4) / a.group, length - 1);
+        lo[half] = sight.lo[query];
+        hi[half] = sight.hi[query];
+    }
+    const ScoreScale scale{a.scale, a.scaleLog2};
+    uint32_t queries[kDim / 16][4];
+    float out[1][kDim / 8][4];
+    RowState state[2];
+    for (int i = 1 - a.stages, stage = 1; i < count; ++i, stage = stage + 1 == a.stages ? 0 : stage + 1) {
+        if (i >= 0) {
+            waitForOlderCopies(a.stages - 2);
+            __syncthreads();  // this tile is here, and nobody reads the one before any more
+        }
+        if (i + a.stages - 1 < count) {
+            load(stage == 0 ? a.stages - 1 : stage - 1);
+        }
+        commitCopies();
+        if (i < 0) {
+            continue;
+        }
+        if (i == 0 || now.tile == 0) {
+            loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
+            clear(out);
+            state[0] = state[1] = {-INFINITY, 0};
+        }
+        const Tile keys = keysOf(stage), values = valuesOf(stage);
+        const typename Config::WarpTile ownValues{values.memory + Tile::offset(firstKey, 0)};
+        const int key = cut.begin + now.tile * kDecodeKeys, ownKey = key + firstKey;
+
+        float scores[1][kWarpKeys / 8][4];
+        clear(scores);
+        multiplyKeys<Element, Config, kDim>(scores, queries, baseOfB<Stored::AlongDepth>(keys, firstKey));
+        if (ownKey < innerBegin || ownKey + kWarpKeys > innerEnd) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                forEachPair(scores, 0, half, [&](int col, float& x, float& y) {
+                    x = ownKey + col >= lo[half] && ownKey + col < hi[half] ? x : -INFINITY;
+                    y = ownKey + col + 1 >= lo[half] && ownKey + col + 1 < hi[half] ? y : -INFINITY;
+                });
+            }
+        }
+        float decay[2];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float top = -INFINITY;
+            forEachPair(scores, 0, half, [&](int, float x, float y) { top = fmaxf(top, fmaxf(x, y)); });
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+            top = scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2)));
+            const float before = state[half].maximum;
+            state[half].maximum = fmaxf(before, top);
+            decay[half] = state[half].maximum == before ? 1 : expDifference(before, state[half].maximum);
+            const FarWeight weight{scale, shiftOf(state[half].maximum)};
+            float sum = 0;
+            forEachPair(scores, 0, half, [&](int, float& x, float& y) {
+                x = weight(x);
+                y = weight(y);
+                sum += x + y;
+            });
+            state[half].sum = state[half].sum * decay[half] + sum;
+        }
+        if (__any_sync(~0u, decay[0] != 1 || decay[1] != 1)) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                forEachPair(out, 0, half, [&](int, float& x, float& y) {
+                    x *= decay[half];
+                    y *= decay[half];
+                });
+            }
+        }
+        // Keys that nobody sees have come as zeros: only a border between the queries can meet what is not finite.
+        const bool bordered = length > 1 && (key < innerBegin || key + kDecodeKeys > innerEnd);
+        if (bordered && __syncthreads_or(anyNonFinite<Element, kThreads>(values))) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                addSeenNonFinite<Element>(out, half, ownValues, kWarpKeys, lo[half] - ownKey, hi[half] - ownKey);
+            }
+            __syncthreads();
+            clearNonFinite<Element, kThreads>(values);
+            __syncthreads();
+        }
+        multiply<Element, kWarpKeys>(out, scores, ownValues);
+
+        if (i + 1 == count || now.tile + 1 == tiles) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int r = firstRow + half * 8 + lane / 4;
+                float sum = state[half].sum;
+                sum += __shfl_xor_sync(~0u, sum, 1);
+                sum += __shfl_xor_sync(~0u, sum, 2);
+                if (r < a.rows) {
+                    const float inverse = sum == 0 ? 0 : 1 / sum;
+                    const int64_t place = a.state(part, now.batch, keyHead, keyWarp, r);
+                    if (lane % 4 == 0) {
+                        const Lse lse = sum == 0 ? Lse{-INFINITY, 0} : addLog(state[half].maximum, logf(sum));
+                        a.lse[place] = {lse.high, lse.low};
+                    }
+                    forEachPair(out, 0, half, [&](int col, float x, float y) {
+                        *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
+                    });
+                }
+            }
+        }
+        now.advance();
+    }
+}
+
+template <class Element, int kDim, int kTile>
+__global__ void __launch_bounds__(DecodeConfig<kDim, kTile>::kThreads, 1) decodeKernel(const __grid_constant__ DecodeArguments a) {
+#if __CUDA_ARCH__ >= 900
+    letNextKernelStart();
+#endif
+    decode<Element, kDim, kTile>(a);
+}
+
+template <class Element, int kDim, int kTile>
+void launchDecode(DecodeArguments a) {
+    using Config = DecodeConfig<kDim, kTile>;
+    launch(decodeKernel<Element, kDim, kTile>, "decode kernel", a.parts * a.step.kv_heads, Config::kThreads, a.stages * Config::kStageBytes,
+           a.step.stream, a);
+}
+
+template <class Element, int kDim>
+void launchDecode(const DecodeArguments& a) {
+    a.rows <= 16   ? launchDecode<Element, kDim, 0>(a)
+    : a.rows <= 32 ? launchDecode<Element, kDim, 1>(a)
+                   : launchDecode<Element, kDim, 2>(a);
+}
+
+template <class Element>
+void decodeStep(const DecodeArguments& a) {
+    static_assert(kDecodeDims[0] == 64 && kDecodeDims[1] == 128 && kDecodeDims[2] == 256);
+    if (a.parts > 0) {
+        a.pitch == 64    ? launchDecode<Element, 64>(a)
+        : a.pitch == 128 ? launchDecode<Element, 128>(a)
+                         : launchDecode<Element, 256>(a);
+    }
+    mergeStates<Element>(a);
+}
+
+}  // namespace flashring
+
+#endif

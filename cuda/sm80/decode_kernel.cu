@@ -1,0 +1,103 @@
+// The decode kernel as a row of the capability table: forward steps of few queries.
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+#include "common/attention.h"
+#include "common/elements.cuh"
+#include "sm80/decode.h"
+
+namespace flashring {
+namespace {
+
+constexpr int kMaxStages = 8, kLeastStages = 2, kStaticBytes = 1 << 10;
+constexpr int64_t kMaxKeys = INT64_C(1) << 30;
+
+int64_t rowsOf(const flashring_step& step) { return step.q_len * (step.q_heads / step.kv_heads); }
+
+int pitchOf(const flashring_step& step) {
+    const int64_t widest = std::max(step.head_dim, step.value_dim);
+    return *std::find_if(std::begin(kDecodeDims), std::end(kDecodeDims), [&](int dim) { return dim >= widest; });
+}
+
+const DecodeTile& tileOf(const flashring_step& step) {
+    return *std::find_if(std::begin(kDecodeTiles), std::end(kDecodeTiles), [&](const DecodeTile& tile) { return tile.rowWarps * 16 >= rowsOf(step); });
+}
+
+// How many tiles of keys and values are on their way at once.
+int stagesOf(const flashring_step& step) {
+    const int tile = 2 * kDecodeKeys * (pitchOf(step) + 8) * 2;
+    return std::min((static_cast<int>(sharedMemory(step.device)) - kStaticBytes) / tile, kMaxStages);
+}
+
+// Blocks fill the multiprocessors once, or a few times where one round would leave a tenth of them without work.
+int64_t partsOf(const flashring_step& step) {
+    const int64_t places = multiprocessors(step.device), tiles = step.batch * ceilDiv(step.kv_len, int64_t{kDecodeKeys});
+    int64_t best = 1, bestRounds = ceilDiv(step.kv_heads, places);
+    for (int64_t rounds = 1; rounds <= 4; ++rounds) {
+        const int64_t parts = rounds * places / step.kv_heads;
+        // more of the places busy, by a tenth
+        if (parts > 0 && 10 * parts * bestRounds > 11 * best * rounds) {
+            best = parts;
+            bestRounds = rounds;
+        }
+    }
+    return rowsOf(step) == 0 ? 0 : std::min(best, tiles);
+}
+
+// The keys that are seen, and what the parts leave.
+struct Workspace {
+    int64_t out, lse, bytes;
+};
+
+Workspace workspaceOf(const flashring_step& step) {
+    const int64_t parts = partsOf(step), keyWarps = tileOf(step).keyWarps;
+    const int64_t states = parts == 0 ? 0 : (parts + step.batch - 1) * step.kv_heads * keyWarps * rowsOf(step);
+    Workspace w{};
+    w.out = 64;
+    w.lse = w.out + roundUp(states * pitchOf(step) * static_cast<int64_t>(sizeof(float)), 64);
+    w.bytes = w.lse + roundUp(states * static_cast<int64_t>(sizeof(float2)), 64);
+    return w;
+}
+
+int64_t workspaceBytes(const flashring_step& step, flashring_direction) { return workspaceOf(step).bytes; }
+
+void forward(const Problem& problem) {
+    const flashring_step& step = problem.step;
+    const DeviceScope scope(step.device);
+    const Workspace w = workspaceOf(step);
+    const int64_t size = elementBytes(step.dtype);
+    const auto queries = [&](const flashring_tensor& tensor, int64_t dim, int64_t elementSize, int64_t bytes) {
+        return rowsAligned(tensor, step.batch, step.q_len, step.q_heads, dim, elementSize, bytes);
+    };
+    const auto keys = [&](const flashring_tensor& tensor, int64_t dim) {
+        return rowsAligned(tensor, step.batch, step.kv_len, step.kv_heads, dim, size, 16);
+    };
+    const DecodeArguments arguments{
+        step,
+        static_cast<float>(step.softmax_scale),
+        static_cast<float>(step.softmax_scale * M_LOG2E),
+        queries(step.q, step.head_dim, size, 16) && keys(step.k, step.head_dim) && keys(step.v, step.value_dim),
+        queries(step.out, step.value_dim, size, 2 * size) && queries(step.acc, step.value_dim, sizeof(float), 2 * sizeof(float)),
+        static_cast<int>(step.q_heads / step.kv_heads),
+        static_cast<int>(rowsOf(step)),
+        static_cast<int>(partsOf(step)),
+        stagesOf(step),
+        tileOf(step).keyWarps,
+        pitchOf(step),
+        reinterpret_cast<int2*>(problem.workspace),
+        reinterpret_cast<float*>(problem.workspace + w.out),
+        reinterpret_cast<float2*>(problem.workspace + w.lse)};
+    with16BitElement(step.dtype, [&](auto element) { decodeStep<decltype(element)>(arguments); });
+}
+
+// Few rows, so that a warp's products keep up with the memory, and room for two tiles of keys.
+bool takes(const flashring_step& step, flashring_direction) {
+    return step.device < flashring_device_count() && rowsOf(step) <= kMaxDecodeRows && step.kv_len <= kMaxKeys && stagesOf(step) >= kLeastStages;
+}
+
+}  // namespace
+
+const Kernel kCudaDecode = {FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement, anyDeviceCapable, forward, nullptr, workspaceBytes, true, takes};
+
+}  // namespace flashring
