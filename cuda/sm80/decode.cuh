@@ -14,34 +14,33 @@
 
 namespace flashring {
 
-template <int kDim, int kTile>
+template <int kDim, int kIndex>
 struct DecodeConfig {
-    static constexpr DecodeTile kWarps = kDecodeTiles[kTile];
-    static constexpr int kThreads = kWarps.threads();
-    static constexpr int kWarpKeys = kDecodeKeys / kWarps.keyWarps;
-    using Tile = SharedTile<kDecodeKeys, kDim>;
-    using WarpTile = SharedTile<kWarpKeys, kDim>;  // of the values, from a warp's first key on
-    static constexpr int kStageBytes = 2 * Tile::kBytes;
-    static_assert(kWarpKeys % 16 == 0, "whole products");
+    static constexpr DecodeTile kTile = decodeTile(kDim, kIndex);
+    static constexpr int kKeys = kTile.keys, kStages = kTile.stages, kThreads = kTile.teamThreads();
+    using Tile = SharedTile<kKeys, kDim>;
+    static constexpr int kStageBytes = kTile.teamBytes(kDim) / kStages;
+    static_assert(kKeys % 16 == 0 && 2 * Tile::kBytes <= kStageBytes, "whole products");
 };
 
 // Closes the group of copies that this thread has begun since the last one.
 __device__ inline void commitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Waits for this thread's groups of copies but the `newer` last.
-__device__ inline void waitForOlderCopies(int newer) {
-    switch (newer) {
-        case 0: asm volatile("cp.async.wait_group 0;" ::: "memory"); break;
-        case 1: asm volatile("cp.async.wait_group 1;" ::: "memory"); break;
-        case 2: asm volatile("cp.async.wait_group 2;" ::: "memory"); break;
-        case 3: asm volatile("cp.async.wait_group 3;" ::: "memory"); break;
-        case 4: asm volatile("cp.async.wait_group 4;" ::: "memory"); break;
-        case 5: asm volatile("cp.async.wait_group 5;" ::: "memory"); break;
-        default: asm volatile("cp.async.wait_group 6;" ::: "memory"); break;
-    }
+// Waits for this thread's groups of copies but the kNewer last.
+template <int kNewer>
+__device__ void waitForOlderCopies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kNewer) : "memory");
 }
 
-constexpr int kMaxDecodeStages = 8;  // waitForOlderCopies() knows
+// A barrier of a team.
+template <int kThreads>
+__device__ void syncTeam(int team) {
+    if constexpr (kThreads == 32) {
+        __syncwarp();
+    } else {
+        asm volatile("barrier.sync %0, %1;" ::"r"(team + 1), "n"(kThreads) : "memory");
+    }
+}
 
 // What each query sees, in shared memory.
 struct DecodeSight {
@@ -83,15 +82,16 @@ __device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArg
     }
 }
 
-// The scores of a warp's rows against its keys of a tile, from `base` on (baseOfB).
-template <class Element, class Config, int kDim>
-__device__ void multiplyKeys(float (&scores)[1][Config::kWarpKeys / 8][4], const uint32_t (&queries)[kDim / 16][4], uint32_t base) {
+// The scores of a warp's rows against a tile of keys.
+template <class Element, int kDim, int kN, class Tile>
+__device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries)[kDim / 16][4], const Tile& keys) {
+    const uint32_t base = baseOfB<Stored::AlongDepth>(keys, 0);
 #pragma unroll
     for (int k = 0; k < kDim; k += 16) {
 #pragma unroll
-        for (int n = 0; n < Config::kWarpKeys / 8; n += 2) {
+        for (int n = 0; n < kN; n += 2) {
             uint32_t pair[4];
-            loadB<Stored::AlongDepth, typename Config::Tile>(pair, base, n, k);
+            loadB<Stored::AlongDepth, Tile>(pair, base, n, k);
             mma<Element>(scores[0][n], queries[k / 16], pair[0], pair[1]);
             mma<Element>(scores[0][n + 1], queries[k / 16], pair[2], pair[3]);
         }
@@ -112,26 +112,26 @@ __device__ void addSeenNonFinite(float (&out)[1][kN][4], int half, const Tile& v
     });
 }
 
-template <class Element, int kDim, int kTile>
+template <class Element, int kDim, int kIndex>
 __device__ void decode(const DecodeArguments& a) {
-    using Config = DecodeConfig<kDim, kTile>;
+    using Config = DecodeConfig<kDim, kIndex>;
     using Tile = typename Config::Tile;
-    constexpr int kWarpKeys = Config::kWarpKeys, kKeyWarps = Config::kWarps.keyWarps, kThreads = Config::kThreads;
+    constexpr int kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
     extern __shared__ __align__(16) char memory[];
     __shared__ DecodeSight sight;
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
-    const int keyHead = blockIdx.x % keyHeads, part = blockIdx.x / keyHeads;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, keyWarp = warp % kKeyWarps, firstRow = warp / kKeyWarps * 16;
-    const int firstKey = keyWarp * kWarpKeys;  // of a tile, that this warp multiplies
+    // Key heads side by side, as their rows lie; of short caches a part each to many blocks before any gets two.
+    const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads, part = team * a.blocks + blockIdx.x / keyHeads;
+    const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
-    if (static_cast<int>(threadIdx.x) < length) {
-        const Interval seen = Sight(step)(threadIdx.x);
-        sight.lo[threadIdx.x] = static_cast<int>(seen.first);
-        sight.hi[threadIdx.x] = static_cast<int>(seen.last);
+    for (int i = threadIdx.x; i < length; i += blockDim.x) {
+        const Interval seen = Sight(step)(i);
+        sight.lo[i] = static_cast<int>(seen.first);
+        sight.hi[i] = static_cast<int>(seen.last);
     }
     __syncthreads();
-    const DecodeCut cut(sight.lo[0], sight.hi[length - 1], step.batch, a.parts);
+    const DecodeCut cut = a.cut(sight.lo[0], sight.hi[length - 1]);
     if (blockIdx.x == 0 && threadIdx.x == 0) {
         *a.seen = {cut.begin, cut.end};
     }
@@ -139,19 +139,22 @@ __device__ void decode(const DecodeArguments& a) {
         return;
     }
     const int innerBegin = sight.lo[length - 1], innerEnd = sight.hi[0];  // every query sees these keys
-    const int tiles = static_cast<int>(cut.row), count = static_cast<int>(cut.firstOf(part + 1) - cut.firstOf(part));
-    DecodePlace now{static_cast<int>(cut.firstOf(part) / tiles), static_cast<int>(cut.firstOf(part) % tiles), tiles}, ahead = now;
+    const int tiles = static_cast<int>(cut.row), count = static_cast<int>(cut.least) + (part < cut.longer);
+    const int64_t first = cut.firstOf(part);
+    DecodePlace now{static_cast<int>(first / tiles), static_cast<int>(first % tiles), tiles}, ahead = now;
 
-    const auto keysOf = [&](int stage) { return Tile{memory + stage * Config::kStageBytes}; };
-    const auto valuesOf = [&](int stage) { return Tile{memory + stage * Config::kStageBytes + Tile::kBytes}; };
+    char* const own = memory + team * (kStages * Config::kStageBytes);
+    const auto keysOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes}; };
+    const auto valuesOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes + Config::kStageBytes / 2}; };
     const auto load = [&](int stage) {
-        const int key = cut.begin + ahead.tile * kDecodeKeys;
+        const int key = cut.begin + ahead.tile * kKeys;
         flashring::load<kThreads>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead), step.k.stride_seq, key, cut.begin, cut.end,
                                   static_cast<int>(step.head_dim), a.vectorInputs);
         flashring::load<kThreads>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead), step.v.stride_seq, key, cut.begin, cut.end,
                                   static_cast<int>(step.value_dim), a.vectorInputs);
         ahead.advance();
     };
+
     int lo[2], hi[2];  // of this lane's two rows; rows past the last do as it does
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -163,13 +166,13 @@ __device__ void decode(const DecodeArguments& a) {
     uint32_t queries[kDim / 16][4];
     float out[1][kDim / 8][4];
     RowState state[2];
-    for (int i = 1 - a.stages, stage = 1; i < count; ++i, stage = stage + 1 == a.stages ? 0 : stage + 1) {
+    for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
         if (i >= 0) {
-            waitForOlderCopies(a.stages - 2);
-            __syncthreads();  // this tile is here, and nobody reads the one before any more
+            waitForOlderCopies<kStages - 2>();
+            syncTeam<kThreads>(team);  // this tile is here, and nobody reads the one before any more
         }
-        if (i + a.stages - 1 < count) {
-            load(stage == 0 ? a.stages - 1 : stage - 1);
+        if (i + kStages - 1 < count) {
+            load(stage == 0 ? kStages - 1 : stage - 1);
         }
         commitCopies();
         if (i < 0) {
@@ -181,18 +184,18 @@ __device__ void decode(const DecodeArguments& a) {
             state[0] = state[1] = {-INFINITY, 0};
         }
         const Tile keys = keysOf(stage), values = valuesOf(stage);
-        const typename Config::WarpTile ownValues{values.memory + Tile::offset(firstKey, 0)};
-        const int key = cut.begin + now.tile * kDecodeKeys, ownKey = key + firstKey;
+        const int key = cut.begin + now.tile * kKeys;
+        const bool bordered = key < innerBegin || key + kKeys > innerEnd;
 
-        float scores[1][kWarpKeys / 8][4];
+        float scores[1][kKeys / 8][4];
         clear(scores);
-        multiplyKeys<Element, Config, kDim>(scores, queries, baseOfB<Stored::AlongDepth>(keys, firstKey));
-        if (ownKey < innerBegin || ownKey + kWarpKeys > innerEnd) {
+        multiplyKeys<Element, kDim>(scores, queries, keys);
+        if (bordered) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 forEachPair(scores, 0, half, [&](int col, float& x, float& y) {
-                    x = ownKey + col >= lo[half] && ownKey + col < hi[half] ? x : -INFINITY;
-                    y = ownKey + col + 1 >= lo[half] && ownKey + col + 1 < hi[half] ? y : -INFINITY;
+                    x = key + col >= lo[half] && key + col < hi[half] ? x : -INFINITY;
+                    y = key + col + 1 >= lo[half] && key + col + 1 < hi[half] ? y : -INFINITY;
                 });
             }
         }
@@ -225,17 +228,20 @@ __device__ void decode(const DecodeArguments& a) {
             }
         }
         // Keys that nobody sees have come as zeros: only a border between the queries can meet what is not finite.
-        const bool bordered = length > 1 && (key < innerBegin || key + kDecodeKeys > innerEnd);
-        if (bordered && __syncthreads_or(anyNonFinite<Element, kThreads>(values))) {
+        if (bordered && length > 1) {
+            const bool finite = !__any_sync(~0u, anyNonFinite<Element, 32>(values));
+            syncTeam<kThreads>(team);
+            if (!finite) {  // as all warps of the team have found
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                addSeenNonFinite<Element>(out, half, ownValues, kWarpKeys, lo[half] - ownKey, hi[half] - ownKey);
+                for (int half = 0; half < 2; ++half) {
+                    addSeenNonFinite<Element>(out, half, values, kKeys, lo[half] - key, hi[half] - key);
+                }
+                syncTeam<kThreads>(team);
+                clearNonFinite<Element, kThreads>(values);
+                syncTeam<kThreads>(team);
             }
-            __syncthreads();
-            clearNonFinite<Element, kThreads>(values);
-            __syncthreads();
         }
-        multiply<Element, kWarpKeys>(out, scores, ownValues);
+        multiply<Element, kKeys>(out, scores, values);
 
         if (i + 1 == count || now.tile + 1 == tiles) {
 #pragma unroll
@@ -246,7 +252,7 @@ __device__ void decode(const DecodeArguments& a) {
                 sum += __shfl_xor_sync(~0u, sum, 2);
                 if (r < a.rows) {
                     const float inverse = sum == 0 ? 0 : 1 / sum;
-                    const int64_t place = a.state(part, now.batch, keyHead, keyWarp, r);
+                    const int64_t place = a.state(part, now.batch, keyHead, r);
                     if (lane % 4 == 0) {
                         const Lse lse = sum == 0 ? Lse{-INFINITY, 0} : addLog(state[half].maximum, logf(sum));
                         a.lse[place] = {lse.high, lse.low};
@@ -261,32 +267,34 @@ __device__ void decode(const DecodeArguments& a) {
     }
 }
 
-template <class Element, int kDim, int kTile>
-__global__ void __launch_bounds__(DecodeConfig<kDim, kTile>::kThreads, 1) decodeKernel(const __grid_constant__ DecodeArguments a) {
+template <class Element, int kDim, int kIndex>
+__global__ void __launch_bounds__(kMaxDecodeThreads, 1) decodeKernel(const __grid_constant__ DecodeArguments a) {
 #if __CUDA_ARCH__ >= 900
     letNextKernelStart();
 #endif
-    decode<Element, kDim, kTile>(a);
+    decode<Element, kDim, kIndex>(a);
 }
 
-template <class Element, int kDim, int kTile>
-void launchDecode(DecodeArguments a) {
-    using Config = DecodeConfig<kDim, kTile>;
-    launch(decodeKernel<Element, kDim, kTile>, "decode kernel", a.parts * a.step.kv_heads, Config::kThreads, a.stages * Config::kStageBytes,
-           a.step.stream, a);
+template <class Element, int kDim, int kIndex>
+void launchDecode(const DecodeArguments& a) {
+    using Config = DecodeConfig<kDim, kIndex>;
+    launch(decodeKernel<Element, kDim, kIndex>, "decode kernel", a.blocks * a.step.kv_heads, a.teams * Config::kThreads,
+           a.teams * Config::kTile.teamBytes(kDim), a.step.stream, a);
 }
 
 template <class Element, int kDim>
 void launchDecode(const DecodeArguments& a) {
-    a.rows <= 16   ? launchDecode<Element, kDim, 0>(a)
-    : a.rows <= 32 ? launchDecode<Element, kDim, 1>(a)
-                   : launchDecode<Element, kDim, 2>(a);
+    switch (decodeTileIndex(a.rows)) {
+        case 0: return launchDecode<Element, kDim, 0>(a);
+        case 1: return launchDecode<Element, kDim, 1>(a);
+        default: return launchDecode<Element, kDim, 2>(a);
+    }
 }
 
 template <class Element>
 void decodeStep(const DecodeArguments& a) {
     static_assert(kDecodeDims[0] == 64 && kDecodeDims[1] == 128 && kDecodeDims[2] == 256);
-    if (a.parts > 0) {
+    if (a.blocks > 0) {
         a.pitch == 64    ? launchDecode<Element, 64>(a)
         : a.pitch == 128 ? launchDecode<Element, 128>(a)
                          : launchDecode<Element, 256>(a);

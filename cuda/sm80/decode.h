@@ -1,4 +1,4 @@
-// How a step of few queries against many keys is cut: its query heads are packed, its keys are split over the multiprocessors.
+// How a step of few queries against many keys is cut: its query heads are packed, its keys are split over teams of warps.
 #ifndef FLASHRING_CUDA_SM80_DECODE_H
 #define FLASHRING_CUDA_SM80_DECODE_H
 
@@ -9,60 +9,68 @@
 
 namespace flashring {
 
-constexpr int kDecodeKeys = 64;                // of a tile
 constexpr int kMaxDecodeRows = 64;             // queries times the query heads of a key head
 constexpr int kDecodeDims[] = {64, 128, 256};  // others are padded with zeros in shared memory, not in what is read for them
 
-// A block's warps: `rowWarps` of 16 rows each, times `keyWarps` that share the keys of a tile. A warp's part of the keys is a multiple
-// of the 16 that one product sums over; more warps of rows read each key once more from shared memory.
+// A team of warps, 16 rows each, walks over a run of keys, `keys` at a time in `stages` buffers of its own: no team waits for another,
+// and while one waits for its copies or its products, others compute. A block has as many teams as its shared memory and 8 warps allow.
 struct DecodeTile {
-    int rowWarps, keyWarps;
+    int rowWarps, keys, stages;
 
-    constexpr int threads() const { return rowWarps * keyWarps * 32; }
+    constexpr int teamThreads() const { return rowWarps * 32; }
+    constexpr int teamBytes(int dim) const { return stages * 2 * keys * (dim + 8) * 2; }
 };
 
-constexpr DecodeTile kDecodeTiles[] = {{1, 4}, {2, 4}, {4, 2}};
+constexpr int kDecodeTiles = 3;  // of 16, 32 and 64 rows
+constexpr int kMaxDecodeThreads = 256;
 
-// The visible keys of a step are tiles, counted through all batch rows. A part is a run of them, a block for each key head, so that the
-// heads of one key are read side by side. There are no more parts than tiles.
+constexpr DecodeTile decodeTile(int dim, int index) {
+    return index == 0   ? DecodeTile{.rowWarps = 1, .keys = dim == 64 ? 32 : 16, .stages = 3}
+           : index == 1 ? DecodeTile{.rowWarps = 2, .keys = dim == 256 ? 16 : 32, .stages = dim == 64 ? 6 : 3}
+                        : DecodeTile{.rowWarps = 4, .keys = dim == 256 ? 16 : 32, .stages = 5};
+}
+
+constexpr int decodeTileIndex(int64_t rows) { return rows <= 16 ? 0 : rows <= 32 ? 1 : 2; }
+
+// The visible keys of a step are tiles, counted through all batch rows. A part is a run of them for one team. There are no more parts than
+// pairs of tiles, and none is longer than another by more than one tile.
 struct DecodeCut {
     int begin, end;      // the local keys that any query sees
     int64_t row, tiles;  // tiles of a batch row, and of all
-    int64_t parts;
+    int64_t parts, least, longer;  // the first `longer` parts have one tile more than the least
 
-    __host__ __device__ DecodeCut(int first, int last, int64_t batch, int64_t mostParts)
-        : begin(first), end(last), row(first < last ? ceilDiv(last - first, kDecodeKeys) : 0), tiles(batch * row),
-          parts(tiles < mostParts ? tiles : mostParts) {}
+    __host__ __device__ DecodeCut(int first, int last, int keys, int64_t batch, int64_t mostParts)
+        : begin(first), end(last), row(first < last ? ceilDiv(last - first, keys) : 0), tiles(batch * row),
+          parts((tiles + 1) / 2 < mostParts ? (tiles + 1) / 2 : mostParts), least(parts ? tiles / parts : 0), longer(tiles - least * parts) {}
 
     // The first tile of a part.
-    __host__ __device__ int64_t firstOf(int64_t part) const { return part * tiles / parts; }
+    __host__ __device__ int64_t firstOf(int64_t part) const { return part * least + (part < longer ? part : longer); }
 
     // The part that holds a tile.
     __host__ __device__ int64_t partOf(int64_t tile) const {
-        int64_t part = tile * parts / tiles;
-        while (firstOf(part + 1) <= tile) {
-            ++part;
-        }
-        return part;
+        const int64_t inLonger = longer * (least + 1);
+        return tile < inLonger ? tile / (least + 1) : longer + (tile - inLonger) / least;
     }
 };
 
-// What both kernels read. A part leaves the state of each batch row that it meets, one for each warp of keys: the output over its keys
-// and its lse. A part and the next batch row, or the same row and the next part, are numbered by part + row.
+// What both kernels read. A part leaves the state of each batch row that it meets: the output over its keys and its lse. It and the next
+// batch row, or the same row and the next part, are numbered by part + row.
 struct DecodeArguments {
     flashring_step step;
     float scale, scaleLog2;
     bool vectorInputs;   // rows of q, k, v start on 16 bytes and are whole 16-byte words
     bool vectorOutputs;  // rows of out and acc start on pairs of elements and are whole pairs
     int group, rows;     // query heads of a key head; times queries
-    int parts, stages, keyWarps, pitch;
+    int blocks, teams;   // of a key head; of a block
+    int keys, pitch;     // of a tile; of a row of `out`
     int2* seen;          // begin and end of the cut
-    float* out;          // [parts + batch - 1, kv_heads, keyWarps, rows, pitch]
-    float2* lse;         // [parts + batch - 1, kv_heads, keyWarps, rows] and what rounding took from it
+    float* out;          // [parts + batch - 1, kv_heads, rows, pitch]
+    float2* lse;         // [parts + batch - 1, kv_heads, rows] and what rounding took from it
 
-    __host__ __device__ int64_t state(int64_t part, int64_t batch, int64_t keyHead, int keyWarp, int row) const {
-        return (((part + batch) * step.kv_heads + keyHead) * keyWarps + keyWarp) * rows + row;
+    __host__ __device__ int64_t state(int64_t part, int64_t batch, int64_t keyHead, int row) const {
+        return ((part + batch) * step.kv_heads + keyHead) * rows + row;
     }
+    __device__ DecodeCut cut(int begin, int end) const { return {begin, end, keys, step.batch, int64_t{blocks} * teams}; }
 };
 
 template <class Element>

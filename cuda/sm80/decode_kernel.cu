@@ -10,7 +10,7 @@
 namespace flashring {
 namespace {
 
-constexpr int kMaxStages = 8, kLeastStages = 2, kStaticBytes = 1 << 10;
+constexpr int kStaticBytes = 1 << 10;
 constexpr int64_t kMaxKeys = INT64_C(1) << 30;
 
 int64_t rowsOf(const flashring_step& step) { return step.q_len * (step.q_heads / step.kv_heads); }
@@ -20,25 +20,21 @@ int pitchOf(const flashring_step& step) {
     return *std::find_if(std::begin(kDecodeDims), std::end(kDecodeDims), [&](int dim) { return dim >= widest; });
 }
 
-const DecodeTile& tileOf(const flashring_step& step) {
-    return *std::find_if(std::begin(kDecodeTiles), std::end(kDecodeTiles), [&](const DecodeTile& tile) { return tile.rowWarps * 16 >= rowsOf(step); });
+DecodeTile tileOf(const flashring_step& step) { return decodeTile(pitchOf(step), decodeTileIndex(rowsOf(step))); }
+
+int teamsOf(const flashring_step& step) {
+    const DecodeTile tile = tileOf(step);
+    return std::min((static_cast<int>(sharedMemory(step.device)) - kStaticBytes) / tile.teamBytes(pitchOf(step)), kMaxDecodeThreads / tile.teamThreads());
 }
 
-// How many tiles of keys and values are on their way at once.
-int stagesOf(const flashring_step& step) {
-    const int tile = 2 * kDecodeKeys * (pitchOf(step) + 8) * 2;
-    return std::min((static_cast<int>(sharedMemory(step.device)) - kStaticBytes) / tile, kMaxStages);
-}
-
-// Blocks fill the multiprocessors once, or a few times where one round would leave a tenth of them without work.
-int64_t partsOf(const flashring_step& step) {
-    const int64_t places = multiprocessors(step.device), tiles = step.batch * ceilDiv(step.kv_len, int64_t{kDecodeKeys});
+// Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without work.
+int64_t blocksOf(const flashring_step& step) {
+    const int64_t places = multiprocessors(step.device), tiles = step.batch * ceilDiv(step.kv_len, int64_t{tileOf(step).keys});
     int64_t best = 1, bestRounds = ceilDiv(step.kv_heads, places);
     for (int64_t rounds = 1; rounds <= 4; ++rounds) {
-        const int64_t parts = rounds * places / step.kv_heads;
-        // more of the places busy, by a tenth
-        if (parts > 0 && 10 * parts * bestRounds > 11 * best * rounds) {
-            best = parts;
+        const int64_t blocks = rounds * places / step.kv_heads;
+        if (10 * blocks * bestRounds > 11 * best * rounds) {
+            best = blocks;
             bestRounds = rounds;
         }
     }
@@ -51,8 +47,8 @@ struct Workspace {
 };
 
 Workspace workspaceOf(const flashring_step& step) {
-    const int64_t parts = partsOf(step), keyWarps = tileOf(step).keyWarps;
-    const int64_t states = parts == 0 ? 0 : (parts + step.batch - 1) * step.kv_heads * keyWarps * rowsOf(step);
+    const int64_t parts = blocksOf(step) * teamsOf(step);
+    const int64_t states = parts == 0 ? 0 : (parts + step.batch - 1) * step.kv_heads * rowsOf(step);
     Workspace w{};
     w.out = 64;
     w.lse = w.out + roundUp(states * pitchOf(step) * static_cast<int64_t>(sizeof(float)), 64);
@@ -81,9 +77,9 @@ void forward(const Problem& problem) {
         queries(step.out, step.value_dim, size, 2 * size) && queries(step.acc, step.value_dim, sizeof(float), 2 * sizeof(float)),
         static_cast<int>(step.q_heads / step.kv_heads),
         static_cast<int>(rowsOf(step)),
-        static_cast<int>(partsOf(step)),
-        stagesOf(step),
-        tileOf(step).keyWarps,
+        static_cast<int>(blocksOf(step)),
+        teamsOf(step),
+        tileOf(step).keys,
         pitchOf(step),
         reinterpret_cast<int2*>(problem.workspace),
         reinterpret_cast<float*>(problem.workspace + w.out),
@@ -91,9 +87,9 @@ void forward(const Problem& problem) {
     with16BitElement(step.dtype, [&](auto element) { decodeStep<decltype(element)>(arguments); });
 }
 
-// Few rows, so that a warp's products keep up with the memory, and room for two tiles of keys.
+// Few rows, so that a warp's products keep up with the memory.
 bool takes(const flashring_step& step, flashring_direction) {
-    return step.device < flashring_device_count() && rowsOf(step) <= kMaxDecodeRows && step.kv_len <= kMaxKeys && stagesOf(step) >= kLeastStages;
+    return rowsOf(step) <= kMaxDecodeRows && step.kv_len <= kMaxKeys;
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 
 namespace flashring {
 
-constexpr int kMergeWarps = 4;  // of a block, which merges one row: they share its states, and then its columns
+constexpr int kMergeWarps = 8;  // of a block, which merges one row: they share its states, and then its columns
 constexpr int kMaxDecodeDim = 256;
 
 // What a state weighs against a reference.
@@ -35,15 +35,15 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
     const Lse earlier = step.flags & FLASHRING_RESUME ? loadLse(step, batch, query, head) : Lse{-INFINITY, 0};
     int64_t part = 0;
     int states = 0;
-    if (a.parts > 0) {
+    if (a.blocks > 0) {
         const int2 seen = *a.seen;
-        const DecodeCut cut(seen.x, seen.y, step.batch, a.parts);
+        const DecodeCut cut = a.cut(seen.x, seen.y);
         if (cut.tiles > 0) {
             part = cut.partOf(batch * cut.row);
-            states = static_cast<int>(cut.partOf((batch + 1) * cut.row - 1) - part + 1) * a.keyWarps;
+            states = static_cast<int>(cut.partOf((batch + 1) * cut.row - 1) - part) + 1;
         }
     }
-    const auto place = [&](int i) { return a.state(part + i / a.keyWarps, batch, keyHead, i % a.keyWarps, r); };
+    const auto place = [&](int i) { return a.state(part + i, batch, keyHead, r); };
 
     float top = earlier.high;
     for (int i = threadIdx.x; i < states; i += kMergeWarps * 32) {
@@ -86,9 +86,12 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
         sums[warp] = sum;
     }
     __syncthreads();
+    const int col = static_cast<int>(threadIdx.x) * 2;
+    if (col >= kMaxDecodeDim) {
+        return;
+    }
 
     float* const acc = step.acc.data ? row<float>(step.acc, batch, query, head) : nullptr;
-    const int col = static_cast<int>(threadIdx.x) * 2;
     const float weight = weightOf(earlier, reference);
     const float2 state = earlier.high == -INFINITY ? float2{} : loadPair(acc, col, valueDim, a.vectorOutputs);
     float total = earlier.high == -INFINITY ? 0 : weight;
@@ -115,7 +118,7 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
 template <class Element>
 void mergeStates(const DecodeArguments& a) {
     const flashring_step& step = a.step;
-    const Start start = a.parts > 0 && computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder;
+    const Start start = a.blocks > 0 && computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder;
     launch(mergeKernel<Element>, "merge kernel", start, step.batch * step.q_len * step.q_heads, kMergeWarps * 32, 0, step.stream, a);
 }
 

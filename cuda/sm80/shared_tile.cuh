@@ -33,14 +33,15 @@ struct SharedTile {
     __device__ void storePair(int row, int col, uint32_t pair) const { *reinterpret_cast<uint32_t*>(memory + offset(row, col)) = pair; }
 };
 
-// The words of 16 bytes of a tile that one of kThreads threads fills: every kRowsAtOnce rows and kLanes words from its first on.
+// The words of 16 bytes of a tile that one of kThreads threads fills, the block's or a team of them: every kRowsAtOnce rows and kLanes
+// words from its first on.
 template <int kThreads, int kRows, int kCols>
 struct Share {
     static constexpr int kWords = kCols / 8, kLanes = kWords & -kWords;  // lanes that share a row
     static constexpr int kRowsAtOnce = kThreads / kLanes;
     static_assert(kRows % kRowsAtOnce == 0, "whole passes");
 
-    __device__ static int row() { return threadIdx.x / kLanes; }
+    __device__ static int row() { return threadIdx.x % kThreads / kLanes; }
     __device__ static int col() { return threadIdx.x % kLanes * 8; }
 
     // Calls body with each word. The thread sees what it copied once it has waited for its copies.
