@@ -51,45 +51,40 @@ struct DecodeSight {
 struct DecodePlace {
     int batch, tile, tiles;
 
-    __device__ DecodePlace after(int count) const {
-        DecodePlace place{batch, tile + count, tiles};
-        while (place.tile >= tiles) {
-            place.tile -= tiles;
-            ++place.batch;
+    __device__ void advance() {
+        if (++tile == tiles) {
+            tile = 0;
+            ++batch;
         }
-        return place;
     }
 };
 
-// Rows of queries as left operands of products: fragment m holds 16 of them from firstRow + 16 m on.
-template <class Element, int kM, int kDim>
-__device__ void loadQueries(uint32_t (&fragments)[kDim / 16][kM][4], const DecodeArguments& a, int batch, int keyHead, int firstRow) {
+// A warp's 16 rows of queries as the left operand of products: rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8 further.
+template <class Element, int kDim>
+__device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArguments& a, int batch, int keyHead, int firstRow) {
     const int lane = threadIdx.x % 32, dim = static_cast<int>(a.step.head_dim);
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
+    for (int half = 0; half < 2; ++half) {
+        const int r = firstRow + half * 8 + lane / 4;
+        const Element* const q =
+            r < a.rows ? row<const Element>(a.step.q, batch, r / a.group, keyHead * a.group + r % a.group) : nullptr;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const int r = firstRow + m * 16 + half * 8 + lane / 4;
-            const Element* const q =
-                r < a.rows ? row<const Element>(a.step.q, batch, r / a.group, keyHead * a.group + r % a.group) : nullptr;
-#pragma unroll
-            for (int n = 0; n < kDim / 8; ++n) {
-                const int col = n * 8 + lane % 4 * 2;
-                uint32_t pair = 0;
-                if (q && a.vectorInputs) {
-                    pair = col < dim ? *reinterpret_cast<const uint32_t*>(q + col) : 0;
-                } else if (q) {
-                    pair = pack<Element>(col < dim ? static_cast<float>(q[col]) : 0, col + 1 < dim ? static_cast<float>(q[col + 1]) : 0);
-                }
-                fragments[n / 2][m][n % 2 * 2 + half] = pair;
+        for (int n = 0; n < kDim / 8; ++n) {
+            const int col = n * 8 + lane % 4 * 2;
+            uint32_t pair = 0;
+            if (q && a.vectorInputs) {
+                pair = col < dim ? *reinterpret_cast<const uint32_t*>(q + col) : 0;
+            } else if (q) {
+                pair = pack<Element>(col < dim ? static_cast<float>(q[col]) : 0, col + 1 < dim ? static_cast<float>(q[col + 1]) : 0);
             }
+            fragments[n / 2][n % 2 * 2 + half] = pair;
         }
     }
 }
 
 // The scores of a warp's rows against a tile of keys.
-template <class Element, int kM, int kDim, int kN, class Tile>
-__device__ void multiplyKeys(float (&scores)[kM][kN][4], const uint32_t (&queries)[kDim / 16][kM][4], const Tile& keys) {
+template <class Element, int kDim, int kN, class Tile>
+__device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries)[kDim / 16][4], const Tile& keys) {
     const uint32_t base = baseOfB<Stored::AlongDepth>(keys, 0);
 #pragma unroll
     for (int k = 0; k < kDim; k += 16) {
@@ -97,62 +92,17 @@ __device__ void multiplyKeys(float (&scores)[kM][kN][4], const uint32_t (&querie
         for (int n = 0; n < kN; n += 2) {
             uint32_t pair[4];
             loadB<Stored::AlongDepth, Tile>(pair, base, n, k);
-#pragma unroll
-            for (int m = 0; m < kM; ++m) {
-                mma<Element>(scores[m][n], queries[k / 16][m], pair[0], pair[1]);
-                mma<Element>(scores[m][n + 1], queries[k / 16][m], pair[2], pair[3]);
-            }
-        }
-    }
-}
-
-// Scores become weights against the maximum so far; what was gathered against an earlier one decays.
-template <int kM, int kN, int kOutN>
-__device__ void weighKeys(float (&scores)[kM][kN][4], RowState (&state)[kM][2], float (&out)[kM][kOutN][4], ScoreScale scale) {
-    float decay[kM][2];
-    bool behind = false;
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float top = -INFINITY;
-            forEachPair(scores, m, half, [&](int, float x, float y) { top = fmaxf(top, fmaxf(x, y)); });
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-            top = scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2)));
-            RowState& row = state[m][half];
-            const float before = row.maximum;
-            row.maximum = fmaxf(before, top);
-            decay[m][half] = row.maximum == before ? 1 : expDifference(before, row.maximum);
-            behind |= row.maximum != before;
-            const FarWeight weight{scale, shiftOf(row.maximum)};
-            float sum = 0;
-            forEachPair(scores, m, half, [&](int, float& x, float& y) {
-                x = weight(x);
-                y = weight(y);
-                sum += x + y;
-            });
-            row.sum = row.sum * decay[m][half] + sum;
-        }
-    }
-    if (__any_sync(~0u, behind)) {
-#pragma unroll
-        for (int m = 0; m < kM; ++m) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                forEachPair(out, m, half, [&](int, float& x, float& y) {
-                    x *= decay[m][half];
-                    y *= decay[m][half];
-                });
-            }
+            mma<Element>(scores[0][n], queries[k / 16], pair[0], pair[1]);
+            mma<Element>(scores[0][n + 1], queries[k / 16], pair[2], pair[3]);
         }
     }
 }
 
 // Adds to a row's output what is not finite among the values that it sees: `values` from key on, of which clearNonFinite() then leaves
 // nothing to the products. Weights are left out, as in addNonFinite().
-template <class Element, class Tile, int kM, int kN>
-__device__ void addSeenNonFinite(float (&out)[kM][kN][4], int m, int half, const Tile& values, int keys, int lo, int hi) {
-    forEachPair(out, m, half, [&](int col, float& x, float& y) {
+template <class Element, class Tile, int kN>
+__device__ void addSeenNonFinite(float (&out)[1][kN][4], int half, const Tile& values, int keys, int lo, int hi) {
+    forEachPair(out, 0, half, [&](int col, float& x, float& y) {
         for (int j = max(lo, 0); j < min(hi, keys); ++j) {
             const Element* const pair = reinterpret_cast<const Element*>(values.memory + Tile::offset(j, col));
             const float first = static_cast<float>(pair[0]), second = static_cast<float>(pair[1]);
@@ -166,13 +116,14 @@ template <class Element, int kDim, int kIndex>
 __device__ void decode(const DecodeArguments& a) {
     using Config = DecodeConfig<kDim, kIndex>;
     using Tile = typename Config::Tile;
-    constexpr int kM = Config::kTile.fragments, kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
+    constexpr int kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
     extern __shared__ __align__(16) char memory[];
     __shared__ DecodeSight sight;
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
-    const int keyHead = blockIdx.x % keyHeads, part = blockIdx.x / keyHeads;  // key heads side by side, as their rows lie
-    const int lane = threadIdx.x % 32, team = threadIdx.x / kThreads, firstRow = threadIdx.x % kThreads / 32 * (16 * kM);
+    // Key heads side by side, as their rows lie; of short caches a part each to many blocks before any gets two.
+    const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads, part = team * a.blocks + blockIdx.x / keyHeads;
+    const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
     for (int i = threadIdx.x; i < length; i += blockDim.x) {
         const Interval seen = Sight(step)(i);
@@ -184,50 +135,41 @@ __device__ void decode(const DecodeArguments& a) {
     if (blockIdx.x == 0 && threadIdx.x == 0) {
         *a.seen = {cut.begin, cut.end};
     }
-    const int ofBlock = part < cut.parts ? cut.least + (part < cut.longer) : 0, count = (ofBlock - team + a.teams - 1) / a.teams;
-    if (count <= 0) {
+    if (part >= cut.parts) {
         return;
     }
     const int innerBegin = sight.lo[length - 1], innerEnd = sight.hi[0];  // every query sees these keys
-    const int first = cut.firstOf(part) + team;
-    DecodePlace now{first / cut.row, first % cut.row, cut.row}, ahead = now;
+    const int tiles = cut.row, count = cut.least + (part < cut.longer), first = cut.firstOf(part);
+    DecodePlace now{first / tiles, first % tiles, tiles}, ahead = now;
 
     char* const own = memory + team * (kStages * Config::kStageBytes);
     const auto keysOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes}; };
     const auto valuesOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes + Config::kStageBytes / 2}; };
     const auto load = [&](int stage) {
         const int key = cut.begin + ahead.tile * kKeys;
-        flashring::load<kThreads>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead), step.k.stride_seq, key, cut.begin, cut.end,
+        flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead), step.k.stride_seq, key, cut.begin, cut.end,
                                   static_cast<int>(step.head_dim), a.vectorInputs);
-        flashring::load<kThreads>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead), step.v.stride_seq, key, cut.begin, cut.end,
+        flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead), step.v.stride_seq, key, cut.begin, cut.end,
                                   static_cast<int>(step.value_dim), a.vectorInputs);
-        ahead = ahead.after(a.teams);
+        ahead.advance();
     };
 
-    int lo[kM][2], hi[kM][2];  // of this lane's rows; rows past the last do as it does
+    int lo[2], hi[2];  // of this lane's two rows; rows past the last do as it does
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const int query = min((firstRow + m * 16 + half * 8 + lane / 4) / a.group, length - 1);
-            lo[m][half] = sight.lo[query];
-            hi[m][half] = sight.hi[query];
-        }
+    for (int half = 0; half < 2; ++half) {
+        const int query = min((firstRow + half * 8 + lane / 4) / a.group, length - 1);
+        lo[half] = sight.lo[query];
+        hi[half] = sight.hi[query];
     }
     const ScoreScale scale{a.scale, a.scaleLog2};
-    uint32_t queries[kDim / 16][kM][4];
-    float out[kM][kDim / 8][4];
-    RowState state[kM][2];
-    bool begins = true;  // a batch row
+    uint32_t queries[kDim / 16][4];
+    float out[1][kDim / 8][4];
+    RowState state[2];
     for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
-        if (begins) {
-            loadQueries<Element, kM, kDim>(queries, a, now.batch, keyHead, firstRow);
+        if (i == 1 - kStages || (i > 0 && now.tile == 0)) {
+            loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
             clear(out);
-#pragma unroll
-            for (int m = 0; m < kM; ++m) {
-                state[m][0] = state[m][1] = {-INFINITY, 0};
-            }
-            begins = false;
+            state[0] = state[1] = {-INFINITY, 0};
         }
         if (i >= 0) {
             waitForOlderCopies<kStages - 2>();
@@ -244,32 +186,54 @@ __device__ void decode(const DecodeArguments& a) {
         const int key = cut.begin + now.tile * kKeys;
         const bool bordered = key < innerBegin || key + kKeys > innerEnd;
 
-        float scores[kM][kKeys / 8][4];
+        float scores[1][kKeys / 8][4];
         clear(scores);
-        multiplyKeys<Element, kM, kDim>(scores, queries, keys);
+        multiplyKeys<Element, kDim>(scores, queries, keys);
         if (bordered) {
 #pragma unroll
-            for (int m = 0; m < kM; ++m) {
-#pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    const int begin = lo[m][half] - key, end = hi[m][half] - key;
-                    forEachPair(scores, m, half, [&](int col, float& x, float& y) {
-                        x = col >= begin && col < end ? x : -INFINITY;
-                        y = col + 1 >= begin && col + 1 < end ? y : -INFINITY;
-                    });
-                }
+            for (int half = 0; half < 2; ++half) {
+                forEachPair(scores, 0, half, [&](int col, float& x, float& y) {
+                    x = key + col >= lo[half] && key + col < hi[half] ? x : -INFINITY;
+                    y = key + col + 1 >= lo[half] && key + col + 1 < hi[half] ? y : -INFINITY;
+                });
             }
         }
-        weighKeys(scores, state, out, scale);
+        float decay[2];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float top = -INFINITY;
+            forEachPair(scores, 0, half, [&](int, float x, float y) { top = fmaxf(top, fmaxf(x, y)); });
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+            top = scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2)));
+            const float before = state[half].maximum;
+            state[half].maximum = fmaxf(before, top);
+            decay[half] = state[half].maximum == before ? 1 : expDifference(before, state[half].maximum);
+            const FarWeight weight{scale, shiftOf(state[half].maximum)};
+            float sum = 0;
+            forEachPair(scores, 0, half, [&](int, float& x, float& y) {
+                x = weight(x);
+                y = weight(y);
+                sum += x + y;
+            });
+            state[half].sum = state[half].sum * decay[half] + sum;
+        }
+        if (__any_sync(~0u, decay[0] != 1 || decay[1] != 1)) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                forEachPair(out, 0, half, [&](int, float& x, float& y) {
+                    x *= decay[half];
+                    y *= decay[half];
+                });
+            }
+        }
         // Keys that nobody sees have come as zeros: only a border between the queries can meet what is not finite.
         if (bordered && length > 1) {
             const bool finite = !__any_sync(~0u, anyNonFinite<Element, 32>(values));
             syncTeam<kThreads>(team);
             if (!finite) {  // as all warps of the team have found
 #pragma unroll
-                for (int m = 0; m < kM; ++m) {
-                    addSeenNonFinite<Element>(out, m, 0, values, kKeys, lo[m][0] - key, hi[m][0] - key);
-                    addSeenNonFinite<Element>(out, m, 1, values, kKeys, lo[m][1] - key, hi[m][1] - key);
+                for (int half = 0; half < 2; ++half) {
+                    addSeenNonFinite<Element>(out, half, values, kKeys, lo[half] - key, hi[half] - key);
                 }
                 syncTeam<kThreads>(team);
                 clearNonFinite<Element, kThreads>(values);
@@ -278,32 +242,27 @@ __device__ void decode(const DecodeArguments& a) {
         }
         multiply<Element, kKeys>(out, scores, values);
 
-        const DecodePlace following = now.after(a.teams);
-        begins = following.batch != now.batch;
-        if (i + 1 == count || begins) {
+        if (i + 1 == count || now.tile + 1 == tiles) {
 #pragma unroll
-            for (int m = 0; m < kM; ++m) {
-#pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    const int r = firstRow + m * 16 + half * 8 + lane / 4;
-                    float sum = state[m][half].sum;
-                    sum += __shfl_xor_sync(~0u, sum, 1);
-                    sum += __shfl_xor_sync(~0u, sum, 2);
-                    if (r < a.rows) {
-                        const float inverse = sum == 0 ? 0 : 1 / sum;
-                        const int64_t place = a.state(part, now.batch, team, keyHead, r);
-                        if (lane % 4 == 0) {
-                            const Lse lse = sum == 0 ? Lse{-INFINITY, 0} : addLog(state[m][half].maximum, logf(sum));
-                            a.lse[place] = {lse.high, lse.low};
-                        }
-                        forEachPair(out, m, half, [&](int col, float x, float y) {
-                            *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
-                        });
+            for (int half = 0; half < 2; ++half) {
+                const int r = firstRow + half * 8 + lane / 4;
+                float sum = state[half].sum;
+                sum += __shfl_xor_sync(~0u, sum, 1);
+                sum += __shfl_xor_sync(~0u, sum, 2);
+                if (r < a.rows) {
+                    const float inverse = sum == 0 ? 0 : 1 / sum;
+                    const int64_t place = a.state(part, now.batch, keyHead, r);
+                    if (lane % 4 == 0) {
+                        const Lse lse = sum == 0 ? Lse{-INFINITY, 0} : addLog(state[half].maximum, logf(sum));
+                        a.lse[place] = {lse.high, lse.low};
                     }
+                    forEachPair(out, 0, half, [&](int col, float x, float y) {
+                        *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
+                    });
                 }
             }
         }
-        now = following;
+        now.advance();
     }
 }
 

@@ -47,19 +47,13 @@ struct Workspace {
 };
 
 Workspace workspaceOf(const flashring_step& step) {
-    const int64_t blocks = blocksOf(step);
-    const int64_t states = blocks == 0 ? 0 : (blocks + step.batch - 1) * teamsOf(step) * step.kv_heads * rowsOf(step);
+    const int64_t parts = blocksOf(step) * teamsOf(step);
+    const int64_t states = parts == 0 ? 0 : (parts + step.batch - 1) * step.kv_heads * rowsOf(step);
     Workspace w{};
     w.out = 64;
     w.lse = w.out + roundUp(states * pitchOf(step) * static_cast<int64_t>(sizeof(float)), 64);
     w.bytes = w.lse + roundUp(states * static_cast<int64_t>(sizeof(float2)), 64);
     return w;
-}
-
-// Columns that a block of the merge kernel takes: where rows are few, a part of a row each.
-int widthOf(const flashring_step& step) {
-    const int64_t rows = step.batch * step.q_len * step.q_heads;
-    return rows <= 2 * multiprocessors(step.device) ? 32 : std::min(pitchOf(step), 128);
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction) { return workspaceOf(step).bytes; }
@@ -87,7 +81,6 @@ void forward(const Problem& problem) {
         teamsOf(step),
         tileOf(step).keys,
         pitchOf(step),
-        widthOf(step),
         reinterpret_cast<int2*>(problem.workspace),
         reinterpret_cast<float*>(problem.workspace + w.out),
         reinterpret_cast<float2*>(problem.workspace + w.lse)};

@@ -13,128 +13,140 @@
 namespace flashring {
 
 constexpr int kMergeWarps = 8;  // of a block
-constexpr int kMaxMergeWidth = 128;
+constexpr int kMaxDecodeDim = 256;
+constexpr int kMergedAtOnce = 8;  // states that a lane asks for before it adds the first
 
-// What a state weighs against a reference.
+// What a state weighs against a reference; 0 where it has seen nothing.
 __device__ inline float weightOf(Lse lse, float reference) {
-    return expDifference(lse.high, reference) * exp2Fast(lse.low * static_cast<float>(M_LOG2E));
+    return expDifference(lse.high, shiftOf(reference)) * exp2Fast(lse.low * static_cast<float>(M_LOG2E));
 }
 
-// The states of one row: `teams` of each part that holds a tile of its batch row, of which those have one that took a tile.
-struct RowStates {
-    const DecodeArguments& a;
-    const DecodeCut cut;
-    int batch, keyHead, row, part = 0, count = 0;
+// Sums of states weighed against the largest of their lse, in the columns of one lane: four, and four 128 further.
+struct Merged {
+    float top = -INFINITY, sum = 0;
+    float4 out[kMaxDecodeDim / 128] = {};
 
-    __device__ RowStates(const DecodeArguments& arguments, int2 seen, int batchRow, int head, int r)
-        : a(arguments), cut(arguments.cut(seen.x, seen.y)), batch(batchRow), keyHead(head), row(r) {
-        if (cut.tiles > 0) {
-            part = cut.partOf(batch * cut.row);
-            count = (cut.partOf((batch + 1) * cut.row - 1) - part + 1) * a.teams;
-        }
+    __device__ void add(const float4& x, int n, float weight) {
+        out[n] = {fmaf(weight, x.x, out[n].x), fmaf(weight, x.y, out[n].y), fmaf(weight, x.z, out[n].z), fmaf(weight, x.w, out[n].w)};
     }
 
-    // Where state i is, or -1.
-    __device__ int64_t place(int i) const {
-        const int at = part + i / a.teams, team = i % a.teams, first = cut.firstOf(at) + team;
-        const int begin = batch * cut.row, end = min(begin + cut.row, cut.firstOf(at + 1));
-        const int skipped = first < begin ? (begin - first + a.teams - 1) / a.teams * a.teams : 0;
-        return first + skipped < end ? a.state(at, batch, team, keyHead, row) : -1;
+    // Weighs what there is against a larger maximum.
+    __device__ void raise(float to) {
+        const float decay = to == top ? 1 : expDifference(top, shiftOf(to));
+        top = to;
+        sum *= decay;
+#pragma unroll
+        for (float4& x : out) {
+            x = {x.x * decay, x.y * decay, x.z * decay, x.w * decay};
+        }
     }
 };
 
-// A block merges a.width columns of one row: as many groups of lanes as fit take a state each, four columns a lane.
+// The states [first, count) in strides of `stride`, columns [column, column + 4) and 128 further.
+__device__ inline Merged merge(const DecodeArguments& a, int64_t from, int64_t step, int first, int count, int stride, int column) {
+    Merged merged;
+    for (int i = first; i < count; i += stride * kMergedAtOnce) {
+        float2 lse[kMergedAtOnce];
+        float4 out[kMergedAtOnce][kMaxDecodeDim / 128];
+        float top = merged.top;
+#pragma unroll
+        for (int j = 0; j < kMergedAtOnce; ++j) {
+            const bool exists = i + j * stride < count;
+            const int64_t place = from + (i + j * stride) * step;
+            lse[j] = exists ? a.lse[place] : float2{-INFINITY, 0};
+#pragma unroll
+            for (int n = 0; n < kMaxDecodeDim / 128; ++n) {
+                out[j][n] = exists && column + n * 128 < a.pitch ? *reinterpret_cast<const float4*>(a.out + place * a.pitch + column + n * 128) : float4{};
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < kMergedAtOnce; ++j) {
+            top = fmaxf(top, lse[j].x);
+        }
+        merged.raise(top);
+#pragma unroll
+        for (int j = 0; j < kMergedAtOnce; ++j) {
+            const float weight = weightOf({lse[j].x, lse[j].y}, top);
+            merged.sum += weight;
+#pragma unroll
+            for (int n = 0; n < kMaxDecodeDim / 128; ++n) {
+                merged.add(out[j][n], n, weight);
+            }
+        }
+    }
+    return merged;
+}
+
+// `warps` warps of a block merge a row, which is one of few with many states, or one of many with few.
 template <class Element>
-__global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_constant__ DecodeArguments a) {
+__global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_constant__ DecodeArguments a, int warps) {
     __shared__ float tops[kMergeWarps], sums[kMergeWarps];
-    __shared__ float4 outputs[kMergeWarps][kMaxMergeWidth / 4];
+    __shared__ float4 outputs[kMergeWarps][kMaxDecodeDim / 4];
     const flashring_step& step = a.step;
-    const int slices = a.pitch / a.width, slice = blockIdx.x % slices, heads = static_cast<int>(step.q_heads);
-    const int token = blockIdx.x / slices / heads, head = blockIdx.x / slices % heads;
-    const int batch = token / static_cast<int>(step.q_len), query = token % static_cast<int>(step.q_len);
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, valueDim = static_cast<int>(step.value_dim);
-    const int lanes = a.width / 4, groups = kMergeWarps * 32 / lanes, group = threadIdx.x / lanes;
-    const int column = slice * a.width;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, ofRow = warp % warps;
+    const int heads = static_cast<int>(step.q_heads), length = static_cast<int>(step.q_len), valueDim = static_cast<int>(step.value_dim);
+    const int row = blockIdx.x * (kMergeWarps / warps) + warp / warps, token = row / heads, head = row % heads;
+    const int batch = token / length, query = token % length;
+    const bool exists = batch < step.batch;
 #if __CUDA_ARCH__ >= 900
     waitForEarlierKernel();
     letNextKernelStart();
 #endif
-    const Lse earlier = step.flags & FLASHRING_RESUME ? loadLse(step, batch, query, head) : Lse{-INFINITY, 0};
-    const RowStates states(a, a.blocks > 0 ? *a.seen : int2{}, batch, head / a.group, query * a.group + head % a.group);
-
-    float top = earlier.high;
-    for (int i = threadIdx.x; i < states.count; i += kMergeWarps * 32) {
-        const int64_t place = states.place(i);
-        top = place < 0 ? top : fmaxf(top, a.lse[place].x);
-    }
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, distance));
-    }
-    if (lane == 0) {
-        tops[warp] = top;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int w = 0; w < kMergeWarps; ++w) {
-        top = fmaxf(top, tops[w]);
-    }
-    const float reference = shiftOf(top);
-
-    float sum = 0;
-    float4 out{};
-#pragma unroll 4
-    for (int i = group; i < states.count; i += groups) {
-        const int64_t place = states.place(i);
-        if (place >= 0) {
-            const float2 lse = a.lse[place];
-            const float4 x = *reinterpret_cast<const float4*>(a.out + place * a.pitch + column + threadIdx.x % lanes * 4);
-            const float weight = weightOf({lse.x, lse.y}, reference);
-            sum += weight;
-            out = {fmaf(weight, x.x, out.x), fmaf(weight, x.y, out.y), fmaf(weight, x.z, out.z), fmaf(weight, x.w, out.w)};
+    const Lse earlier = exists && step.flags & FLASHRING_RESUME ? loadLse(step, batch, query, head) : Lse{-INFINITY, 0};
+    int part = 0, states = 0;
+    if (exists && a.blocks > 0) {
+        const int2 seen = *a.seen;
+        const DecodeCut cut = a.cut(seen.x, seen.y);
+        if (cut.tiles > 0) {
+            part = cut.partOf(batch * cut.row);
+            states = cut.partOf((batch + 1) * cut.row - 1) - part + 1;
         }
     }
-    for (int distance = 16; distance >= lanes; distance /= 2) {
-        sum += __shfl_xor_sync(~0u, sum, distance);
-        out.x += __shfl_xor_sync(~0u, out.x, distance);
-        out.y += __shfl_xor_sync(~0u, out.y, distance);
-        out.z += __shfl_xor_sync(~0u, out.z, distance);
-        out.w += __shfl_xor_sync(~0u, out.w, distance);
-    }
-    if (lane < lanes) {
-        outputs[warp][lane] = out;
-    }
+    const int64_t from = a.state(part, batch, head / a.group, query * a.group + head % a.group), next = step.kv_heads * a.rows;
+    const Merged merged = merge(a, from, next, ofRow, states, warps, lane * 4);
+    outputs[warp][lane] = merged.out[0];
+    outputs[warp][lane + 32] = merged.out[1];
     if (lane == 0) {
-        sums[warp] = sum;
+        tops[warp] = merged.top;
+        sums[warp] = merged.sum;
     }
     __syncthreads();
-    if (static_cast<int>(threadIdx.x) * 2 >= a.width) {
+    if (!exists) {
         return;
     }
 
-    float* const acc = step.acc.data ? row<float>(step.acc, batch, query, head) : nullptr;
-    const int col = column + static_cast<int>(threadIdx.x) * 2;
-    const bool resumes = earlier.high != -INFINITY;
-    const float weight = resumes ? weightOf(earlier, reference) : 0;
-    const float2 before = resumes ? loadPair(acc, col, valueDim, a.vectorOutputs) : float2{};
+    const int first = warp - ofRow;
+    float top = earlier.high;
+    for (int w = first; w < first + warps; ++w) {
+        top = fmaxf(top, tops[w]);
+    }
+    const float weight = earlier.high == -INFINITY ? 0 : weightOf(earlier, top);
     float total = weight;
-    float2 result{weight * before.x, weight * before.y};
-#pragma unroll
-    for (int w = 0; w < kMergeWarps; ++w) {
-        const float2 part = reinterpret_cast<const float2*>(outputs[w])[threadIdx.x];
-        total += sums[w];
-        result.x += part.x;
-        result.y += part.y;
+    for (int w = first; w < first + warps; ++w) {
+        total += sums[w] * expDifference(tops[w], shiftOf(top));
     }
     const float inverse = total == 0 ? 0 : 1 / total;
-    if (col == 0) {
+    float* const acc = step.acc.data ? flashring::row<float>(step.acc, batch, query, head) : nullptr;
+    for (int col = (ofRow * 32 + lane) * 2; col < a.pitch; col += warps * 64) {
+        float2 result{};
+        if (weight != 0) {
+            const float2 state = loadPair(acc, col, valueDim, a.vectorOutputs);
+            result = {weight * state.x, weight * state.y};
+        }
+        for (int w = first; w < first + warps; ++w) {
+            const float scale = expDifference(tops[w], shiftOf(top));
+            const float2 x = reinterpret_cast<const float2*>(outputs[w])[col / 2];
+            result = {fmaf(scale, x.x, result.x), fmaf(scale, x.y, result.y)};
+        }
+        if (acc) {
+            storePair(acc, col, valueDim, a.vectorOutputs, result.x * inverse, result.y * inverse);
+        }
+        if (step.flags & FLASHRING_FINISH) {
+            storePair(flashring::row<Element>(step.out, batch, query, head), col, valueDim, a.vectorOutputs, result.x * inverse, result.y * inverse);
+        }
+    }
+    if (ofRow == 0 && lane == 0) {
         storeLse(step, batch, query, head, total == 0 ? Lse{-INFINITY, 0} : addLog(top, logf(total)));
-    }
-    if (acc) {
-        storePair(acc, col, valueDim, a.vectorOutputs, result.x * inverse, result.y * inverse);
-    }
-    if (step.flags & FLASHRING_FINISH) {
-        storePair(row<Element>(step.out, batch, query, head), col, valueDim, a.vectorOutputs, result.x * inverse, result.y * inverse);
     }
 }
 
@@ -144,8 +156,9 @@ inline Start startOf(const DecodeArguments& a) { return computeCapability(a.step
 template <class Element>
 void mergeStates(const DecodeArguments& a) {
     const flashring_step& step = a.step;
-    launch(mergeKernel<Element>, "merge kernel", startOf(a), step.batch * step.q_len * step.q_heads * (a.pitch / a.width), kMergeWarps * 32, 0,
-           step.stream, a);
+    const int64_t rows = step.batch * step.q_len * step.q_heads;
+    const int warps = rows >= kMergeWarps * int64_t{multiprocessors(step.device)} ? 1 : kMergeWarps;
+    launch(mergeKernel<Element>, "merge kernel", startOf(a), ceilDiv(rows * warps, int64_t{kMergeWarps}), kMergeWarps * 32, 0, step.stream, a, warps);
 }
 
 }  // namespace flashring

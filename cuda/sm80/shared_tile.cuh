@@ -6,9 +6,15 @@
 
 namespace flashring {
 
-// Copies 16 (or 4) bytes from global to shared memory in the background; zeros where `inside` is false.
-__device__ inline void copy16(uint32_t target, const void* source, bool inside) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
+// Copies 16 (or 4) bytes from global to shared memory in the background; zeros where `inside` is false. What is read once, the L2 cache
+// may fetch 256 bytes at a time.
+template <bool kReadOnce = false>
+__device__ void copy16(uint32_t target, const void* source, bool inside) {
+    if constexpr (kReadOnce) {
+        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
+    } else {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
+    }
 }
 
 __device__ inline void copy4(uint32_t target, const void* source, bool inside) {
@@ -60,7 +66,7 @@ struct Share {
 
 // Fills the tile with rows [first, first + kRows) of source [.., dim], with zeros for rows outside [begin, end) and for
 // columns from dim on. In the background where rows are whole 16-byte words (`vector`), by elements otherwise.
-template <int kThreads, class Element, int kRows, int kCols>
+template <int kThreads, bool kReadOnce = false, class Element, int kRows, int kCols>
 __device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source, int64_t stride, int first, int begin, int end,
                      int dim, bool vector) {
     using Own = Share<kThreads, kRows, kCols>;
@@ -74,7 +80,7 @@ __device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source
             const bool inside = first + row + r >= begin && first + row + r < end;
 #pragma unroll
             for (int c = 0; c < kCols; c += kLanes * 8) {
-                copy16(target + tile.offset(r, c), own + r * stride + c, inside && col + c < dim);
+                copy16<kReadOnce>(target + tile.offset(r, c), own + r * stride + c, inside && col + c < dim);
             }
         }
     } else {
