@@ -157,7 +157,10 @@ template <class Element>
 void mergeStates(const DecodeArguments& a) {
     const flashring_step& step = a.step;
     const int64_t rows = step.batch * step.q_len * step.q_heads;
-    const int warps = rows >= kMergeWarps * int64_t{multiprocessors(step.device)} ? 1 : kMergeWarps;
+    int warps = kMergeWarps;  // as many as keep to a block a multiprocessor
+    while (warps > 1 && rows * warps > kMergeWarps * int64_t{multiprocessors(step.device)}) {
+        warps /= 2;
+    }
     launch(mergeKernel<Element>, "merge kernel", startOf(a), ceilDiv(rows * warps, int64_t{kMergeWarps}), kMergeWarps * 32, 0, step.stream, a, warps);
 }
 
