@@ -3,6 +3,7 @@
 #define FLASHRING_CUDA_COMMON_ATTENTION_H
 
 #include "common/device.h"
+#include "common/rows.h"
 #include "kernels.h"
 
 namespace flashring {
@@ -55,14 +56,16 @@ struct Tiling {
 // starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
-// Every row of the tensor starts on `bytes` bytes and holds a whole number of them.
-bool rowsAligned(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, int64_t elementSize, int64_t bytes);
-
 // Bytes at the front of the workspace that hold lo and hi.
 int64_t intervalBytesOnDevice(const flashring_step& step);
 
-// Writes zeros to a float32 [batch, seq, heads, dim].
-void clearOnDevice(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, void* stream);
+// Writes zeros to a float32 tensor.
+void clearOnDevice(const flashring_tensor& tensor, const Extents& extents, void* stream);
+
+// A forward, a backward step without queries or without keys, of 16-bit elements: there is nothing to multiply, but what the step
+// leaves has to be written.
+void forwardOfNothing(const flashring_step& step);
+void backwardOfNothing(const flashring_step& step);
 
 // The mma kernels for one element type. The rest of the step is in the arguments.
 template <class Element>

@@ -65,23 +65,7 @@ __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int
     }
 }
 
-struct Axis {
-    int64_t length, stride;
-};
-
 }  // namespace
-
-bool rowsAligned(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, int64_t elementSize,
-                 int64_t bytes) {
-    if (!tensor.data) {
-        return true;
-    }
-    bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(bytes) == 0 && dim * elementSize % bytes == 0;
-    for (const Axis& axis : {Axis{batch, tensor.stride_batch}, Axis{seq, tensor.stride_seq}, Axis{heads, tensor.stride_head}}) {
-        aligned &= axis.length <= 1 || axis.stride * elementSize % bytes == 0;
-    }
-    return aligned;
-}
 
 int64_t intervalBytesOnDevice(const flashring_step& step) {
     return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64);
@@ -101,24 +85,18 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
            tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
 
     const int64_t size = elementBytes(s.dtype), accSize = elementBytes(accumulatorType(s.dtype));
-    const auto queries = [&](const flashring_tensor& tensor, int64_t dim, int64_t elementSize, int64_t bytes) {
-        return rowsAligned(tensor, s.batch, s.q_len, s.q_heads, dim, elementSize, bytes);
-    };
-    const auto keys = [&](const flashring_tensor& tensor, int64_t dim, int64_t elementSize, int64_t bytes) {
-        return rowsAligned(tensor, s.batch, s.kv_len, s.kv_heads, dim, elementSize, bytes);
-    };
     return {s,
             lo,
             hi,
             nullptr,
             static_cast<float>(s.softmax_scale),
             static_cast<float>(s.softmax_scale * M_LOG2E),
-            queries(s.q, s.head_dim, size, 16) && queries(s.dout, s.value_dim, size, 16) && keys(s.k, s.head_dim, size, 16) &&
-                keys(s.v, s.value_dim, size, 16),
-            queries(s.out, s.value_dim, size, 16) && queries(s.acc, s.value_dim, accSize, 16),
-            queries(s.out, s.value_dim, size, 2 * size) && queries(s.acc, s.value_dim, accSize, 2 * accSize) &&
-                queries(s.dq, s.head_dim, accSize, 16) && keys(s.dk, s.head_dim, accSize, 2 * accSize) &&
-                keys(s.dv, s.value_dim, accSize, 2 * accSize)};
+            rowsAligned(s.q, queries(s, s.head_dim), size, 16) && rowsAligned(s.dout, queries(s, s.value_dim), size, 16) &&
+                rowsAligned(s.k, keys(s, s.head_dim), size, 16) && rowsAligned(s.v, keys(s, s.value_dim), size, 16),
+            rowsAligned(s.out, queries(s, s.value_dim), size, 16) && rowsAligned(s.acc, queries(s, s.value_dim), accSize, 16),
+            rowsAligned(s.out, queries(s, s.value_dim), size, 2 * size) && rowsAligned(s.acc, queries(s, s.value_dim), accSize, 2 * accSize) &&
+                rowsAligned(s.dq, queries(s, s.head_dim), accSize, 16) && rowsAligned(s.dk, keys(s, s.head_dim), accSize, 2 * accSize) &&
+                rowsAligned(s.dv, keys(s, s.value_dim), accSize, 2 * accSize)};
 }
 
 }  // namespace flashring

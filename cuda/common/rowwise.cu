@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_consta
 template <class Element>
 bool deltaOfWords(const flashring_step& step) {
     const auto aligned = [&](const flashring_tensor& tensor) {
-        return rowsAligned(tensor, step.batch, step.q_len, step.q_heads, step.value_dim, sizeof(Element), 16);
+        return rowsAligned(tensor, queries(step, step.value_dim), sizeof(Element), 16);
     };
     const int64_t groups = ceilDiv(step.q_len, kDeltaRows), places = step.batch * groups * step.q_heads;
     const bool counted = places > 0 && places <= INT32_MAX / 2 && step.q_len <= INT32_MAX / 2;
@@ -129,14 +129,24 @@ bool deltaOfWords(const flashring_step& step) {
 }
 
 // One warp a row.
-__global__ void clearKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim, int64_t rows) {
+template <class Element>
+__global__ void fillKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim, int64_t rows, Element value) {
     const int64_t index = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
     if (index < rows) {
         const RowIndex r = rowIndex(index, seq, heads);
-        float* const target = row<float>(tensor, r.batch, r.seq, r.head);
+        Element* const target = row<Element>(tensor, r.batch, r.seq, r.head);
         for (int64_t d = threadIdx.x % 32; d < dim; d += 32) {
-            target[d] = 0;
+            target[d] = value;
         }
+    }
+}
+
+// Nothing where the tensor has no address.
+template <class Element>
+void fill(const flashring_tensor& tensor, const Extents& e, Element value, void* stream) {
+    const int64_t rows = e.batch * e.length * e.heads;
+    if (tensor.data) {
+        launch(fillKernel<Element>, "fill kernel", ceilDiv(rows, kWarps), kThreads, 0, stream, tensor, e.length, e.heads, e.dim, rows, value);
     }
 }
 
@@ -206,9 +216,34 @@ void deltaOnDevice(const flashring_step& step) {
     });
 }
 
-void clearOnDevice(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t heads, int64_t dim, void* stream) {
-    const int64_t rows = batch * seq * heads;
-    launch(clearKernel, "clear kernel", ceilDiv(rows, kWarps), kThreads, 0, stream, tensor, seq, heads, dim, rows);
+void clearOnDevice(const flashring_tensor& tensor, const Extents& extents, void* stream) { fill(tensor, extents, 0.0f, stream); }
+
+void forwardOfNothing(const flashring_step& s) {
+    const DeviceScope scope(s.device);
+    const Extents outputs = queries(s, s.value_dim), rows = queries(s, 1);
+    const bool finish = s.flags & FLASHRING_FINISH;
+    if (!(s.flags & FLASHRING_RESUME)) {
+        fill(s.acc, outputs, 0.0f, s.stream);
+        fill(s.lse, rows, -INFINITY, s.stream);
+        fill(s.lse_low, rows, 0.0f, s.stream);
+        if (finish) {
+            with16BitElement(s.dtype, [&](auto element) { fill(s.out, outputs, decltype(element)(0.0f), s.stream); });
+        }
+    } else if (finish && s.q_len > 0) {
+        combineOnDevice({sizeof(flashring_combine_args), s.device, s.dtype, FLASHRING_FLOAT32, FLASHRING_FLOAT32, 0, s.batch, s.q_len, s.q_heads,
+                         s.value_dim, s.out, s.acc, {}, s.stream});
+    }
+}
+
+void backwardOfNothing(const flashring_step& s) {
+    const DeviceScope scope(s.device);
+    if (!(s.flags & FLASHRING_ADD_DQ)) {
+        clearOnDevice(s.dq, queries(s, s.head_dim), s.stream);
+    }
+    if (!(s.flags & FLASHRING_ADD_DKV)) {
+        clearOnDevice(s.dk, keys(s, s.head_dim), s.stream);
+        clearOnDevice(s.dv, keys(s, s.value_dim), s.stream);
+    }
 }
 
 void combineOnDevice(const flashring_combine_args& args) {

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include "common/shared_memory.h"
 #include "kernels.h"
 #include "rounding.h"
 
@@ -23,6 +24,7 @@ struct DecodeTile {
 
 constexpr int kDecodeTiles = 3;  // of 16, 32 and 64 rows
 constexpr int kMaxDecodeThreads = 256;
+constexpr int kDecodeStaticBytes = 1 << 10;  // of shared memory, for what the kernel declares beside its buffers
 constexpr int kLeastDecodeTiles = 3;  // of a part, where there are so many
 
 constexpr DecodeTile decodeTile(int dim, int index) {
@@ -30,6 +32,17 @@ constexpr DecodeTile decodeTile(int dim, int index) {
            : index == 1 ? DecodeTile{.rowWarps = 2, .keys = dim == 256 ? 16 : 32, .stages = dim == 64 ? 6 : 3}
                         : DecodeTile{.rowWarps = 4, .keys = dim == 256 ? 16 : 32, .stages = 5};
 }
+
+constexpr bool allDecodeTilesFit(SharedMemory memory) {
+    bool fit = true;
+    for (const int dim : kDecodeDims) {
+        for (int index = 0; index < kDecodeTiles; ++index) {
+            fit &= decodeTile(dim, index).teamBytes(dim) + kDecodeStaticBytes <= static_cast<int>(memory);
+        }
+    }
+    return fit;
+}
+static_assert(allDecodeTilesFit(SharedMemory::KB99), "a team everywhere");
 
 constexpr int decodeTileIndex(int64_t rows) { return rows <= 16 ? 0 : rows <= 32 ? 1 : 2; }
 

@@ -5,12 +5,12 @@
 
 #include "common/attention.h"
 #include "common/elements.cuh"
+#include "common/rows.h"
 #include "sm80/decode.h"
 
 namespace flashring {
 namespace {
 
-constexpr int kStaticBytes = 1 << 10;
 constexpr int64_t kMaxKeys = INT64_C(1) << 30;
 
 int64_t rowsOf(const flashring_step& step) { return step.q_len * (step.q_heads / step.kv_heads); }
@@ -24,7 +24,7 @@ DecodeTile tileOf(const flashring_step& step) { return decodeTile(pitchOf(step),
 
 int teamsOf(const flashring_step& step) {
     const DecodeTile tile = tileOf(step);
-    return std::min((static_cast<int>(sharedMemory(step.device)) - kStaticBytes) / tile.teamBytes(pitchOf(step)), kMaxDecodeThreads / tile.teamThreads());
+    return std::min((static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes) / tile.teamBytes(pitchOf(step)), kMaxDecodeThreads / tile.teamThreads());
 }
 
 // Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without work.
@@ -56,25 +56,29 @@ Workspace workspaceOf(const flashring_step& step) {
     return w;
 }
 
-int64_t workspaceBytes(const flashring_step& step, flashring_direction) { return workspaceOf(step).bytes; }
+// On whichever of this process's devices.
+int64_t workspaceBytes(const flashring_step& given, flashring_direction) {
+    flashring_step step = given;
+    int64_t most = 0;
+    for (step.device = 0; step.device < flashring_device_count(); ++step.device) {
+        most = sharedMemory(step.device) == SharedMemory::None ? most : std::max(most, workspaceOf(step).bytes);
+    }
+    return most;
+}
 
 void forward(const Problem& problem) {
     const flashring_step& step = problem.step;
     const DeviceScope scope(step.device);
     const Workspace w = workspaceOf(step);
-    const int64_t size = elementBytes(step.dtype);
-    const auto queries = [&](const flashring_tensor& tensor, int64_t dim, int64_t elementSize, int64_t bytes) {
-        return rowsAligned(tensor, step.batch, step.q_len, step.q_heads, dim, elementSize, bytes);
-    };
-    const auto keys = [&](const flashring_tensor& tensor, int64_t dim) {
-        return rowsAligned(tensor, step.batch, step.kv_len, step.kv_heads, dim, size, 16);
-    };
+    const int64_t size = elementBytes(step.dtype), accSize = sizeof(float);
     const DecodeArguments arguments{
         step,
         static_cast<float>(step.softmax_scale),
         static_cast<float>(step.softmax_scale * M_LOG2E),
-        queries(step.q, step.head_dim, size, 16) && keys(step.k, step.head_dim) && keys(step.v, step.value_dim),
-        queries(step.out, step.value_dim, size, 2 * size) && queries(step.acc, step.value_dim, sizeof(float), 2 * sizeof(float)),
+        rowsAligned(step.q, queries(step, step.head_dim), size, 16) && rowsAligned(step.k, keys(step, step.head_dim), size, 16) &&
+            rowsAligned(step.v, keys(step, step.value_dim), size, 16),
+        rowsAligned(step.out, queries(step, step.value_dim), size, 2 * size) &&
+            rowsAligned(step.acc, queries(step, step.value_dim), accSize, 2 * accSize),
         static_cast<int>(step.q_heads / step.kv_heads),
         static_cast<int>(rowsOf(step)),
         static_cast<int>(blocksOf(step)),
@@ -87,13 +91,16 @@ void forward(const Problem& problem) {
     with16BitElement(step.dtype, [&](auto element) { decodeStep<decltype(element)>(arguments); });
 }
 
-// Few rows, so that a warp's products keep up with the memory.
-bool takes(const flashring_step& step, flashring_direction) {
-    return rowsOf(step) <= kMaxDecodeRows && step.batch * step.kv_len <= kMaxKeys;
+// A warp's products keep up with the memory where rows are few.
+const char* unmet(const flashring_step& step, flashring_direction) {
+    if (rowsOf(step) > kMaxDecodeRows) {
+        return "it takes up to 64 rows: q_len * q_heads / kv_heads";
+    }
+    return step.batch * step.kv_len > kMaxKeys ? "it takes up to 2^30 keys: batch * kv_len" : nullptr;
 }
 
 }  // namespace
 
-const Kernel kCudaDecode = {FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement, anyDeviceCapable, forward, nullptr, workspaceBytes, true, takes};
+const Kernel kCudaDecode = {FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement, anyDeviceCapable, forward, nullptr, workspaceBytes, true, nullptr, unmet};
 
 }  // namespace flashring

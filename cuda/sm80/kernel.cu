@@ -41,7 +41,7 @@ void backward(const Problem& problem) {
               "cudaMemsetAsync");
     }
     if (!(step.flags & FLASHRING_ADD_DQ)) {
-        clearOnDevice(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, step.stream);
+        clearOnDevice(step.dq, queries(step, step.head_dim), step.stream);
     }
     with16BitElement(step.dtype, [&](auto element) { backwardStep<decltype(element)>(arguments); });
 }

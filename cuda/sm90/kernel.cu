@@ -1,10 +1,12 @@
-// The Hopper kernels as a row of the capability table, for tensors that the copy engine can read.
+// The Hopper kernels as a row of the capability table, for tensors that the copy engine reaches.
 #include <algorithm>
+#include <cstdio>
 
 #include "common/attention.h"
 #include "common/elements.cuh"
 #include "sm90/arguments.h"
 #include "sm90/ptx.cuh"
+#include "sm90/reach.h"
 #include "sm90/tiles.h"
 
 namespace flashring {
@@ -70,9 +72,7 @@ BackwardWorkspace backwardWorkspaceOf(const flashring_step& step) {
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction direction) {
-    // Tensors that the copy engine cannot reach go the other way, with the same workspace.
-    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes
-                                          : std::max(backwardWorkspaceOf(step).bytes, kCudaMma.workspaceBytes(step, direction));
+    return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes : backwardWorkspaceOf(step).bytes;
 }
 
 // Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few rounds of
@@ -104,52 +104,91 @@ CUtensorMapDataType mapType(int32_t dtype) {
     }
 }
 
-struct Extents {
-    int64_t batch, length, heads, dim;
-};
-
-// A map of a tensor with boxes of 128 bytes of `rows` rows; false where the copy engine cannot reach it. Alignment is looked
-// at first: tools report every call that the driver refuses.
-bool encode(CUtensorMap& map, const flashring_tensor& tensor, const Extents& e, int32_t dtype, int rows) {
-    const int64_t size = elementBytes(dtype);
-    if (!rowsAligned(tensor, e.batch, e.length, e.heads, e.dim, size, 16)) {
+// A map of a tensor with boxes of 128 bytes of `rows` rows; false where the copy engine does not reach it. The rules are looked at
+// first: tools report every call that the driver refuses.
+bool encode(CUtensorMap& map, const Copied& c, int rows) {
+    if (!reached(c)) {
         return false;
     }
+    const Extents& e = c.extents;
+    const int64_t size = elementBytes(c.dtype);
     const auto bytes = [&](int64_t extent, int64_t stride) { return static_cast<cuuint64_t>((extent > 1 ? stride : e.dim) * size); };
     const cuuint64_t extents[] = {static_cast<cuuint64_t>(e.dim), static_cast<cuuint64_t>(e.length), static_cast<cuuint64_t>(e.heads),
                                   static_cast<cuuint64_t>(e.batch)};
-    const cuuint64_t strides[] = {bytes(e.length, tensor.stride_seq), bytes(e.heads, tensor.stride_head), bytes(e.batch, tensor.stride_batch)};
+    const cuuint64_t strides[] = {bytes(e.length, c.tensor.stride_seq), bytes(e.heads, c.tensor.stride_head), bytes(e.batch, c.tensor.stride_batch)};
     const cuuint32_t box[] = {static_cast<cuuint32_t>(128 / size), static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
-    return encoder()(&map, mapType(dtype), 4, tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    return encoder() && encoder()(&map, mapType(c.dtype), 4, c.tensor.data, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-Extents queries(const flashring_step& step, int64_t dim) { return {step.batch, step.q_len, step.q_heads, dim}; }
-Extents keys(const flashring_step& step, int64_t dim) { return {step.batch, step.kv_len, step.kv_heads, dim}; }
-
-// False where the step has to go another way.
-bool fill(HopperArguments& h, const flashring_step& step) {
-    const int64_t heads = step.batch * step.q_heads;
-    if (!isHopper(step.device) || !encoder()) {
-        return false;
+// The same of an operand without which the kernel cannot be; unmet() has let no other step come here.
+void map(CUtensorMap& map, const Copied& c, int rows) {
+    if (!encode(map, c, rows)) {
+        fail(FLASHRING_DEVICE_ERROR, "cuTensorMapEncodeTiled: the driver refuses %s", c.name);
     }
-    bool fits = true;
+}
+
+bool copiesState(const flashring_step& step) {
+    bool copies = false;
+    withHeadDims(step, [&](auto index) { copies = hopperStateInRing(kHeadDims[decltype(index)::value]); });
+    return copies;
+}
+
+bool isEmpty(const flashring_step& step) { return step.q_len == 0 || step.kv_len == 0; }
+
+// Tiles of all heads and batches, of each kernel that a step may take: of as many as it takes for a key head as it has query heads.
+double mostTiles(const flashring_step& step, flashring_direction direction) {
+    int64_t most = 0;
     withHeadDims(step, [&](auto index) {
-        constexpr HopperTile tile = hopperTile(kHeadDims[decltype(index)::value]);
-        const int64_t tiles = ceilDiv(step.q_len, tile.queries());
-        fits = tiles * heads <= INT32_MAX / 2 &&
-               encode(h.q, step.q, queries(step, step.head_dim), step.dtype, 64) &&
-               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, tile.keys) &&
-               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, tile.keys) &&
-               (!(step.flags & FLASHRING_RESUME) || !hopperStateInRing(kHeadDims[decltype(index)::value]) ||
-                encode(h.acc, step.acc, queries(step, step.value_dim), FLASHRING_FLOAT32, 64));
-        const bool staged = fits && hopperStagesOutput(kHeadDims[decltype(index)::value]) && !(step.flags & FLASHRING_RESUME);
-        const Extents outputs = queries(step, step.value_dim);
-        h.boxedOut = staged && step.flags & FLASHRING_FINISH && encode(h.outBoxes, step.out, outputs, step.dtype, 16);
-        h.boxedAcc = staged && step.acc.data && encode(h.accBoxes, step.acc, outputs, FLASHRING_FLOAT32, 16);
-        h.order = orderOf(step, tiles);
+        constexpr HeadDims dims = kHeadDims[decltype(index)::value];
+        const int64_t forQueries = direction == FLASHRING_FORWARD ? hopperTile(dims).queries() : hopperQueryTile(dims).queries();
+        const int64_t tiles = ceilDiv(step.q_len, forQueries);
+        most = direction == FLASHRING_FORWARD ? tiles : std::max(tiles, ceilDiv(step.kv_len, hopperBackwardKeys(dims)));
     });
-    return fits;
+    return static_cast<double>(most) * static_cast<double>(step.batch) * static_cast<double>(step.q_heads);
+}
+
+const char* unmet(const flashring_step& step, flashring_direction direction) {
+    thread_local char lack[120];
+    const char* lacking = nullptr;
+    if (isEmpty(step)) {
+        return nullptr;
+    }
+    if (mostTiles(step, direction) > INT32_MAX / 2) {
+        return "it counts its tiles of all heads and batches with 30 bits";
+    }
+    const auto reaches = [&](const Copied& c) {
+        CUtensorMap probe;
+        const bool reaching = sharesRows(c) ? encode(probe, c, 16) : reached(c);
+        if (!reaching) {
+            std::snprintf(lack, sizeof lack, "rows of %s must start on 16 bytes and hold a whole number of them", c.name);
+            lacking = lack;
+        }
+        return reaching;
+    };
+    forEachCopied(step, direction, copiesState(step), reaches);
+    return lacking;
+}
+
+HopperArguments forwardArguments(const flashring_step& step) {
+    HopperArguments h;
+    withHeadDims(step, [&](auto index) {
+        constexpr HeadDims dims = kHeadDims[decltype(index)::value];
+        constexpr HopperTile tile = hopperTile(dims);
+        const Copied out{"out", step.out, queries(step, step.value_dim), step.dtype}, acc{"acc", step.acc, out.extents, FLASHRING_FLOAT32};
+        const bool resume = step.flags & FLASHRING_RESUME;
+        map(h.q, {"q", step.q, queries(step, step.head_dim), step.dtype}, 64);
+        map(h.k, {"k", step.k, keys(step, step.head_dim), step.dtype}, tile.keys);
+        map(h.v, {"v", step.v, keys(step, step.value_dim), step.dtype}, tile.keys);
+        if (resume && hopperStateInRing(dims)) {
+            map(h.acc, acc, 64);
+        }
+        const bool staged = hopperStagesOutput(dims) && !resume;
+        h.boxedOut = staged && step.flags & FLASHRING_FINISH && encode(h.outBoxes, out, 16);
+        h.boxedAcc = staged && step.acc.data && encode(h.accBoxes, acc, 16);
+        h.order = orderOf(step, ceilDiv(step.q_len, tile.queries()));
+    });
+    return h;
 }
 
 // How many parts the query heads of a key head are split into, so that there are a few blocks for each multiprocessor. Each part is a
@@ -166,58 +205,42 @@ int partsOf(const flashring_step& step, int64_t tiles) {
     return static_cast<int>(parts);
 }
 
-bool fill(HopperBackwardArguments& h, const flashring_step& step) {
+HopperBackwardArguments backwardArguments(const flashring_step& step) {
+    HopperBackwardArguments h;
     const BackwardWorkspace w = backwardWorkspaceOf(step);
     const int parts = partsOf(step, w.tiles);
-    const int64_t heads = step.batch * step.kv_heads * parts;
-    bool fits = isHopper(step.device) && encoder() && w.tiles * heads <= INT32_MAX / 2 &&
-                rowsAligned(step.dq, step.batch, step.q_len, step.q_heads, step.head_dim, sizeof(float), 16);
     withHeadDims(step, [&](auto index) {
         constexpr HeadDims dims = kHeadDims[decltype(index)::value];
         constexpr int kQueries = HopperBackwardTile::queries;
         static_assert(kQueries == HopperWideTile::queries && kQueries == HopperNarrowTile::queries);
         const bool separate = isSeparate(step, dims);
         const int rows = separate ? HopperQueryTile::keys : hopperBackwardKeys(dims);
-        fits = fits && encode(h.q, step.q, queries(step, step.head_dim), step.dtype, kQueries) &&
-               encode(h.k, step.k, keys(step, step.head_dim), step.dtype, rows) &&
-               encode(h.v, step.v, keys(step, step.value_dim), step.dtype, rows) &&
-               encode(h.dout, step.dout, queries(step, step.value_dim), step.dtype, kQueries) &&
-               encode(h.dk, step.dk, keys(step, step.head_dim), FLASHRING_FLOAT32, 16) &&
-               encode(h.dv, step.dv, keys(step, step.value_dim), FLASHRING_FLOAT32, 16);
-        if (fits && separate) {
-            const int64_t tiles = ceilDiv(step.q_len, hopperQueryTile(dims).queries());
-            h.queryOrder = orderOf(step, tiles);
-            fits = tiles * step.batch * step.q_heads <= INT32_MAX / 2 &&
-                   encode(h.dqBoxes, step.dq, queries(step, step.head_dim), FLASHRING_FLOAT32, 16);
+        map(h.q, {"q", step.q, queries(step, step.head_dim), step.dtype}, kQueries);
+        map(h.k, {"k", step.k, keys(step, step.head_dim), step.dtype}, rows);
+        map(h.v, {"v", step.v, keys(step, step.value_dim), step.dtype}, rows);
+        map(h.dout, {"dout", step.dout, queries(step, step.value_dim), step.dtype}, kQueries);
+        map(h.dk, {"dk", step.dk, keys(step, step.head_dim), FLASHRING_FLOAT32}, 16);
+        map(h.dv, {"dv", step.dv, keys(step, step.value_dim), FLASHRING_FLOAT32}, 16);
+        if (separate) {
+            map(h.dqBoxes, {"dq", step.dq, queries(step, step.head_dim), FLASHRING_FLOAT32}, 16);
+            h.queryOrder = orderOf(step, ceilDiv(step.q_len, hopperQueryTile(dims).queries()));
         }
     });
     h.dq = {nullptr, w.blocks, w.dims};
-    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), parts, static_cast<int>(heads)};
+    h.order = {nullptr, w.tiles, static_cast<int>(ceilDiv(3 * int64_t{w.tiles}, 4)), parts, static_cast<int>(step.batch * step.kv_heads * parts)};
     h.addsDkv = parts > 1 || step.flags & FLASHRING_ADD_DKV;
     h.scoresStart = static_cast<float>(-1 / step.softmax_scale);
     h.careful = step.softmax_scale < kLeastPlainScale || step.softmax_scale > kMostPlainScale;
-    return fits;
-}
-
-[[noreturn]] void refuse(const flashring_step& step, const char* tensors) {
-    fail(FLASHRING_UNSUPPORTED,
-         "kernel = %d (wgmma) needs a device of compute capability 9.0, and %s whose rows start on 16 bytes and hold a whole number of them",
-         step.kernel, tensors);
+    return h;
 }
 
 void forward(const Problem& problem) {
     const flashring_step& step = problem.step;
-    if (step.q_len == 0 || step.kv_len == 0) {  // nothing to multiply
-        return kCudaMma.forward(problem);
+    if (isEmpty(step)) {
+        return forwardOfNothing(step);
     }
     const DeviceScope scope(step.device);
-    HopperArguments h;
-    if (!fill(h, step)) {
-        if (step.kernel == FLASHRING_KERNEL_WGMMA) {
-            refuse(step, "q, k, v and acc");
-        }
-        return kCudaMma.forward(problem);
-    }
+    HopperArguments h = forwardArguments(step);
     const Workspace layout = workspaceOf(step);
     Tiling tiling{0, 0, reinterpret_cast<KeySpan*>(problem.workspace + layout.spans),
                   reinterpret_cast<int32_t*>(problem.workspace + layout.counter),
@@ -236,17 +259,11 @@ void forward(const Problem& problem) {
 
 void backward(const Problem& problem) {
     const flashring_step& step = problem.step;
-    if (step.q_len == 0 || step.kv_len == 0) {
-        return kCudaMma.backward(problem);
+    if (isEmpty(step)) {
+        return backwardOfNothing(step);
     }
     const DeviceScope scope(step.device);
-    HopperBackwardArguments h;
-    if (!fill(h, step)) {
-        if (step.kernel == FLASHRING_KERNEL_WGMMA) {
-            refuse(step, "q, k, v, dout, dq, dk and dv");
-        }
-        return kCudaMma.backward(problem);
-    }
+    HopperBackwardArguments h = backwardArguments(step);
     const BackwardWorkspace w = backwardWorkspaceOf(step);
     Tiling tiling{kIntervalThreads, 0};
     bool separate = false;
@@ -259,8 +276,8 @@ void backward(const Problem& problem) {
     h.dq.data = reinterpret_cast<float*>(problem.workspace + w.dq);
     h.order.sorted = sorted;
     if (h.addsDkv && !(step.flags & FLASHRING_ADD_DKV)) {
-        clearOnDevice(step.dk, step.batch, step.kv_len, step.kv_heads, step.head_dim, step.stream);
-        clearOnDevice(step.dv, step.batch, step.kv_len, step.kv_heads, step.value_dim, step.stream);
+        clearOnDevice(step.dk, keys(step, step.head_dim), step.stream);
+        clearOnDevice(step.dv, keys(step, step.value_dim), step.stream);
     }
     h.a = prepare(problem, &tiling);
     beginGathering(h.dq, step.batch * step.q_heads, tiling.seenBy, sorted, w.tiles, step.stream);
@@ -275,6 +292,6 @@ void backward(const Problem& problem) {
 }  // namespace
 
 const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
-                           forward, backward, workspaceBytes, true};
+                           forward, backward, workspaceBytes, true, isHopper, unmet};
 
 }  // namespace flashring

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Is every CUDA kernel right on this host, and how fast: gpu_battery.sh BUILD GPUS OUT
-# BUILD holds libflashring.so, cuda_check, cuda_extremes and cuda_backward; checks run side by side, one a GPU, then benchmarks alone on the first.
+# BUILD holds libflashring.so, cuda_check, cuda_extremes, cuda_backward, cuda_selection and cuda_graph; checks run side by side, one a
+# GPU, then benchmarks alone on the first.
 # What each printed is in OUT/NAME.txt; the last lines are shown. Where PyTorch or compute-sanitizer is missing, its parts say so.
 # The exit code is 0 if every part ended well.
 set -uo pipefail
@@ -31,6 +32,8 @@ checks=(
     "synccheck 280 compute-sanitizer --tool synccheck $sanitized"
     'extremes 200 $build/cuda_extremes'
     'backward-steps 60 $build/cuda_backward'
+    'selection 60 $build/cuda_selection'
+    'graph 60 $build/cuda_graph'
     'check-all 280 $build/cuda_check --seeds 2'
     'synccheck-extremes 200 compute-sanitizer --tool synccheck --error-exitcode 1 $build/cuda_extremes --small'
     'torch-check 200 python3 $here/cuda_vs_torch.py $build/libflashring.so check --seeds 60'

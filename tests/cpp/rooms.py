@@ -42,6 +42,19 @@ def faults(sources):
                 yield f'{path}: "{name}" leads to {room(found[0])}, which {room(path)} may not use'
 
 
+def calls(sources):
+    """Yields rooms of kernels that name a kernel of another room: they are chosen by the table, and never call each other."""
+    kernel = r"\bk(?:Amx|Avx\w*|Simd128|Reference|Cuda(?:Wgmma|Mma|Reference))\b"
+    made = rf"^const Kernel ({kernel}) = "
+    homes = {name: room(path) for path, text in sources.items() if room(path) != "src/main/cpp"
+             for name in re.findall(made, text, re.MULTILINE)}
+    for path, text in sources.items():
+        if room(path) in homes.values():
+            for name in sorted(set(re.findall(kernel, text))):
+                if homes.get(name) != room(path):
+                    yield f"{path}: {name} is {homes.get(name)}'s kernel; who runs a step is chosen by the table"
+
+
 def check_the_check():
     common, sm80 = "cuda/common/a.h", "cuda/sm80/b.cuh"
     good = {common: '#include "flashring.h"', sm80: '#include "common/a.h"\n#include <cmath>', "src/main/cpp/flashring.h": ""}
@@ -49,6 +62,9 @@ def check_the_check():
     assert len(list(faults({**good, common: '#include "sm80/b.cuh"'}))) == 1
     assert len(list(faults({**good, sm80: '  # include "a.h"'}))) == 1
     assert len(list(faults({**good, "cuda/sm100/c.cu": ""}))) == 1
+    own = {"cuda/sm80/a.cu": "const Kernel kCudaMma = {};", "cuda/sm90/a.cu": "const Kernel kCudaWgmma = {};"}
+    assert not list(calls(own))
+    assert len(list(calls({**own, "cuda/sm90/b.cu": "kCudaMma.forward(problem);"}))) == 1
     for names, uses in zip([list(ROOMS)[:i] for i in range(len(ROOMS))], ROOMS.values()):
         assert set(uses) <= set(names), "a cycle between rooms"
 
@@ -58,7 +74,7 @@ def main(repository):
     base = pathlib.Path(repository)
     sources = {path.relative_to(base).as_posix(): path.read_text(encoding="utf-8")
                for root in ROOTS for path in sorted((base / root).rglob("*")) if path.suffix in SUFFIXES}
-    wrong = list(faults(sources))
+    wrong = [*faults(sources), *calls(sources)]
     empty = ROOMS.keys() - {room(path) for path in sources}
     wrong += [f"{name}: an empty room" for name in sorted(empty)]
     print(f"{len(sources)} sources in {len(ROOMS)} rooms")

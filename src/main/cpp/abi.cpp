@@ -13,10 +13,10 @@
 #include "kernel_cap.h"
 #include "memory.h"
 #include "nvtx.h"
-#include "rounding.h"
 #include "rowwise.h"
 #include "threads.h"
 #include "validate.h"
+#include "workspace.h"
 
 namespace flashring {
 namespace {
@@ -66,15 +66,6 @@ void requireThreads(const flashring_step& step) {
     }
 }
 
-// The workspace of a CPU kernel holds lo and hi, then the kernel's own share.
-int64_t intervalBytes(const flashring_step& step) {
-    return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
-}
-
-int64_t workspaceBytes(const flashring_step& step, flashring_direction direction, const Kernel& kernel) {
-    return (kernel.cuda ? 0 : intervalBytes(step)) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0);
-}
-
 void attend(const flashring_step* given, flashring_direction direction) {
     const Range entry(direction == FLASHRING_FORWARD ? "forward step" : "backward step");
     calls.fetch_add(1, std::memory_order_relaxed);
@@ -82,7 +73,7 @@ void attend(const flashring_step* given, flashring_direction direction) {
     const flashring_step& step = readStep(given, own);
     const Kernel& kernel = *capability(select(step, direction)).kernel;
     direction == FLASHRING_FORWARD ? checkForward(step) : checkBackward(step);
-    checkWorkspace(step, workspaceBytes(step, direction, kernel));
+    checkWorkspace(step, workspaceBytes(step, direction));
     const Range running(kernel.name);
     char* const workspace = static_cast<char*>(step.workspace);
     const auto run = direction == FLASHRING_FORWARD ? kernel.forward : kernel.backward;
@@ -139,7 +130,8 @@ int32_t flashring_workspace_bytes(const flashring_step* given, int32_t direction
         const flashring_step& step = readStep(given, own);
         requireThreads(step);
         const auto pass = static_cast<flashring_direction>(direction);
-        *bytes = workspaceBytes(step, pass, *capability(select(step, pass)).kernel);
+        select(withoutAddresses(step), pass);
+        *bytes = workspaceBytes(step, pass);
     });
 }
 

@@ -51,11 +51,14 @@ const char* kernelName(int32_t id) {
     return "any";
 }
 
-bool serves(const Capability& row, const flashring_step& step, flashring_direction direction) {
-    const Kernel& kernel = *row.kernel;
-    return kernel.cuda == (step.device != FLASHRING_HOST) &&
-           (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
-           serves(row, direction) && (!kernel.takes || kernel.takes(step, direction));
+// Why a kernel that this process can use does not run the step; null where it does.
+const char* refusal(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
+    thread_local char lack[200];
+    if (kernel.runsOn && !kernel.runsOn(step.device)) {
+        std::snprintf(lack, sizeof lack, "device = %d lacks %s", step.device, kernel.requirement);
+        return lack;
+    }
+    return kernel.unmet ? kernel.unmet(step, direction) : nullptr;
 }
 
 }  // namespace
@@ -74,6 +77,13 @@ int32_t highestKernel() {
 
 bool serves(const Capability& row, flashring_direction direction) {
     return direction == FLASHRING_FORWARD ? row.kernel->forward : row.kernel->backward;
+}
+
+bool serves(const Capability& row, const flashring_step& step, flashring_direction direction) {
+    const Kernel& kernel = *row.kernel;
+    return kernel.cuda == (step.device != FLASHRING_HOST) &&
+           (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
+           serves(row, direction);
 }
 
 bool available(int32_t row) {
@@ -113,16 +123,25 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
              static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
              static_cast<long long>(kMaxHeadDim));
     }
-    int32_t unavailable = -1;
+    int32_t unavailable = -1, refusing = -1;
+    const char* why = nullptr;
     for (int32_t i = 0; i < kRows; ++i) {
         if (!serves(kTable[i], step, direction)) {
             continue;
         }
-        if (available(i)) {
-            requireDevice(step.device);
+        if (!available(i)) {
+            unavailable = i;
+            continue;
+        }
+        requireDevice(step.device);
+        why = refusal(*kTable[i].kernel, step, direction);
+        if (!why) {
             return i;
         }
-        unavailable = i;
+        refusing = i;
+    }
+    if (refusing >= 0) {
+        fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): %s", step.kernel, kTable[refusing].kernel->name, why);
     }
     if (unavailable >= 0) {
         requireDevice(step.device);

@@ -18,14 +18,18 @@ const Capability& capability(int32_t row);
 int32_t highestKernel();
 bool serves(const Capability& row, flashring_direction direction);
 
+// Whether the row is for the step's shape, dtype, side and kernel.
+bool serves(const Capability& row, const flashring_step& step, flashring_direction direction);
+
 // Whether the row can be chosen here: the machine can run it, and no cap rules it out. Fails where the cap names no kernel.
 bool available(int32_t row);
 
 // Why it cannot; "" where it can. Valid until this thread asks again.
 const char* unavailability(int32_t row);
 
-// The row that serves a step whose shape is checked; fails with FLASHRING_UNSUPPORTED when none does, and with
-// FLASHRING_INVALID_ARGUMENT where kernels are capped at a name that none has.
+// The row that will run a step whose shape is checked: the first that serves it and takes its operands, of which those without an
+// address count as any. Fails with FLASHRING_UNSUPPORTED when none does, and with FLASHRING_INVALID_ARGUMENT where kernels are
+// capped at a name that none has.
 int32_t select(const flashring_step& step, flashring_direction direction);
 
 // Fails with FLASHRING_UNSUPPORTED where this process cannot use the device; the host always passes.

@@ -67,9 +67,9 @@ typedef enum flashring_kernel {
     FLASHRING_KERNEL_AVX512 = 4,
     FLASHRING_KERNEL_AMX = 5,       /* AVX-512 with bfloat16 tile products */
     FLASHRING_KERNEL_MMA = 6,       /* CUDA tensor cores, warp by warp (compute capability 8.0 and newer) */
-    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0). AUTO where rows of what it copies (q, k, v; acc where it
-                                       resumes; backward also dout, dq, dk and dv) start on 16 bytes and hold a whole number of
-                                       them, else MMA */
+    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0). Takes steps whose rows of what it copies (q, k, v;
+                                       acc where it resumes; backward also dout, dq, dk and dv) start on 16 bytes and hold a whole
+                                       number of them; of others AUTO makes MMA */
     FLASHRING_KERNEL_AVX512BF16 = 8, /* AVX-512 with bfloat16 dot products, which take denormals for 0 */
     FLASHRING_KERNEL_DECODE = 9     /* CUDA tensor cores for few queries against many keys, which are split over the multiprocessors
                                        (compute capability 8.0 and newer): forward where q_len * q_heads / kv_heads <= 64 */
@@ -191,8 +191,10 @@ FLASHRING_API int32_t flashring_delta(const flashring_step* step);
 FLASHRING_API int32_t flashring_backward_step(const flashring_step* step);
 
 /*
- * *bytes = workspace that a step of this kind and shape needs (operand addresses and positions are not read).
- * Grows with q_len and kv_len, never with their product; monotone in both.
+ * *bytes = workspace that a step of this kind and shape needs, whatever addresses its operands will have (they and
+ * positions are not read).
+ * Grows with q_len and kv_len, never with their product; monotone in kv_len. A step of fewer queries may go to another kernel,
+ * and need more.
  */
 FLASHRING_API int32_t flashring_workspace_bytes(const flashring_step* step, int32_t direction, int64_t* bytes);
 
@@ -243,8 +245,9 @@ FLASHRING_API const char* flashring_max_kernel(void);
 FLASHRING_API const char* flashring_max_kernel_origin(void);
 
 /*
- * *row = the row that will serve a step of this shape, device, dtype and kernel; FLASHRING_UNSUPPORTED with the combination
- * and the reason when none does. Reads shape, dtype, device and kernel only.
+ * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does. Reads shape,
+ * dtype, device, kernel and flags, and of operands with an address that and the strides: so asked when work is planned it
+ * names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no address.
  */
 FLASHRING_API int32_t flashring_select(const flashring_step* step, int32_t direction, int32_t* row);
 

@@ -21,7 +21,7 @@ struct Problem {
 // mask meets such a value, kernels go another way.
 
 // One implementation of forward and backward, reading flags, shapes and operands from the step. CPU kernels never throw;
-// CUDA kernels fail with FLASHRING_DEVICE_ERROR.
+// CUDA kernels fail with FLASHRING_DEVICE_ERROR. It computes itself what it is given: whether it can is asked before.
 struct Kernel {
     int32_t id;               // flashring_kernel
     const char* name;
@@ -31,7 +31,10 @@ struct Kernel {
     void (*backward)(const Problem&);  // null: serves forward alone
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the CPU's intervals; null: none
     bool cuda = false;        // runs on CUDA devices, else on the host
-    bool (*takes)(const flashring_step&, flashring_direction) = nullptr;  // whether it serves steps of this shape; null: of any
+    bool (*runsOn)(int32_t device) = nullptr;  // of several CUDA devices; null: on each
+    // What a step lacks that this kernel needs beyond its row of the table, for people, valid until this thread asks again; null
+    // where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
+    const char* (*unmet)(const flashring_step&, flashring_direction) = nullptr;
 };
 
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.

@@ -34,6 +34,11 @@ import org.flashring.plan.Schedule;
  * order of the caller's stream, the communication beside it, joined by events. Calls share the buffers, so give calls
  * on different streams an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer
  * that failed. Keep the tensors until the work is done: a call keeps their memory reachable only until it returns.
+ *
+ * <p>Calls on a stream that is captured go into its CUDA graph, which may be replayed on what lies at the same
+ * addresses for as long as this object and the tensors are open; make one call before, which loads the kernels. Ranks
+ * of a {@code LocalGroup} can be captured together, each on a stream that has joined one capture; over NCCL they are
+ * refused.
  */
 public final class ShardedAttention implements AutoCloseable {
     private final Plan plan;

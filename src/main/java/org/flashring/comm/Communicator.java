@@ -31,6 +31,7 @@ public interface Communicator extends AutoCloseable {
      *
      * @param stream {@code cudaStream_t} of {@link #device}, or 0 for the default stream, the only one of the host
      * @throws IllegalArgumentException if a stream is given to the host
+     * @throws UnsupportedOperationException if the stream is captured in a CUDA graph and the group works over NCCL
      */
     void stream(long stream);
 

@@ -127,6 +127,16 @@ public final class Cudart {
         check(cudaStreamSynchronize(Handles.stream(stream)), "cudaStreamSynchronize");
     }
 
+    /** Returns whether work given to {@code stream} goes into a CUDA graph; never of the default stream, 0. */
+    public static boolean isCapturing(long stream) {
+        int[] answer = Handles.answer();
+        answer[0] = cudaStreamCaptureStatusNone;
+        if (stream != 0) {
+            check(cudaStreamIsCapturing(Handles.stream(stream), answer), "cudaStreamIsCapturing");
+        }
+        return answer[0] != cudaStreamCaptureStatusNone;
+    }
+
     /** Makes later work of {@code stream} wait for what {@code event} has recorded last. */
     public static void waitEvent(long stream, long event) {
         check(cudaStreamWaitEvent(Handles.stream(stream), Handles.event(event), 0), "cudaStreamWaitEvent");

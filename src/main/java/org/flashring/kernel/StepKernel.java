@@ -101,9 +101,15 @@ public final class StepKernel implements AutoCloseable {
         return most;
     }
 
-    /** Returns if a kernel serves the steps in {@code direction}; else throws, naming the combination. */
+    /**
+     * Returns if a kernel serves the steps in {@code direction}, of operands that suit it; else throws, naming the
+     * combination.
+     */
     public void requireSupported(int direction) {
-        Status.check(Native.select(step, direction, new int[1]));
+        for (Positions source : keys) {
+            step.keyLength(source.length());
+            Status.check(Native.select(step, direction, new int[1]));
+        }
     }
 
     /** Runs what follows in the order of a CUDA stream; 0 is the default stream, and the only one of the host. */

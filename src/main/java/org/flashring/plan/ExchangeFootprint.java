@@ -20,13 +20,11 @@ import org.flashring.plan.HeadExchange.Operand;
  * @param home offset of own dK and dV that come from several members, accumulator type
  */
 public record ExchangeFootprint(List<Long> rows, List<Long> heads, Map<Operand, Long> operands, long delta, long home) {
-    /** Returns where they lie, null without an exchange. */
+    /** Returns where lies what both passes need, null without an exchange. */
     static ExchangeFootprint of(HeadExchange heads, DType wire, boolean backward, Footprint.Offsets offsets) {
         if (heads == null) {
             return null;
         }
-        AttentionShape shape = heads.whole().shape();
-        DType wide = shape.dtype().accumulator();
         List<Long> outgoing = new ArrayList<>();
         List<Long> incoming = new ArrayList<>();
         for (int member = 0; member < heads.members().size(); member++) {
@@ -35,29 +33,38 @@ public record ExchangeFootprint(List<Long> rows, List<Long> heads, Map<Operand, 
             incoming.add(offsets.next(other, most(heads, member, heads.place(), wire, backward)));
         }
         Map<Operand, Long> operands = new EnumMap<>(Operand.class);
-        for (Operand operand : Operand.values()) {
-            boolean ofBackward = operand.compareTo(Operand.DOUT) >= 0;
-            // natives tell operands by their addresses: an empty one has a place of its own
-            if (operand != Operand.DOUT && operand != Operand.DELTA) {
-                long elements = heads.elements(
-                        operand, heads.rows(operand), heads.share().heads(operand.ofKeys()));
-                operands.put(
-                        operand,
-                        offsets.next(
-                                !ofBackward || backward,
-                                Math.max(1, elements)
-                                        * operand.dtype(shape, wide).bytes()));
-            }
+        for (Operand operand : List.of(Operand.Q, Operand.K, Operand.V, Operand.OUT, Operand.LSE)) {
+            operands.put(operand, offsets.next(true, bytes(heads, operand)));
         }
         operands.put(Operand.DOUT, operands.get(Operand.OUT));
-        long delta = offsets.next(
-                backward,
-                heads.elements(Operand.DELTA, heads.rows(Operand.DELTA, heads.place()), shape.queryHeads())
-                        * wide.bytes());
-        long ownKeys = heads.rows(Operand.DK, heads.place());
-        long home = offsets.next(
-                backward && heads.repeatsKeys(), heads.whole().keyElements(ownKeys, shape.kvHeads()) * wide.bytes());
-        return new ExchangeFootprint(List.copyOf(outgoing), List.copyOf(incoming), operands, delta, home);
+        return new ExchangeFootprint(List.copyOf(outgoing), List.copyOf(incoming), operands, 0, 0);
+    }
+
+    /** Returns these, and where lies what backward alone needs. */
+    ExchangeFootprint withGradients(HeadExchange heads, boolean backward, Footprint.Offsets offsets) {
+        AttentionShape shape = heads.whole().shape();
+        long wide = shape.dtype().accumulator().bytes();
+        Map<Operand, Long> all = new EnumMap<>(operands);
+        for (Operand operand : List.of(Operand.DQ, Operand.DK, Operand.DV)) {
+            all.put(operand, offsets.next(backward, bytes(heads, operand)));
+        }
+        long ownRows = heads.rows(Operand.DELTA, heads.place());
+        long ownDelta = offsets.next(backward, heads.elements(Operand.DELTA, ownRows, shape.queryHeads()) * wide);
+        long ownKeys = heads.whole().keyElements(heads.rows(Operand.DK, heads.place()), shape.kvHeads());
+        long ownHome = offsets.next(backward && heads.repeatsKeys(), ownKeys * wide);
+        return new ExchangeFootprint(rows, this.heads, all, ownDelta, ownHome);
+    }
+
+    /**
+     * Returns the bytes of all members' rows of an operand, of own heads, gradients in the accumulator type. Natives
+     * tell operands by their addresses: an empty one has a place of its own.
+     */
+    private static long bytes(HeadExchange heads, Operand operand) {
+        AttentionShape shape = heads.whole().shape();
+        long elements =
+                heads.elements(operand, heads.rows(operand), heads.share().heads(operand.ofKeys()));
+        return Math.max(1, elements)
+                * operand.dtype(shape, shape.dtype().accumulator()).bytes();
     }
 
     /** Returns the bytes of the largest message with {@code owner}'s rows of {@code computer}'s heads. */

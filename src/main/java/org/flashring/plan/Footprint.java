@@ -1,6 +1,5 @@
 package org.flashring.plan;
 
-import java.util.ArrayList;
 import java.util.List;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
@@ -9,7 +8,8 @@ import org.flashring.plan.Schedule.Slot;
 
 /**
  * Where each buffer of a rank's operation lies in its one block of memory, in bytes from the start; a buffer that is
- * not needed has no bytes.
+ * not needed has no bytes. Between calls nothing lives here, and forward and backward never run together: what one
+ * alone needs shares its place with what the other alone needs.
  *
  * @param slots offset of each slot of the schedule: keys in the tensors' type, gradients in that in which they travel
  * @param ordered offset of keys and values of several ranks in order of their positions, the tensors' type
@@ -51,27 +51,32 @@ public record Footprint(
         long wideQueries = queryRows * wide.bytes();
         boolean resumes = schedule.resumes();
 
-        Offsets offsets = new Offsets();
-        List<Long> slots = new ArrayList<>();
-        for (Slot slot : schedule.slots()) {
-            boolean grads = slot.part() == Part.KEY_GRADS;
-            slots.add(offsets.next(!grads || backward, slot.elements() * (grads ? plan.wireDType() : type).bytes()));
-        }
+        Offsets offsets = new Offsets(0);
+        Long[] slots = new Long[schedule.slots().size()];
+        place(slots, schedule, Part.KEYS, true, type, offsets);
         long ordered = offsets.next(true, schedule.room().ordered() * type.bytes());
-        long state = offsets.next(rounded && resumes, wideQueries * shape.valueDim());
-        long lseLow = offsets.next(resumes, wideQueries);
         long lse = offsets.next(!backward && schedule.heads() == null, wideQueries);
-        long delta = offsets.next(backward, wideQueries);
+        ExchangeFootprint kept = ExchangeFootprint.of(schedule.heads(), plan.wireDType(), backward, offsets);
+
+        Offsets ofForward = offsets.fork();
+        long state = ofForward.next(rounded && resumes, wideQueries * shape.valueDim());
+        long lseLow = ofForward.next(resumes, wideQueries);
+
+        Offsets ofBackward = offsets.fork();
+        place(slots, schedule, Part.KEY_GRADS, backward, plan.wireDType(), ofBackward);
+        long delta = ofBackward.next(backward, wideQueries);
         boolean ownGrads = rounded && schedule.heads() == null; // else they gather in an exchange's wide ones
-        long queryGrads = offsets.next(backward && ownGrads, wideQueries * shape.headDim());
-        long blockGrads = offsets.next(
+        long queryGrads = ofBackward.next(backward && ownGrads, wideQueries * shape.headDim());
+        long blockGrads = ofBackward.next(
                 backward && (ownGrads || !schedule.slots().isEmpty()),
                 schedule.room().block() * wide.bytes());
-        long home = offsets.next(backward, schedule.room().home() * wide.bytes());
-        ExchangeFootprint exchange = ExchangeFootprint.of(schedule.heads(), plan.wireDType(), backward, offsets);
-        long workspace = offsets.next(true, plan.workspaceBytes(rank));
+        long home = ofBackward.next(backward, schedule.room().home() * wide.bytes());
+        ExchangeFootprint exchange = kept == null ? null : kept.withGradients(schedule.heads(), backward, ofBackward);
+
+        Offsets rest = Offsets.behind(ofForward, ofBackward);
+        long workspace = rest.next(true, plan.workspaceBytes(rank));
         return new Footprint(
-                List.copyOf(slots),
+                List.of(slots),
                 ordered,
                 state,
                 lseLow,
@@ -82,7 +87,7 @@ public record Footprint(
                 home,
                 exchange,
                 workspace,
-                offsets.end);
+                rest.end);
     }
 
     /** Returns the bytes that the steps' kernels may use. */
@@ -90,9 +95,33 @@ public record Footprint(
         return totalBytes - workspace;
     }
 
+    /** Puts the schedule's slots of one part one behind the other; they have no bytes unless {@code needed}. */
+    private static void place(Long[] slots, Schedule schedule, Part part, boolean needed, DType type, Offsets offsets) {
+        for (int i = 0; i < slots.length; i++) {
+            Slot slot = schedule.slots().get(i);
+            if (slot.part() == part) {
+                slots[i] = offsets.next(needed, slot.elements() * type.bytes());
+            }
+        }
+    }
+
     /** Puts buffers one behind the other. */
     static final class Offsets {
         private long end;
+
+        private Offsets(long start) {
+            end = start;
+        }
+
+        /** Returns others that begin where these have come to. */
+        Offsets fork() {
+            return new Offsets(end);
+        }
+
+        /** Returns others that begin behind both. */
+        static Offsets behind(Offsets a, Offsets b) {
+            return new Offsets(Math.max(a.end, b.end));
+        }
 
         /** Returns where the next buffer begins; it has no bytes unless {@code needed}. */
         long next(boolean needed, long bytes) {

@@ -62,6 +62,11 @@ final class NcclQueue {
     }
 
     void stream(long caller) {
+        if (Cudart.isCapturing(caller)) {
+            throw new UnsupportedOperationException(
+                    "the stream is captured in a CUDA graph, but operations over NCCL are watched from the host and"
+                            + " cannot be replayed; of the ranks of a LocalGroup they can");
+        }
         stream = caller;
     }
 

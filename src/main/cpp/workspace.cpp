@@ -1,0 +1,38 @@
+#include "workspace.h"
+
+#include <algorithm>
+
+#include "capabilities.h"
+#include "rounding.h"
+
+namespace flashring {
+
+flashring_step withoutAddresses(flashring_step step) {
+    for (flashring_tensor* operand : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta, &step.dq, &step.dk,
+                                      &step.dv, &step.lse_low}) {
+        operand->data = nullptr;
+    }
+    return step;
+}
+
+int64_t intervalBytes(const flashring_step& step) {
+    return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
+}
+
+int64_t workspaceBytes(const flashring_step& given, flashring_direction direction) {
+    const flashring_step step = withoutAddresses(given);
+    int64_t most = 0;
+    for (int32_t row = 0; row < capabilityCount(); ++row) {
+        const Kernel& kernel = *capability(row).kernel;
+        if (!serves(capability(row), step, direction) || !available(row) || (kernel.unmet && kernel.unmet(step, direction))) {
+            continue;
+        }
+        most = std::max(most, (kernel.cuda ? 0 : intervalBytes(step)) + (kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0));
+        if (!kernel.unmet && !kernel.runsOn) {
+            break;  // it takes every step, and those behind it get none
+        }
+    }
+    return most;
+}
+
+}  // namespace flashring
