@@ -3,6 +3,8 @@
 #ifndef FLASHRING_CUDA_SM80_DECODE_CUH
 #define FLASHRING_CUDA_SM80_DECODE_CUH
 
+#include <cfloat>
+
 #include "common/early_start.cuh"
 #include "common/scores.cuh"
 #include "common/sight.cuh"
@@ -98,17 +100,22 @@ __device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries
     }
 }
 
-// Adds to a row's output what is not finite among the values that it sees: `values` from key on, of which clearNonFinite() then leaves
-// nothing to the products. Weights are left out, as in addNonFinite().
-template <class Element, class Tile, int kN>
-__device__ void addSeenNonFinite(float (&out)[1][kN][4], int half, const Tile& values, int keys, int lo, int hi) {
-    forEachPair(out, 0, half, [&](int col, float& x, float& y) {
-        for (int j = max(lo, 0); j < min(hi, keys); ++j) {
-            const Element* const pair = reinterpret_cast<const Element*>(values.memory + Tile::offset(j, col));
-            const float first = static_cast<float>(pair[0]), second = static_cast<float>(pair[1]);
-            x += fabsf(first) < INFINITY ? 0 : first;
-            y += fabsf(second) < INFINITY ? 0 : second;
-        }
+// Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where it was, 0 elsewhere.
+constexpr uint32_t kMark = 0x7f7f;  // the largest bfloat16: the product of two is infinite, that with 0 is 0
+
+template <class Element>
+__device__ uint32_t marksOf(uint32_t pair) {
+    const uint32_t finite = finitePart<Element>(pair), gone = finite ^ pair;
+    return (gone & 0xffff ? kMark : 0) | (gone >> 16 ? kMark << 16 : 0);
+}
+
+template <class Element, int kThreads, class Tile>
+__device__ void markNonFinite(const Tile& values, const Tile& marks) {
+    const auto offset = marks.memory - values.memory;
+    Share<kThreads, Tile::kTileRows, Tile::kTileCols>::forEachWord(values, [&](uint4& word) {
+        uint4& mark = *reinterpret_cast<uint4*>(reinterpret_cast<char*>(&word) + offset);
+        mark = {marksOf<Element>(word.x), marksOf<Element>(word.y), marksOf<Element>(word.z), marksOf<Element>(word.w)};
+        word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z), finitePart<Element>(word.w)};
     });
 }
 
@@ -230,14 +237,18 @@ __device__ void decode(const DecodeArguments& a) {
         if (bordered && length > 1) {
             const bool finite = !__any_sync(~0u, anyNonFinite<Element, 32>(values));
             syncTeam<kThreads>(team);
-            if (!finite) {  // as all warps of the team have found
+            if (!finite) {  // as all warps of the team have found; the keys have served
+                markNonFinite<Element, kThreads>(values, keys);
+                syncTeam<kThreads>(team);
+                float seen[1][kKeys / 8][4];
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
-                    addSeenNonFinite<Element>(out, half, values, kKeys, lo[half] - key, hi[half] - key);
+                    forEachPair(seen, 0, half, [&](int col, float& x, float& y) {
+                        x = key + col >= lo[half] && key + col < hi[half] ? FLT_MAX / 2 : 0;
+                        y = key + col + 1 >= lo[half] && key + col + 1 < hi[half] ? FLT_MAX / 2 : 0;
+                    });
                 }
-                syncTeam<kThreads>(team);
-                clearNonFinite<Element, kThreads>(values);
-                syncTeam<kThreads>(team);
+                multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
             }
         }
         multiply<Element, kKeys>(out, scores, values);

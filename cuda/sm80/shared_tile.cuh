@@ -29,6 +29,7 @@ __device__ inline void waitForCopies() { asm volatile("cp.async.wait_all;" ::: "
 template <int kRows, int kCols>
 struct SharedTile {
     static_assert(kCols % 16 == 0, "an even number of 16-byte words");
+    static constexpr int kTileRows = kRows, kTileCols = kCols;
     static constexpr int kPitch = kCols + 8;
     static constexpr int kBytes = kRows * kPitch * 2 - 16;  // what follows may lie where the last row would be longer
 
