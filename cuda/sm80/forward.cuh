@@ -10,6 +10,7 @@
 #include "common/scores.cuh"
 #include "sm80/mma.cuh"
 #include "sm80/nonfinite.cuh"
+#include "sm80/row_state.cuh"
 #include "sm80/tiles.h"
 
 namespace flashring {
@@ -59,14 +60,6 @@ __device__ BorderedSpan keySpan(const Arguments& a, int first, int last, int nar
 }
 
 constexpr float kSlack = 5.5f;  // e^5.5 keeps weights and their sums far inside float16 and float32
-
-// Running maximum of the scores (at most kSlack behind) and sum of one row; each lane of a quad holds its own part of the sum.
-struct RowState {
-    float maximum, sum;
-};
-
-// A row that has seen nothing yet may weigh against anything.
-__device__ inline float shiftOf(float maximum) { return maximum == -INFINITY ? 0 : maximum; }
 
 // Whether any row of the warp needs FarWeight.
 template <int kM>

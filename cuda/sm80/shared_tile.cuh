@@ -6,9 +6,15 @@
 
 namespace flashring {
 
-// Copies 16 (or 4) bytes from global to shared memory in the background; zeros where `inside` is false.
-__device__ inline void copy16(uint32_t target, const void* source, bool inside) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
+// Copies 16 (or 4) bytes from global to shared memory in the background; zeros where `inside` is false. What is read once, the L2 cache
+// may fetch 256 bytes at a time.
+template <bool kReadOnce = false>
+__device__ void copy16(uint32_t target, const void* source, bool inside) {
+    if constexpr (kReadOnce) {
+        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
+    } else {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
+    }
 }
 
 __device__ inline void copy4(uint32_t target, const void* source, bool inside) {
@@ -23,6 +29,7 @@ __device__ inline void waitForCopies() { asm volatile("cp.async.wait_all;" ::: "
 template <int kRows, int kCols>
 struct SharedTile {
     static_assert(kCols % 16 == 0, "an even number of 16-byte words");
+    static constexpr int kTileRows = kRows, kTileCols = kCols;
     static constexpr int kPitch = kCols + 8;
     static constexpr int kBytes = kRows * kPitch * 2 - 16;  // what follows may lie where the last row would be longer
 
@@ -33,14 +40,15 @@ struct SharedTile {
     __device__ void storePair(int row, int col, uint32_t pair) const { *reinterpret_cast<uint32_t*>(memory + offset(row, col)) = pair; }
 };
 
-// The words of 16 bytes of a tile that one of kThreads threads fills: every kRowsAtOnce rows and kLanes words from its first on.
+// The words of 16 bytes of a tile that one of kThreads threads fills, the block's or a team of them: every kRowsAtOnce rows and kLanes
+// words from its first on.
 template <int kThreads, int kRows, int kCols>
 struct Share {
     static constexpr int kWords = kCols / 8, kLanes = kWords & -kWords;  // lanes that share a row
     static constexpr int kRowsAtOnce = kThreads / kLanes;
     static_assert(kRows % kRowsAtOnce == 0, "whole passes");
 
-    __device__ static int row() { return threadIdx.x / kLanes; }
+    __device__ static int row() { return threadIdx.x % kThreads / kLanes; }
     __device__ static int col() { return threadIdx.x % kLanes * 8; }
 
     // Calls body with each word. The thread sees what it copied once it has waited for its copies.
@@ -59,7 +67,7 @@ struct Share {
 
 // Fills the tile with rows [first, first + kRows) of source [.., dim], with zeros for rows outside [begin, end) and for
 // columns from dim on. In the background where rows are whole 16-byte words (`vector`), by elements otherwise.
-template <int kThreads, class Element, int kRows, int kCols>
+template <int kThreads, bool kReadOnce = false, class Element, int kRows, int kCols>
 __device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source, int64_t stride, int first, int begin, int end,
                      int dim, bool vector) {
     using Own = Share<kThreads, kRows, kCols>;
@@ -73,7 +81,7 @@ __device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source
             const bool inside = first + row + r >= begin && first + row + r < end;
 #pragma unroll
             for (int c = 0; c < kCols; c += kLanes * 8) {
-                copy16(target + tile.offset(r, c), own + r * stride + c, inside && col + c < dim);
+                copy16<kReadOnce>(target + tile.offset(r, c), own + r * stride + c, inside && col + c < dim);
             }
         }
     } else {

@@ -8,7 +8,7 @@ import torch
 
 RESUME, FINISH, ADD_DQ, ADD_DKV = 1, 2, 4, 8
 FORWARD, BACKWARD = 0, 1
-KERNELS = {"auto": 0, "reference": 1, "mma": 6, "wgmma": 7}
+KERNELS = {"auto": 0, "reference": 1, "mma": 6, "wgmma": 7, "decode": 9}
 CODES = {torch.float64: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 I32, I64, PTR = c.c_int32, c.c_int64, c.c_void_p
 

@@ -50,7 +50,7 @@ void unknownNames() {
         CHECK(std::strstr(flashring_capability_cause(0), says), "cause: %s", flashring_capability_cause(0));
     };
     expectEverywhere("FLASHRING_MAX_KERNEL = sse9 must be one of amx, ");
-    expectEverywhere("avx2, simd128, reference, wgmma, mma");
+    expectEverywhere("avx2, simd128, reference, decode, wgmma, mma");
     expectRefused(flashring_set_max_kernel("avx", "a test"), FLASHRING_INVALID_ARGUMENT, "a test = avx must be one of amx, ");
     expectEverywhere("a test = avx must be one of amx, ");
     expectRefused(flashring_set_max_kernel(nullptr, nullptr), FLASHRING_INVALID_ARGUMENT, "name must not be null");

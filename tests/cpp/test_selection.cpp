@@ -37,6 +37,8 @@ const char* unmet(const flashring_step& step, flashring_direction direction) {
     return direction == FLASHRING_FORWARD && step.flags & FLASHRING_RESUME ? "it takes no state" : nullptr;
 }
 
+const char* manyRows(const flashring_step& step, flashring_direction) { return step.q_len > 64 ? "it takes few rows" : nullptr; }
+
 bool runsOn(int32_t device) { return device != otherDevice; }
 
 }  // namespace
@@ -53,6 +55,8 @@ const Kernel kAvx512Bf16{FLASHRING_KERNEL_AVX512BF16, "avx512bf16", "BF16", isTh
 const Kernel kAvx2{FLASHRING_KERNEL_AVX2, "avx2", "AVX2", isThere<'a'>, nothing, nothing, bytesOf<3>};
 const Kernel kSimd128{FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", isThere<'s'>, nothing, nothing, bytesOf<700>};
 const Kernel kReference{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", isThere<'r'>, nothing, nothing, nullptr};
+const Kernel kCudaDecode{FLASHRING_KERNEL_DECODE, "decode", "a GPU", isThere<'d'>, nothing, nullptr,
+                         bytesOf<30>,             true,     nullptr, ::manyRows};
 const Kernel kCudaWgmma{FLASHRING_KERNEL_WGMMA, "wgmma",     "Hopper", isThere<'w'>, nothing, nothing,
                         bytesOf<10>,            true,        ::runsOn, ::unmet};
 const Kernel kCudaMma{FLASHRING_KERNEL_MMA, "mma", "a GPU", isThere<'m'>, nothing, nothing, bytesOf<20>, true};
@@ -117,6 +121,11 @@ void auto_() {
     expect(chosen(stepOf(FLASHRING_KERNEL_AUTO, 100)), "mma");  // the dims alone decide
     expect(chosen(stepOf(FLASHRING_KERNEL_AUTO, 64, 0, FLASHRING_FLOAT32)), "reference");
     expect(chosen(stepOf(FLASHRING_KERNEL_AUTO, 100, FLASHRING_HOST)), "amx");
+    flashring_step few = step;
+    few.q_len = 64;
+    expect(chosen(few), "decode");  // the length alone decides, too
+    expect(chosen(at(few, 0x1008)), "decode");
+    expect(chosen(few, FLASHRING_BACKWARD), "wgmma");
     flashring_step resumed = step;
     resumed.flags = FLASHRING_RESUME;
     expect(chosen(resumed), "mma");
@@ -153,6 +162,10 @@ void workspace() {
     expectBytes(stepOf(FLASHRING_KERNEL_WGMMA), FLASHRING_FORWARD, 10 * 128);
     expectBytes(stepOf(FLASHRING_KERNEL_MMA), FLASHRING_FORWARD, 20 * 128);
     expectBytes(stepOf(FLASHRING_KERNEL_AUTO, 64, 0, FLASHRING_FLOAT32), FLASHRING_FORWARD, 500 * 128);
+    flashring_step few = step;
+    few.q_len = 64;
+    expectBytes(few, FLASHRING_FORWARD, 30 * 64);
+    expectBytes(few, FLASHRING_BACKWARD, 20 * 64 + 3000);
     lacking = {"mma"};
     expectBytes(step, FLASHRING_FORWARD, 500 * 128);  // behind wgmma, which takes some steps alone, comes the reference
     expectBytes(stepOf(FLASHRING_KERNEL_AUTO, 100), FLASHRING_FORWARD, 500 * 128);

@@ -29,6 +29,8 @@ constexpr Capability kTable[] = {
     {&kReference, FLASHRING_FLOAT32},
     {&kReference, FLASHRING_BFLOAT16},
     {&kReference, FLASHRING_FLOAT16},
+    {&kCudaDecode, FLASHRING_BFLOAT16},
+    {&kCudaDecode, FLASHRING_FLOAT16},
     {&kCudaWgmma, FLASHRING_BFLOAT16},
     {&kCudaWgmma, FLASHRING_FLOAT16},
     {&kCudaMma, FLASHRING_BFLOAT16},

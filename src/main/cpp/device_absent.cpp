@@ -13,8 +13,14 @@ constexpr Kernel absent(int32_t id, const char* name, const char* requirement) {
             [](const Problem&) { refuse(); }, nullptr, true};
 }
 
+constexpr Kernel forwardAlone(Kernel kernel) {
+    kernel.backward = nullptr;
+    return kernel;
+}
+
 }  // namespace
 
+const Kernel kCudaDecode = forwardAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement));
 const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
 const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement);
 const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement);

@@ -70,7 +70,9 @@ typedef enum flashring_kernel {
     FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0). Takes steps whose rows
                                        of what it copies (q, k, v; acc where it resumes; backward also dout, dq, dk and dv)
                                        start on 16 bytes and hold a whole number of them; of others AUTO makes MMA */
-    FLASHRING_KERNEL_AVX512BF16 = 8 /* AVX-512 with bfloat16 dot products, which take denormals for 0 */
+    FLASHRING_KERNEL_AVX512BF16 = 8, /* AVX-512 with bfloat16 dot products, which take denormals for 0 */
+    FLASHRING_KERNEL_DECODE = 9     /* CUDA tensor cores for few queries against many keys, which are split over the multiprocessors
+                                       (compute capability 8.0 and newer): forward where q_len * q_heads / kv_heads <= 64 */
 } flashring_kernel;
 
 enum { FLASHRING_HOST = -1 };       /* flashring_step.device: the host; n >= 0 is CUDA device n */
@@ -191,7 +193,8 @@ FLASHRING_API int32_t flashring_backward_step(const flashring_step* step);
 /*
  * *bytes = workspace that a step of this kind and shape needs, whatever addresses its operands will have (they and
  * positions are not read).
- * Grows with q_len and kv_len, never with their product; monotone in both.
+ * Grows with q_len and kv_len, never with their product; monotone in kv_len. A step of fewer queries may go to another kernel,
+ * and need more.
  */
 FLASHRING_API int32_t flashring_workspace_bytes(const flashring_step* step, int32_t direction, int64_t* bytes);
 

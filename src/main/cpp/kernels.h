@@ -42,7 +42,7 @@ constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
 
-extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaWgmma, kCudaMma, kCudaReference;
+extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaDecode, kCudaWgmma, kCudaMma, kCudaReference;
 
 // Address of element (batch, seq, head, 0).
 template <class T>

@@ -1,6 +1,6 @@
 // CUDA kernels: the on-device reference against the host's, and every tensor-core kernel against the on-device reference,
 // over random shapes, masks, positions, strides and resumed blocks, with NaN and infinity among the operands too. Options: --seeds N (per kernel), --from SEED, --small,
-// --dtype bfloat16|float16 (the fast kernels of one type alone).
+// --dtype bfloat16|float16 (the fast kernels of one type alone), --decode (the decode kernel alone).
 #include <cstring>
 
 #include "cuda/comparison.h"
@@ -191,6 +191,36 @@ void clearWhereNeitherIsFinite(Results& first, Results& second) {
     }
 }
 
+// Few queries against many keys, from none to more than a block's rows hold in one fragment: batches, groups, masks, windows narrower
+// than a part of the keys, rows of every alignment, states of earlier blocks, NaN and infinity.
+long checkDecode(int32_t dtype, long seeds, uint64_t from) {
+    Worst worst;
+    for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
+        std::mt19937_64 random(seed);
+        Case c = drawCase(random, dtype, 60);
+        const int64_t groups[] = {1, 3, 4, 7, 8, 16, 64}, group = groups[pick(random, 0, 6)];
+        const int64_t keyHeads = pick(random, 1, 3), queries = pick(random, 0, std::min(int64_t{16}, 64 / group));
+        const int64_t keys = pick(random, 0, 3) ? pick(random, 1, 3000) : pick(random, 0, 130);
+        c.shape = {pick(random, 1, 4), queries, keys, keyHeads * group, keyHeads, c.shape.headDim, c.shape.valueDim};
+        c.kvRanges = {{0, keys, 1}};
+        const int64_t first = pick(random, 0, 3) ? std::max(int64_t{0}, keys - queries) : pick(random, 0, keys);
+        c.qRanges = {{first, queries, pick(random, 0, 2) ? 1 : 2}};
+        c.mask = {};
+        c.mask.right = pick(random, 0, 3) ? 0 : -1;
+        c.mask.left = pick(random, 0, 2) ? -1 : pick(random, 0, 200);
+        c.draw(random);
+        const bool poisoned = seed % 3 == 0;
+        if (poisoned) poison(random, c);
+        Results expected(c), actual(c);
+        DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});
+        DeviceCase(c, actual).forward(FLASHRING_KERNEL_DECODE, drawSplits(random, keys));
+        if (poisoned) clearWhereNeitherIsFinite(expected, actual);
+        compare("decode", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+    }
+    report("decode", dtype, "any", seeds, worst);
+    return seeds;
+}
+
 // What is not finite reaches those who see it, and nobody else: the on-device reference as the host's, the fast kernel as the former.
 long checkNonFinite(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds, uint64_t from) {
     Worst worst;
@@ -299,9 +329,11 @@ int main(int count, char** arguments) {
     long seeds = 20;
     uint64_t from = 1;
     bool small = false;
+    bool decodeAlone = false;
     const char* only = nullptr;
     for (int i = 1; i < count; ++i) {
         if (!std::strcmp(arguments[i], "--small")) small = true;
+        if (!std::strcmp(arguments[i], "--decode")) decodeAlone = true;
         if (!std::strcmp(arguments[i], "--dtype") && i + 1 < count) only = arguments[++i];
         if (!std::strcmp(arguments[i], "--seeds") && i + 1 < count) seeds = std::atol(arguments[++i]);
         if (!std::strcmp(arguments[i], "--from") && i + 1 < count) from = std::strtoull(arguments[++i], nullptr, 10);
@@ -311,12 +343,14 @@ int main(int count, char** arguments) {
         return 77;
     }
     std::printf("tiles for %d KB of shared memory a block\n", flashring_device_tiles(0) >> 10);
+    if (decodeAlone) return finish("decode", checkDecode(FLASHRING_BFLOAT16, seeds, from) + checkDecode(FLASHRING_FLOAT16, seeds, from));
     long cases = checkRefusals() + checkCombine();
     for (int32_t dtype = 0; dtype < 4 && !only; ++dtype) cases += checkReference(dtype, seeds, from);
     const int64_t dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {192, 192}, {256, 256}, {0, 0}};
     const int64_t longest = small ? 150 : 600;
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
         if (only && std::strcmp(only, nameOf(dtype))) continue;
+        cases += checkDecode(dtype, 4 * seeds, from);
         for (const auto& d : dims) {
             for (const int32_t kernel : {FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_MMA}) {
                 cases += checkFast(kernel, dtype, d[0], d[1], longest, seeds, from);

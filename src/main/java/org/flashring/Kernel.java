@@ -19,7 +19,12 @@ public enum Kernel {
     /** Hopper's warpgroups and copy engine; compute capability 9.0, rows on 16 bytes. */
     WGMMA,
     /** AVX-512 with bfloat16 dot products, which take denormals for 0. */
-    AVX512BF16;
+    AVX512BF16,
+    /**
+     * CUDA tensor cores for few queries against many keys, which are split over the multiprocessors; compute capability
+     * 8.0 and newer, forward where queries times query heads of a key head are at most 64.
+     */
+    DECODE;
 
     /** Returns the number that stands for this kernel in the native interface. */
     public int code() {

@@ -88,7 +88,7 @@ class KernelCapTest {
                 .singleElement()
                 .asString()
                 .startsWith("flashring info: FLASHRING_MAX_KERNEL = sse9 must be one of amx, ")
-                .contains("avx2, simd128, reference, wgmma, mma");
+                .contains("avx2, simd128, reference, decode, wgmma, mma");
         Outcome ofProperty = info("simd128", "sse9");
         assertThat(ofProperty.exitCode()).isEqualTo(2);
         assertThat(ofProperty.output().lines())

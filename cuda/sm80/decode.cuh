@@ -1,0 +1,318 @@
+// Few queries against many keys: FlashAttention-2's forward with the query heads of a key head packed into one tile and the keys split
+// over blocks, as in Flash-Decoding (Dao, Haziza, Massa, Sizov 2023). What sets the pace is reading the keys and values once.
+#ifndef FLASHRING_CUDA_SM80_DECODE_CUH
+#define FLASHRING_CUDA_SM80_DECODE_CUH
+
+#include <cfloat>
+
+#include "common/early_start.cuh"
+#include "common/scores.cuh"
+#include "common/sight.cuh"
+#include "sm80/decode.h"
+#include "sm80/decode_merge.cuh"
+#include "sm80/mma.cuh"
+#include "sm80/nonfinite.cuh"
+#include "sm80/row_state.cuh"
+
+namespace flashring {
+
+template <int kDim, int kIndex>
+struct DecodeConfig {
+    static constexpr DecodeTile kTile = decodeTile(kDim, kIndex);
+    static constexpr int kKeys = kTile.keys, kStages = kTile.stages, kThreads = kTile.teamThreads();
+    using Tile = SharedTile<kKeys, kDim>;
+    static constexpr int kStageBytes = kTile.teamBytes(kDim) / kStages;
+    static_assert(kKeys % 16 == 0 && 2 * Tile::kBytes <= kStageBytes, "whole products");
+};
+
+// Closes the group of copies that this thread has begun since the last one.
+__device__ inline void commitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits for this thread's groups of copies but the kNewer last.
+template <int kNewer>
+__device__ void waitForOlderCopies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kNewer) : "memory");
+}
+
+// A barrier of a team.
+template <int kThreads>
+__device__ void syncTeam(int team) {
+    if constexpr (kThreads == 32) {
+        __syncwarp();
+    } else {
+        asm volatile("barrier.sync %0, %1;" ::"r"(team + 1), "n"(kThreads) : "memory");
+    }
+}
+
+// What each query sees, in shared memory.
+struct DecodeSight {
+    int lo[kMaxDecodeRows], hi[kMaxDecodeRows];
+};
+
+// A tile of the cut.
+struct DecodePlace {
+    int batch, tile, tiles;
+
+    __device__ void advance() {
+        if (++tile == tiles) {
+            tile = 0;
+            ++batch;
+        }
+    }
+};
+
+// A warp's 16 rows of queries as the left operand of products: rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8 further.
+template <class Element, int kDim>
+__device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArguments& a, int batch, int keyHead, int firstRow) {
+    const int lane = threadIdx.x % 32, dim = static_cast<int>(a.step.head_dim);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int r = firstRow + half * 8 + lane / 4;
+        const Element* const q =
+            r < a.rows ? row<const Element>(a.step.q, batch, r / a.group, keyHead * a.group + r % a.group) : nullptr;
+#pragma unroll
+        for (int n = 0; n < kDim / 8; ++n) {
+            const int col = n * 8 + lane % 4 * 2;
+            uint32_t pair = 0;
+            if (q && a.vectorInputs) {
+                pair = col < dim ? *reinterpret_cast<const uint32_t*>(q + col) : 0;
+            } else if (q) {
+                pair = pack<Element>(col < dim ? static_cast<float>(q[col]) : 0, col + 1 < dim ? static_cast<float>(q[col + 1]) : 0);
+            }
+            fragments[n / 2][n % 2 * 2 + half] = pair;
+        }
+    }
+}
+
+// The scores of a warp's rows against a tile of keys.
+template <class Element, int kDim, int kN, class Tile>
+__device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries)[kDim / 16][4], const Tile& keys) {
+    const uint32_t base = baseOfB<Stored::AlongDepth>(keys, 0);
+#pragma unroll
+    for (int k = 0; k < kDim; k += 16) {
+#pragma unroll
+        for (int n = 0; n < kN; n += 2) {
+            uint32_t pair[4];
+            loadB<Stored::AlongDepth, Tile>(pair, base, n, k);
+            mma<Element>(scores[0][n], queries[k / 16], pair[0], pair[1]);
+            mma<Element>(scores[0][n + 1], queries[k / 16], pair[2], pair[3]);
+        }
+    }
+}
+
+// Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where it was, 0 elsewhere.
+constexpr uint32_t kMark = 0x7f7f;  // the largest bfloat16: the product of two is infinite, that with 0 is 0
+
+template <class Element>
+__device__ uint32_t marksOf(uint32_t pair) {
+    const uint32_t finite = finitePart<Element>(pair), gone = finite ^ pair;
+    return (gone & 0xffff ? kMark : 0) | (gone >> 16 ? kMark << 16 : 0);
+}
+
+template <class Element, int kThreads, class Tile>
+__device__ void markNonFinite(const Tile& values, const Tile& marks) {
+    const auto offset = marks.memory - values.memory;
+    Share<kThreads, Tile::kTileRows, Tile::kTileCols>::forEachWord(values, [&](uint4& word) {
+        uint4& mark = *reinterpret_cast<uint4*>(reinterpret_cast<char*>(&word) + offset);
+        mark = {marksOf<Element>(word.x), marksOf<Element>(word.y), marksOf<Element>(word.z), marksOf<Element>(word.w)};
+        word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z), finitePart<Element>(word.w)};
+    });
+}
+
+template <class Element, int kDim, int kIndex>
+__device__ void decode(const DecodeArguments& a) {
+    using Config = DecodeConfig<kDim, kIndex>;
+    using Tile = typename Config::Tile;
+    constexpr int kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
+    extern __shared__ __align__(16) char memory[];
+    __shared__ DecodeSight sight;
+    const flashring_step& step = a.step;
+    const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
+    // Key heads side by side, as their rows lie; of short caches a part each to many blocks before any gets two.
+    const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads, part = team * a.blocks + blockIdx.x / keyHeads;
+    const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
+
+    for (int i = threadIdx.x; i < length; i += blockDim.x) {
+        const Interval seen = Sight(step)(i);
+        sight.lo[i] = static_cast<int>(seen.first);
+        sight.hi[i] = static_cast<int>(seen.last);
+    }
+    __syncthreads();
+    const DecodeCut cut = a.cut(sight.lo[0], sight.hi[length - 1]);
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        *a.seen = {cut.begin, cut.end};
+    }
+    if (part >= cut.parts) {
+        return;
+    }
+    const int innerBegin = sight.lo[length - 1], innerEnd = sight.hi[0];  // every query sees these keys
+    const int tiles = cut.row, count = cut.least + (part < cut.longer), first = cut.firstOf(part);
+    DecodePlace now{first / tiles, first % tiles, tiles}, ahead = now;
+
+    char* const own = memory + team * (kStages * Config::kStageBytes);
+    const auto keysOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes}; };
+    const auto valuesOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes + Config::kStageBytes / 2}; };
+    const auto load = [&](int stage) {
+        const int key = cut.begin + ahead.tile * kKeys;
+        flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead), step.k.stride_seq, key, cut.begin, cut.end,
+                                  static_cast<int>(step.head_dim), a.vectorInputs);
+        flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead), step.v.stride_seq, key, cut.begin, cut.end,
+                                  static_cast<int>(step.value_dim), a.vectorInputs);
+        ahead.advance();
+    };
+
+    int lo[2], hi[2];  // of this lane's two rows; rows past the last do as it does
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int query = min((firstRow + half * 8 + lane / 4) / a.group, length - 1);
+        lo[half] = sight.lo[query];
+        hi[half] = sight.hi[query];
+    }
+    const ScoreScale scale{a.scale, a.scaleLog2};
+    uint32_t queries[kDim / 16][4];
+    float out[1][kDim / 8][4];
+    RowState state[2];
+    for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
+        if (i == 1 - kStages || (i > 0 && now.tile == 0)) {
+            loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
+            clear(out);
+            state[0] = state[1] = {-INFINITY, 0};
+        }
+        if (i >= 0) {
+            waitForOlderCopies<kStages - 2>();
+            syncTeam<kThreads>(team);  // this tile is here, and nobody reads the one before any more
+        }
+        if (i + kStages - 1 < count) {
+            load(stage == 0 ? kStages - 1 : stage - 1);
+        }
+        commitCopies();
+        if (i < 0) {
+            continue;
+        }
+        const Tile keys = keysOf(stage), values = valuesOf(stage);
+        const int key = cut.begin + now.tile * kKeys;
+        const bool bordered = key < innerBegin || key + kKeys > innerEnd;
+
+        float scores[1][kKeys / 8][4];
+        clear(scores);
+        multiplyKeys<Element, kDim>(scores, queries, keys);
+        if (bordered) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                forEachPair(scores, 0, half, [&](int col, float& x, float& y) {
+                    x = key + col >= lo[half] && key + col < hi[half] ? x : -INFINITY;
+                    y = key + col + 1 >= lo[half] && key + col + 1 < hi[half] ? y : -INFINITY;
+                });
+            }
+        }
+        float decay[2];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float top = -INFINITY;
+            forEachPair(scores, 0, half, [&](int, float x, float y) { top = fmaxf(top, fmaxf(x, y)); });
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+            top = scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2)));
+            const float before = state[half].maximum;
+            state[half].maximum = fmaxf(before, top);
+            decay[half] = state[half].maximum == before ? 1 : expDifference(before, state[half].maximum);
+            const FarWeight weight{scale, shiftOf(state[half].maximum)};
+            float sum = 0;
+            forEachPair(scores, 0, half, [&](int, float& x, float& y) {
+                x = weight(x);
+                y = weight(y);
+                sum += x + y;
+            });
+            state[half].sum = state[half].sum * decay[half] + sum;
+        }
+        if (__any_sync(~0u, decay[0] != 1 || decay[1] != 1)) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                forEachPair(out, 0, half, [&](int, float& x, float& y) {
+                    x *= decay[half];
+                    y *= decay[half];
+                });
+            }
+        }
+        // Keys that nobody sees have come as zeros: only a border between the queries can meet what is not finite.
+        if (bordered && length > 1) {
+            const bool finite = !__any_sync(~0u, anyNonFinite<Element, 32>(values));
+            syncTeam<kThreads>(team);
+            if (!finite) {  // as all warps of the team have found; the keys have served
+                markNonFinite<Element, kThreads>(values, keys);
+                syncTeam<kThreads>(team);
+                float seen[1][kKeys / 8][4];
+#pragma unroll
+                for (int half = 0; half < 2; ++half) {
+                    forEachPair(seen, 0, half, [&](int col, float& x, float& y) {
+                        x = key + col >= lo[half] && key + col < hi[half] ? FLT_MAX / 2 : 0;
+                        y = key + col + 1 >= lo[half] && key + col + 1 < hi[half] ? FLT_MAX / 2 : 0;
+                    });
+                }
+                multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
+            }
+        }
+        multiply<Element, kKeys>(out, scores, values);
+
+        if (i + 1 == count || now.tile + 1 == tiles) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int r = firstRow + half * 8 + lane / 4;
+                float sum = state[half].sum;
+                sum += __shfl_xor_sync(~0u, sum, 1);
+                sum += __shfl_xor_sync(~0u, sum, 2);
+                if (r < a.rows) {
+                    const float inverse = sum == 0 ? 0 : 1 / sum;
+                    const int64_t place = a.state(part, now.batch, keyHead, r);
+                    if (lane % 4 == 0) {
+                        const Lse lse = sum == 0 ? Lse{-INFINITY, 0} : addLog(state[half].maximum, logf(sum));
+                        a.lse[place] = {lse.high, lse.low};
+                    }
+                    forEachPair(out, 0, half, [&](int col, float x, float y) {
+                        *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
+                    });
+                }
+            }
+        }
+        now.advance();
+    }
+}
+
+template <class Element, int kDim, int kIndex>
+__global__ void __launch_bounds__(kMaxDecodeThreads, 1) decodeKernel(const __grid_constant__ DecodeArguments a) {
+#if __CUDA_ARCH__ >= 900
+    waitForEarlierKernel();
+    letNextKernelStart();
+#endif
+    decode<Element, kDim, kIndex>(a);
+}
+
+template <class Element, int kDim, int kIndex>
+void launchDecode(const DecodeArguments& a) {
+    using Config = DecodeConfig<kDim, kIndex>;
+    launch(decodeKernel<Element, kDim, kIndex>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads, a.teams * Config::kThreads,
+           a.teams * Config::kTile.teamBytes(kDim), a.step.stream, a);
+}
+
+template <class Element, int kDim>
+void launchDecode(const DecodeArguments& a) {
+    switch (decodeTileIndex(a.rows)) {
+        case 0: return launchDecode<Element, kDim, 0>(a);
+        case 1: return launchDecode<Element, kDim, 1>(a);
+        default: return launchDecode<Element, kDim, 2>(a);
+    }
+}
+
+template <class Element>
+void decodeStep(const DecodeArguments& a) {
+    static_assert(kDecodeDims[0] == 64 && kDecodeDims[1] == 128 && kDecodeDims[2] == 256);
+    if (a.blocks > 0) {
+        a.pitch == 64    ? launchDecode<Element, 64>(a)
+        : a.pitch == 128 ? launchDecode<Element, 128>(a)
+                         : launchDecode<Element, 256>(a);
+    }
+    mergeStates<Element>(a);
+}
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,106 @@
+// The decode kernel as a row of the capability table: forward steps of few queries.
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+#include "common/attention.h"
+#include "common/elements.cuh"
+#include "common/rows.h"
+#include "sm80/decode.h"
+
+namespace flashring {
+namespace {
+
+constexpr int64_t kMaxKeys = INT64_C(1) << 30;
+
+int64_t rowsOf(const flashring_step& step) { return step.q_len * (step.q_heads / step.kv_heads); }
+
+int pitchOf(const flashring_step& step) {
+    const int64_t widest = std::max(step.head_dim, step.value_dim);
+    return *std::find_if(std::begin(kDecodeDims), std::end(kDecodeDims), [&](int dim) { return dim >= widest; });
+}
+
+DecodeTile tileOf(const flashring_step& step) { return decodeTile(pitchOf(step), decodeTileIndex(rowsOf(step))); }
+
+int teamsOf(const flashring_step& step) {
+    const DecodeTile tile = tileOf(step);
+    return std::min((static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes) / tile.teamBytes(pitchOf(step)), kMaxDecodeThreads / tile.teamThreads());
+}
+
+// Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without work.
+int64_t blocksOf(const flashring_step& step) {
+    const int64_t places = multiprocessors(step.device), tiles = step.batch * ceilDiv(step.kv_len, int64_t{tileOf(step).keys});
+    int64_t best = 1, bestRounds = ceilDiv(step.kv_heads, places);
+    for (int64_t rounds = 1; rounds <= 4; ++rounds) {
+        const int64_t blocks = rounds * places / step.kv_heads;
+        if (10 * blocks * bestRounds > 11 * best * rounds) {
+            best = blocks;
+            bestRounds = rounds;
+        }
+    }
+    return rowsOf(step) == 0 ? 0 : std::min(best, tiles);
+}
+
+// The keys that are seen, and what the parts leave.
+struct Workspace {
+    int64_t out, lse, bytes;
+};
+
+Workspace workspaceOf(const flashring_step& step) {
+    const int64_t parts = blocksOf(step) * teamsOf(step);
+    const int64_t states = parts == 0 ? 0 : (parts + step.batch - 1) * step.kv_heads * rowsOf(step);
+    Workspace w{};
+    w.out = 64;
+    w.lse = w.out + roundUp(states * pitchOf(step) * static_cast<int64_t>(sizeof(float)), 64);
+    w.bytes = w.lse + roundUp(states * static_cast<int64_t>(sizeof(float2)), 64);
+    return w;
+}
+
+// On whichever of this process's devices.
+int64_t workspaceBytes(const flashring_step& given, flashring_direction) {
+    flashring_step step = given;
+    int64_t most = 0;
+    for (step.device = 0; step.device < flashring_device_count(); ++step.device) {
+        most = sharedMemory(step.device) == SharedMemory::None ? most : std::max(most, workspaceOf(step).bytes);
+    }
+    return most;
+}
+
+void forward(const Problem& problem) {
+    const flashring_step& step = problem.step;
+    const DeviceScope scope(step.device);
+    const Workspace w = workspaceOf(step);
+    const int64_t size = elementBytes(step.dtype), accSize = sizeof(float);
+    const DecodeArguments arguments{
+        step,
+        static_cast<float>(step.softmax_scale),
+        static_cast<float>(step.softmax_scale * M_LOG2E),
+        rowsAligned(step.q, queries(step, step.head_dim), size, 16) && rowsAligned(step.k, keys(step, step.head_dim), size, 16) &&
+            rowsAligned(step.v, keys(step, step.value_dim), size, 16),
+        rowsAligned(step.out, queries(step, step.value_dim), size, 2 * size) &&
+            rowsAligned(step.acc, queries(step, step.value_dim), accSize, 2 * accSize),
+        static_cast<int>(step.q_heads / step.kv_heads),
+        static_cast<int>(rowsOf(step)),
+        static_cast<int>(blocksOf(step)),
+        teamsOf(step),
+        tileOf(step).keys,
+        pitchOf(step),
+        reinterpret_cast<int2*>(problem.workspace),
+        reinterpret_cast<float*>(problem.workspace + w.out),
+        reinterpret_cast<float2*>(problem.workspace + w.lse)};
+    with16BitElement(step.dtype, [&](auto element) { decodeStep<decltype(element)>(arguments); });
+}
+
+// A warp's products keep up with the memory where rows are few.
+const char* unmet(const flashring_step& step, flashring_direction) {
+    if (rowsOf(step) > kMaxDecodeRows) {
+        return "it takes up to 64 rows: q_len * q_heads / kv_heads";
+    }
+    return step.batch * step.kv_len > kMaxKeys ? "it takes up to 2^30 keys: batch * kv_len" : nullptr;
+}
+
+}  // namespace
+
+const Kernel kCudaDecode = {FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement, anyDeviceCapable, forward, nullptr, workspaceBytes, true, nullptr, unmet};
+
+}  // namespace flashring
