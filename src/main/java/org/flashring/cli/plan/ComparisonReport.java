@@ -8,12 +8,12 @@ import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.flashring.cli.plan.PlanComparison.Candidate;
 import org.flashring.cli.plan.PlanComparison.Split;
+import org.flashring.cli.support.Paragraph;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.Table;
 
 /** What {@code flashring plan} prints of strategies beside each other, in 120 columns. */
 final class ComparisonReport {
-    private static final int COLUMNS = 120;
     private static final String BETWEEN = " between groups"; // ends the name of a 2-D strategy
 
     private final PlanComparison result;
@@ -42,7 +42,8 @@ final class ComparisonReport {
         }
         for (Candidate candidate : result.strategies()) {
             if (candidate.refused() != null) {
-                wrapped(out, candidate.strategy() + " is refused: " + candidate.refused());
+                out.println();
+                Paragraph.print(out, candidate.strategy() + " is refused: " + candidate.refused());
             }
         }
         if (result.gpus() != null) {
@@ -116,19 +117,5 @@ final class ComparisonReport {
         return bytes == null
                 ? "refused"
                 : Quantity.bytes(bytes) + (result.memory() == null ? "" : bytes <= result.memory() ? "  " : " !");
-    }
-
-    /** Prints {@code text}, words that do not fit into a line on the next. */
-    private static void wrapped(PrintWriter out, String text) {
-        StringBuilder line = new StringBuilder("\n");
-        for (String word : text.split(" ")) {
-            if (line.length() + 1 + word.length() > COLUMNS) {
-                out.println(line);
-                line.setLength(0);
-            }
-            line.append(line.isEmpty() || line.toString().equals("\n") ? "" : " ")
-                    .append(word);
-        }
-        out.println(line);
     }
 }
