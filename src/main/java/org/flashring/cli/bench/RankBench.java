@@ -1,6 +1,5 @@
 package org.flashring.cli.bench;
 
-import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
@@ -102,19 +101,17 @@ final class RankBench implements AutoCloseable {
 
     /** Returns the values of all ranks, [rank][value]; each brings as many. */
     double[][] gather(double[] values) {
-        long bytes = (long) values.length * Double.BYTES;
-        ByteBuffer own = ByteBuffer.allocateDirect((int) bytes).order(ByteOrder.nativeOrder());
-        own.asDoubleBuffer().put(values);
-        ByteBuffer all =
-                ByteBuffer.allocateDirect((int) bytes * ranks.worldSize()).order(ByteOrder.nativeOrder());
+        int bytes = values.length * Double.BYTES;
+        ByteBuffer all = ByteBuffer.allocateDirect(bytes * ranks.worldSize()).order(ByteOrder.nativeOrder());
+        all.asDoubleBuffer().put(ranks.rank() * values.length, values);
+        long onHost = Native.address(all);
         try (OwnedMemory memory = OwnedMemory.allocate(device, all.capacity())) {
-            long place = memory.address() + ranks.rank() * bytes;
-            math.copyBytes(place, Native.address(own), bytes);
-            ranks.allGather(place, bytes, memory.address());
-            math.copyBytes(Native.address(all), memory.address(), all.capacity());
+            long place = (long) ranks.rank() * bytes;
+            math.copyBytes(memory.address() + place, onHost + place, bytes);
+            ranks.allGather(memory.address() + place, bytes, memory.address());
+            math.copyBytes(onHost, memory.address(), all.capacity());
             ranks.synchronize();
         }
-        Reference.reachabilityFence(own); // known by its address alone
         double[] flat = new double[values.length * ranks.worldSize()];
         all.asDoubleBuffer().get(flat);
         double[][] byRank = new double[ranks.worldSize()][];
