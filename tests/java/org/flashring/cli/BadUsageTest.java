@@ -69,6 +69,8 @@ class BadUsageTest {
                 "bench --strategy all                          | --strategy needs --ranks",
                 "bench --ranks 0                               | --ranks is 0; it must lie in [1, 1024]",
                 "bench --ranks 2 --threads 2                   | --threads and --ranks do not go together",
+                "bench --timeline x                            | --timeline needs --ranks",
+                "bench --ranks 2 --timeline no-such-folder     | --timeline is no-such-folder; it must be a directory",
                 "bench --ranks 2 --gather-heads 0              | --gather-heads is 0; it must be at least 1",
                 "bench --heads 3 --kv-heads 2                  | --heads is 3; it must be a multiple of --kv-heads = 2",
                 "bench --dtype float32,complex                 | but was 'complex'",

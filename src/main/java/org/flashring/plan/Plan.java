@@ -13,8 +13,11 @@ import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 import org.flashring.kernel.StepKernel;
 import org.flashring.plan.Schedule.Block;
+import org.flashring.plan.Schedule.Exchange;
+import org.flashring.plan.Schedule.Message;
 import org.flashring.plan.Schedule.Part;
 import org.flashring.plan.Schedule.Piece;
+import org.flashring.plan.Schedule.Step;
 
 /**
  * What context-parallel attention will do and need, known before anything runs: per step which keys a rank meets and
@@ -258,6 +261,20 @@ public final class Plan {
      */
     public long backwardBytesSent(int rank) {
         return ofRank(rank).backwardBytesSent();
+    }
+
+    /** Returns the bytes that a rank sends in {@code step} of its schedule. */
+    public long bytesSent(Step step) {
+        return bytesSent(step.before()) + bytesSent(step.after());
+    }
+
+    private long bytesSent(Exchange exchange) {
+        long bytes = 0;
+        for (int i = 0; exchange != null && i < exchange.sends().size(); i++) {
+            Message message = exchange.sends().get(i);
+            bytes += bytes(message.held().piece());
+        }
+        return bytes;
     }
 
     /** Returns the bytes of keys and values, or of their gradients while they travel. */

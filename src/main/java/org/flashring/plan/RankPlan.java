@@ -6,8 +6,6 @@ import org.flashring.Positions;
 import org.flashring.internal.Checks;
 import org.flashring.plan.HeadExchange.Leg;
 import org.flashring.plan.Schedule.Block;
-import org.flashring.plan.Schedule.Exchange;
-import org.flashring.plan.Schedule.Message;
 import org.flashring.plan.Schedule.Step;
 
 /**
@@ -131,7 +129,7 @@ public final class RankPlan {
      * outputs and lse too.
      */
     public long forwardBytesSent(int step) {
-        return bytesSent(forward(step)) + headBytesSent(step, Leg.FORWARD_OPERANDS, Leg.FORWARD_RESULTS);
+        return plan.bytesSent(forward(step)) + headBytesSent(step, Leg.FORWARD_OPERANDS, Leg.FORWARD_RESULTS);
     }
 
     /** Returns the bytes sent in a forward pass. */
@@ -143,7 +141,7 @@ public final class RankPlan {
 
     /** Returns the bytes sent in {@code step} of a backward pass: as in forward, and dK and dV in the wire type. */
     public long backwardBytesSent(int step) {
-        return bytesSent(step(schedule.backward(), step))
+        return plan.bytesSent(step(schedule.backward(), step))
                 + headBytesSent(step, Leg.BACKWARD_OPERANDS, Leg.BACKWARD_RESULTS);
     }
 
@@ -164,20 +162,7 @@ public final class RankPlan {
     private long bytesSent(List<Step> of) {
         long bytes = 0;
         for (Step step : of) {
-            bytes += bytesSent(step);
-        }
-        return bytes;
-    }
-
-    private long bytesSent(Step step) {
-        return bytesSent(step.before()) + bytesSent(step.after());
-    }
-
-    private long bytesSent(Exchange exchange) {
-        long bytes = 0;
-        for (int i = 0; exchange != null && i < exchange.sends().size(); i++) {
-            Message message = exchange.sends().get(i);
-            bytes += plan.bytes(message.held().piece());
+            bytes += plan.bytesSent(step);
         }
         return bytes;
     }

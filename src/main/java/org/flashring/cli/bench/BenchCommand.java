@@ -3,6 +3,8 @@ package org.flashring.cli.bench;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
@@ -103,6 +105,13 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(names = "--ranks", paramLabel = "N", description = "Ranks over which --strategy is timed.")
     private Integer ranks;
 
+    @Option(
+            names = "--timeline",
+            paramLabel = "DIR",
+            description =
+                    "With --ranks on the host: also draw into DIR what each rank does when, an SVG for each strategy.")
+    private Path timeline;
+
     @Mixin
     private StrategyOption strategy;
 
@@ -124,6 +133,9 @@ public final class BenchCommand implements Callable<Integer> {
     public Integer call() throws IOException {
         if (repeats != null) {
             Checks.atLeast("--repeats", repeats, 1);
+        }
+        if (ranks == null && timeline != null) {
+            throw new ParameterException(spec.commandLine(), "--timeline needs --ranks, whose steps it shows.");
         }
         if (ranks == null && !strategy.replay().isEmpty()) {
             throw new ParameterException(
@@ -162,8 +174,15 @@ public final class BenchCommand implements Callable<Integer> {
             throw new IllegalArgumentException("--threads and --ranks do not go together: FLASHRING_THREADS says it");
         }
         strategy.strategies(ranks, cases.get(0).shape()); // refuses before anything runs
+        if (timeline != null && devices.get(0).isCuda()) {
+            throw new IllegalArgumentException(
+                    "--timeline and --device cuda do not go together: of a GPU the host knows when work was queued alone");
+        }
+        if (timeline != null && !Files.isDirectory(timeline)) {
+            throw new IllegalArgumentException("--timeline is " + timeline + "; it must be a directory that exists");
+        }
         PrintWriter out = spec.commandLine().getOut();
-        StrategyBench bench = new StrategyBench(cases, strategy, repeats == null ? REPEATS : repeats, out);
+        StrategyBench bench = new StrategyBench(cases, strategy, repeats == null ? REPEATS : repeats, timeline, out);
         StrategyBench.Result result = BenchRanks.run(ranks, devices, bench::run);
         if (result != null) {
             json.write(result);

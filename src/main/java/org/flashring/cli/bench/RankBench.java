@@ -84,6 +84,16 @@ final class RankBench implements AutoCloseable {
         return millis;
     }
 
+    /** Returns what all ranks do when in a forward and a backward pass of plan {@code index}; nothing but on rank 0. */
+    List<Timeline.Step> timeline(int index) {
+        Forward forward = on.forward();
+        Backward backward = on.backward();
+        return Timeline.of(ranks, () -> {
+            attentions.get(index).forward(forward, 0);
+            attentions.get(index).backward(backward, 0);
+        });
+    }
+
     /** Returns the milliseconds of a pass, all ranks beginning together; on a GPU those between events around it. */
     private double time(Runnable pass) {
         ranks.barrier();

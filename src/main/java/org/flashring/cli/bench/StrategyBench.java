@@ -1,6 +1,10 @@
 package org.flashring.cli.bench;
 
+import java.io.IOException;
 import java.io.PrintWriter;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -13,6 +17,7 @@ import org.flashring.cli.support.DeviceOption;
 import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Paragraph;
 import org.flashring.cli.support.Quantity;
+import org.flashring.cli.support.ResultFile;
 import org.flashring.cli.support.StrategyOption;
 import org.flashring.cli.support.Table;
 import org.flashring.comm.Communicator;
@@ -60,9 +65,12 @@ final class StrategyBench {
     private final List<BenchCase> cases;
     private final StrategyOption strategies;
     private final int repeats;
+    private final Path timelines;
     private final PrintWriter out;
 
-    StrategyBench(List<BenchCase> cases, StrategyOption strategies, int repeats, PrintWriter out) {
+    /** Makes it of {@code cases}; pictures go to folder {@code timelines}, null for none. */
+    StrategyBench(List<BenchCase> cases, StrategyOption strategies, int repeats, Path timelines, PrintWriter out) {
+        this.timelines = timelines;
         this.cases = cases;
         this.strategies = strategies;
         this.repeats = repeats;
@@ -118,6 +126,7 @@ final class StrategyBench {
                     passes[pass] = new Pass(runs, millis, ofRing / millis);
                 }
                 ring = i == 0 ? passes : ring;
+                draw(bench, plan, timelines == null ? List.of() : rank.timeline(i));
                 lines.add(new Line(
                         bench,
                         plan.strategy(),
@@ -132,6 +141,21 @@ final class StrategyBench {
         }
         lines.addAll(refused);
         return lines;
+    }
+
+    /** Draws the steps of all ranks, which rank 0 has. */
+    private void draw(BenchCase bench, Plan plan, List<Timeline.Step> steps) {
+        if (!steps.isEmpty()) {
+            String sizes = bench.shape().dtype().name().toLowerCase(Locale.ROOT) + " " + bench.label()
+                    + (bench.causal() ? " causal" : " full");
+            String svg = TimelineSvg.of(plan.strategy() + ": " + sizes + ", " + plan.worldSize() + " ranks", steps);
+            String name = (plan.strategy() + " " + sizes).replaceAll("[^A-Za-z0-9]+", "-") + ".svg";
+            try {
+                ResultFile.write(timelines.resolve(name), to -> to.write(svg.getBytes(StandardCharsets.UTF_8)));
+            } catch (IOException e) {
+                throw new UncheckedIOException("--timeline: " + e.getMessage(), e);
+            }
+        }
     }
 
     private static long most(Plan plan, ToLongFunction<Integer> ofRank) {
