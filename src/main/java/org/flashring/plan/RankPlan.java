@@ -19,7 +19,7 @@ public final class RankPlan {
     private final int rank;
     private final Schedule schedule;
     private final int steps;
-    private int knownStep = -1; // of forward, the one that was looked at last
+    private int knownStep; // of forward, the one that was looked at last
     private Step known;
     private int knownSource = -1; // the one whose pairs were counted last
     private long knownPairs;
@@ -67,7 +67,7 @@ public final class RankPlan {
 
     /** Returns a step of forward; schedules make one whenever it is looked at. */
     private Step forward(int step) {
-        if (step != knownStep) {
+        if (known == null || step != knownStep) {
             known = step(schedule.forward(), step);
             knownStep = step;
         }
