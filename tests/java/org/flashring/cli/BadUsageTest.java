@@ -69,6 +69,8 @@ class BadUsageTest {
                 "bench --strategy all                          | --strategy needs --ranks",
                 "bench --ranks 0                               | --ranks is 0; it must lie in [1, 1024]",
                 "bench --ranks 2 --threads 2                   | --threads and --ranks do not go together",
+                "bench --window 8                              | --window needs --ranks",
+                "bench --ranks 2 --window 0                    | --window is 0; it must be at least 1",
                 "bench --timeline x                            | --timeline needs --ranks",
                 "bench --ranks 2 --timeline no-such-folder     | --timeline is no-such-folder; it must be a directory",
                 "bench --ranks 2 --gather-heads 0              | --gather-heads is 0; it must be at least 1",

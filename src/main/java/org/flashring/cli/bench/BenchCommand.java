@@ -17,6 +17,7 @@ import org.flashring.cli.support.DeviceOption;
 import org.flashring.cli.support.Interruption;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Machine;
+import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.ShapeOptions;
 import org.flashring.cli.support.StrategyOption;
 import org.flashring.device.Device;
@@ -106,6 +107,13 @@ public final class BenchCommand implements Callable<Integer> {
     private Integer ranks;
 
     @Option(
+            names = "--window",
+            paramLabel = "KEYS",
+            converter = Quantity.class,
+            description = "With --ranks: queries see the KEYS nearest keys alone, their own counted.")
+    private Long window;
+
+    @Option(
             names = "--timeline",
             paramLabel = "DIR",
             description =
@@ -133,6 +141,14 @@ public final class BenchCommand implements Callable<Integer> {
     public Integer call() throws IOException {
         if (repeats != null) {
             Checks.atLeast("--repeats", repeats, 1);
+        }
+        if (window != null) {
+            Checks.atLeast("--window", window, 1);
+        }
+        if (ranks == null && window != null) {
+            throw new ParameterException(
+                    spec.commandLine(),
+                    "--window needs --ranks: PyTorch's attention, which is beside it else, has none.");
         }
         if (ranks == null && timeline != null) {
             throw new ParameterException(spec.commandLine(), "--timeline needs --ranks, whose steps it shows.");
@@ -217,10 +233,10 @@ public final class BenchCommand implements Callable<Integer> {
                 for (long dim : dims) {
                     AttentionShape shape = ShapeOptions.shape(batch, heads, kvHeads, "--dim", dim, dtype);
                     if (causal || !full) {
-                        cases.add(new BenchCase(shape, length, true));
+                        cases.add(new BenchCase(shape, length, true, window));
                     }
                     if (full || !causal) {
-                        cases.add(new BenchCase(shape, length, false));
+                        cases.add(new BenchCase(shape, length, false, window));
                     }
                 }
             }

@@ -146,8 +146,8 @@ final class StrategyBench {
     /** Draws the steps of all ranks, which rank 0 has. */
     private void draw(BenchCase bench, Plan plan, List<Timeline.Step> steps) {
         if (!steps.isEmpty()) {
-            String sizes = bench.shape().dtype().name().toLowerCase(Locale.ROOT) + " " + bench.label()
-                    + (bench.causal() ? " causal" : " full");
+            String sizes = bench.shape().dtype().name().toLowerCase(Locale.ROOT) + " " + bench.label() + " "
+                    + bench.maskLabel();
             String svg = TimelineSvg.of(plan.strategy() + ": " + sizes + ", " + plan.worldSize() + " ranks", steps);
             String name = (plan.strategy() + " " + sizes).replaceAll("[^A-Za-z0-9]+", "-") + ".svg";
             try {
@@ -168,8 +168,9 @@ final class StrategyBench {
 
     private static Plan plan(BenchCase bench, Strategy strategy, Communicator ranks) {
         int world = ranks.worldSize();
-        Layout layout =
-                bench.causal() ? Layout.zigzag(bench.length(), world) : Layout.contiguous(bench.length(), world);
+        Layout layout = bench.causal() && bench.window() == null
+                ? Layout.zigzag(bench.length(), world)
+                : Layout.contiguous(bench.length(), world);
         AttentionOptions options = AttentionOptions.defaults();
         return Plan.of(
                 Problem.of(bench.shape(), layout, bench.mask()),
@@ -178,17 +179,17 @@ final class StrategyBench {
     }
 
     private void heading(String device, int ranks) {
-        out.printf(
-                Locale.ROOT,
-                "%d ranks on %s; zigzag where causal, else contiguous; in each of %d runs all strategies take turns%n",
-                ranks,
-                device,
-                repeats);
-        out.println(
-                "ms: the slowest rank's median; FLOPs: forward 4 * batch * heads * length^2 * dim, half of it when causal,");
-        out.println(
-                "with backward 3.5 times that, a second and a rank; ratio: the ring's time over that of the line, above 1 is faster");
-        out.println("Buffers: what the operation holds on a rank; held: with q, k, v, out, lse and gradients");
+        String layout = "zigzag where causal without a window, else contiguous";
+        Paragraph.print(
+                out,
+                ranks + " ranks on " + device + "; " + layout + "; in each of " + repeats
+                        + " runs all strategies take turns");
+        Paragraph.print(
+                out,
+                "ms: the slowest rank's median. FLOPs: forward 4 * batch * heads * length^2 * dim, half of it when causal, a"
+                        + " window's pairs of it; with backward 3.5 times that; a second and a rank. Ratio: the ring's time over"
+                        + " that of the line, above 1 is faster. Buffers: what the operation holds on a rank; held: with q, k,"
+                        + " v, out, lse and gradients.");
     }
 
     private void print(BenchCase bench, List<Line> lines, Communicator ranks) {
@@ -197,7 +198,7 @@ final class StrategyBench {
                 "%n%s %s %s%n",
                 bench.shape().dtype().name().toLowerCase(Locale.ROOT),
                 bench.label(),
-                bench.causal() ? "causal" : "full");
+                bench.maskLabel());
         boolean cuda = ranks.device().isCuda();
         String rate = cuda ? " TFLOP/s" : " GFLOP/s";
         Table table = new Table(
