@@ -14,6 +14,7 @@ import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Memory;
 import org.flashring.plan.Plan;
 import org.flashring.sync.GradientSync;
+import org.flashring.sync.Labels;
 import org.flashring.sync.ShardedBatch;
 import org.flashring.sync.TokenLoss;
 
@@ -46,8 +47,8 @@ public final class MeshOverThreads {
     /** Returns the gradient of the mean loss over all tokens that have a target, the same on every rank. */
     static float step(Communicator world, Mesh mesh, long[][] tokens) {
         Layout layout = Layout.zigzag(tokens[0].length, mesh.size("cp"));
-        int rows = tokens.length;
-        ShardedBatch batch = ShardedBatch.of(mesh, rows, tokens, tokens, 1, layout, Mask.causal(), world.rank());
+        Labels labels = Labels.next(tokens, layout, Mask.causal());
+        ShardedBatch batch = ShardedBatch.of(mesh, tokens.length, tokens, labels, world.rank());
         long[] counts = {1};                                                // elements of each parameter
         try (Communicator sequence = mesh.split(world, "cp");               // ranks that share its sequences
                 Communicator replicas = mesh.split(world, "dp x cp");       // ranks that have the same parameters

@@ -278,8 +278,8 @@ class DocumentsTest {
                 mask,
                 AttentionOptions.defaults());
         assertThat(plan.steps()).isEqualTo(2);
-        assertThat(plan.visiblePairs(0, 0)).isEqualTo(100);
-        assertThat(plan.visiblePairs(0, 1)).isEqualTo(50); // the mean of none and 100
+        assertThat(plan.visiblePairs(0, 0)).isEqualTo(200);
+        assertThat(plan.visiblePairs(0, 1)).isEqualTo(100); // none of the first row
         assertThat(plan.toString()).contains("full, 2 rows of documents");
     }
 

@@ -11,6 +11,7 @@ import org.flashring.Mask;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.sync.GradientSync;
+import org.flashring.sync.Labels;
 import org.flashring.sync.ShardedBatch;
 import org.flashring.sync.TokenLoss;
 
@@ -58,7 +59,7 @@ final class BadSync {
 
     private static ThrowingCallable batch(
             long[][] tokens, long[][] targets, int shift, Layout layout, Mask mask, int rank) {
-        return () -> ShardedBatch.of(tokens, targets, shift, layout, mask, rank);
+        return () -> ShardedBatch.of(tokens, new Labels(targets, shift, layout, mask), rank);
     }
 
     static List<BadCase> cases() {

@@ -10,8 +10,12 @@ import org.flashring.plan.Ulysses;
 public final class Strategies {
     private Strategies() {}
 
-    /** Returns the strategy of a name: "ring", "gather 2", "halo", "ulysses". */
+    /** Returns the strategy of a name: "ring", "gather 2", "halo", "ulysses", "2 x halo" (2-D). */
     public static Strategy named(String name) {
+        int times = name.indexOf(" x ");
+        if (times > 0) {
+            return new Ulysses(Integer.parseInt(name.substring(0, times)), named(name.substring(times + 3)));
+        }
         if (name.startsWith("gather ")) {
             return new Gather(Long.parseLong(name.substring("gather ".length())));
         }

@@ -67,10 +67,7 @@ class PipelineStageTest {
                     mesh,
                     rows,
                     stage.hasTokens() ? tokens : null,
-                    stage.hasLabels() ? targets : null,
-                    shift,
-                    layout,
-                    MASK,
+                    new Labels(stage.hasLabels() ? targets : null, shift, layout, MASK),
                     rank);
             int firstRow = (int) mesh.part("dp", rank, rows).first();
             long counted = 0;
@@ -111,25 +108,26 @@ class PipelineStageTest {
     @Test
     void aStageHasWhatItReadsAlone() {
         Layout layout = Layout.contiguous(LENGTH, 2);
-        ShardedBatch last = ShardedBatch.of(PipelineStage.LAST, 2, null, random(2, 3), 1, layout, MASK, 1);
+        ShardedBatch last = ShardedBatch.of(PipelineStage.LAST, 2, null, new Labels(random(2, 3), 1, layout, MASK), 1);
         assertThat(last.targets()).isEqualTo(2 * 10); // positions 12 to 21
         assertThatThrownBy(last::tokens)
                 .isInstanceOf(IllegalStateException.class)
                 .hasMessageContaining("no tokens");
-        ShardedBatch first = ShardedBatch.of(PipelineStage.FIRST, 2, random(2, 3), null, 1, layout, MASK, 1);
+        ShardedBatch first =
+                ShardedBatch.of(PipelineStage.FIRST, 2, random(2, 3), new Labels(null, 1, layout, MASK), 1);
         assertThat(first.tokens()).hasSize(2 * 11);
         assertThat(first.targets()).isZero();
         assertThatThrownBy(first::labels)
                 .isInstanceOf(IllegalStateException.class)
                 .hasMessageContaining("no labels");
-        ShardedBatch middle = ShardedBatch.of(PipelineStage.MIDDLE, 2, null, null, 1, layout, MASK, 0);
+        ShardedBatch middle = ShardedBatch.of(PipelineStage.MIDDLE, 2, null, new Labels(null, 1, layout, MASK), 0);
         assertThat(middle.positions()).hasSize(2 * 12);
     }
 
     @Test
     void aReplicaWithoutARowHasNoTargets() {
         ShardedBatch none = ShardedBatch.of(
-                Mesh.of("dp=3,cp=2"), 2, random(2, 4), random(2, 5), 1, Layout.zigzag(LENGTH, 2), MASK, 5);
+                Mesh.of("dp=3,cp=2"), 2, random(2, 4), new Labels(random(2, 5), 1, Layout.zigzag(LENGTH, 2), MASK), 5);
         assertThat(none.batch()).isZero();
         assertThat(none.tokens()).isEmpty();
         assertThat(none.targets()).isZero();
@@ -140,23 +138,23 @@ class PipelineStageTest {
         Layout layout = Layout.contiguous(LENGTH, 2);
         Mesh mesh = Mesh.of("pp=2,cp=2");
         assertThatIllegalArgumentException()
-                .isThrownBy(() -> ShardedBatch.of(mesh, 2, null, random(2, 1), 1, layout, MASK, 0))
+                .isThrownBy(() -> ShardedBatch.of(mesh, 2, null, new Labels(random(2, 1), 1, layout, MASK), 0))
                 .withMessageContaining("tokens is null");
         assertThatIllegalArgumentException()
-                .isThrownBy(() -> ShardedBatch.of(mesh, 2, random(2, 1), null, 1, layout, MASK, 2))
+                .isThrownBy(() -> ShardedBatch.of(mesh, 2, random(2, 1), new Labels(null, 1, layout, MASK), 2))
                 .withMessageContaining("targets is null");
         assertThatIllegalArgumentException()
-                .isThrownBy(() -> ShardedBatch.of(mesh, 3, random(2, 1), null, 1, layout, MASK, 0))
+                .isThrownBy(() -> ShardedBatch.of(mesh, 3, random(2, 1), new Labels(null, 1, layout, MASK), 0))
                 .withMessageContaining("tokens.length is 2; it must be 3");
         assertThatIllegalArgumentException()
-                .isThrownBy(
-                        () -> ShardedBatch.of(Mesh.of("dp=2,cp=3"), 2, random(2, 1), random(2, 1), 1, layout, MASK, 0))
+                .isThrownBy(() -> ShardedBatch.of(
+                        Mesh.of("dp=2,cp=3"), 2, random(2, 1), new Labels(random(2, 1), 1, layout, MASK), 0))
                 .withMessageContaining("layout.worldSize is 2; it must be 3");
         assertThatIllegalArgumentException()
-                .isThrownBy(() -> ShardedBatch.of(PipelineStage.MIDDLE, 0, null, null, 1, layout, MASK, 0))
+                .isThrownBy(() -> ShardedBatch.of(PipelineStage.MIDDLE, 0, null, new Labels(null, 1, layout, MASK), 0))
                 .withMessageContaining("rows is 0");
         assertThatIllegalArgumentException()
-                .isThrownBy(() -> ShardedBatch.of((PipelineStage) null, 1, null, null, 1, layout, MASK, 0))
+                .isThrownBy(() -> ShardedBatch.of((PipelineStage) null, 1, null, new Labels(null, 1, layout, MASK), 0))
                 .withMessageContaining("stage is null");
         assertThatIllegalArgumentException()
                 .isThrownBy(() -> PipelineStage.of(null, 0))

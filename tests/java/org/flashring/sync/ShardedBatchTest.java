@@ -86,7 +86,7 @@ class ShardedBatchTest {
         int[] held = new int[length];
         long counted = 0;
         for (int rank = 0; rank < world; rank++) {
-            ShardedBatch shard = ShardedBatch.of(tokens, targets, shift, layout, documents.mask(), rank);
+            ShardedBatch shard = ShardedBatch.of(tokens, new Labels(targets, shift, layout, documents.mask()), rank);
             Positions positions = layout.positions(rank);
             assertThat(shard.batch()).isEqualTo(ROWS);
             assertThat(shard.localLength()).isEqualTo((int) positions.length());

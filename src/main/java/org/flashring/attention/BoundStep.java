@@ -13,20 +13,30 @@ import org.flashring.plan.Schedule.Heads;
  * @param block what is computed; null for nothing
  * @param after posted when the block's gradients are in their places; null for nothing
  * @param deliver takes what has come for own keys home, once {@code after} is awaited
+ * @param bytesSent bytes of what is posted
  */
 record BoundStep(
-        int number, int owner, Move[] ready, Transfers before, BoundBlock block, Transfers after, Move[] deliver) {
+        int number,
+        int owner,
+        Move[] ready,
+        Transfers before,
+        BoundBlock block,
+        Transfers after,
+        Move[] deliver,
+        long bytesSent) {
     /**
      * What is computed.
      *
      * @param source which keys, as the kernel numbers them
+     * @param rows how many of each head
      * @param heads which heads
      * @param keys keys and values; null for the caller's own
      * @param resume whether it carries on what an earlier block began
      * @param finish whether no later block carries on what it leaves
      * @param grads gradients of keys and values; null in forward
      */
-    record BoundBlock(int source, Heads heads, KeyTensors keys, boolean resume, boolean finish, BlockGrads grads) {}
+    record BoundBlock(
+            int source, long rows, Heads heads, KeyTensors keys, boolean resume, boolean finish, BlockGrads grads) {}
 
     /**
      * Where a block's gradients go.

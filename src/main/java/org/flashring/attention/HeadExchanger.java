@@ -99,6 +99,11 @@ final class HeadExchanger {
         return transfers.get(leg);
     }
 
+    /** Returns the bytes of what a leg sends. */
+    long bytesSent(Leg leg) {
+        return heads.bytesSent(leg, wire);
+    }
+
     /** Puts what has come in a leg, and what stays here, into its place. */
     void unpack(Leg leg, TensorMath math, Forward of, Backward gradients) {
         for (TravellingHeads each : travellers.get(leg)) {

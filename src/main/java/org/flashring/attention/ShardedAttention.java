@@ -147,7 +147,9 @@ public final class ShardedAttention implements AutoCloseable {
                 post(step.before());
                 if (step.block() != null) {
                     meet(step.block(), of);
+                    StepRecorder.enter(event);
                     kernel.forward(step.block().resume(), step.block().finish());
+                    StepRecorder.leave(event, step.block());
                 }
                 communicator.await();
                 end(event, step, false);
@@ -189,7 +191,9 @@ public final class ShardedAttention implements AutoCloseable {
                 post(step.before());
                 if (step.block() != null) {
                     meet(step.block(), of);
+                    StepRecorder.enter(event);
                     differentiate(step.block(), with);
+                    StepRecorder.leave(event, step.block());
                 }
                 communicator.await();
                 deliver(step.number() - 1, with);
@@ -229,7 +233,7 @@ public final class ShardedAttention implements AutoCloseable {
             post(heads.transfers(leg));
             communicator.await();
             heads.unpack(leg, math, of, gradients);
-            StepRecorder.end(event, rank, number, -1, ofBackward, false);
+            StepRecorder.endOfHeads(event, rank, number, ofBackward, heads.bytesSent(leg));
             endRange();
         }
     }
@@ -330,7 +334,7 @@ public final class ShardedAttention implements AutoCloseable {
     }
 
     private void end(RingStepEvent event, BoundStep step, boolean ofBackward) {
-        StepRecorder.end(event, rank, number(step), step.owner(), ofBackward, step.block() != null);
+        StepRecorder.end(event, rank, number(step), step, ofBackward);
         endRange();
     }
 

@@ -82,7 +82,8 @@ final class StepBinder {
                 deliver(
                         step.after(),
                         number + 1 == steps.size()
-                                || hasOwn(steps.get(number + 1).block())));
+                                || hasOwn(steps.get(number + 1).block())),
+                plan.bytesSent(step));
     }
 
     private BoundBlock bind(Block block, boolean resume, boolean finish, List<Move> ready) {
@@ -92,7 +93,8 @@ final class StepBinder {
             keys = of(block, footprint.ordered(), shape.dtype());
             order(block, keys, ready);
         }
-        return new BoundBlock(block.source(), block.heads(), keys, resume, finish, grads(block));
+        long rows = schedule.sources().get(block.source()).length();
+        return new BoundBlock(block.source(), rows, block.heads(), keys, resume, finish, grads(block));
     }
 
     /** Returns whether a block's keys lie in several places. */

@@ -26,9 +26,18 @@ public final class Event implements AutoCloseable {
      * @throws IllegalArgumentException unless {@code device} is a CUDA device of this process
      */
     public static Event create(Device device) {
+        return create(device, false);
+    }
+
+    /** Returns a new event as {@link #create(Device)} does, which keeps the time. */
+    public static Event createTimed(Device device) {
+        return create(device, true);
+    }
+
+    private static Event create(Device device, boolean timed) {
         int previous = CurrentDevice.enter(Cuda.requireCuda("device", device));
         try {
-            return new Event(device, Cudart.createEvent(), true);
+            return new Event(device, timed ? Cudart.createTimedEvent() : Cudart.createEvent(), true);
         } finally {
             CurrentDevice.leave(previous);
         }
@@ -60,6 +69,11 @@ public final class Event implements AutoCloseable {
     /** Returns whether the work before the last record is done. */
     public boolean isDone() {
         return Cudart.isDone(handle());
+    }
+
+    /** Returns the milliseconds from {@code earlier} to this one; both keep the time and are done. */
+    public double millisSince(Event earlier) {
+        return Cudart.millisBetween(earlier.handle(), handle());
     }
 
     /** Waits on the host until the work before the last record is done. */

@@ -149,6 +149,20 @@ public final class Cudart {
         return event.address();
     }
 
+    /** Returns an event of the current device that notes when it is reached. */
+    public static long createTimedEvent() {
+        CUevent_st event = new CUevent_st();
+        check(cudaEventCreateWithFlags(event, cudaEventDefault), "cudaEventCreateWithFlags");
+        return event.address();
+    }
+
+    /** Returns the milliseconds from one timed event to another, both of which have been reached. */
+    public static float millisBetween(long event, long later) {
+        float[] millis = new float[1];
+        check(cudaEventElapsedTime(millis, Handles.event(event), Handles.event(later)), "cudaEventElapsedTime");
+        return millis[0];
+    }
+
     public static void destroyEvent(long event) {
         check(cudaEventDestroy(Handles.event(event)), "cudaEventDestroy");
     }

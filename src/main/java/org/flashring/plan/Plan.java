@@ -8,12 +8,10 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Positions;
 import org.flashring.Score;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
 import org.flashring.kernel.StepKernel;
-import org.flashring.plan.HeadExchange.Leg;
 import org.flashring.plan.Schedule.Block;
 import org.flashring.plan.Schedule.Exchange;
 import org.flashring.plan.Schedule.Message;
@@ -27,8 +25,6 @@ import org.flashring.plan.Schedule.Step;
  * here, by name. How keys come to queries is the {@link Strategy}'s; unless one is given it is the {@link Ring}.
  */
 public final class Plan {
-    private static final Step NONE = new Step(null, null, false, null);
-
     private final Problem problem;
     private final Strategy strategy;
     private final AttentionOptions options;
@@ -48,17 +44,11 @@ public final class Plan {
                     "wireDType", wire, "be the tensors' own " + type + " or its accumulator " + type.accumulator());
         }
         this.schedules = strategy.schedules(problem);
-        Schedule first = schedules.apply(0);
-        this.steps = first.forward().size() + 2 * ends(first);
+        this.steps = RankPlan.steps(schedules.apply(0));
         this.workspace = new long[worldSize()];
         for (int rank = 0; rank < worldSize(); rank++) {
             workspace[rank] = requireServed(rank);
         }
-    }
-
-    /** Returns the number of steps before a schedule's own, and behind them: those that exchange heads. */
-    private static int ends(Schedule schedule) {
-        return schedule.heads() == null ? 0 : 1;
     }
 
     /** Returns the workspace that the kernels of {@code rank} need; throws if a step is served by none. */
@@ -199,11 +189,16 @@ public final class Plan {
         return steps;
     }
 
+    /** Returns what {@code rank} meets, computes and sends, step by step. */
+    public RankPlan ofRank(int rank) {
+        return new RankPlan(this, rank);
+    }
+
     /**
      * Returns the rank whose keys {@code rank} meets in {@code step}; -1 where they are no rank's or several ranks'.
      */
     public int source(int rank, int step) {
-        return sourceOf(schedule(rank), step(rank, step).block());
+        return ofRank(rank).source(step);
     }
 
     /** Returns the rank whose keys {@code block} holds; -1 for no block, or one of several ranks' keys. */
@@ -218,70 +213,25 @@ public final class Plan {
      * the same.
      */
     public boolean computes(int rank, int step) {
-        return step(rank, step).computes();
-    }
-
-    private Step step(int rank, int step) {
-        Schedule schedule = schedule(rank);
-        return step(schedule, schedule.forward(), step);
-    }
-
-    /** Returns a step of a schedule; an exchange of heads has nothing in it. */
-    private Step step(Schedule schedule, List<Step> of, int step) {
-        Checks.between("step", step, 0, steps - 1L);
-        int number = step - ends(schedule);
-        return number < 0 || number == of.size() ? NONE : of.get(number);
+        return ofRank(rank).computes(step);
     }
 
     /** Returns the last step in which {@code rank} computes. */
     public int lastComputed(int rank) {
-        int step = steps - 1;
-        while (!computes(rank, step)) {
-            step--;
-        }
-        return step;
+        return ofRank(rank).lastComputed();
     }
 
     /**
-     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of one batch row (the mean where rows
-     * have documents of their own) and as a mean over heads: rounded so that steps which share the heads sum to the
-     * whole. O(length / worldSize) time.
+     * Returns how many (query, key) pairs {@code rank} computes in {@code step}, of all rows of the batch and as a mean
+     * over heads: rounded so that steps which share the heads sum to the whole. O(length / worldSize) time.
      */
     public long visiblePairs(int rank, int step) {
-        Block block = step(rank, step).block();
-        if (block == null) {
-            return 0;
-        }
-        Schedule schedule = schedule(rank);
-        AttentionShape solved = schedule.problem(problem).shape();
-        long pairs = pairs(rank, schedule, block);
-        long heads = shape().queryHeads();
-        long group = solved.queryHeads() / solved.kvHeads();
-        long first = schedule.heads() == null ? 0 : schedule.heads().share().firstQuery();
-        return block.heads().count() * group == heads
-                ? pairs
-                : pairs * (first + block.heads().to() * group) / heads
-                        - pairs * (first + block.heads().from() * group) / heads;
-    }
-
-    private long pairs(int rank, Schedule schedule, Block block) {
-        Positions rows = schedule.problem(problem).queries().positions(schedule.rank(rank));
-        return Visibility.pairs(mask(), rows, schedule.sources().get(block.source()));
+        return ofRank(rank).visiblePairs(step);
     }
 
     /** Returns the floating-point operations of {@code rank}'s forward pass: two products per visible pair. */
     public double forwardFlops(int rank) {
-        Schedule schedule = schedule(rank);
-        AttentionShape solved = schedule.problem(problem).shape();
-        double pairs = 0; // of all heads
-        for (Step step : schedule.forward()) {
-            Block block = step.block();
-            pairs += block == null
-                    ? 0
-                    : (double) pairs(rank, schedule, block)
-                            * (block.heads().count() * solved.queryHeads() / solved.kvHeads());
-        }
-        return 2 * pairs * shape().batch() * (shape().headDim() + shape().valueDim());
+        return ofRank(rank).forwardFlops();
     }
 
     /**
@@ -289,14 +239,12 @@ public final class Plan {
      * exchanged queries, outputs and lse too.
      */
     public long forwardBytesSent(int rank, int step) {
-        return bytesSent(step(rank, step)) + headBytesSent(rank, step, Leg.FORWARD_OPERANDS, Leg.FORWARD_RESULTS);
+        return ofRank(rank).forwardBytesSent(step);
     }
 
     /** Returns the bytes that {@code rank} sends in a forward pass: keys and values, once per hop. */
     public long forwardBytesSent(int rank) {
-        return schedule(rank).forward().stream().mapToLong(this::bytesSent).sum()
-                + headBytesSent(rank, 0, Leg.FORWARD_OPERANDS, null)
-                + headBytesSent(rank, steps - 1, null, Leg.FORWARD_RESULTS);
+        return ofRank(rank).forwardBytesSent();
     }
 
     /**
@@ -304,9 +252,7 @@ public final class Plan {
      * wire type.
      */
     public long backwardBytesSent(int rank, int step) {
-        Schedule schedule = schedule(rank);
-        return bytesSent(step(schedule, schedule.backward(), step))
-                + headBytesSent(rank, step, Leg.BACKWARD_OPERANDS, Leg.BACKWARD_RESULTS);
+        return ofRank(rank).backwardBytesSent(step);
     }
 
     /**
@@ -314,19 +260,11 @@ public final class Plan {
      * type.
      */
     public long backwardBytesSent(int rank) {
-        return schedule(rank).backward().stream().mapToLong(this::bytesSent).sum()
-                + headBytesSent(rank, 0, Leg.BACKWARD_OPERANDS, null)
-                + headBytesSent(rank, steps - 1, null, Leg.BACKWARD_RESULTS);
+        return ofRank(rank).backwardBytesSent();
     }
 
-    /** Returns the bytes of heads that {@code rank} sends, in the first step or the last one. */
-    private long headBytesSent(int rank, int step, Leg first, Leg last) {
-        HeadExchange heads = schedule(rank).heads();
-        Leg leg = step == 0 ? first : step == steps - 1 ? last : null;
-        return heads == null || leg == null ? 0 : heads.bytesSent(leg, wireDType());
-    }
-
-    private long bytesSent(Step step) {
+    /** Returns the bytes that a rank sends in {@code step} of its schedule. */
+    public long bytesSent(Step step) {
         return bytesSent(step.before()) + bytesSent(step.after());
     }
 
@@ -363,15 +301,27 @@ public final class Plan {
      * caller's. A plan without backward counts the lse, which it can do without.
      */
     public long callerBytes(int rank) {
+        return callerElements(rank) * shape().dtype().bytes() * (options.backward() ? 2 : 1) + lseBytes(rank);
+    }
+
+    /** Returns the bytes of q, k, v, output and lse of {@code rank}: what is kept of a layer until its backward. */
+    public long savedBytes(int rank) {
+        return callerElements(rank) * shape().dtype().bytes() + lseBytes(rank);
+    }
+
+    private long callerElements(int rank) {
         AttentionShape shape = shape();
         long perQuery = shape.queryHeads() * (shape.headDim() + shape.valueDim());
-        long queryElements = shape.batch() * queries().localLength(rank) * perQuery;
-        long elements = queryElements + problem.keyElements(keys().localLength(rank), shape.kvHeads());
-        long lse = shape.batch()
+        return shape.batch() * queries().localLength(rank) * perQuery
+                + problem.keyElements(keys().localLength(rank), shape.kvHeads());
+    }
+
+    private long lseBytes(int rank) {
+        AttentionShape shape = shape();
+        return shape.batch()
                 * queries().localLength(rank)
                 * shape.queryHeads()
                 * shape.dtype().accumulator().bytes();
-        return elements * shape.dtype().bytes() * (options.backward() ? 2 : 1) + lse;
     }
 
     /** Returns the type in which dK and dV travel, and dQ where heads are exchanged. */

@@ -136,23 +136,76 @@ final class Visibility {
         return low;
     }
 
-    /** Returns how many (query, key) pairs of a row are visible, where rows differ the mean. O(queries) time a mask. */
-    static long pairs(Mask mask, Positions q, Positions k) {
-        long pairs = pairsOfRow(mask.ofRow(0), q, k);
-        for (int row = 1; row < mask.rows(); row++) {
+    /** Returns how many (query, key) pairs are visible in all {@code batch} rows together. O(queries) time a mask. */
+    static long pairs(Mask mask, long batch, Positions q, Positions k) {
+        if (mask.rows() == 0) {
+            return batch * pairsOfRow(mask, q, k);
+        }
+        long pairs = 0;
+        for (int row = 0; row < mask.rows(); row++) {
             pairs += pairsOfRow(mask.ofRow(row), q, k);
         }
-        return pairs / Math.max(1, mask.rows());
+        return pairs;
     }
 
     private static long pairsOfRow(Mask mask, Positions q, Positions k) {
         long pairs = 0;
         for (Positions.Range range : q.ranges()) {
-            for (long i = 0; i < range.length(); i++) {
-                long query = range.start() + i * range.stride();
-                pairs += Math.max(0, k.lowerBound(mask.hi(query)) - k.lowerBound(mask.lo(query)));
-            }
+            pairs += new Pairs(mask, range, k, steepest(mask, range, k)).ofAll();
         }
         return pairs;
+    }
+
+    /**
+     * Returns the most keys by which the ends of what queries see can grow from one query to the next; -1 where
+     * documents make them leap.
+     */
+    private static long steepest(Mask mask, Positions.Range q, Positions k) {
+        long stride = k.ranges().size() == 1 ? k.ranges().get(0).stride() : 1;
+        return mask.hasDocuments() ? -1 : (q.stride() + stride - 1) / stride;
+    }
+
+    /**
+     * Counts what a range of queries sees. The ends never decrease: where two queries agree, all between them do; and
+     * where they are as far apart as they can be, those between them are evenly so. O(log queries) where there are no
+     * documents.
+     */
+    private record Pairs(Mask mask, Positions.Range q, Positions k, long steepest) {
+        long ofAll() {
+            long last = q.length() - 1;
+            long first = Math.max(0, hi(0) - lo(0));
+            return last == 0
+                    ? first
+                    : first + Math.max(0, hi(last) - lo(last)) + between(0, lo(0), hi(0), last, lo(last), hi(last));
+        }
+
+        /** Returns the keys of all queries after {@code from} and before {@code to}, given the ends of those two. */
+        private long between(long from, long lo, long hi, long to, long nextLo, long nextHi) {
+            long count = to - from - 1;
+            if (count == 0 || nextHi <= lo) {
+                return 0;
+            }
+            if (even(nextLo - lo, count + 1) && even(nextHi - hi, count + 1) && hi >= lo && nextHi >= nextLo) {
+                return count * (hi - lo + nextHi - nextLo) / 2;
+            }
+            long middle = (from + to) >>> 1;
+            long middleLo = lo == nextLo ? lo : lo(middle);
+            long middleHi = hi == nextHi ? hi : hi(middle);
+            return Math.max(0, middleHi - middleLo)
+                    + between(from, lo, hi, middle, middleLo, middleHi)
+                    + between(middle, middleLo, middleHi, to, nextLo, nextHi);
+        }
+
+        private boolean even(long growth, long steps) {
+            return growth == 0 || growth == steps * steepest;
+        }
+
+        private long lo(long query) {
+            return k.lowerBound(mask.lo(q.start() + query * q.stride()));
+        }
+
+        private long hi(long query) {
+            return k.lowerBound(mask.hi(q.start() + query * q.stride()));
+        }
     }
 }

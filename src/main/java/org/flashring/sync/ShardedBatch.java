@@ -47,46 +47,35 @@ public final class ShardedBatch {
 
     /** Returns the share of {@code rank} when every token's target is the next one of its document. */
     public static ShardedBatch of(long[][] tokens, Layout layout, Mask mask, int rank) {
-        return of(tokens, tokens, 1, layout, mask, rank);
+        return of(tokens, Labels.next(tokens, layout, mask), rank);
     }
 
     /**
      * Returns the share of {@code rank}.
      *
-     * @param tokens [batch][layout.length()] token ids
-     * @param targets [batch][layout.length()] unshifted targets, {@link #IGNORE_INDEX} where a token is not to be
-     *     learnt; often {@code tokens} itself
-     * @param shift how far ahead the target of a token lies, at least 1
-     * @param layout which rank holds which token
-     * @param mask whose documents, of each row where rows have their own, bound positions and targets
+     * @param tokens [rows][layout.length()] token ids
+     * @param labels what they learn, and how rows are cut
      * @param rank whose share
-     * @throws IllegalArgumentException if an argument is null, a row has another length than the layout, or a size
-     *     breaks a rule
+     * @throws IllegalArgumentException if an argument is null, a row has another length than the layout, or there are
+     *     other rows than the mask has documents of
      */
-    public static ShardedBatch of(long[][] tokens, long[][] targets, int shift, Layout layout, Mask mask, int rank) {
+    public static ShardedBatch of(long[][] tokens, Labels labels, int rank) {
         int rows = Checks.notNull("tokens", tokens).length;
-        return of(PipelineStage.ONLY, rows, tokens, targets, shift, layout, mask, rank);
+        return of(PipelineStage.ONLY, rows, tokens, labels, rank);
     }
 
     /**
-     * Returns what a stage of a pipeline needs of the share of {@code rank}, the others being as above.
+     * Returns what a stage of a pipeline needs of the share of {@code rank}.
      *
      * @param rows number of rows, at least 1
      * @param tokens may be null where the stage reads none, and is not read there
-     * @param targets may be null where the stage has no loss, and is not read there
+     * @param labels their targets may be null where the stage has no loss, and are not read there
+     * @throws IllegalArgumentException as above
      */
-    public static ShardedBatch of(
-            PipelineStage stage,
-            int rows,
-            long[][] tokens,
-            long[][] targets,
-            int shift,
-            Layout layout,
-            Mask mask,
-            int rank) {
+    public static ShardedBatch of(PipelineStage stage, int rows, long[][] tokens, Labels labels, int rank) {
         Checks.notNull("stage", stage);
         Checks.atLeast(stage.hasTokens() ? "tokens.length" : "rows", rows, 1);
-        return of(stage, new Mesh.Part(0, rows), rows, tokens, targets, shift, layout, mask, rank);
+        return of(stage, new Mesh.Part(0, rows), rows, tokens, labels, rank);
     }
 
     /**
@@ -96,41 +85,28 @@ public final class ShardedBatch {
      * @param rows number of rows of the whole batch; with fewer than {@code dp} has ranks some have no row, nor a
      *     target
      * @param tokens [rows][layout.length()]; may be null where the stage reads none
-     * @param targets [rows][layout.length()]; may be null where the stage has no loss
-     * @param layout which rank of {@code cp} holds which token
+     * @param labels whose layout says which rank of {@code cp} holds which token; their targets may be null where the
+     *     stage has no loss
      * @param rank of the mesh
      * @throws IllegalArgumentException as above, or unless the layout has as many ranks as {@code cp}
      */
-    public static ShardedBatch of(
-            Mesh mesh, int rows, long[][] tokens, long[][] targets, int shift, Layout layout, Mask mask, int rank) {
+    public static ShardedBatch of(Mesh mesh, int rows, long[][] tokens, Labels labels, int rank) {
         PipelineStage stage = PipelineStage.of(mesh, rank);
         Checks.atLeast("rows", rows, 0);
-        Checks.notNull("layout", layout);
+        Layout layout = Checks.notNull("labels", labels).layout();
         Checks.equal("layout.worldSize", layout.worldSize(), mesh.size("cp"), "the size of cp in the mesh " + mesh);
         Mesh.Part part = mesh.part("dp", rank, rows);
-        return of(stage, part, rows, tokens, targets, shift, layout, mask, mesh.coordinate("cp", rank));
+        return of(stage, part, rows, tokens, labels, mesh.coordinate("cp", rank));
     }
 
     private static ShardedBatch of(
-            PipelineStage stage,
-            Mesh.Part part,
-            int rows,
-            long[][] tokens,
-            long[][] targets,
-            int shift,
-            Layout layout,
-            Mask mask,
-            int rank) {
-        Checks.notNull("layout", layout);
-        Checks.notNull("mask", mask);
-        Checks.equal("layout.start", layout.start(), 0, "for a whole sequence is sharded");
-        Checks.atLeast("shift", shift, 1);
+            PipelineStage stage, Mesh.Part part, int rows, long[][] tokens, Labels labels, int rank) {
+        Layout layout = Checks.notNull("labels", labels).layout();
+        Mask mask = labels.mask();
+        long[][] targets = labels.targets();
         if (mask.rows() > 0) {
             String name = stage.hasTokens() ? "tokens.length" : "rows";
             Checks.equal(name, rows, mask.rows(), "the rows that the mask has documents of");
-        }
-        if (mask.keyCuSeqlens() != null) {
-            throw Checks.broken("mask", mask, "have one list of documents, for tokens learn from their own document");
         }
         requireRows("tokens", stage.hasTokens(), tokens, rows, layout);
         requireRows("targets", stage.hasLabels(), targets, rows, layout);
@@ -155,7 +131,7 @@ public final class ShardedBatch {
                     document++;
                 }
                 boolean outside = document + 1 == cuSeqlens.length; // past every document: sees nothing, learns nothing
-                long target = (long) position + shift;
+                long target = (long) position + labels.shift();
                 boolean hasTarget = !outside && target < Math.min(cuSeqlens[document + 1], layout.length());
                 int at = row * length + i;
                 localPositions[at] = position - cuSeqlens[document];

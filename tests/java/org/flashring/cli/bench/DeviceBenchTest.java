@@ -1,6 +1,7 @@
 package org.flashring.cli.bench;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.within;
 
 import java.io.PrintWriter;
 import java.io.StringWriter;
@@ -61,6 +62,17 @@ class DeviceBenchTest {
             assertThat(causal.outputError(exact)).isGreaterThan(0.1);
             assertThat(causal.gradientError(exact)).isGreaterThan(0.1);
         }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"1, true", "1, false", "7, true", "7, false", "40, true", "40, false"})
+    void flopsOfAWindowAreThoseOfItsPairs(long window, boolean causal) {
+        BenchCase bench = new BenchCase(AttentionShape.of(2, 3, 1, 8, DType.FLOAT32), 41, causal, window);
+        long pairs = 0;
+        for (long query = 0; query < 41; query++) {
+            pairs += Math.min(41, bench.mask().hi(query)) - bench.mask().lo(query);
+        }
+        assertThat(bench.forwardFlops()).isCloseTo(4.0 * 2 * 3 * 8 * pairs, within(1e-6));
     }
 
     @Test

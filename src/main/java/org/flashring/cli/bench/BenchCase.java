@@ -3,18 +3,32 @@ package org.flashring.cli.bench;
 import org.flashring.AttentionShape;
 import org.flashring.Mask;
 
-/** One shape of the comparison: self-attention over {@code length} tokens, causal or full. */
-record BenchCase(AttentionShape shape, long length, boolean causal) {
+/**
+ * One shape of the comparison: self-attention over {@code length} tokens, causal or full.
+ *
+ * @param window how many of the nearest keys a query sees, its own counted, if not causal on both sides; null for all
+ */
+record BenchCase(AttentionShape shape, long length, boolean causal, Long window) {
     static final String FLOPS =
             "FLOPs: forward 4 * batch * heads * length^2 * dim, half of it when causal; backward 2.5 times forward";
 
-    Mask mask() {
-        return causal ? Mask.causal() : Mask.full();
+    /** Makes one in which queries see all keys, or all up to their own. */
+    BenchCase(AttentionShape shape, long length, boolean causal) {
+        this(shape, length, causal, null);
     }
 
-    /** Returns 4 * batch * heads * length^2 * dim, halved when causal. */
+    Mask mask() {
+        Mask mask = causal ? Mask.causal() : Mask.full();
+        return window == null ? mask : mask.window(window - 1, causal ? 0 : window - 1);
+    }
+
+    /** Returns 4 * batch * heads * length^2 * dim, halved when causal; under a window the share of the pairs in it. */
     double forwardFlops() {
         double full = 4.0 * shape.batch() * shape.queryHeads() * length * length * shape.headDim();
+        if (window != null && window < length) {
+            double before = (double) length * window - window * (window - 1) / 2.0; // pairs of a query and no later key
+            return full * (causal ? before : 2 * before - length) / length / length;
+        }
         return causal ? full / 2 : full;
     }
 
@@ -47,5 +61,10 @@ record BenchCase(AttentionShape shape, long length, boolean causal) {
     String label() {
         String kv = shape.kvHeads() == shape.queryHeads() ? "" : "/" + shape.kvHeads();
         return "B" + shape.batch() + " H" + shape.queryHeads() + kv + " S" + length + " D" + shape.headDim();
+    }
+
+    /** Returns the mask in brief. */
+    String maskLabel() {
+        return (causal ? "causal" : "full") + (window == null ? "" : " window " + window);
     }
 }

@@ -3,6 +3,8 @@ package org.flashring.cli.bench;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
@@ -15,7 +17,9 @@ import org.flashring.cli.support.DeviceOption;
 import org.flashring.cli.support.Interruption;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Machine;
+import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.ShapeOptions;
+import org.flashring.cli.support.StrategyOption;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
@@ -23,6 +27,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 
 /**
@@ -34,7 +39,9 @@ import picocli.CommandLine.Spec;
             "Time this library beside PyTorch's scaled_dot_product_attention: the same inputs, the same threads, turn by turn.",
             "Options that take several values take them apart by commas; every combination is run.",
             "It takes a minute or so: a slow case is repeated less often. Ctrl-C keeps the lines that are there.",
-            "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU."
+            "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU.",
+            "With --ranks it times strategies beside each other, turn by turn, over threads of the host or, with --device cuda, a GPU"
+                    + " each over NCCL (by threads, or by the processes of launch)."
         },
         mixinStandardHelpOptions = true,
         sortOptions = false,
@@ -42,10 +49,12 @@ import picocli.CommandLine.Spec;
             "",
             "Example:",
             "  flashring bench --dtype float32 --length 1024,4096 --dim 64 --causal",
-            "  flashring bench --device cuda --dtype bfloat16 --length 16384"
+            "  flashring bench --device cuda --dtype bfloat16 --length 16384",
+            "  flashring bench --ranks 4 --strategy all --dtype float32 --dim 64 --causal"
         })
 public final class BenchCommand implements Callable<Integer> {
     private static final int REPEATS = 7;
+    private static final int MOST_RANKS = 1024; // threads of this process
     private static final long BUDGET_NANOS = 60_000_000_000L;
 
     @Spec
@@ -94,6 +103,26 @@ public final class BenchCommand implements Callable<Integer> {
                     + " where all cases would take more than a minute).")
     private Integer repeats;
 
+    @Option(names = "--ranks", paramLabel = "N", description = "Ranks over which --strategy is timed.")
+    private Integer ranks;
+
+    @Option(
+            names = "--window",
+            paramLabel = "KEYS",
+            converter = Quantity.class,
+            description = "With --ranks: queries see the KEYS nearest keys alone, their own counted.")
+    private Long window;
+
+    @Option(
+            names = "--timeline",
+            paramLabel = "DIR",
+            description =
+                    "With --ranks on the host: also draw into DIR what each rank does when, an SVG for each strategy.")
+    private Path timeline;
+
+    @Mixin
+    private StrategyOption strategy;
+
     @Mixin
     private DeviceOption device;
 
@@ -113,11 +142,29 @@ public final class BenchCommand implements Callable<Integer> {
         if (repeats != null) {
             Checks.atLeast("--repeats", repeats, 1);
         }
-        Device first = device.devices().get(0);
+        if (window != null) {
+            Checks.atLeast("--window", window, 1);
+        }
+        if (ranks == null && window != null) {
+            throw new ParameterException(
+                    spec.commandLine(),
+                    "--window needs --ranks: PyTorch's attention, which is beside it else, has none.");
+        }
+        if (ranks == null && timeline != null) {
+            throw new ParameterException(spec.commandLine(), "--timeline needs --ranks, whose steps it shows.");
+        }
+        if (ranks == null && !strategy.replay().isEmpty()) {
+            throw new ParameterException(
+                    spec.commandLine(), "--strategy needs --ranks, the number of ranks over which it is timed.");
+        }
+        List<Device> devices = device.devices();
+        Device first = devices.get(0);
         List<BenchCase> cases = cases(
                 dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16),
                 lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 1024L));
-        if (first.isCuda()) {
+        if (ranks != null) {
+            overRanks(cases, devices);
+        } else if (first.isCuda()) {
             onDevice(cases, first);
         } else {
             onHost(cases);
@@ -135,6 +182,27 @@ public final class BenchCommand implements Callable<Integer> {
                 repeats == null ? REPEATS : repeats,
                 gpu,
                 spec.commandLine().getOut()));
+    }
+
+    private void overRanks(List<BenchCase> cases, List<Device> devices) throws IOException {
+        Checks.between("--ranks", ranks, 1, MOST_RANKS);
+        if (threads != null) {
+            throw new IllegalArgumentException("--threads and --ranks do not go together: FLASHRING_THREADS says it");
+        }
+        strategy.strategies(ranks, cases.get(0).shape()); // refuses before anything runs
+        if (timeline != null && devices.get(0).isCuda()) {
+            throw new IllegalArgumentException(
+                    "--timeline and --device cuda do not go together: of a GPU the host knows when work was queued alone");
+        }
+        if (timeline != null && !Files.isDirectory(timeline)) {
+            throw new IllegalArgumentException("--timeline is " + timeline + "; it must be a directory that exists");
+        }
+        PrintWriter out = spec.commandLine().getOut();
+        StrategyBench bench = new StrategyBench(cases, strategy, repeats == null ? REPEATS : repeats, timeline, out);
+        StrategyBench.Result result = BenchRanks.run(ranks, devices, bench::run);
+        if (result != null) {
+            json.write(result);
+        }
     }
 
     private void onHost(List<BenchCase> cases) throws IOException {
@@ -165,10 +233,10 @@ public final class BenchCommand implements Callable<Integer> {
                 for (long dim : dims) {
                     AttentionShape shape = ShapeOptions.shape(batch, heads, kvHeads, "--dim", dim, dtype);
                     if (causal || !full) {
-                        cases.add(new BenchCase(shape, length, true));
+                        cases.add(new BenchCase(shape, length, true, window));
                     }
                     if (full || !causal) {
-                        cases.add(new BenchCase(shape, length, false));
+                        cases.add(new BenchCase(shape, length, false, window));
                     }
                 }
             }

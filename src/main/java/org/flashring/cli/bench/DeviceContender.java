@@ -3,12 +3,7 @@ package org.flashring.cli.bench;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.DoubleBuffer;
-import java.util.ArrayList;
-import java.util.List;
-import java.util.SplittableRandom;
 import java.util.function.Consumer;
-import java.util.stream.IntStream;
-import java.util.stream.Stream;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
@@ -24,25 +19,13 @@ import org.flashring.plan.Plan;
 
 /** This library on its own memory of the host or of a GPU, where calls are queued on the default stream and return. */
 final class DeviceContender implements AutoCloseable {
-    private static final int CHUNK = 1 << 16; // elements that one thread draws
-    private static final int CHUNKS = 64; // drawn at a time
-
     private final Device device;
     private final AttentionShape shape;
     private final long length;
     private final boolean causal;
     private final FlashAttention attention;
     private final TensorMath combiner;
-    private final List<OwnedMemory> buffers = new ArrayList<>();
-    private Tensor q;
-    private Tensor k;
-    private Tensor v;
-    private Tensor dout;
-    private Tensor out;
-    private Tensor lse;
-    private Tensor dq;
-    private Tensor dk;
-    private Tensor dv;
+    private Operands on;
 
     private DeviceContender(BenchCase bench, Kernel kernel, Device device) {
         this.device = device;
@@ -58,7 +41,7 @@ final class DeviceContender implements AutoCloseable {
 
     /** Returns the fastest kernel on inputs from N(0, 1), dense [batch, length, heads, dim]. */
     static DeviceContender drawn(BenchCase bench, Device device) {
-        return new DeviceContender(bench, Kernel.AUTO, device).filled(DeviceContender::draw);
+        return new DeviceContender(bench, Kernel.AUTO, device).filled(drawn -> drawn.on.draw(drawn.combiner, 1));
     }
 
     /**
@@ -69,16 +52,16 @@ final class DeviceContender implements AutoCloseable {
         AttentionShape one =
                 AttentionShape.of(1, shape.queryHeads() / shape.kvHeads(), 1, shape.headDim(), DType.FLOAT64);
         return new DeviceContender(new BenchCase(one, length, causal), Kernel.REFERENCE, device).filled(exact -> {
-            exact.combiner.convert(exact.q, first(exact.q.heads(), q));
-            exact.combiner.convert(exact.k, first(exact.k.heads(), k));
-            exact.combiner.convert(exact.v, first(exact.v.heads(), v));
-            exact.combiner.convert(exact.dout, first(exact.dout.heads(), dout));
+            exact.combiner.convert(exact.on.q, first(exact.on.q.heads(), on.q));
+            exact.combiner.convert(exact.on.k, first(exact.on.k.heads(), on.k));
+            exact.combiner.convert(exact.on.v, first(exact.on.v.heads(), on.v));
+            exact.combiner.convert(exact.on.dout, first(exact.on.dout.heads(), on.dout));
         });
     }
 
     private DeviceContender filled(Consumer<DeviceContender> fill) {
         try {
-            allocate();
+            on = new Operands(device, shape, length);
             fill.accept(this);
             return this;
         } catch (RuntimeException | Error e) {
@@ -87,63 +70,13 @@ final class DeviceContender implements AutoCloseable {
         }
     }
 
-    private void allocate() {
-        q = tensor(shape.dtype(), shape.queryHeads(), shape.headDim());
-        k = tensor(shape.dtype(), shape.kvHeads(), shape.headDim());
-        v = tensor(shape.dtype(), shape.kvHeads(), shape.valueDim());
-        dout = tensor(shape.dtype(), shape.queryHeads(), shape.valueDim());
-        out = tensor(shape.dtype(), shape.queryHeads(), shape.valueDim());
-        lse = tensor(shape.dtype().accumulator(), shape.queryHeads(), 1);
-        dq = tensor(shape.dtype(), shape.queryHeads(), shape.headDim());
-        dk = tensor(shape.dtype(), shape.kvHeads(), shape.headDim());
-        dv = tensor(shape.dtype(), shape.kvHeads(), shape.valueDim());
-    }
-
-    private Tensor tensor(DType dtype, long heads, long dim) {
-        OwnedMemory buffer = OwnedMemory.allocate(device, shape.batch() * length * heads * dim * dtype.bytes());
-        buffers.add(buffer);
-        return Tensor.bshd(buffer.memory(), dtype, shape.batch(), length, heads, dim);
-    }
-
-    /** Fills the inputs, some chunks at a time, through a staging buffer. */
-    private void draw() {
-        ByteBuffer drawn =
-                ByteBuffer.allocateDirect(CHUNKS * CHUNK * Double.BYTES).order(ByteOrder.nativeOrder());
-        DoubleBuffer values = drawn.asDoubleBuffer();
-        SplittableRandom seeds = new SplittableRandom(1);
-        try (OwnedMemory staging = OwnedMemory.allocate(device, drawn.capacity())) {
-            for (Tensor tensor : List.of(q, k, v, dout)) {
-                for (long start = 0; start < tensor.elements(); start += values.capacity()) {
-                    draw(values, seeds);
-                    combiner.copyBytes(staging.address(), Native.address(drawn), drawn.capacity());
-                    combiner.convert(
-                            tensor.address() + start * tensor.dtype().bytes(),
-                            tensor.dtype(),
-                            staging.address(),
-                            DType.FLOAT64,
-                            Math.min(values.capacity(), tensor.elements() - start));
-                    synchronize();
-                }
-            }
-        }
-    }
-
-    private static void draw(DoubleBuffer values, SplittableRandom seeds) {
-        SplittableRandom[] random = Stream.generate(seeds::split).limit(CHUNKS).toArray(SplittableRandom[]::new);
-        IntStream.range(0, CHUNKS).parallel().forEach(chunk -> {
-            for (int i = chunk * CHUNK; i < (chunk + 1) * CHUNK; i++) {
-                values.put(i, random[chunk].nextGaussian());
-            }
-        });
-    }
-
     void forward() {
-        attention.forward(q, k, v, out, lse);
+        attention.forward(on.q, on.k, on.v, on.out, on.lse);
     }
 
     /** Takes what the last forward wrote. */
     void backward() {
-        attention.backward(q, k, v, out, lse, dout, dq, dk, dv);
+        attention.backward(on.q, on.k, on.v, on.out, on.lse, on.dout, on.dq, on.dk, on.dv);
     }
 
     /** Waits for everything that is queued. */
@@ -155,14 +88,14 @@ final class DeviceContender implements AutoCloseable {
 
     /** Returns the largest |out - exact.out|, {@code exact} being this one's {@link #exactFirstHead}. */
     double outputError(DeviceContender exact) {
-        return largestDifference(out, exact.out);
+        return largestDifference(on.out, exact.on.out);
     }
 
     /** Returns the largest difference over dq, dk and dv. */
     double gradientError(DeviceContender exact) {
         return Math.max(
-                largestDifference(dq, exact.dq),
-                Math.max(largestDifference(dk, exact.dk), largestDifference(dv, exact.dv)));
+                largestDifference(on.dq, exact.on.dq),
+                Math.max(largestDifference(on.dk, exact.on.dk), largestDifference(on.dv, exact.on.dv)));
     }
 
     private double largestDifference(Tensor result, Tensor exact) {
@@ -212,6 +145,8 @@ final class DeviceContender implements AutoCloseable {
     public void close() {
         attention.close();
         combiner.close();
-        buffers.forEach(OwnedMemory::close);
+        if (on != null) {
+            on.close();
+        }
     }
 }

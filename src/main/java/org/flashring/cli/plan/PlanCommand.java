@@ -1,18 +1,16 @@
 package org.flashring.cli.plan;
 
 import java.io.IOException;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.function.LongPredicate;
 import java.util.stream.IntStream;
-import org.flashring.AttentionOptions;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.StrategyOption;
 import org.flashring.internal.Checks;
 import org.flashring.plan.Plan;
-import org.flashring.plan.Problem;
+import org.flashring.plan.RankPlan;
 import org.flashring.plan.Strategy;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
@@ -28,10 +26,17 @@ import picocli.CommandLine.Spec;
         description = "Tell what attention over a long sequence moves and holds on each rank, before anything runs.",
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring plan --length 1M --ranks 4 --kv-heads 8 --memory 80G"})
+        footer = {
+            "",
+            "Example:",
+            "  flashring plan --length 1M --ranks 4 --kv-heads 8 --memory 80G",
+            "  flashring plan --length 1M --kv-heads 8 --strategy all --gpus 32 --memory 80G"
+        })
 public final class PlanCommand implements Callable<Integer> {
     /** More are not planned: what all ranks do in all steps grows with their square. */
     static final int MOST_RANKS = 1024;
+
+    private static final int RANKS = 4;
 
     @Spec
     private CommandSpec spec;
@@ -42,11 +47,16 @@ public final class PlanCommand implements Callable<Integer> {
     @ArgGroup(validate = false, heading = "%nSequence:%n")
     private PlanSequence sequence = new PlanSequence();
 
+    @Option(names = "--ranks", description = "Ranks that share a sequence (default: 4; with --gpus all of those).")
+    private Integer ranks;
+
     @Option(
-            names = "--ranks",
-            defaultValue = "4",
-            description = "Ranks that share a sequence (default: ${DEFAULT-VALUE}).")
-    private int ranks;
+            names = "--gpus",
+            paramLabel = "GPUS",
+            description =
+                    "Also tell what a rank holds in each split of GPUS into data parallel x context parallel, and, with"
+                            + " --memory, the smallest context parallel that fits.")
+    private Integer gpus;
 
     @Option(
             names = "--memory",
@@ -63,21 +73,11 @@ public final class PlanCommand implements Callable<Integer> {
     @Mixin
     private JsonOption json;
 
-    /**
-     * One rank: tokens held, floating-point operations of a forward pass of one layer, bytes sent by one layer, bytes
-     * held.
-     */
-    record Rank(
-            int rank,
-            long tokens,
-            double forwardFlops,
-            long forwardBytesSent,
-            long backwardBytesSent,
-            PlanMemory memory) {}
+    private Planner planner;
 
     /**
-     * One rank in one step of one layer: whose keys it holds, -1 for several ranks'; (query, key) pairs per head, bytes
-     * sent.
+     * One rank in one step of one layer: whose keys it holds, -1 for several ranks'; (query, key) pairs of the batch
+     * per head, bytes sent.
      */
     record Step(
             int step,
@@ -104,7 +104,7 @@ public final class PlanCommand implements Callable<Integer> {
             int layers,
             long hidden,
             int steps,
-            List<Rank> ranks,
+            List<Planner.Rank> ranks,
             List<Step> perStep,
             Long memory,
             Boolean fits,
@@ -117,26 +117,29 @@ public final class PlanCommand implements Callable<Integer> {
         if (memory != null && memory <= 0) {
             throw new ParameterException(spec.commandLine(), "--memory is " + memory + "; it must be positive.");
         }
-        Checks.between("--ranks", ranks, 1, MOST_RANKS);
-        Plan plan = plan(sequence.length(), ranks);
-        List<Step> steps = steps(plan);
-        List<PlanMemory> held = PlanMemory.ofRanks(plan, model.layers(), model.hidden());
-        List<Rank> perRank = new ArrayList<>();
-        for (int rank = 0; rank < ranks; rank++) {
-            int r = rank;
-            long pairs = steps.stream()
-                    .filter(step -> step.rank() == r)
-                    .mapToLong(Step::visiblePairs)
-                    .sum();
-            perRank.add(new Rank(
-                    rank,
-                    plan.queries().localLength(rank),
-                    flops(plan, pairs),
-                    plan.forwardBytesSent(rank),
-                    plan.backwardBytesSent(rank),
-                    held.get(rank)));
+        if (gpus != null) {
+            Checks.between("--gpus", gpus, 1, MOST_RANKS);
         }
-        Boolean fits = memory == null ? null : PlanMemory.most(held) <= memory;
+        int sharing = ranks != null ? ranks : gpus != null ? gpus : RANKS;
+        Checks.between("--ranks", sharing, 1, MOST_RANKS);
+        planner = new Planner(model, sequence);
+        if (strategy.all() || gpus != null) {
+            PlanComparison comparison = PlanComparison.of(planner, strategy, sharing, gpus, memory);
+            new ComparisonReport(comparison).print(spec.commandLine().getOut());
+            json.write(comparison);
+        } else {
+            single(sharing);
+        }
+        return 0;
+    }
+
+    private void single(int worldSize) throws IOException {
+        Plan plan = planner.plan(sequence.length(), worldSize, strategy.strategy());
+        List<Step> steps = steps(plan);
+        List<Planner.Rank> perRank = planner.ranks(plan);
+        Boolean fits = memory == null
+                ? null
+                : perRank.stream().allMatch(rank -> rank.memory().total() <= memory);
         Result result = new Result(
                 plan.shape().toString(),
                 plan.queries().toString(),
@@ -150,55 +153,45 @@ public final class PlanCommand implements Callable<Integer> {
                 memory,
                 fits,
                 Boolean.FALSE.equals(fits) ? ranksNeeded() : null,
-                memory == null || sequence.fixed() ? null : largestLength());
+                memory == null || sequence.fixed() ? null : largestLength(worldSize));
         new PlanReport(result, plan).print(spec.commandLine().getOut());
         json.write(result);
-        return 0;
-    }
-
-    private Plan plan(long length, int worldSize) {
-        return plan(length, worldSize, strategy.strategy());
-    }
-
-    private Plan plan(long length, int worldSize, Strategy by) {
-        Problem problem = Problem.of(model.shape(), sequence.layout(length, worldSize), sequence.mask(length));
-        return Plan.of(problem, by, AttentionOptions.defaults());
     }
 
     /** Returns the floating-point operations of forward over {@code pairs} (query, key) pairs per head. */
     static double flops(Plan plan, double pairs) {
         return 2
                 * pairs
-                * plan.shape().batch()
                 * plan.shape().queryHeads()
                 * (plan.shape().headDim() + plan.shape().valueDim());
     }
 
+    /** Returns the steps of all ranks, those of one step one behind the other. */
     private static List<Step> steps(Plan plan) {
         int ranks = plan.worldSize();
-        return IntStream.range(0, plan.steps() * ranks)
-                .parallel()
-                .mapToObj(i -> {
-                    int step = i / ranks;
-                    int rank = i % ranks;
-                    return new Step(
-                            step,
-                            rank,
-                            plan.source(rank, step),
-                            plan.computes(rank, step),
-                            plan.visiblePairs(rank, step),
-                            plan.forwardBytesSent(rank, step),
-                            plan.backwardBytesSent(rank, step));
-                })
-                .toList();
+        Step[] steps = new Step[plan.steps() * ranks];
+        IntStream.range(0, ranks).parallel().forEach(rank -> {
+            RankPlan of = plan.ofRank(rank);
+            for (int step = 0; step < plan.steps(); step++) {
+                steps[step * ranks + rank] = new Step(
+                        step,
+                        rank,
+                        of.source(step),
+                        of.computes(step),
+                        of.visiblePairs(step),
+                        of.forwardBytesSent(step),
+                        of.backwardBytesSent(step));
+            }
+        });
+        return List.of(steps);
     }
 
     /**
      * Returns the largest length whose every rank fits in the memory: what a rank holds grows with the length, unless
      * the ring gets shorter.
      */
-    private long largestLength() {
-        return largest(sequence.longestSearched(), length -> fits(length, ranks));
+    private long largestLength(int worldSize) {
+        return largest(sequence.longestSearched(), length -> fits(length, worldSize));
     }
 
     /** Returns the fewest ranks that fit in the memory, or null if more than {@link #MOST_RANKS} are needed. */
@@ -228,7 +221,6 @@ public final class PlanCommand implements Callable<Integer> {
 
     private boolean fits(long length, int worldSize) {
         Strategy by = strategy.fitting(worldSize, model.shape().queryHeads());
-        return PlanMemory.most(PlanMemory.ofRanks(plan(length, worldSize, by), model.layers(), model.hidden()))
-                <= memory;
+        return planner.mostHeld(planner.plan(length, worldSize, by)) <= memory;
     }
 }

@@ -15,14 +15,13 @@ import org.flashring.plan.Plan;
 record PlanMemory(long ringBuffers, long layerTensors, long savedTensors, long hiddenStates) {
     /** Returns what every rank of a plan holds, in their order. */
     static List<PlanMemory> ofRanks(Plan plan, int layers, long hidden) {
-        Plan kept = plan.with(plan.options().forwardOnly());
         return IntStream.range(0, plan.worldSize())
                 .mapToObj(rank -> {
                     long tokens = plan.shape().batch() * plan.queries().localLength(rank);
                     return new PlanMemory(
                             plan.bytesHeld(rank),
                             plan.callerBytes(rank),
-                            (layers - 1L) * kept.callerBytes(rank),
+                            (layers - 1L) * plan.savedBytes(rank),
                             layers * tokens * hidden * plan.shape().dtype().bytes());
                 })
                 .toList();

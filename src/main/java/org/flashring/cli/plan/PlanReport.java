@@ -103,7 +103,7 @@ final class PlanReport {
 
     private void memory(PrintWriter out) {
         String memory = Quantity.bytes(result.memory());
-        PlanCommand.Rank fullest = result.ranks().stream()
+        Planner.Rank fullest = result.ranks().stream()
                 .reduce((a, b) -> b.memory().total() > a.memory().total() ? b : a)
                 .orElseThrow();
         out.printf(

@@ -1,6 +1,11 @@
 package org.flashring.cli.support;
 
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
+import java.util.Map;
+import org.flashring.AttentionShape;
 import org.flashring.internal.Checks;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Halo;
@@ -15,13 +20,17 @@ public final class StrategyOption {
         RING,
         GATHER,
         HALO,
-        ULYSSES
+        ULYSSES,
+        ALL
     }
+
+    private static final List<Kind> EACH = List.of(Kind.RING, Kind.GATHER, Kind.HALO, Kind.ULYSSES);
 
     @Option(
             names = "--strategy",
             defaultValue = "ring",
-            description = "How keys come to queries: ring, gather, halo or ulysses (default: ${DEFAULT-VALUE}).")
+            description = "How keys come to queries: ring, gather, halo or ulysses; plan and bench also compare all"
+                    + " (default: ${DEFAULT-VALUE}).")
     private Kind kind;
 
     @Option(
@@ -48,16 +57,64 @@ public final class StrategyOption {
     /**
      * Returns the strategy.
      *
-     * @throws IllegalArgumentException unless heads and ranks ≥ 1 and groups have a strategy between them that leaves
-     *     heads where they are
+     * @throws IllegalArgumentException unless it is one, heads and ranks ≥ 1 and groups have a strategy between them
+     *     that leaves heads where they are
      */
     public Strategy strategy() {
+        if (all()) {
+            throw Checks.broken("--strategy", "all", "be ring, gather, halo or ulysses");
+        }
+        check();
+        return of(kind, ranks());
+    }
+
+    /** Returns whether all strategies are asked for. */
+    public boolean all() {
+        return kind == Kind.ALL;
+    }
+
+    /**
+     * Returns the strategy, or all that there are for {@code worldSize} ranks, 2-D with each number of ranks to a group
+     * that deals the heads of {@code shape} evenly. What a strategy refuses it does when it is planned.
+     *
+     * @throws IllegalArgumentException as {@link #strategy()} does, but for all strategies
+     */
+    public List<Strategy> strategies(int worldSize, AttentionShape shape) {
+        if (!all()) {
+            return List.of(strategy());
+        }
+        check();
+        List<Strategy> all = new ArrayList<>();
+        for (Kind each : EACH) {
+            all.add(of(each, Integer.MAX_VALUE));
+        }
+        for (int size = 2; size < worldSize; size++) {
+            if (ulyssesRanks == null ? worldSize % size == 0 && dealsEvenly(shape, size) : size == ulyssesRanks) {
+                all.add(of(Kind.ULYSSES, size));
+            }
+        }
+        return all;
+    }
+
+    private static boolean dealsEvenly(AttentionShape shape, int size) {
+        return shape.queryHeads() % size == 0 && (shape.kvHeads() % size == 0 || size % shape.kvHeads() == 0);
+    }
+
+    /** Returns the strategy, or all, as {@link #fitting} has them, by name. */
+    public Map<String, Strategy> fittingByName(int worldSize, long queryHeads) {
+        Map<String, Strategy> byName = new LinkedHashMap<>();
+        for (Kind each : all() ? EACH : List.of(kind)) {
+            byName.put(name(each), fitting(each, worldSize, queryHeads));
+        }
+        return byName;
+    }
+
+    private void check() {
         Checks.atLeast("--gather-heads", heads, 1);
         Checks.atLeast("--ulysses-ranks", ranks(), 1);
-        if (between == Kind.ULYSSES) {
-            throw Checks.broken("--between", "ulysses", "be ring, gather or halo");
+        if (between == Kind.ULYSSES || between == Kind.ALL) {
+            throw Checks.broken("--between", name(between), "be ring, gather or halo");
         }
-        return of(kind, ranks());
     }
 
     /**
@@ -65,11 +122,15 @@ public final class StrategyOption {
      * divide the ranks and have no more of them than there are heads.
      */
     public Strategy fitting(int worldSize, long queryHeads) {
+        return fitting(kind, worldSize, queryHeads);
+    }
+
+    private Strategy fitting(Kind any, int worldSize, long queryHeads) {
         int size = (int) Math.min(worldSize, Math.min(ranks(), queryHeads));
         while (worldSize % size != 0) {
             size--;
         }
-        return of(kind, size == worldSize ? ranks() : size);
+        return of(any, size == worldSize ? ranks() : size);
     }
 
     private int ranks() {
@@ -82,6 +143,7 @@ public final class StrategyOption {
             case GATHER -> new Gather(heads);
             case HALO -> new Halo();
             case ULYSSES -> new Ulysses(ranks, of(between, 1));
+            case ALL -> throw new IllegalArgumentException("all strategies are not one");
         };
     }
 

@@ -14,6 +14,7 @@ import org.flashring.comm.Mesh;
 import org.flashring.plan.Plan;
 import org.flashring.pytorch.ParameterSync;
 import org.flashring.pytorch.ShardedTorchAttention;
+import org.flashring.sync.Labels;
 import org.flashring.sync.ShardedBatch;
 import org.flashring.sync.TokenLoss;
 
@@ -63,8 +64,8 @@ final class Replica implements AutoCloseable {
     double backward(long[][] tokens) {
         try (PointerScope step = new PointerScope()) {
             optimizer.zero_grad();
-            ShardedBatch batch =
-                    ShardedBatch.of(mesh, tokens.length, tokens, tokens, 1, plan.queries(), plan.mask(), rank);
+            ShardedBatch batch = ShardedBatch.of(
+                    mesh, tokens.length, tokens, Labels.next(tokens, plan.queries(), plan.mask()), rank);
             long targets = loss.totalTargets(batch.targets());
             Tensor lossSum = transformer.lossSum(batch, attention);
             lossSum.div(new Scalar((double) targets)).backward();

@@ -1,0 +1,86 @@
+package org.flashring.cli.bench;
+
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.function.Function;
+import org.flashring.comm.Communicator;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.comm.nccl.NcclGroup;
+import org.flashring.device.Device;
+import org.flashring.internal.Checks;
+import org.flashring.launch.Environment;
+
+/**
+ * The ranks of a bench: threads on the host, threads with a GPU each over NCCL, or, where {@code launch} or another
+ * launcher has started several processes, these.
+ */
+final class BenchRanks {
+    private static final Duration DEADLINE = Duration.ofSeconds(60);
+
+    private BenchRanks() {}
+
+    /**
+     * Returns what {@code body} returned on rank 0; null in the process of another rank.
+     *
+     * @param devices the host alone, or the CUDA devices of this process
+     */
+    static <T> T run(int ranks, List<Device> devices, Function<Communicator, T> body) {
+        if (!devices.get(0).isCuda()) {
+            return LocalGroup.run(Collections.nCopies(ranks, Device.HOST), LocalGroup.DEFAULT_DEADLINE, body)
+                    .get(0);
+        }
+        Environment launched = launched();
+        if (launched != null) {
+            Checks.equal("--ranks", ranks, launched.worldSize(), "the number of processes that were started together");
+            try (Communicator rank = NcclGroup.join(launched, Map.of(), DEADLINE)) {
+                T result = body.apply(rank);
+                rank.barrier();
+                return rank.rank() == 0 ? result : null;
+            }
+        }
+        if (ranks > devices.size()) {
+            throw Checks.broken("--ranks", ranks, "be at most the " + devices.size() + " CUDA devices that there are");
+        }
+        return byThreads(NcclGroup.create(devices.subList(0, ranks), DEADLINE), body);
+    }
+
+    /** Returns who this process is among several that were started together; null where it is alone. */
+    private static Environment launched() {
+        try {
+            Environment environment = Environment.current();
+            return environment.worldSize() > 1 ? environment : null;
+        } catch (IllegalArgumentException noLauncher) {
+            return null;
+        }
+    }
+
+    private static <T> T byThreads(List<Communicator> group, Function<Communicator, T> body) {
+        List<CompletableFuture<T>> results = new ArrayList<>();
+        for (Communicator rank : group) {
+            results.add(CompletableFuture.supplyAsync(
+                    () -> apply(rank, body), task -> new Thread(task, "flashring rank " + rank.rank()).start()));
+        }
+        try {
+            return results.stream().map(CompletableFuture::join).toList().get(0);
+        } catch (CompletionException e) {
+            if (e.getCause() instanceof RuntimeException cause) {
+                throw cause;
+            }
+            throw e;
+        }
+    }
+
+    private static <T> T apply(Communicator rank, Function<Communicator, T> body) {
+        try (rank) {
+            return body.apply(rank);
+        } catch (RuntimeException | Error e) {
+            rank.abort(e);
+            throw e;
+        }
+    }
+}
