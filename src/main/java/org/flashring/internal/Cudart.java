@@ -157,9 +157,11 @@ public final class Cudart {
     }
 
     /** Returns the milliseconds from one timed event to another, both of which have been reached. */
-    public static float millisBetween(long event, long later) {
+    public static float millisBetween(long earlier, long event) {
         float[] millis = new float[1];
-        check(cudaEventElapsedTime(millis, Handles.event(event), Handles.event(later)), "cudaEventElapsedTime");
+        check(
+                cudaEventElapsedTime(millis, Handles.earlierEvent(earlier), Handles.event(event)),
+                "cudaEventElapsedTime");
         return millis[0];
     }
 

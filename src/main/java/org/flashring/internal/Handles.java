@@ -12,6 +12,7 @@ final class Handles {
 
     private final StreamHandle stream = new StreamHandle();
     private final EventHandle event = new EventHandle();
+    private final EventHandle earlierEvent = new EventHandle();
     private final RawPointer target = new RawPointer();
     private final RawPointer source = new RawPointer();
     private final int[] answer = new int[1];
@@ -25,6 +26,11 @@ final class Handles {
 
     static CUevent_st event(long handle) {
         return OF_THREAD.get().event.at(handle);
+    }
+
+    /** Returns an event that a call takes beside {@link #event}. */
+    static CUevent_st earlierEvent(long handle) {
+        return OF_THREAD.get().earlierEvent.at(handle);
     }
 
     /** Returns the address that a call writes to, or the only one it has. */
