@@ -19,7 +19,7 @@ int64_t intervalBytes(const flashring_step& step) {
     return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
 }
 
-int64_t workspaceBytes(const flashring_step& given, flashring_direction direction) {
+int64_t mostWorkspaceBytes(const flashring_step& given, flashring_direction direction) {
     const flashring_step step = withoutAddresses(given);
     int64_t most = 0;
     for (int32_t row = 0; row < capabilityCount(); ++row) {

@@ -14,7 +14,7 @@ int64_t intervalBytes(const flashring_step& step);
 
 // What is enough for each of the kernels that may run the step, whatever addresses its operands will have and whichever of
 // this process's devices it will run on.
-int64_t workspaceBytes(const flashring_step& step, flashring_direction direction);
+int64_t mostWorkspaceBytes(const flashring_step& step, flashring_direction direction);
 
 }  // namespace flashring
 
