@@ -152,12 +152,9 @@ double mostTiles(const flashring_step& step, flashring_direction direction) {
     return static_cast<double>(most) * static_cast<double>(step.batch) * static_cast<double>(step.q_heads);
 }
 
-// Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and with
-// how much workspace, does not change where lengths become 0.
-const char* unmet(const flashring_step& given, flashring_direction direction) {
+const char* lackOf(const flashring_step& step, flashring_direction direction) {
     thread_local char lack[120];
     const char* lacking = nullptr;
-    const flashring_step step = isEmpty(given) ? withoutAddresses(given) : given;
     if (mostTiles(step, direction) > INT32_MAX / 2) {
         return "it counts its tiles of all heads and batches with 30 bits";
     }
@@ -173,6 +170,12 @@ const char* unmet(const flashring_step& given, flashring_direction direction) {
     };
     forEachCopied(step, direction, copiesState(step), reaches);
     return lacking;
+}
+
+// Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and with
+// how much workspace, does not change where lengths become 0.
+const char* unmet(const flashring_step& step, flashring_direction direction) {
+    return isEmpty(step) ? lackOf(withoutAddresses(step), direction) : lackOf(step, direction);
 }
 
 HopperArguments forwardArguments(const flashring_step& step) {

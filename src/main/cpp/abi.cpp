@@ -73,7 +73,7 @@ void attend(const flashring_step* given, flashring_direction direction) {
     const flashring_step& step = readStep(given, own);
     const Kernel& kernel = *capability(select(step, direction)).kernel;
     direction == FLASHRING_FORWARD ? checkForward(step) : checkBackward(step);
-    checkWorkspace(step, mostWorkspaceBytes(step, direction));
+    checkWorkspace(step, workspaceBytesOf(kernel, step, direction));
     const Range running(kernel.name);
     char* const workspace = static_cast<char*>(step.workspace);
     const auto run = direction == FLASHRING_FORWARD ? kernel.forward : kernel.backward;
