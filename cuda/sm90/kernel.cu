@@ -8,6 +8,7 @@
 #include "sm90/ptx.cuh"
 #include "sm90/reach.h"
 #include "sm90/tiles.h"
+#include "workspace.h"
 
 namespace flashring {
 namespace {
@@ -151,12 +152,9 @@ double mostTiles(const flashring_step& step, flashring_direction direction) {
     return static_cast<double>(most) * static_cast<double>(step.batch) * static_cast<double>(step.q_heads);
 }
 
-const char* unmet(const flashring_step& step, flashring_direction direction) {
+const char* lackOf(const flashring_step& step, flashring_direction direction) {
     thread_local char lack[120];
     const char* lacking = nullptr;
-    if (isEmpty(step)) {
-        return nullptr;
-    }
     if (mostTiles(step, direction) > INT32_MAX / 2) {
         return "it counts its tiles of all heads and batches with 30 bits";
     }
@@ -172,6 +170,12 @@ const char* unmet(const flashring_step& step, flashring_direction direction) {
     };
     forEachCopied(step, direction, copiesState(step), reaches);
     return lacking;
+}
+
+// Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and with
+// how much workspace, does not change where lengths become 0.
+const char* unmet(const flashring_step& step, flashring_direction direction) {
+    return isEmpty(step) ? lackOf(withoutAddresses(step), direction) : lackOf(step, direction);
 }
 
 HopperArguments forwardArguments(const flashring_step& step) {

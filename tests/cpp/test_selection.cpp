@@ -106,7 +106,7 @@ void expect(const std::string& actual, const std::string& expected) {
 }
 
 void expectBytes(const flashring_step& step, flashring_direction direction, int64_t expected) {
-    const int64_t actual = flashring::workspaceBytes(step, direction);
+    const int64_t actual = flashring::mostWorkspaceBytes(step, direction);
     CHECK(actual == expected, "%lld bytes instead of %lld", static_cast<long long>(actual),
           static_cast<long long>(expected));
     ++cases;

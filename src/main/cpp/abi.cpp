@@ -73,7 +73,7 @@ void attend(const flashring_step* given, flashring_direction direction) {
     const flashring_step& step = readStep(given, own);
     const Kernel& kernel = *capability(select(step, direction)).kernel;
     direction == FLASHRING_FORWARD ? checkForward(step) : checkBackward(step);
-    checkWorkspace(step, workspaceBytes(step, direction));
+    checkWorkspace(step, workspaceBytesOf(kernel, step, direction));
     const Range running(kernel.name);
     char* const workspace = static_cast<char*>(step.workspace);
     const auto run = direction == FLASHRING_FORWARD ? kernel.forward : kernel.backward;
@@ -131,7 +131,7 @@ int32_t flashring_workspace_bytes(const flashring_step* given, int32_t direction
         requireThreads(step);
         const auto pass = static_cast<flashring_direction>(direction);
         select(withoutAddresses(step), pass);
-        *bytes = workspaceBytes(step, pass);
+        *bytes = mostWorkspaceBytes(step, pass);
     });
 }
 

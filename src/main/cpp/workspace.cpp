@@ -19,7 +19,12 @@ int64_t intervalBytes(const flashring_step& step) {
     return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
 }
 
-int64_t workspaceBytes(const flashring_step& given, flashring_direction direction) {
+int64_t workspaceBytesOf(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
+    const int64_t own = kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0;
+    return own + (kernel.cuda ? 0 : intervalBytes(step));
+}
+
+int64_t mostWorkspaceBytes(const flashring_step& given, flashring_direction direction) {
     const flashring_step step = withoutAddresses(given);
     int64_t most = 0;
     for (int32_t row = 0; row < capabilityCount(); ++row) {
@@ -30,8 +35,7 @@ int64_t workspaceBytes(const flashring_step& given, flashring_direction directio
         if (kernel.unmet && kernel.unmet(step, direction)) {
             continue;
         }
-        const int64_t own = kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0;
-        most = std::max(most, own + (kernel.cuda ? 0 : intervalBytes(step)));
+        most = std::max(most, workspaceBytesOf(kernel, step, direction));
         if (!kernel.unmet && !kernel.runsOn) {
             break;  // it takes every step, and those behind it get none
         }

@@ -85,6 +85,36 @@ long checkNames() {
     return cases;
 }
 
+// Workspace grows with the lengths from 0 on, whoever runs the steps.
+long checkWorkspace() {
+    long cases = 0;
+    for (const int64_t dim : {64, 100, 128, 256})
+        for (const bool deterministic : {false, true})
+            for (const flashring_direction direction : {FLASHRING_FORWARD, FLASHRING_BACKWARD}) {
+                flashring_step step = {};
+                step.size = sizeof step;
+                step.dtype = FLASHRING_BFLOAT16;
+                step.deterministic = deterministic;
+                step.batch = step.q_heads = step.kv_heads = 2;
+                step.head_dim = step.value_dim = dim;
+                for (int64_t flashring_step::* length : {&flashring_step::q_len, &flashring_step::kv_len}) {
+                    step.q_len = step.kv_len = 500;
+                    int64_t last = 0;
+                    for (const int64_t tokens : {0, 1, 63, 64, 65, 1000}) {
+                        int64_t bytes = 0;
+                        step.*length = tokens;
+                        const int32_t status = flashring_workspace_bytes(&step, direction, &bytes);
+                        CHECK(status == FLASHRING_OK && bytes >= last, "D%lld, %lld tokens: %lld bytes, %lld with fewer",
+                              static_cast<long long>(dim), static_cast<long long>(tokens), static_cast<long long>(bytes),
+                              static_cast<long long>(last));
+                        last = bytes;
+                        ++cases;
+                    }
+                }
+            }
+    return cases;
+}
+
 // Against the reference, for what a ring with empty shards makes: keys in blocks, some of them empty, and no queries.
 long checkNothing() {
     long cases = 0;
@@ -153,6 +183,6 @@ int main() {
         std::printf("skipped: %s\n", flashring_device_cause());
         return 77;
     }
-    const long cases = checkNames() + checkNothing() + checkSharedRows();
+    const long cases = checkNames() + checkWorkspace() + checkNothing() + checkSharedRows();
     return finish("cuda selection", cases);
 }
