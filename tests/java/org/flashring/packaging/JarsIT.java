@@ -47,7 +47,7 @@ class JarsIT {
 
     /** Entries have one time, or a build of the same sources would not give the same bytes. */
     @ParameterizedTest
-    @ValueSource(strings = {"", "linux-x86_64", "cli", "pytorch", "sources", "javadoc"})
+    @ValueSource(strings = {"", "linux-x86_64", "cli", "pytorch", "nd4j", "sources", "javadoc"})
     void jarsTellTheLicenceAndNoTimeOfDay(String classifier) throws IOException {
         Path path = classifier.isEmpty() ? Program.CORE : jar(classifier);
         assertThat(files(path)).contains("META-INF/LICENSE", "META-INF/NOTICE");
