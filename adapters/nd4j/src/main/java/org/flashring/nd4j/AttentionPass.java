@@ -1,8 +1,11 @@
 package org.flashring.nd4j;
 
 import org.flashring.DType;
+import org.flashring.Tensor;
 import org.flashring.attention.Backward;
 import org.flashring.attention.Forward;
+import org.flashring.device.Memory;
+import org.nd4j.linalg.api.buffer.DataBuffer;
 import org.nd4j.linalg.api.buffer.DataType;
 import org.nd4j.linalg.api.ndarray.INDArray;
 import org.nd4j.linalg.factory.Nd4j;
@@ -21,33 +24,44 @@ public final class AttentionPass {
     private final Inputs inputs;
     private final Kernel kernel; // null where there is nothing to compute
     private final INDArray out;
-    private final INDArray lse;
+    private final boolean backward;
+    private final DataBuffer lse; // null where there is none: no backward, or no rows
 
-    private AttentionPass(Inputs inputs, Kernel kernel, INDArray out, INDArray lse) {
+    private AttentionPass(Inputs inputs, Kernel kernel, boolean backward, INDArray out, DataBuffer lse) {
         this.inputs = inputs;
         this.kernel = kernel;
+        this.backward = backward;
         this.out = out;
         this.lse = lse;
     }
 
     /** Runs forward into {@code out}, or into a new array if it is null. */
     static AttentionPass run(Inputs inputs, Kernel kernel, INDArray out, boolean backward) {
-        INDArray q = inputs.q();
+        long[] shape = inputs.outShape();
+        INDArray result = out == null ? rows(inputs.q().dataType(), shape) : out;
+        Nd4jTensors.requireShape("out", result, shape);
         DataType wide = inputs.dtype() == DType.FLOAT64 ? DataType.DOUBLE : DataType.FLOAT;
-        INDArray lse = backward ? Nd4j.createUninitialized(wide, q.size(0), q.size(1), q.size(2)) : null;
-        INDArray result = out == null ? rows(inputs, inputs.outShape()) : out;
-        AttentionPass pass = new AttentionPass(inputs, kernel, result, lse);
-        Nd4jTensors.requireShape("out", result, inputs.outShape());
+        long numbers = shape[0] * shape[1] * shape[2];
+        DataBuffer lse = backward && numbers > 0 ? Nd4j.createBuffer(wide, numbers, false) : null;
+        AttentionPass pass = new AttentionPass(inputs, kernel, backward, result, lse);
         if (kernel != null) {
             kernel.forward(pass.operands());
         }
         return pass;
     }
 
-    /** Returns an array of this [batch, heads, length, dim] shape, whose memory has the order batch, length, heads. */
-    private static INDArray rows(Inputs inputs, long... shape) {
-        return Nd4j.createUninitialized(inputs.q().dataType(), shape[0], shape[2], shape[1], shape[3])
-                .permute(0, 2, 1, 3);
+    /**
+     * Returns a new array of this [batch, heads, length, dim] shape, whose memory has the order batch, length, heads.
+     * To create it in that order and to permute it takes ND4J several times as long.
+     */
+    private static INDArray rows(DataType type, long... shape) {
+        long token = shape[1] * shape[3];
+        long elements = shape[0] * shape[2] * token;
+        if (elements == 0) {
+            return Nd4j.create(type, shape);
+        }
+        DataBuffer buffer = Nd4j.createBuffer(type, elements, false);
+        return Nd4j.create(buffer, shape, new long[] {shape[2] * token, shape[3], token, 1}, 0, 'c', type);
     }
 
     private Forward operands() {
@@ -56,7 +70,14 @@ public final class AttentionPass {
                 Nd4jTensors.bhsd("k", inputs.k()),
                 Nd4jTensors.bhsd("v", inputs.v()),
                 Nd4jTensors.bhsd("out", out),
-                lse == null ? null : Nd4jTensors.lse("lse", lse));
+                backward ? lse() : null);
+    }
+
+    private Tensor lse() {
+        DType wide = inputs.dtype().accumulator();
+        Memory memory = lse == null ? Memory.of(0) : Nd4jTensors.memory("lse", lse, wide);
+        INDArray q = inputs.q();
+        return Tensor.lse(memory, wide, q.size(0), q.size(1), q.size(2));
     }
 
     /** Returns the result, [batch, queryHeads, queries, valueDim]. */
@@ -75,9 +96,9 @@ public final class AttentionPass {
      */
     public AttentionGradients backward(INDArray dout) {
         AttentionGradients gradients = new AttentionGradients(
-                rows(inputs, inputs.q().shape()),
-                rows(inputs, inputs.k().shape()),
-                rows(inputs, inputs.v().shape()));
+                rows(inputs.q().dataType(), inputs.q().shape()),
+                rows(inputs.k().dataType(), inputs.k().shape()),
+                rows(inputs.v().dataType(), inputs.v().shape()));
         backward(dout, gradients);
         return gradients;
     }

@@ -67,28 +67,6 @@ public final class Nd4jTensors {
         return Nd4j.createUninitialized(type, batch, length, heads, dim).permute(0, 2, 3, 1);
     }
 
-    /**
-     * Returns a view of a [batch, heads, length] array, the lse.
-     *
-     * @param name what a failure calls the array
-     * @throws IllegalArgumentException unless the array is open and in a workspace that is entered, has three
-     *     dimensions and holds floats
-     * @throws UnsupportedOperationException unless ND4J's backend is that of the CPU
-     */
-    public static Tensor lse(String name, INDArray array) {
-        check(name, array, 3);
-        return Tensor.strided(
-                memoryOf(name, array),
-                dtype(name, array),
-                array.size(0),
-                array.size(2),
-                array.size(1),
-                1,
-                array.stride(0),
-                array.stride(2),
-                array.stride(1));
-    }
-
     private static Tensor rows(String name, INDArray array, int[] order) {
         check(name, array, 4);
         int dim = order[3];
@@ -108,18 +86,27 @@ public final class Nd4jTensors {
                 array.stride(order[2]));
     }
 
-    /** Returns the memory from the array's first element to the end of its buffer, whose owner the array is. */
     private static Memory memoryOf(String name, INDArray array) {
-        if (array.isEmpty()) {
-            return Memory.of(0, 0, Device.HOST);
-        }
-        DataBuffer buffer = array.data();
-        long bytes = dtype(name, array).bytes();
+        return array.isEmpty() ? Memory.of(0, 0, Device.HOST) : memory(array, array.data(), dtype(name, array));
+    }
+
+    /**
+     * Returns the memory of a buffer of our own.
+     *
+     * @throws IllegalArgumentException if it lies in a workspace that has been left
+     */
+    static Memory memory(String name, DataBuffer buffer, DType dtype) {
+        requireInScope(name, buffer);
+        return memory(buffer, buffer, dtype);
+    }
+
+    /** Returns the memory from the first element to the end of the buffer that {@code owner} keeps. */
+    private static Memory memory(Object owner, DataBuffer buffer, DType dtype) {
         return Memory.of(
-                buffer.pointer().address() + buffer.offset() * bytes,
-                (buffer.underlyingLength() - buffer.offset()) * bytes,
+                buffer.pointer().address() + buffer.offset() * dtype.bytes(),
+                (buffer.underlyingLength() - buffer.offset()) * dtype.bytes(),
                 Device.HOST,
-                array);
+                owner);
     }
 
     static void check(String name, INDArray array, int dimensions) {
@@ -130,17 +117,18 @@ public final class Nd4jTensors {
             throw new IllegalArgumentException(name + ".rank() is " + array.rank() + ", but must be " + dimensions);
         }
         requireHost(Backend.TYPE);
-        requireInScope(name, array);
+        if (!array.isEmpty()) {
+            requireInScope(name, array.data());
+        }
     }
 
-    /** An array of a workspace is memory that ND4J uses again once the workspace has been left. */
-    private static void requireInScope(String name, INDArray array) {
-        MemoryWorkspace workspace = array.isAttached() ? array.data().getParentWorkspace() : null;
+    /** A buffer of a workspace is memory that ND4J uses again once the workspace has been left. */
+    private static void requireInScope(String name, DataBuffer buffer) {
+        MemoryWorkspace workspace = buffer.getParentWorkspace();
         if (workspace == null || workspace.getWorkspaceType() == MemoryWorkspace.Type.CIRCULAR) {
             return;
         }
-        if (!workspace.isScopeActive()
-                || workspace.getGenerationId() != array.data().getGenerationId()) {
+        if (!workspace.isScopeActive() || workspace.getGenerationId() != buffer.getGenerationId()) {
             throw new IllegalArgumentException(name + " lies in workspace " + workspace.getId()
                     + ", which has been left since, but must lie in memory that is its own: detach() it before");
         }
