@@ -39,6 +39,7 @@ struct Functions {
     int32_t (*emptyStrided)(int64_t, const int64_t*, const int64_t*, int32_t, int32_t, int32_t, void**);
     int32_t (*copy)(void*, void*, int32_t);
     int64_t (*version)(const Opaque*);
+    bool (*requiresGradient)(const void*);
     unsigned (*registerHook)(const Opaque*, std::function<Opaque(const Opaque&)>);
     Opaque (*alias)(const Opaque&);
     Opaque (*detach)(const Opaque&);
@@ -83,6 +84,7 @@ inline const char* open(const char* cpu, const char* cuda) {
     require("aoti_torch_empty_strided", found.emptyStrided);
     require("aoti_torch_copy_", found.copy);
     require("_ZNK2at10TensorBase8_versionEv", found.version);
+    require("_ZNK3c1010TensorImpl13requires_gradEv", found.requiresGradient);
     require("_ZNK2at10TensorBase14_register_hookESt8functionIFS0_RKS0_EE", found.registerHook);
     require("_ZN2at4_ops5alias4callERKNS_6TensorE", found.alias);
     require("_ZN2at4_ops6detach4callERKNS_6TensorE", found.detach);
@@ -135,7 +137,8 @@ private:
 
 inline Opaque& at(void* handle) { return *static_cast<Opaque*>(handle); }
 
-// Of a tensor: dim, dtype and device as libtorch numbers them, address, then up to four sizes and their strides.
+// Of a tensor: dim, dtype and device as libtorch numbers them, address, up to four sizes, their strides, and whether the
+// tensor requires a gradient.
 inline void describe(void* tensor, int64_t* facts) {
     int32_t number = 0;
     check(functions.dim(tensor, &facts[0]), "a tensor's dimensions");
@@ -156,6 +159,7 @@ inline void describe(void* tensor, int64_t* facts) {
         facts[5 + i] = sizes[i];
         facts[9 + i] = strides[i];
     }
+    facts[13] = functions.requiresGradient(at(tensor).implementation);
 }
 
 // A tensor whose elements mean nothing yet. Its handle is the caller's, as all that the following return.

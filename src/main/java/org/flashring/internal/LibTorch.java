@@ -24,7 +24,7 @@ public final class LibTorch {
     private LibTorch() {}
 
     /** Length of what {@link #describe} writes. */
-    public static final int FACTS = 13;
+    public static final int FACTS = 14;
 
     public static final int CPU = 0;
     public static final int CUDA = 1;

@@ -46,20 +46,19 @@ final class AttentionNode {
     /**
      * Makes {@code out}, which {@code calls} has computed of the inputs, a result of them in the autograd graph.
      *
-     * @param inputs q, k and v
-     * @param learnt which of them require a gradient; one at least
+     * @param inputs q, k and v, of which one at least requires a gradient
      * @param lse a handle, which is the node's from now on
      */
-    static void attach(AttentionCalls calls, TorchArray[] inputs, boolean[] learnt, long out, long lse) {
+    static void attach(AttentionCalls calls, TorchArray[] inputs, long out, long lse) {
         AttentionNode node = new AttentionNode(calls);
         Long id = IDS.incrementAndGet();
         ALIVE.put(id, node);
         node.saved[4] = lse;
         LibTorch.attach(
                 out,
-                learnt[0] ? inputs[0].handle() : 0,
-                learnt[1] ? inputs[1].handle() : 0,
-                learnt[2] ? inputs[2].handle() : 0,
+                learnt(inputs[0]),
+                learnt(inputs[1]),
+                learnt(inputs[2]),
                 inputs[0].deviceType(),
                 inputs[0].deviceIndex(),
                 id,
@@ -69,6 +68,10 @@ final class AttentionNode {
             node.saved[i] = LibTorch.detach(i < inputs.length ? inputs[i].handle() : out);
             node.versions[i] = LibTorch.version(node.saved[i]);
         }
+    }
+
+    private static long learnt(TorchArray input) {
+        return input.requiresGradient() ? input.handle() : 0;
     }
 
     private void differentiate(long outputGradient) {

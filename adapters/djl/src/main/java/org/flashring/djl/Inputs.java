@@ -4,7 +4,6 @@ import ai.djl.ndarray.NDArray;
 import ai.djl.pytorch.engine.PtNDArray;
 import ai.djl.pytorch.engine.PtNDManager;
 import ai.djl.pytorch.jni.JniUtils;
-import org.flashring.Tensor;
 import org.flashring.attention.AttentionCalls;
 import org.flashring.attention.Forward;
 import org.flashring.internal.LibTorch;
@@ -15,8 +14,6 @@ final class Inputs {
 
     private final NDArray[] arrays;
     private final TorchArray[] facts = new TorchArray[3];
-    private final Tensor[] views = new Tensor[3];
-    private final boolean[] learnt = new boolean[3];
     private final boolean differentiable;
 
     /** Checks what does not depend on a plan. */
@@ -34,9 +31,7 @@ final class Inputs {
         requireSize(k(), 3, q(), 3);
         boolean any = false;
         for (int i = 0; i < 3; i++) {
-            views[i] = DjlTensors.bhsd(facts[i], arrays[i]);
-            learnt[i] = JniUtils.requiresGrad((PtNDArray) arrays[i]);
-            any |= learnt[i];
+            any |= facts[i].requiresGradient();
         }
         differentiable = any && JniUtils.isGradMode();
     }
@@ -91,9 +86,9 @@ final class Inputs {
             if (calls != null) {
                 calls.forward(
                         new Forward(
-                                views[0],
-                                views[1],
-                                views[2],
+                                DjlTensors.bhsd(facts[0], arrays[0]),
+                                DjlTensors.bhsd(facts[1], arrays[1]),
+                                DjlTensors.bhsd(facts[2], arrays[2]),
                                 DjlTensors.bhsd(TorchArray.of("out", out), this),
                                 lse ? DjlTensors.lse(TorchArray.of("lse", rows), this) : null),
                         q().stream());
@@ -101,7 +96,7 @@ final class Inputs {
             if (differentiable) {
                 long given = rows;
                 rows = 0;
-                AttentionNode.attach(calls, facts, learnt, out, given);
+                AttentionNode.attach(calls, facts, out, given);
             }
             NDArray result = new PtNDArray((PtNDManager) arrays[0].getManager(), out);
             out = 0;

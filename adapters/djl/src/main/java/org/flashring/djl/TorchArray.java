@@ -1,6 +1,7 @@
 package org.flashring.djl;
 
 import ai.djl.ndarray.NDArray;
+import ai.djl.ndarray.types.SparseFormat;
 import ai.djl.pytorch.engine.PtNDArray;
 import ai.djl.pytorch.jni.LibUtils;
 import java.nio.file.Path;
@@ -60,6 +61,9 @@ final class TorchArray {
         if (torch.isReleased()) {
             throw new IllegalArgumentException(name + " is closed");
         }
+        if (torch.getSparseFormat() != SparseFormat.DENSE) {
+            throw new IllegalArgumentException(name + " is " + torch.getSparseFormat() + ", but must be dense");
+        }
         if (MISSING != null) {
             throw new UnsupportedOperationException("libtorch " + LibUtils.getVersion() + " lacks " + MISSING);
         }
@@ -117,6 +121,11 @@ final class TorchArray {
 
     long stride(int dimension) {
         return facts[9 + dimension];
+    }
+
+    /** Returns whether the tensor requires a gradient, be it a parameter or a result; DJL knows it of the former. */
+    boolean requiresGradient() {
+        return facts[13] != 0;
     }
 
     /**
