@@ -137,8 +137,8 @@ private:
 
 inline Opaque& at(void* handle) { return *static_cast<Opaque*>(handle); }
 
-// Of a tensor: dim, dtype and device as libtorch numbers them, address, up to four sizes, their strides, and whether the
-// tensor requires a gradient.
+// Of a tensor: dim, dtype and device as libtorch numbers them, address, up to four sizes, their strides, whether the tensor
+// requires a gradient, how many elements it has, and whether they lie one behind the other.
 inline void describe(void* tensor, int64_t* facts) {
     int32_t number = 0;
     check(functions.dim(tensor, &facts[0]), "a tensor's dimensions");
@@ -160,6 +160,12 @@ inline void describe(void* tensor, int64_t* facts) {
         facts[9 + i] = strides[i];
     }
     facts[13] = functions.requiresGradient(at(tensor).implementation);
+    facts[14] = 1;
+    facts[15] = 1;
+    for (int64_t i = facts[0] - 1; i >= 0; i--) {
+        facts[15] &= sizes[i] == 1 || strides[i] == facts[14];
+        facts[14] *= sizes[i];
+    }
 }
 
 // A tensor whose elements mean nothing yet. Its handle is the caller's, as all that the following return.

@@ -18,6 +18,7 @@ import java.util.List;
 import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.UnaryOperator;
+import org.flashring.DType;
 import org.flashring.Mask;
 import org.flashring.Score;
 import org.flashring.internal.Native;
@@ -29,8 +30,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 
 /** Attention on one device against DJL's operators in float64, through views of all kinds and through its gradients. */
 class DjlAttentionTest {
-    private static final List<DataType> TYPES =
-            List.of(DataType.FLOAT64, DataType.FLOAT32, DataType.FLOAT16);
+    private static final List<DataType> TYPES = List.of(DataType.FLOAT64, DataType.FLOAT32, DataType.FLOAT16);
 
     private NDManager manager;
 
@@ -74,8 +74,7 @@ class DjlAttentionTest {
             return switch (this) {
                 case DENSE -> base -> base;
                 case TRANSPOSED -> base -> base.swapAxes(1, 2);
-                case PART ->
-                    base -> base.get(new NDIndex("1:{}, 2:{}, 1:{}, 4:{}", b + 1, h + 2, s + 1, d + 4));
+                case PART -> base -> base.get(new NDIndex("1:{}, 2:{}, 1:{}, 4:{}", b + 1, h + 2, s + 1, d + 4));
                 case PACKED -> base -> base.get(new NDIndex(":, :, 1")).swapAxes(1, 2);
                 case LENGTH_FIRST -> base -> base.transpose(1, 2, 0, 3);
                 case ONE_HEAD, ONE_ROW, ONE_TOKEN -> base -> base.broadcast(new Shape(b, h, s, d));
@@ -83,7 +82,7 @@ class DjlAttentionTest {
         }
 
         /** Returns which element of the base is the first one of the view. */
-        long first(long b, long h, long s, long d) {
+        long first(long h, long s, long d) {
             return switch (this) {
                 case PART -> (((h + 2) + 2) * (s + 3) + 1) * (d + 5) + 4;
                 case PACKED -> h * d;
@@ -138,7 +137,7 @@ class DjlAttentionTest {
                 long base = Native.address(((PtNDArray) bases[i]).toByteBuffer(true));
                 assertThat(DjlTensors.bhsd("view", views[i]).address())
                         .as("%s: the memory itself", name)
-                        .isEqualTo(base + type.getNumOfBytes() * form.first(s[0], s[1], s[2], s[3]));
+                        .isEqualTo(base + type.getNumOfBytes() * form.first(s[1], s[2], s[3]));
             }
         }
         Mask mask = causal ? Mask.causal() : Mask.full();
@@ -146,7 +145,9 @@ class DjlAttentionTest {
         NDArray expected = Djl.attention(exact[0], exact[1], exact[2], causal);
         double tolerance = Djl.tolerance(type);
         Djl.assertClose(name + " out", out, expected, tolerance, 1e-3);
-        assertThat(TorchArray.of("out", out).requiresGradient()).as(name.toString()).isEqualTo(learnt);
+        assertThat(TorchArray.of("out", out).requiresGradient())
+                .as(name.toString())
+                .isEqualTo(learnt);
         if (learnt) {
             NDArray weights = Djl.random(manager, number, type, batch, heads, queries, valueDim);
             Djl.backward(out.mul(weights).sum());
@@ -154,11 +155,7 @@ class DjlAttentionTest {
             for (int i = 0; i < 3; i++) {
                 if (bases[i].hasGradient()) { // those that cancel are measured against an input of the same size
                     Djl.assertClose(
-                            name + " gradient " + i,
-                            bases[i].getGradient(),
-                            exactBases[i].getGradient(),
-                            tolerance,
-                            1);
+                            name + " gradient " + i, bases[i].getGradient(), exactBases[i].getGradient(), tolerance, 1);
                 }
             }
         }
@@ -218,6 +215,24 @@ class DjlAttentionTest {
         Djl.assertClose("out", out, Djl.attention(q.div(3.0), k, v, false), 1e-12, 0);
     }
 
+    /** Arrays of bfloat16 come of models that DJL loads; what DJL cannot do with them ends the process. */
+    @Test
+    void bfloat16() {
+        NDArray q = Djl.learnt(Djl.bfloat16(Djl.random(manager, 1, DataType.FLOAT32, 2, 3, 13, 8)));
+        NDArray exact = Djl.exact(q);
+        NDArray out = attend(q, q, q);
+        assertThat(TorchArray.of("out", out).dtype()).isEqualTo(DType.BFLOAT16);
+        NDArray expected = Djl.attention(exact, exact, exact, true);
+        Djl.assertClose("out", out, expected, 3e-2, 0);
+        NDArray towards = Djl.bfloat16(Djl.random(manager, 2, DataType.FLOAT32, 2, 3, 13, 8));
+        JniUtils.backward((PtNDArray) out, (PtNDArray) towards, true, false);
+        Djl.backward(expected.mul(towards.toType(DataType.FLOAT64, true)).sum());
+        Djl.assertClose("gradient", q.getGradient(), exact.getGradient(), 3e-2, 0);
+        assertThatThrownBy(() -> Djl.backward(out.sum()))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining("must be float64, float32 or float16");
+    }
+
     @Test
     void gradientsTwiceAddUp() {
         NDArray q = input(1, DataType.FLOAT64);
@@ -234,8 +249,7 @@ class DjlAttentionTest {
     void withoutGradientsNoGraphIsHeld() {
         NDArray q = input(1, DataType.FLOAT32);
         JniUtils.setGradMode(false);
-        assertThat(TorchArray.of("out", attend(q, q, q)).requiresGradient())
-                .isFalse();
+        assertThat(TorchArray.of("out", attend(q, q, q)).requiresGradient()).isFalse();
         assertThat(AttentionNode.alive()).isZero();
     }
 
@@ -254,14 +268,14 @@ class DjlAttentionTest {
         NDArray x = input(1, DataType.FLOAT64);
         NDArray exact = Djl.exact(x);
         NDArray y;
-        try (NDArray q = x.mul(2.0);
-                NDArray k = x.mul(3.0)) {
+        try (NDArray q = Djl.times(x, 2);
+                NDArray k = Djl.times(x, 3)) {
             y = attend(q, k, x).sum();
         }
         manager.randomNormal(new Shape(64, 2, 3, 13, 8)); // where closed ones would have lain
         Djl.backward(y);
-        Djl.backward(
-                Djl.attention(exact.mul(2.0), exact.mul(3.0), exact, true).sum());
+        Djl.backward(Djl.attention(Djl.times(exact, 2), Djl.times(exact, 3), exact, true)
+                .sum());
         Djl.assertClose("gradient", x.getGradient(), exact.getGradient(), 1e-12, 0);
     }
 

@@ -24,7 +24,7 @@ public final class LibTorch {
     private LibTorch() {}
 
     /** Length of what {@link #describe} writes. */
-    public static final int FACTS = 14;
+    public static final int FACTS = 16;
 
     public static final int CPU = 0;
     public static final int CUDA = 1;
@@ -55,8 +55,7 @@ public final class LibTorch {
          *
          * @param which 0, 1, 2 for that of q, k, v; 3 for that of the result, which comes first
          */
-        public native @Cast("void*") long call(
-                @Cast("int64_t") long node, int which, @Cast("void*") long gradient);
+        public native @Cast("void*") long call(@Cast("int64_t") long node, int which, @Cast("void*") long gradient);
     }
 
     /** Told that nothing refers to the graph of a node any more, in whatever thread let it go. Throws nothing. */

@@ -104,7 +104,8 @@ final class AttentionNode {
             }
             calls.backward(
                     new Backward(
-                            new Forward(view(operands[0]), view(operands[1]), view(operands[2]), view(operands[3]), lse()),
+                            new Forward(
+                                    view(operands[0]), view(operands[1]), view(operands[2]), view(operands[3]), lse()),
                             view(rows == 0 ? dout : TorchArray.of(dout.name(), rows)),
                             view(TorchArray.of("dq", gradients[0])),
                             view(TorchArray.of("dk", gradients[1])),

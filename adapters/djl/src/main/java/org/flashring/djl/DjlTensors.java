@@ -86,7 +86,8 @@ public final class DjlTensors {
         Memory memory = empty
                 ? Memory.of(0, 0, device)
                 : Memory.of(address, Math.multiplyExact(reach, dtype.bytes()), device, owner);
-        return Tensor.strided(memory, dtype, sizes[0], sizes[1], sizes[2], sizes[3], strides[0], strides[1], strides[2]);
+        return Tensor.strided(
+                memory, dtype, sizes[0], sizes[1], sizes[2], sizes[3], strides[0], strides[1], strides[2]);
     }
 
     static void checkRows(TorchArray facts) {

@@ -26,9 +26,18 @@ public final class ThreadGradientCollector implements GradientCollector {
         JniUtils.setGradMode(true);
     }
 
-    /** Adds the gradients of {@code target}'s elements to those of all arrays that it depends on. */
+    /**
+     * Adds the gradients of {@code target}'s sum to those of all arrays that it depends on.
+     *
+     * @throws IllegalArgumentException if it is of a type of which DJL can make no ones, such as bfloat16: DJL's own
+     *     collector ends the process there
+     */
     @Override
     public void backward(NDArray target) {
+        if (!target.getDataType().isFloating()) {
+            throw new IllegalArgumentException(
+                    "target is of type " + target.getDataType() + ", but must be float64, float32 or float16");
+        }
         try (NDArray ones = target.onesLike()) {
             JniUtils.backward((PtNDArray) target, (PtNDArray) ones, false, false);
         }
@@ -38,9 +47,7 @@ public final class ThreadGradientCollector implements GradientCollector {
     public void zeroGradients() {
         for (NDArray parameter : parameters) {
             if (parameter.hasGradient()) {
-                try (NDArray gradient = parameter.getGradient()) {
-                    JniUtils.zeroGrad((PtNDArray) gradient);
-                }
+                JniUtils.zeroGrad((PtNDArray) parameter);
             }
         }
     }

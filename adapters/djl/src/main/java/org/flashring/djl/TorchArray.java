@@ -55,8 +55,8 @@ final class TorchArray {
             throw new IllegalArgumentException(name + " is null");
         }
         if (!(array instanceof PtNDArray torch)) {
-            throw new IllegalArgumentException(name + " is a " + array.getClass().getSimpleName()
-                    + ", but must be an array of DJL's PyTorch engine");
+            throw new IllegalArgumentException(name + " is a "
+                    + array.getClass().getSimpleName() + ", but must be an array of DJL's PyTorch engine");
         }
         if (torch.isReleased()) {
             throw new IllegalArgumentException(name + " is closed");
@@ -126,6 +126,15 @@ final class TorchArray {
     /** Returns whether the tensor requires a gradient, be it a parameter or a result; DJL knows it of the former. */
     boolean requiresGradient() {
         return facts[13] != 0;
+    }
+
+    long elements() {
+        return facts[14];
+    }
+
+    /** Returns whether the elements lie one behind the other, in the order of their indices. */
+    boolean contiguous() {
+        return facts[15] != 0;
     }
 
     /**
