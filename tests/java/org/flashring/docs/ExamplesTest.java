@@ -127,6 +127,24 @@ class ExamplesTest {
     }
 
     @Test
+    void djlLayer() throws Exception {
+        Process program = new ProcessBuilder(
+                        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                        "-Dai.djl.offline=true",
+                        "-classpath",
+                        classes + java.io.File.pathSeparator + System.getProperty("java.class.path"),
+                        "DjlLayer")
+                .redirectError(ProcessBuilder.Redirect.DISCARD)
+                .start(); // of its own: this one may have loaded another libtorch
+        String output = new String(program.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertThat(program.waitFor()).as(output).isZero();
+        MatchResult found = lines(output, "means of ones: (\\S+)\nsum of their gradients: (\\S+)", 1)
+                .get(0);
+        assertThat(Float.parseFloat(found.group(1))).isCloseTo(1, offset(1e-5f));
+        assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(0.5f));
+    }
+
+    @Test
     void readmeShowsPartsOfThem() throws IOException {
         List<String> examples = sources().stream().map(ExamplesTest::read).toList();
         List<String> blocks = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL)
@@ -138,6 +156,8 @@ class ExamplesTest {
                 .anyMatch(text -> text.contains(indented(block))));
         assertThat(read(Path.of("adapters/pytorch/README.md")))
                 .contains("```java\n" + read(EXAMPLES.resolve("TorchLayer.java")) + "```");
+        assertThat(read(Path.of("adapters/djl/README.md")))
+                .contains("```java\n" + read(EXAMPLES.resolve("DjlLayer.java")) + "```");
     }
 
     private static String indented(String block) {
