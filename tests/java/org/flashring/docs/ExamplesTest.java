@@ -5,6 +5,7 @@ import static org.assertj.core.data.Offset.offset;
 import static org.flashring.support.Examples.lines;
 
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -95,6 +96,24 @@ class ExamplesTest {
     }
 
     @Test
+    void djlLayer() throws Exception {
+        Process program = new ProcessBuilder(
+                        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                        "-Dai.djl.offline=true",
+                        "-classpath",
+                        classes + java.io.File.pathSeparator + System.getProperty("java.class.path"),
+                        "DjlLayer")
+                .redirectError(ProcessBuilder.Redirect.DISCARD)
+                .start(); // of its own: this one may have loaded another libtorch
+        String output = new String(program.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertThat(program.waitFor()).as(output).isZero();
+        MatchResult found = lines(output, "means of ones: (\\S+)\nsum of their gradients: (\\S+)", 1)
+                .get(0);
+        assertThat(Float.parseFloat(found.group(1))).isCloseTo(1, offset(1e-5f));
+        assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(0.5f));
+    }
+
+    @Test
     void readmeShowsPartsOfThem() throws IOException {
         List<String> examples =
                 Examples.sources().stream().map(ExamplesTest::read).toList();
@@ -106,6 +125,7 @@ class ExamplesTest {
         assertThat(blocks).isNotEmpty().allSatisfy(block -> assertThat(examples)
                 .anyMatch(text -> text.contains(indented(block))));
         assertShows("adapters/pytorch/README.md", "TorchLayer.java");
+        assertShows("adapters/djl/README.md", "DjlLayer.java");
         assertShows("adapters/nd4j/README.md", "Nd4jLayer.java");
     }
 

@@ -20,8 +20,9 @@ import org.junit.jupiter.api.Test;
 class PackageOrderTest {
     private static final List<Path> SOURCES = List.of(
             Path.of("src/main/java"),
-            Path.of("adapters/pytorch/src/main/java"),
-            Path.of("adapters/nd4j/src/main/java"));
+            Path.of("adapters/djl/src/main/java"),
+            Path.of("adapters/nd4j/src/main/java"),
+            Path.of("adapters/pytorch/src/main/java"));
     private static final String ROOT = "org.flashring";
     private static final List<List<String>> ROWS = List.of(
             List.of("internal"),
@@ -36,7 +37,7 @@ class PackageOrderTest {
             List.of("comm.nccl"),
             List.of("attention"),
             List.of("sync"),
-            List.of("pytorch", "nd4j"),
+            List.of("djl", "nd4j", "pytorch"),
             List.of("cli.support"),
             List.of("cli.bench", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"),
             List.of("cli"));
@@ -68,6 +69,7 @@ class PackageOrderTest {
                         "comm",
                         "attention",
                         "sync",
+                        "djl",
                         "pytorch",
                         "nd4j",
                         "cli.support",

@@ -35,7 +35,7 @@ import org.flashring.plan.Schedule;
  * on different streams an order among those. {@link Communicator#synchronize()} waits for the work and tells of a peer
  * that failed. Keep the tensors until the work is done: a call keeps their memory reachable only until it returns.
  */
-public final class ShardedAttention implements AutoCloseable {
+public final class ShardedAttention implements AttentionCalls, AutoCloseable {
     private final Plan plan;
     private final Communicator communicator;
     private final int rank;
@@ -127,6 +127,7 @@ public final class ShardedAttention implements AutoCloseable {
      * @throws IllegalStateException after close, or when another thread is inside
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
+    @Override
     public void forward(Forward operands, long stream) {
         int current = entrance.enter();
         try {
@@ -166,6 +167,7 @@ public final class ShardedAttention implements AutoCloseable {
      * @throws IllegalStateException after close, when another thread is inside, or if the plan is forwardOnly
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
+    @Override
     public void backward(Backward operands, long stream) {
         int current = entrance.enter();
         try {

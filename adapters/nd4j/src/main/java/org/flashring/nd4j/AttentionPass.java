@@ -2,6 +2,7 @@ package org.flashring.nd4j;
 
 import org.flashring.DType;
 import org.flashring.Tensor;
+import org.flashring.attention.AttentionCalls;
 import org.flashring.attention.Backward;
 import org.flashring.attention.Forward;
 import org.flashring.device.Memory;
@@ -22,30 +23,30 @@ import org.nd4j.linalg.factory.Nd4j;
  */
 public final class AttentionPass {
     private final Inputs inputs;
-    private final Kernel kernel; // null where there is nothing to compute
+    private final AttentionCalls calls; // null where there is nothing to compute
     private final INDArray out;
     private final boolean backward;
     private final DataBuffer lse; // null where there is none: no backward, or no rows
 
-    private AttentionPass(Inputs inputs, Kernel kernel, boolean backward, INDArray out, DataBuffer lse) {
+    private AttentionPass(Inputs inputs, AttentionCalls calls, boolean backward, INDArray out, DataBuffer lse) {
         this.inputs = inputs;
-        this.kernel = kernel;
+        this.calls = calls;
         this.backward = backward;
         this.out = out;
         this.lse = lse;
     }
 
     /** Runs forward into {@code out}, or into a new array if it is null. */
-    static AttentionPass run(Inputs inputs, Kernel kernel, INDArray out, boolean backward) {
+    static AttentionPass run(Inputs inputs, AttentionCalls calls, INDArray out, boolean backward) {
         long[] shape = inputs.outShape();
         INDArray result = out == null ? rows(inputs.q().dataType(), shape) : out;
         Nd4jTensors.requireShape("out", result, shape);
         DataType wide = inputs.dtype() == DType.FLOAT64 ? DataType.DOUBLE : DataType.FLOAT;
         long numbers = shape[0] * shape[1] * shape[2];
         DataBuffer lse = backward && numbers > 0 ? Nd4j.createBuffer(wide, numbers, false) : null;
-        AttentionPass pass = new AttentionPass(inputs, kernel, backward, result, lse);
-        if (kernel != null) {
-            kernel.forward(pass.operands());
+        AttentionPass pass = new AttentionPass(inputs, calls, backward, result, lse);
+        if (calls != null) {
+            calls.forward(pass.operands(), 0);
         }
         return pass;
     }
@@ -119,13 +120,15 @@ public final class AttentionPass {
         Nd4jTensors.requireShape("dq", gradients.dq(), inputs.q().shape());
         Nd4jTensors.requireShape("dk", gradients.dk(), inputs.k().shape());
         Nd4jTensors.requireShape("dv", gradients.dv(), inputs.v().shape());
-        if (kernel != null) {
-            kernel.backward(new Backward(
-                    operands(),
-                    Nd4jTensors.bhsd("dout", dout),
-                    Nd4jTensors.bhsd("dq", gradients.dq()),
-                    Nd4jTensors.bhsd("dk", gradients.dk()),
-                    Nd4jTensors.bhsd("dv", gradients.dv())));
+        if (calls != null) {
+            calls.backward(
+                    new Backward(
+                            operands(),
+                            Nd4jTensors.bhsd("dout", dout),
+                            Nd4jTensors.bhsd("dq", gradients.dq()),
+                            Nd4jTensors.bhsd("dk", gradients.dk()),
+                            Nd4jTensors.bhsd("dv", gradients.dv())),
+                    0);
         }
     }
 }

@@ -3,6 +3,9 @@ package org.flashring.nd4j;
 import org.flashring.AttentionShape;
 import org.flashring.Mask;
 import org.flashring.Score;
+import org.flashring.attention.AttentionCalls;
+import org.flashring.attention.PooledAttention;
+import org.flashring.device.Device;
 import org.nd4j.linalg.api.ndarray.INDArray;
 
 /**
@@ -66,12 +69,12 @@ public final class Nd4jAttention {
         if (mask == null || score == null) {
             throw new IllegalArgumentException((mask == null ? "mask" : "score") + " is null");
         }
-        Kernel kernel = null;
+        AttentionCalls calls = null;
         if (q.size(0) > 0) {
             AttentionShape shape =
                     new AttentionShape(q.size(0), q.size(1), k.size(1), q.size(3), v.size(3), inputs.dtype());
-            kernel = new Operations.Key(shape, q.size(2), k.size(2), mask, score, backward);
+            calls = new PooledAttention(shape, q.size(2), k.size(2), mask, score, backward, Device.HOST);
         }
-        return AttentionPass.run(inputs, kernel, out, backward);
+        return AttentionPass.run(inputs, calls, out, backward);
     }
 }

@@ -1,7 +1,5 @@
 package org.flashring.nd4j;
 
-import org.flashring.attention.Backward;
-import org.flashring.attention.Forward;
 import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.plan.Plan;
@@ -22,7 +20,6 @@ import org.nd4j.linalg.api.ndarray.INDArray;
  */
 public final class ShardedNd4jAttention implements AutoCloseable {
     private final ShardedAttention attention;
-    private final Kernel kernel;
 
     /**
      * Makes this rank's part of the operation.
@@ -32,17 +29,6 @@ public final class ShardedNd4jAttention implements AutoCloseable {
      */
     public ShardedNd4jAttention(Plan plan, Communicator communicator) {
         this.attention = new ShardedAttention(plan, communicator);
-        this.kernel = new Kernel() {
-            @Override
-            public void forward(Forward operands) {
-                attention.forward(operands, 0);
-            }
-
-            @Override
-            public void backward(Backward operands) {
-                attention.backward(operands, 0);
-            }
-        };
     }
 
     /** Returns the plan. */
@@ -63,7 +49,7 @@ public final class ShardedNd4jAttention implements AutoCloseable {
      */
     public AttentionPass forward(INDArray q, INDArray k, INDArray v) {
         return AttentionPass.run(
-                Inputs.of(q, k, v), kernel, null, plan().options().backward());
+                Inputs.of(q, k, v), attention, null, plan().options().backward());
     }
 
     /** Frees the buffers. Its passes cannot run backward afterwards. The communicator stays open. */
