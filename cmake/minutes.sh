@@ -13,6 +13,8 @@ suites() {
             */failsafe-reports/*) group='packaged' ;;
             */surefire-reports/*) group='Java' ;;
             */surefire-reports-pytorch/*) group='with PyTorch' ;;
+            */surefire-reports-djl/*) group='with DJL' ;;
+            */surefire-reports-nd4j/*) group='with ND4J' ;;
             *) group=${report%/*} && group="Java up to ${group##*-}" ;;
         esac
         tag=testsuite && [[ $report != */ctest.xml ]] || tag=testcase

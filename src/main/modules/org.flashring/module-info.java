@@ -19,5 +19,5 @@ module org.flashring {
     exports org.flashring.launch;
     exports org.flashring.plan;
     exports org.flashring.sync;
-    exports org.flashring.internal to org.flashring.cli;
+    exports org.flashring.internal to org.flashring.cli, org.flashring.djl;
 }

@@ -2,84 +2,37 @@ package org.flashring.docs;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.data.Offset.offset;
+import static org.flashring.support.Examples.lines;
 
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
-import java.io.StringWriter;
-import java.net.URL;
-import java.net.URLClassLoader;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
+import java.util.function.BiFunction;
 import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.LongStream;
-import java.util.stream.Stream;
-import javax.tools.JavaCompiler;
-import javax.tools.StandardJavaFileManager;
-import javax.tools.ToolProvider;
+import org.flashring.support.Examples;
+import org.flashring.support.OnnxModel;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The programs in {@code examples} compile without a warning and print what is right; README shows parts of them. */
 class ExamplesTest {
-    private static final Path EXAMPLES = Path.of("examples");
-
     @TempDir
     static Path classes;
 
     @BeforeAll
     static void compile() throws IOException {
-        JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
-        StringWriter messages = new StringWriter();
-        try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
-            List<String> options = List.of(
-                    "--release",
-                    "17",
-                    "-Xlint:all,-path",
-                    "-Werror",
-                    "-proc:none",
-                    "-d",
-                    classes.toString(),
-                    "-classpath",
-                    System.getProperty("java.class.path"));
-            boolean compiled = compiler.getTask(
-                            messages, files, null, options, null, files.getJavaFileObjectsFromPaths(sources()))
-                    .call();
-            assertThat(compiled).as(messages.toString()).isTrue();
-        }
+        Examples.compile(Examples.sources(), classes);
     }
 
-    private static List<Path> sources() throws IOException {
-        try (Stream<Path> files = Files.list(EXAMPLES)) {
-            return files.filter(file -> file.toString().endsWith(".java")).toList();
-        }
-    }
-
-    /** Returns what the program prints. */
-    private static String run(String program) throws Exception {
-        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
-        PrintStream before = System.out;
-        try (URLClassLoader loader =
-                        new URLClassLoader(new URL[] {classes.toUri().toURL()});
-                PrintStream out = new PrintStream(bytes, true, StandardCharsets.UTF_8)) {
-            System.setOut(out);
-            loader.loadClass(program).getMethod("main", String[].class).invoke(null, (Object) new String[0]);
-        } finally {
-            System.setOut(before);
-        }
-        return bytes.toString(StandardCharsets.UTF_8);
-    }
-
-    private static List<MatchResult> lines(String output, String pattern, int count) {
-        List<MatchResult> lines =
-                Pattern.compile(pattern).matcher(output).results().toList();
-        assertThat(lines).as(output).hasSize(count);
-        return lines;
+    private static String run(String program, String... arguments) throws Exception {
+        return Examples.run(classes, program, arguments);
     }
 
     @Test
@@ -126,9 +79,44 @@ class ExamplesTest {
         assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(0.5f));
     }
 
+    /** Keys of zeros weigh the same: a token's attention is the mean of positions up to its own, which is doubled. */
+    @Test
+    void onnxAttention() throws Exception {
+        BiFunction<Integer, Integer, Float> none = (row, column) -> 0f;
+        BiFunction<Integer, Integer, Float> same = (row, column) -> row.equals(column) ? 1f : 0f;
+        BiFunction<Integer, Integer, Float> twice = (row, column) -> row.equals(column) ? 2f : 0f;
+        Path before = Files.write(
+                classes.resolve("before.onnx"),
+                OnnxModel.products("x", 101, 64, Map.of("q", same, "k", none, "v", same)));
+        Path after = Files.write(classes.resolve("after.onnx"), OnnxModel.products("out", 101, 64, Map.of("y", twice)));
+        for (MatchResult line :
+                lines(run("OnnxAttention", before.toString(), after.toString()), "token (\\d+): (\\S+)", 3)) {
+            assertThat(Float.parseFloat(line.group(2))).isCloseTo(Float.parseFloat(line.group(1)), offset(1e-4f));
+        }
+    }
+
+    @Test
+    void djlLayer() throws Exception {
+        Process program = new ProcessBuilder(
+                        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                        "-Dai.djl.offline=true",
+                        "-classpath",
+                        classes + java.io.File.pathSeparator + System.getProperty("java.class.path"),
+                        "DjlLayer")
+                .redirectError(ProcessBuilder.Redirect.DISCARD)
+                .start(); // of its own: this one may have loaded another libtorch
+        String output = new String(program.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertThat(program.waitFor()).as(output).isZero();
+        MatchResult found = lines(output, "means of ones: (\\S+)\nsum of their gradients: (\\S+)", 1)
+                .get(0);
+        assertThat(Float.parseFloat(found.group(1))).isCloseTo(1, offset(1e-5f));
+        assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(0.5f));
+    }
+
     @Test
     void readmeShowsPartsOfThem() throws IOException {
-        List<String> examples = sources().stream().map(ExamplesTest::read).toList();
+        List<String> examples =
+                Examples.sources().stream().map(ExamplesTest::read).toList();
         List<String> blocks = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL)
                 .matcher(read(Path.of("README.md")))
                 .results()
@@ -136,8 +124,13 @@ class ExamplesTest {
                 .toList();
         assertThat(blocks).isNotEmpty().allSatisfy(block -> assertThat(examples)
                 .anyMatch(text -> text.contains(indented(block))));
-        assertThat(read(Path.of("adapters/pytorch/README.md")))
-                .contains("```java\n" + read(EXAMPLES.resolve("TorchLayer.java")) + "```");
+        assertShows("adapters/pytorch/README.md", "TorchLayer.java");
+        assertShows("adapters/djl/README.md", "DjlLayer.java");
+        assertShows("adapters/nd4j/README.md", "Nd4jLayer.java");
+    }
+
+    private static void assertShows(String page, String example) {
+        assertThat(read(Path.of(page))).contains("```java\n" + read(Examples.FOLDER.resolve(example)) + "```");
     }
 
     private static String indented(String block) {

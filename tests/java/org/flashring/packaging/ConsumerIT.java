@@ -77,16 +77,28 @@ class ConsumerIT {
         return Program.end(Program.start(home, folder.resolve("cache"), output, arguments), output);
     }
 
-    @Test
-    void tensorsMayLieInSegmentsOfANewJava() throws Exception {
+    /** Runs a source file, which a new Java compiles as it starts. */
+    private Ending runOnANewJava(Path source) throws Exception {
         Path output = folder.resolve("output");
         List<String> arguments = List.of(
                 "--enable-native-access=ALL-UNNAMED",
                 "-classpath",
                 program.classPath(List.of(Program.CORE, Program.NATIVES)),
-                Program.SEGMENTS.toString());
-        Ending ending =
-                Program.end(Program.start(Program.newRuntime(), folder.resolve("cache"), output, arguments), output);
+                source.toString());
+        return Program.end(Program.start(Program.newRuntime(), folder.resolve("cache"), output, arguments), output);
+    }
+
+    @Test
+    void exampleWithSegmentsRunsOnANewJava() throws Exception {
+        Ending ending = runOnANewJava(Program.SEGMENT_EXAMPLE);
+        assertThat(ending.output().lines())
+                .containsExactly("mean of 0 to 0: 0.0", "mean of 0 to 50: 25.0", "mean of 0 to 100: 50.0");
+        assertThat(ending.status()).isZero();
+    }
+
+    @Test
+    void tensorsMayLieInSegmentsOfANewJava() throws Exception {
+        Ending ending = runOnANewJava(Program.SEGMENTS);
         assertThat(ending.output().lines())
                 .containsExactly(
                         "attention is right",

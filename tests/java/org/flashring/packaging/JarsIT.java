@@ -47,7 +47,7 @@ class JarsIT {
 
     /** Entries have one time, or a build of the same sources would not give the same bytes. */
     @ParameterizedTest
-    @ValueSource(strings = {"", "linux-x86_64", "cli", "pytorch", "sources", "javadoc"})
+    @ValueSource(strings = {"", "linux-x86_64", "cli", "djl", "nd4j", "pytorch", "sources", "javadoc"})
     void jarsTellTheLicenceAndNoTimeOfDay(String classifier) throws IOException {
         Path path = classifier.isEmpty() ? Program.CORE : jar(classifier);
         assertThat(files(path)).contains("META-INF/LICENSE", "META-INF/NOTICE");
@@ -72,7 +72,7 @@ class JarsIT {
         assertThat(moduleName(Program.CORE)).isEqualTo("org.flashring");
         assertThat(files(Program.CORE))
                 .contains("org/flashring/attention/RingAttention.class", "org/flashring/comm/local/LocalGroup.class")
-                .noneMatch(name -> name.startsWith("org/flashring/cli/"))
+                .noneMatch(name -> name.startsWith("org/flashring/cli/") || name.startsWith("org/flashring/djl/"))
                 .noneMatch(name -> name.endsWith(".so") || name.endsWith(".cpp") || name.endsWith("Test.class"))
                 .allMatch(name ->
                         name.startsWith("org/flashring/") || name.startsWith("META-INF/") || name.equals(DESCRIPTOR));

@@ -29,6 +29,10 @@ final class Program {
     /** A program for Java 22 or newer, which compiles it when it starts. */
     static final Path SEGMENTS = SOURCES.resolve("segments/Segments.java");
 
+    /** Another one, for people to read. */
+    static final Path SEGMENT_EXAMPLE =
+            Path.of(property("flashring.tests")).resolveSibling("examples/java22/SegmentAttention.java");
+
     static final String MODULAR = "com.example.modular/modular.Consumer";
 
     private final Path classes;

@@ -40,7 +40,7 @@ import org.flashring.plan.Schedule;
  * of a {@code LocalGroup} can be captured together, each on a stream that has joined one capture; over NCCL they are
  * refused.
  */
-public final class ShardedAttention implements AutoCloseable {
+public final class ShardedAttention implements AttentionCalls, AutoCloseable {
     private final Plan plan;
     private final Communicator communicator;
     private final int rank;
@@ -132,6 +132,7 @@ public final class ShardedAttention implements AutoCloseable {
      * @throws IllegalStateException after close, or when another thread is inside
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
+    @Override
     public void forward(Forward operands, long stream) {
         int current = entrance.enter();
         try {
@@ -173,6 +174,7 @@ public final class ShardedAttention implements AutoCloseable {
      * @throws IllegalStateException after close, when another thread is inside, or if the plan is forwardOnly
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
+    @Override
     public void backward(Backward operands, long stream) {
         int current = entrance.enter();
         try {

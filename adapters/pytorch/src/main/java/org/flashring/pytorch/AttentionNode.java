@@ -17,6 +17,7 @@ import org.bytedeco.pytorch.TensorTensorHook;
 import org.bytedeco.pytorch.VoidTensorHook;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.flashring.attention.AttentionCalls;
 import org.flashring.attention.Backward;
 import org.flashring.attention.Forward;
 
@@ -51,7 +52,7 @@ final class AttentionNode {
     private final Tensor[] saved = new Tensor[5]; // q, k, v, out, lse, without their history
     private final long[] versions = new long[4];
     private final Tensor[] gradients = new Tensor[3];
-    private Kernel kernel; // null where there is nothing to compute
+    private AttentionCalls kernel; // null where there is nothing to compute
 
     private AttentionNode() {
         token.retainReference();
@@ -73,7 +74,7 @@ final class AttentionNode {
      * @param inputs q, k and v, of which one at least requires a gradient
      */
     @SuppressWarnings("try") // a scope works by being open
-    static void attach(Kernel kernel, Tensor[] inputs, Tensor out, Tensor lse) {
+    static void attach(AttentionCalls kernel, Tensor[] inputs, Tensor out, Tensor lse) {
         AttentionNode free = FREE.poll();
         AttentionNode node = free == null ? new AttentionNode() : free;
         try (PointerScope scope = new PointerScope()) {
@@ -81,7 +82,7 @@ final class AttentionNode {
         }
     }
 
-    private void attachTo(Kernel operation, Tensor[] inputs, Tensor out, Tensor lse) {
+    private void attachTo(AttentionCalls operation, Tensor[] inputs, Tensor out, Tensor lse) {
         kernel = operation;
         Tensor number = torch.from_blob(
                         token, new long[] {0}, GRAPH_GONE, out.options(), new DeviceOptional(out.device()))

@@ -1,8 +1,6 @@
 package org.flashring.pytorch;
 
 import org.bytedeco.pytorch.Tensor;
-import org.flashring.attention.Backward;
-import org.flashring.attention.Forward;
 import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.plan.Plan;
@@ -24,7 +22,6 @@ import org.flashring.plan.Plan;
  */
 public final class ShardedTorchAttention implements AutoCloseable {
     private final ShardedAttention attention;
-    private final Kernel kernel;
 
     /**
      * Makes this rank's part of the operation.
@@ -34,17 +31,6 @@ public final class ShardedTorchAttention implements AutoCloseable {
      */
     public ShardedTorchAttention(Plan plan, Communicator communicator) {
         this.attention = new ShardedAttention(plan, communicator);
-        this.kernel = new Kernel() {
-            @Override
-            public void forward(Forward operands, long stream) {
-                attention.forward(operands, stream);
-            }
-
-            @Override
-            public void backward(Backward operands, long stream) {
-                attention.backward(operands, stream);
-            }
-        };
     }
 
     /** Returns the plan. */
@@ -71,7 +57,7 @@ public final class ShardedTorchAttention implements AutoCloseable {
             throw new IllegalStateException(
                     "an input requires a gradient, but the plan is forwardOnly: turn gradients off or plan without it");
         }
-        return inputs.attend(kernel, differentiable);
+        return inputs.attend(attention, differentiable);
     }
 
     /** Frees the buffers. Graphs of its results cannot be differentiated afterwards. The communicator stays open. */

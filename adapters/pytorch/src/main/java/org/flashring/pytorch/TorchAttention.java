@@ -9,6 +9,8 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Mask;
 import org.flashring.Score;
+import org.flashring.attention.AttentionCalls;
+import org.flashring.attention.PooledAttention;
 import org.flashring.device.Device;
 
 /**
@@ -49,13 +51,11 @@ public final class TorchAttention {
             throw new IllegalArgumentException((mask == null ? "mask" : "score") + " is null");
         }
         boolean differentiable = inputs.requireGradient();
-        Kernel kernel = null;
+        AttentionCalls kernel = null;
         if (q.size(0) > 0 && q.size(1) > 0) {
             AttentionShape shape =
                     new AttentionShape(q.size(0), q.size(1), k.size(1), q.size(3), v.size(3), inputs.dtype());
-            Device device = inputs.device();
-            kernel = Operations.kernel(new Operations.Key(
-                    shape, q.size(2), k.size(2), mask, score, differentiable, device, CudaStreams.current(device)));
+            kernel = new PooledAttention(shape, q.size(2), k.size(2), mask, score, differentiable, inputs.device());
         }
         return inputs.attend(kernel, differentiable);
     }
@@ -107,7 +107,7 @@ public final class TorchAttention {
         }
 
         /** Returns the output of {@code kernel}, which is null where there is no element, and attaches it if asked. */
-        Tensor attend(Kernel kernel, boolean differentiable) {
+        Tensor attend(AttentionCalls kernel, boolean differentiable) {
             long batch = q.size(0);
             long heads = q.size(1);
             long length = q.size(2);

@@ -1,0 +1,111 @@
+package org.flashring.djl;
+
+import ai.djl.ndarray.NDArray;
+import ai.djl.pytorch.engine.PtNDArray;
+import ai.djl.pytorch.jni.JniUtils;
+import java.util.List;
+import org.flashring.DType;
+import org.flashring.comm.Communicator;
+import org.flashring.sync.GradientSync;
+
+/**
+ * Sums the gradients of a model's parameters over ranks, which hold equal models: what data-parallel training does, and
+ * what a sharded sequence needs.
+ *
+ * <pre>{@code
+ * try (ParameterSync sync = new ParameterSync(parameters, communicator)) {
+ *     collector.backward(loss);
+ *     sync.sum();
+ *     // update each parameter by its gradient
+ * }
+ * }</pre>
+ */
+public final class ParameterSync implements AutoCloseable {
+    private final List<NDArray> parameters;
+    private final GradientSync sync;
+
+    /**
+     * Makes the sync of parameters that stay open and keep their sizes.
+     *
+     * @param parameters the same on every rank, all of one type, each with an element and a gradient, on the
+     *     communicator's device
+     * @throws IllegalArgumentException if there is none, or one of them is otherwise
+     */
+    public ParameterSync(List<NDArray> parameters, Communicator communicator) {
+        this.parameters = List.copyOf(parameters);
+        if (parameters.isEmpty()) {
+            throw new IllegalArgumentException("parameters is empty, but must have an array");
+        }
+        long[] counts = new long[parameters.size()];
+        DType dtype = TorchArray.of("parameters[0]", parameters.get(0)).dtype();
+        for (int i = 0; i < counts.length; i++) {
+            TorchArray parameter = TorchArray.of("parameters[" + i + "]", parameters.get(i));
+            counts[i] = parameter.elements();
+            require(
+                    parameter,
+                    "holds " + parameter.dtype(),
+                    parameter.dtype() == dtype,
+                    "hold " + dtype + " as others");
+            require(parameter, "is empty", counts[i] > 0, "have an element");
+            require(
+                    parameter,
+                    "lies on " + parameter.device(),
+                    parameter.device().equals(communicator.device()),
+                    "lie on " + communicator.device() + ", the communicator's device");
+            require(parameter, "has no gradient", parameter.requiresGradient(), "have one: setRequiresGradient(true)");
+        }
+        this.sync = new GradientSync(communicator, dtype, counts, GradientSync.DEFAULT_BUCKET_BYTES);
+    }
+
+    private static void require(TorchArray array, String is, boolean right, String must) {
+        if (!right) {
+            throw new IllegalArgumentException(array.name() + " " + is + ", but must " + must);
+        }
+    }
+
+    /**
+     * Replaces every gradient by its sum over ranks: zeros of a rank whose backward did not reach the parameter.
+     * Collective.
+     *
+     * @throws IllegalStateException if a gradient is not contiguous or of another type than its parameter, or after
+     *     close
+     */
+    public void sum() {
+        long stream = 0;
+        for (int i = parameters.size() - 1; i >= 0; i--) {
+            try (NDArray gradient = gradient(i)) {
+                TorchArray facts = TorchArray.of("the gradient of parameters[" + i + "]", gradient);
+                if (!facts.contiguous()) {
+                    throw new IllegalStateException(facts.name() + " is not contiguous");
+                }
+                stream = facts.stream();
+                sync.ready(i, facts.address(), stream);
+            }
+        }
+        sync.finish(stream);
+    }
+
+    /** Returns a parameter's gradient. Where no backward has been DJL shows zeros that are not the parameter's. */
+    private NDArray gradient(int parameter) {
+        PtNDArray array = (PtNDArray) parameters.get(parameter);
+        NDArray gradient = array.getGradient();
+        try (NDArray again = array.getGradient()) {
+            if (address(gradient) != address(again)) {
+                JniUtils.backward(array, (PtNDArray) gradient, false, false);
+                gradient.close();
+                gradient = array.getGradient();
+            }
+        }
+        return gradient;
+    }
+
+    private static long address(NDArray array) {
+        return TorchArray.of("a gradient", array).address();
+    }
+
+    /** Frees the buffers. Closing twice is harmless; parameters and communicator stay open. */
+    @Override
+    public void close() {
+        sync.close();
+    }
+}

@@ -1,0 +1,117 @@
+package org.flashring.attention;
+
+import java.util.ArrayDeque;
+import java.util.Iterator;
+import org.flashring.AttentionOptions;
+import org.flashring.AttentionShape;
+import org.flashring.Layout;
+import org.flashring.Mask;
+import org.flashring.Score;
+import org.flashring.device.Device;
+import org.flashring.plan.Plan;
+import org.flashring.plan.Problem;
+import org.flashring.plan.Ring;
+
+/**
+ * Attention on one device for calls of any shape, one after another or in threads at once: plans and buffers of earlier
+ * calls serve later ones of the same kind, since planning takes longer than a small attention. A call has a
+ * {@link FlashAttention} to itself; idle ones are kept up to {@link #MOST_IDLE} in all, the latest first.
+ *
+ * @param shape batch, heads, dims and type
+ * @param queries their number; positions begin at 0
+ * @param keys their number; positions begin at 0
+ * @param mask which keys each query sees
+ * @param score how scores are made
+ * @param training whether backward may follow
+ * @param device where the operands lie
+ */
+public record PooledAttention(
+        AttentionShape shape, long queries, long keys, Mask mask, Score score, boolean training, Device device)
+        implements AttentionCalls {
+    private static final int MOST_IDLE = 16;
+    private static final ArrayDeque<Operation> IDLE = new ArrayDeque<>();
+
+    /** Calls of one kind on different streams would have no order among them. */
+    private record Operation(PooledAttention kind, long stream, FlashAttention attention) {}
+
+    /**
+     * Computes out and lse.
+     *
+     * @throws IllegalArgumentException if an operand does not fit
+     * @throws UnsupportedOperationException if no kernel serves the combination; the message names it
+     */
+    @Override
+    public void forward(Forward operands, long stream) {
+        Operation operation = take(stream);
+        try {
+            operation
+                    .attention()
+                    .forward(operands.q(), operands.k(), operands.v(), operands.out(), operands.lse(), stream);
+        } finally {
+            giveBack(operation);
+        }
+    }
+
+    /**
+     * Computes dq, dk and dv.
+     *
+     * @throws IllegalArgumentException if an operand does not fit
+     * @throws IllegalStateException unless it is for training
+     */
+    @Override
+    public void backward(Backward operands, long stream) {
+        Forward of = operands.of();
+        Operation operation = take(stream);
+        try {
+            operation
+                    .attention()
+                    .backward(
+                            of.q(),
+                            of.k(),
+                            of.v(),
+                            of.out(),
+                            of.lse(),
+                            operands.dout(),
+                            operands.dq(),
+                            operands.dk(),
+                            operands.dv(),
+                            stream);
+        } finally {
+            giveBack(operation);
+        }
+    }
+
+    private Plan plan() {
+        AttentionOptions options = AttentionOptions.defaults();
+        options = training ? options : options.forwardOnly();
+        options = device.isCuda() ? options.onCuda() : options;
+        Layout queryLayout = Layout.contiguous(queries, 1);
+        Layout keyLayout = keys == queries ? queryLayout : Layout.contiguous(keys, 1);
+        return Plan.of(new Problem(shape, queryLayout, keyLayout, mask, score), new Ring(), options);
+    }
+
+    private Operation take(long stream) {
+        synchronized (IDLE) {
+            Iterator<Operation> operations = IDLE.iterator();
+            while (operations.hasNext()) {
+                Operation operation = operations.next();
+                if (operation.stream() == stream && operation.kind().equals(this)) {
+                    operations.remove();
+                    return operation;
+                }
+            }
+        }
+        return new Operation(this, stream, new FlashAttention(plan(), device));
+    }
+
+    private static void giveBack(Operation operation) {
+        Operation oldest;
+        synchronized (IDLE) {
+            IDLE.addFirst(operation);
+            oldest = IDLE.size() > MOST_IDLE ? IDLE.removeLast() : null;
+        }
+        if (oldest != null) {
+            oldest.attention().close();
+        }
+    }
+}
