@@ -40,7 +40,8 @@ final class TimelineSvg {
         int ranks = 1 + steps.stream().mapToInt(Timeline.Step::rank).max().orElse(0);
         int bottom = TOP + ranks * LANE;
         add(
-                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"12\">",
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\""
+                        + " font-size=\"12\">",
                 WIDTH, bottom + 66);
         add("<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>");
         add("<text x=\"%d\" y=\"26\" font-size=\"16\" font-weight=\"bold\">%s</text>", LEFT, escaped(title));
