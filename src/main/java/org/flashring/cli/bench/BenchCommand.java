@@ -192,7 +192,7 @@ public final class BenchCommand implements Callable<Integer> {
         strategy.strategies(ranks, cases.get(0).shape()); // refuses before anything runs
         if (timeline != null && devices.get(0).isCuda()) {
             throw new IllegalArgumentException(
-                    "--timeline and --device cuda do not go together: the host knows when a GPU's work was queued alone");
+                    "--timeline and --device cuda do not go together: of a GPU's work the host sees the queueing alone");
         }
         if (timeline != null && !Files.isDirectory(timeline)) {
             throw new IllegalArgumentException("--timeline is " + timeline + "; it must be a directory that exists");

@@ -59,8 +59,8 @@ final class TimelineSvg {
         }
         steps.forEach(this::step);
         add(
-                "<text x=\"%d\" y=\"%d\" fill=\"#555\">k2: keys of rank 2, k2·99: 99 of them, k*: of several ranks; h0-3: key"
-                        + " heads 0 to 3, where not all. Point at a bar for its numbers.</text>",
+                "<text x=\"%d\" y=\"%d\" fill=\"#555\">k2: keys of rank 2, k2·99: 99 of them, k*: of several ranks; h0-3:"
+                        + " key heads 0 to 3, where not all. Point at a bar for its numbers.</text>",
                 LEFT, bottom + 44);
         add("</svg>");
         return svg.toString();
@@ -106,7 +106,8 @@ final class TimelineSvg {
     private void bar(Timeline.Step step, long from, long to, String color, String label) {
         double width = x(to) - x(from);
         add(
-                "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\" stroke=\"white\" stroke-width=\"0.5\"/>",
+                "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\" stroke=\"white\""
+                        + " stroke-width=\"0.5\"/>",
                 x(from), lane(step.rank()), width, BAR, color);
         if (!label.isEmpty() && width > label.length() * LETTER) {
             add(
