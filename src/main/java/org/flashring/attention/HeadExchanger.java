@@ -29,6 +29,7 @@ final class HeadExchanger {
     private final Map<Operand, Tensor> together = new EnumMap<>(Operand.class);
     private final Map<Leg, TravellingHeads[]> travellers = new EnumMap<>(Leg.class);
     private final Map<Leg, Transfers> transfers = new EnumMap<>(Leg.class);
+    private final Map<Leg, Long> bytesSent = new EnumMap<>(Leg.class);
     private final Tensor ownDelta;
     private final Forward forward;
     private final Backward backward;
@@ -101,7 +102,7 @@ final class HeadExchanger {
 
     /** Returns the bytes of what a leg sends. */
     long bytesSent(Leg leg) {
-        return heads.bytesSent(leg, wire);
+        return bytesSent.get(leg);
     }
 
     /** Puts what has come in a leg, and what stays here, into its place. */
@@ -164,6 +165,7 @@ final class HeadExchanger {
                     heads.members().get(from));
         }
         transfers.put(leg, batch);
+        bytesSent.put(leg, heads.bytesSent(leg, wire));
         travellers.put(leg, all.toArray(TravellingHeads[]::new)); // to walk a list makes an object
     }
 

@@ -40,8 +40,8 @@ import picocli.CommandLine.Spec;
             "Options that take several values take them apart by commas; every combination is run.",
             "It takes a minute or so: a slow case is repeated less often. Ctrl-C keeps the lines that are there.",
             "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU.",
-            "With --ranks it times strategies beside each other, turn by turn, over threads of the host or, with --device cuda, a GPU"
-                    + " each over NCCL (by threads, or by the processes of launch)."
+            "With --ranks it times strategies beside each other, turn by turn, over threads of the host or, with --device"
+                    + " cuda, a GPU each over NCCL (by threads, or by the processes of launch)."
         },
         mixinStandardHelpOptions = true,
         sortOptions = false,
@@ -192,7 +192,7 @@ public final class BenchCommand implements Callable<Integer> {
         strategy.strategies(ranks, cases.get(0).shape()); // refuses before anything runs
         if (timeline != null && devices.get(0).isCuda()) {
             throw new IllegalArgumentException(
-                    "--timeline and --device cuda do not go together: of a GPU the host knows when work was queued alone");
+                    "--timeline and --device cuda do not go together: of a GPU's work the host sees the queueing alone");
         }
         if (timeline != null && !Files.isDirectory(timeline)) {
             throw new IllegalArgumentException("--timeline is " + timeline + "; it must be a directory that exists");

@@ -37,11 +37,8 @@ final class BenchRanks {
         Environment launched = launched();
         if (launched != null) {
             Checks.equal("--ranks", ranks, launched.worldSize(), "the number of processes that were started together");
-            try (Communicator rank = NcclGroup.join(launched, Map.of(), DEADLINE)) {
-                T result = body.apply(rank);
-                rank.barrier();
-                return rank.rank() == 0 ? result : null;
-            }
+            T result = apply(NcclGroup.join(launched, Map.of(), DEADLINE), body);
+            return launched.rank() == 0 ? result : null;
         }
         if (ranks > devices.size()) {
             throw Checks.broken("--ranks", ranks, "be at most the " + devices.size() + " CUDA devices that there are");
@@ -75,12 +72,19 @@ final class BenchRanks {
         }
     }
 
+    /**
+     * Returns what {@code body} returned, once all ranks are done; if it throws, the others are told before it leaves.
+     */
     private static <T> T apply(Communicator rank, Function<Communicator, T> body) {
         try (rank) {
-            return body.apply(rank);
-        } catch (RuntimeException | Error e) {
-            rank.abort(e);
-            throw e;
+            try {
+                T result = body.apply(rank);
+                rank.barrier();
+                return result;
+            } catch (RuntimeException | Error e) {
+                rank.abort(e);
+                throw e;
+            }
         }
     }
 }

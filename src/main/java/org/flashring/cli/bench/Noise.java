@@ -23,14 +23,16 @@ final class Noise {
 
     /** Fills dense tensors of {@code device}, some chunks at a time, through a staging buffer. */
     static void fill(Device device, TensorMath math, List<Tensor> tensors, long seed) {
+        long most = tensors.stream().mapToLong(Tensor::elements).max().orElse(0);
+        int chunks = (int) Math.min(CHUNKS, (most + CHUNK - 1) / CHUNK);
         ByteBuffer drawn =
-                ByteBuffer.allocateDirect(CHUNKS * CHUNK * Double.BYTES).order(ByteOrder.nativeOrder());
+                ByteBuffer.allocateDirect(chunks * CHUNK * Double.BYTES).order(ByteOrder.nativeOrder());
         DoubleBuffer values = drawn.asDoubleBuffer();
         SplittableRandom seeds = new SplittableRandom(seed);
         try (OwnedMemory staging = OwnedMemory.allocate(device, drawn.capacity())) {
             for (Tensor tensor : tensors) {
                 for (long start = 0; start < tensor.elements(); start += values.capacity()) {
-                    draw(values, seeds);
+                    draw(values, chunks, seeds);
                     math.copyBytes(staging.address(), Native.address(drawn), drawn.capacity());
                     math.convert(
                             tensor.address() + start * tensor.dtype().bytes(),
@@ -46,9 +48,9 @@ final class Noise {
         }
     }
 
-    private static void draw(DoubleBuffer values, SplittableRandom seeds) {
-        SplittableRandom[] random = Stream.generate(seeds::split).limit(CHUNKS).toArray(SplittableRandom[]::new);
-        IntStream.range(0, CHUNKS).parallel().forEach(chunk -> {
+    private static void draw(DoubleBuffer values, int chunks, SplittableRandom seeds) {
+        SplittableRandom[] random = Stream.generate(seeds::split).limit(chunks).toArray(SplittableRandom[]::new);
+        IntStream.range(0, chunks).parallel().forEach(chunk -> {
             for (int i = chunk * CHUNK; i < (chunk + 1) * CHUNK; i++) {
                 values.put(i, random[chunk].nextGaussian());
             }

@@ -40,7 +40,8 @@ final class TimelineSvg {
         int ranks = 1 + steps.stream().mapToInt(Timeline.Step::rank).max().orElse(0);
         int bottom = TOP + ranks * LANE;
         add(
-                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"12\">",
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\""
+                        + " font-size=\"12\">",
                 WIDTH, bottom + 66);
         add("<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>");
         add("<text x=\"%d\" y=\"26\" font-size=\"16\" font-weight=\"bold\">%s</text>", LEFT, escaped(title));
@@ -58,8 +59,8 @@ final class TimelineSvg {
         }
         steps.forEach(this::step);
         add(
-                "<text x=\"%d\" y=\"%d\" fill=\"#555\">k2: keys of rank 2, k2·99: 99 of them, k*: of several ranks; h0-3: key"
-                        + " heads 0 to 3, where not all. Point at a bar for its numbers.</text>",
+                "<text x=\"%d\" y=\"%d\" fill=\"#555\">k2: keys of rank 2, k2·99: 99 of them, k*: of several ranks; h0-3:"
+                        + " key heads 0 to 3, where not all. Point at a bar for its numbers.</text>",
                 LEFT, bottom + 44);
         add("</svg>");
         return svg.toString();
@@ -105,7 +106,8 @@ final class TimelineSvg {
     private void bar(Timeline.Step step, long from, long to, String color, String label) {
         double width = x(to) - x(from);
         add(
-                "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\" stroke=\"white\" stroke-width=\"0.5\"/>",
+                "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\" stroke=\"white\""
+                        + " stroke-width=\"0.5\"/>",
                 x(from), lane(step.rank()), width, BAR, color);
         if (!label.isEmpty() && width > label.length() * LETTER) {
             add(

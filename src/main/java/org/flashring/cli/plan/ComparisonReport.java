@@ -32,7 +32,7 @@ final class ComparisonReport {
                 Forward, Backward  bytes that one layer sends in that pass, of the rank that sends most
                 Balance            what the busiest rank computes, over the mean
                 Buffers            of one operation, which all layers use in turn, of the rank that has most
-                Held               by the fullest rank while all layers train: buffers, tensors, hidden states; no weights""");
+                Held               by the fullest rank while all layers train: buffers, tensors, hidden states""");
         if (result.memory() != null) {
             out.println("Fits               in " + Quantity.bytes(result.memory()) + " a rank");
         }
