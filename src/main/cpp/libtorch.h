@@ -34,7 +34,6 @@ struct Functions {
     int32_t (*dtype)(void*, int32_t*);
     int32_t (*deviceType)(void*, int32_t*);
     int32_t (*deviceIndex)(void*, int32_t*);
-    int32_t (*newHandle)(void*, void**);
     int32_t (*deleteHandle)(void*);
     int32_t (*emptyStrided)(int64_t, const int64_t*, const int64_t*, int32_t, int32_t, int32_t, void**);
     int32_t (*copy)(void*, void*, int32_t);
@@ -79,7 +78,6 @@ inline const char* open(const char* cpu, const char* cuda) {
     require("aoti_torch_get_dtype", found.dtype);
     require("aoti_torch_get_device_type", found.deviceType);
     require("aoti_torch_get_device_index", found.deviceIndex);
-    require("aoti_torch_new_tensor_handle", found.newHandle);
     require("aoti_torch_delete_tensor_object", found.deleteHandle);
     require("aoti_torch_empty_strided", found.emptyStrided);
     require("aoti_torch_copy_", found.copy);
@@ -103,7 +101,7 @@ inline const char* open(const char* cpu, const char* cuda) {
 
 inline void check(int32_t status, const char* what) {
     if (status) {
-        throw std::runtime_error(std::string("PyTorch does not tell ") + what + "; it has written why to standard error");
+        throw std::runtime_error(std::string("PyTorch has failed to ") + what + "; it has written why to standard error");
     }
 }
 
@@ -141,20 +139,20 @@ inline Opaque& at(void* handle) { return *static_cast<Opaque*>(handle); }
 // requires a gradient, how many elements it has, and whether they lie one behind the other.
 inline void describe(void* tensor, int64_t* facts) {
     int32_t number = 0;
-    check(functions.dim(tensor, &facts[0]), "a tensor's dimensions");
-    check(functions.dtype(tensor, &number), "a tensor's type");
+    check(functions.dim(tensor, &facts[0]), "tell a tensor's dimensions");
+    check(functions.dtype(tensor, &number), "tell a tensor's type");
     facts[1] = number;
-    check(functions.deviceType(tensor, &number), "a tensor's device");
+    check(functions.deviceType(tensor, &number), "tell a tensor's device");
     facts[2] = number;
-    check(functions.deviceIndex(tensor, &number), "a tensor's device");
+    check(functions.deviceIndex(tensor, &number), "tell a tensor's device");
     facts[3] = number;
     void* address = nullptr;
-    check(functions.dataPointer(tensor, &address), "a tensor's address");
+    check(functions.dataPointer(tensor, &address), "tell a tensor's address");
     facts[4] = reinterpret_cast<int64_t>(address);
     int64_t* sizes = nullptr;
     int64_t* strides = nullptr;
-    check(functions.sizes(tensor, &sizes), "a tensor's sizes");
-    check(functions.strides(tensor, &strides), "a tensor's strides");
+    check(functions.sizes(tensor, &sizes), "tell a tensor's sizes");
+    check(functions.strides(tensor, &strides), "tell a tensor's strides");
     for (int64_t i = 0; i < facts[0] && i < 4; i++) {
         facts[5 + i] = sizes[i];
         facts[9 + i] = strides[i];
@@ -171,18 +169,13 @@ inline void describe(void* tensor, int64_t* facts) {
 // A tensor whose elements mean nothing yet. Its handle is the caller's, as all that the following return.
 inline void* empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype, int32_t device, int32_t index) {
     void* handle = nullptr;
-    check(functions.emptyStrided(dim, sizes, strides, dtype, device, index, &handle), "of memory for a tensor");
+    check(functions.emptyStrided(dim, sizes, strides, dtype, device, index, &handle), "allocate a tensor");
     return handle;
 }
 
-inline void copy(void* to, void* from) { check(functions.copy(to, from, 0), "of a copy"); }
+inline void copy(void* to, void* from) { check(functions.copy(to, from, 0), "copy a tensor"); }
 
-inline void* share(void* tensor) {
-    void* handle = nullptr;
-    check(functions.newHandle(tensor, &handle), "of a tensor's handle");
-    return handle;
-}
-
+// The same elements without their history.
 inline void* detach(void* tensor) { return Handle::of([&] { return functions.detach(at(tensor)); }).release(); }
 
 inline void free(void* tensor) { const Handle last(tensor); }
@@ -195,7 +188,7 @@ inline void* currentCudaStream(int32_t device) {
     if (!functions.currentCudaStream) {
         throw std::runtime_error("PyTorch's libtorch_cuda.so, which a CUDA tensor comes of, does not tell the current stream");
     }
-    check(functions.currentCudaStream(device, &stream), "the current stream");
+    check(functions.currentCudaStream(device, &stream), "tell the current stream");
     return stream;
 }
 
