@@ -42,8 +42,7 @@ struct Functions {
     unsigned (*registerHook)(const Opaque*, std::function<Opaque(const Opaque&)>);
     Opaque (*alias)(const Opaque&);
     Opaque (*detach)(const Opaque&);
-    Opaque (*indexSelect)(const Opaque&, int64_t, const Opaque&);
-    Opaque (*flatten)(const Opaque&, int64_t, int64_t);
+    Opaque (*take)(const Opaque&, const Opaque&);
     Opaque (*multiply)(const Opaque&, const Opaque&);
     Opaque& (*put)(Opaque&, const Opaque&, const Opaque&, bool);
     int32_t (*currentCudaStream)(int32_t, void**);  // null where libtorch is for the host alone
@@ -86,8 +85,7 @@ inline const char* open(const char* cpu, const char* cuda) {
     require("_ZNK2at10TensorBase14_register_hookESt8functionIFS0_RKS0_EE", found.registerHook);
     require("_ZN2at4_ops5alias4callERKNS_6TensorE", found.alias);
     require("_ZN2at4_ops6detach4callERKNS_6TensorE", found.detach);
-    require("_ZN2at4_ops12index_select4callERKNS_6TensorElS4_", found.indexSelect);
-    require("_ZN2at4_ops18flatten_using_ints4callERKNS_6TensorEll", found.flatten);
+    require("_ZN2at4_ops4take4callERKNS_6TensorES4_", found.take);
     require("_ZN2at4_ops10mul_Tensor4callERKNS_6TensorES4_", found.multiply);
     require("_ZN2at4_ops4put_4callERNS_6TensorERKS2_S5_b", found.put);
     if (void* other = dlopen(cuda, RTLD_LAZY | RTLD_NOLOAD)) {
@@ -210,6 +208,9 @@ struct Node {
 inline void addHook(const Opaque& tensor, const std::shared_ptr<Node>& node, int32_t which) {
     functions.registerHook(&tensor, [node, which](const Opaque& gradient) {
         void* handle = node->hook(node->id, which, const_cast<Opaque*>(&gradient));
+        if (!handle) {
+            throw std::runtime_error("Java has no gradient to give; the virtual machine may be ending");
+        }
         const Opaque replacement = at(handle);
         ::operator delete(handle);  // its reference goes on
         return replacement;
@@ -220,7 +221,7 @@ inline void addHook(const Opaque& tensor, const std::shared_ptr<Node>& node, int
 // one is made of nodes that PyTorch has; no element is read or written by them.
 //
 //   q -- alias --+
-//   k -- alias --+-- no row of each, as no elements in a line -- their product -- put_ to nowhere -- out
+//   k -- alias --+-- no element taken of each -- their product -- put_ nowhere in -- out
 //   v -- alias --+
 //
 // The hook of out computes all gradients, those of the aliases replace zeros by them.
@@ -237,9 +238,8 @@ inline void attach(void* out, void* q, void* k, void* v, int32_t device, int32_t
         if (inputs[which]) {
             const Handle alias = Handle::of([&] { return functions.alias(at(inputs[which])); });
             addHook(*alias, node, which);
-            const Handle rows = Handle::of([&] { return functions.indexSelect(*alias, 0, *nowhere); });
-            Handle line = Handle::of([&] { return functions.flatten(*rows, 0, -1); });
-            product = product ? Handle::of([&] { return functions.multiply(*product, *line); }) : std::move(line);
+            Handle taken = Handle::of([&] { return functions.take(*alias, *nowhere); });
+            product = product ? Handle::of([&] { return functions.multiply(*product, *taken); }) : std::move(taken);
         }
     }
     functions.put(at(out), *nowhere, *product, false);
