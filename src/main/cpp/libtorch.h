@@ -1,25 +1,26 @@
-// What the JNI library asks of a libtorch that somebody else has loaded: where its tensors lie, and hooks in its graphs.
+// What the JNI library asks of a libtorch that somebody else has loaded: where its tensors lie, and hooks in its
+// graphs.
 //
 // Nothing here is compiled or linked against PyTorch. The C functions are those that PyTorch keeps for compiled models
 // (torch/csrc/inductor/aoti_torch/c/shim.h). The few of C++ take and return numbers, a std::function, and tensors, each
-// of which is one pointer: whoever links against libtorch passes them the same way. What a libtorch lacks is told by its
-// name when it is opened.
+// of which is one pointer: whoever links against libtorch passes them the same way. What a libtorch lacks is told by
+// its name when it is opened.
 #ifndef FLASHRING_LIBTORCH_H
 #define FLASHRING_LIBTORCH_H
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 namespace flashring::libtorch {
 
-// An at::Tensor: one pointer, to what counts its references. That it has a destructor makes it go through memory where it
-// is passed or returned, as at::Tensor does; the counting is libtorch's own, see Handle.
+// An at::Tensor: one pointer, to what counts its references. That it has a destructor makes it go through memory where
+// it is passed or returned, as at::Tensor does; the counting is libtorch's own, see Handle.
 struct Opaque {
     void* implementation;
     ~Opaque() {}
@@ -99,7 +100,7 @@ inline const char* open(const char* cpu, const char* cuda) {
 
 inline void check(int32_t status, const char* what) {
     if (status) {
-        throw std::runtime_error(std::string("PyTorch has failed to ") + what + "; it has written why to standard error");
+        throw std::runtime_error(std::string("PyTorch has failed to ") + what + "; its standard error says why");
     }
 }
 
@@ -133,8 +134,8 @@ private:
 
 inline Opaque& at(void* handle) { return *static_cast<Opaque*>(handle); }
 
-// Of a tensor: dim, dtype and device as libtorch numbers them, address, up to four sizes, their strides, whether the tensor
-// requires a gradient, how many elements it has, and whether they lie one behind the other.
+// Of a tensor: dim, dtype and device as libtorch numbers them, address, up to four sizes, their strides, whether the
+// tensor requires a gradient, how many elements it has, and whether they lie one behind the other.
 inline void describe(void* tensor, int64_t* facts) {
     int32_t number = 0;
     check(functions.dim(tensor, &facts[0]), "tell a tensor's dimensions");
@@ -165,7 +166,8 @@ inline void describe(void* tensor, int64_t* facts) {
 }
 
 // A tensor whose elements mean nothing yet. Its handle is the caller's, as all that the following return.
-inline void* empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype, int32_t device, int32_t index) {
+inline void* empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype, int32_t device,
+                   int32_t index) {
     void* handle = nullptr;
     check(functions.emptyStrided(dim, sizes, strides, dtype, device, index, &handle), "allocate a tensor");
     return handle;
@@ -184,7 +186,7 @@ inline int64_t version(void* tensor) { return functions.version(&at(tensor)); }
 inline void* currentCudaStream(int32_t device) {
     void* stream = nullptr;
     if (!functions.currentCudaStream) {
-        throw std::runtime_error("PyTorch's libtorch_cuda.so, which a CUDA tensor comes of, does not tell the current stream");
+        throw std::runtime_error("PyTorch has failed to tell the current stream: its libtorch_cuda.so is not loaded");
     }
     check(functions.currentCudaStream(device, &stream), "tell the current stream");
     return stream;
@@ -196,16 +198,31 @@ using GradientHook = void* (*)(int64_t node, int32_t which, void* gradient);
 using GraphGone = void (*)(int64_t node);
 
 struct Node {
-    Node(int64_t id, GradientHook hook, GraphGone gone) : id(id), hook(hook), gone(gone) {}
-    Node(const Node&) = delete;
-    ~Node() { gone(id); }
-
     const int64_t id;
     const GradientHook hook;
     const GraphGone gone;
+    std::atomic<int> owners;
 };
 
-inline void addHook(const Opaque& tensor, const std::shared_ptr<Node>& node, int32_t which) {
+// One of a node's owners, the last of which tells that the graph is gone. std::shared_ptr would ask for glibc 2.32.
+class Owner {
+public:
+    explicit Owner(Node* node) : node_(node) {}
+    Owner(const Owner& other) : node_(other.node_) { node_->owners++; }
+    Owner& operator=(const Owner&) = delete;
+    ~Owner() {
+        if (--node_->owners == 0) {
+            node_->gone(node_->id);
+            delete node_;
+        }
+    }
+    const Node* operator->() const { return node_; }
+
+private:
+    Node* const node_;
+};
+
+inline void addHook(const Opaque& tensor, const Owner& node, int32_t which) {
     functions.registerHook(&tensor, [node, which](const Opaque& gradient) {
         void* handle = node->hook(node->id, which, const_cast<Opaque*>(&gradient));
         if (!handle) {
@@ -217,8 +234,8 @@ inline void addHook(const Opaque& tensor, const std::shared_ptr<Node>& node, int
     });
 }
 
-// Makes out, which something else has computed, a result of inputs in the graph. Java cannot define a node of a graph, so
-// one is made of nodes that PyTorch has; no element is read or written by them.
+// Makes out, which something else has computed, a result of inputs in the graph. Java cannot define a node of a graph,
+// so one is made of nodes that PyTorch has; no element is read or written by them.
 //
 //   q -- alias --+
 //   k -- alias --+-- no element taken of each -- their product -- put_ nowhere in -- out
@@ -227,7 +244,7 @@ inline void addHook(const Opaque& tensor, const std::shared_ptr<Node>& node, int
 // The hook of out computes all gradients, those of the aliases replace zeros by them.
 inline void attach(void* out, void* q, void* k, void* v, int32_t device, int32_t index, int64_t id, GradientHook hook,
                    GraphGone gone) {
-    const auto node = std::make_shared<Node>(id, hook, gone);
+    const Owner node(new Node{id, hook, gone, {1}});
     const int64_t none = 0;
     const int64_t one = 1;
     const int32_t int64Type = 4;
