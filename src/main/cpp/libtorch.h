@@ -1,25 +1,26 @@
-// What the JNI library asks of a libtorch that somebody else has loaded: where its tensors lie, and hooks in its graphs.
+// What the JNI library asks of a libtorch that somebody else has loaded: where its tensors lie, and hooks in its
+// graphs.
 //
 // Nothing here is compiled or linked against PyTorch. The C functions are those that PyTorch keeps for compiled models
 // (torch/csrc/inductor/aoti_torch/c/shim.h). The few of C++ take and return numbers, a std::function, and tensors, each
-// of which is one pointer: whoever links against libtorch passes them the same way. What a libtorch lacks is told by its
-// name when it is opened.
+// of which is one pointer: whoever links against libtorch passes them the same way. What a libtorch lacks is told by
+// its name when it is opened.
 #ifndef FLASHRING_LIBTORCH_H
 #define FLASHRING_LIBTORCH_H
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 namespace flashring::libtorch {
 
-// An at::Tensor: one pointer, to what counts its references. That it has a destructor makes it go through memory where it
-// is passed or returned, as at::Tensor does; the counting is libtorch's own, see Handle.
+// An at::Tensor: one pointer, to what counts its references. That it has a destructor makes it go through memory where
+// it is passed or returned, as at::Tensor does; the counting is libtorch's own, see Handle.
 struct Opaque {
     void* implementation;
     ~Opaque() {}
@@ -34,7 +35,6 @@ struct Functions {
     int32_t (*dtype)(void*, int32_t*);
     int32_t (*deviceType)(void*, int32_t*);
     int32_t (*deviceIndex)(void*, int32_t*);
-    int32_t (*newHandle)(void*, void**);
     int32_t (*deleteHandle)(void*);
     int32_t (*emptyStrided)(int64_t, const int64_t*, const int64_t*, int32_t, int32_t, int32_t, void**);
     int32_t (*copy)(void*, void*, int32_t);
@@ -43,8 +43,7 @@ struct Functions {
     unsigned (*registerHook)(const Opaque*, std::function<Opaque(const Opaque&)>);
     Opaque (*alias)(const Opaque&);
     Opaque (*detach)(const Opaque&);
-    Opaque (*indexSelect)(const Opaque&, int64_t, const Opaque&);
-    Opaque (*flatten)(const Opaque&, int64_t, int64_t);
+    Opaque (*take)(const Opaque&, const Opaque&);
     Opaque (*multiply)(const Opaque&, const Opaque&);
     Opaque& (*put)(Opaque&, const Opaque&, const Opaque&, bool);
     int32_t (*currentCudaStream)(int32_t, void**);  // null where libtorch is for the host alone
@@ -79,7 +78,6 @@ inline const char* open(const char* cpu, const char* cuda) {
     require("aoti_torch_get_dtype", found.dtype);
     require("aoti_torch_get_device_type", found.deviceType);
     require("aoti_torch_get_device_index", found.deviceIndex);
-    require("aoti_torch_new_tensor_handle", found.newHandle);
     require("aoti_torch_delete_tensor_object", found.deleteHandle);
     require("aoti_torch_empty_strided", found.emptyStrided);
     require("aoti_torch_copy_", found.copy);
@@ -88,8 +86,7 @@ inline const char* open(const char* cpu, const char* cuda) {
     require("_ZNK2at10TensorBase14_register_hookESt8functionIFS0_RKS0_EE", found.registerHook);
     require("_ZN2at4_ops5alias4callERKNS_6TensorE", found.alias);
     require("_ZN2at4_ops6detach4callERKNS_6TensorE", found.detach);
-    require("_ZN2at4_ops12index_select4callERKNS_6TensorElS4_", found.indexSelect);
-    require("_ZN2at4_ops18flatten_using_ints4callERKNS_6TensorEll", found.flatten);
+    require("_ZN2at4_ops4take4callERKNS_6TensorES4_", found.take);
     require("_ZN2at4_ops10mul_Tensor4callERKNS_6TensorES4_", found.multiply);
     require("_ZN2at4_ops4put_4callERNS_6TensorERKS2_S5_b", found.put);
     if (void* other = dlopen(cuda, RTLD_LAZY | RTLD_NOLOAD)) {
@@ -103,7 +100,7 @@ inline const char* open(const char* cpu, const char* cuda) {
 
 inline void check(int32_t status, const char* what) {
     if (status) {
-        throw std::runtime_error(std::string("PyTorch does not tell ") + what + "; it has written why to standard error");
+        throw std::runtime_error(std::string("PyTorch has failed to ") + what + "; its standard error says why");
     }
 }
 
@@ -137,24 +134,24 @@ private:
 
 inline Opaque& at(void* handle) { return *static_cast<Opaque*>(handle); }
 
-// Of a tensor: dim, dtype and device as libtorch numbers them, address, up to four sizes, their strides, whether the tensor
-// requires a gradient, how many elements it has, and whether they lie one behind the other.
+// Of a tensor: dim, dtype and device as libtorch numbers them, address, up to four sizes, their strides, whether the
+// tensor requires a gradient, how many elements it has, and whether they lie one behind the other.
 inline void describe(void* tensor, int64_t* facts) {
     int32_t number = 0;
-    check(functions.dim(tensor, &facts[0]), "a tensor's dimensions");
-    check(functions.dtype(tensor, &number), "a tensor's type");
+    check(functions.dim(tensor, &facts[0]), "tell a tensor's dimensions");
+    check(functions.dtype(tensor, &number), "tell a tensor's type");
     facts[1] = number;
-    check(functions.deviceType(tensor, &number), "a tensor's device");
+    check(functions.deviceType(tensor, &number), "tell a tensor's device");
     facts[2] = number;
-    check(functions.deviceIndex(tensor, &number), "a tensor's device");
+    check(functions.deviceIndex(tensor, &number), "tell a tensor's device");
     facts[3] = number;
     void* address = nullptr;
-    check(functions.dataPointer(tensor, &address), "a tensor's address");
+    check(functions.dataPointer(tensor, &address), "tell a tensor's address");
     facts[4] = reinterpret_cast<int64_t>(address);
     int64_t* sizes = nullptr;
     int64_t* strides = nullptr;
-    check(functions.sizes(tensor, &sizes), "a tensor's sizes");
-    check(functions.strides(tensor, &strides), "a tensor's strides");
+    check(functions.sizes(tensor, &sizes), "tell a tensor's sizes");
+    check(functions.strides(tensor, &strides), "tell a tensor's strides");
     for (int64_t i = 0; i < facts[0] && i < 4; i++) {
         facts[5 + i] = sizes[i];
         facts[9 + i] = strides[i];
@@ -169,20 +166,16 @@ inline void describe(void* tensor, int64_t* facts) {
 }
 
 // A tensor whose elements mean nothing yet. Its handle is the caller's, as all that the following return.
-inline void* empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype, int32_t device, int32_t index) {
+inline void* empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype, int32_t device,
+                   int32_t index) {
     void* handle = nullptr;
-    check(functions.emptyStrided(dim, sizes, strides, dtype, device, index, &handle), "of memory for a tensor");
+    check(functions.emptyStrided(dim, sizes, strides, dtype, device, index, &handle), "allocate a tensor");
     return handle;
 }
 
-inline void copy(void* to, void* from) { check(functions.copy(to, from, 0), "of a copy"); }
+inline void copy(void* to, void* from) { check(functions.copy(to, from, 0), "copy a tensor"); }
 
-inline void* share(void* tensor) {
-    void* handle = nullptr;
-    check(functions.newHandle(tensor, &handle), "of a tensor's handle");
-    return handle;
-}
-
+// The same elements without their history.
 inline void* detach(void* tensor) { return Handle::of([&] { return functions.detach(at(tensor)); }).release(); }
 
 inline void free(void* tensor) { const Handle last(tensor); }
@@ -193,9 +186,9 @@ inline int64_t version(void* tensor) { return functions.version(&at(tensor)); }
 inline void* currentCudaStream(int32_t device) {
     void* stream = nullptr;
     if (!functions.currentCudaStream) {
-        throw std::runtime_error("PyTorch's libtorch_cuda.so, which a CUDA tensor comes of, does not tell the current stream");
+        throw std::runtime_error("PyTorch has failed to tell the current stream: its libtorch_cuda.so is not loaded");
     }
-    check(functions.currentCudaStream(device, &stream), "the current stream");
+    check(functions.currentCudaStream(device, &stream), "tell the current stream");
     return stream;
 }
 
@@ -205,35 +198,53 @@ using GradientHook = void* (*)(int64_t node, int32_t which, void* gradient);
 using GraphGone = void (*)(int64_t node);
 
 struct Node {
-    Node(int64_t id, GradientHook hook, GraphGone gone) : id(id), hook(hook), gone(gone) {}
-    Node(const Node&) = delete;
-    ~Node() { gone(id); }
-
     const int64_t id;
     const GradientHook hook;
     const GraphGone gone;
+    std::atomic<int> owners;
 };
 
-inline void addHook(const Opaque& tensor, const std::shared_ptr<Node>& node, int32_t which) {
+// One of a node's owners, the last of which tells that the graph is gone. std::shared_ptr would ask for glibc 2.32.
+class Owner {
+public:
+    explicit Owner(Node* node) : node_(node) {}
+    Owner(const Owner& other) : node_(other.node_) { node_->owners++; }
+    Owner& operator=(const Owner&) = delete;
+    ~Owner() {
+        if (--node_->owners == 0) {
+            node_->gone(node_->id);
+            delete node_;
+        }
+    }
+    const Node* operator->() const { return node_; }
+
+private:
+    Node* const node_;
+};
+
+inline void addHook(const Opaque& tensor, const Owner& node, int32_t which) {
     functions.registerHook(&tensor, [node, which](const Opaque& gradient) {
         void* handle = node->hook(node->id, which, const_cast<Opaque*>(&gradient));
+        if (!handle) {
+            throw std::runtime_error("Java has no gradient to give; the virtual machine may be ending");
+        }
         const Opaque replacement = at(handle);
         ::operator delete(handle);  // its reference goes on
         return replacement;
     });
 }
 
-// Makes out, which something else has computed, a result of inputs in the graph. Java cannot define a node of a graph, so
-// one is made of nodes that PyTorch has; no element is read or written by them.
+// Makes out, which something else has computed, a result of inputs in the graph. Java cannot define a node of a graph,
+// so one is made of nodes that PyTorch has; no element is read or written by them.
 //
 //   q -- alias --+
-//   k -- alias --+-- no row of each, as no elements in a line -- their product -- put_ to nowhere -- out
+//   k -- alias --+-- no element taken of each -- their product -- put_ nowhere in -- out
 //   v -- alias --+
 //
 // The hook of out computes all gradients, those of the aliases replace zeros by them.
 inline void attach(void* out, void* q, void* k, void* v, int32_t device, int32_t index, int64_t id, GradientHook hook,
                    GraphGone gone) {
-    const auto node = std::make_shared<Node>(id, hook, gone);
+    const Owner node(new Node{id, hook, gone, {1}});
     const int64_t none = 0;
     const int64_t one = 1;
     const int32_t int64Type = 4;
@@ -244,9 +255,8 @@ inline void attach(void* out, void* q, void* k, void* v, int32_t device, int32_t
         if (inputs[which]) {
             const Handle alias = Handle::of([&] { return functions.alias(at(inputs[which])); });
             addHook(*alias, node, which);
-            const Handle rows = Handle::of([&] { return functions.indexSelect(*alias, 0, *nowhere); });
-            Handle line = Handle::of([&] { return functions.flatten(*rows, 0, -1); });
-            product = product ? Handle::of([&] { return functions.multiply(*product, *line); }) : std::move(line);
+            Handle taken = Handle::of([&] { return functions.take(*alias, *nowhere); });
+            product = product ? Handle::of([&] { return functions.multiply(*product, *taken); }) : std::move(taken);
         }
     }
     functions.put(at(out), *nowhere, *product, false);

@@ -24,13 +24,13 @@ class GrowthTest {
         assertNoGrowth(10_000);
     }
 
-    /** A step that kept one of its tensors would leave 128 KiB. */
+    /** A step that kept one of its tensors would leave 1 MiB; a JVM that warms up takes some of its own. */
     private static void assertNoGrowth(int steps) {
         long before = 0;
         try (NDManager manager = Djl.manager()) {
             for (int i = 0; i < steps; i++) {
                 try (NDManager step = manager.newSubManager()) {
-                    NDArray q = Djl.learnt(step.zeros(new Shape(1, 16, 16, 128)));
+                    NDArray q = Djl.learnt(step.zeros(new Shape(1, 128, 16, 128)));
                     try (ThreadGradientCollector collector = new ThreadGradientCollector(List.of(q))) {
                         NDArray out = DjlAttention.scaledDotProductAttention(q, q, q, Mask.causal());
                         if (i % 2 == 0) { // every other graph is dropped
@@ -43,7 +43,7 @@ class GrowthTest {
                 }
             }
         }
-        assertThat(Pointer.physicalBytes() - before).isLessThan(steps * (32L << 10) + (4L << 20));
+        assertThat(Pointer.physicalBytes() - before).isLessThan(64L << 20);
         assertThat(AttentionNode.alive()).isZero();
     }
 }

@@ -2,12 +2,15 @@ package org.flashring.docs;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.data.Offset.offset;
+import static org.assertj.core.data.Percentage.withPercentage;
 import static org.flashring.support.Examples.lines;
 
+import java.io.File;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.function.BiFunction;
@@ -18,6 +21,7 @@ import java.util.stream.LongStream;
 import org.flashring.support.Examples;
 import org.flashring.support.OnnxModel;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -95,22 +99,43 @@ class ExamplesTest {
         }
     }
 
+    /** Returns what the program prints in a process of its own: this one may have loaded another libtorch. */
+    private static String runApart(String program, String... arguments) throws Exception {
+        List<String> command = new ArrayList<>(List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-Dai.djl.offline=true",
+                "-classpath",
+                classes + File.pathSeparator + System.getProperty("java.class.path"),
+                program));
+        command.addAll(List.of(arguments));
+        Process process = new ProcessBuilder(command)
+                .redirectError(ProcessBuilder.Redirect.DISCARD)
+                .start();
+        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertThat(process.waitFor()).as(output).isZero();
+        return output;
+    }
+
     @Test
     void djlLayer() throws Exception {
-        Process program = new ProcessBuilder(
-                        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                        "-Dai.djl.offline=true",
-                        "-classpath",
-                        classes + java.io.File.pathSeparator + System.getProperty("java.class.path"),
-                        "DjlLayer")
-                .redirectError(ProcessBuilder.Redirect.DISCARD)
-                .start(); // of its own: this one may have loaded another libtorch
-        String output = new String(program.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-        assertThat(program.waitFor()).as(output).isZero();
-        MatchResult found = lines(output, "means of ones: (\\S+)\nsum of their gradients: (\\S+)", 1)
+        MatchResult found = lines(runApart("DjlLayer"), "means of ones: (\\S+)\nsum of their gradients: (\\S+)", 1)
                 .get(0);
         assertThat(Float.parseFloat(found.group(1))).isCloseTo(1, offset(1e-5f));
         assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(0.5f));
+    }
+
+    /** Minutes: what two ranks learn is what DJL's own attention learns. */
+    @Test
+    @Tag("full")
+    void djlTransformer() throws Exception {
+        List<MatchResult> found = lines(runApart("DjlTransformer"), "held-out loss from (\\S+) to (\\S+)", 2);
+        double[] after = new double[2];
+        for (int i = 0; i < 2; i++) {
+            after[i] = Double.parseDouble(found.get(i).group(2));
+            assertThat(after[i])
+                    .isLessThan(0.8 * Double.parseDouble(found.get(i).group(1)));
+        }
+        assertThat(after[0]).isCloseTo(after[1], withPercentage(1));
     }
 
     @Test

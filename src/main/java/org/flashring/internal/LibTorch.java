@@ -34,7 +34,6 @@ public final class LibTorch {
     public static native void describe(@Cast("void*") long tensor, @Cast("int64_t*") long[] facts);
     public static native @Cast("void*") long empty(@Cast("int64_t") long dim, @Cast("const int64_t*") long[] sizes, @Cast("const int64_t*") long[] strides, int dtype, int device, int index);
     public static native void copy(@Cast("void*") long to, @Cast("void*") long from);
-    public static native @Cast("void*") long share(@Cast("void*") long tensor);
     public static native @Cast("void*") long detach(@Cast("void*") long tensor);
     public static native @NoException void free(@Cast("void*") long tensor);
     public static native @Cast("int64_t") long version(@Cast("void*") long tensor);

@@ -142,7 +142,7 @@ final class AttentionNode {
             AttentionNode node = ALIVE.get(id);
             if (which == RESULT) {
                 node.differentiate(gradient);
-                return LibTorch.share(gradient);
+                return LibTorch.detach(gradient);
             }
             long own = node.gradients[which];
             node.gradients[which] = 0; // libtorch's from now on, which may make it the .grad of a leaf as it is
