@@ -1,5 +1,6 @@
-// Few queries against many keys: FlashAttention-2's forward with the query heads of a key head packed into one tile and the keys split
-// over blocks, as in Flash-Decoding (Dao, Haziza, Massa, Sizov 2023). What sets the pace is reading the keys and values once.
+// Few queries against many keys: FlashAttention-2's forward with the query heads of a key head packed into one tile and
+// the keys split over blocks, as in Flash-Decoding (Dao, Haziza, Massa, Sizov 2023). What sets the pace is reading the
+// keys and values once.
 #ifndef FLASHRING_CUDA_SM80_DECODE_CUH
 #define FLASHRING_CUDA_SM80_DECODE_CUH
 
@@ -61,9 +62,11 @@ struct DecodePlace {
     }
 };
 
-// A warp's 16 rows of queries as the left operand of products: rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8 further.
+// A warp's 16 rows of queries as the left operand of products: rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8
+// further.
 template <class Element, int kDim>
-__device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArguments& a, int batch, int keyHead, int firstRow) {
+__device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArguments& a, int batch, int keyHead,
+                            int firstRow) {
     const int lane = threadIdx.x % 32, dim = static_cast<int>(a.step.head_dim);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -77,7 +80,8 @@ __device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArg
             if (q && a.vectorInputs) {
                 pair = col < dim ? *reinterpret_cast<const uint32_t*>(q + col) : 0;
             } else if (q) {
-                pair = pack<Element>(col < dim ? static_cast<float>(q[col]) : 0, col + 1 < dim ? static_cast<float>(q[col + 1]) : 0);
+                pair = pack<Element>(col < dim ? static_cast<float>(q[col]) : 0,
+                                     col + 1 < dim ? static_cast<float>(q[col + 1]) : 0);
             }
             fragments[n / 2][n % 2 * 2 + half] = pair;
         }
@@ -100,7 +104,8 @@ __device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries
     }
 }
 
-// Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where it was, 0 elsewhere.
+// Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where
+// it was, 0 elsewhere.
 constexpr uint32_t kMark = 0x7f7f;  // the largest bfloat16: the product of two is infinite, that with 0 is 0
 
 template <class Element>
@@ -115,7 +120,8 @@ __device__ void markNonFinite(const Tile& values, const Tile& marks) {
     Share<kThreads, Tile::kTileRows, Tile::kTileCols>::forEachWord(values, [&](uint4& word) {
         uint4& mark = *reinterpret_cast<uint4*>(reinterpret_cast<char*>(&word) + offset);
         mark = {marksOf<Element>(word.x), marksOf<Element>(word.y), marksOf<Element>(word.z), marksOf<Element>(word.w)};
-        word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z), finitePart<Element>(word.w)};
+        word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z),
+                finitePart<Element>(word.w)};
     });
 }
 
@@ -129,7 +135,8 @@ __device__ void decode(const DecodeArguments& a) {
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
     // Key heads side by side, as their rows lie; of short caches a part each to many blocks before any gets two.
-    const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads, part = team * a.blocks + blockIdx.x / keyHeads;
+    const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads,
+              part = team * a.blocks + blockIdx.x / keyHeads;
     const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
     for (int i = threadIdx.x; i < length; i += blockDim.x) {
@@ -154,10 +161,12 @@ __device__ void decode(const DecodeArguments& a) {
     const auto valuesOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes + Config::kStageBytes / 2}; };
     const auto load = [&](int stage) {
         const int key = cut.begin + ahead.tile * kKeys;
-        flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead), step.k.stride_seq, key, cut.begin, cut.end,
-                                  static_cast<int>(step.head_dim), a.vectorInputs);
-        flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead), step.v.stride_seq, key, cut.begin, cut.end,
-                                  static_cast<int>(step.value_dim), a.vectorInputs);
+        flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead),
+                                        step.k.stride_seq, key, cut.begin, cut.end, static_cast<int>(step.head_dim),
+                                        a.vectorInputs);
+        flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead),
+                                        step.v.stride_seq, key, cut.begin, cut.end, static_cast<int>(step.value_dim),
+                                        a.vectorInputs);
         ahead.advance();
     };
 
@@ -289,16 +298,19 @@ __global__ void __launch_bounds__(kMaxDecodeThreads, 1) decodeKernel(const __gri
 template <class Element, int kDim, int kIndex>
 void launchDecode(const DecodeArguments& a) {
     using Config = DecodeConfig<kDim, kIndex>;
-    launch(decodeKernel<Element, kDim, kIndex>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads, a.teams * Config::kThreads,
-           a.teams * Config::kTile.teamBytes(kDim), a.step.stream, a);
+    launch(decodeKernel<Element, kDim, kIndex>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads,
+           a.teams * Config::kThreads, a.teams * Config::kTile.teamBytes(kDim), a.step.stream, a);
 }
 
 template <class Element, int kDim>
 void launchDecode(const DecodeArguments& a) {
     switch (decodeTileIndex(a.rows)) {
-        case 0: return launchDecode<Element, kDim, 0>(a);
-        case 1: return launchDecode<Element, kDim, 1>(a);
-        default: return launchDecode<Element, kDim, 2>(a);
+        case 0:
+            return launchDecode<Element, kDim, 0>(a);
+        case 1:
+            return launchDecode<Element, kDim, 1>(a);
+        default:
+            return launchDecode<Element, kDim, 2>(a);
     }
 }
 

@@ -1,4 +1,5 @@
-// How a step of few queries against many keys is cut: its query heads are packed, its keys are split over teams of warps.
+// How a step of few queries against many keys is cut: its query heads are packed, its keys are split over teams of
+// warps.
 #ifndef FLASHRING_CUDA_SM80_DECODE_H
 #define FLASHRING_CUDA_SM80_DECODE_H
 
@@ -10,11 +11,13 @@
 
 namespace flashring {
 
-constexpr int kMaxDecodeRows = 64;             // queries times the query heads of a key head
-constexpr int kDecodeDims[] = {64, 128, 256};  // others are padded with zeros in shared memory, not in what is read for them
+constexpr int kMaxDecodeRows = 64;  // queries times the query heads of a key head
+constexpr int kDecodeDims[] = {64, 128,
+                               256};  // others are padded with zeros in shared memory, not in what is read for them
 
-// A team of warps, 16 rows each, walks over a run of keys, `keys` at a time in `stages` buffers of its own: no team waits for another,
-// and while one waits for its copies or its products, others compute. A block has as many teams as its shared memory and 8 warps allow.
+// A team of warps, 16 rows each, walks over a run of keys, `keys` at a time in `stages` buffers of its own: no team
+// waits for another, and while one waits for its copies or its products, others compute. A block has as many teams as
+// its shared memory and 8 warps allow.
 struct DecodeTile {
     int rowWarps, keys, stages;
 
@@ -25,7 +28,7 @@ struct DecodeTile {
 constexpr int kDecodeTiles = 3;  // of 16, 32 and 64 rows
 constexpr int kMaxDecodeThreads = 256;
 constexpr int kDecodeStaticBytes = 1 << 10;  // of shared memory, for what the kernel declares beside its buffers
-constexpr int kLeastDecodeTiles = 3;  // of a part, where there are so many
+constexpr int kLeastDecodeTiles = 3;         // of a part, where there are so many
 
 constexpr DecodeTile decodeTile(int dim, int index) {
     return index == 0   ? DecodeTile{.rowWarps = 1, .keys = dim == 64 ? 32 : 16, .stages = 3}
@@ -46,17 +49,21 @@ static_assert(allDecodeTilesFit(SharedMemory::KB99), "a team everywhere");
 
 constexpr int decodeTileIndex(int64_t rows) { return rows <= 16 ? 0 : rows <= 32 ? 1 : 2; }
 
-// The visible keys of a step are tiles, counted through all batch rows. A part is a run of them for one team. None is longer
-// than another by more than one tile, and of short caches each has the tiles that a team asks for at once.
+// The visible keys of a step are tiles, counted through all batch rows. A part is a run of them for one team. None is
+// longer than another by more than one tile, and of short caches each has the tiles that a team asks for at once.
 struct DecodeCut {
     int begin, end;            // the local keys that any query sees
     int row, tiles;            // tiles of a batch row, and of all
     int parts, least, longer;  // the first `longer` parts have one tile more than the least
 
     __host__ __device__ DecodeCut(int first, int last, int keys, int batch, int mostParts)
-        : begin(first), end(last), row(first < last ? ceilDiv(last - first, keys) : 0), tiles(batch * row),
+        : begin(first),
+          end(last),
+          row(first < last ? ceilDiv(last - first, keys) : 0),
+          tiles(batch * row),
           parts(ceilDiv(tiles, kLeastDecodeTiles) < mostParts ? ceilDiv(tiles, kLeastDecodeTiles) : mostParts),
-          least(parts ? tiles / parts : 0), longer(tiles - least * parts) {}
+          least(parts ? tiles / parts : 0),
+          longer(tiles - least * parts) {}
 
     // The first tile of a part.
     __host__ __device__ int firstOf(int part) const { return part * least + (part < longer ? part : longer); }
@@ -68,8 +75,8 @@ struct DecodeCut {
     }
 };
 
-// What both kernels read. A part leaves the state of each batch row that it meets: the output over its keys and its lse. It and the next
-// batch row, or the same row and the next part, are numbered by part + row.
+// What both kernels read. A part leaves the state of each batch row that it meets: the output over its keys and its
+// lse. It and the next batch row, or the same row and the next part, are numbered by part + row.
 struct DecodeArguments {
     flashring_step step;
     float scale, scaleLog2;
@@ -85,7 +92,9 @@ struct DecodeArguments {
     __host__ __device__ int64_t state(int part, int batch, int keyHead, int row) const {
         return (int64_t{part + batch} * step.kv_heads + keyHead) * rows + row;
     }
-    __device__ DecodeCut cut(int begin, int end) const { return {begin, end, keys, static_cast<int>(step.batch), blocks * teams}; }
+    __device__ DecodeCut cut(int begin, int end) const {
+        return {begin, end, keys, static_cast<int>(step.batch), blocks * teams};
+    }
 };
 
 template <class Element>

@@ -24,12 +24,15 @@ DecodeTile tileOf(const flashring_step& step) { return decodeTile(pitchOf(step),
 
 int teamsOf(const flashring_step& step) {
     const DecodeTile tile = tileOf(step);
-    return std::min((static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes) / tile.teamBytes(pitchOf(step)), kMaxDecodeThreads / tile.teamThreads());
+    return std::min((static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes) / tile.teamBytes(pitchOf(step)),
+                    kMaxDecodeThreads / tile.teamThreads());
 }
 
-// Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without work.
+// Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without
+// work.
 int64_t blocksOf(const flashring_step& step) {
-    const int64_t places = multiprocessors(step.device), tiles = step.batch * ceilDiv(step.kv_len, int64_t{tileOf(step).keys});
+    const int64_t places = multiprocessors(step.device),
+                  tiles = step.batch * ceilDiv(step.kv_len, int64_t{tileOf(step).keys});
     int64_t best = 1, bestRounds = ceilDiv(step.kv_heads, places);
     for (int64_t rounds = 1; rounds <= 4; ++rounds) {
         const int64_t blocks = rounds * places / step.kv_heads;
@@ -71,23 +74,23 @@ void forward(const Problem& problem) {
     const DeviceScope scope(step.device);
     const Workspace w = workspaceOf(step);
     const int64_t size = elementBytes(step.dtype), accSize = sizeof(float);
-    const DecodeArguments arguments{
-        step,
-        static_cast<float>(step.softmax_scale),
-        static_cast<float>(step.softmax_scale * M_LOG2E),
-        rowsAligned(step.q, queries(step, step.head_dim), size, 16) && rowsAligned(step.k, keys(step, step.head_dim), size, 16) &&
-            rowsAligned(step.v, keys(step, step.value_dim), size, 16),
-        rowsAligned(step.out, queries(step, step.value_dim), size, 2 * size) &&
-            rowsAligned(step.acc, queries(step, step.value_dim), accSize, 2 * accSize),
-        static_cast<int>(step.q_heads / step.kv_heads),
-        static_cast<int>(rowsOf(step)),
-        static_cast<int>(blocksOf(step)),
-        teamsOf(step),
-        tileOf(step).keys,
-        pitchOf(step),
-        reinterpret_cast<int2*>(problem.workspace),
-        reinterpret_cast<float*>(problem.workspace + w.out),
-        reinterpret_cast<float2*>(problem.workspace + w.lse)};
+    const DecodeArguments arguments{step,
+                                    static_cast<float>(step.softmax_scale),
+                                    static_cast<float>(step.softmax_scale * M_LOG2E),
+                                    rowsAligned(step.q, queries(step, step.head_dim), size, 16) &&
+                                        rowsAligned(step.k, keys(step, step.head_dim), size, 16) &&
+                                        rowsAligned(step.v, keys(step, step.value_dim), size, 16),
+                                    rowsAligned(step.out, queries(step, step.value_dim), size, 2 * size) &&
+                                        rowsAligned(step.acc, queries(step, step.value_dim), accSize, 2 * accSize),
+                                    static_cast<int>(step.q_heads / step.kv_heads),
+                                    static_cast<int>(rowsOf(step)),
+                                    static_cast<int>(blocksOf(step)),
+                                    teamsOf(step),
+                                    tileOf(step).keys,
+                                    pitchOf(step),
+                                    reinterpret_cast<int2*>(problem.workspace),
+                                    reinterpret_cast<float*>(problem.workspace + w.out),
+                                    reinterpret_cast<float2*>(problem.workspace + w.lse)};
     with16BitElement(step.dtype, [&](auto element) { decodeStep<decltype(element)>(arguments); });
 }
 
@@ -101,6 +104,15 @@ const char* unmet(const flashring_step& step, flashring_direction) {
 
 }  // namespace
 
-const Kernel kCudaDecode = {FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement, anyDeviceCapable, forward, nullptr, workspaceBytes, true, nullptr, unmet};
+const Kernel kCudaDecode = {FLASHRING_KERNEL_DECODE,
+                            "decode",
+                            kCudaRequirement,
+                            anyDeviceCapable,
+                            forward,
+                            nullptr,
+                            workspaceBytes,
+                            true,
+                            nullptr,
+                            unmet};
 
 }  // namespace flashring

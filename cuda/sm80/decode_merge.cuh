@@ -1,5 +1,5 @@
-// The states that the teams of a decode step leave, and the one of earlier steps where it resumes, become the step's results: always in
-// one order, so that the bits are the same on every run.
+// The states that the teams of a decode step leave, and the one of earlier steps where it resumes, become the step's
+// results: always in one order, so that the bits are the same on every run.
 #ifndef FLASHRING_CUDA_SM80_DECODE_MERGE_CUH
 #define FLASHRING_CUDA_SM80_DECODE_MERGE_CUH
 
@@ -27,7 +27,8 @@ struct Merged {
     float4 out[kMaxDecodeDim / 128] = {};
 
     __device__ void add(const float4& x, int n, float weight) {
-        out[n] = {fmaf(weight, x.x, out[n].x), fmaf(weight, x.y, out[n].y), fmaf(weight, x.z, out[n].z), fmaf(weight, x.w, out[n].w)};
+        out[n] = {fmaf(weight, x.x, out[n].x), fmaf(weight, x.y, out[n].y), fmaf(weight, x.z, out[n].z),
+                  fmaf(weight, x.w, out[n].w)};
     }
 
     // Weighs what there is against a larger maximum.
@@ -43,7 +44,8 @@ struct Merged {
 };
 
 // The states [first, count) in strides of `stride`, columns [column, column + 4) and 128 further.
-__device__ inline Merged merge(const DecodeArguments& a, int64_t from, int64_t step, int first, int count, int stride, int column) {
+__device__ inline Merged merge(const DecodeArguments& a, int64_t from, int64_t step, int first, int count, int stride,
+                               int column) {
     Merged merged;
     for (int i = first; i < count; i += stride * kMergedAtOnce) {
         float2 lse[kMergedAtOnce];
@@ -56,7 +58,9 @@ __device__ inline Merged merge(const DecodeArguments& a, int64_t from, int64_t s
             lse[j] = exists ? a.lse[place] : float2{-INFINITY, 0};
 #pragma unroll
             for (int n = 0; n < kMaxDecodeDim / 128; ++n) {
-                out[j][n] = exists && column + n * 128 < a.pitch ? *reinterpret_cast<const float4*>(a.out + place * a.pitch + column + n * 128) : float4{};
+                out[j][n] = exists && column + n * 128 < a.pitch
+                                ? *reinterpret_cast<const float4*>(a.out + place * a.pitch + column + n * 128)
+                                : float4{};
             }
         }
 #pragma unroll
@@ -84,7 +88,8 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
     __shared__ float4 outputs[kMergeWarps][kMaxDecodeDim / 4];
     const flashring_step& step = a.step;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, ofRow = warp % warps;
-    const int heads = static_cast<int>(step.q_heads), length = static_cast<int>(step.q_len), valueDim = static_cast<int>(step.value_dim);
+    const int heads = static_cast<int>(step.q_heads), length = static_cast<int>(step.q_len),
+              valueDim = static_cast<int>(step.value_dim);
     const int row = blockIdx.x * (kMergeWarps / warps) + warp / warps, token = row / heads, head = row % heads;
     const int batch = token / length, query = token % length;
     const bool exists = batch < step.batch;
@@ -102,7 +107,8 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
             states = cut.partOf((batch + 1) * cut.row - 1) - part + 1;
         }
     }
-    const int64_t from = a.state(part, batch, head / a.group, query * a.group + head % a.group), next = step.kv_heads * a.rows;
+    const int64_t from = a.state(part, batch, head / a.group, query * a.group + head % a.group),
+                  next = step.kv_heads * a.rows;
     const Merged merged = merge(a, from, next, ofRow, states, warps, lane * 4);
     outputs[warp][lane] = merged.out[0];
     outputs[warp][lane + 32] = merged.out[1];
@@ -142,7 +148,8 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
             storePair(acc, col, valueDim, a.vectorOutputs, result.x * inverse, result.y * inverse);
         }
         if (step.flags & FLASHRING_FINISH) {
-            storePair(flashring::row<Element>(step.out, batch, query, head), col, valueDim, a.vectorOutputs, result.x * inverse, result.y * inverse);
+            storePair(flashring::row<Element>(step.out, batch, query, head), col, valueDim, a.vectorOutputs,
+                      result.x * inverse, result.y * inverse);
         }
     }
     if (ofRow == 0 && lane == 0) {
@@ -151,7 +158,9 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
 }
 
 // Kernels that begin with a wait for the one before may start early where they were compiled to wait.
-inline Start startOf(const DecodeArguments& a) { return computeCapability(a.step.device) >= 90 ? Start::Early : Start::InOrder; }
+inline Start startOf(const DecodeArguments& a) {
+    return computeCapability(a.step.device) >= 90 ? Start::Early : Start::InOrder;
+}
 
 template <class Element>
 void mergeStates(const DecodeArguments& a) {
@@ -161,7 +170,8 @@ void mergeStates(const DecodeArguments& a) {
     while (warps > 1 && rows * warps > kMergeWarps * int64_t{multiprocessors(step.device)}) {
         warps /= 2;
     }
-    launch(mergeKernel<Element>, "merge kernel", startOf(a), ceilDiv(rows * warps, int64_t{kMergeWarps}), kMergeWarps * 32, 0, step.stream, a, warps);
+    launch(mergeKernel<Element>, "merge kernel", startOf(a), ceilDiv(rows * warps, int64_t{kMergeWarps}),
+           kMergeWarps * 32, 0, step.stream, a, warps);
 }
 
 }  // namespace flashring

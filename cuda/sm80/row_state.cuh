@@ -6,8 +6,8 @@
 
 namespace flashring {
 
-// A maximum of the scores, which may be a little behind, and the sum of the weights against it; each lane of a quad holds its own
-// part of the sum.
+// A maximum of the scores, which may be a little behind, and the sum of the weights against it; each lane of a quad
+// holds its own part of the sum.
 struct RowState {
     float maximum, sum;
 };

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Few new tokens against a long cache: forward steps beside cuDNN, FlashAttention-2 and a kernel that only reads the cache.
+"""Few new tokens against a long cache: forward steps beside cuDNN, FlashAttention-2 and a reader of the cache.
 
     decode_vs_cudnn.py libflashring.so [--json FILE] [--repeats N] [--only TEXT]
 
-Needs an NVIDIA GPU and PyTorch. Everything is bfloat16 and timed by CUDA events, the bodies taking turns; caches are larger than
-the L2 cache, or as many as are together. Short caches are timed as one of 100 calls of a CUDA graph. First each result is compared
-with float32 attention of PyTorch; where one is wrong the exit status is 1, whatever the speed.
+Needs an NVIDIA GPU and PyTorch. Everything is bfloat16 and timed by CUDA events, the bodies taking turns; caches are
+larger than the L2 cache, or as many as are together. Short caches are timed as one of 100 calls of a CUDA graph. First
+each result is compared with float32 attention of PyTorch; where one is wrong the exit status is 1, whatever the speed.
 """
 import argparse
 import ctypes as c
@@ -21,9 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from flashring_ctypes import FINISH, FORWARD, FlashRing, attach, empty, interleaved
 
 # batch, cache, new tokens, query heads, key heads, head dim
-LONG = {"A": (1, 131072, 1, 32, 8, 128), "B": (8, 32768, 1, 32, 8, 128), "C": (32, 8192, 1, 32, 8, 128), "D": (1, 131072, 16, 32, 8, 128),
-        "E": (8, 32768, 4, 64, 8, 128), "F": (64, 4096, 1, 32, 32, 128), "A2": (1, 131072, 2, 32, 8, 128), "A4": (1, 131072, 4, 32, 8, 128),
-        "A8": (1, 131072, 8, 32, 8, 128), "D64": (8, 32768, 1, 32, 8, 64), "D256": (8, 16384, 1, 32, 8, 256), "MQA": (8, 32768, 1, 16, 1, 128)}
+LONG = {
+    "A": (1, 131072, 1, 32, 8, 128), "B": (8, 32768, 1, 32, 8, 128), "C": (32, 8192, 1, 32, 8, 128),
+    "D": (1, 131072, 16, 32, 8, 128), "E": (8, 32768, 4, 64, 8, 128), "F": (64, 4096, 1, 32, 32, 128),
+    "A2": (1, 131072, 2, 32, 8, 128), "A4": (1, 131072, 4, 32, 8, 128), "A8": (1, 131072, 8, 32, 8, 128),
+    "D64": (8, 32768, 1, 32, 8, 64), "D256": (8, 16384, 1, 32, 8, 256), "MQA": (8, 32768, 1, 16, 1, 128)}
 SHORT = {f"{n}k": (1, n * 1024, 1, 32, 8, 128) for n in (1, 4, 16, 32)}
 CALLS, FLUSHED = 100, 256 << 20
 
@@ -54,7 +56,8 @@ class Decode:
         draw = lambda *shape: torch.randn(shape, device="cuda", dtype=torch.bfloat16)
         self.q, self.k, self.v = draw(b, n, hq, d), draw(b, s, hk, d), draw(b, s, hk, d)
         self.ring = ring
-        self.step = ring.step(self.q, self.k, self.v, [(s - n, n, 1)], [(0, s, 1)], 1 / math.sqrt(d), -1, 0, kernel=kernel, directions=(FORWARD,))
+        self.step = ring.step(self.q, self.k, self.v, [(s - n, n, 1)], [(0, s, 1)], 1 / math.sqrt(d), -1, 0,
+                              kernel=kernel, directions=(FORWARD,))
         self.out, self.lse = empty(b, n, hq, d, dtype=torch.bfloat16), empty(b, n, hq, 1)
         attach(self.step, out=self.out, lse=self.lse)
         self.step.flags = FINISH
@@ -88,7 +91,8 @@ class Decode:
             scores.masked_fill_(hidden, -math.inf)
             out = torch.einsum("hgns,shd->nhgd", scores.softmax(-1), self.v[row].float()).reshape(n, hq, d)
             lse = scores.logsumexp(-1).permute(2, 0, 1).reshape(n, hq)
-            worst = max(worst, ((self.out[row].float() - out).norm() / out.norm()).item(), (self.lse[row, :, :, 0] - lse).abs().max().item() / 10)
+            worst = max(worst, ((self.out[row].float() - out).norm() / out.norm()).item(),
+                        (self.lse[row, :, :, 0] - lse).abs().max().item() / 10)
         return worst
 
 
@@ -120,11 +124,14 @@ def main():
         one = Decode(ring, *shape)
         error = one.error()
         wrong += not error < 5e-3
-        bodies = {"ours": one, "read": reader(one.k, one.v), "FA2": one.peer(SDPBackend.FLASH_ATTENTION), "cuDNN": one.peer(SDPBackend.CUDNN_ATTENTION)}
-        micros = {who: 1e3 * ms for who, ms in interleaved({w: body for w, body in bodies.items() if body}, options.repeats, 4).items()}
+        bodies = {"ours": one, "read": reader(one.k, one.v), "FA2": one.peer(SDPBackend.FLASH_ATTENTION),
+                  "cuDNN": one.peer(SDPBackend.CUDNN_ATTENTION)}
+        bodies = {who: body for who, body in bodies.items() if body}
+        micros = {who: 1e3 * ms for who, ms in interleaved(bodies, options.repeats, 4).items()}
         lines.append({"shape": name, "sizes": shape, "kernel": one.kernel, "error": error, "micros": micros})
         size = 2 * one.k.numel() * 2
-        print(f"{name:4s} {str(shape):32s} {one.kernel:7s} error {error:.1e}  " + "  ".join(f"{who} {us:7.1f}" for who, us in micros.items()) +
+        print(f"{name:4s} {str(shape):32s} {one.kernel:7s} error {error:.1e}  " +
+              "  ".join(f"{who} {us:7.1f}" for who, us in micros.items()) +
               f"  of reading {micros['ours'] / micros['read']:.3f}, {size / micros['ours'] * 1e-6:.2f} TB/s", flush=True)
         del one, bodies
         torch.cuda.empty_cache()
@@ -138,7 +145,8 @@ def main():
         wrong += not error < 5e-3
         us = graph_micros(calls, options.repeats)
         lines.append({"shape": name, "sizes": shape, "kernel": calls[0].kernel, "error": error, "micros": {"ours": us}})
-        print(f"{name:4s} {str(shape):32s} {calls[0].kernel:7s} error {error:.1e}  ours {us:6.2f} us a call among {CALLS} of a graph", flush=True)
+        print(f"{name:4s} {str(shape):32s} {calls[0].kernel:7s} error {error:.1e}  "
+              f"ours {us:6.2f} us a call among {CALLS} of a graph", flush=True)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(lines, file, indent=1)

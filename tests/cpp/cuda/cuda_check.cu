@@ -1,6 +1,7 @@
-// CUDA kernels: the on-device reference against the host's, and every tensor-core kernel against the on-device reference,
-// over random shapes, masks, positions, strides and resumed blocks, with NaN and infinity among the operands too. Options: --seeds N (per kernel), --from SEED, --small,
-// --dtype bfloat16|float16 (the fast kernels of one type alone), --decode (the decode kernel alone).
+// CUDA kernels: the on-device reference against the host's, and every tensor-core kernel against the on-device
+// reference, over random shapes, masks, positions, strides and resumed blocks, with NaN and infinity among the operands
+// too. Options: --seeds N (per kernel), --from SEED, --small, --dtype bfloat16|float16 (the fast kernels of one type
+// alone), --decode (the decode kernel alone).
 #include <cstring>
 
 #include "cuda/comparison.h"
