@@ -246,7 +246,8 @@ public final class Nd4jDocuments {
         }
 
         private void sum(INDArray array) {
-            ranks.allReduce(array.data().pointer().address(), array.length(), DType.FLOAT32);
+            long first = array.data().pointer().address() + array.offset() * Float.BYTES;
+            ranks.allReduce(first, array.length(), DType.FLOAT32);
         }
 
         double heldOut() {

@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
 import java.util.function.BiFunction;
 import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
@@ -108,12 +109,17 @@ class ExamplesTest {
                 classes + File.pathSeparator + System.getProperty("java.class.path"),
                 program));
         command.addAll(List.of(arguments));
+        Path errors = classes.resolve(program + ".stderr");
+        Path output = classes.resolve(program + ".stdout");
         Process process = new ProcessBuilder(command)
-                .redirectError(ProcessBuilder.Redirect.DISCARD)
+                .redirectError(errors.toFile())
+                .redirectOutput(output.toFile())
                 .start();
-        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-        assertThat(process.waitFor()).as(output).isZero();
-        return output;
+        boolean ended = process.waitFor(30, TimeUnit.MINUTES);
+        process.destroyForcibly();
+        assertThat(ended).as("ended within 30 minutes: %s", read(errors)).isTrue();
+        assertThat(process.exitValue()).as("%s%s", read(output), read(errors)).isZero();
+        return read(output);
     }
 
     @Test

@@ -192,4 +192,12 @@ class EnvironmentTest {
                 .isThrownBy(() -> Environment.of(with(TORCHRUN, name, value)))
                 .withMessageContaining(rule);
     }
+
+    /** What a launcher has set wrongly is no reason to go on alone. */
+    @Test
+    void tellsWhetherThereIsALauncher() {
+        assertThat(Environment.isLaunched(Map.of())).isFalse();
+        assertThat(Environment.isLaunched(Map.of("RANK", "x"))).isTrue();
+        assertThat(Environment.isLaunched(Map.of("SLURM_NTASKS", "2"))).isTrue();
+    }
 }

@@ -8,6 +8,8 @@ import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Score;
 import org.flashring.device.Device;
+import org.flashring.internal.Checks;
+import org.flashring.internal.Cudart;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Problem;
 import org.flashring.plan.Ring;
@@ -31,6 +33,14 @@ public record PooledAttention(
     private static final int MOST_IDLE = 16;
     private static final ArrayDeque<Operation> IDLE = new ArrayDeque<>();
 
+    /** @throws IllegalArgumentException if {@code shape}, {@code mask}, {@code score} or {@code device} is null */
+    public PooledAttention {
+        Checks.notNull("shape", shape);
+        Checks.notNull("mask", mask);
+        Checks.notNull("score", score);
+        Checks.notNull("device", device);
+    }
+
     /** Calls of one kind on different streams would have no order among them. */
     private record Operation(PooledAttention kind, long stream, FlashAttention attention) {}
 
@@ -38,7 +48,8 @@ public record PooledAttention(
      * Computes out and lse.
      *
      * @throws IllegalArgumentException if an operand does not fit
-     * @throws UnsupportedOperationException if no kernel serves the combination; the message names it
+     * @throws UnsupportedOperationException if no kernel serves the combination, which the message names, or the stream
+     *     is being captured in a CUDA graph
      */
     @Override
     public void forward(Forward operands, long stream) {
@@ -91,6 +102,10 @@ public record PooledAttention(
     }
 
     private Operation take(long stream) {
+        if (device.isCuda() && Cudart.isCapturing(stream)) {
+            throw new UnsupportedOperationException("the stream is being captured in a CUDA graph, which may be replayed"
+                    + " when these buffers serve other calls: use a FlashAttention of your own");
+        }
         synchronized (IDLE) {
             Iterator<Operation> operations = IDLE.iterator();
             while (operations.hasNext()) {

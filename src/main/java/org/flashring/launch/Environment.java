@@ -1,7 +1,6 @@
 package org.flashring.launch;
 
 import java.net.InetAddress;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.flashring.internal.Checks;
@@ -46,6 +45,7 @@ public record Environment(
             "OMPI_COMM_WORLD_LOCAL_RANK",
             "OMPI_COMM_WORLD_SIZE",
             "OMPI_COMM_WORLD_LOCAL_SIZE");
+    private static final List<Launcher> LAUNCHERS = List.of(TORCHRUN, SLURM, OPEN_MPI);
 
     /**
      * @throws IllegalArgumentException unless 0 ≤ rank &lt; worldSize, 0 ≤ localRank, 1 ≤ masterPort ≤ 65535 and there
@@ -67,6 +67,11 @@ public record Environment(
     /** Makes one without a bind address or a secret. */
     public Environment(int rank, int localRank, int worldSize, String masterAddress, int masterPort, String runId) {
         this(rank, localRank, worldSize, masterAddress, masterPort, runId, "", Secret.NONE);
+    }
+
+    /** Returns whether a launcher that {@link #of} knows has set {@code variables}, right or not. */
+    public static boolean isLaunched(Map<String, String> variables) {
+        return found(variables) != null;
     }
 
     /** Returns what this process's environment says, see {@link #of}. */
@@ -133,14 +138,21 @@ public record Environment(
         return HostList.first(variable, required(variables, variable, SLURM));
     }
 
+    private static Launcher found(Map<String, String> variables) {
+        return LAUNCHERS.stream()
+                .filter(each -> variables.containsKey(each.rank()) || variables.containsKey(each.worldSize()))
+                .findFirst()
+                .orElse(null);
+    }
+
     private static Launcher launcher(Map<String, String> variables) {
-        List<String> wanted = new ArrayList<>();
-        for (Launcher launcher : List.of(TORCHRUN, SLURM, OPEN_MPI)) {
-            if (variables.containsKey(launcher.rank()) || variables.containsKey(launcher.worldSize())) {
-                return launcher;
-            }
-            wanted.add(launcher.rank() + " (" + launcher.name() + ")");
+        Launcher launcher = found(variables);
+        if (launcher != null) {
+            return launcher;
         }
+        List<String> wanted = LAUNCHERS.stream()
+                .map(each -> each.rank() + " (" + each.name() + ")")
+                .toList();
         throw new IllegalArgumentException("no launcher's variables are set: one of " + String.join(", ", wanted)
                 + " is needed; flashring launch sets the first");
     }

@@ -36,12 +36,13 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "bench",
         description = {
-            "Time this library beside PyTorch's scaled_dot_product_attention: the same inputs, the same threads, turn by turn.",
+            "Time this library beside PyTorch's scaled_dot_product_attention: the same inputs, the same threads, turn"
+                    + " by turn.",
             "Options that take several values take them apart by commas; every combination is run.",
             "It takes a minute or so: a slow case is repeated less often. Ctrl-C keeps the lines that are there.",
             "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU.",
-            "With --ranks it times strategies beside each other, turn by turn, over threads of the host or, with --device"
-                    + " cuda, a GPU each over NCCL (by threads, or by the processes of launch)."
+            "With --ranks it times strategies beside each other, turn by turn, over threads of the host or, with"
+                    + " --device cuda, a GPU each over NCCL (by threads, or by the processes of launch)."
         },
         mixinStandardHelpOptions = true,
         sortOptions = false,
@@ -64,8 +65,8 @@ public final class BenchCommand implements Callable<Integer> {
             names = "--dtype",
             split = ",",
             description =
-                    "float64, float32, bfloat16, float16 (default: float32,bfloat16; on CUDA, where float32 has the plain kernel alone,"
-                            + " float16,bfloat16).")
+                    "float64, float32, bfloat16, float16 (default: float32,bfloat16; on CUDA, where float32 has the plain"
+                            + " kernel alone, float16,bfloat16).")
     private List<DType> dtypes;
 
     @Option(names = "--batch", defaultValue = "1", description = "Sequences (default: ${DEFAULT-VALUE}).")
@@ -192,7 +193,8 @@ public final class BenchCommand implements Callable<Integer> {
         strategy.strategies(ranks, cases.get(0).shape()); // refuses before anything runs
         if (timeline != null && devices.get(0).isCuda()) {
             throw new IllegalArgumentException(
-                    "--timeline and --device cuda do not go together: of a GPU's work the host sees the queueing alone");
+                    "--timeline and --device cuda do not go together: of a GPU's work the host sees the queueing"
+                            + " alone");
         }
         if (timeline != null && !Files.isDirectory(timeline)) {
             throw new IllegalArgumentException("--timeline is " + timeline + "; it must be a directory that exists");

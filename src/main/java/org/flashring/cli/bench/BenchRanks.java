@@ -48,12 +48,11 @@ final class BenchRanks {
 
     /** Returns who this process is among several that were started together; null where it is alone. */
     private static Environment launched() {
-        try {
-            Environment environment = Environment.current();
-            return environment.worldSize() > 1 ? environment : null;
-        } catch (IllegalArgumentException noLauncher) {
+        if (!Environment.isLaunched(System.getenv())) {
             return null;
         }
+        Environment environment = Environment.current();
+        return environment.worldSize() > 1 ? environment : null;
     }
 
     private static <T> T byThreads(List<Communicator> group, Function<Communicator, T> body) {

@@ -28,7 +28,8 @@ final class TimelineSvg {
 
     private TimelineSvg(List<Timeline.Step> steps) {
         this.steps = steps;
-        this.nanos = steps.stream().mapToLong(Timeline.Step::to).max().orElse(1);
+        this.nanos =
+                Math.max(TICKS, steps.stream().mapToLong(Timeline.Step::to).max().orElse(0));
     }
 
     /** Returns the picture. */

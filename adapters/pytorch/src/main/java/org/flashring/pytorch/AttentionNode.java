@@ -51,6 +51,7 @@ final class AttentionNode {
     private final InputHook[] inputHooks = {new InputHook(0), new InputHook(1), new InputHook(2)};
     private final Tensor[] saved = new Tensor[5]; // q, k, v, out, lse, without their history
     private final long[] versions = new long[4];
+    private final boolean[] learns = new boolean[3]; // whether an input's hook will take its gradient
     private final Tensor[] gradients = new Tensor[3];
     private AttentionCalls kernel; // null where there is nothing to compute
 
@@ -90,7 +91,8 @@ final class AttentionNode {
                 .sum();
         for (int i = 0; i < inputs.length; i++) {
             saved[i] = kept(inputs[i].detach());
-            if (inputs[i].requires_grad()) {
+            learns[i] = inputs[i].requires_grad();
+            if (learns[i]) {
                 Tensor alias = inputs[i].alias();
                 alias.register_hook(inputHooks[i]);
                 number = number.add(alias.narrow(0, 0, 0).sum());
@@ -142,6 +144,15 @@ final class AttentionNode {
                                 TorchTensors.bhsd("dk", gradients[1]),
                                 TorchTensors.bhsd("dv", gradients[2])),
                         CudaStreams.current(TorchTensors.device("q", saved[0])));
+            }
+        } catch (RuntimeException | Error e) {
+            release(gradients);
+            throw e;
+        }
+        for (int i = 0; i < gradients.length; i++) {
+            if (!learns[i]) { // nobody comes for it
+                gradients[i].releaseReference();
+                gradients[i] = null;
             }
         }
     }

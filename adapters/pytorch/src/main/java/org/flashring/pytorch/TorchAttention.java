@@ -52,7 +52,7 @@ public final class TorchAttention {
         }
         boolean differentiable = inputs.requireGradient();
         AttentionCalls kernel = null;
-        if (q.size(0) > 0 && q.size(1) > 0) {
+        if (q.size(0) > 0) {
             AttentionShape shape =
                     new AttentionShape(q.size(0), q.size(1), k.size(1), q.size(3), v.size(3), inputs.dtype());
             kernel = new PooledAttention(shape, q.size(2), k.size(2), mask, score, differentiable, inputs.device());
