@@ -215,6 +215,11 @@ class ShardedDjlAttentionTest {
                 }
                 assertThat(JniUtils.isGradMode()).isFalse();
             }
+            ThreadGradientCollector closed = new ThreadGradientCollector(List.of());
+            closed.close();
+            JniUtils.setGradMode(true);
+            closed.close();
+            assertThat(JniUtils.isGradMode()).isTrue();
         }
     }
 

@@ -113,7 +113,7 @@ class LifecycleTest {
         try (Stream<Path> files = Files.walk(classes.resolve("org/flashring"))) {
             Set<Class<?>> found = files.map(file -> classes.relativize(file).toString())
                     .filter(name -> name.endsWith(".class")
-                            && !name.matches(".*/(internal|kernel|cli|comm/transport|pytorch)/.*"))
+                            && !name.matches(".*/(internal|kernel|cli|comm/transport|djl|pytorch)/.*"))
                     .map(name -> load(name.replace('/', '.').replaceAll("\\.class$", "")))
                     .filter(type ->
                             AutoCloseable.class.isAssignableFrom(type) && Modifier.isPublic(type.getModifiers()))
