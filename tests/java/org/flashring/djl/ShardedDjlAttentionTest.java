@@ -191,6 +191,7 @@ class ShardedDjlAttentionTest {
     @SuppressWarnings("try") // a collector works by being open
     void enginesCollectorIsOneForAllThreads() {
         Engine engine = Engine.getEngine("PyTorch");
+        JniUtils.setGradMode(false); // as the engine leaves it
         try (GradientCollector first = engine.newGradientCollector()) {
             assertThatThrownBy(engine::newGradientCollector)
                     .isInstanceOf(IllegalStateException.class)
