@@ -106,7 +106,7 @@ __device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries
 
 // Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where
 // it was, 0 elsewhere.
-constexpr uint32_t kMark = 0x7f7f;  // the largest bfloat16: the product of two is infinite, that with 0 is 0
+constexpr uint32_t kMark = 0x7f7f;  // the largest bfloat16: times half the largest float32 it is infinite, times 0 it is 0
 
 template <class Element>
 __device__ uint32_t marksOf(uint32_t pair) {
@@ -134,7 +134,7 @@ __device__ void decode(const DecodeArguments& a) {
     __shared__ DecodeSight sight;
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
-    // Key heads side by side, as their rows lie; of short caches a part each to many blocks before any gets two.
+    // Key heads side by side, as their rows lie. Parts go to different blocks before any block gets a second.
     const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads,
               part = team * a.blocks + blockIdx.x / keyHeads;
     const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
@@ -242,7 +242,8 @@ __device__ void decode(const DecodeArguments& a) {
                 });
             }
         }
-        // Keys that nobody sees have come as zeros: only a border between the queries can meet what is not finite.
+        // Keys outside the cut have come as zeros. Between the borders of several queries a value may be hidden from
+        // some: what is not finite there becomes infinity for those who see it.
         if (bordered && length > 1) {
             const bool finite = !__any_sync(~0u, anyNonFinite<Element, 32>(values));
             syncTeam<kThreads>(team);

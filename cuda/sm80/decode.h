@@ -75,8 +75,8 @@ struct DecodeCut {
     }
 };
 
-// What both kernels read. A part leaves the state of each batch row that it meets: the output over its keys and its
-// lse. It and the next batch row, or the same row and the next part, are numbered by part + row.
+// What both kernels read. A part leaves the state of each batch row that it meets: the output over its keys and its lse.
+// It lies at part + row: of two states that follow each other one of the two is the next, so that none collide.
 struct DecodeArguments {
     flashring_step step;
     float scale, scaleLog2;

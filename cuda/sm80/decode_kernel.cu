@@ -94,11 +94,16 @@ void forward(const Problem& problem) {
     with16BitElement(step.dtype, [&](auto element) { decodeStep<decltype(element)>(arguments); });
 }
 
-// A warp's products keep up with the memory where rows are few.
+// Few rows, for then a warp's products keep up with the memory; and what its 32-bit indices can count.
 const char* unmet(const flashring_step& step, flashring_direction) {
     if (rowsOf(step) > kMaxDecodeRows) {
         return "it takes up to 64 rows: q_len * q_heads / kv_heads";
     }
+    if (step.batch * step.q_len * step.q_heads > kMaxKeys) {
+        return "it takes up to 2^30 rows: batch * q_len * q_heads";
+    }
+    return step.batch * step.kv_len > kMaxKeys ? "it takes up to 2^30 keys: batch * kv_len" : nullptr;
+}
     return step.batch * step.kv_len > kMaxKeys ? "it takes up to 2^30 keys: batch * kv_len" : nullptr;
 }
 

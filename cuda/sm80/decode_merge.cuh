@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
     float* const acc = step.acc.data ? flashring::row<float>(step.acc, batch, query, head) : nullptr;
     for (int col = (ofRow * 32 + lane) * 2; col < a.pitch; col += warps * 64) {
         float2 result{};
-        if (weight != 0) {
+        if (earlier.high != -INFINITY) {  // a weight of 0 keeps NaN and infinity
             const float2 state = loadPair(acc, col, valueDim, a.vectorOutputs);
             result = {weight * state.x, weight * state.y};
         }

@@ -85,7 +85,8 @@ long checkNames() {
     return cases;
 }
 
-// Workspace grows with the lengths from 0 on, whoever runs the steps.
+// Workspace grows with the lengths from 0 on: with the keys whoever runs the steps, with the queries where one kernel
+// does, for steps of few may go to another.
 long checkWorkspace() {
     long cases = 0;
     for (const int64_t dim : {64, 100, 128, 256})
@@ -99,6 +100,7 @@ long checkWorkspace() {
                 step.head_dim = step.value_dim = dim;
                 for (int64_t flashring_step::* length : {&flashring_step::q_len, &flashring_step::kv_len}) {
                     step.q_len = step.kv_len = 500;
+                    step.kernel = length == &flashring_step::q_len ? FLASHRING_KERNEL_MMA : FLASHRING_KERNEL_AUTO;
                     int64_t last = 0;
                     for (const int64_t tokens : {0, 1, 63, 64, 65, 1000}) {
                         int64_t bytes = 0;

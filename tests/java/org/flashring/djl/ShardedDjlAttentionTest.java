@@ -191,6 +191,7 @@ class ShardedDjlAttentionTest {
     @SuppressWarnings("try") // a collector works by being open
     void enginesCollectorIsOneForAllThreads() {
         Engine engine = Engine.getEngine("PyTorch");
+        JniUtils.setGradMode(false); // as the engine leaves it
         try (GradientCollector first = engine.newGradientCollector()) {
             assertThatThrownBy(engine::newGradientCollector)
                     .isInstanceOf(IllegalStateException.class)
@@ -215,6 +216,11 @@ class ShardedDjlAttentionTest {
                 }
                 assertThat(JniUtils.isGradMode()).isFalse();
             }
+            ThreadGradientCollector closed = new ThreadGradientCollector(List.of());
+            closed.close();
+            JniUtils.setGradMode(true);
+            closed.close();
+            assertThat(JniUtils.isGradMode()).isTrue();
         }
     }
 

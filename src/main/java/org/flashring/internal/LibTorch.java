@@ -23,6 +23,11 @@ public final class LibTorch {
 
     private LibTorch() {}
 
+    /** Returns if the library is loaded: to be called before a hook is made, which does not load it. */
+    public static void requireLoaded() {
+        Native.version();
+    }
+
     /** Length of what {@link #describe} writes. */
     public static final int FACTS = 16;
 

@@ -16,6 +16,10 @@ import org.flashring.internal.LibTorch;
  * through {@code libtorch.h}, which tells how the node is made.
  */
 final class AttentionNode {
+    static {
+        LibTorch.requireLoaded();
+    }
+
     private static final ConcurrentMap<Long, AttentionNode> ALIVE = new ConcurrentHashMap<>();
     private static final AtomicLong IDS = new AtomicLong();
     private static final Hook HOOK = new Hook();

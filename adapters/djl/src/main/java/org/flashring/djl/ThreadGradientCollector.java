@@ -13,6 +13,7 @@ import java.util.List;
 public final class ThreadGradientCollector implements GradientCollector {
     private final List<NDArray> parameters;
     private final boolean before;
+    private boolean closed;
 
     /**
      * Begins to collect; the gradients that {@code parameters} have become zero.
@@ -52,9 +53,12 @@ public final class ThreadGradientCollector implements GradientCollector {
         }
     }
 
-    /** Ends collecting: the thread's mode is what it was before. */
+    /** Ends collecting: the thread's mode is what it was before. Closing twice is harmless. */
     @Override
     public void close() {
-        JniUtils.setGradMode(before);
+        if (!closed) {
+            closed = true;
+            JniUtils.setGradMode(before);
+        }
     }
 }
