@@ -69,6 +69,11 @@ public record Environment(
         this(rank, localRank, worldSize, masterAddress, masterPort, runId, "", Secret.NONE);
     }
 
+    /** Returns whether rank 0 listens at the loopback, as it does where all processes are on one host. */
+    public boolean meetsAtLoopback() {
+        return bindAddress.isEmpty() && Route.isLoopback(masterAddress);
+    }
+
     /** Returns what this process's environment says, see {@link #of}. */
     public static Environment current() {
         return of(System.getenv());
