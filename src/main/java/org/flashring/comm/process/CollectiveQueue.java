@@ -230,7 +230,7 @@ final class CollectiveQueue implements AutoCloseable {
                 seat.waits(operation, late.peer());
                 problem = late.problem() != null
                         ? seat.sentence(late.problem())
-                        : waits.problem(late.peer(), late.hasLeft(), late.lane().ended(), operation, start);
+                        : waits.problem(late.peer(), late.hasLeft(), late.hasFailed(), operation, start);
             }
             if (problem != null) {
                 throw seat.fail(problem, null);
@@ -262,7 +262,7 @@ final class CollectiveQueue implements AutoCloseable {
     private Part late(boolean sendsToo) {
         Part late = null;
         for (Part part : parts) {
-            if (!part.hasReceived() || sendsToo && !part.hasSent()) {
+            if (!part.hasReceived() || sendsToo && !part.hasSent() || part.hasFailed()) {
                 late = late == null || part.problem() != null ? part : late;
             }
         }
@@ -281,8 +281,11 @@ final class CollectiveQueue implements AutoCloseable {
     }
 
     /** Returns once nothing of the collectives is touched any more; the group has failed. */
-    void settle() {
-        synchronized (this) {
+    synchronized void settle() {
+        if (selector.isOpen()) {
+            for (Part part : parts) {
+                part.lane().fail();
+            }
             selector.wakeup();
         }
     }
@@ -293,9 +296,11 @@ final class CollectiveQueue implements AutoCloseable {
         if (!seat.membership().hasFailed()) {
             Partings.say(lanes);
         }
-        Partings.close(selector);
-        for (Part part : parts) {
-            part.lane().close();
+        synchronized (this) {
+            Partings.close(selector);
+            for (Part part : parts) {
+                part.lane().close();
+            }
         }
         math.close();
         if (chunks != null) {

@@ -133,7 +133,7 @@ final class ExchangeQueue implements AutoCloseable {
         synchronized (this) {
             advance();
             for (int peer = 0; peer < lanes.length && problem == null; ) {
-                if (lanes[peer] == null || traffic[peer].isPast(ticket)) {
+                if (lanes[peer] == null || traffic[peer].isPast(ticket) && !hasFailed(peer)) {
                     peer++;
                     continue;
                 }
@@ -143,7 +143,7 @@ final class ExchangeQueue implements AutoCloseable {
                 seat.waits(operation, peer);
                 problem = batches.problem() != null
                         ? seat.sentence(batches.problem())
-                        : waits.problem(peer, incoming[peer].hasLeft(), lanes[peer].ended(), operation, start);
+                        : waits.problem(peer, incoming[peer].hasLeft(), hasFailed(peer), operation, start);
                 try {
                     if (problem == null) {
                         wait(waits.sleepMillis());
@@ -160,6 +160,11 @@ final class ExchangeQueue implements AutoCloseable {
         }
         seat.membership().check();
         seat.waits(null, 0);
+    }
+
+    /** Returns whether there is nothing to wait for but the word why a peer failed. */
+    private boolean hasFailed(int peer) {
+        return !incoming[peer].hasLeft() && (lanes[peer].hasFailed() || lanes[peer].ended());
     }
 
     /** Copies what this rank sends to itself. */
@@ -193,11 +198,16 @@ final class ExchangeQueue implements AutoCloseable {
     }
 
     /** Returns once nothing of the batches is touched any more; the group has failed. */
-    void settle() {
-        synchronized (this) {
+    synchronized void settle() {
+        if (!closed) {
+            for (Lane lane : lanes) {
+                if (lane != null) {
+                    lane.fail();
+                }
+            }
+            selector.wakeup(); // the mover ends
             notifyAll();
         }
-        selector.wakeup(); // the mover ends
     }
 
     /** Says goodbye to the peers, and ends. */

@@ -61,6 +61,12 @@ abstract class Lane implements AutoCloseable {
     /** Returns whether the peer is gone and all that it sent has been taken. */
     abstract boolean ended();
 
+    /** Tells the peer that the group has failed. */
+    abstract void fail();
+
+    /** Returns whether the peer has told so, or has gone without a goodbye; why is heard elsewhere. */
+    abstract boolean hasFailed();
+
     final boolean connectionEnded() {
         return connectionEnded;
     }

@@ -70,6 +70,11 @@ final class Part {
         return left;
     }
 
+    /** Returns whether there is nothing to wait for but the word why the peer failed. */
+    boolean hasFailed() {
+        return !left && (lane.hasFailed() || lane.ended());
+    }
+
     Lane lane() {
         return lane;
     }

@@ -19,6 +19,7 @@ final class SharedLane extends Lane {
 
     private static final int WORDS = 256; // of a direction: two pairs of cache lines
     private static final int WRITER_SLEEPS = 8;
+    private static final int FAILED = 16;
     private static final int READ = 128;
     private static final int READER_SLEEPS = READ + 8;
     private static final int DATA = 4096;
@@ -85,13 +86,28 @@ final class SharedLane extends Lane {
 
     private void wake(int flag) {
         if ((int) INT.getVolatile(words, flag) != 0 && INT.compareAndSet(words, flag, 1, 0)) {
-            ring.clear();
-            try {
-                channel().write(ring); // where the bell is full, the peer has not listened yet
-            } catch (IOException e) {
-                // nobody is there: reading tells
-            }
+            ring();
         }
+    }
+
+    private void ring() {
+        ring.clear();
+        try {
+            channel().write(ring); // where the bell is full, the peer has not listened yet
+        } catch (IOException e) {
+            // nobody is there: reading tells
+        }
+    }
+
+    @Override
+    void fail() {
+        INT.setVolatile(words, out + FAILED, 1);
+        ring();
+    }
+
+    @Override
+    boolean hasFailed() {
+        return (int) INT.getVolatile(words, in + FAILED) != 0;
     }
 
     @Override

@@ -95,6 +95,21 @@ final class SocketLane extends Lane {
     }
 
     @Override
+    void fail() {
+        try {
+            channel().shutdownOutput();
+        } catch (IOException e) {
+            // the peer has seen the end already
+        }
+    }
+
+    /** A goodbye lies here until it is taken, and the end behind it is not seen before that. */
+    @Override
+    boolean hasFailed() {
+        return ended();
+    }
+
+    @Override
     boolean ended() {
         return connectionEnded() && !in.hasRemaining();
     }
