@@ -246,7 +246,7 @@ class TrainingTest {
     }
 
     private Training.Outcome run(Settings settings, boolean compare) {
-        return new Training(settings, corpus, compare, step -> {}).run();
+        return new Training(settings, corpus, compare, null, step -> {}).run();
     }
 
     private static List<Double> losses(Training.Outcome outcome) {
