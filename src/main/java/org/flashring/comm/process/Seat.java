@@ -47,10 +47,14 @@ final class Seat {
         waiting = operation;
     }
 
-    /** Returns what this rank waits in and at which step, as the end of a sentence; empty if in nothing. */
+    /** Returns what this rank waits in and at which step, as the end of a sentence; empty if neither is known. */
     String place() {
         String operation = waiting;
-        return operation == null ? "" : "; rank " + rank + " waits in " + operation + " for rank " + peer + step();
+        if (operation != null) {
+            return "; rank " + rank + " waits in " + operation + " for rank " + peer + step();
+        }
+        String known = step();
+        return known.isEmpty() ? "" : "; rank " + rank + " goes on" + known;
     }
 
     private String step() {
