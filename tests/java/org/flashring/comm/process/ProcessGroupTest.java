@@ -27,7 +27,6 @@ import org.flashring.comm.Ranks.Ending;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.internal.Native;
-import org.flashring.support.HeapBytes;
 import org.flashring.support.Leaks;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -109,34 +108,6 @@ class ProcessGroupTest {
                 }
             }
         }));
-    }
-
-    @ParameterizedTest
-    @EnumSource
-    void callsAllocateNothing(Medium medium) {
-        succeeds(run(medium, LONG, communicator -> {
-            ByteBuffer memory = bytes(4096);
-            Transfers batch = new Transfers();
-            long[] parts = {8, 0, 16};
-            long allocated = HeapBytes.of(() -> verbs(communicator, Native.address(memory), batch, parts));
-            assertThat(allocated).isLessThan(HeapBytes.OF_AN_OBJECT_A_CALL);
-        }));
-    }
-
-    private static void verbs(Communicator c, long memory, Transfers batch, long[] parts) {
-        long target = memory + 2048;
-        batch.clear();
-        for (int peer = 0; peer < WORLD; peer++) {
-            batch.send(memory, 8, peer).send(memory + 8, 16, peer);
-            batch.receive(target + 24L * peer, 8, peer).receive(target + 24L * peer + 8, 16, peer);
-        }
-        c.await(c.post(batch));
-        c.allGather(memory, 8, target);
-        c.allGather(memory, parts, target);
-        c.allToAll(memory, 8, target);
-        c.allReduce(memory, 4, DType.FLOAT32);
-        c.reduceScatter(memory, parts, DType.BFLOAT16, target);
-        c.barrier();
     }
 
     @Test
