@@ -29,7 +29,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 @Timeout(180)
 @EnabledOnOs(value = OS.LINUX, disabledReason = "processes are stopped by signals, and /dev/shm is Linux's")
 class ProcessFaultTest {
-    private static final Duration DEADLINE = Duration.ofSeconds(2);
+    private static final Duration DEADLINE = Duration.ofSeconds(1);
     private static final Duration SLACK = Duration.ofSeconds(1);
     private static final int WORLD = 3;
     private static final List<String> IN_A_SMALL_MEMORY = List.of(
@@ -88,7 +88,7 @@ class ProcessFaultTest {
                 assertThat(ranks.exitCode(rank, Duration.ofSeconds(30))).as(ranks.output(rank)).isEqualTo(3);
                 assertThat(ranks.output(rank))
                         .contains("CommunicationException: rank ")
-                        .contains(" waited 2000 ms, the deadline, in receive for rank ")
+                        .contains(" waited 1000 ms, the deadline, in receive for rank ")
                         .contains("of ring");
             }
             assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(DEADLINE.plus(SLACK));

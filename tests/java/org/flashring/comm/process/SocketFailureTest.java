@@ -4,8 +4,10 @@ import java.time.Duration;
 import java.util.List;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.FailureContract;
+import org.junit.jupiter.api.Tag;
 
 /** Ranks as of processes that have sockets alone, as on two hosts. */
+@Tag("full")
 class SocketFailureTest extends FailureContract {
     @Override
     protected List<Communicator> group(Duration deadline) {
