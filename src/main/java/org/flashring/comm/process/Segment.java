@@ -1,12 +1,7 @@
 package org.flashring.comm.process;
 
 import java.io.IOException;
-import java.lang.invoke.MethodHandle;
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.MethodType;
-import java.lang.reflect.Field;
 import java.nio.ByteBuffer;
-import java.nio.MappedByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
@@ -16,6 +11,7 @@ import java.nio.file.attribute.FileAttribute;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Arrays;
 import java.util.HexFormat;
+import org.flashring.internal.Mapping;
 import org.flashring.internal.Native;
 
 /**
@@ -30,22 +26,20 @@ final class Segment implements AutoCloseable {
     static final int NONCE = 16;
 
     private static final int PIECE = 64 << 10;
-    private static final MethodHandle UNMAP = unmapper();
 
     private final Path path;
-    private final MappedByteBuffer map;
+    private final Mapping mapping;
     private final long address;
-    private boolean closed;
 
-    private Segment(Path path, MappedByteBuffer map) {
+    private Segment(Path path, Mapping mapping) {
         this.path = path;
-        this.map = map;
-        this.address = Native.address(map);
+        this.mapping = mapping;
+        this.address = Native.address(mapping.memory());
     }
 
-    /** Returns whether this host has a place for such files. */
+    /** Returns whether this host has a place for such files and this Java runtime can map them. */
     static boolean isPossible() {
-        return Files.isDirectory(FOLDER) && Files.isWritable(FOLDER);
+        return Mapping.isPossible() && Files.isDirectory(FOLDER) && Files.isWritable(FOLDER);
     }
 
     /**
@@ -70,7 +64,7 @@ final class Segment implements AutoCloseable {
                 at += file.write(zeros, at);
             }
             file.write(ByteBuffer.wrap(nonce), 0);
-            return new Segment(path, file.map(FileChannel.MapMode.READ_WRITE, 0, bytes));
+            return new Segment(path, Mapping.of(file, bytes));
         } catch (IOException e) {
             Files.deleteIfExists(path);
             throw new IOException(path + " cannot take " + bytes + " bytes: " + e.getMessage(), e);
@@ -84,7 +78,7 @@ final class Segment implements AutoCloseable {
             ByteBuffer found = ByteBuffer.allocate(NONCE);
             file.read(found, 0);
             return Arrays.equals(found.array(), nonce) && file.size() == bytes
-                    ? new Segment(path, file.map(FileChannel.MapMode.READ_WRITE, 0, bytes))
+                    ? new Segment(path, Mapping.of(file, bytes))
                     : null;
         } catch (NoSuchFileException e) {
             return null;
@@ -102,40 +96,16 @@ final class Segment implements AutoCloseable {
     }
 
     ByteBuffer memory() {
-        return map;
+        return mapping.memory();
     }
 
     long address() {
         return address;
     }
 
-    /** Unmaps the memory, now and not when the garbage collector comes by. */
+    /** Unmaps the memory. */
     @Override
     public void close() {
-        if (closed) {
-            return;
-        }
-        closed = true;
-        if (UNMAP != null) {
-            try {
-                UNMAP.invokeExact((ByteBuffer) map);
-            } catch (Throwable e) {
-                throw new IllegalStateException("cannot unmap " + path, e);
-            }
-        }
-    }
-
-    /** Returns {@code Unsafe.invokeCleaner}, Java 17's one way to unmap; null where a module graph lacks it. */
-    private static MethodHandle unmapper() {
-        try {
-            Class<?> unsafe = Class.forName("sun.misc.Unsafe");
-            Field instance = unsafe.getDeclaredField("theUnsafe");
-            instance.setAccessible(true);
-            return MethodHandles.lookup()
-                    .findVirtual(unsafe, "invokeCleaner", MethodType.methodType(void.class, ByteBuffer.class))
-                    .bindTo(instance.get(null));
-        } catch (ReflectiveOperationException | RuntimeException e) {
-            return null;
-        }
+        mapping.close();
     }
 }
