@@ -232,9 +232,17 @@ final class BadCommunication {
                         "PT4800000H"),
                 argument("group: body null", () -> LocalGroup.run(2, null), "body", null),
                 argument("group: run on no ranks", () -> LocalGroup.run(0, c -> null), "worldSize", 0),
-                argument("processes: environment null", () -> ProcessGroup.join(null, Map.of(), DEADLINE), "environment", null),
+                argument(
+                        "processes: environment null",
+                        () -> ProcessGroup.join(null, Map.of(), DEADLINE),
+                        "environment",
+                        null),
                 argument("processes: terms null", () -> ProcessGroup.join(ALONE, null, DEADLINE), "terms", null),
-                argument("processes: deadline 0", () -> ProcessGroup.join(ALONE, Map.of(), Duration.ZERO), "deadline", "PT0S"),
+                argument(
+                        "processes: deadline 0",
+                        () -> ProcessGroup.join(ALONE, Map.of(), Duration.ZERO),
+                        "deadline",
+                        "PT0S"),
                 argument(
                         "processes: medium null",
                         () -> ProcessGroup.join(ALONE, Map.of(), DEADLINE, null),

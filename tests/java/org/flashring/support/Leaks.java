@@ -49,8 +49,8 @@ public final class Leaks {
     }
 
     /**
-     * Runs {@code one} fifty times. Fails if that costs threads of this library, descriptors, mappings of shared memory,
-     * or if any of {@code groups} is still there.
+     * Runs {@code one} fifty times. Fails if that costs threads of this library, descriptors, mappings of shared
+     * memory, or if any of {@code groups} is still there.
      */
     public static void leavesNothing(List<WeakReference<Object>> groups, Runnable one) throws InterruptedException {
         one.run(); // what is made once and kept

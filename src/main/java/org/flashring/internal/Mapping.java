@@ -54,17 +54,16 @@ public final class Mapping implements AutoCloseable {
         MethodHandles.Lookup lookup = MethodHandles.publicLookup();
         Class<?> arenas = Class.forName("java.lang.foreign.Arena");
         Class<?> segments = Class.forName("java.lang.foreign.MemorySegment");
-        AutoCloseable arena = (AutoCloseable)
-                lookup.findStatic(arenas, "ofShared", MethodType.methodType(arenas)).invoke();
+        AutoCloseable arena = (AutoCloseable) lookup.findStatic(arenas, "ofShared", MethodType.methodType(arenas))
+                .invoke();
         try {
             Object segment = lookup.findVirtual(
                             FileChannel.class,
                             "map",
-                            MethodType.methodType(
-                                    segments, FileChannel.MapMode.class, long.class, long.class, arenas))
+                            MethodType.methodType(segments, FileChannel.MapMode.class, long.class, long.class, arenas))
                     .invoke(file, FileChannel.MapMode.READ_WRITE, 0L, bytes, arena);
-            ByteBuffer memory = (ByteBuffer)
-                    lookup.findVirtual(segments, "asByteBuffer", MethodType.methodType(ByteBuffer.class))
+            ByteBuffer memory =
+                    (ByteBuffer) lookup.findVirtual(segments, "asByteBuffer", MethodType.methodType(ByteBuffer.class))
                             .invoke(segment);
             return new Mapping(memory, arena::close);
         } catch (Throwable e) {

@@ -62,8 +62,22 @@ class LaunchTest {
     @Test
     void trainingOverProcessesHasTheBitsOfThreads(@TempDir Path folder) throws IOException {
         String[] options = {
-            "train", "--text", "README.md", "--steps", "2", "--context", "61", "--batch", "1", "--layers", "2", "--dim",
-            "32", "--ranks", "2", "--out"
+            "train",
+            "--text",
+            "README.md",
+            "--steps",
+            "2",
+            "--context",
+            "61",
+            "--batch",
+            "1",
+            "--layers",
+            "2",
+            "--dim",
+            "32",
+            "--ranks",
+            "2",
+            "--out"
         };
         List<String> threads = new ArrayList<>(List.of(options));
         threads.add(folder.resolve("threads").toString());
@@ -76,10 +90,10 @@ class LaunchTest {
         processes.add(folder.resolve("processes").toString());
         Outcome outcome = launch(processes.toArray(String[]::new));
         assertThat(outcome.exitCode()).as(outcome.err() + outcome.out()).isZero();
-        assertThat(outcome.out()).contains("[rank 0] Processes   2, a rank each").doesNotContain("[rank 1]");
-        assertThat(losses(folder.resolve("processes")))
-                .hasSize(2)
-                .isEqualTo(losses(folder.resolve("threads")));
+        assertThat(outcome.out())
+                .contains("[rank 0] Processes   2, a rank each")
+                .doesNotContain("[rank 1]");
+        assertThat(losses(folder.resolve("processes"))).hasSize(2).isEqualTo(losses(folder.resolve("threads")));
     }
 
     private static List<String> losses(Path folder) throws IOException {

@@ -51,8 +51,7 @@ class ProcessAllocationTest {
                     long address = Native.address(memory);
                     Transfers batch = new Transfers();
                     long[] parts = {8, 0, 16};
-                    System.out.println(
-                            HeapBytes.of(() -> verbs(communicator, address, batch, parts)));
+                    System.out.println(HeapBytes.of(() -> verbs(communicator, address, batch, parts)));
                 });
             }
         }

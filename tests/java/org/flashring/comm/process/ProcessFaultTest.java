@@ -22,8 +22,6 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
-import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.EnumSource;
 
 /** Real processes: one that dies or stops ends in one named exception on all others; nobody hangs, no file is left. */
 @Timeout(180)
@@ -32,8 +30,8 @@ class ProcessFaultTest {
     private static final Duration DEADLINE = Duration.ofSeconds(1);
     private static final Duration SLACK = Duration.ofSeconds(1);
     private static final int WORLD = 3;
-    private static final List<String> IN_A_SMALL_MEMORY = List.of(
-            "unshare", "-rm", "sh", "-c", "mount -t tmpfs -o size=64k none /dev/shm && exec \"$@\"", "sh");
+    private static final List<String> IN_A_SMALL_MEMORY =
+            List.of("unshare", "-rm", "sh", "-c", "mount -t tmpfs -o size=64k none /dev/shm && exec \"$@\"", "sh");
 
     @TempDir
     Path folder;
@@ -54,7 +52,9 @@ class ProcessFaultTest {
         ranks.rank(1).destroyForcibly();
         long start = System.nanoTime();
         for (int rank = 0; rank < WORLD; rank += 2) {
-            assertThat(ranks.exitCode(rank, Duration.ofSeconds(30))).as(ranks.output(rank)).isEqualTo(3);
+            assertThat(ranks.exitCode(rank, Duration.ofSeconds(30)))
+                    .as(ranks.output(rank))
+                    .isEqualTo(3);
             assertThat(ranks.output(rank))
                     .contains("CommunicationException: rank 1 is gone")
                     .contains("; rank " + rank)
@@ -63,7 +63,8 @@ class ProcessFaultTest {
         assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(DEADLINE.plus(SLACK));
         try (Stream<Path> files = Files.list(Segment.FOLDER)) {
             assertThat(files.filter(file -> ranks.processes().stream()
-                            .anyMatch(rank -> file.getFileName().toString().startsWith("flashring-" + rank.pid() + "-"))))
+                            .anyMatch(
+                                    rank -> file.getFileName().toString().startsWith("flashring-" + rank.pid() + "-"))))
                     .isEmpty();
         }
     }
@@ -85,7 +86,9 @@ class ProcessFaultTest {
             signal("STOP", ranks.rank(1));
             long start = System.nanoTime();
             for (int rank = 0; rank < WORLD; rank += 2) {
-                assertThat(ranks.exitCode(rank, Duration.ofSeconds(30))).as(ranks.output(rank)).isEqualTo(3);
+                assertThat(ranks.exitCode(rank, Duration.ofSeconds(30)))
+                        .as(ranks.output(rank))
+                        .isEqualTo(3);
                 assertThat(ranks.output(rank))
                         .contains("CommunicationException: rank ")
                         .contains(" waited 1000 ms, the deadline, in receive for rank ")
@@ -98,8 +101,8 @@ class ProcessFaultTest {
     }
 
     private RankProcesses running(Medium medium) throws Exception {
-        RankProcesses ranks = RankProcesses.start(
-                List.of(), Rank.class, WORLD, folder, Map.of(Medium.VARIABLE, medium.toString()));
+        RankProcesses ranks =
+                RankProcesses.start(List.of(), Rank.class, WORLD, folder, Map.of(Medium.VARIABLE, medium.toString()));
         ranks.awaitOutput("running");
         Thread.sleep(200);
         return ranks;
@@ -120,10 +123,13 @@ class ProcessFaultTest {
                 "this process may not have a mount namespace");
         RankProcesses ranks = RankProcesses.start(IN_A_SMALL_MEMORY, Rank.class, 2, folder, Map.of());
         for (int rank = 0; rank < 2; rank++) {
-            assertThat(ranks.exitCode(rank, Duration.ofSeconds(60))).as(ranks.output(rank)).isEqualTo(3);
+            assertThat(ranks.exitCode(rank, Duration.ofSeconds(60)))
+                    .as(ranks.output(rank))
+                    .isEqualTo(3);
             assertThat(ranks.output(rank))
-                    .contains("rank 0 cannot join the group: cannot share memory with rank 1: /dev/shm has room for 65536"
-                            + " bytes, and")
+                    .contains(
+                            "rank 0 cannot join the group: cannot share memory with rank 1: /dev/shm has room for 65536"
+                                    + " bytes, and")
                     .contains("set FLASHRING_MEDIUM to sockets on all ranks");
         }
     }

@@ -68,7 +68,8 @@ class TwoHostsTest {
 
     @Test
     void ranksOfOneHostShareMemoryAndOthersHaveSockets() throws Exception {
-        assumeTrue(succeeds(NAMESPACES, "ip", "link", "add", "one", "type", "veth", "peer", "name", "two"),
+        assumeTrue(
+                succeeds(NAMESPACES, "ip", "link", "add", "one", "type", "veth", "peer", "name", "two"),
                 "this process may not have network namespaces, or there is no 'ip'");
         List<String> line = new ArrayList<>(NAMESPACES);
         line.addAll(List.of("bash", "-c", HOSTS, "bash"));
@@ -78,7 +79,14 @@ class TwoHostsTest {
                 .redirectOutput(folder.resolve("hosts").toFile());
         builder.environment()
                 .putAll(Map.of(
-                        "FOLDER", folder.toString(), "WORLD_SIZE", "3", "MASTER_ADDR", "10.77.0.1", "MASTER_PORT", "29507"));
+                        "FOLDER",
+                        folder.toString(),
+                        "WORLD_SIZE",
+                        "3",
+                        "MASTER_ADDR",
+                        "10.77.0.1",
+                        "MASTER_PORT",
+                        "29507"));
         Process hosts = builder.start();
         assertThat(hosts.waitFor(100, TimeUnit.SECONDS)).isTrue();
         String said = Files.readString(folder.resolve("hosts"));

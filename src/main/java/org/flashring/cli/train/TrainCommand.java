@@ -56,7 +56,9 @@ public final class TrainCommand implements Callable<Integer> {
                     "Text to learn: files, or directories that are read with all below them but hidden and binary files.")
     private List<Path> text;
 
-    @Option(names = "--ranks", description = "Ranks that share each sequence (default: 4, or all processes): --mesh cp=N.")
+    @Option(
+            names = "--ranks",
+            description = "Ranks that share each sequence (default: 4, or all processes): --mesh cp=N.")
     private Integer ranks;
 
     @Option(

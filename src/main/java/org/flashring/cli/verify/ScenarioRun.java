@@ -49,8 +49,7 @@ final class ScenarioRun {
     }
 
     /** Returns on every rank what all of them compute, on the host; collective. */
-    static Results run(
-            Scenario scenario, Strategy strategy, Inputs inputs, Kernel kernel, Communicator communicator) {
+    static Results run(Scenario scenario, Strategy strategy, Inputs inputs, Kernel kernel, Communicator communicator) {
         Problem problem = Problem.of(scenario.shape(), scenario.layout(), scenario.mask());
         Plan plan = Plan.of(problem, strategy, scenario.options().withKernel(kernel));
         Results results = Results.zeros(scenario);
