@@ -21,7 +21,7 @@ class LaunchedBenchTest {
             assertThat(result.processes()).isEqualTo(2);
             assertThat(result.lines()).extracting(LaunchedBench.Line::pass).containsExactly("forward", "backward");
             assertThat(result.lines()).allSatisfy(line -> {
-                assertThat(line.runMillis()).hasSize(3).allMatch(millis -> millis > 0);
+                assertThat(line.runMillis()).hasSize(3).doesNotContain(0.0);
                 assertThat(line.millis()).isEqualTo(Median.of(line.runMillis()));
             });
             return out.toString();
