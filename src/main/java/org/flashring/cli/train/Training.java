@@ -22,6 +22,9 @@ final class Training {
      */
     private static final Duration DEADLINE = Duration.ofDays(1);
 
+    /** A process may stop without ending. */
+    private static final Duration DEADLINE_OF_PROCESSES = Duration.ofMinutes(30);
+
     /**
      * One optimizer step.
      *
@@ -92,7 +95,7 @@ final class Training {
                 return null;
             });
         } else {
-            launched.run(terms(), DEADLINE, this::train);
+            launched.run(terms(), DEADLINE_OF_PROCESSES, this::train);
         }
         return outcome();
     }

@@ -292,15 +292,13 @@ final class CollectiveQueue implements AutoCloseable {
 
     /** Says goodbye to the peers, and ends. */
     @Override
-    public void close() {
+    public synchronized void close() {
         if (!seat.membership().hasFailed()) {
             Partings.say(lanes);
         }
-        synchronized (this) {
-            Partings.close(selector);
-            for (Part part : parts) {
-                part.lane().close();
-            }
+        Partings.close(selector);
+        for (Part part : parts) {
+            part.lane().close();
         }
         math.close();
         if (chunks != null) {

@@ -48,24 +48,31 @@ final class ExchangeQueue implements AutoCloseable {
     }
 
     private void move() {
-        while (true) {
-            try {
+        try {
+            boolean goesOn = true;
+            while (goesOn) {
                 selector.select(Lane.WAKE, 0);
-            } catch (IOException e) {
-                seat.fail(seat.sentence("cannot wait for its peers: " + e.getMessage()), e);
+                goesOn = advanceAwake();
             }
-            String problem;
-            synchronized (this) {
-                if (closed || seat.membership().hasFailed()) {
-                    return;
-                }
-                advance();
-                problem = batches.problem();
-            }
-            if (problem != null) {
-                seat.fail(seat.sentence(problem), null);
-            }
+        } catch (IOException | RuntimeException | Error e) { // without this thread peers would wait for this rank
+            seat.fail(seat.sentence("moves nothing more: " + e), e);
         }
+    }
+
+    /** Returns whether there will be more to do. */
+    private boolean advanceAwake() {
+        String problem;
+        synchronized (this) {
+            if (closed || seat.membership().hasFailed()) {
+                return false;
+            }
+            advance();
+            problem = batches.problem();
+        }
+        if (problem != null) {
+            seat.fail(seat.sentence(problem), null);
+        }
+        return problem == null;
     }
 
     void post(long ticket, Transfers batch) {

@@ -33,7 +33,7 @@ final class ProcessTransport implements Transport {
             for (Lane[] ofUse : lanesByUse) {
                 Arrays.stream(ofUse).filter(lane -> lane != null).forEach(made::add);
             }
-            exchanges = new ExchangeQueue(seat, lanesByUse[Switchboard.Use.EXCHANGES.ordinal()]);
+            exchanges = made.add(new ExchangeQueue(seat, lanesByUse[Switchboard.Use.EXCHANGES.ordinal()]));
             collectives = new CollectiveQueue(seat, lanes);
             made.keep();
         }

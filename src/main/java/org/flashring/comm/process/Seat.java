@@ -51,10 +51,10 @@ final class Seat {
     String place() {
         String operation = waiting;
         if (operation != null) {
-            return "; rank " + rank + " waits in " + operation + " for rank " + peer + step();
+            return "; " + group + "rank " + rank + " waits in " + operation + " for rank " + peer + step();
         }
         String known = step();
-        return known.isEmpty() ? "" : "; rank " + rank + " goes on" + known;
+        return known.isEmpty() ? "" : "; " + group + "rank " + rank + " goes on" + known;
     }
 
     private String step() {

@@ -47,6 +47,6 @@ final class Waits {
 
     /** Returns how long to sleep at most, as there was no problem, in milliseconds: 1 or more. */
     long sleepMillis() {
-        return Math.max(1, (sleep + 999_999) / 1_000_000);
+        return sleep / 1_000_000 + 1;
     }
 }
