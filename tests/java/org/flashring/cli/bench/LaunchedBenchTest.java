@@ -26,6 +26,8 @@ class LaunchedBenchTest {
             });
             return out.toString();
         });
-        assertThat(printed.get(0)).contains("2 processes of 1 thread").containsPattern("B1 H2/1 S33 D16 +causal +backward");
+        assertThat(printed.get(0))
+                .contains("2 processes of 1 thread")
+                .containsPattern("B1 H2/1 S33 D16 +causal +backward");
     }
 }

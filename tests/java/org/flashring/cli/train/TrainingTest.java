@@ -183,6 +183,7 @@ class TrainingTest {
                         new Settings(TINY, 1, 12, 31, 1, 1e-3, Layout.Policy.ZIGZAG, 0, 1, new Ring()),
                         corpus,
                         true,
+                        null,
                         step -> live.add(Pointer.totalCount()))
                 .run();
         assertThat(live.get(11)).isLessThanOrEqualTo(live.get(2));

@@ -17,10 +17,9 @@ class ScenarioRunTest {
         for (int index = 10; index < 14; index++) {
             Scenario scenario = scenarios.scenario(index);
             Inputs inputs = Inputs.draw(scenario, scenarios.numbers(index));
-            Results together =
-                    ScenarioRun.run(scenario, new Ring(), inputs, Kernel.REFERENCE, List.of(Device.HOST));
-            List<Results> apart = LocalGroup.run(
-                    3, ranks -> ScenarioRun.run(scenario, new Ring(), inputs, Kernel.REFERENCE, ranks));
+            Results together = ScenarioRun.run(scenario, new Ring(), inputs, Kernel.REFERENCE, List.of(Device.HOST));
+            List<Results> apart =
+                    LocalGroup.run(3, ranks -> ScenarioRun.run(scenario, new Ring(), inputs, Kernel.REFERENCE, ranks));
             for (Results results : apart) {
                 for (Results.Name name : Results.Name.values()) {
                     assertThat(results.get(name)).as("%s of %s", name, scenario).isEqualTo(together.get(name));
