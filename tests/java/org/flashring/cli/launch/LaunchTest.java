@@ -19,6 +19,7 @@ import org.flashring.cli.Main;
 import org.flashring.launch.Environment;
 import org.flashring.launch.Rendezvous;
 import org.flashring.launch.Session;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -60,6 +61,8 @@ class LaunchTest {
 
     /** Losses to the last bit, over two steps: whatever is sent, summed or dealt otherwise would show. */
     @Test
+    @Tag("full")
+    @Timeout(600)
     void trainingOverProcessesHasTheBitsOfThreads(@TempDir Path folder) throws IOException {
         String[] options = {
             "train",
@@ -85,13 +88,13 @@ class LaunchTest {
                         .setOut(new PrintWriter(new StringWriter()))
                         .execute(threads.toArray(String[]::new)))
                 .isZero();
-        List<String> processes = new ArrayList<>(List.of("--nproc", "2", "--"));
+        List<String> processes = new ArrayList<>(List.of("--nproc", "4", "--"));
         processes.addAll(List.of(options));
         processes.add(folder.resolve("processes").toString());
         Outcome outcome = launch(processes.toArray(String[]::new));
         assertThat(outcome.exitCode()).as(outcome.err() + outcome.out()).isZero();
         assertThat(outcome.out())
-                .contains("[rank 0] Processes   2, a rank each")
+                .contains("[rank 0] Processes   4, a rank each")
                 .doesNotContain("[rank 1]");
         assertThat(losses(folder.resolve("processes"))).hasSize(2).isEqualTo(losses(folder.resolve("threads")));
     }

@@ -8,20 +8,25 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
+import java.util.concurrent.CompletableFuture;
 import java.util.function.Supplier;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.flashring.DType;
 import org.flashring.Layout;
+import org.flashring.cli.support.Launched;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Mesh;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Ulysses;
+import org.flashring.support.RankProcesses;
 import org.flashring.support.Strategies;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -174,6 +179,25 @@ class TrainingTest {
     void everySeedIsRepeatable() {
         Settings settings = new Settings(TINY, 2, 3, 31, 1, 1e-3, Layout.Policy.ZIGZAG, 0, 5, new Ring());
         assertThat(losses(run(settings, false))).isEqualTo(losses(run(settings, false)));
+    }
+
+    /** Threads play the processes: a communicator of theirs is all that tells them from threads. */
+    @ParameterizedTest
+    @ValueSource(strings = {"cp=4", "dp=2,cp=2"})
+    void processesLearnWhatThreadsLearnToTheBit(String mesh) {
+        Settings settings =
+                new Settings(TINY, Mesh.of(mesh), 3, 61, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 5, new Ring());
+        String port = String.valueOf(RankProcesses.freePort());
+        List<CompletableFuture<Training.Outcome>> processes = IntStream.range(0, 4)
+                .mapToObj(rank -> Launched.of(Map.of(
+                        "RANK", String.valueOf(rank), "LOCAL_RANK", String.valueOf(rank), "WORLD_SIZE", "4",
+                        "MASTER_ADDR", "127.0.0.1", "MASTER_PORT", port)))
+                .map(launched -> CompletableFuture.supplyAsync(
+                        () -> new Training(settings, corpus, false, launched, step -> {}).run(),
+                        command -> new Thread(command).start()))
+                .toList();
+        assertThat(losses(processes.get(0).join())).hasSize(3).isEqualTo(losses(run(settings, false)));
+        assertThat(processes.subList(1, 4)).allSatisfy(process -> assertThat(process.join().steps()).isEmpty());
     }
 
     @Test
