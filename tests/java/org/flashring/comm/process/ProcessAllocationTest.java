@@ -7,8 +7,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
-import org.flashring.DType;
-import org.flashring.comm.Communicator;
+import org.flashring.comm.EveryVerb;
 import org.flashring.comm.Ranks;
 import org.flashring.comm.Transfers;
 import org.flashring.internal.Native;
@@ -51,25 +50,9 @@ class ProcessAllocationTest {
                     long address = Native.address(memory);
                     Transfers batch = new Transfers();
                     long[] parts = {8, 0, 16};
-                    System.out.println(HeapBytes.of(() -> verbs(communicator, address, batch, parts)));
+                    System.out.println(HeapBytes.of(() -> EveryVerb.call(communicator, address, batch, parts)));
                 });
             }
-        }
-
-        private static void verbs(Communicator c, long memory, Transfers batch, long[] parts) {
-            long target = memory + 2048;
-            batch.clear();
-            for (int peer = 0; peer < WORLD; peer++) {
-                batch.send(memory, 8, peer).send(memory + 8, 16, peer);
-                batch.receive(target + 24L * peer, 8, peer).receive(target + 24L * peer + 8, 16, peer);
-            }
-            c.await(c.post(batch));
-            c.allGather(memory, 8, target);
-            c.allGather(memory, parts, target);
-            c.allToAll(memory, 8, target);
-            c.allReduce(memory, 4, DType.FLOAT32);
-            c.reduceScatter(memory, parts, DType.BFLOAT16, target);
-            c.barrier();
         }
     }
 }

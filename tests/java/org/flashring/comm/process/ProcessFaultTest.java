@@ -3,7 +3,6 @@ package org.flashring.comm.process;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -83,7 +82,7 @@ class ProcessFaultTest {
     private void stopped(Medium medium) throws Exception {
         RankProcesses ranks = running(medium);
         try {
-            signal("STOP", ranks.rank(1));
+            ranks.signal("STOP", 1);
             long start = System.nanoTime();
             for (int rank = 0; rank < WORLD; rank += 2) {
                 assertThat(ranks.exitCode(rank, Duration.ofSeconds(30)))
@@ -106,13 +105,6 @@ class ProcessFaultTest {
         ranks.awaitOutput("running");
         Thread.sleep(200);
         return ranks;
-    }
-
-    private static void signal(String name, Process process) throws IOException, InterruptedException {
-        assertThat(new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid()))
-                        .start()
-                        .waitFor())
-                .isZero();
     }
 
     /** A write beyond the room of a mapping would kill the process; here it is a sentence, on every rank. */
