@@ -45,6 +45,11 @@ public final class ProcessGroup {
 
     private ProcessGroup() {}
 
+    /** Returns why processes of this host cannot share memory and have sockets alone; empty if they can. */
+    public static String sharedMemoryUnavailabilityCause() {
+        return Segment.unavailabilityCause();
+    }
+
     /**
      * Returns this process's communicator in the group of all processes that were started together, once they have come
      * and agree on {@code terms}, through what {@value Medium#VARIABLE} says.
@@ -84,7 +89,7 @@ public final class ProcessGroup {
         }
         Seat seat = new Seat(membership, "", environment.rank());
         try (Switchboard switchboard = membership.open()) {
-            boolean sharing = medium == Medium.AUTO && Segment.isPossible();
+            boolean sharing = medium == Medium.AUTO && Segment.unavailabilityCause().isEmpty();
             Card own = new Card(
                     sharing ? Hosts.name() : "",
                     Hosts.addresses(session.address()),

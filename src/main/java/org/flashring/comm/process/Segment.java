@@ -37,9 +37,14 @@ final class Segment implements AutoCloseable {
         this.address = Native.address(mapping.memory());
     }
 
-    /** Returns whether this host has a place for such files and this Java runtime can map them. */
-    static boolean isPossible() {
-        return Mapping.isPossible() && Files.isDirectory(FOLDER) && Files.isWritable(FOLDER);
+    /** Returns why there are none on this host; empty if there may be. */
+    static String unavailabilityCause() {
+        if (!Mapping.isPossible()) {
+            return "this Java runtime lacks the module jdk.unsupported";
+        }
+        return Files.isDirectory(FOLDER) && Files.isWritable(FOLDER)
+                ? ""
+                : FOLDER + " is no folder that this process may write to";
     }
 
     /**
