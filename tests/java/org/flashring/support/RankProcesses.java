@@ -74,7 +74,8 @@ public record RankProcesses(List<Process> processes, Path folder) {
 
     /** Sends a rank a signal, such as STOP. */
     public void signal(String name, int rank) throws IOException, InterruptedException {
-        Process kill = new ProcessBuilder("kill", "-" + name, String.valueOf(rank(rank).pid())).start();
+        Process kill =
+                new ProcessBuilder("kill", "-" + name, String.valueOf(rank(rank).pid())).start();
         if (kill.waitFor() != 0) {
             throw new AssertionError("rank " + rank + " takes no signal " + name);
         }

@@ -185,19 +185,27 @@ class TrainingTest {
     @ParameterizedTest
     @ValueSource(strings = {"cp=4", "dp=2,cp=2"})
     void processesLearnWhatThreadsLearnToTheBit(String mesh) {
-        Settings settings =
-                new Settings(TINY, Mesh.of(mesh), 3, 61, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 5, new Ring());
+        Settings settings = new Settings(TINY, Mesh.of(mesh), 3, 61, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 5, new Ring());
         String port = String.valueOf(RankProcesses.freePort());
         List<CompletableFuture<Training.Outcome>> processes = IntStream.range(0, 4)
                 .mapToObj(rank -> Launched.of(Map.of(
-                        "RANK", String.valueOf(rank), "LOCAL_RANK", String.valueOf(rank), "WORLD_SIZE", "4",
-                        "MASTER_ADDR", "127.0.0.1", "MASTER_PORT", port)))
+                        "RANK",
+                        String.valueOf(rank),
+                        "LOCAL_RANK",
+                        String.valueOf(rank),
+                        "WORLD_SIZE",
+                        "4",
+                        "MASTER_ADDR",
+                        "127.0.0.1",
+                        "MASTER_PORT",
+                        port)))
                 .map(launched -> CompletableFuture.supplyAsync(
                         () -> new Training(settings, corpus, false, launched, step -> {}).run(),
                         command -> new Thread(command).start()))
                 .toList();
         assertThat(losses(processes.get(0).join())).hasSize(3).isEqualTo(losses(run(settings, false)));
-        assertThat(processes.subList(1, 4)).allSatisfy(process -> assertThat(process.join().steps()).isEmpty());
+        assertThat(processes.subList(1, 4))
+                .allSatisfy(process -> assertThat(process.join().steps()).isEmpty());
     }
 
     @Test

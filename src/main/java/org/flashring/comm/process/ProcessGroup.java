@@ -89,7 +89,8 @@ public final class ProcessGroup {
         }
         Seat seat = new Seat(membership, "", environment.rank());
         try (Switchboard switchboard = membership.open()) {
-            boolean sharing = medium == Medium.AUTO && Segment.unavailabilityCause().isEmpty();
+            boolean sharing =
+                    medium == Medium.AUTO && Segment.unavailabilityCause().isEmpty();
             Card own = new Card(
                     sharing ? Hosts.name() : "",
                     Hosts.addresses(session.address()),

@@ -93,7 +93,9 @@ abstract class Traffic {
         return moved;
     }
 
-    /** Notes that {@code more} of {@code left} bytes have been moved. Returns whether that was the end of the message. */
+    /**
+     * Notes that {@code more} of {@code left} bytes have been moved. Returns whether that was the end of the message.
+     */
     final boolean move(long more, long left) {
         moved += more;
         if (more < left) {
