@@ -15,10 +15,11 @@ final class ProcessRanks {
 
     /** Returns the communicators of a new group. */
     static List<Communicator> group(int world, Duration deadline, Medium medium) {
+        String master = medium == Medium.SOCKETS ? "127.0.0.2" : "127.0.0.1"; // the others are at 127.0.0.1
         int port = RankProcesses.freePort();
         List<CompletableFuture<Communicator>> joining = new ArrayList<>();
         for (int rank = 0; rank < world; rank++) {
-            Environment environment = new Environment(rank, rank, world, "127.0.0.1", port, "");
+            Environment environment = new Environment(rank, rank, world, master, port, "");
             joining.add(CompletableFuture.supplyAsync(
                     () -> ProcessGroup.join(environment, Map.of(), deadline, medium),
                     command -> new Thread(command).start()));

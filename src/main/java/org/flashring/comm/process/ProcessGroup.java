@@ -82,7 +82,7 @@ public final class ProcessGroup {
         Session session = Rendezvous.join(environment, all, patience);
         Membership membership;
         try {
-            membership = new Membership(session, limit, patience.toNanos(), bind(environment));
+            membership = new Membership(session, limit, patience.toNanos(), bind(environment, session));
         } catch (RuntimeException e) {
             session.close();
             throw e;
@@ -130,9 +130,9 @@ public final class ProcessGroup {
     }
 
     /** Returns where this process listens, as rank 0 does at the rendezvous; null for all addresses. */
-    private static InetAddress bind(Environment environment) {
+    private static InetAddress bind(Environment environment, Session session) {
         if (environment.meetsAtLoopback()) {
-            return InetAddress.getLoopbackAddress();
+            return session.address() == null ? InetAddress.getLoopbackAddress() : session.address();
         }
         try {
             return environment.rank() > 0 || environment.bindAddress().isEmpty()

@@ -20,13 +20,15 @@ import org.flashring.internal.Terms;
 final class ProcessTransport implements Transport {
     private final Membership membership;
     private final Seat seat;
+    private final List<Switchboard.Member> members; // by rank
     private final Lane[] lanes; // to each rank; null to this one
     private final ExchangeQueue exchanges;
     private final CollectiveQueue collectives;
 
     /** Takes the lanes over, by use and rank. */
-    ProcessTransport(Seat seat, Lane[][] lanesByUse) throws IOException {
+    ProcessTransport(Seat seat, List<Switchboard.Member> members, Lane[][] lanesByUse) throws IOException {
         this.seat = seat;
+        this.members = members;
         this.membership = seat.membership();
         lanes = lanesByUse[Switchboard.Use.COLLECTIVES.ordinal()];
         try (Made made = new Made()) {
@@ -58,6 +60,7 @@ final class ProcessTransport implements Transport {
         try {
             return new ProcessTransport(
                     seat,
+                    members,
                     switchboard.connect(token, seat.rank(), members, ringBytes, seat.membership()::hasFailed, end));
         } catch (IOException e) {
             throw seat.fail("rank " + seat.rank() + " cannot join the group: " + e.getMessage(), e);
@@ -153,30 +156,33 @@ final class ProcessTransport implements Transport {
             ranks.sort(Comparator.<Integer>comparingInt(rank -> cards[rank].key())
                     .thenComparing(Comparator.naturalOrder()));
             Card first = cards[ranks.get(0)];
-            List<Switchboard.Member> members = new ArrayList<>();
+            List<Switchboard.Member> chosen = new ArrayList<>();
             for (int rank : ranks) {
-                members.add(member(rank, cards[rank].port()));
+                chosen.add(member(rank, cards[rank].port()));
             }
             String group = first.name().isEmpty() ? seat.group() : seat.group() + first.name() + ": ";
             return connect(
                     new Seat(membership, group, ranks.indexOf(rank())),
                     switchboard,
                     first.token(),
-                    members,
-                    Membership.ringBytes(members.size()),
+                    chosen,
+                    Membership.ringBytes(chosen.size()),
                     System.nanoTime() + membership.patienceNanos());
         } catch (IOException e) {
             throw seat.fail(seat.sentence("cannot split: " + e.getMessage()), e);
         }
     }
 
-    /** Returns how a rank is reached: as it was before. */
+    /** Returns how a rank is reached: at the address where it was before, or else at its others. */
     private Switchboard.Member member(int rank, int port) throws IOException {
         if (rank == rank()) {
             return new Switchboard.Member(List.of(), port, false);
         }
-        InetAddress address = ((InetSocketAddress) lanes[rank].channel().getRemoteAddress()).getAddress();
-        return new Switchboard.Member(List.of(address), port, lanes[rank] instanceof SharedLane);
+        List<InetAddress> addresses = new ArrayList<>(members.get(rank).addresses());
+        InetAddress found = ((InetSocketAddress) lanes[rank].channel().getRemoteAddress()).getAddress();
+        addresses.remove(found);
+        addresses.add(0, found);
+        return new Switchboard.Member(addresses, port, lanes[rank] instanceof SharedLane);
     }
 
     /** Returns what this rank waits in, for the message of a failure; empty if in nothing. */
