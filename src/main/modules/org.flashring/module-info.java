@@ -8,12 +8,14 @@ module org.flashring {
     requires org.flashring.natives;
     requires static org.bytedeco.cuda;
     requires static jdk.jfr;
+    requires jdk.unsupported;
 
     exports org.flashring;
     exports org.flashring.attention;
     exports org.flashring.comm;
     exports org.flashring.comm.local;
     exports org.flashring.comm.nccl;
+    exports org.flashring.comm.process;
     exports org.flashring.device;
     exports org.flashring.kernel;
     exports org.flashring.launch;

@@ -4,10 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowable;
 
-import java.io.IOException;
 import java.lang.ref.WeakReference;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -16,15 +13,14 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
-import java.util.function.LongSupplier;
 import java.util.stream.IntStream;
-import java.util.stream.Stream;
 import org.flashring.DType;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.HostBuffer;
 import org.flashring.launch.Environment;
 import org.flashring.launch.Rendezvous;
 import org.flashring.launch.Session;
+import org.flashring.support.Leaks;
 import org.flashring.support.RankProcesses;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -38,53 +34,13 @@ import org.junit.jupiter.api.condition.OS;
 @Timeout(120)
 @EnabledOnOs(value = OS.LINUX, disabledReason = "descriptors are counted in /proc")
 class GroupChurnTest {
-    private static final int GROUPS = 50;
     private static final int WORLD = 3;
     private static final Duration DEADLINE = Duration.ofSeconds(20);
-
-    private static long descriptors() {
-        try (Stream<Path> files = Files.list(Path.of("/proc/self/fd"))) {
-            return files.count();
-        } catch (IOException e) {
-            throw new AssertionError(e);
-        }
-    }
-
-    private static long threads() {
-        return Thread.getAllStackTraces().keySet().stream()
-                .filter(thread -> thread.getName().startsWith("flashring"))
-                .count();
-    }
-
-    private static void settles(String what, long before, LongSupplier now, long slack) throws InterruptedException {
-        for (int i = 0; i < 100 && now.getAsLong() > before + slack; i++) {
-            System.gc();
-            TimeUnit.MILLISECONDS.sleep(20);
-        }
-        assertThat(now.getAsLong()).as(what).isLessThanOrEqualTo(before + slack);
-    }
-
-    private static void leavesNothing(List<WeakReference<Object>> groups, Runnable one) throws InterruptedException {
-        one.run(); // what is made once and kept
-        one.run();
-        long threads = threads();
-        long descriptors = descriptors();
-        for (int i = 0; i < GROUPS; i++) {
-            one.run();
-        }
-        settles("threads", threads, GroupChurnTest::threads, 0);
-        settles("descriptors", descriptors, GroupChurnTest::descriptors, 3); // of the test's own runner
-        settles(
-                "groups in memory",
-                0,
-                () -> groups.stream().filter(group -> group.get() != null).count(),
-                0);
-    }
 
     @Test
     void groupsOfThreads() throws InterruptedException {
         List<WeakReference<Object>> groups = new ArrayList<>();
-        leavesNothing(groups, () -> {
+        Leaks.leavesNothing(groups, () -> {
             assertThatThrownBy(() -> LocalGroup.run(WORLD, DEADLINE, communicator -> {
                         synchronized (groups) {
                             groups.add(new WeakReference<>(communicator));
@@ -111,7 +67,7 @@ class GroupChurnTest {
     @Test
     void sessionsOfProcesses() throws InterruptedException {
         List<WeakReference<Object>> groups = new ArrayList<>();
-        leavesNothing(groups, () -> session(groups));
+        Leaks.leavesNothing(groups, () -> session(groups));
     }
 
     /** Threads play the processes: each has its own end of the connections. One of them fails; then all leave. */
@@ -148,7 +104,7 @@ class GroupChurnTest {
 
     @Test
     void ranksThatCannotStart() throws InterruptedException {
-        leavesNothing(List.of(), () -> {
+        Leaks.leavesNothing(List.of(), () -> {
             int port = RankProcesses.freePort();
             List<CompletableFuture<Throwable>> ranks = IntStream.range(0, WORLD)
                     .mapToObj(rank -> CompletableFuture.supplyAsync(

@@ -34,7 +34,7 @@ class PackageOrderTest {
             List.of("comm.transport"),
             List.of("comm.local"),
             List.of("launch"),
-            List.of("comm.nccl"),
+            List.of("comm.nccl", "comm.process"),
             List.of("attention"),
             List.of("sync"),
             List.of("djl", "nd4j", "pytorch"),

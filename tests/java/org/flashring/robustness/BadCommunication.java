@@ -11,11 +11,15 @@ import org.flashring.DType;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.local.LocalGroup;
+import org.flashring.comm.process.Medium;
+import org.flashring.comm.process.ProcessGroup;
+import org.flashring.launch.Environment;
 
 /** Arguments of communicators and groups that break a rule. Addresses are never followed. */
 final class BadCommunication {
     private static final DType F32 = DType.FLOAT32;
     private static final Duration DEADLINE = Duration.ofSeconds(1);
+    private static final Environment ALONE = new Environment(0, 0, 1, "127.0.0.1", 29_511, "");
     private static final long A = 1 << 12;
     private static final long B = 1 << 13;
     private static final long HUGE = Long.MAX_VALUE / 2;
@@ -227,6 +231,27 @@ final class BadCommunication {
                         "deadline",
                         "PT4800000H"),
                 argument("group: body null", () -> LocalGroup.run(2, null), "body", null),
-                argument("group: run on no ranks", () -> LocalGroup.run(0, c -> null), "worldSize", 0));
+                argument("group: run on no ranks", () -> LocalGroup.run(0, c -> null), "worldSize", 0),
+                argument(
+                        "processes: environment null",
+                        () -> ProcessGroup.join(null, Map.of(), DEADLINE),
+                        "environment",
+                        null),
+                argument("processes: terms null", () -> ProcessGroup.join(ALONE, null, DEADLINE), "terms", null),
+                argument(
+                        "processes: deadline 0",
+                        () -> ProcessGroup.join(ALONE, Map.of(), Duration.ZERO),
+                        "deadline",
+                        "PT0S"),
+                argument(
+                        "processes: medium null",
+                        () -> ProcessGroup.join(ALONE, Map.of(), DEADLINE, null),
+                        "medium",
+                        null),
+                argument(
+                        "processes: no such medium",
+                        () -> Medium.of(Map.of(Medium.VARIABLE, "pigeons")),
+                        Medium.VARIABLE,
+                        "'pigeons'"));
     }
 }

@@ -16,15 +16,20 @@ import java.util.concurrent.TimeUnit;
 public record RankProcesses(List<Process> processes, Path folder) {
     /** Starts a rank per process; what they print goes to files in {@code folder}. */
     public static RankProcesses start(Class<?> main, int worldSize, Path folder) throws IOException {
+        return start(List.of(), main, worldSize, folder, Map.of());
+    }
+
+    /** As the other method, each behind the words of {@code before} and with more variables. */
+    public static RankProcesses start(
+            List<String> before, Class<?> main, int worldSize, Path folder, Map<String, String> variables)
+            throws IOException {
         int port = freePort();
         List<Process> ranks = new ArrayList<>();
         for (int rank = 0; rank < worldSize; rank++) {
-            ProcessBuilder builder = new ProcessBuilder(
-                    Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                    "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
-                    "-cp",
-                    System.getProperty("java.class.path"),
-                    main.getName());
+            List<String> line = new ArrayList<>(before);
+            line.addAll(command(main));
+            ProcessBuilder builder = new ProcessBuilder(line);
+            builder.environment().putAll(variables);
             builder.environment()
                     .putAll(Map.of(
                             "RANK",
@@ -44,6 +49,16 @@ public record RankProcesses(List<Process> processes, Path folder) {
         return new RankProcesses(List.copyOf(ranks), folder);
     }
 
+    /** Returns the words that run a main class in a process with this one's classes. */
+    public static List<String> command(Class<?> main) {
+        return List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
+                "-cp",
+                System.getProperty("java.class.path"),
+                main.getName());
+    }
+
     /** Returns a port of the loopback that nobody listens at. */
     public static int freePort() {
         try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
@@ -55,6 +70,15 @@ public record RankProcesses(List<Process> processes, Path folder) {
 
     public Process rank(int rank) {
         return processes.get(rank);
+    }
+
+    /** Sends a rank a signal, such as STOP. */
+    public void signal(String name, int rank) throws IOException, InterruptedException {
+        Process kill =
+                new ProcessBuilder("kill", "-" + name, String.valueOf(rank(rank).pid())).start();
+        if (kill.waitFor() != 0) {
+            throw new AssertionError("rank " + rank + " takes no signal " + name);
+        }
     }
 
     /** Returns what a rank has printed so far. */

@@ -74,6 +74,11 @@ public record Environment(
         return found(variables) != null;
     }
 
+    /** Returns whether rank 0 listens at the loopback, as it does where all processes are on one host. */
+    public boolean meetsAtLoopback() {
+        return bindAddress.isEmpty() && Route.isLoopback(masterAddress);
+    }
+
     /** Returns what this process's environment says, see {@link #of}. */
     public static Environment current() {
         return of(System.getenv());

@@ -8,6 +8,7 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.net.InetAddress;
 import java.net.Socket;
 import java.net.SocketTimeoutException;
 import java.nio.ByteBuffer;
@@ -63,7 +64,15 @@ final class Frames implements AutoCloseable {
 
     /** Returns the address of the other end. */
     String peer() {
-        return socket.getInetAddress().getHostAddress();
+        return remote().getHostAddress();
+    }
+
+    InetAddress remote() {
+        return socket.getInetAddress();
+    }
+
+    InetAddress local() {
+        return socket.getLocalAddress();
     }
 
     /** Sends a frame. */

@@ -93,7 +93,7 @@ final class Route {
      * Returns whether {@code host} means the loopback wherever it is read; a name that this host alone resolves to it
      * does not.
      */
-    private static boolean isLoopback(String host) {
+    static boolean isLoopback(String host) {
         try {
             return host.equalsIgnoreCase("localhost")
                     || isLiteral(host) && InetAddress.getByName(host).isLoopbackAddress();

@@ -4,6 +4,7 @@ import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.EOFException;
 import java.io.IOException;
+import java.net.InetAddress;
 import java.net.SocketTimeoutException;
 import java.time.Duration;
 import java.util.Map;
@@ -23,6 +24,9 @@ import org.flashring.internal.Checks;
  * that one of them has failed or died.
  */
 public final class Session implements AutoCloseable {
+    /** How what is said of a rank ends if its process does. */
+    public static final String GONE = "is gone: its process ended or the connection broke";
+
     private static final long PARTING_MILLIS = 5_000; // whoever reads nothing is not waited for longer
 
     private final int rank;
@@ -56,6 +60,21 @@ public final class Session implements AutoCloseable {
     /** Returns the number of ranks. */
     public int worldSize() {
         return worldSize;
+    }
+
+    /** Returns the address of this process's end of a link, by which others may reach it; null if it is alone. */
+    public InetAddress address() {
+        for (Frames link : links) {
+            if (link != null) {
+                return link.local();
+            }
+        }
+        return null;
+    }
+
+    /** Returns the address at which this process has reached rank 0; null on rank 0. */
+    public InetAddress master() {
+        return rank == 0 ? null : links[0].remote();
     }
 
     /**
@@ -147,7 +166,7 @@ public final class Session implements AutoCloseable {
             }
         } catch (IOException e) {
             if (!isClosed()) {
-                failed("rank " + peer + " is gone: its process ended or the connection broke", peer);
+                failed("rank " + peer + " " + GONE, peer);
             }
         } catch (RuntimeException
                 | Error e) { // memory or stack may have run out: without this thread nobody hears of the peer

@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.regex.Pattern;
 import org.flashring.cli.Cli;
+import org.flashring.comm.process.ProcessGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.internal.Native;
@@ -34,6 +35,10 @@ class InfoCommandTest {
         assertThat(run.out())
                 .contains("CUDA devices     "
                         + (Cuda.isAvailable() ? Cuda.deviceCount() : "none: " + Cuda.unavailabilityCause()));
+        String cause = ProcessGroup.sharedMemoryUnavailabilityCause();
+        assertThat(run.out())
+                .contains("Processes        exchange through "
+                        + (cause.isEmpty() ? "shared memory" : "sockets: " + cause));
         for (int device = 0; device < Cuda.deviceCount(); device++) {
             Device cuda = Device.cuda(device);
             assertThat(run.out()).contains(InfoCommand.deviceLine(Cuda.name(cuda), Cuda.tileBytes(cuda)));

@@ -2,17 +2,27 @@ package org.flashring.cli.launch;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
+import java.util.regex.MatchResult;
+import java.util.regex.Pattern;
+import org.flashring.Threads;
 import org.flashring.cli.Main;
 import org.flashring.launch.Environment;
 import org.flashring.launch.Rendezvous;
 import org.flashring.launch.Session;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
 import picocli.CommandLine;
 
 /** Real processes, which meet at a real rendezvous. */
@@ -37,7 +47,8 @@ class LaunchTest {
         assertThat(outcome.exitCode()).isZero();
         for (int rank = 0; rank < 3; rank++) {
             assertThat(outcome.out())
-                    .contains("[rank " + rank + "] hello 0 hello 1 hello 2, with a secret at 127.0.0.1");
+                    .contains("[rank " + rank + "] hello 0 hello 1 hello 2, with a secret at 127.0.0.1 and "
+                            + Math.max(1, Runtime.getRuntime().availableProcessors() / 3) + " threads");
         }
     }
 
@@ -46,6 +57,54 @@ class LaunchTest {
         Outcome outcome = launch("--nproc", "2", "--", "info");
         assertThat(outcome.exitCode()).isZero();
         assertThat(outcome.out()).contains("[rank 0] FlashRing ").contains("[rank 1] FlashRing ");
+    }
+
+    /** Losses to the last bit, over two steps: whatever is sent, summed or dealt otherwise would show. */
+    @Test
+    @Tag("full")
+    @Timeout(600)
+    void trainingOverProcessesHasTheBitsOfThreads(@TempDir Path folder) throws IOException {
+        String[] options = {
+            "train",
+            "--text",
+            "README.md",
+            "--steps",
+            "2",
+            "--context",
+            "61",
+            "--batch",
+            "1",
+            "--layers",
+            "2",
+            "--dim",
+            "32",
+            "--ranks",
+            "2",
+            "--out"
+        };
+        List<String> threads = new ArrayList<>(List.of(options));
+        threads.add(folder.resolve("threads").toString());
+        assertThat(Main.commandLine()
+                        .setOut(new PrintWriter(new StringWriter()))
+                        .execute(threads.toArray(String[]::new)))
+                .isZero();
+        List<String> processes = new ArrayList<>(List.of("--nproc", "4", "--"));
+        processes.addAll(List.of(options));
+        processes.add(folder.resolve("processes").toString());
+        Outcome outcome = launch(processes.toArray(String[]::new));
+        assertThat(outcome.exitCode()).as(outcome.err() + outcome.out()).isZero();
+        assertThat(outcome.out())
+                .contains("[rank 0] Processes   4, a rank each")
+                .doesNotContain("[rank 1]");
+        assertThat(losses(folder.resolve("processes"))).hasSize(2).isEqualTo(losses(folder.resolve("threads")));
+    }
+
+    private static List<String> losses(Path folder) throws IOException {
+        return Pattern.compile("\"loss\" *: *[-+.eE0-9]+")
+                .matcher(Files.readString(folder.resolve("result.json")))
+                .results()
+                .map(MatchResult::group)
+                .toList();
     }
 
     @Test
@@ -75,7 +134,8 @@ class LaunchTest {
                 for (byte[] part : session.exchange(word)) {
                     all.append(all.isEmpty() ? "" : " ").append(new String(part, StandardCharsets.UTF_8));
                 }
-                System.out.println(all + ", with " + environment.secret() + " at " + environment.masterAddress());
+                System.out.println(all + ", with " + environment.secret() + " at " + environment.masterAddress()
+                        + " and " + Threads.get() + " threads");
             }
         }
     }

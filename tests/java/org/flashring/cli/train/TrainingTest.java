@@ -8,18 +8,24 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
+import java.util.concurrent.CompletableFuture;
 import java.util.function.Supplier;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.flashring.DType;
 import org.flashring.Layout;
+import org.flashring.cli.support.Launched;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Mesh;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Ring;
+import org.flashring.plan.Ulysses;
+import org.flashring.support.RankProcesses;
 import org.flashring.support.Strategies;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -166,6 +172,33 @@ class TrainingTest {
         assertThat(losses(run(settings, false))).isEqualTo(losses(run(settings, false)));
     }
 
+    /** Threads play the processes: a communicator of theirs is all that tells them from threads. */
+    @ParameterizedTest
+    @ValueSource(strings = {"cp=4", "dp=2,cp=2"})
+    void processesLearnWhatThreadsLearnToTheBit(String mesh) {
+        Settings settings = new Settings(TINY, Mesh.of(mesh), 3, 61, 2, 1e-3, Layout.Policy.ZIGZAG, 0, 5, new Ring());
+        String port = String.valueOf(RankProcesses.freePort());
+        List<CompletableFuture<Training.Outcome>> processes = IntStream.range(0, 4)
+                .mapToObj(rank -> Launched.of(Map.of(
+                        "RANK",
+                        String.valueOf(rank),
+                        "LOCAL_RANK",
+                        String.valueOf(rank),
+                        "WORLD_SIZE",
+                        "4",
+                        "MASTER_ADDR",
+                        "127.0.0.1",
+                        "MASTER_PORT",
+                        port)))
+                .map(launched -> CompletableFuture.supplyAsync(
+                        () -> new Training(settings, corpus, false, launched, step -> {}).run(),
+                        command -> new Thread(command).start()))
+                .toList();
+        assertThat(losses(processes.get(0).join())).hasSize(3).isEqualTo(losses(run(settings, false)));
+        assertThat(processes.subList(1, 4))
+                .allSatisfy(process -> assertThat(process.join().steps()).isEmpty());
+    }
+
     @Test
     void keepsNoNativeObjectFromStepToStep() {
         List<Long> live = new ArrayList<>();
@@ -173,6 +206,7 @@ class TrainingTest {
                         new Settings(TINY, 1, 12, 31, 1, 1e-3, Layout.Policy.ZIGZAG, 0, 1, new Ring()),
                         corpus,
                         true,
+                        null,
                         step -> live.add(Pointer.totalCount()))
                 .run();
         assertThat(live.get(11)).isLessThanOrEqualTo(live.get(2));
@@ -236,7 +270,7 @@ class TrainingTest {
     }
 
     private Training.Outcome run(Settings settings, boolean compare) {
-        return new Training(settings, corpus, compare, step -> {}).run();
+        return new Training(settings, corpus, compare, null, step -> {}).run();
     }
 
     private static List<Double> losses(Training.Outcome outcome) {

@@ -3,8 +3,7 @@ package org.flashring.comm.local;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.List;
-import org.flashring.DType;
-import org.flashring.comm.Communicator;
+import org.flashring.comm.EveryVerb;
 import org.flashring.comm.Transfers;
 import org.flashring.device.HostBuffer;
 import org.flashring.support.HeapBytes;
@@ -22,29 +21,9 @@ class LocalAllocationTest {
             try (HostBuffer memory = HostBuffer.allocate(4096)) {
                 Transfers batch = new Transfers();
                 long[] parts = {8, 0, 16};
-                return HeapBytes.of(() -> verbs(communicator, memory.address(), batch, parts));
+                return HeapBytes.of(() -> EveryVerb.call(communicator, memory.address(), batch, parts));
             }
         });
         assertThat(allocated).allMatch(bytes -> bytes < HeapBytes.OF_AN_OBJECT_A_CALL);
-    }
-
-    private static void verbs(Communicator c, long memory, Transfers batch, long[] parts) {
-        long target = memory + 2048;
-        batch.clear();
-        for (int peer = 0; peer < WORLD; peer++) {
-            batch.send(memory, 8, peer).send(memory + 8, 16, peer);
-            batch.receive(target + 24L * peer, 8, peer).receive(target + 24L * peer + 8, 16, peer);
-        }
-        long ticket = c.post(batch);
-        c.post(memory, 8, (c.rank() + 1) % WORLD, target + 512, 8, (c.rank() + 2) % WORLD);
-        c.await(ticket);
-        c.await();
-        c.allGather(memory, 8, target);
-        c.allGather(memory, parts, target);
-        c.allToAll(memory, 8, target);
-        c.allReduce(memory, 4, DType.FLOAT32);
-        c.reduceScatter(memory, 4, DType.FLOAT32, target);
-        c.reduceScatter(memory, parts, DType.BFLOAT16, target);
-        c.barrier();
     }
 }

@@ -2,7 +2,6 @@ package org.flashring.comm.nccl;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
@@ -106,7 +105,7 @@ class NcclFailureTest {
     void aProcessThatStopsIsNoticedAfterTheDeadline() throws Exception {
         RankProcesses ranks = running();
         try {
-            signal("STOP", ranks.rank(1));
+            ranks.signal("STOP", 1);
             long start = System.nanoTime();
             assertThat(ranks.exitCode(0, Duration.ofSeconds(30))).isEqualTo(3);
             assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(DEADLINE.plus(SLACK));
@@ -124,13 +123,6 @@ class NcclFailureTest {
         ranks.awaitOutput("running");
         Thread.sleep(300);
         return ranks;
-    }
-
-    private static void signal(String name, Process process) throws IOException, InterruptedException {
-        assertThat(new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid()))
-                        .start()
-                        .waitFor())
-                .isZero();
     }
 
     /** What each process runs: a ring without end. */

@@ -2,12 +2,16 @@ package org.flashring.cli.bench;
 
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.io.Writer;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.concurrent.atomic.AtomicReference;
 import org.bytedeco.openblas.global.openblas_nolapack;
 import org.bytedeco.pytorch.global.torch;
 import org.flashring.AttentionShape;
@@ -16,6 +20,7 @@ import org.flashring.Threads;
 import org.flashring.cli.support.DeviceOption;
 import org.flashring.cli.support.Interruption;
 import org.flashring.cli.support.JsonOption;
+import org.flashring.cli.support.Launched;
 import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.ShapeOptions;
@@ -40,6 +45,7 @@ import picocli.CommandLine.Spec;
                     + " by turn.",
             "Options that take several values take them apart by commas; every combination is run.",
             "It takes a minute or so: a slow case is repeated less often. Ctrl-C keeps the lines that are there.",
+            "Started by flashring launch, this library runs alone, each sequence as a ring over all processes.",
             "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU.",
             "With --ranks it times strategies beside each other, turn by turn, over threads of the host or, with"
                     + " --device cuda, a GPU each over NCCL (by threads, or by the processes of launch)."
@@ -51,11 +57,13 @@ import picocli.CommandLine.Spec;
             "Example:",
             "  flashring bench --dtype float32 --length 1024,4096 --dim 64 --causal",
             "  flashring bench --device cuda --dtype bfloat16 --length 16384",
-            "  flashring bench --ranks 4 --strategy all --dtype float32 --dim 64 --causal"
+            "  flashring bench --ranks 4 --strategy all --dtype float32 --dim 64 --causal",
+            "  flashring launch --nproc 2 -- bench --dtype float32 --length 4096"
         })
 public final class BenchCommand implements Callable<Integer> {
     private static final int REPEATS = 7;
     private static final int MOST_RANKS = 1024; // threads of this process
+    private static final Duration DEADLINE = Duration.ofMinutes(10);
     private static final long BUDGET_NANOS = 60_000_000_000L;
 
     @Spec
@@ -163,10 +171,13 @@ public final class BenchCommand implements Callable<Integer> {
         List<BenchCase> cases = cases(
                 dtypes != null ? dtypes : List.of(first.isCuda() ? DType.FLOAT16 : DType.FLOAT32, DType.BFLOAT16),
                 lengths != null ? lengths : List.of(first.isCuda() ? 4096L : 1024L));
+        Launched launched = Launched.of(System.getenv());
         if (ranks != null) {
             overRanks(cases, devices);
         } else if (first.isCuda()) {
             onDevice(cases, first);
+        } else if (launched != null) {
+            overProcesses(cases, launched);
         } else {
             onHost(cases);
         }
@@ -204,6 +215,22 @@ public final class BenchCommand implements Callable<Integer> {
         StrategyBench.Result result = BenchRanks.run(ranks, devices, bench::run);
         if (result != null) {
             json.write(result);
+        }
+    }
+
+    private void overProcesses(List<BenchCase> cases, Launched launched) throws IOException {
+        if (threads != null) {
+            Threads.set(threads);
+        }
+        PrintWriter out = launched.isFirst() ? spec.commandLine().getOut() : new PrintWriter(Writer.nullWriter());
+        int runs = repeats == null ? REPEATS : repeats;
+        AtomicReference<LaunchedBench.Result> result = new AtomicReference<>();
+        launched.run(
+                Map.of("cases", cases.toString(), "repeats", String.valueOf(runs)),
+                DEADLINE,
+                ranks -> result.set(LaunchedBench.run(cases, runs, Threads.get(), ranks, out)));
+        if (launched.isFirst()) {
+            json.write(result.get());
         }
     }
 

@@ -7,7 +7,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
+import org.flashring.cli.support.Launched;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.comm.nccl.NcclGroup;
@@ -31,6 +33,13 @@ final class BenchRanks {
      */
     static <T> T run(int ranks, List<Device> devices, Function<Communicator, T> body) {
         if (!devices.get(0).isCuda()) {
+            Launched processes = Launched.of(System.getenv());
+            if (processes != null) {
+                processes.require("--ranks", ranks, ranks);
+                AtomicReference<T> result = new AtomicReference<>();
+                processes.run(Map.of(), DEADLINE, rank -> result.set(body.apply(rank)));
+                return processes.isFirst() ? result.get() : null;
+            }
             return LocalGroup.run(Collections.nCopies(ranks, Device.HOST), LocalGroup.DEFAULT_DEADLINE, body)
                     .get(0);
         }

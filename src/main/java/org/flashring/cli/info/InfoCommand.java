@@ -11,6 +11,8 @@ import org.bytedeco.javacpp.Loader;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Table;
+import org.flashring.comm.process.Medium;
+import org.flashring.comm.process.ProcessGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.internal.Native;
@@ -48,6 +50,7 @@ public final class InfoCommand implements Callable<Integer> {
             int cudaDevices,
             String cudaCause,
             List<Integer> cudaTileBytes,
+            String processes,
             Map<String, String> optional,
             List<Capability> capabilities) {}
 
@@ -65,6 +68,7 @@ public final class InfoCommand implements Callable<Integer> {
                 Cuda.deviceCount(),
                 Cuda.unavailabilityCause(),
                 tileBytes(),
+                processes(),
                 optional(),
                 capabilities);
         if (markdown) {
@@ -109,6 +113,7 @@ public final class InfoCommand implements Callable<Integer> {
             out.println(
                     "                 " + deviceLine(name, info.cudaTileBytes().get(device)));
         }
+        out.println("Processes        exchange through " + info.processes());
         info.optional()
                 .forEach((name, version) -> out.printf(
                         Locale.ROOT, "%-16s %s%n", name, version == null ? "not on the class path" : version));
@@ -132,6 +137,15 @@ public final class InfoCommand implements Callable<Integer> {
                 + (tileBytes == 0
                         ? "no kernel runs on it"
                         : "tiles for " + tileBytes / 1024 + " KB of shared memory a block");
+    }
+
+    /** Returns what processes without GPUs exchange through on this host. */
+    private static String processes() {
+        String cause = ProcessGroup.sharedMemoryUnavailabilityCause();
+        if (Medium.of(System.getenv()) == Medium.SOCKETS) {
+            cause = "set by " + Medium.VARIABLE;
+        }
+        return cause.isEmpty() ? "shared memory" : "sockets: " + cause;
     }
 
     private static List<Integer> tileBytes() {

@@ -35,13 +35,17 @@ import picocli.CommandLine.Spec;
         footer = {
             "",
             "The ranks share a new job secret, unless FLASHRING_SECRET or FLASHRING_SECRET_FILE gives one.",
+            "Each computes with its share of this host's cores, at least one thread, unless FLASHRING_THREADS says otherwise.",
+            "train, verify and bench join: on the host, through shared memory, or sockets alone with FLASHRING_MEDIUM=sockets.",
             "The first rank that fails decides the exit code; the others then have five seconds to end.",
             "",
             "Example:",
-            "  flashring launch --nproc 2 -- com.example.Train --steps 100"
+            "  flashring launch --nproc 2 -- com.example.Train --steps 100",
+            "  flashring launch --nproc 4 -- train --text README.md"
         })
 public final class LaunchCommand implements Callable<Integer> {
     private static final int GRACE_SECONDS = 5;
+    private static final String THREADS = "FLASHRING_THREADS";
 
     @Spec
     private CommandSpec spec;
@@ -109,6 +113,11 @@ public final class LaunchCommand implements Callable<Integer> {
         }
     }
 
+    /** Returns how many threads a process computes with on the host, so that all together have a core each. */
+    private int threadsEach() {
+        return Math.max(1, Runtime.getRuntime().availableProcessors() / processes);
+    }
+
     private Process start(int rank, int masterPort, BlockingQueue<Ending> endings) throws IOException {
         List<String> line = new ArrayList<>();
         line.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
@@ -136,6 +145,7 @@ public final class LaunchCommand implements Callable<Integer> {
                         "TORCHELASTIC_RUN_ID",
                         String.valueOf(ProcessHandle.current().pid())));
         builder.environment().remove(Environment.BIND_VARIABLE); // all are on this host
+        builder.environment().putIfAbsent(THREADS, String.valueOf(threadsEach()));
         if (!Secret.of(System.getenv()).isGiven()) {
             builder.environment().put(Secret.VARIABLE, secret);
         }

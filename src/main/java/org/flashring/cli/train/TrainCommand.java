@@ -2,6 +2,7 @@ package org.flashring.cli.train;
 
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.io.Writer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Collections;
@@ -11,6 +12,7 @@ import java.util.concurrent.Callable;
 import org.flashring.Layout;
 import org.flashring.cli.support.Interruption;
 import org.flashring.cli.support.JsonOption;
+import org.flashring.cli.support.Launched;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.StrategyOption;
 import org.flashring.comm.Mesh;
@@ -28,11 +30,17 @@ import picocli.CommandLine.Spec;
         name = "train",
         description = {
             "Train a byte-level transformer on your text, each sequence sharded over ranks.",
-            "Dense layers are PyTorch's, attention is FlashRing's; ranks are threads of this process."
+            "Dense layers are PyTorch's, attention is FlashRing's; ranks are threads of this process,",
+            "or the processes that flashring launch or torchrun started."
         },
         mixinStandardHelpOptions = true,
         sortOptions = false,
-        footer = {"", "Example:", "  flashring train --text README.md --ranks 4 --steps 30 --compare"})
+        footer = {
+            "",
+            "Example:",
+            "  flashring train --text README.md --ranks 4 --steps 30 --compare",
+            "  flashring launch --nproc 4 -- train --text README.md --steps 30"
+        })
 public final class TrainCommand implements Callable<Integer> {
     private static final int RANKS = 4;
 
@@ -48,7 +56,9 @@ public final class TrainCommand implements Callable<Integer> {
                     "Text to learn: files, or directories that are read with all below them but hidden and binary files.")
     private List<Path> text;
 
-    @Option(names = "--ranks", description = "Ranks that share each sequence (default: 4): --mesh cp=N.")
+    @Option(
+            names = "--ranks",
+            description = "Ranks that share each sequence (default: 4, or all processes): --mesh cp=N.")
     private Integer ranks;
 
     @Option(
@@ -132,9 +142,12 @@ public final class TrainCommand implements Callable<Integer> {
     @Mixin
     private JsonOption json;
 
+    private final Launched launched = Launched.of(System.getenv());
+
     @Override
     public Integer call() throws IOException {
-        PrintWriter console = spec.commandLine().getOut();
+        boolean first = launched == null || launched.isFirst();
+        PrintWriter console = first ? spec.commandLine().getOut() : new PrintWriter(Writer.nullWriter());
         Settings settings = new Settings(
                 new Model(layers, heads, kvHeads, dim),
                 mesh(),
@@ -155,6 +168,10 @@ public final class TrainCommand implements Callable<Integer> {
                         context);
                 settings = settings.withContext(corpus.length());
             }
+            if (!first) {
+                new Training(settings, corpus, compare, launched, step -> {}).run();
+                return 0; // the first rank's verdict is that of all
+            }
             createOut();
             return run(settings, corpus, console);
         }
@@ -165,14 +182,24 @@ public final class TrainCommand implements Callable<Integer> {
             throw new ParameterException(
                     spec.commandLine(), "--ranks and --mesh both say how many ranks there are; give one of them.");
         }
+        int usual = launched == null ? RANKS : launched.worldSize();
         if (mesh == null) {
-            return Mesh.of("cp=" + Checks.between("--ranks", ranks == null ? RANKS : ranks, 1, Settings.MOST_RANKS));
+            return fitting(
+                    "--ranks",
+                    Mesh.of("cp=" + Checks.between("--ranks", ranks == null ? usual : ranks, 1, Settings.MOST_RANKS)));
         }
         try {
-            return Mesh.of(mesh);
+            return fitting("--mesh", Mesh.of(mesh));
         } catch (IllegalArgumentException e) {
             throw new ParameterException(spec.commandLine(), "--mesh: " + e.getMessage(), e);
         }
+    }
+
+    private Mesh fitting(String option, Mesh asked) {
+        if (launched != null) {
+            launched.require(option, asked, asked.worldSize());
+        }
+        return asked;
     }
 
     private void createOut() {
@@ -191,7 +218,7 @@ public final class TrainCommand implements Callable<Integer> {
     @SuppressWarnings("try") // an interruption works by being open
     private int run(Settings settings, Corpus corpus, PrintWriter console) throws IOException {
         StepReport report = new StepReport(settings, console);
-        Training training = new Training(settings, corpus, compare, report);
+        Training training = new Training(settings, corpus, compare, launched, report);
         Plan plan = training.plan();
         Runnable keep = () -> {
             report.close();
@@ -207,6 +234,9 @@ public final class TrainCommand implements Callable<Integer> {
                     corpus.files() == 1 ? "file" : "files");
             console.printf(
                     Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
+            if (launched != null) {
+                console.printf(Locale.ROOT, "Processes   %d, a rank each%n", launched.worldSize());
+            }
             if (settings.mesh().dataParallelSize() > 1) {
                 console.printf(
                         Locale.ROOT,

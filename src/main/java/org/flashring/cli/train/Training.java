@@ -3,22 +3,27 @@ package org.flashring.cli.train;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.function.Consumer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.openblas.presets.openblas_nolapack;
 import org.bytedeco.pytorch.global.torch;
 import org.flashring.DType;
+import org.flashring.cli.support.Launched;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Plan;
 
-/** A training run: one thread of this JVM per rank, each with a replica of its own. */
+/** A training run: one thread of this JVM, or one process, per rank, each with a replica of its own. */
 final class Training {
     /**
      * A peer that fails ends all waits at once; one that is slow, as rank 0 when it also trains alone, is waited for.
      */
     private static final Duration DEADLINE = Duration.ofDays(1);
+
+    /** A process may stop without ending. */
+    private static final Duration DEADLINE_OF_PROCESSES = Duration.ofMinutes(30);
 
     /**
      * One optimizer step.
@@ -43,17 +48,23 @@ final class Training {
     private final Plan plan;
     private final Corpus corpus;
     private final boolean compare;
+    private final Launched launched;
     private final Consumer<Step> listener;
     private final List<Step> steps = new ArrayList<>();
     private long parameters;
     private Comparison.Result comparison;
 
-    /** Prepares a run whose steps {@code listener} is told of as they are done, on a thread of the run. */
-    Training(Settings settings, Corpus corpus, boolean compare, Consumer<Step> listener) {
+    /**
+     * Prepares a run whose steps {@code listener} is told of as they are done, on a thread of the run.
+     *
+     * @param launched the processes that are the ranks; null if threads are
+     */
+    Training(Settings settings, Corpus corpus, boolean compare, Launched launched, Consumer<Step> listener) {
         this.settings = settings;
         this.plan = settings.plan(DType.FLOAT32, 0);
         this.corpus = corpus;
         this.compare = compare;
+        this.launched = launched;
         this.listener = listener;
     }
 
@@ -78,15 +89,23 @@ final class Training {
         // Ranks are the parallelism: teams of threads inside PyTorch would fight over the cores that ranks and
         // attention fill.
         openblas_nolapack.blas_set_num_threads(1);
-        LocalGroup.run(settings.mesh().worldSize(), DEADLINE, communicator -> {
-            torch.set_num_threads(1); // this thread's alone
-            train(communicator);
-            return null;
-        });
+        if (launched == null) {
+            LocalGroup.run(settings.mesh().worldSize(), DEADLINE, communicator -> {
+                train(communicator);
+                return null;
+            });
+        } else {
+            launched.run(terms(), DEADLINE_OF_PROCESSES, this::train);
+        }
         return outcome();
     }
 
+    private Map<String, String> terms() {
+        return Map.of("training", settings.toString(), "text", corpus.length() + " bytes");
+    }
+
     private void train(Communicator communicator) {
+        torch.set_num_threads(1); // this thread's alone
         boolean first = communicator.rank() == 0;
         try (Replica replica = new Replica(settings, DType.FLOAT32, communicator);
                 Reference reference = first && compare ? new Reference(settings) : null) {

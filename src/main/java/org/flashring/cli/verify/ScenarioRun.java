@@ -1,5 +1,7 @@
 package org.flashring.cli.verify;
 
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.flashring.AttentionOptions;
@@ -13,12 +15,13 @@ import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
+import org.flashring.device.Memory;
 import org.flashring.device.Stream;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Problem;
 import org.flashring.plan.Strategy;
 
-/** Runs a scenario by a strategy, one thread per rank. */
+/** Runs a scenario by a strategy, one thread or process per rank. */
 final class ScenarioRun {
     private ScenarioRun() {}
 
@@ -43,6 +46,26 @@ final class ScenarioRun {
             return null;
         });
         return results;
+    }
+
+    /** Returns on every rank what all of them compute, on the host; collective. */
+    static Results run(Scenario scenario, Strategy strategy, Inputs inputs, Kernel kernel, Communicator communicator) {
+        Problem problem = Problem.of(scenario.shape(), scenario.layout(), scenario.mask());
+        Plan plan = Plan.of(problem, strategy, scenario.options().withKernel(kernel));
+        Results results = Results.zeros(scenario);
+        rank(scenario, inputs, plan, communicator, 0, results);
+        for (Results.Name name : Results.Name.values()) {
+            gather(results.get(name), communicator);
+        }
+        return results;
+    }
+
+    /** Puts together what each rank has computed: the others have zeros there. */
+    private static void gather(double[] values, Communicator communicator) {
+        ByteBuffer sum = ByteBuffer.allocateDirect(values.length * Double.BYTES).order(ByteOrder.nativeOrder());
+        sum.asDoubleBuffer().put(values);
+        communicator.allReduce(Memory.of(sum).address(), values.length, DType.FLOAT64);
+        sum.asDoubleBuffer().get(values);
     }
 
     private static void rank(

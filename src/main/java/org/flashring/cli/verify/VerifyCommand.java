@@ -2,6 +2,7 @@ package org.flashring.cli.verify;
 
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -14,10 +15,12 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.cli.support.DeviceOption;
 import org.flashring.cli.support.JsonOption;
+import org.flashring.cli.support.Launched;
 import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Progress;
 import org.flashring.cli.support.StrategyOption;
 import org.flashring.cli.support.Table;
+import org.flashring.comm.Communicator;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.kernel.Capability;
@@ -41,6 +44,7 @@ import picocli.CommandLine.Spec;
             "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
                     + " 3 times (dq, dk, dv) that of the plain formula computed in the same type, and a rounding per rank for dk and dv that"
                     + " travel in 16 bits.",
+            "Started by flashring launch, every case has a rank in each process; the first one judges.",
             "With --device cuda the ranks of a case share one GPU or, every second case, take all GPUs in turn."
         },
         mixinStandardHelpOptions = true,
@@ -49,12 +53,14 @@ import picocli.CommandLine.Spec;
             "",
             "Example:",
             "  flashring verify --seed 7 --cases 500",
+            "  flashring launch --nproc 4 -- verify",
             "  flashring verify --device cuda --cases 500",
             "  flashring verify --device cuda --ranks 8"
         })
 public final class VerifyCommand implements Callable<Integer> {
     private static final int SHOWN = 10;
     private static final int MOST_RANKS = 1024; // threads of this process
+    private static final Duration DEADLINE = Duration.ofMinutes(10);
 
     @Spec
     private CommandSpec spec;
@@ -104,6 +110,7 @@ public final class VerifyCommand implements Callable<Integer> {
             Map<DType, Map<Results.Name, Tally.Worst>> worst,
             List<Failure> failures) {}
 
+    private final Launched launched = Launched.of(System.getenv());
     private final Tally tally = new Tally();
     private final List<Failure> failures = new ArrayList<>();
     private List<Device> devices;
@@ -120,17 +127,20 @@ public final class VerifyCommand implements Callable<Integer> {
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};
         strategy.strategy(); // refuses before anything runs
         devices = device.devices();
-        Scenarios scenarios = new Scenarios(seed, ranks == null ? 0 : ranks);
-        PrintWriter out = spec.commandLine().getOut();
         long start = System.nanoTime();
-        try (Progress progress = new Progress("verify", indices.length)) {
-            for (int index : indices) {
-                Scenario scenario = scenarios.scenario(index);
-                if (only != null) {
-                    out.println("case " + index + ": " + scenario);
+        if (launched == null) {
+            check(indices, ranks == null ? 0 : ranks, null);
+        } else {
+            requireFitting();
+            launched.run(terms(), DEADLINE, communicator -> {
+                if (launched.isFirst()) {
+                    check(indices, launched.worldSize(), communicator);
+                } else {
+                    take(indices, communicator);
                 }
-                check(scenario, Inputs.draw(scenario, scenarios.numbers(index)));
-                progress.step(checks + " checks, " + failures.size() + " failed");
+            });
+            if (!launched.isFirst()) {
+                return 0; // the first rank's verdict is that of all
             }
         }
         Result result = new Result(
@@ -142,22 +152,87 @@ public final class VerifyCommand implements Callable<Integer> {
                 (System.nanoTime() - start) / 1e9,
                 tally.worst(),
                 failures);
-        print(out, result);
+        print(spec.commandLine().getOut(), result);
         json.write(result);
         return failures.isEmpty() ? 0 : 1;
     }
 
-    private void check(Scenario scenario, Inputs operands) {
+    private void requireFitting() {
+        if (devices.get(0).isCuda()) {
+            throw Checks.broken("--device", "cuda", "be host where processes are the ranks");
+        }
+        if (ranks != null) {
+            launched.require("--ranks", ranks, ranks);
+        }
+    }
+
+    private Map<String, String> terms() {
+        List<String> available = Capability.all().stream()
+                .filter(row -> row.available() && !row.cuda())
+                .map(Capability::name)
+                .distinct()
+                .toList();
+        return Map.of(
+                "seed",
+                String.valueOf(seed),
+                "cases",
+                cases + (only == null ? "" : ", of which " + only + " alone"),
+                "strategy",
+                strategy.strategy().toString(),
+                "kernels",
+                String.join(" ", available));
+    }
+
+    /** Plays another rank than the first in every case. */
+    private void take(int[] indices, Communicator communicator) {
+        Scenarios scenarios = new Scenarios(seed, communicator.worldSize());
+        for (int index : indices) {
+            Scenario scenario = scenarios.scenario(index);
+            Inputs operands = Inputs.draw(scenario, scenarios.numbers(index));
+            for (Kernel kernel : kernels(scenario.shape())) {
+                ScenarioRun.run(scenario, fitting(scenario), operands, kernel, communicator);
+            }
+        }
+    }
+
+    private Strategy fitting(Scenario scenario) {
+        return strategy.fitting(scenario.layout().worldSize(), scenario.shape().queryHeads());
+    }
+
+    /**
+     * Checks cases.
+     *
+     * @param world ranks of every case; 0 for as many as each draws
+     * @param communicator of the processes that are the ranks; null where threads are
+     */
+    private void check(int[] indices, int world, Communicator communicator) {
+        Scenarios scenarios = new Scenarios(seed, world);
+        try (Progress progress = new Progress("verify", indices.length)) {
+            for (int index : indices) {
+                Scenario scenario = scenarios.scenario(index);
+                if (only != null) {
+                    spec.commandLine().getOut().println("case " + index + ": " + scenario);
+                }
+                check(scenario, Inputs.draw(scenario, scenarios.numbers(index)), communicator);
+                progress.step(checks + " checks, " + failures.size() + " failed");
+            }
+        }
+    }
+
+    private void check(Scenario scenario, Inputs operands, Communicator communicator) {
         Results exact = ScenarioRun.run(scenario.exact(), new Ring(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
         for (Kernel kernel : kernels(scenario.shape())) {
             checks++;
             Results results;
             try {
-                Strategy fitting = strategy.fitting(
-                        scenario.layout().worldSize(), scenario.shape().queryHeads());
-                results = ScenarioRun.run(scenario, fitting, operands, kernel, ranksOf(scenario));
+                results = communicator == null
+                        ? ScenarioRun.run(scenario, fitting(scenario), operands, kernel, ranksOf(scenario))
+                        : ScenarioRun.run(scenario, fitting(scenario), operands, kernel, communicator);
             } catch (RuntimeException e) {
+                if (communicator != null) {
+                    throw e; // processes have no way on
+                }
                 fail(scenario, kernel, e.getMessage());
                 continue;
             }
@@ -184,7 +259,8 @@ public final class VerifyCommand implements Callable<Integer> {
                 lower(kernel),
                 what,
                 scenario.toString(),
-                "./flashring verify" + (devices.get(0).isCuda() ? " --device cuda" : "") + strategy.replay()
+                "./flashring " + (launched == null ? "" : "launch --nproc " + launched.worldSize() + " -- ") + "verify"
+                        + (devices.get(0).isCuda() ? " --device cuda" : "") + strategy.replay()
                         + " --seed " + seed
                         + (ranks == null ? "" : " --ranks " + ranks) + " --case " + scenario.index()));
     }
