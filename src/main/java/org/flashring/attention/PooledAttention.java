@@ -103,8 +103,9 @@ public record PooledAttention(
 
     private Operation take(long stream) {
         if (device.isCuda() && Cudart.isCapturing(stream)) {
-            throw new UnsupportedOperationException("the stream is being captured in a CUDA graph, which may be replayed"
-                    + " when these buffers serve other calls: use a FlashAttention of your own");
+            throw new UnsupportedOperationException(
+                    "the stream is being captured in a CUDA graph, which may be replayed"
+                            + " when these buffers serve other calls: use a FlashAttention of your own");
         }
         synchronized (IDLE) {
             Iterator<Operation> operations = IDLE.iterator();

@@ -24,7 +24,6 @@ import org.flashring.comm.Communicator;
 import org.flashring.comm.Mesh;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.plan.Ring;
-import org.flashring.plan.Ulysses;
 import org.flashring.support.RankProcesses;
 import org.flashring.support.Strategies;
 import org.junit.jupiter.api.BeforeEach;
@@ -33,6 +32,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Whole training runs of a tiny model: sharding changes nothing, the loss falls, nothing leaks. */
 class TrainingTest {

@@ -28,8 +28,8 @@ final class TimelineSvg {
 
     private TimelineSvg(List<Timeline.Step> steps) {
         this.steps = steps;
-        this.nanos =
-                Math.max(TICKS, steps.stream().mapToLong(Timeline.Step::to).max().orElse(0));
+        this.nanos = Math.max(
+                TICKS, steps.stream().mapToLong(Timeline.Step::to).max().orElse(0));
     }
 
     /** Returns the picture. */
