@@ -342,6 +342,7 @@ class DjlAttentionTest {
         assertRefused(q, q.get(":, :, :, :5"), q, "k's size 3 is 5, but must be 8 as size 3 of q");
         assertRefused(q, q.get(":1"), q, "k's size 0 is 1, but must be 2 as size 0 of q");
         assertRefused(q, q.get(":, :2"), q.get(":, :2"), "queryHeads is 3");
+        assertRefused(q.getManager().zeros(new Shape(2, 0, 13, 8)), q, q, "queryHeads is 0");
         assertRefused(null, q, q, "q is null");
         NDArray sparse = q.stopGradient().toSparse(SparseFormat.COO);
         assertRefused(q, sparse, q, "k is COO, but must be dense");

@@ -177,4 +177,15 @@ class FlashAttentionBlockTest {
         assertThatThrownBy(() -> builder.optMask(null)).hasMessage("mask is null");
         assertThatThrownBy(() -> builder.optAttention(null)).hasMessage("attention is null");
     }
+
+    @Test
+    void anotherInputIsRefusedByName() {
+        FlashAttentionBlock block =
+                FlashAttentionBlock.builder().setSize(16).setHeads(2).build();
+        try (NDManager manager = NDManager.newBaseManager()) {
+            assertThatThrownBy(() -> block.initialize(manager, DataType.FLOAT32, new Shape(2, 5, 12)))
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageContaining("must be [batch, length, size = 16]");
+        }
+    }
 }

@@ -322,6 +322,7 @@ class TorchAttentionTest {
         assertRefused(q, q, q.select(0, 0), "v.dim() is 3, but must be 4");
         assertRefused(q, q.to(ScalarType.Double), q, "k holds FLOAT64, but must hold FLOAT32");
         assertRefused(q.to(ScalarType.Int), q, q, "q.scalar_type() is Int");
+        assertRefused(q.narrow(1, 0, 0), q, q, "queryHeads is 0");
         assertRefused(q, q, q.narrow(2, 0, 5), "v.size(2) is 5, but must be k.size(2) = 13");
         assertRefused(q, q.narrow(3, 0, 5), q, "k.size(3) is 5, but must be q.size(3) = 8");
         assertRefused(q, q.narrow(0, 0, 1), q, "k.size(0) is 1, but must be q.size(0) = 2");

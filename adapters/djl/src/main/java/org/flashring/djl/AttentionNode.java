@@ -36,6 +36,7 @@ final class AttentionNode {
     private final AttentionCalls calls; // null where there is nothing to compute
     private final long[] saved = new long[5]; // q, k, v, out, lse, without their history
     private final long[] versions = new long[4];
+    private final boolean[] learns = new boolean[3]; // whether an input's hook will take its gradient
     private final long[] gradients = new long[3];
 
     private AttentionNode(AttentionCalls calls) {
@@ -57,6 +58,9 @@ final class AttentionNode {
         AttentionNode node = new AttentionNode(calls);
         Long id = IDS.incrementAndGet();
         ALIVE.put(id, node);
+        for (int i = 0; i < inputs.length; i++) {
+            node.learns[i] = inputs[i].requiresGradient();
+        }
         node.saved[4] = lse;
         LibTorch.attach(
                 out,
@@ -115,9 +119,18 @@ final class AttentionNode {
                             view(TorchArray.of("dk", gradients[1])),
                             view(TorchArray.of("dv", gradients[2]))),
                     operands[0].stream());
+        } catch (RuntimeException | Error e) {
+            release(gradients);
+            throw e;
         } finally {
             if (rows != 0) {
                 LibTorch.free(rows);
+            }
+        }
+        for (int i = 0; i < gradients.length; i++) {
+            if (!learns[i]) { // nobody comes for it
+                LibTorch.free(gradients[i]);
+                gradients[i] = 0;
             }
         }
     }

@@ -48,7 +48,7 @@ public final class DjlAttention {
             throw new IllegalArgumentException((mask == null ? "mask" : "score") + " is null");
         }
         AttentionCalls calls = null;
-        if (inputs.q().size(0) > 0 && inputs.q().size(1) > 0) {
+        if (inputs.q().size(0) > 0) {
             AttentionShape shape = new AttentionShape(
                     inputs.q().size(0),
                     inputs.q().size(1),

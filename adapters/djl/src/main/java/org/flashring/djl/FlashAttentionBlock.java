@@ -22,6 +22,9 @@ import org.flashring.Mask;
 public final class FlashAttentionBlock extends AbstractBlock {
     private static final byte VERSION = 1;
 
+    private static final int UNSET = -1;
+
+    private final long size;
     private final int heads;
     private final int kvHeads;
     private final Attention attention;
@@ -40,7 +43,8 @@ public final class FlashAttentionBlock extends AbstractBlock {
     private FlashAttentionBlock(Builder builder) {
         super(VERSION);
         this.heads = builder.heads;
-        this.kvHeads = builder.kvHeads == 0 ? builder.heads : builder.kvHeads;
+        this.size = builder.size;
+        this.kvHeads = builder.kvHeads == UNSET ? builder.heads : builder.kvHeads;
         this.attention = builder.attention;
         if (builder.size < 1 || heads < 1 || builder.size % heads != 0) {
             throw new IllegalArgumentException("size is " + builder.size
@@ -70,12 +74,19 @@ public final class FlashAttentionBlock extends AbstractBlock {
     protected NDList forwardInternal(
             ParameterStore store, NDList inputs, boolean training, PairList<String, Object> parameters) {
         NDArray x = inputs.singletonOrThrow();
+        requireTokens(x.getShape());
         NDArray out = attention.attend(
                 project(queries, heads, x, store, training),
                 project(keys, kvHeads, x, store, training),
                 project(values, kvHeads, x, store, training));
         NDArray joined = out.swapAxes(1, 2).reshape(x.getShape());
         return result.forward(store, new NDList(joined), training);
+    }
+
+    private void requireTokens(Shape shape) {
+        if (shape.dimension() != 3 || shape.get(2) != size) {
+            throw new IllegalArgumentException("x is " + shape + ", but must be [batch, length, size = " + size + "]");
+        }
     }
 
     private static NDArray project(Linear linear, int heads, NDArray x, ParameterStore store, boolean training) {
@@ -92,6 +103,7 @@ public final class FlashAttentionBlock extends AbstractBlock {
 
     @Override
     protected void initializeChildBlocks(NDManager manager, DataType dataType, Shape... inputShapes) {
+        requireTokens(inputShapes[0]);
         queries.initialize(manager, dataType, inputShapes);
         keys.initialize(manager, dataType, inputShapes);
         values.initialize(manager, dataType, inputShapes);
@@ -102,7 +114,7 @@ public final class FlashAttentionBlock extends AbstractBlock {
     public static final class Builder {
         private long size;
         private int heads;
-        private int kvHeads;
+        private int kvHeads = UNSET;
         private boolean bias = true;
         private Attention attention = (q, k, v) -> DjlAttention.scaledDotProductAttention(q, k, v, Mask.full());
 

@@ -22,6 +22,8 @@ import org.flashring.sync.GradientSync;
  */
 public final class ParameterSync implements AutoCloseable {
     private final List<NDArray> parameters;
+    private final DType dtype;
+    private final long[] counts;
     private final GradientSync sync;
 
     /**
@@ -32,12 +34,11 @@ public final class ParameterSync implements AutoCloseable {
      * @throws IllegalArgumentException if there is none, or one of them is otherwise
      */
     public ParameterSync(List<NDArray> parameters, Communicator communicator) {
-        this.parameters = List.copyOf(parameters);
         if (parameters.isEmpty()) {
             throw new IllegalArgumentException("parameters is empty, but must have an array");
         }
-        long[] counts = new long[parameters.size()];
-        DType dtype = TorchArray.of("parameters[0]", parameters.get(0)).dtype();
+        this.counts = new long[parameters.size()];
+        this.dtype = TorchArray.of("parameters[0]", parameters.get(0)).dtype();
         for (int i = 0; i < counts.length; i++) {
             TorchArray parameter = TorchArray.of("parameters[" + i + "]", parameters.get(i));
             counts[i] = parameter.elements();
@@ -54,6 +55,7 @@ public final class ParameterSync implements AutoCloseable {
                     "lie on " + communicator.device() + ", the communicator's device");
             require(parameter, "has no gradient", parameter.requiresGradient(), "have one: setRequiresGradient(true)");
         }
+        this.parameters = List.copyOf(parameters);
         this.sync = new GradientSync(communicator, dtype, counts, GradientSync.DEFAULT_BUCKET_BYTES);
     }
 
@@ -67,16 +69,18 @@ public final class ParameterSync implements AutoCloseable {
      * Replaces every gradient by its sum over ranks: zeros of a rank whose backward did not reach the parameter.
      * Collective.
      *
-     * @throws IllegalStateException if a gradient is not contiguous or of another type than its parameter, or after
-     *     close
+     * @throws IllegalStateException if a gradient is not contiguous or of another type or size than its parameter, or
+     *     after close
      */
     public void sum() {
         long stream = 0;
         for (int i = parameters.size() - 1; i >= 0; i--) {
             try (NDArray gradient = gradient(i)) {
                 TorchArray facts = TorchArray.of("the gradient of parameters[" + i + "]", gradient);
-                if (!facts.contiguous()) {
-                    throw new IllegalStateException(facts.name() + " is not contiguous");
+                if (facts.dtype() != dtype || facts.elements() != counts[i] || !facts.contiguous()) {
+                    throw new IllegalStateException(facts.name() + " has " + facts.elements() + " elements of "
+                            + facts.dtype() + (facts.contiguous() ? "" : ", not contiguous") + ", but must have "
+                            + counts[i] + " of " + dtype + ", one behind the other");
                 }
                 stream = facts.stream();
                 sync.ready(i, facts.address(), stream);

@@ -21,6 +21,9 @@ public final class ThreadGradientCollector implements GradientCollector {
      * @param parameters whose gradients {@link #zeroGradients} clears: this thread's, not those of others
      */
     public ThreadGradientCollector(List<NDArray> parameters) {
+        for (int i = 0; i < parameters.size(); i++) {
+            TorchArray.of("parameters[" + i + "]", parameters.get(i));
+        }
         this.parameters = List.copyOf(parameters);
         zeroGradients();
         this.before = JniUtils.isGradMode();
@@ -30,15 +33,16 @@ public final class ThreadGradientCollector implements GradientCollector {
     /**
      * Adds the gradients of {@code target}'s sum to those of all arrays that it depends on.
      *
-     * @throws IllegalArgumentException if it is of a type of which DJL can make no ones, such as bfloat16: DJL's own
-     *     collector ends the process there
+     * @throws IllegalArgumentException if it is null, closed or of another engine, or of a type of which DJL can make
+     *     no ones, such as bfloat16: DJL's own collector ends the process there
      */
     @Override
     public void backward(NDArray target) {
-        if (!target.getDataType().isFloating()) {
+        if (target != null && !target.getDataType().isFloating()) {
             throw new IllegalArgumentException(
                     "target is of type " + target.getDataType() + ", but must be float64, float32 or float16");
         }
+        TorchArray.of("target", target);
         try (NDArray ones = target.onesLike()) {
             JniUtils.backward((PtNDArray) target, (PtNDArray) ones, false, false);
         }

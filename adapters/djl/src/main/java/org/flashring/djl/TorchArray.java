@@ -11,8 +11,6 @@ import org.flashring.internal.LibTorch;
 
 /** What libtorch says of one tensor, which DJL does not hand on: its address, strides and device. */
 final class TorchArray {
-    private static final String MISSING = open();
-
     private static final int FLOAT16 = 5;
     private static final int FLOAT32 = 6;
     private static final int FLOAT64 = 7;
@@ -36,11 +34,16 @@ final class TorchArray {
         LibTorch.describe(handle, facts);
     }
 
-    private static String open() {
-        Path folder = Path.of(LibUtils.getLibtorchPath());
-        return LibTorch.open(
-                folder.resolve("libtorch_cpu.so").toString(),
-                folder.resolve("libtorch_cuda.so").toString());
+    /** Asked only with an array of the engine at hand: until DJL has loaded its libtorch it has no path. */
+    private static final class Missing {
+        static final String NAME = open();
+
+        private static String open() {
+            Path folder = Path.of(LibUtils.getLibtorchPath());
+            return LibTorch.open(
+                    folder.resolve("libtorch_cpu.so").toString(),
+                    folder.resolve("libtorch_cuda.so").toString());
+        }
     }
 
     /**
@@ -64,8 +67,8 @@ final class TorchArray {
         if (torch.getSparseFormat() != SparseFormat.DENSE) {
             throw new IllegalArgumentException(name + " is " + torch.getSparseFormat() + ", but must be dense");
         }
-        if (MISSING != null) {
-            throw new UnsupportedOperationException("libtorch " + LibUtils.getVersion() + " lacks " + MISSING);
+        if (Missing.NAME != null) {
+            throw new UnsupportedOperationException("libtorch " + LibUtils.getVersion() + " lacks " + Missing.NAME);
         }
         return of(name, torch.getHandle());
     }
