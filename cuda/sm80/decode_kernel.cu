@@ -104,8 +104,6 @@ const char* unmet(const flashring_step& step, flashring_direction) {
     }
     return step.batch * step.kv_len > kMaxKeys ? "it takes up to 2^30 keys: batch * kv_len" : nullptr;
 }
-    return step.batch * step.kv_len > kMaxKeys ? "it takes up to 2^30 keys: batch * kv_len" : nullptr;
-}
 
 }  // namespace
 

@@ -98,13 +98,13 @@ long checkWorkspace() {
                 step.deterministic = deterministic;
                 step.batch = step.q_heads = step.kv_heads = 2;
                 step.head_dim = step.value_dim = dim;
-                for (int64_t flashring_step::* length : {&flashring_step::q_len, &flashring_step::kv_len}) {
+                for (int64_t* const length : {&step.q_len, &step.kv_len}) {
                     step.q_len = step.kv_len = 500;
-                    step.kernel = length == &flashring_step::q_len ? FLASHRING_KERNEL_MMA : FLASHRING_KERNEL_AUTO;
+                    step.kernel = length == &step.q_len ? FLASHRING_KERNEL_MMA : FLASHRING_KERNEL_AUTO;
                     int64_t last = 0;
                     for (const int64_t tokens : {0, 1, 63, 64, 65, 1000}) {
                         int64_t bytes = 0;
-                        step.*length = tokens;
+                        *length = tokens;
                         const int32_t status = flashring_workspace_bytes(&step, direction, &bytes);
                         CHECK(status == FLASHRING_OK && bytes >= last, "D%lld, %lld tokens: %lld bytes, %lld with fewer",
                               static_cast<long long>(dim), static_cast<long long>(tokens), static_cast<long long>(bytes),
