@@ -2,7 +2,6 @@ package org.flashring.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 import java.util.stream.Stream;
@@ -30,8 +29,13 @@ class HelpTest {
                 .filter(line -> line.startsWith("  flashring "))
                 .toList();
         assertThat(examples).isNotEmpty().allSatisfy(example -> {
-            String[] words = example.strip().split(" ");
-            CommandLine.ParseResult parsed = Main.commandLine().parseArgs(Arrays.copyOfRange(words, 1, words.length));
+            List<String> words = List.of(example.strip().split(" "));
+            words = words.subList(1, words.size());
+            Main.commandLine().parseArgs(words.toArray(String[]::new));
+            if (!command.equals("launch") && words.get(0).equals("launch")) { // what is started follows behind "--"
+                words = words.subList(words.indexOf("--") + 1, words.size());
+            }
+            CommandLine.ParseResult parsed = Main.commandLine().parseArgs(words.toArray(String[]::new));
             assertThat(parsed.subcommand().commandSpec().name()).isEqualTo(command);
         });
     }
