@@ -67,7 +67,7 @@ std::vector<Bad> table() {
         {"dtype = -1", invalid, all, [](S& s, F&) { s.dtype = -1; }},
         {"dtype = 4", invalid, all, [](S& s, F&) { s.dtype = 4; }},
         {"kernel = -1", invalid, all, [](S& s, F&) { s.kernel = -1; }},
-        {"kernel = 9", invalid, all, [](S& s, F&) { s.kernel = 9; }},
+        {"kernel = 10", invalid, all, [](S& s, F&) { s.kernel = FLASHRING_KERNEL_DECODE + 1; }},
         {"(amx), dtype = float32", unsupported, attention, [](S& s, F&) { s.kernel = FLASHRING_KERNEL_AMX; }},
         {"(avx512), dtype = float32, head_dim = 8, value_dim = 8, ", unsupported, attention,
          [](S& s, F&) { s.kernel = FLASHRING_KERNEL_AVX512; s.device = 0; }},
