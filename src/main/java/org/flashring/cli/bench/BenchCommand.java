@@ -6,7 +6,6 @@ import java.io.Writer;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -63,7 +62,6 @@ import picocli.CommandLine.Spec;
 public final class BenchCommand implements Callable<Integer> {
     private static final int REPEATS = 7;
     private static final int MOST_RANKS = 1024; // threads of this process
-    private static final Duration DEADLINE = Duration.ofMinutes(10);
     private static final long BUDGET_NANOS = 60_000_000_000L;
 
     @Spec
@@ -227,7 +225,7 @@ public final class BenchCommand implements Callable<Integer> {
         AtomicReference<LaunchedBench.Result> result = new AtomicReference<>();
         launched.run(
                 Map.of("cases", cases.toString(), "repeats", String.valueOf(runs)),
-                DEADLINE,
+                BenchRanks.HOST_DEADLINE,
                 ranks -> result.set(LaunchedBench.run(cases, runs, Threads.get(), ranks, out)));
         if (launched.isFirst()) {
             json.write(result.get());

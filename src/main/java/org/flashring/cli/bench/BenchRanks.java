@@ -22,6 +22,9 @@ import org.flashring.launch.Environment;
  * launcher has started several processes, these.
  */
 final class BenchRanks {
+    /** Of processes on the host, where a pass may take minutes. */
+    static final Duration HOST_DEADLINE = Duration.ofMinutes(10);
+
     private static final Duration DEADLINE = Duration.ofSeconds(60);
 
     private BenchRanks() {}
@@ -37,7 +40,7 @@ final class BenchRanks {
             if (processes != null) {
                 processes.require("--ranks", ranks, ranks);
                 AtomicReference<T> result = new AtomicReference<>();
-                processes.run(Map.of(), DEADLINE, rank -> result.set(body.apply(rank)));
+                processes.run(Map.of(), HOST_DEADLINE, rank -> result.set(body.apply(rank)));
                 return processes.isFirst() ? result.get() : null;
             }
             return LocalGroup.run(Collections.nCopies(ranks, Device.HOST), LocalGroup.DEFAULT_DEADLINE, body)

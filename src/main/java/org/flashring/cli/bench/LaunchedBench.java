@@ -10,6 +10,7 @@ import org.flashring.attention.ShardedAttention;
 import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Table;
 import org.flashring.comm.Communicator;
+import org.flashring.kernel.TensorMath;
 import org.flashring.plan.Plan;
 
 /**
@@ -50,9 +51,11 @@ final class LaunchedBench {
                 Layout.of(Layout.Policy.ZIGZAG, bench.length(), ranks.worldSize()),
                 bench.mask(),
                 AttentionOptions.defaults());
-        long local = plan.queries().positions(ranks.rank()).length();
+        long local = plan.queries().localLength(ranks.rank());
         try (ShardedAttention attention = new ShardedAttention(plan, ranks);
-                RankOperands operands = new RankOperands(bench.shape(), local, ranks.rank())) {
+                TensorMath math = new TensorMath(ranks.device());
+                Operands operands = new Operands(ranks.device(), bench.shape(), local)) {
+            operands.draw(math, 1 + ranks.rank());
             double[] forward = time(ranks, repeats, () -> attention.forward(operands.forward(), 0));
             double[] backward = time(ranks, repeats, () -> attention.backward(operands.backward(), 0));
             return List.of(
