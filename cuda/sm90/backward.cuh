@@ -64,6 +64,13 @@ public:
     }
 
 private:
+    // The tile whose dQ is still to come.
+    struct Behind {
+        RingIndex<kTile.gradientStages()> gradients;
+        BackwardPlace place;
+        bool finite;
+    };
+
     static __device__ __forceinline__ uint32_t address(const uint64_t& barrier) { return sharedAddress(&barrier); }
 
     // Says that this warp is done with what the barrier guards.
@@ -153,7 +160,7 @@ private:
     }
 
     // This consumer's dS^T to shared memory, as panels of 64 queries.
-    __device__ __forceinline__ void shareGradients(const RingIndex<kTile.stages>& now) {
+    __device__ __forceinline__ void shareGradients(const RingIndex<kTile.gradientStages()>& now) {
         const int lane = threadIdx.x % 32;
         const uint32_t base = sharedAddress(shared_.gradients[now.stage]) + (number_ * 64 + warp_ * 16 + lane % 16) * 128;
 #pragma unroll
@@ -165,7 +172,7 @@ private:
     }
 
     // dq_ = dS K: this consumer's columns, or all of them in its turn.
-    __device__ __forceinline__ void multiplyGradients(const RingIndex<kTile.stages>& now) {
+    __device__ __forceinline__ void multiplyGradients(const RingIndex<kTile.gradientStages()>& now) {
         wait(address(shared_.gradientsFull[now.stage]), now.parity);
         const uint64_t a = describe(sharedAddress(shared_.gradients[now.stage]), 0);
         const uint64_t b = describe(addressOf(shared_.keys) + dqPanel() * panelBytes(kTile.keys()), panelBytes(kTile.keys()));
@@ -197,25 +204,22 @@ private:
         }
         place_.advance(work_);
         stage_.advance();
-        multiplyRegisters<kDims.value>(dv_, weights_, shared_.douts[now.stage]);
-        shareGradients(now);
         if constexpr (kTile.dqInTurn) {
+            multiplyRegisters<kDims.value>(dv_, weights_, shared_.douts[now.stage]);
+            shareGradients(now);
             multiplyRegisters<kDims.key>(dk_, gradients_, shared_.queries[now.stage]);
             commitProducts();
             addDqInTurn(here, now, finite);
         } else {
-            multiplyGradients(now);
-            commitProducts();
-            multiplyRegisters<kDims.key>(dk_, gradients_, shared_.queries[now.stage]);
-            commitProducts();
-            waitForProducts<1>();
-            if (finite) {
-                addDq(here);
-            }
+            addDqBehind(now);
+            behind_ = {behind_.gradients.next(), here, finite};
         }
         if constexpr (!kLast) {
             multiplyQueries();
             commitProducts();
+        }
+        if constexpr (kLast && !kTile.dqInTurn) {
+            addLastDq();
         }
         waitForProducts<kLast ? 0 : 1>();
         if constexpr (!kTile.dqInTurn) {
@@ -224,6 +228,30 @@ private:
         if constexpr (!kLast) {
             multiplyDouts();
             commitProducts();
+        }
+    }
+
+    // The products of a tile, but dQ of the one before it: no consumer waits for the other's dS, which is there by now. That dQ
+    // comes first, and is handed over behind this consumer's other two.
+    __device__ __forceinline__ void addDqBehind(const RingIndex<kTile.stages>& now) {
+        multiplyGradients(behind_.gradients);
+        commitProducts();
+        multiplyRegisters<kDims.value>(dv_, weights_, shared_.douts[now.stage]);
+        shareGradients(behind_.gradients.next());
+        multiplyRegisters<kDims.key>(dk_, gradients_, shared_.queries[now.stage]);
+        commitProducts();
+        waitForProducts<1>();
+        if (behind_.finite) {
+            addDq(behind_.place);
+        }
+    }
+
+    __device__ __forceinline__ void addLastDq() {
+        multiplyGradients(behind_.gradients);
+        commitProducts();
+        waitForProducts<0>();
+        if (behind_.finite) {
+            addDq(behind_.place);
         }
     }
 
@@ -297,6 +325,7 @@ private:
     BackwardPlace place_;
     const int number_, warp_;  // of the consumers; within this one
     RingIndex<kTile.stages> stage_;
+    Behind behind_{{kTile.gradientStages() - 1, 1}, BackwardPlace(work_), false};  // before the first tile: as if dS were there
     int turn_ = 0;  // who computes the next dQ, where consumers take turns and are more than the stages
     bool addsToMemory_ = false;
     float dk_[kDims.key / 2], dv_[kDims.value / 2], p_[kQueries / 2], ds_[kQueries / 2], dq_[kDqColumns / 2];

@@ -90,14 +90,14 @@ struct HopperBackwardShared {
 
     char keys[kKeyBytes], values[kValueBytes];
     char queries[kTile.stages][kQueryBytes], douts[kTile.stages][kDoutBytes];
-    char gradients[2][panels(kTile.queries) * panelBytes(kTile.keys())];  // dS^T
+    char gradients[kTile.gradientStages()][panels(kTile.queries) * panelBytes(kTile.keys())];  // dS^T
     char dq[kWarps][16 * kTile.dqColumns(Config::kDims) * 4];             // of each warp: 16 queries
     HopperQueryRows<kTile.queries, kTile.rowWarps> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull;
     uint64_t queriesFull[kTile.stages], queriesEmpty[kTile.stages];  // rows included
     uint64_t doutsFull[kTile.stages], doutsEmpty[kTile.stages];
-    uint64_t gradientsFull[2];
+    uint64_t gradientsFull[kTile.gradientStages()];
 
     // dV leaves by way of the memory of queries and what follows them, dK by that of keys and values.
     static_assert(kTile.keys() * panels(Config::kDims.value) * 64 * 4 <= kTile.stages * (kQueryBytes + kDoutBytes) + static_cast<int>(sizeof gradients));
@@ -114,8 +114,9 @@ struct HopperBackwardShared {
             initBarrier(sharedAddress(doutsFull + i), 1);
             initBarrier(sharedAddress(doutsEmpty + i), kWarps);
         }
-        initBarrier(sharedAddress(gradientsFull), kWarps);
-        initBarrier(sharedAddress(gradientsFull + 1), kWarps);
+        for (const uint64_t& full : gradientsFull) {
+            initBarrier(sharedAddress(&full), kWarps);
+        }
         publishBarriers();
     }
 };

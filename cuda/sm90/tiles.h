@@ -75,7 +75,8 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
 //
 // Products read shared memory about as fast as it goes. At dim 64 three consumers read each tile of queries for half as many keys
 // again. Where a share of dQ's columns would be too narrow, or has columns that are not there, consumers take turns with all of
-// it, one a tile. At dim 128 each computes its share before its dK, which keeps the tensor cores busy while dQ is handed over.
+// it, one a tile. At dim 128 each computes its share a tile later, when the other's dS is there, and before its dV and dK, which keep
+// the tensor cores busy while dQ is handed over.
 //
 // The rows of a tile (lse, delta, mask) are fetched by warps that the producer has anyway. Two of them keep one row a lane and need no more
 // than 24 registers, and so each consumer gets 240, which dim 128 uses. The rest of the producer's warps have nothing to do.
@@ -90,6 +91,8 @@ struct HopperBackwardTile {
     constexpr int keys() const { return consumers * 64; }
     constexpr int threads() const { return (consumers + 1) * 128; }
     constexpr int dqColumns(HeadDims dims) const { return dqInTurn ? dims.key : 64; }
+    // Of dS. Where dQ comes a tile later, one consumer may write the tile after that which the other still reads.
+    constexpr int gradientStages() const { return dqInTurn ? stages : 3; }
     constexpr bool registersFit() const {
         return producerRegisters + consumers * consumerRegisters <= (consumers + 1) * (65536 / threads() / 8 * 8);
     }

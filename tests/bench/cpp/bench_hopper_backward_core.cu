@@ -4,8 +4,8 @@
 //   reduce        the bulk reduce that adds dQ to what is gathered, by all blocks in one order, as blocks of one head do
 //   staging       dQ to shared memory, from where it is reduced
 //   dQ            its product
-//   dS            P and dS to shared memory, and the wait for the other consumer's
-//   exponentials  P is the score
+//   dS            dS to shared memory, and the wait for the other consumer's
+//   exponentials  with all that is not a product: P is the score
 // Beside them the clocks that the tensor cores need. Fails where what has the same P and dS disagrees about dK and dV. No
 // options.
 #include "hopper_core.cuh"
@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kDim = 128, kTiles = 1024, kGatheredTiles = 64;
 constexpr HopperBackwardTile kTile = hopperBackwardTile({kDim, kDim});
-constexpr int kQueries = kTile.queries, kKeys = kTile.keys(), kWarps = kTile.consumers * 4;
+constexpr int kQueries = kTile.queries, kKeys = kTile.keys(), kWarps = kTile.consumers * 4, kGradientStages = kTile.gradientStages();
 static_assert(!kTile.dqInTurn && kTile.consumers == 2, "the order of work below is that of shares of dQ");
 
 __device__ float gathered[kGatheredTiles * kQueries * kDim];  // of 16,384 queries' head a quarter: 2 MB
@@ -30,10 +30,10 @@ struct Shared {
     char values[panels(kDim) * panelBytes(kKeys)];
     char queries[kTile.stages][panels(kDim) * panelBytes(kQueries)];
     char douts[kTile.stages][panels(kDim) * panelBytes(kQueries)];
-    char gradients[2][panels(kQueries) * panelBytes(kKeys)];  // dS^T
+    char gradients[kGradientStages][panels(kQueries) * panelBytes(kKeys)];  // dS^T
     char dq[kWarps][16 * 64 * 4];
     HopperQueryRows<kQueries, kTile.rowWarps> rows[kTile.stages];
-    uint64_t released[kTile.stages], gradientsFull[2];
+    uint64_t released[kTile.stages], gradientsFull[kGradientStages];
     long long start;
 };
 
@@ -45,16 +45,16 @@ public:
         : shared_(shared), number_(number), warp_(uniform(threadIdx.x % 128 / 32)), scaleLog2_(scaleLog2) {}
 
     __device__ __forceinline__ void run() {
-        multiplyQueries();
+        multiplyQueries(stageOf(0));
         commitProducts();
         waitForProducts<1>();
-        multiplyDouts();
+        multiplyDouts(stageOf(0));
         commitProducts();
         syncNamed(kAllConsumers, kTile.consumers * 128);
         shared_.start = clock64();
 #pragma unroll 1
         for (int tile = 0; tile < kTiles; ++tile) {
-            step(tile % kGatheredTiles);
+            step(tile);
         }
         waitForProducts<0>();
         waitForBoxes();
@@ -73,6 +73,13 @@ public:
     }
 
 private:
+    using Stage = RingIndex<kTile.stages>;
+
+    // Computed each time, as a register more would spill.
+    static __device__ __forceinline__ Stage stageOf(int tile) {
+        return {static_cast<uint32_t>(tile) % kTile.stages, static_cast<uint32_t>(tile) / kTile.stages % 2};
+    }
+
     static __device__ __forceinline__ void release(const uint64_t& barrier) {
         __syncwarp();
         if (threadIdx.x % 32 == 0) {
@@ -88,8 +95,8 @@ private:
 
     // Waits until all are done with the tile before last, as the producer does before it copies the next one there.
     __device__ __forceinline__ void multiplyTile(float (&product)[kQueries / 2], const char* mine, const char* tile,
-                                                 const float* start) {
-        wait(sharedAddress(&shared_.released[stage_.stage]), stage_.parity ^ 1);
+                                                 const float* start, const Stage& stage) {
+        wait(sharedAddress(&shared_.released[stage.stage]), stage.parity ^ 1);
         startFrom(product, start);
         const uint64_t a = describe(addressOf(mine) + number_ * panelBytes(64), 0);
         const uint64_t b = describe(sharedAddress(tile), 0);
@@ -102,12 +109,12 @@ private:
         }
     }
 
-    __device__ __forceinline__ void multiplyQueries() {
-        multiplyTile(p_, shared_.keys, shared_.queries[stage_.stage], shared_.rows[stage_.stage].score);
+    __device__ __forceinline__ void multiplyQueries(const Stage& now) {
+        multiplyTile(p_, shared_.keys, shared_.queries[now.stage], shared_.rows[now.stage].score, now);
     }
 
-    __device__ __forceinline__ void multiplyDouts() {
-        multiplyTile(ds_, shared_.values, shared_.douts[stage_.stage], shared_.rows[stage_.stage].dp);
+    __device__ __forceinline__ void multiplyDouts(const Stage& now) {
+        multiplyTile(ds_, shared_.values, shared_.douts[now.stage], shared_.rows[now.stage].dp, now);
     }
 
     __device__ __forceinline__ void multiplyRegisters(float (&gradient)[kDim / 2], const uint32_t (&operand)[kQueries / 16][4],
@@ -138,7 +145,7 @@ private:
         }
     }
 
-    __device__ __forceinline__ void shareGradients(const RingIndex<kTile.stages>& now) {
+    __device__ __forceinline__ void shareGradients(const RingIndex<kGradientStages>& now) {
         const int lane = threadIdx.x % 32;
         const int row = number_ * 64 + warp_ * 16 + lane % 16;
         const uint32_t base = sharedAddress(shared_.gradients[now.stage]) + row * 128;
@@ -149,10 +156,9 @@ private:
         }
         orderBeforeCopies();
         release(shared_.gradientsFull[now.stage]);
-        wait(sharedAddress(&shared_.gradientsFull[now.stage]), now.parity);
     }
 
-    __device__ __forceinline__ void multiplyGradients(const RingIndex<kTile.stages>& now) {
+    __device__ __forceinline__ void multiplyGradients(const RingIndex<kGradientStages>& now) {
         const uint64_t a = describe(sharedAddress(shared_.gradients[now.stage]), 0);
         const uint64_t b = describe(addressOf(shared_.keys) + number_ * panelBytes(kKeys), panelBytes(kKeys));
         beginProducts();
@@ -168,11 +174,15 @@ private:
     __device__ __forceinline__ void addDq(int tile) {
         char* const staging = shared_.dq[number_ * 4 + warp_];
         const GatheredDq all{gathered, kGatheredTiles * (kQueries / 16), kDim};
-        float* const target = all.at(0, tile * (kQueries / 16) + warp_, number_ * 64);
+        float* const target = all.at(0, tile % kGatheredTiles * (kQueries / 16) + warp_, number_ * 64);
         if constexpr (kParts & kReduce) {
             return addGathered<64>(dq_, staging, target);
         }
         const int lane = threadIdx.x % 32;
+        if (lane == 0) {
+            waitForBoxes();
+        }
+        __syncwarp();
 #pragma unroll
         for (int n = 0; n < 8; ++n) {
             const float4 four{dq_[n * 4], dq_[n * 4 + 1], dq_[n * 4 + 2], dq_[n * 4 + 3]};
@@ -183,37 +193,40 @@ private:
     }
 
     __device__ __forceinline__ void step(int tile) {
-        const RingIndex<kTile.stages> now = stage_;
+        const Stage now = stageOf(tile), next = stageOf(tile + 1);
         weigh();
-        stage_.advance();
-        multiplyRegisters(dv_, weights_, shared_.douts[now.stage]);
         if constexpr (kParts & kShare) {
-            shareGradients(now);
+            wait(sharedAddress(&shared_.gradientsFull[behind_.stage]), behind_.parity);
         }
         if constexpr (kParts & kDq) {
-            multiplyGradients(now);
+            multiplyGradients(behind_);
         } else {
             beginProducts();  // else ptxas puts one in (C7519)
         }
         commitProducts();
+        multiplyRegisters(dv_, weights_, shared_.douts[now.stage]);
+        behind_.advance();
+        if constexpr (kParts & kShare) {
+            shareGradients(behind_);
+        }
         multiplyRegisters(dk_, gradients_, shared_.queries[now.stage]);
         commitProducts();
         waitForProducts<1>();
         if constexpr (kParts & kStage) {
             addDq(tile);
         }
-        multiplyQueries();
+        multiplyQueries(next);
         commitProducts();
         waitForProducts<1>();
         release(shared_.released[now.stage]);
-        multiplyDouts();
+        multiplyDouts(next);
         commitProducts();
     }
 
     Shared& shared_;
     const int number_, warp_;
     const float scaleLog2_;
-    RingIndex<kTile.stages> stage_;
+    RingIndex<kGradientStages> behind_{kGradientStages - 1, 1};  // dS of the tile before
     float dk_[kDim / 2] = {}, dv_[kDim / 2] = {}, p_[kQueries / 2], ds_[kQueries / 2], dq_[32];
     uint32_t weights_[kQueries / 16][4], gradients_[kQueries / 16][4];
 };
@@ -224,9 +237,11 @@ __global__ void __launch_bounds__(kTile.threads(), 1) hopperBackwardCoreKernel(f
     Shared& shared = reinterpret_cast<Shared&>(memory);
     fill(shared);
     if (threadIdx.x == 0) {
-        for (int i = 0; i < 2; ++i) {
-            initBarrier(sharedAddress(shared.released + i), kWarps);
-            initBarrier(sharedAddress(shared.gradientsFull + i), kWarps);
+        for (const uint64_t& released : shared.released) {
+            initBarrier(sharedAddress(&released), kWarps);
+        }
+        for (const uint64_t& full : shared.gradientsFull) {
+            initBarrier(sharedAddress(&full), kWarps);
         }
         publishBarriers();
     }
@@ -261,7 +276,6 @@ bool measureAll(int multiprocessors) {
         measure<kAll & ~(kReduce | kStage)>("reduce, staging", multiprocessors),
         measure<kShare | kExponentials>("reduce, staging, dQ", multiprocessors),
         measure<kExponentials>("reduce, staging, dQ, dS", multiprocessors)};
-    measure<kAll & ~kExponentials>("exponentials", multiprocessors);
     measure<kDq>("all but products", multiprocessors);
     measure<0>("all but products, and dQ's", multiprocessors);
     const float worst = largestDifference(same);

@@ -17,18 +17,24 @@ class Design:
     """hopperBackwardTile() in cuda/sm90/tiles.h."""
     name: str
     consumers: int
-    in_turn: bool  # consumers take turns with dQ; else each computes a share of it, before its dK
+    in_turn: bool  # consumers take turns with dQ; else each computes a share of it, a tile later, before its dV and dK
     row_warps: int = 1
     stages: int = 2
     released_early: bool = False  # a tile of queries, before the dQ of a turn has been waited for
     boxes_shared: bool = False    # one staging of dQ for all consumers
     rows_forgotten: bool = False  # queriesFull counts one warp that writes rows
-    released_before_dk: bool = False  # a tile of queries, once dV and dQ are there
+    released_before_dk: bool = False  # a tile of queries, once dQ is there
+    ds_stages: int = 0                # of dS, where not as many as gradientStages() says
+
+    @property
+    def gradient_stages(self):
+        return self.ds_stages or (self.stages if self.in_turn else 3)
 
 
 DESIGNS = (Design("two consumers", 2, False, row_warps=2), Design("two consumers in turn", 2, True), Design("three consumers in turn", 3, True))
 WRONG = (
-    Design("three in turn, three stages of queries and two of dS", 3, True, stages=3),
+    Design("three in turn, three stages of queries and two of dS", 3, True, stages=3, ds_stages=2),
+    Design("two consumers, two stages of dS", 2, False, row_warps=2, ds_stages=2),
     Design("three in turn, queries given back before dQ is there", 3, True, released_early=True),
     Design("three in turn, one staging of dQ", 3, True, boxes_shared=True),
     Design("two consumers, one warp of rows waited for", 2, False, row_warps=2, rows_forgotten=True),
@@ -85,7 +91,7 @@ class Block:
         self.queries_full = [Barrier(2 if design.rows_forgotten else 1 + design.row_warps) for _ in stages]
         self.queries_empty = [Barrier(consumers) for _ in stages]
         self.douts_full, self.douts_empty = [Barrier(1) for _ in stages], [Barrier(consumers) for _ in stages]
-        self.ds, self.ds_full = [Memory(consumers) for _ in range(2)], [Barrier(consumers) for _ in range(2)]
+        self.ds, self.ds_full = ([kind(consumers) for _ in range(design.gradient_stages)] for kind in (Memory, Barrier))
         self.staging = [Memory() for _ in range(1 if design.boxes_shared else consumers)]
 
     def copy_queries(self):
@@ -123,12 +129,17 @@ class Block:
                 buffer[t % d.stages].end(number, t)
 
         def share(t):
-            self.ds[t % 2].write(number, t)
-            self.ds_full[t % 2].arrive()
+            self.ds[t % d.gradient_stages].write(number, t)
+            self.ds_full[t % d.gradient_stages].arrive()
 
         def multiply_gradients(t):
-            yield self.ds_full[t % 2].wait(t // 2)
-            self.ds[t % 2].begin(number, t)
+            yield self.ds_full[t % d.gradient_stages].wait(t // d.gradient_stages)
+            if t >= 0:  # the product before the first tile means nothing
+                self.ds[t % d.gradient_stages].begin(number, t)
+
+        def finish_gradients(t):
+            if t >= 0:
+                self.ds[t % d.gradient_stages].end(number, t)
 
         def add_dq(t):
             staging = self.staging[0 if d.boxes_shared else number]
@@ -150,30 +161,43 @@ class Block:
         for t in range(self.tiles):
             more = t + 1 < self.tiles
             yield always  # weigh()
-            share(t)
-            mine = not d.in_turn or t % d.consumers == number
-            if mine:
-                yield from multiply_gradients(t)
-            yield always
-            if mine and not d.released_early:
-                self.ds[t % 2].end(number, t)
             if d.in_turn:
-                release(t)
-            if mine and d.released_early:
+                share(t)
+                mine = t % d.consumers == number
+                if mine:
+                    yield from multiply_gradients(t)
                 yield always
-                self.ds[t % 2].end(number, t)
-            if d.released_before_dk:
-                give_back(t)
-            if mine:
-                yield from add_dq(t)
+                if mine and not d.released_early:
+                    finish_gradients(t)
+                release(t)
+                if mine and d.released_early:
+                    yield always
+                    finish_gradients(t)
+                if mine:
+                    yield from add_dq(t)
+            else:
+                yield from multiply_gradients(t - 1)
+                yield always
+                share(t)
+                yield always  # dQ
+                finish_gradients(t - 1)
+                if d.released_before_dk:
+                    give_back(t)
+                if t > 0:
+                    yield from add_dq(t - 1)
             if more:
                 yield from multiply(t + 1, (self.queries, self.rows), self.queries_full)
-            if d.released_before_dk:
-                yield always
-                finish(t, self.queries, self.rows, self.douts)
             elif not d.in_turn:
+                yield from multiply_gradients(t)
+                yield always
+                finish_gradients(t)
+                yield from add_dq(t)
+            if not d.in_turn:
                 yield always  # dK
-                release(t)
+                if d.released_before_dk:
+                    finish(t, self.queries, self.rows, self.douts)
+                else:
+                    release(t)
             if more:
                 yield from multiply(t + 1, (self.douts,), self.douts_full)
 
