@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Configures and builds the native library and its tests: build.sh BUILD_FOLDER [AUTO|ON|OFF [ARCHITECTURES]]   (called by Maven)
+# Configures and builds the native library and its tests: build.sh BUILD_FOLDER [AUTO|ON|OFF [ARCHITECTURES [TARGETS]]]   (called by Maven)
 set -euo pipefail
 build=${1:?build folder}
 cuda=${2:-AUTO}
 architectures=${3:-DEFAULT}
+read -ra targets <<<"${4:-all}"
 here=$(cd "$(dirname "$0")" && pwd)
 
 command -v cmake >/dev/null || { echo "FlashRing needs CMake 3.22 or newer to build its native library: install the package 'cmake'." >&2; exit 1; }
@@ -15,4 +16,4 @@ bash "$here/forget_moved.sh" "$build" "$here"
 options=()
 if [[ $architectures != DEFAULT ]]; then options=(-DFLASHRING_CUDA_ARCHITECTURES="$architectures"); fi
 cmake -S "$here" -B "$build" "${generator[@]}" -DFLASHRING_CUDA="$cuda" "${options[@]}"
-cmake --build "$build" --parallel "$(nproc)"
+cmake --build "$build" --parallel "$(nproc)" --target "${targets[@]}"

@@ -31,7 +31,7 @@ int main() {
     long cases = 0;
     for (const flashring_capability& row : availableRows()) {
         const bool slow = row.kernel == FLASHRING_KERNEL_REFERENCE;
-        Case c = causal(row.dtype, slow ? 120 : 700, random);
+        Case c = causal(row.dtype, slow ? 120 : kThinning > 1 ? 300 : 700, random);
         flashring_set_threads(1);
         Results alone(c);
         run(c, alone, row.kernel, {100});

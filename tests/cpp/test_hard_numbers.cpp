@@ -41,20 +41,22 @@ struct Gradients {
 template <class T>
 Gradients formula(const Case& c, int32_t matrices, int32_t output) {
     const auto n = static_cast<size_t>(c.shape.qLen), dim = static_cast<size_t>(c.shape.headDim), width = static_cast<size_t>(c.shape.valueDim);
-    const Grid q = gridOf(c.q), k = gridOf(c.k), v = gridOf(c.v), dout = gridOf(c.dout);
+    using Matrix = std::vector<T>;
+    const auto matrix = [](const Buffer& buffer) {
+        const Grid grid = gridOf(buffer);
+        return Matrix(grid.begin(), grid.end());
+    };
+    const Matrix q = matrix(c.q), k = matrix(c.k), v = matrix(c.v), dout = matrix(c.dout);
     const T scale = static_cast<T>(c.scale);
-    const auto dot = [](const Grid& a, size_t i, const Grid& b, size_t j, size_t depth) {
+    const auto dot = [](const Matrix& a, size_t i, const Matrix& b, size_t j, size_t depth) {
         T sum = 0;
-        for (size_t d = 0; d < depth; ++d) sum += static_cast<T>(a[i * depth + d]) * static_cast<T>(b[j * depth + d]);
+        for (size_t d = 0; d < depth; ++d) sum += a[i * depth + d] * b[j * depth + d];
         return sum;
     };
-    const auto add = [](Grid& to, size_t i, T factor, const Grid& from, size_t j, size_t depth) {
-        for (size_t d = 0; d < depth; ++d) {
-            to[i * depth + d] = static_cast<T>(static_cast<T>(to[i * depth + d]) + factor * static_cast<T>(from[j * depth + d]));
-        }
+    const auto add = [](Matrix& to, size_t i, T factor, const Matrix& from, size_t j, size_t depth) {
+        for (size_t d = 0; d < depth; ++d) to[i * depth + d] += factor * from[j * depth + d];
     };
-    Gradients g{Grid(n * width), Grid(n), Grid(n * dim), Grid(n * dim), Grid(n * width)};
-    std::vector<T> p(n);
+    Matrix out(n * width), lse(n), dq(n * dim), dk(n * dim), dv(n * width), p(n);
     for (size_t i = 0; i < n; ++i) {
         T top = -static_cast<T>(INFINITY), sum = 0, delta = 0;
         for (size_t j = 0; j < n; ++j) {
@@ -63,25 +65,26 @@ Gradients formula(const Case& c, int32_t matrices, int32_t output) {
             top = std::max(top, p[j]);
         }
         for (T& x : p) sum += x = std::exp(x - top);
-        g.lse[i] = top + std::log(sum);
+        lse[i] = top + std::log(sum);
         for (size_t j = 0; j < n; ++j) {
             p[j] = static_cast<T>(rounded<T>(p[j] / sum, matrices));
-            add(g.out, i, p[j], v, j, width);
+            add(out, i, p[j], v, j, width);
         }
         for (size_t d = 0; d < width; ++d) {
-            Exact& o = g.out[i * width + d];
-            o = rounded<T>(o, output);
-            delta += static_cast<T>(o) * static_cast<T>(dout[i * width + d]);
+            T& o = out[i * width + d];
+            o = static_cast<T>(rounded<T>(o, output));
+            delta += o * dout[i * width + d];
         }
         for (size_t j = 0; j < n; ++j) {
             if (p[j] == 0) continue;
             const T ds = static_cast<T>(rounded<T>(p[j] * (dot(dout, i, v, j, width) - delta), matrices));
-            add(g.dq, i, ds * scale, k, j, dim);
-            add(g.dk, j, ds * scale, q, i, dim);
-            add(g.dv, j, p[j], dout, i, width);
+            add(dq, i, ds * scale, k, j, dim);
+            add(dk, j, ds * scale, q, i, dim);
+            add(dv, j, p[j], dout, i, width);
         }
     }
-    return g;
+    const auto exact = [](const Matrix& a) { return Grid(a.begin(), a.end()); };
+    return {exact(out), exact(lse), exact(dq), exact(dk), exact(dv)};
 }
 
 Gradients plain(const Case& c, bool narrow) {
@@ -196,7 +199,7 @@ bool multipliesBfloat16(const flashring_capability& row) {
 // What the errors of a kernel are measured by.
 struct Bar {
     const Gradients &exact, &formula, &reference;
-    Sizes sizes;
+    const Sizes& sizes;
 };
 
 void compare(const flashring_capability& row, const Kind& kind, Case& c, int64_t steps, const Bar& bar) {
@@ -290,13 +293,14 @@ int main() {
                 Case c = draw(dtype, dim, dim);
                 kind.spoil(c);
                 const Gradients exact = formula<Exact>(c, -1, -1), wide = plain(c, false), narrow = plain(c, true);
+                const Sizes sizes(c);
                 for (const int64_t steps : {1, 2, 4, 7}) {
                     Results results(c);
                     run(c, results, FLASHRING_KERNEL_REFERENCE, splitsOf(steps));
                     const Gradients reference = gradientsOf(results);
                     for (const flashring_capability& row : rows) {
                         if (row.dtype != dtype || row.kernel == FLASHRING_KERNEL_REFERENCE) continue;
-                        compare(row, kind, c, steps, {exact, multipliesBfloat16(row) ? narrow : wide, reference, Sizes(c)});
+                        compare(row, kind, c, steps, {exact, multipliesBfloat16(row) ? narrow : wide, reference, sizes});
                         ++cases;
                     }
                 }
