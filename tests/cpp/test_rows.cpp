@@ -397,7 +397,7 @@ long appendRefusals() {
 int main(int argc, char** argv) {
     sayWhatRuns();
     alarm(kSeconds);
-    const uint64_t seeds = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : (*cap() ? 12 : 36) / kThinning;
+    const uint64_t seeds = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : (*cap() ? 8 : 24) / kThinning;
     long cases = whatNobodySees() + whatSomeSee() + emptyRows() + fewerKeysThanQueries() + plainSteps() + appending() + refusals() + appendRefusals();
     if (decodes()) cases += alone() + threads();
     for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) cases += randomCases(dtype, seeds);

@@ -185,7 +185,8 @@ typedef struct flashring_step {
      * What lies beyond L, before kv_begins[b] or otherwise outside what the queries of a row see is not used, whatever it
      * is, nor is the entry of a page that holds nothing else. Every call reads the values anew: a captured graph serves
      * whatever lengths are there when it is replayed. On the host a value that breaks its rule is refused; on a device
-     * lengths and begins are clamped to their bounds, as are page numbers, and an address that is null stands for zeros.
+     * lengths and begins are clamped to their bounds, as are page numbers; an address that is null, or not aligned to
+     * the elements, stands for zeros.
      */
     const int32_t* kv_lengths;      /* [batch] 0 to kv_len; null: kv_len of each */
     const int32_t* kv_begins;       /* [batch] 0 to the row's length; null: 0 of each */
@@ -244,8 +245,8 @@ FLASHRING_API int32_t flashring_combine(const flashring_combine_args* args);
 
 /*
  * Writes new keys and values into a cache, behind those that each batch row holds: token i of row b becomes key
- * kv_lengths[b] + i. What a row has no room for is refused on the host, and is left out on a device, where lengths are
- * clamped. The cache's pages are those of flashring_step; pages that get nothing are not looked up.
+ * kv_lengths[b] + i. What a row has no room for, or no page, is refused on the host, and is left out on a device, where
+ * lengths are clamped. The cache's pages are those of flashring_step; pages that get nothing are not looked up.
  */
 typedef struct flashring_append_args {
     uint32_t size;                  /* sizeof(flashring_append_args) */
