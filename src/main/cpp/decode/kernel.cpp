@@ -12,7 +12,9 @@ constexpr int kBlockRows = 6, kBlockVectors = 2;  // as in simd/avx2.cpp
 namespace flashring {
 namespace {
 
-bool available() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool available() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 
 template <class Element>
 void forwardOf(const Problem& problem) {
@@ -49,7 +51,7 @@ const char* unmet(const flashring_step& step, flashring_direction) {
 
 }  // namespace
 
-const Kernel kDecode = {FLASHRING_KERNEL_DECODE, "decode", "AVX2 and FMA", available, forward, nullptr, workspaceBytes, false,
+const Kernel kDecode = {FLASHRING_KERNEL_DECODE, "decode", "AVX2, FMA and F16C", available, forward, nullptr, workspaceBytes, false,
                         nullptr,                 unmet,    true};
 
 }  // namespace flashring

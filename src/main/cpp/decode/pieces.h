@@ -139,18 +139,19 @@ private:
     }
 
     // Whether rows are read where they lie: few enough queries to read them once, of whole vectors.
-    bool direct(int64_t dim) const { return kReadDirectly<T, Element> && rows_ <= kRowBlock && dim % kLanes<T> == 0; }
+    bool direct(int64_t dim) const { return rows_ <= kRowBlock && dim % kLanes<T> == 0; }
 
     // Rows as T, followed by zeros up to `pitch`.
     Lines<T> copied(const Lines<Element>& lines, int64_t first, int64_t last, int64_t dim, int64_t pitch) {
         Lines<T> result{};
         for (int64_t j = first; j < last; ++j) {
             T* const line = copy_ + j * pitch;
-            for (int64_t d = 0; d < dim; ++d) {
-                line[d] = widen(lines.of[j][d]);
+            const int64_t whole = dim / kLanes<T> * kLanes<T>;
+            for (int64_t d = 0; d < whole; d += kLanes<T>) {
+                store<T>(line + d, widenVector(lines.of[j] + d));
             }
-            for (int64_t d = dim; d < pitch; ++d) {
-                line[d] = 0;
+            for (int64_t d = whole; d < pitch; ++d) {
+                line[d] = d < dim ? widen(lines.of[j][d]) : 0;
             }
             result.of[j] = line;
         }
@@ -158,10 +159,8 @@ private:
     }
 
     void score(const Lines<Element>& keys, const Lines<Element>& values, int64_t first, int64_t last) {
-        if constexpr (kReadDirectly<T, Element>) {
-            if (direct(step_.head_dim)) {
-                return score(keys.of, values, first, last);
-            }
+        if (direct(step_.head_dim)) {
+            return score(keys.of, values, first, last);
         }
         score(copied(keys, first, last, step_.head_dim, depth_).of, values, first, last);
     }
@@ -211,10 +210,8 @@ private:
     }
 
     void weigh(const Lines<Element>& values, const Lines<Element>& nextKeys, int64_t first, int64_t last, int64_t ahead, bool bordered) {
-        if constexpr (kReadDirectly<T, Element>) {
-            if (direct(step_.value_dim)) {
-                return weigh(values.of, nextKeys, first, last, ahead, bordered);
-            }
+        if (direct(step_.value_dim)) {
+            return weigh(values.of, nextKeys, first, last, ahead, bordered);
         }
         weigh(copied(values, first, last, step_.value_dim, pitch_).of, nextKeys, first, last, ahead, bordered);
     }

@@ -2,6 +2,8 @@
 #ifndef FLASHRING_DECODE_PRODUCTS_H
 #define FLASHRING_DECODE_PRODUCTS_H
 
+#include <immintrin.h>
+
 #include <type_traits>
 
 #include "simd/vector.h"
@@ -13,24 +15,17 @@ constexpr int64_t kKeys = 64;      // of a tile
 constexpr int64_t kRowBlock = 4;   // rows that share what is loaded
 constexpr int kValueVectors = 2;   // of a row of values at a time: a line of float32
 
-// Whether rows of Element can be read as vectors of T without being copied first.
-template <class T, class Element>
-constexpr bool kReadDirectly = std::is_same_v<T, Element> || std::is_same_v<Element, bfloat16>;
+// A vector of numbers from anywhere, widened.
+inline Vec<double> widenVector(const double* from) { return _mm256_loadu_pd(from); }
+inline Vec<float> widenVector(const float* from) { return _mm256_loadu_ps(from); }
 
-// A vector of T from anywhere.
-template <class T>
-inline Vec<T> widenVector(const T* from) {
-    Vec<T> result;
-    __builtin_memcpy(&result, from, sizeof result);
-    return result;
+inline Vec<float> widenVector(const bfloat16* from) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-template <class T>
-inline Vec<T> widenVector(const bfloat16* from) {
-    typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
-    Half bits;
-    __builtin_memcpy(&bits, from, sizeof bits);
-    return reinterpret_cast<Vec<T>>(__builtin_convertvector(bits, typename Simd<T>::Int) << 16);
+inline Vec<float> widenVector(const float16* from) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 
 // The sum of a vector's lanes, always in the same order.
@@ -53,7 +48,7 @@ inline void dots(const T* queries, int64_t pitch, const Element* const* keys, in
         Vec<T> key[K];
 #pragma GCC unroll 4
         for (int j = 0; j < K; ++j) {
-            key[j] = widenVector<T>(keys[j] + d);
+            key[j] = widenVector(keys[j] + d);
         }
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
@@ -105,7 +100,7 @@ inline void weighColumns(const T* weights, const Element* const* values, int64_t
         Vec<T> value[V];
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            value[v] = widenVector<T>(values[j] + column + v * kLanes<T>);
+            value[v] = widenVector(values[j] + column + v * kLanes<T>);
         }
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
