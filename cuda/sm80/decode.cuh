@@ -11,6 +11,7 @@
 #include "common/sight.cuh"
 #include "sm80/decode.h"
 #include "sm80/decode_merge.cuh"
+#include "sm80/decode_pages.cuh"
 #include "sm80/mma.cuh"
 #include "sm80/nonfinite.cuh"
 #include "sm80/row_state.cuh"
@@ -48,18 +49,6 @@ __device__ void syncTeam(int team) {
 // What each query sees, in shared memory.
 struct DecodeSight {
     int lo[kMaxDecodeRows], hi[kMaxDecodeRows];
-};
-
-// A tile of the cut.
-struct DecodePlace {
-    int batch, tile, tiles;
-
-    __device__ void advance() {
-        if (++tile == tiles) {
-            tile = 0;
-            ++batch;
-        }
-    }
 };
 
 // A warp's 16 rows of queries as the left operand of products: rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8
@@ -132,58 +121,117 @@ __device__ void decode(const DecodeArguments& a) {
     constexpr int kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
     extern __shared__ __align__(16) char memory[];
     __shared__ DecodeSight sight;
+    __shared__ DecodeScan scan;
+    __shared__ int4 places[kMaxDecodeThreads / kThreads * kStages];  // of the tiles in the buffers
+    static_assert(sizeof sight + sizeof scan + sizeof places <= kDecodeStaticBytes);
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
     // Key heads side by side, as their rows lie. Parts go to different blocks before any block gets a second.
-    const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads,
-              part = team * a.blocks + blockIdx.x / keyHeads;
+    const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads, firstPart = blockIdx.x / keyHeads,
+              part = team * a.blocks + firstPart;
     const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
-    for (int i = threadIdx.x; i < length; i += blockDim.x) {
-        const Interval seen = Sight(step)(i);
-        sight.lo[i] = static_cast<int>(seen.first);
-        sight.hi[i] = static_cast<int>(seen.last);
-    }
-    __syncthreads();
-    const DecodeCut cut = a.cut(sight.lo[0], sight.hi[length - 1]);
-    if (blockIdx.x == 0 && threadIdx.x == 0) {
-        *a.seen = {cut.begin, cut.end};
+    DecodeCut cut{0, 0};
+    DecodeSpan all{};  // where all batch rows see the same
+    if (a.ownRows) {
+        cut = planRows(a, scan, firstPart);
+    } else {
+        for (int i = threadIdx.x; i < length; i += blockDim.x) {
+            const Interval seen = Sight(step)(i);
+            sight.lo[i] = static_cast<int>(seen.first);
+            sight.hi[i] = static_cast<int>(seen.last);
+        }
+        __syncthreads();
+        all = {sight.lo[0], sight.hi[length - 1]};
+        cut = a.cut(static_cast<int>(step.batch) * all.tiles(kKeys));
+        if (blockIdx.x == 0 && threadIdx.x == 0) {
+            *a.tiles = all.tiles(kKeys);
+        }
     }
     if (part >= cut.parts) {
         return;
     }
-    const int innerBegin = sight.lo[length - 1], innerEnd = sight.hi[0];  // every query sees these keys
-    const int tiles = cut.row, count = cut.least + (part < cut.longer), first = cut.firstOf(part);
-    DecodePlace now{first / tiles, first % tiles, tiles}, ahead = now;
+    const int count = cut.least + (part < cut.longer);
+    DecodePlace ahead{};
+    if (a.ownRows) {
+        const int2 start = scan.starts[team];
+        ahead = {start.x, 0, spanOf(step, start.x)};
+        ahead.key = ahead.keys.firstKey(kKeys) + start.y * kKeys;
+    } else {
+        const int first = cut.firstOf(part), tiles = all.tiles(kKeys);
+        ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
+    }
+    const int firstBatch = ahead.batch;
+    const Pages pages{step, a.pageSize, keyHead};
+    constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for it
+    PageEntry entry{};
+    const auto askAhead = [&] {
+        if (kAsksAhead && a.pageSize > 0) {
+            entry = pages.ask(ahead);
+        }
+    };
+    askAhead();
 
     char* const own = memory + team * (kStages * Config::kStageBytes);
     const auto keysOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes}; };
     const auto valuesOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes + Config::kStageBytes / 2}; };
+    // Written when a tile is asked for, which is two barriers of the team or more before it is computed.
+    const auto placeOf = [&](int stage) -> DecodePlace {
+        const int4 place = places[team * kStages + stage];
+        return {place.x, place.y, {place.z, place.w}};
+    };
     const auto load = [&](int stage) {
-        const int key = cut.begin + ahead.tile * kKeys;
-        flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead),
-                                        step.k.stride_seq, key, cut.begin, cut.end, static_cast<int>(step.head_dim),
-                                        a.vectorInputs);
-        flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead),
-                                        step.v.stride_seq, key, cut.begin, cut.end, static_cast<int>(step.value_dim),
-                                        a.vectorInputs);
-        ahead.advance();
+        if (threadIdx.x % kThreads == 0) {
+            places[team * kStages + stage] = {ahead.batch, ahead.key, ahead.keys.begin, ahead.keys.end};
+        }
+        const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
+        if (a.pageSize > 0) {
+            const CachedRow<Element> known = pages.find<Element>(ahead, kAsksAhead ? entry : pages.ask(ahead));
+            loadRows<kThreads>(keysOf(stage), known.key, keyDim, a.vectorInputs, step.q.data);
+            loadRows<kThreads>(valuesOf(stage), known.value, valueDim, a.vectorInputs, step.q.data);
+        } else {
+            const auto [begin, end] = ahead.keys;
+            flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead),
+                                            step.k.stride_seq, ahead.key, begin, end, keyDim, a.vectorInputs);
+            flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead),
+                                            step.v.stride_seq, ahead.key, begin, end, valueDim, a.vectorInputs);
+        }
+        ahead.advance(step, kKeys, a.ownRows);
+        askAhead();
     };
 
-    int lo[2], hi[2];  // of this lane's two rows; rows past the last do as it does
+    // What a query of this batch row sees, and what all of them do.
+    const auto seenBy = [&](const BatchRow& row, int query) {
+        const Interval seen = a.ownRows ? visible(step.mask, row, query) : Interval{sight.lo[query], sight.hi[query]};
+        return DecodeSpan{static_cast<int>(seen.first), static_cast<int>(seen.last)};
+    };
+    const auto rowOf = [&](int batch) { return a.ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
+    int innerBegin = 0, innerEnd = 0;
+    // Hides the columns of a tile that this lane's two rows do not see; rows past the last do as it does.
+    const auto hide = [&](float (&tile)[1][kKeys / 8][4], const DecodePlace& now, float hidden) {
+        const BatchRow row = rowOf(now.batch);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const int query = min((firstRow + half * 8 + lane / 4) / a.group, length - 1);
-        lo[half] = sight.lo[query];
-        hi[half] = sight.hi[query];
-    }
+        for (int half = 0; half < 2; ++half) {
+            const int query = min((firstRow + half * 8 + lane / 4) / a.group, static_cast<int>(row.queries) - 1);
+            const DecodeSpan seen = seenBy(row, query);
+            forEachPair(tile, 0, half, [&](int col, float& x, float& y) {
+                const int key = now.key + col;
+                x = key >= seen.begin && key < seen.end ? x : hidden;
+                y = key + 1 >= seen.begin && key + 1 < seen.end ? y : hidden;
+            });
+        }
+    };
     const ScoreScale scale{a.scale, a.scaleLog2};
     uint32_t queries[kDim / 16][4];
     float out[1][kDim / 8][4];
     RowState state[2];
     for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
-        if (i == 1 - kStages || (i > 0 && now.tile == 0)) {
-            loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
+        if (i == 1 - kStages || (i > 0 && placeOf(stage).startsRow())) {
+            const int batch = i > 0 ? placeOf(stage).batch : firstBatch;
+            const BatchRow row = rowOf(batch);
+            innerBegin = seenBy(row, static_cast<int>(row.queries) - 1).begin;
+            innerEnd = seenBy(row, 0).end;
+            loadQueries<Element, kDim>(queries, a, batch, keyHead, firstRow);
             clear(out);
             state[0] = state[1] = {-INFINITY, 0};
         }
@@ -199,20 +247,14 @@ __device__ void decode(const DecodeArguments& a) {
             continue;
         }
         const Tile keys = keysOf(stage), values = valuesOf(stage);
-        const int key = cut.begin + now.tile * kKeys;
+        const int key = placeOf(stage).key;
         const bool bordered = key < innerBegin || key + kKeys > innerEnd;
 
         float scores[1][kKeys / 8][4];
         clear(scores);
         multiplyKeys<Element, kDim>(scores, queries, keys);
         if (bordered) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                forEachPair(scores, 0, half, [&](int col, float& x, float& y) {
-                    x = key + col >= lo[half] && key + col < hi[half] ? x : -INFINITY;
-                    y = key + col + 1 >= lo[half] && key + col + 1 < hi[half] ? y : -INFINITY;
-                });
-            }
+            hide(scores, placeOf(stage), -INFINITY);
         }
         float decay[2];
 #pragma unroll
@@ -252,18 +294,17 @@ __device__ void decode(const DecodeArguments& a) {
                 syncTeam<kThreads>(team);
                 float seen[1][kKeys / 8][4];
 #pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    forEachPair(seen, 0, half, [&](int col, float& x, float& y) {
-                        x = key + col >= lo[half] && key + col < hi[half] ? FLT_MAX / 2 : 0;
-                        y = key + col + 1 >= lo[half] && key + col + 1 < hi[half] ? FLT_MAX / 2 : 0;
-                    });
+                for (auto& pair : seen[0]) {
+                    pair[0] = pair[1] = pair[2] = pair[3] = FLT_MAX / 2;
                 }
+                hide(seen, placeOf(stage), 0);
                 multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
             }
         }
         multiply<Element, kKeys>(out, scores, values);
 
-        if (i + 1 == count || now.tile + 1 == tiles) {
+        const DecodePlace now = placeOf(stage);
+        if (i + 1 == count || now.endsRow(kKeys)) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int r = firstRow + half * 8 + lane / 4;
@@ -283,7 +324,6 @@ __device__ void decode(const DecodeArguments& a) {
                 }
             }
         }
-        now.advance();
     }
 }
 

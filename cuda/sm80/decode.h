@@ -11,7 +11,6 @@
 
 namespace flashring {
 
-constexpr int kMaxDecodeRows = 64;  // queries times the query heads of a key head
 constexpr int kDecodeDims[] = {64, 128,
                                256};  // others are padded with zeros in shared memory, not in what is read for them
 
@@ -52,15 +51,11 @@ constexpr int decodeTileIndex(int64_t rows) { return rows <= 16 ? 0 : rows <= 32
 // The visible keys of a step are tiles, counted through all batch rows. A part is a run of them for one team. None is
 // longer than another by more than one tile, and of short caches each has the tiles that a team asks for at once.
 struct DecodeCut {
-    int begin, end;            // the local keys that any query sees
-    int row, tiles;            // tiles of a batch row, and of all
+    int tiles;
     int parts, least, longer;  // the first `longer` parts have one tile more than the least
 
-    __host__ __device__ DecodeCut(int first, int last, int keys, int batch, int mostParts)
-        : begin(first),
-          end(last),
-          row(first < last ? ceilDiv(last - first, keys) : 0),
-          tiles(batch * row),
+    __host__ __device__ DecodeCut(int all, int mostParts)
+        : tiles(all),
           parts(ceilDiv(tiles, kLeastDecodeTiles) < mostParts ? ceilDiv(tiles, kLeastDecodeTiles) : mostParts),
           least(parts ? tiles / parts : 0),
           longer(tiles - least * parts) {}
@@ -85,16 +80,16 @@ struct DecodeArguments {
     int group, rows;     // query heads of a key head; times queries
     int blocks, teams;   // of a key head; of a block
     int keys, pitch;     // of a tile; of a row of `out`
-    int2* seen;          // begin and end of the cut
+    bool ownRows;        // batch rows have lengths of their own, or pages
+    int pageSize;        // 0: no pages
+    int32_t* tiles;      // [batch + 1] of all rows before each where they have their own; else of a row
     float* out;          // [parts + batch - 1, kv_heads, rows, pitch]
     float2* lse;         // [parts + batch - 1, kv_heads, rows] and what rounding took from it
 
     __host__ __device__ int64_t state(int part, int batch, int keyHead, int row) const {
         return (int64_t{part + batch} * step.kv_heads + keyHead) * rows + row;
     }
-    __device__ DecodeCut cut(int begin, int end) const {
-        return {begin, end, keys, static_cast<int>(step.batch), blocks * teams};
-    }
+    __device__ DecodeCut cut(int all) const { return {all, blocks * teams}; }
 };
 
 template <class Element>

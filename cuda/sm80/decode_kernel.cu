@@ -7,6 +7,7 @@
 #include "common/elements.cuh"
 #include "common/rows.h"
 #include "sm80/decode.h"
+#include "visibility.h"
 
 namespace flashring {
 namespace {
@@ -44,7 +45,7 @@ int64_t blocksOf(const flashring_step& step) {
     return rowsOf(step) == 0 ? 0 : std::min(best, tiles);
 }
 
-// The keys that are seen, and what the parts leave.
+// The tiles of the rows, and what the parts leave.
 struct Workspace {
     int64_t out, lse, bytes;
 };
@@ -53,7 +54,7 @@ Workspace workspaceOf(const flashring_step& step) {
     const int64_t parts = blocksOf(step) * teamsOf(step);
     const int64_t states = parts == 0 ? 0 : (parts + step.batch - 1) * step.kv_heads * rowsOf(step);
     Workspace w{};
-    w.out = 64;
+    w.out = roundUp((hasRows(step) ? step.batch + 1 : 1) * static_cast<int64_t>(sizeof(int32_t)), 64);
     w.lse = w.out + roundUp(states * pitchOf(step) * static_cast<int64_t>(sizeof(float)), 64);
     w.bytes = w.lse + roundUp(states * static_cast<int64_t>(sizeof(float2)), 64);
     return w;
@@ -69,6 +70,17 @@ int64_t workspaceBytes(const flashring_step& given, flashring_direction) {
     return most;
 }
 
+// Of k or v, in pages or not. Pages by address are looked at one by one, on the device.
+bool cachedRowsAligned(const flashring_step& step, const flashring_tensor& tensor, int64_t dim, int64_t size) {
+    const Extents extents{step.page_size == 0 ? step.batch : std::max(step.pages, INT64_C(1)),
+                          step.page_size == 0 ? step.kv_len : step.page_size, step.kv_heads, dim};
+    flashring_tensor rows = tensor;
+    if (step.k_pages) {
+        rows.data = reinterpret_cast<void*>(uintptr_t{16});
+    }
+    return rowsAligned(rows, extents, size, 16);
+}
+
 void forward(const Problem& problem) {
     const flashring_step& step = problem.step;
     const DeviceScope scope(step.device);
@@ -78,8 +90,8 @@ void forward(const Problem& problem) {
                                     static_cast<float>(step.softmax_scale),
                                     static_cast<float>(step.softmax_scale * M_LOG2E),
                                     rowsAligned(step.q, queries(step, step.head_dim), size, 16) &&
-                                        rowsAligned(step.k, keys(step, step.head_dim), size, 16) &&
-                                        rowsAligned(step.v, keys(step, step.value_dim), size, 16),
+                                        cachedRowsAligned(step, step.k, step.head_dim, size) &&
+                                        cachedRowsAligned(step, step.v, step.value_dim, size),
                                     rowsAligned(step.out, queries(step, step.value_dim), size, 2 * size) &&
                                         rowsAligned(step.acc, queries(step, step.value_dim), accSize, 2 * accSize),
                                     static_cast<int>(step.q_heads / step.kv_heads),
@@ -88,7 +100,9 @@ void forward(const Problem& problem) {
                                     teamsOf(step),
                                     tileOf(step).keys,
                                     pitchOf(step),
-                                    reinterpret_cast<int2*>(problem.workspace),
+                                    hasRows(step),
+                                    static_cast<int>(std::min(step.page_size, kMaxKeys)),
+                                    reinterpret_cast<int32_t*>(problem.workspace),
                                     reinterpret_cast<float*>(problem.workspace + w.out),
                                     reinterpret_cast<float2*>(problem.workspace + w.lse)};
     with16BitElement(step.dtype, [&](auto element) { decodeStep<decltype(element)>(arguments); });
@@ -116,6 +130,7 @@ const Kernel kCudaDecode = {FLASHRING_KERNEL_DECODE,
                             workspaceBytes,
                             true,
                             nullptr,
-                            unmet};
+                            unmet,
+                            true};
 
 }  // namespace flashring

@@ -100,11 +100,12 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
     const Lse earlier = exists && step.flags & FLASHRING_RESUME ? loadLse(step, batch, query, head) : Lse{-INFINITY, 0};
     int part = 0, states = 0;
     if (exists && a.blocks > 0) {
-        const int2 seen = *a.seen;
-        const DecodeCut cut = a.cut(seen.x, seen.y);
-        if (cut.tiles > 0) {
-            part = cut.partOf(batch * cut.row);
-            states = cut.partOf((batch + 1) * cut.row - 1) - part + 1;
+        const int ofRow = a.tiles[0], before = a.ownRows ? a.tiles[batch] : batch * ofRow;
+        const int after = a.ownRows ? a.tiles[batch + 1] : before + ofRow;
+        const DecodeCut cut = a.cut(a.ownRows ? a.tiles[step.batch] : static_cast<int>(step.batch) * ofRow);
+        if (before < after && (!step.q_lengths || query < step.q_lengths[batch])) {
+            part = cut.partOf(before);
+            states = cut.partOf(after - 1) - part + 1;
         }
     }
     const int64_t from = a.state(part, batch, head / a.group, query * a.group + head % a.group),

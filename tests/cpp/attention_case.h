@@ -263,16 +263,16 @@ inline Results oracle(const Case& c) {
     return r;
 }
 
-// The rows of the capability table that this machine can run; where FLASHRING_TEST_KERNEL names a kernel, its rows alone,
+// The rows of the capability table that this machine can run, forward and backward where `both`; where FLASHRING_TEST_KERNEL names a kernel, its rows alone,
 // and without any the test is skipped.
-inline std::vector<flashring_capability> availableRows() {
+inline std::vector<flashring_capability> availableRows(bool both = true) {
     std::vector<flashring_capability> rows;
     const char* const only = std::getenv("FLASHRING_TEST_KERNEL");
     for (int32_t i = 0; i < flashring_capability_count(); ++i) {
         flashring_capability row{};
         row.size = sizeof row;
         CHECK(flashring_capability_get(i, &row) == FLASHRING_OK, "%s", flashring_last_error());
-        if (row.available && !row.cuda && (!only || std::string(only) == row.name)) rows.push_back(row);
+        if (row.available && !row.cuda && (row.backward || !both) && (!only || std::string(only) == row.name)) rows.push_back(row);
     }
     if (only && rows.empty()) {
         std::printf("skipped: this machine cannot run %s\n", only);

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-WIDE = re.compile(r".*flashring_(simd\.dir/.*/avx[^/]*|avx512bf16\.dir/.*|amx\.dir/.*/(forward|backward)\.[^/]*)$")
+WIDE = re.compile(r".*flashring_(simd\.dir/.*/avx[^/]*|avx512bf16\.dir/.*|decode\.dir/.*|amx\.dir/.*/(forward|backward)\.[^/]*)$")
 ENTERED_ANYWHERE = re.compile(r"available|_GLOBAL__sub_I|__static_init")
 BEYOND_SSE2 = re.compile(  # the mnemonics that AVX and AVX-512 prefix, masks, tiles, then SSE3 to SSE4.2 and BMI
     r"v(?!er[rw]$|m)|vm(?!call|launch|resume|xo|read|write)|k(mov|and|or|not|x|shift|unpck|test|add)|tile|tdp|ldtilecfg|sttilecfg"

@@ -12,6 +12,7 @@ ROOMS = {
     "src/main/cpp": (),
     "src/main/cpp/reference": ("src/main/cpp",),
     "src/main/cpp/simd": ("src/main/cpp",),
+    "src/main/cpp/decode": ("src/main/cpp", "src/main/cpp/simd"),
     "src/main/cpp/avx512bf16": ("src/main/cpp", "src/main/cpp/simd"),
     "src/main/cpp/amx": ("src/main/cpp",),
     "cuda/common": ("src/main/cpp",),
@@ -44,7 +45,7 @@ def faults(sources):
 
 def calls(sources):
     """Yields rooms of kernels that name a kernel of another room: the table chooses, and none calls another."""
-    kernel = r"\bk(?:Amx|Avx\w*|Simd128|Reference|Cuda(?:Wgmma|Mma|Reference))\b"
+    kernel = r"\bk(?:Amx|Avx\w*|Simd128|Decode|Reference|Cuda(?:Decode|Wgmma|Mma|Reference))\b"
     made = rf"^const Kernel ({kernel}) = "
     homes = {name: room(path) for path, text in sources.items() if room(path) != "src/main/cpp"
              for name in re.findall(made, text, re.MULTILINE)}

@@ -5,10 +5,10 @@
 
 namespace {
 
-// Whether AUTO takes the row: the first of its type that can run.
+// Whether AUTO takes the row: the first of its type that can run, both ways. Forward steps of few queries go to the decode kernel.
 bool isFirst(const flashring_capability& wanted) {
     flashring_capability row{};
-    for (int32_t i = 0; row.dtype != wanted.dtype || !row.available || row.cuda; ++i) {
+    for (int32_t i = 0; row.dtype != wanted.dtype || !row.available || row.cuda || !row.backward; ++i) {
         row.size = sizeof row;
         CHECK(flashring_capability_get(i, &row) == FLASHRING_OK, "%s", flashring_last_error());
     }

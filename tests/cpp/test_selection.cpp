@@ -49,14 +49,17 @@ using ::bytesOf;
 using ::isThere;
 using ::nothing;
 
+const Kernel kDecode{FLASHRING_KERNEL_DECODE, "decode", "AVX2",  isThere<'a'>, nothing, nullptr,
+                     bytesOf<40>,             false,    nullptr, ::manyRows,   true};
 const Kernel kAmx{FLASHRING_KERNEL_AMX, "amx", "AMX", isThere<'a'>, nothing, nothing, nullptr};
 const Kernel kAvx512{FLASHRING_KERNEL_AVX512, "avx512", "AVX-512", isThere<'a'>, nothing, nothing, nullptr};
 const Kernel kAvx512Bf16{FLASHRING_KERNEL_AVX512BF16, "avx512bf16", "BF16", isThere<'a'>, nothing, nothing, nullptr};
 const Kernel kAvx2{FLASHRING_KERNEL_AVX2, "avx2", "AVX2", isThere<'a'>, nothing, nothing, bytesOf<3>};
 const Kernel kSimd128{FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", isThere<'s'>, nothing, nothing, bytesOf<700>};
-const Kernel kReference{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", isThere<'r'>, nothing, nothing, nullptr};
+const Kernel kReference{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", isThere<'r'>, nothing, nothing, nullptr,
+                        false,                      nullptr,     nullptr,   true};
 const Kernel kCudaDecode{FLASHRING_KERNEL_DECODE, "decode", "a GPU", isThere<'d'>, nothing, nullptr,
-                         bytesOf<30>,             true,     nullptr, ::manyRows};
+                         bytesOf<30>,             true,     nullptr, ::manyRows,   true};
 const Kernel kCudaWgmma{FLASHRING_KERNEL_WGMMA, "wgmma",     "Hopper", isThere<'w'>, nothing, nothing,
                         bytesOf<10>,            true,        ::runsOn, ::unmet};
 const Kernel kCudaMma{FLASHRING_KERNEL_MMA, "mma", "a GPU", isThere<'m'>, nothing, nothing, bytesOf<20>, true};
@@ -126,10 +129,39 @@ void auto_() {
     expect(chosen(few), "decode");  // the length alone decides, too
     expect(chosen(at(few, 0x1008)), "decode");
     expect(chosen(few, FLASHRING_BACKWARD), "wgmma");
+    flashring_step host = few;
+    host.device = FLASHRING_HOST;
+    expect(chosen(host), "decode");
+    expect(chosen(host, FLASHRING_BACKWARD), "amx");
     flashring_step resumed = step;
     resumed.flags = FLASHRING_RESUME;
     expect(chosen(resumed), "mma");
     expect(chosen(resumed, FLASHRING_BACKWARD), "wgmma");
+}
+
+// Rows of their own lengths, and pages: for the kernels that say so, forward alone.
+void rows() {
+    const int32_t lengths[] = {7};
+    flashring_step few = stepOf(FLASHRING_KERNEL_AUTO);
+    few.q_len = 64;
+    few.kv_lengths = lengths;
+    flashring_step many = few, paged = few, host = few;
+    expect(chosen(few), "decode");
+    paged.kv_lengths = nullptr;
+    paged.page_size = 16;
+    expect(chosen(paged), "decode");
+    few.kernel = FLASHRING_KERNEL_MMA;
+    expect(chosen(few), "kernel = 6 (mma): it takes neither rows of their own lengths nor pages");
+    many.q_len = 65;
+    expect(chosen(many), "kernel = 0 (reference): it takes neither rows of their own lengths nor pages");
+    expect(chosen(many, FLASHRING_BACKWARD), "kernel = 0 (reference): rows of their own lengths and pages are for forward steps");
+    host.device = FLASHRING_HOST;
+    expect(chosen(host), "decode");
+    host.q_len = 65;
+    expect(chosen(host), "reference");  // slow, and right
+    expectBytes(host, FLASHRING_FORWARD, 2 * 576);  // lo and hi of the row, 520 bytes each
+    host.batch = 3;
+    expectBytes(host, FLASHRING_FORWARD, 2 * 1600);
 }
 
 void byName() {
@@ -191,6 +223,7 @@ void workspace() {
 int main() {
     auto_();
     byName();
+    rows();
     workspace();
     return finish("selection", cases);
 }

@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 
+#include "append.h"
 #include "capabilities.h"
 #include "checks.h"
 #include "dtypes.h"
@@ -16,6 +17,8 @@
 #include "rowwise.h"
 #include "threads.h"
 #include "validate.h"
+#include "validate_rows.h"
+#include "visibility.h"
 #include "workspace.h"
 
 namespace flashring {
@@ -83,7 +86,8 @@ void attend(const flashring_step* given, flashring_direction direction) {
     int64_t* const lo = reinterpret_cast<int64_t*>(workspace);
     int64_t* const hi = reinterpret_cast<int64_t*>(workspace + intervalBytes(step) / 2);
     visibleKeys(step, lo, hi);
-    run({step, lo, hi, workspace + intervalBytes(step)});
+    checkPages(step, lo, hi);
+    run({step, lo, hi, workspace + intervalBytes(step), hasRows(step) ? step.q_len : 0});
 }
 
 }  // namespace
@@ -119,6 +123,17 @@ int32_t flashring_combine(const flashring_combine_args* given) {
         const flashring_combine_args& args = readCombine(given, own);
         requireDevice(args.device);
         args.device == FLASHRING_HOST ? combine(args) : combineOnDevice(args);
+    });
+}
+
+int32_t flashring_append(const flashring_append_args* given) {
+    return guarded([&] {
+        const Range entry("append");
+        calls.fetch_add(1, std::memory_order_relaxed);
+        flashring_append_args own;
+        const flashring_append_args& args = readAppend(given, own);
+        requireDevice(args.device);
+        args.device == FLASHRING_HOST ? append(args) : appendOnDevice(args);
     });
 }
 

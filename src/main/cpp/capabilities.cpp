@@ -5,12 +5,17 @@
 #include "dtypes.h"
 #include "failure.h"
 #include "kernel_cap.h"
+#include "visibility.h"
 
 namespace flashring {
 namespace {
 
 // In order of preference.
 constexpr Capability kTable[] = {
+    {&kDecode, FLASHRING_FLOAT64},
+    {&kDecode, FLASHRING_FLOAT32},
+    {&kDecode, FLASHRING_BFLOAT16},
+    {&kDecode, FLASHRING_FLOAT16},
     {&kAmx, FLASHRING_BFLOAT16},
     {&kAvx512, FLASHRING_FLOAT64},
     {&kAvx512, FLASHRING_FLOAT32},
@@ -58,10 +63,20 @@ const char* refusal(const Kernel& kernel, const flashring_step& step, flashring_
         std::snprintf(lack, sizeof lack, "device = %d lacks %s", step.device, kernel.requirement);
         return lack;
     }
-    return kernel.unmet ? kernel.unmet(step, direction) : nullptr;
+    return unmetBy(kernel, step, direction);
 }
 
 }  // namespace
+
+const char* unmetBy(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
+    if (hasRows(step) && direction == FLASHRING_BACKWARD) {
+        return "rows of their own lengths and pages are for forward steps";
+    }
+    if (hasRows(step) && !kernel.rows) {
+        return "it takes neither rows of their own lengths nor pages";
+    }
+    return kernel.unmet ? kernel.unmet(step, direction) : nullptr;
+}
 
 int32_t capabilityCount() { return kRows; }
 

@@ -13,20 +13,22 @@ constexpr Kernel absent(int32_t id, const char* name, const char* requirement) {
             [](const Problem&) { refuse(); }, nullptr, true};
 }
 
-constexpr Kernel forwardAlone(Kernel kernel) {
+constexpr Kernel decodeAlone(Kernel kernel) {
     kernel.backward = nullptr;
+    kernel.rows = true;
     return kernel;
 }
 
 }  // namespace
 
-const Kernel kCudaDecode = forwardAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement));
+const Kernel kCudaDecode = decodeAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement));
 const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
 const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement);
 const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement);
 
 void deltaOnDevice(const flashring_step&) { refuse(); }
 void combineOnDevice(const flashring_combine_args&) { refuse(); }
+void appendOnDevice(const flashring_append_args&) { refuse(); }
 
 }  // namespace flashring
 

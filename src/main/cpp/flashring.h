@@ -14,10 +14,11 @@
  *    what an older program's struct lacks counts as zero, and a newer program's is taken where the fields that the library
  *    does not know are zero, else refused with the struct's name and the place. A struct that the library fills in ends
  *    with zeros there.
- *  - On a CUDA device everything that a step points to (tensors, workspace, position ranges, cu_seqlens, prefix_lengths)
+ *  - On a CUDA device everything that a step points to (tensors, workspace, position ranges, cu_seqlens, prefix_lengths,
+ *    lengths, tables of pages)
  *    is memory that the device can read, and is read when the stream gets there: calls return at once and never wait.
  *    The values behind such pointers cannot be checked on the host; ranges and offsets that break their rules give wrong
- *    results, and a deterministic backward step may then never finish.
+ *    results, and a deterministic backward step may then never finish. Lengths and pages are clamped, see flashring_step.
  *  - Strides are counted in elements; the last dimension (head dim) is contiguous.
  *  - Everything is thread-safe; calls from several threads share one pool of CPU workers. A child of fork() may compute
  *    on the CPU, whatever other threads were doing: it gets workers of its own, as many as its parent had.
@@ -71,8 +72,9 @@ typedef enum flashring_kernel {
                                        of what it copies (q, k, v; acc where it resumes; backward also dout, dq, dk and dv)
                                        start on 16 bytes and hold a whole number of them; of others AUTO makes MMA */
     FLASHRING_KERNEL_AVX512BF16 = 8, /* AVX-512 with bfloat16 dot products, which take denormals for 0 */
-    FLASHRING_KERNEL_DECODE = 9     /* CUDA tensor cores for few queries against many keys, which are split over the multiprocessors
-                                       (compute capability 8.0 and newer): forward where q_len * q_heads / kv_heads <= 64 */
+    FLASHRING_KERNEL_DECODE = 9     /* few queries against many keys: forward where q_len * q_heads / kv_heads <= 64. The query heads
+                                       of a key head are packed, the keys split over the multiprocessors of a GPU (compute
+                                       capability 8.0 and newer), over the cores of the host (AVX2) */
 } flashring_kernel;
 
 enum { FLASHRING_HOST = -1 };       /* flashring_step.device: the host; n >= 0 is CUDA device n */
@@ -170,6 +172,36 @@ typedef struct flashring_step {
     flashring_tensor lse_low;       /* as lse, or data null: what rounding took from lse between forward steps. Forward adds
                                        it to lse where it resumes, and writes it: over many steps (acc, lse) weighs the
                                        earlier keys as one step would */
+
+    /*
+     * Batch rows of their own lengths, and pages; forward alone. Where any of this is given, row b has n = q_lengths[b]
+     * queries, the first of the tensor's q_len, and its cache holds L = kv_lengths[b] keys of at most kv_len. Key j sits
+     * at position j and query i at L - n + i, so that the last query is beside the last key, below 0 where there are more
+     * queries than keys. `left` and `right` of the mask go by these positions, as far as keys from kv_begins[b] to L exist:
+     *
+     *     lo = left < 0 ? begin : max(begin, L - n + i - left)        hi = right < 0 ? L : min(L, L - n + i + right + 1)
+     *
+     * q_positions and kv_positions are empty then, cu_seqlens and prefix_lengths null. Queries from n on see nothing.
+     * What lies beyond L, before kv_begins[b] or otherwise outside what the queries of a row see is not used, whatever it
+     * is, nor is the entry of a page that holds nothing else. Every call reads the values anew: a captured graph serves
+     * whatever lengths are there when it is replayed. On the host a value that breaks its rule is refused; on a device
+     * lengths and begins are clamped to their bounds, as are page numbers; an address that is null, or not aligned to
+     * the elements, stands for zeros.
+     */
+    const int32_t* kv_lengths;      /* [batch] 0 to kv_len; null: kv_len of each */
+    const int32_t* kv_begins;       /* [batch] 0 to the row's length; null: 0 of each */
+    const int32_t* q_lengths;       /* [batch] 0 to q_len; null: q_len of each */
+
+    /* Pages of page_size keys: key j of row b is in the row's page j / page_size, at j % page_size. By number: k and v are
+       [pages, page_size, kv_heads, dim], and the table names the page. By address: each page is a buffer of its own, k and v
+       give its strides and no data, k's stride_batch means nothing. Tables are [batch, page_table_stride], of which as many
+       entries count as kv_len keys take. */
+    const int32_t* page_table;      /* 0 to pages - 1; null: no pages, or by address */
+    const void* const* k_pages;     /* the address of each page of k; null: no pages, or by number */
+    const void* const* v_pages;
+    int64_t page_size;              /* 0: no pages */
+    int64_t pages;                  /* that k and v have; by address 0 */
+    int64_t page_table_stride;      /* entries from one row of a table to the next */
 } flashring_step;
 
 typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1 } flashring_direction;
@@ -211,6 +243,34 @@ typedef struct flashring_combine_args {
 
 FLASHRING_API int32_t flashring_combine(const flashring_combine_args* args);
 
+/*
+ * Writes new keys and values into a cache, behind those that each batch row holds: token i of row b becomes key
+ * kv_lengths[b] + i. What a row has no room for, or no page, is refused on the host, and is left out on a device, where
+ * lengths are clamped. The cache's pages are those of flashring_step; pages that get nothing are not looked up.
+ */
+typedef struct flashring_append_args {
+    uint32_t size;                  /* sizeof(flashring_append_args) */
+    int32_t device;
+    int32_t dtype;                  /* of all four tensors */
+    int32_t reserved;
+    int64_t batch, new_len;         /* 0 new tokens are allowed */
+    int64_t kv_len;                 /* keys that a row of the cache has room for */
+    int64_t kv_heads, head_dim, value_dim;
+    flashring_tensor new_k;         /* [batch, new_len, kv_heads, head_dim] */
+    flashring_tensor new_v;         /* [batch, new_len, kv_heads, value_dim] */
+    flashring_tensor k, v;          /* the cache as flashring_step has it, pages included */
+    const int32_t* kv_lengths;      /* [batch] keys that each row holds before the call */
+    const int32_t* new_lengths;     /* [batch] 0 to new_len tokens of each row; null: new_len of each */
+    int32_t* lengths_after;         /* [batch] gets the keys that each row holds now; may be kv_lengths; null: not wanted */
+    const int32_t* page_table;
+    void* const* k_pages;
+    void* const* v_pages;
+    int64_t page_size, pages, page_table_stride;
+    void* stream;
+} flashring_append_args;
+
+FLASHRING_API int32_t flashring_append(const flashring_append_args* args);
+
 /* A row of the capability table: what one kernel serves. The only such table; AUTO and the Java plan read it. */
 typedef struct flashring_capability {
     uint32_t size;                  /* sizeof(flashring_capability) */
@@ -246,7 +306,7 @@ FLASHRING_API const char* flashring_max_kernel_origin(void);
 
 /*
  * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does. Reads
- * shape, dtype, device, kernel and flags, and of operands with an address that and the strides: so asked when work is
+ * shape, dtype, device, kernel and flags, whether rows have lengths or pages of their own, and of operands with an address that and the strides: so asked when work is
  * planned it names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no
  * address.
  */

@@ -31,6 +31,17 @@ private:
 
 void visibleKeys(const flashring_step& step, int64_t* lo, int64_t* hi) {
     const flashring_mask& mask = step.mask;
+    if (hasRows(step)) {
+        for (int64_t b = 0; b < step.batch; ++b) {
+            const BatchRow row = batchRow(step, b);
+            for (int64_t n = 0; n < step.q_len; ++n) {
+                const Interval keys = visible(mask, row, n);
+                *lo++ = keys.first;
+                *hi++ = keys.last;
+            }
+        }
+        return;
+    }
     Counter before(step.kv_positions), upTo(step.kv_positions);
     int64_t document = 0, i = 0;
     for (int64_t r = 0; r < step.q_positions.count; ++r) {

@@ -14,6 +14,7 @@ struct Problem {
     const int64_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i];
     const int64_t* hi;   // [q_len] neither lo nor hi ever decreases with i, and lo[i] <= hi[i] <= kv_len
     char* workspace;     // 64-byte aligned, Kernel::workspaceBytes of it
+    int64_t ofRow = 0;   // from a batch row's lo and hi to the next one's: q_len where rows have lengths of their own
 };
 
 // NaN and infinity among the operands reach the results of those who see them and nobody else's. In the product of a whole tile a
@@ -35,6 +36,7 @@ struct Kernel {
     // What a step lacks that this kernel needs beyond its row of the table, for people, valid until this thread asks again;
     // null where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
     const char* (*unmet)(const flashring_step&, flashring_direction) = nullptr;
+    bool rows = false;  // forward serves batch rows of their own lengths, and pages
 };
 
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.
@@ -42,13 +44,36 @@ constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
 
-extern const Kernel kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaDecode, kCudaWgmma, kCudaMma, kCudaReference;
+extern const Kernel kDecode, kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaDecode, kCudaWgmma, kCudaMma, kCudaReference;
+
+// What the DECODE kernels take: queries times the query heads of a key head.
+constexpr int64_t kMaxDecodeRows = 64;
 
 // Address of element (batch, seq, head, 0).
 template <class T>
 static constexpr T* row(const flashring_tensor& tensor, int64_t batch, int64_t seq, int64_t head) {
     return static_cast<T*>(tensor.data) + batch * tensor.stride_batch + seq * tensor.stride_seq +
            head * tensor.stride_head;
+}
+
+// The page that holds key j of a batch row: the place of its entry in the tables.
+template <class Struct>
+static constexpr int64_t pageEntry(const Struct& cache, int64_t batch, int64_t j) {
+    return batch * cache.page_table_stride + j / cache.page_size;
+}
+
+// Address of the first element of key j of a batch row in a cache that may have pages: of k with its k_pages, or of v.
+template <class T, class Struct>
+static constexpr T* cached(const Struct& cache, const flashring_tensor& tensor, const void* const* addresses, int64_t batch, int64_t j,
+                           int64_t head) {
+    if (cache.page_size == 0) {
+        return row<T>(tensor, batch, j, head);
+    }
+    flashring_tensor pages = tensor;
+    if (addresses) {
+        pages.data = const_cast<void*>(addresses[pageEntry(cache, batch, j)]);
+    }
+    return row<T>(pages, addresses ? 0 : cache.page_table[pageEntry(cache, batch, j)], j % cache.page_size, head);
 }
 
 }  // namespace flashring

@@ -7,6 +7,8 @@
 #include "capabilities.h"
 #include "checks.h"
 #include "dtypes.h"
+#include "validate_rows.h"
+#include "visibility.h"
 
 namespace flashring {
 namespace {
@@ -113,10 +115,13 @@ void checkAttention(const flashring_step& step) {
                 wide ? "float64" : "float32");
     }
     checkStream(step.device, step.stream);
+    checkTensor("q", step.q, queries(step), step.dtype, Access::Read);
+    if (hasRows(step)) {
+        return checkRows(step);
+    }
     checkPositions(step.device, "q_positions", step.q_positions, "q_len", step.q_len);
     checkPositions(step.device, "kv_positions", step.kv_positions, "kv_len", step.kv_len);
     checkMask(step.device, step.mask);
-    checkTensor("q", step.q, queries(step), step.dtype, Access::Read);
     checkTensor("k", step.k, keys(step), step.dtype, Access::Read);
     checkTensor("v", step.v, values(step), step.dtype, Access::Read);
 }

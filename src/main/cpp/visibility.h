@@ -47,6 +47,34 @@ constexpr Interval visible(const flashring_mask& mask, const Document& document,
     return keys;
 }
 
+// Whether batch rows have lengths or pages of their own.
+constexpr bool hasRows(const flashring_step& step) {
+    return step.kv_lengths || step.kv_begins || step.q_lengths || step.page_table || step.k_pages || step.v_pages || step.page_size != 0;
+}
+
+constexpr int64_t clamped(int64_t value, int64_t most) { return value < 0 ? 0 : value < most ? value : most; }
+
+// What a batch row of a step that hasRows() holds: its queries, and its keys [begin, end).
+struct BatchRow {
+    int64_t queries, begin, end;
+};
+
+constexpr BatchRow batchRow(const flashring_step& step, int64_t b) {
+    const int64_t end = step.kv_lengths ? clamped(step.kv_lengths[b], step.kv_len) : step.kv_len;
+    return {step.q_lengths ? clamped(step.q_lengths[b], step.q_len) : step.q_len, step.kv_begins ? clamped(step.kv_begins[b], end) : 0, end};
+}
+
+// The keys that its query i sees; none where there is no such query.
+constexpr Interval visible(const flashring_mask& mask, const BatchRow& row, int64_t i) {
+    if (i >= row.queries) {
+        return {row.end, row.end};
+    }
+    const int64_t q = row.end - row.queries + i;
+    const int64_t first = mask.left >= 0 && mask.left < q - row.begin ? q - mask.left : row.begin;
+    const int64_t last = mask.right >= 0 && mask.right < row.end - q - 1 ? q + mask.right + 1 : row.end;
+    return {first, last < first ? first : last};
+}
+
 // How many positions of the range lie below the bound.
 constexpr int64_t countBelow(const flashring_range& range, int64_t bound) {
     if (range.length == 0 || bound <= range.start) {  // the start and stride of an empty range mean nothing

@@ -4,6 +4,7 @@
 
 #include "capabilities.h"
 #include "rounding.h"
+#include "visibility.h"
 
 namespace flashring {
 
@@ -16,7 +17,7 @@ flashring_step withoutAddresses(flashring_step step) {
 }
 
 int64_t intervalBytes(const flashring_step& step) {
-    return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
+    return 2 * roundUp((hasRows(step) ? step.batch : 1) * step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
 }
 
 int64_t workspaceBytesOf(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
@@ -32,7 +33,7 @@ int64_t mostWorkspaceBytes(const flashring_step& given, flashring_direction dire
         if (!serves(capability(row), step, direction) || !available(row)) {
             continue;
         }
-        if (kernel.unmet && kernel.unmet(step, direction)) {
+        if (unmetBy(kernel, step, direction)) {
             continue;
         }
         most = std::max(most, workspaceBytesOf(kernel, step, direction));

@@ -25,12 +25,16 @@ struct Reference {
     const Problem& problem;
     const flashring_step& step = problem.step;
 
+    int64_t lo(int64_t b, int64_t i) const { return problem.lo[b * problem.ofRow + i]; }
+    int64_t hi(int64_t b, int64_t i) const { return problem.hi[b * problem.ofRow + i]; }
+    const Element* key(int64_t b, int64_t j, int64_t g) const { return cached<const Element>(step, step.k, step.k_pages, b, j, g); }
+    const Element* value(int64_t b, int64_t j, int64_t g) const { return cached<const Element>(step, step.v, step.v_pages, b, j, g); }
     int64_t keyHead(int64_t h) const { return h / (step.q_heads / step.kv_heads); }
 
     // The scaled score of query i and key j, in the type of lse: that of a single key is its lse.
     double score(int64_t b, int64_t i, int64_t h, int64_t j) const {
         return static_cast<Acc>(step.softmax_scale * dot(row<const Element>(step.q, b, i, h),
-                                                         row<const Element>(step.k, b, j, keyHead(h)), step.head_dim));
+                                                         key(b, j, keyHead(h)), step.head_dim));
     }
 
     // O = sum_j exp(s_j - lse) v_j with lse = log(sum_j exp(s_j)); the state takes part as one more key of score `lse` and value `acc`.
@@ -39,7 +43,7 @@ struct Reference {
         Acc* const state = step.acc.data ? row<Acc>(step.acc, b, i, h) : nullptr;
         Acc* const lse = row<Acc>(step.lse, b, i, h);
         double maximum = resume ? static_cast<double>(*lse) : -INFINITY;
-        for (int64_t j = problem.lo[i]; j < problem.hi[i]; ++j) {
+        for (int64_t j = lo(b, i); j < hi(b, i); ++j) {
             maximum = std::fmax(maximum, score(b, i, h, j));
         }
         const double shift = maximum == -INFINITY ? 0 : maximum;
@@ -51,12 +55,12 @@ struct Reference {
                 output[d] = sum * static_cast<double>(state[d]);
             }
         }
-        for (int64_t j = problem.lo[i]; j < problem.hi[i]; ++j) {
+        for (int64_t j = lo(b, i); j < hi(b, i); ++j) {
             const double weight = std::exp(score(b, i, h, j) - shift);
-            const Element* const value = row<const Element>(step.v, b, j, keyHead(h));
+            const Element* const v = value(b, j, keyHead(h));
             sum += weight;
             for (int64_t d = 0; d < step.value_dim; ++d) {
-                output[d] += weight * static_cast<double>(widen(value[d]));
+                output[d] += weight * static_cast<double>(widen(v[d]));
             }
         }
         storeLse<Acc>(step, b, i, h, shift, sum);
@@ -164,6 +168,6 @@ bool available() { return true; }
 }  // namespace
 
 const Kernel kReference = {
-    FLASHRING_KERNEL_REFERENCE, "reference", "nothing", available, forward, backward, nullptr};
+    FLASHRING_KERNEL_REFERENCE, "reference", "nothing", available, forward, backward, nullptr, false, nullptr, nullptr, true};
 
 }  // namespace flashring

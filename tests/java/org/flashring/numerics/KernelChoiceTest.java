@@ -35,12 +35,12 @@ import org.junit.jupiter.params.provider.MethodSource;
 /** AUTO takes the best kernel of the machine, and what no kernel serves is refused by name. */
 @Capped
 class KernelChoiceTest {
-    /** The host's kernels, the best first. */
+    /** The host's kernels that serve forward and backward, the best first. */
     private static final List<Kernel> PREFERENCE =
             List.of(Kernel.AMX, Kernel.AVX512, Kernel.AVX512BF16, Kernel.AVX2, Kernel.SIMD128, Kernel.REFERENCE);
 
     static List<Capability> hostRows() {
-        return Capability.all().stream().filter(row -> !row.cuda()).toList();
+        return Capability.all().stream().filter(row -> !row.cuda() && row.backward()).toList();
     }
 
     @Test
@@ -76,8 +76,8 @@ class KernelChoiceTest {
                     .kvHeads(1)
                     .headDim(64)
                     .valueDim(64)
-                    .queryLength(8)
-                    .keyLength(8)
+                    .queryLength(80)
+                    .keyLength(80)
                     .softmaxScale(1);
             for (int direction : new int[] {Native.FORWARD, Native.BACKWARD}) {
                 assertThat(Native.select(step, direction, row)).isEqualTo(Native.OK);
@@ -90,6 +90,31 @@ class KernelChoiceTest {
         run.with(AttentionOptions.defaults().withKernel(highest))
                 .run()
                 .requireSameBits(run.run(), "AUTO against " + highest);
+    }
+
+    /** Few queries go forward to the decode kernel, which the table lists before all others. */
+    @ParameterizedTest
+    @EnumSource
+    void fewQueriesGoToTheDecodeKernel(DType dtype) {
+        Capability decode = Capability.all().stream()
+                .filter(row -> row.dtype() == dtype)
+                .findFirst()
+                .orElseThrow();
+        assertThat(decode.kernel()).isEqualTo(Kernel.DECODE);
+        assumeTrue(decode.available(), decode.cause());
+        int[] row = new int[1];
+        try (Native.Step step = Native.newStep()) {
+            step.device(Native.HOST).dtype(dtype.code()).kernel(Kernel.AUTO.code());
+            step.batch(1).queryHeads(8).kvHeads(2).headDim(64).valueDim(64).keyLength(80);
+            step.queryLength(16).softmaxScale(1);
+            assertThat(Native.select(step, Native.FORWARD, row)).isEqualTo(Native.OK);
+            assertThat(Capability.all().get(row[0])).isEqualTo(decode);
+            assertThat(Native.select(step, Native.BACKWARD, row)).isEqualTo(Native.OK);
+            assertThat(Capability.all().get(row[0]).kernel()).isNotEqualTo(Kernel.DECODE);
+            step.queryLength(17);
+            assertThat(Native.select(step, Native.FORWARD, row)).isEqualTo(Native.OK);
+            assertThat(Capability.all().get(row[0]).kernel()).isNotEqualTo(Kernel.DECODE);
+        }
     }
 
     /** What the processor says of itself, against what the table says of the machine. */

@@ -14,7 +14,9 @@ final class CapCondition implements ExecutionCondition {
         if (cap.isEmpty()) {
             return ConditionEvaluationResult.enabled("the machine's own kernels");
         }
-        return Capability.all().stream().anyMatch(row -> row.cause().startsWith("ruled out"))
+        // Every cap takes the decode kernel, which serves forward alone.
+        return Capability.all().stream()
+                        .anyMatch(row -> row.backward() && row.cause().startsWith("ruled out"))
                 ? ConditionEvaluationResult.enabled("capped at " + cap)
                 : ConditionEvaluationResult.disabled("this machine runs nothing above " + cap);
     }

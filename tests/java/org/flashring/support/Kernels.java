@@ -10,12 +10,12 @@ import org.flashring.kernel.Capability;
 public final class Kernels {
     private Kernels() {}
 
-    /** Returns the host kernels that serve {@code dtype} here, the choice of AUTO first. */
+    /** Returns the host kernels that serve {@code dtype} here, forward and backward, the choice of AUTO first. */
     public static List<Kernel> available(DType dtype) {
         List<Kernel> kernels = new ArrayList<>();
         kernels.add(Kernel.AUTO);
         for (Capability row : Capability.all()) {
-            if (row.available() && !row.cuda() && row.dtype() == dtype) {
+            if (row.available() && row.backward() && !row.cuda() && row.dtype() == dtype) {
                 kernels.add(row.kernel());
             }
         }

@@ -58,6 +58,12 @@ public final class Native {
         return new Combine();
     }
 
+    /** Returns arguments with every field zero but their size. */
+    public static Append newAppend() {
+        NativeLoader.requireLoaded();
+        return new Append();
+    }
+
     /** Returns a row with every field zero but its size. */
     public static CapabilityRow newCapabilityRow() {
         NativeLoader.requireLoaded();
@@ -249,6 +255,24 @@ public final class Native {
         @MemberGetter public native @ByRef TensorView dk();
         @MemberGetter public native @ByRef TensorView dv();
         @MemberGetter @Name("lse_low") public native @ByRef TensorView lseLow();
+        @MemberGetter @Name("kv_lengths") public native @Cast("const int32_t*") long keyLengths();
+        @MemberSetter @Name("kv_lengths") public native Step keyLengths(@Cast("const int32_t*") long address);
+        @MemberGetter @Name("kv_begins") public native @Cast("const int32_t*") long keyBegins();
+        @MemberSetter @Name("kv_begins") public native Step keyBegins(@Cast("const int32_t*") long address);
+        @MemberGetter @Name("q_lengths") public native @Cast("const int32_t*") long queryLengths();
+        @MemberSetter @Name("q_lengths") public native Step queryLengths(@Cast("const int32_t*") long address);
+        @MemberGetter @Name("page_table") public native @Cast("const int32_t*") long pageTable();
+        @MemberSetter @Name("page_table") public native Step pageTable(@Cast("const int32_t*") long address);
+        @MemberGetter @Name("k_pages") public native @Cast("const void* const*") long keyPages();
+        @MemberSetter @Name("k_pages") public native Step keyPages(@Cast("const void* const*") long address);
+        @MemberGetter @Name("v_pages") public native @Cast("const void* const*") long valuePages();
+        @MemberSetter @Name("v_pages") public native Step valuePages(@Cast("const void* const*") long address);
+        @Name("page_size") public native long pageSize();
+        @Name("page_size") public native Step pageSize(long tokens);
+        public native long pages();
+        public native Step pages(long count);
+        @Name("page_table_stride") public native long pageTableStride();
+        @Name("page_table_stride") public native Step pageTableStride(long entries);
     }
 
     /** {@code flashring_combine_args}. */
@@ -286,6 +310,60 @@ public final class Native {
         public native Combine stream(@Cast("void*") long stream);
     }
 
+    /** {@code flashring_append_args}. */
+    @Name("flashring_append_args")
+    @NoException
+    public static final class Append extends Struct {
+        private Append() {
+            size(own());
+        }
+
+        private native void allocate(); // never called: JavaCPP keeps the sizes of structs that declare it
+
+        public native @Cast("uint32_t") int size();
+        public native Append size(@Cast("uint32_t") int bytes);
+        public native int device();
+        public native Append device(int device);
+        public native int dtype();
+        public native Append dtype(int dtype);
+        public native long batch();
+        public native Append batch(long batch);
+        @Name("new_len") public native long newLength();
+        @Name("new_len") public native Append newLength(long tokens);
+        @Name("kv_len") public native long keyLength();
+        @Name("kv_len") public native Append keyLength(long tokens);
+        @Name("kv_heads") public native long kvHeads();
+        @Name("kv_heads") public native Append kvHeads(long heads);
+        @Name("head_dim") public native long headDim();
+        @Name("head_dim") public native Append headDim(long dim);
+        @Name("value_dim") public native long valueDim();
+        @Name("value_dim") public native Append valueDim(long dim);
+        @MemberGetter @Name("new_k") public native @ByRef TensorView newKeys();
+        @MemberGetter @Name("new_v") public native @ByRef TensorView newValues();
+        @MemberGetter public native @ByRef TensorView k();
+        @MemberGetter public native @ByRef TensorView v();
+        @MemberGetter @Name("kv_lengths") public native @Cast("const int32_t*") long keyLengths();
+        @MemberSetter @Name("kv_lengths") public native Append keyLengths(@Cast("const int32_t*") long address);
+        @MemberGetter @Name("new_lengths") public native @Cast("const int32_t*") long newLengths();
+        @MemberSetter @Name("new_lengths") public native Append newLengths(@Cast("const int32_t*") long address);
+        @MemberGetter @Name("lengths_after") public native @Cast("int32_t*") long lengthsAfter();
+        @MemberSetter @Name("lengths_after") public native Append lengthsAfter(@Cast("int32_t*") long address);
+        @MemberGetter @Name("page_table") public native @Cast("const int32_t*") long pageTable();
+        @MemberSetter @Name("page_table") public native Append pageTable(@Cast("const int32_t*") long address);
+        @MemberGetter @Name("k_pages") public native @Cast("void* const*") long keyPages();
+        @MemberSetter @Name("k_pages") public native Append keyPages(@Cast("void* const*") long address);
+        @MemberGetter @Name("v_pages") public native @Cast("void* const*") long valuePages();
+        @MemberSetter @Name("v_pages") public native Append valuePages(@Cast("void* const*") long address);
+        @Name("page_size") public native long pageSize();
+        @Name("page_size") public native Append pageSize(long tokens);
+        public native long pages();
+        public native Append pages(long count);
+        @Name("page_table_stride") public native long pageTableStride();
+        @Name("page_table_stride") public native Append pageTableStride(long entries);
+        public native @Cast("void*") long stream();
+        public native Append stream(@Cast("void*") long stream);
+    }
+
     /** {@code flashring_capability}. */
     @Name("flashring_capability")
     @NoException
@@ -316,6 +394,7 @@ public final class Native {
     @Name("flashring_backward_step") public static native int backwardStep(@Const Step step);
     @Name("flashring_workspace_bytes") public static native int workspaceBytes(@Const Step step, int direction, @Cast("int64_t*") long[] bytes);
     @Name("flashring_combine") public static native int combine(@Const Combine args);
+    @Name("flashring_append") public static native int append(@Const Append args);
     @Name("flashring_dtype_count") private static native int dtypeCountUnchecked();
     @Name("flashring_dtype_name") public static native @Cast("const char*") String dtypeName(int dtype);
     @Name("flashring_dtype_bytes") public static native int dtypeBytes(int dtype);

@@ -1,0 +1,85 @@
+// New keys and values into a cache in device memory: a block a token, then the lengths.
+#include "append.h"
+
+#include "common/device.h"
+#include "dtypes.h"
+#include "kernels.h"
+#include "visibility.h"
+
+namespace flashring {
+namespace {
+
+constexpr int kThreads = 256;
+
+__device__ int64_t heldBy(const flashring_append_args& a, int64_t batch) { return clamped(a.kv_lengths[batch], a.kv_len); }
+
+__device__ int64_t newOf(const flashring_append_args& a, int64_t batch) {
+    return min(a.new_lengths ? clamped(a.new_lengths[batch], a.new_len) : a.new_len, a.kv_len - heldBy(a, batch));
+}
+
+// Where the heads of key j start in k or v; null where the table names no page.
+template <class Word>
+__device__ Word* place(const flashring_append_args& a, const flashring_tensor& tensor, void* const* addresses, int64_t batch, int64_t j) {
+    if (a.page_size > 0) {
+        const int64_t entry = pageEntry(a, batch, j);
+        if (addresses ? !addresses[entry] || reinterpret_cast<uintptr_t>(addresses[entry]) % sizeof(Word) != 0
+                      : a.page_table[entry] < 0 || a.page_table[entry] >= a.pages) {
+            return nullptr;
+        }
+    }
+    return cached<Word>(a, tensor, addresses, batch, j, 0);
+}
+
+template <class Word>
+__device__ void copyHeads(const flashring_append_args& a, const flashring_tensor& from, int64_t batch, int64_t i, Word* to, int64_t stride,
+                          int64_t dim) {
+    for (int64_t n = threadIdx.x; to && n < a.kv_heads * dim; n += kThreads) {
+        const int64_t g = n / dim, d = n % dim;
+        to[g * stride + d] = row<const Word>(from, batch, i, g)[d];
+    }
+}
+
+template <class Word>
+__global__ void __launch_bounds__(kThreads) appendKernel(const __grid_constant__ flashring_append_args a) {
+    const int64_t batch = blockIdx.x / a.new_len, i = blockIdx.x % a.new_len;
+    if (i >= newOf(a, batch)) {
+        return;
+    }
+    const int64_t j = heldBy(a, batch) + i;
+    copyHeads(a, a.new_k, batch, i, place<Word>(a, a.k, a.k_pages, batch, j), a.k.stride_head, a.head_dim);
+    copyHeads(a, a.new_v, batch, i, place<Word>(a, a.v, a.v_pages, batch, j), a.v.stride_head, a.value_dim);
+}
+
+__global__ void __launch_bounds__(kThreads) lengthsKernel(const __grid_constant__ flashring_append_args a) {
+    const int64_t batch = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+    if (batch < a.batch) {
+        a.lengths_after[batch] = static_cast<int32_t>(heldBy(a, batch) + newOf(a, batch));
+    }
+}
+
+template <class Word>
+void launchAppend(const flashring_append_args& args) {
+    launch(appendKernel<Word>, "append kernel", args.batch * args.new_len, kThreads, 0, args.stream, args);
+}
+
+}  // namespace
+
+void appendOnDevice(const flashring_append_args& args) {
+    const DeviceScope scope(args.device);
+    switch (elementBytes(args.dtype)) {
+        case 2:
+            launchAppend<uint16_t>(args);
+            break;
+        case 4:
+            launchAppend<uint32_t>(args);
+            break;
+        default:
+            launchAppend<uint64_t>(args);
+            break;
+    }
+    if (args.lengths_after) {
+        launch(lengthsKernel, "lengths kernel", ceilDiv(args.batch, int64_t{kThreads}), kThreads, 0, args.stream, args);
+    }
+}
+
+}  // namespace flashring

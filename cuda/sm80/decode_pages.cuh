@@ -1,0 +1,87 @@
+// Tiles of keys and values from pages.
+#ifndef FLASHRING_CUDA_SM80_DECODE_PAGES_CUH
+#define FLASHRING_CUDA_SM80_DECODE_PAGES_CUH
+
+#include "sm80/decode_rows.cuh"
+#include "sm80/shared_tile.cuh"
+
+namespace flashring {
+
+// What the tables say of the page of one key, asked for a tile ahead: nobody waits for it before it is used.
+struct PageEntry {
+    unsigned long long keys, values;  // addresses, or the first one the page's number
+};
+
+// Where the rows of a key and its value start; null where there is nothing to read.
+template <class Element>
+struct CachedRow {
+    const Element *key, *value;
+};
+
+// Each lane knows the row of one key of a tile.
+struct Pages {
+    const flashring_step& step;
+    int pageSize, keyHead;
+
+    // Entries of pages without a key that is seen are not read.
+    __device__ PageEntry ask(const DecodePlace& place) const {
+        const int key = place.key + static_cast<int>(threadIdx.x) % 32;
+        if (key < place.keys.begin || key >= place.keys.end) {
+            return {};
+        }
+        const int64_t entry = place.batch * step.page_table_stride + key / pageSize;
+        if (step.page_table) {
+            return {static_cast<unsigned>(step.page_table[entry]), 0};
+        }
+        return {reinterpret_cast<unsigned long long>(step.k_pages[entry]),
+                reinterpret_cast<unsigned long long>(step.v_pages[entry])};
+    }
+
+    template <class Element>
+    __device__ CachedRow<Element> find(const DecodePlace& place, const PageEntry& entry) const {
+        const int key = place.key + static_cast<int>(threadIdx.x) % 32, slot = key % pageSize;
+        if (key < place.keys.begin || key >= place.keys.end) {
+            return {nullptr, nullptr};
+        }
+        if (step.page_table) {
+            const int64_t page = clamped(static_cast<int32_t>(entry.keys), step.pages - 1);
+            return {row<const Element>(step.k, page, slot, keyHead), row<const Element>(step.v, page, slot, keyHead)};
+        }
+        const auto at = [&](unsigned long long page, const flashring_tensor& tensor) {
+            return page && page % sizeof(Element) == 0 ? reinterpret_cast<const Element*>(page) + slot * tensor.stride_seq + keyHead * tensor.stride_head : nullptr;
+        };
+        return {at(entry.keys, step.k), at(entry.values, step.v)};
+    }
+};
+
+// Fills the tile with the rows that the lanes of each warp know, with zeros for rows that are null and for columns from dim
+// on. In the background where rows are whole 16-byte words (`vector`) and start on one. `any` is an address that exists.
+template <int kThreads, class Element, int kRows, int kCols>
+__device__ void loadRows(const SharedTile<kRows, kCols>& tile, const Element* known, int dim, bool vector, const void* any) {
+    using Own = Share<kThreads, kRows, kCols>;
+    static_assert(kRows <= 32, "a lane for each row");
+    constexpr int kAtOnce = kCols > 128 ? 1 : 4;  // the widest rows leave no registers for the addresses of several
+    const int row = Own::row(), col = Own::col();
+#pragma unroll kAtOnce
+    for (int r = 0; r < kRows; r += Own::kRowsAtOnce) {
+        const auto address = __shfl_sync(~0u, reinterpret_cast<unsigned long long>(known), row + r);
+        const Element* const source = reinterpret_cast<const Element*>(address) + col;
+        const bool words = vector && address % 16 == 0;
+#pragma unroll
+        for (int c = 0; c < kCols; c += Own::kLanes * 8) {
+            const bool inside = address && col + c < dim;
+            if (words) {
+                copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c) : any, inside);
+            } else {
+                for (int e = 0; e < 8; ++e) {
+                    const Element value = inside && col + c + e < dim ? source[c + e] : Element(0.0f);
+                    reinterpret_cast<Element*>(tile.memory + tile.offset(row + r, col + c))[e] = value;
+                }
+            }
+        }
+    }
+}
+
+}  // namespace flashring
+
+#endif

@@ -1,0 +1,315 @@
+// Batch rows of their own lengths and caches in pages on a GPU: against the host's kernel, the same bits however a cache is stored,
+// values that break their rules in device memory, appending, captured graphs. Options: --seeds N (per type), --from SEED, --small.
+#include <cstring>
+
+#include "cuda/comparison.h"
+#include "cuda/device_cache.h"
+
+namespace {
+
+Outcome onDevice(CacheCase& c, Cache how, uint64_t seed) {
+    DeviceCache device(c, how, seed);
+    device.queue();
+    return device.results();
+}
+
+Outcome onHost(CacheCase& c) {
+    Stored cache(c, Cache::Contiguous, 1);
+    Outcome r(c);
+    flashring_step raw = stepOf(c, cache, r, FLASHRING_KERNEL_AUTO, FLASHRING_FINISH);
+    int64_t bytes = 0;
+    CHECK(flashring_workspace_bytes(&raw, FLASHRING_FORWARD, &bytes) == FLASHRING_OK, "%s", flashring_last_error());
+    const std::unique_ptr<char, void (*)(char*)> workspace(static_cast<char*>(flashring_host_allocate(bytes)),
+                                                           [](char* memory) { flashring_host_free(memory); });
+    raw.workspace = workspace.get();
+    raw.workspace_bytes = bytes;
+    CHECK(flashring_forward_step(&raw) == FLASHRING_OK, "%s", flashring_last_error());
+    return r;
+}
+
+void expectNear(const CacheCase& c, uint64_t seed, const Outcome& actual, const Outcome& expected) {
+    const DeviceBars bars = mmaBars(c.dtype);
+    const std::string context = "--from " + std::to_string(seed) + " " + c.describe();
+    checkClose(context, "out", actual.out, expected.out, bars.out);
+    checkClose(context, "acc", actual.acc, expected.acc, bars.acc);
+    checkClose(context, "lse", actual.lse, expected.lse, bars.lse);
+    const double norm = normDifference(actual.acc, expected.acc), most = c.dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3;
+    CHECK(norm <= most, "%s: acc differs by %g of its norm", context.c_str(), norm);
+}
+
+CacheCase drawDeviceCase(std::mt19937_64& random, int32_t dtype, uint64_t seed) {
+    CacheCase c = drawCacheCase(random, dtype, seed % 3 ? 300 : 2600);
+    static const int64_t groups[] = {1, 3, 7, 8, 16, 64}, dims[] = {24, 64, 128, 192, 256};
+    c.group = groups[pick(random, 0, 5)];
+    c.queries = std::min(c.queries, 64 / c.group);
+    for (int32_t& count : c.queryLengths) count = std::min(count, static_cast<int32_t>(c.queries));
+    c.headDim = c.valueDim = dims[pick(random, 0, 4)];
+    c.scale = 1 / std::sqrt(static_cast<double>(c.headDim));
+    c.draw(random);
+    return c;
+}
+
+long checkRandom(int32_t dtype, long seeds, uint64_t from) {
+    long cases = 0;
+    for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
+        std::mt19937_64 random(seed);
+        CacheCase c = drawDeviceCase(random, dtype, seed);
+        const Outcome whole = onDevice(c, Cache::Contiguous, seed);
+        expectNear(c, seed, whole, onHost(c));
+        for (const Cache how : {Cache::Numbered, Cache::Addressed})
+            for (const uint64_t order : {seed, seed + 1000}) {
+                CHECK(onDevice(c, how, order).sameBits(whole), "--from %llu: %s: pages differ from one piece",
+                      static_cast<unsigned long long>(seed), c.describe().c_str());
+                ++cases;
+            }
+        c.hide(0);
+        CHECK(onDevice(c, Cache::Contiguous, seed).sameBits(whole), "--from %llu: %s: what nobody looks at changes bits",
+              static_cast<unsigned long long>(seed), c.describe().c_str());
+        cases += 2;
+    }
+    std::printf("%s: %ld cases\n", nameOf(dtype), cases);
+    return cases;
+}
+
+CacheCase caseOf(std::vector<int32_t> lengths, int64_t capacity, int64_t queries = 1, int64_t dim = 64) {
+    CacheCase c;
+    c.dtype = FLASHRING_BFLOAT16;
+    c.batch = static_cast<int64_t>(lengths.size());
+    c.queries = queries;
+    c.capacity = capacity;
+    c.keyHeads = 2;
+    c.group = 4;
+    c.headDim = c.valueDim = dim;
+    c.lengths = std::move(lengths);
+    c.scale = 0.125;
+    std::mt19937_64 random(5);
+    c.draw(random);
+    return c;
+}
+
+// More rows than a block has threads, most of them empty or tiny, one huge.
+long checkManyRows() {
+    std::vector<int32_t> lengths(700, 0);
+    for (size_t b = 0; b < lengths.size(); b += 5) lengths[b] = static_cast<int32_t>(b % 40);
+    lengths[333] = 2000;
+    CacheCase c = caseOf(lengths, 2000, 1, 16);
+    const Outcome r = onDevice(c, Cache::Contiguous, 1);
+    expectNear(c, 0, r, onHost(c));
+    CHECK(onDevice(c, Cache::Numbered, 1).sameBits(r), "many rows: pages differ");
+    return 2;
+}
+
+// What breaks its rule in device memory counts as the nearest that does not.
+long checkWild() {
+    CacheCase wild = caseOf({-5, 100000, 30, INT_MAX, INT_MIN}, 100, 2), tame = wild;
+    wild.begins = {7, -1, 90, 40, -9};
+    wild.queryLengths = {9, 2, -3, INT_MAX, 1};
+    tame.lengths = {0, 100, 30, 100, 0};
+    tame.begins = {0, 0, 30, 40, 0};
+    tame.queryLengths = {2, 2, 0, 2, 1};
+    std::mt19937_64 random(6);
+    tame.draw(random);
+    const Outcome expected = onDevice(tame, Cache::Numbered, 3);
+    expectNear(tame, 0, expected, onHost(tame));
+    DeviceCache device(tame, Cache::Numbered, 3);
+    device.raw.kv_lengths = device.upload(wild.lengths);
+    device.raw.kv_begins = device.upload(wild.begins);
+    device.raw.q_lengths = device.upload(wild.queryLengths);
+    device.queue();
+    CHECK(device.results().sameBits(expected), "wild lengths are not those at their bounds");
+
+    // Pages that do not exist count as the first or the last one, addresses that are none as zeros.
+    Stored cache(tame, Cache::Numbered, 3);
+    std::vector<int32_t> table(cache.table.size()), bounded(cache.table.size());
+    for (size_t i = 0; i < table.size(); ++i) {
+        table[i] = i % 2 ? INT_MIN : INT_MAX;
+        bounded[i] = i % 2 ? 0 : static_cast<int32_t>(cache.pages - 1);
+    }
+    DeviceCache far(tame, Cache::Numbered, 3), near(tame, Cache::Numbered, 3);
+    far.raw.page_table = far.upload(table);
+    near.raw.page_table = near.upload(bounded);
+    far.queue();
+    near.queue();
+    const Outcome a = far.results(), b = near.results();
+    CHECK(std::memcmp(const_cast<Outcome&>(a).lse.memory(), const_cast<Outcome&>(b).lse.memory(), a.lse.memoryBytes()) == 0,
+          "wild pages are not the ones at their bounds");
+    DeviceCache none(tame, Cache::Addressed, 3);
+    none.raw.k_pages = none.upload(std::vector<const void*>(table.size(), nullptr));
+    none.raw.v_pages = none.upload(std::vector<const void*>(table.size(), reinterpret_cast<const void*>(uintptr_t{3})));
+    none.queue();
+    const Outcome zeros = none.results();
+    CHECK(zeros.out.get(1, 1, 0, 0) == 0 && std::fabs(zeros.lse.get(1, 1, 0) - std::log(100.0)) < 1e-5, "no page is not zeros: %g, %g",
+          zeros.out.get(1, 1, 0, 0), zeros.lse.get(1, 1, 0));
+    return 4;
+}
+
+// Pages of k and v so far apart that 32 bits do not hold the distance, of elements.
+long checkFarPages() {
+    CacheCase c = caseOf({60}, 60);
+    c.pageSize = 64;
+    std::mt19937_64 random(7);
+    c.draw(random);
+    const Outcome expected = onDevice(c, Cache::Contiguous, 1);
+    DeviceCache device(c, Cache::Numbered, 1);
+    const int64_t far = (INT64_C(1) << 31) + 64, bytes = 64 * 2 * 64 * 2;
+    DeviceMemory keys(static_cast<size_t>(2 * far + bytes)), values(static_cast<size_t>(2 * far + bytes));
+    const int32_t page = Stored(c, Cache::Numbered, 1).table[0];
+    const auto place = [&](flashring_tensor& tensor, const DeviceMemory& memory) {
+        CUDA(cudaMemcpy(memory.data() + 2 * far, static_cast<char*>(tensor.data) + page * tensor.stride_batch * 2, static_cast<size_t>(bytes),
+                        cudaMemcpyDeviceToDevice));
+        tensor.data = memory.data();
+        tensor.stride_batch = far;
+    };
+    place(device.raw.k, keys);
+    place(device.raw.v, values);
+    device.raw.pages = 2;
+    device.raw.page_table = device.upload(std::vector<int32_t>{1});
+    device.queue();
+    CHECK(device.results().sameBits(expected), "a page beyond 2^31 elements");
+    return 1;
+}
+
+// Appended on the device as on the host, of which the cache has the same bits; what has no room or no page is left out.
+long checkAppend() {
+    long cases = 0;
+    for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16})
+        for (const Cache how : {Cache::Contiguous, Cache::Numbered, Cache::Addressed}) {
+            std::mt19937_64 random(static_cast<uint64_t>(++cases));
+            CacheCase c = caseOf({3, 17, 16, 42, 40}, 42);
+            c.dtype = dtype;
+            c.right = -1;
+            c.draw(random);
+            Buffer newKeys(dtype, 5, 3, 2, 64, Order::Padded), newValues(dtype, 5, 3, 2, 64, Order::BHSD);
+            for (Buffer* buffer : {&newKeys, &newValues}) {
+                buffer->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer->set(b, s, h, d, static_cast<double>(pick(random, -99, 99))); });
+            }
+            const std::vector<int32_t> before = {0, 15, 16, 42, 40}, tokens = {3, 2, 0, 0, 2}, wild = {3, 2, -1, 3, 3};
+            Stored host(c, how, 9);
+            flashring_append_args args{};
+            args.size = sizeof args;
+            args.device = FLASHRING_HOST;
+            args.dtype = dtype;
+            args.batch = 5;
+            args.new_len = 3;
+            args.kv_len = 42;
+            args.kv_heads = 2;
+            args.head_dim = args.value_dim = 64;
+            args.new_k = newKeys.tensor();
+            args.new_v = newValues.tensor();
+            args.kv_lengths = before.data();
+            args.new_lengths = tokens.data();
+            std::vector<int32_t> after(5);
+            args.lengths_after = after.data();
+            host.setOn(args, c);
+            CHECK(flashring_append(&args) == FLASHRING_OK, "%s", flashring_last_error());
+            Stored own(c, how, 9);
+            std::vector<DeviceMemory> kept;
+            const auto upload = [&](const void* from, size_t bytes) {
+                kept.emplace_back(bytes);
+                CUDA(cudaMemcpy(kept.back().data(), from, bytes, cudaMemcpyHostToDevice));
+                return kept.back().data();
+            };
+            const auto move = [&](flashring_tensor& tensor, Buffer& buffer) {
+                char* const device = upload(buffer.memory(), buffer.memoryBytes());
+                if (tensor.data) tensor.data = static_cast<char*>(tensor.data) + (device - buffer.memory());
+                return device;
+            };
+            own.setOn(args, c);
+            args.device = 0;
+            args.new_k = newKeys.tensor();
+            args.new_v = newValues.tensor();
+            move(args.new_k, newKeys);
+            move(args.new_v, newValues);
+            char* const keys = move(args.k, own.k);
+            char* const values = move(args.v, own.v);
+            args.kv_lengths = args.lengths_after = reinterpret_cast<int32_t*>(upload(before.data(), 20));
+            args.new_lengths = reinterpret_cast<int32_t*>(upload(wild.data(), 20));
+            if (how == Cache::Numbered) args.page_table = reinterpret_cast<int32_t*>(upload(own.table.data(), own.table.size() * 4));
+            if (how == Cache::Addressed) {
+                const auto addresses = [&](std::vector<const void*> pages, std::ptrdiff_t by) {
+                    for (const void*& page : pages) page = page == reinterpret_cast<const void*>(uintptr_t{1}) ? nullptr : static_cast<const char*>(page) + by;
+                    return reinterpret_cast<void* const*>(upload(pages.data(), pages.size() * sizeof(void*)));
+                };
+                args.k_pages = addresses(own.keyPages, keys - own.k.memory());
+                args.v_pages = addresses(own.valuePages, values - own.v.memory());
+            }
+            CHECK(flashring_append(&args) == FLASHRING_OK, "%s", flashring_last_error());
+            CUDA(cudaDeviceSynchronize());
+            std::vector<int32_t> held(5);
+            CUDA(cudaMemcpy(own.k.memory(), keys, own.k.memoryBytes(), cudaMemcpyDeviceToHost));
+            CUDA(cudaMemcpy(own.v.memory(), values, own.v.memoryBytes(), cudaMemcpyDeviceToHost));
+            CUDA(cudaMemcpy(held.data(), args.kv_lengths, 20, cudaMemcpyDeviceToHost));
+            CHECK(own.k.sameBits(host.k) && own.v.sameBits(host.v), "%s: the device appends otherwise", c.describe().c_str());
+            CHECK(held == after, "%s: other lengths", c.describe().c_str());
+        }
+    return cases;
+}
+
+// Captured with short rows, replayed with long ones and back, on two streams at once.
+long checkGraph(bool small) {
+    const int64_t capacity = small ? 4096 : 131072;
+    CacheCase c = caseOf({1000, 0, 17}, capacity, 2, 16);
+    c.keyHeads = 1;
+    c.pageSize = 64;
+    std::mt19937_64 random(8);
+    const std::vector<int32_t> shortOnes = c.lengths, longOnes = {static_cast<int32_t>(capacity), 1, static_cast<int32_t>(capacity / 2 + 3)};
+    c.lengths = longOnes;
+    c.draw(random);
+    cudaStream_t streams[2];
+    for (cudaStream_t& stream : streams) CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    DeviceCache first(c, Cache::Numbered, 3, streams[0]), second(c, Cache::Contiguous, 3, streams[1]);
+    DeviceCache* const both[] = {&first, &second};
+    cudaGraph_t graphs[2];
+    cudaGraphExec_t replays[2];
+    const auto set = [&](const std::vector<int32_t>& lengths) {
+        for (DeviceCache* cache : both) {
+            CUDA(cudaMemcpy(const_cast<int32_t*>(cache->raw.kv_lengths), lengths.data(), lengths.size() * 4, cudaMemcpyHostToDevice));
+        }
+        CUDA(cudaDeviceSynchronize());
+    };
+    set(shortOnes);
+    for (int n = 0; n < 2; ++n) {
+        both[n]->queue();
+        CUDA(cudaStreamSynchronize(streams[n]));
+        CUDA(cudaStreamBeginCapture(streams[n], cudaStreamCaptureModeGlobal));
+        both[n]->queue();
+        CUDA(cudaStreamEndCapture(streams[n], &graphs[n]));
+        CUDA(cudaGraphInstantiate(&replays[n], graphs[n], 0));
+    }
+    long cases = 0;
+    for (const auto& lengths : {longOnes, shortOnes, std::vector<int32_t>{0, 0, 0}, longOnes}) {
+        set(lengths);
+        for (int repeat = 0; repeat < 10; ++repeat)
+            for (int n = 0; n < 2; ++n) CUDA(cudaGraphLaunch(replays[n], streams[n]));
+        const Outcome paged = first.results(), plain = second.results();
+        CHECK(paged.sameBits(plain), "replays of a paged and a contiguous cache differ at length %d", lengths[0]);
+        c.lengths = lengths;
+        expectNear(c, 0, plain, onHost(c));
+        ++cases;
+    }
+    for (int n = 0; n < 2; ++n) {
+        CUDA(cudaGraphExecDestroy(replays[n]));
+        CUDA(cudaGraphDestroy(graphs[n]));
+    }
+    return cases;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    long seeds = 40;
+    uint64_t from = 1;
+    bool small = false;
+    for (int i = 1; i < count; ++i) {
+        if (!std::strcmp(arguments[i], "--small")) small = true;
+        if (!std::strcmp(arguments[i], "--seeds") && i + 1 < count) seeds = std::atol(arguments[++i]);
+        if (!std::strcmp(arguments[i], "--from") && i + 1 < count) from = std::strtoull(arguments[++i], nullptr, 10);
+    }
+    if (flashring_device_count() == 0) {
+        std::printf("skipped: %s\n", flashring_device_cause());
+        return 77;
+    }
+    long cases = checkAppend() + checkWild() + checkManyRows() + checkGraph(small) + (small ? 0 : checkFarPages());
+    for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) cases += checkRandom(dtype, seeds, from);
+    return finish("cuda rows", cases);
+}
