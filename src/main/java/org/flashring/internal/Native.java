@@ -133,6 +133,11 @@ public final class Native {
     public static final int FINISH = 2;
     public static final int ADD_DQ = 4;
     public static final int ADD_DKV = 8;
+    public static final int ADD_DSINKS = 16;
+
+    public static final int SOFTCAP = 1;
+    public static final int SINKS = 2;
+    public static final int ALIBI = 4;
 
     public static final int FORWARD = 0;
     public static final int BACKWARD = 1;
@@ -249,6 +254,14 @@ public final class Native {
         @MemberGetter public native @ByRef TensorView dk();
         @MemberGetter public native @ByRef TensorView dv();
         @MemberGetter @Name("lse_low") public native @ByRef TensorView lseLow();
+        public native double softcap();
+        public native Step softcap(double softcap);
+        @MemberGetter public native @Cast("const void*") long sinks();
+        @MemberSetter public native Step sinks(@Cast("const void*") long address);
+        @MemberGetter @Name("alibi_slopes") public native @Cast("const void*") long alibiSlopes();
+        @MemberSetter @Name("alibi_slopes") public native Step alibiSlopes(@Cast("const void*") long address);
+        public native @Cast("void*") long dsinks();
+        public native Step dsinks(@Cast("void*") long address);
     }
 
     /** {@code flashring_combine_args}. */
@@ -309,6 +322,7 @@ public final class Native {
         @MemberGetter public native int available();
         @MemberGetter public native @Cast("const char*") String name();
         @MemberGetter public native @Cast("const char*") String requirement();
+        @MemberGetter public native int scores();
     }
 
     @Name("flashring_forward_step") public static native int forwardStep(@Const Step step);
