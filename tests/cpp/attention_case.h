@@ -49,6 +49,8 @@ struct Case {
     std::vector<flashring_range> qRanges{}, kvRanges{};
     Order order = Order::BSHD;
     double scale = 1;
+    double softcap = 0;
+    std::vector<double> sinks{}, slopes{};  // of each query head, or none
     bool keepsLow = true;  // what rounding takes from lse goes from step to step
     Buffer q{}, k{}, v{}, dout{};
 
@@ -77,7 +79,7 @@ struct Case {
 };
 
 struct Results {
-    Buffer out, acc, lse, delta, dq, dk, dv, lseLow;
+    Buffer out, acc, lse, delta, dq, dk, dv, lseLow, dsinks;
 
     Results(const Case& c, int32_t dtype) {
         const Shape& s = c.shape;
@@ -90,13 +92,14 @@ struct Results {
         dk = Buffer(wide, s.batch, s.kvLen, s.kvHeads, s.headDim, c.order);
         dv = Buffer(wide, s.batch, s.kvLen, s.kvHeads, s.valueDim, c.order);
         lseLow = Buffer(wide, s.batch, s.qLen, s.qHeads, 1, c.order);
+        dsinks = Buffer(wide, 1, 1, s.qHeads, 1, Order::BSHD);
     }
 
     explicit Results(const Case& c) : Results(c, c.dtype) {}
 
     bool intact() const {
         return out.intact() && acc.intact() && lse.intact() && delta.intact() && dq.intact() && dk.intact() && dv.intact() &&
-               lseLow.intact();
+               lseLow.intact() && dsinks.intact();
     }
 };
 
@@ -105,7 +108,8 @@ class Step {
 public:
     flashring_step raw{};
 
-    Step(Case& c, Results& r, int32_t kernel, int64_t first, int64_t count) : kvRanges_(slice(c.kvRanges, first, count)) {
+    Step(Case& c, Results& r, int32_t kernel, int64_t first, int64_t count)
+        : kvRanges_(slice(c.kvRanges, first, count)), sinks_(ofHeads(c, c.sinks)), slopes_(ofHeads(c, c.slopes)) {
         const Shape& s = c.shape;
         raw.size = sizeof raw;
         raw.device = FLASHRING_HOST;
@@ -136,6 +140,10 @@ public:
         raw.dq = r.dq.tensor();
         raw.dk = from(r.dk, first, sizeOf(accType(c.dtype)));
         raw.dv = from(r.dv, first, sizeOf(accType(c.dtype)));
+        raw.softcap = c.softcap;
+        raw.sinks = c.sinks.empty() ? nullptr : sinks_.tensor().data;
+        raw.alibi_slopes = c.slopes.empty() ? nullptr : slopes_.tensor().data;
+        raw.dsinks = c.sinks.empty() ? nullptr : r.dsinks.tensor().data;
     }
 
     int32_t forward(int32_t flags) { return run(flashring_forward_step, FLASHRING_FORWARD, flags); }
@@ -147,6 +155,12 @@ private:
         flashring_tensor tensor = buffer.tensor();
         tensor.data = static_cast<char*>(tensor.data) + first * tensor.stride_seq * size;
         return tensor;
+    }
+
+    static Buffer ofHeads(const Case& c, const std::vector<double>& values) {
+        Buffer buffer(accType(c.dtype), 1, 1, static_cast<int64_t>(values.size()), 1, Order::BSHD);
+        buffer.forEach([&](int64_t, int64_t, int64_t h, int64_t) { buffer.set(0, 0, h, 0, values[static_cast<size_t>(h)]); });
+        return buffer;
     }
 
     static std::vector<flashring_range> slice(const std::vector<flashring_range>& ranges, int64_t first, int64_t count) {
@@ -179,6 +193,7 @@ private:
     };
 
     std::vector<flashring_range> kvRanges_;
+    Buffer sinks_, slopes_;
     std::unique_ptr<char, Free> workspace_;
 };
 
@@ -206,7 +221,7 @@ inline void run(Case& c, Results& r, int32_t kernel, std::vector<int64_t> splits
     }
 }
 
-// softmax(scale Q K^T) V and its gradients in float64 from the decoded operands, all scores in memory.
+// softmax(score(Q K^T)) V and its gradients in float64 from the decoded operands, all scores in memory.
 inline Results oracle(const Case& c) {
     Results r(c, FLASHRING_FLOAT64);
     const Shape& s = c.shape;
@@ -214,19 +229,32 @@ inline Results oracle(const Case& c) {
     r.dq.fill(0);
     r.dk.fill(0);
     r.dv.fill(0);
-    std::vector<double> score(static_cast<size_t>(s.kvLen)), p(score.size());
+    r.dsinks.fill(0);
+    std::vector<double> score(static_cast<size_t>(s.kvLen)), p(score.size()), growth(score.size(), 1);
     for (int64_t b = 0; b < s.batch; ++b) {
         for (int64_t h = 0; h < s.qHeads; ++h) {
             const int64_t g = h / (s.qHeads / s.kvHeads);
             for (int64_t i = 0; i < s.qLen; ++i) {
-                double maximum = -INFINITY, sum = 0;
+                const double sink = c.sinks.empty() ? -INFINITY : c.sinks[static_cast<size_t>(h)];
+                double maximum = sink;
                 for (int64_t j = 0; j < s.kvLen; ++j) {
                     double dot = 0;
                     for (int64_t d = 0; d < s.headDim; ++d) dot += c.q.get(b, i, h, d) * c.k.get(b, j, g, d);
                     const bool visible = sees(c.mask, qPositions[static_cast<size_t>(i)], kPositions[static_cast<size_t>(j)]);
-                    score[static_cast<size_t>(j)] = visible ? c.scale * dot : -INFINITY;
+                    double value = c.scale * dot;
+                    if (c.softcap > 0) {
+                        growth[static_cast<size_t>(j)] = 1 / std::pow(std::cosh(value / c.softcap), 2);
+                        value = c.softcap * std::tanh(value / c.softcap);
+                    }
+                    if (!c.slopes.empty()) {
+                        const int64_t distance = std::abs(qPositions[static_cast<size_t>(i)] - kPositions[static_cast<size_t>(j)]);
+                        value -= c.slopes[static_cast<size_t>(h)] * static_cast<double>(distance);
+                    }
+                    score[static_cast<size_t>(j)] = visible ? value : -INFINITY;
                     maximum = std::max(maximum, score[static_cast<size_t>(j)]);
                 }
+                double sum = sink == -INFINITY ? 0 : std::exp(sink - maximum);
+                const double sinkWeight = sum;
                 for (size_t j = 0; j < score.size(); ++j) {
                     p[j] = score[j] == -INFINITY ? 0 : std::exp(score[j] - maximum);
                     sum += p[j];
@@ -243,6 +271,7 @@ inline Results oracle(const Case& c) {
                     delta += value * c.dout.get(b, i, h, d);
                 }
                 r.delta.set(b, i, h, 0, delta);
+                if (sinkWeight > 0) r.dsinks.set(0, 0, h, 0, r.dsinks.get(0, 0, h, 0) - sinkWeight / sum * delta);
                 for (int64_t j = 0; j < s.kvLen; ++j) {
                     if (p[static_cast<size_t>(j)] == 0) continue;
                     const double weight = p[static_cast<size_t>(j)] / sum;
@@ -251,7 +280,7 @@ inline Results oracle(const Case& c) {
                         dp += c.dout.get(b, i, h, d) * c.v.get(b, j, g, d);
                         r.dv.set(b, j, g, d, r.dv.get(b, j, g, d) + weight * c.dout.get(b, i, h, d));
                     }
-                    const double ds = c.scale * weight * (dp - delta);
+                    const double ds = c.scale * growth[static_cast<size_t>(j)] * weight * (dp - delta);
                     for (int64_t d = 0; d < s.headDim; ++d) {
                         r.dq.set(b, i, h, d, r.dq.get(b, i, h, d) + ds * c.k.get(b, j, g, d));
                         r.dk.set(b, j, g, d, r.dk.get(b, j, g, d) + ds * c.q.get(b, i, h, d));

@@ -1,5 +1,6 @@
 // The entry points of flashring.h: count, check, dispatch, and turn failures into a status and a message.
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -87,7 +88,16 @@ void attend(const flashring_step* given, flashring_direction direction) {
     int64_t* const hi = reinterpret_cast<int64_t*>(workspace + intervalBytes(step) / 2);
     visibleKeys(step, lo, hi);
     checkPages(step, lo, hi);
-    run({step, lo, hi, workspace + intervalBytes(step), hasRows(step) ? step.q_len : 0});
+    Problem problem{step, lo, hi, workspace + intervalBytes(step) + positionBytes(step), hasRows(step) ? step.q_len : 0};
+    if (step.alibi_slopes) {
+        int64_t* const q = reinterpret_cast<int64_t*>(workspace + intervalBytes(step));
+        int64_t* const kv = q + step.q_len;
+        globalPositions(step.q_positions, q);
+        globalPositions(step.kv_positions, kv);
+        problem.qPositions = q;
+        problem.kvPositions = kv;
+    }
+    run(problem);
 }
 
 }  // namespace
@@ -175,16 +185,18 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
     return guarded([&] {
         requireNotNull("capability", result);
         const uint32_t size = result->size;
-        checkSize("flashring_capability", size, sizeof *result);
+        checkSize("flashring_capability", size, offsetof(flashring_capability, scores));
         if (index < 0 || index >= capabilityCount()) {
             fail(FLASHRING_INVALID_ARGUMENT, "row = %d must be from 0 to %d", index, capabilityCount() - 1);
         }
         const Capability& entry = capability(index);
         constexpr int32_t maxDim = kMaxHeadDim;
-        *result = {size, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim,
-                   serves(entry, FLASHRING_FORWARD), serves(entry, FLASHRING_BACKWARD), 1,
-                   available(index), entry.kernel->name, entry.kernel->requirement};
-        std::memset(result + 1, 0, size - sizeof *result);  // what later releases know
+        const flashring_capability known{size, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim,
+                                         serves(entry, FLASHRING_FORWARD), serves(entry, FLASHRING_BACKWARD), 1,
+                                         available(index), entry.kernel->name, entry.kernel->requirement,
+                                         entry.kernel->scores, 0};
+        std::memset(static_cast<void*>(result), 0, size);  // what later releases know
+        std::memcpy(static_cast<void*>(result), &known, size < sizeof known ? size : sizeof known);
     });
 }
 

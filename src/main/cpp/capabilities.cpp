@@ -56,6 +56,12 @@ const char* kernelName(int32_t id) {
     return "any";
 }
 
+// What a step's scores are beyond scaled products; backward finds sinks in lse.
+int32_t scoresOf(const flashring_step& step, flashring_direction direction) {
+    return (step.softcap != 0 ? FLASHRING_SOFTCAP : 0) | (step.alibi_slopes ? FLASHRING_ALIBI : 0) |
+           (step.sinks && direction == FLASHRING_FORWARD ? FLASHRING_SINKS : 0);
+}
+
 // Why a kernel that this process can use does not run the step; null where it does.
 const char* refusal(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
     thread_local char lack[200];
@@ -98,7 +104,7 @@ bool serves(const Capability& row, const flashring_step& step, flashring_directi
     const Kernel& kernel = *row.kernel;
     return kernel.cuda == (step.device != FLASHRING_HOST) &&
            (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
-           serves(row, direction);
+           serves(row, direction) && !(scoresOf(step, direction) & ~kernel.scores);
 }
 
 bool available(int32_t row) {
@@ -164,8 +170,11 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
              unavailability(unavailable));
     }
     const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
-    fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s on %s", step.kernel,
-         kernelName(step.kernel), dtypeName(step.dtype), static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
+    const int32_t scores = scoresOf(step, direction);
+    fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s%s%s%s on %s",
+         step.kernel, kernelName(step.kernel), dtypeName(step.dtype), static_cast<long long>(step.head_dim),
+         static_cast<long long>(step.value_dim), scores & FLASHRING_SOFTCAP ? "softcap, " : "",
+         scores & FLASHRING_SINKS ? "sinks, " : "", scores & FLASHRING_ALIBI ? "alibi_slopes, " : "",
          step.deterministic && direction == FLASHRING_BACKWARD ? "deterministic " : "", pass, step.device == FLASHRING_HOST ? "the host" : "CUDA");
 }
 

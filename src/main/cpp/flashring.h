@@ -1,7 +1,7 @@
 /*
  * FlashRing: the native interface, a plain C ABI. SPDX-License-Identifier: Apache-2.0
  *
- * One device's share of sharded attention: softmax(scale * Q K^T) V where every query sees one interval of key
+ * One device's share of sharded attention: softmax(score(Q K^T)) V where every query sees one interval of key
  * positions, computed in resumable steps over blocks of keys and values, forward and backward. A ring (or any other
  * order of blocks) is a sequence of such steps; the ring itself lives with the caller.
  *
@@ -83,8 +83,16 @@ typedef enum flashring_flag {
     FLASHRING_RESUME = 1,           /* forward: start from the state in (acc, lse) instead of the empty state */
     FLASHRING_FINISH = 2,           /* forward: write `out` in the step's dtype; acc may then be null unless RESUME */
     FLASHRING_ADD_DQ = 4,           /* backward: add to dq instead of overwriting it */
-    FLASHRING_ADD_DKV = 8           /* backward: add to dk and dv instead of overwriting them */
+    FLASHRING_ADD_DKV = 8,          /* backward: add to dk and dv instead of overwriting them */
+    FLASHRING_ADD_DSINKS = 16       /* delta: add to dsinks instead of overwriting them */
 } flashring_flag;
+
+/* What a score may be beyond scale * q . k, as bits of flashring_capability.scores. */
+typedef enum flashring_score {
+    FLASHRING_SOFTCAP = 1,
+    FLASHRING_SINKS = 2,
+    FLASHRING_ALIBI = 4
+} flashring_score;
 
 /* A strided view of [batch, seq, heads, dim]; lse and delta are [batch, seq, heads] in the same terms. */
 typedef struct flashring_tensor {
@@ -125,7 +133,8 @@ typedef struct flashring_positions {
  *     x x x x .   . x x x . .        . . . x x x          x x x x .
  *     x x x x x   . . x x x .        . . . x x x          x x x x x
  *
- * A query outside every document sees nothing. A query that sees nothing gets output 0, lse -inf and zero gradients.
+ * A query outside every document sees nothing. A query that sees nothing gets output 0, lse -inf (with sinks: its head's
+ * sink) and zero gradients.
  */
 typedef struct flashring_mask {
     int64_t left;                   /* keys before the query that it sees; negative: all */
@@ -134,6 +143,23 @@ typedef struct flashring_mask {
     int64_t documents;
     const int64_t* prefix_lengths;  /* one per document (exactly one where cu_seqlens is null), or null */
 } flashring_mask;
+
+/*
+ * The score of a query at position i and a key at position j, in this order:
+ *
+ *     s = softmax_scale * q . k
+ *     s = softcap * tanh(s / softcap)          where softcap > 0: Gemma 2 (Gemma Team 2024), section 2
+ *     s = s - alibi_slopes[h] * |i - j|        where slopes are given: ALiBi (Press, Smith, Lewis 2022); global positions
+ *     p = exp(s) / (exp(sinks[h]) + sum exp(s))    the sum over the keys that the query sees; without sinks no first term
+ *
+ * A sink is one more logit of a head, seen by every query, that has no value (gpt-oss, OpenAI 2025; Xiao et al. 2024). It
+ * counts where a state begins, in the forward step without FLASHRING_RESUME, and is part of lse from there on: later steps
+ * and backward steps do not look at sinks. Its gradient is
+ *
+ *     dsinks[h] = -sum over batch and queries of exp(sinks[h] - lse) * delta
+ *
+ * which flashring_delta leaves where dsinks is given, of the queries of its step: what other ranks leave is to be added.
+ */
 
 /*
  * One step: queries of this rank against one block of keys and values. Forward, delta and backward read the same struct;
@@ -173,6 +199,13 @@ typedef struct flashring_step {
                                        it to lse where it resumes, and writes it: over many steps (acc, lse) weighs the
                                        earlier keys as one step would */
 
+    double softcap;                 /* bound of scores before ALiBi, in the range of softmax_scale; 0: none */
+    const void* sinks;              /* [q_heads] acc type, finite, or -inf for none; null: no head has one. Forward reads it
+                                       unless it resumes, delta where it writes dsinks */
+    const void* alibi_slopes;       /* [q_heads] acc type, finite and at least 0; null: no ALiBi. A distance is exact below 2^24,
+                                       float64 steps: 2^53; times its slope it must be finite in the acc type */
+    void* dsinks;                   /* [q_heads] acc type, or null; written by delta, in the same bits on every run */
+
     /*
      * Batch rows of their own lengths, and pages; forward alone. Where any of this is given, row b has n = q_lengths[b]
      * queries, the first of the tensor's q_len, and its cache holds L = kv_lengths[b] keys of at most kv_len. Key j sits
@@ -181,7 +214,7 @@ typedef struct flashring_step {
      *
      *     lo = left < 0 ? begin : max(begin, L - n + i - left)        hi = right < 0 ? L : min(L, L - n + i + right + 1)
      *
-     * q_positions and kv_positions are empty then, cu_seqlens and prefix_lengths null. Queries from n on see nothing.
+     * q_positions and kv_positions are empty then, cu_seqlens, prefix_lengths and alibi_slopes null. Queries from n on see nothing.
      * What lies beyond L, before kv_begins[b] or otherwise outside what the queries of a row see is not used, whatever it
      * is, nor is the entry of a page that holds nothing else. Every call reads the values anew: a captured graph serves
      * whatever lengths are there when it is replayed. On the host a value that breaks its rule is refused; on a device
@@ -213,7 +246,10 @@ typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1
  */
 FLASHRING_API int32_t flashring_forward_step(const flashring_step* step);
 
-/* delta = rowsum(out * dout), once per backward pass: FlashAttention-2 section 3.2. */
+/*
+ * delta = rowsum(out * dout), once per backward pass: FlashAttention-2 section 3.2. Where dsinks is given, these too: from
+ * sinks, and lse as forward finished it.
+ */
 FLASHRING_API int32_t flashring_delta(const flashring_step* step);
 
 /*
@@ -283,6 +319,8 @@ typedef struct flashring_capability {
     int32_t available;              /* 1: this machine can run it, and it is not ruled out */
     const char* name;               /* "avx512" */
     const char* requirement;        /* what the machine must have: "AVX-512 F, BW, DQ, VL" */
+    int32_t scores;                 /* flashring_score: those that it serves beyond scale * q . k */
+    int32_t reserved;
 } flashring_capability;
 
 FLASHRING_API int32_t flashring_capability_count(void);
@@ -306,7 +344,8 @@ FLASHRING_API const char* flashring_max_kernel_origin(void);
 
 /*
  * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does. Reads
- * shape, dtype, device, kernel and flags, whether rows have lengths or pages of their own, and of operands with an address that and the strides: so asked when work is
+ * shape, dtype, device, kernel and flags, whether rows have lengths or pages of their own, softcap and whether there are sinks
+ * and slopes, and of operands with an address that and the strides: so asked when work is
  * planned it names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no
  * address.
  */

@@ -58,4 +58,13 @@ void visibleKeys(const flashring_step& step, int64_t* lo, int64_t* hi) {
     }
 }
 
+void globalPositions(const flashring_positions& positions, int64_t* to) {
+    for (int64_t r = 0; r < positions.count; ++r) {
+        const flashring_range& range = positions.ranges[r];
+        for (int64_t n = 0; n < range.length; ++n) {
+            *to++ = range.start + n * range.stride;
+        }
+    }
+}
+
 }  // namespace flashring

@@ -15,7 +15,11 @@ struct Problem {
     const int64_t* hi;   // [q_len] neither lo nor hi ever decreases with i, and lo[i] <= hi[i] <= kv_len
     char* workspace;     // 64-byte aligned, Kernel::workspaceBytes of it
     int64_t ofRow = 0;   // from a batch row's lo and hi to the next one's: q_len where rows have lengths of their own
+    const int64_t* qPositions = nullptr;   // [q_len] global ones, for CPU kernels where the step has ALiBi slopes
+    const int64_t* kvPositions = nullptr;  // [kv_len]
 };
+
+constexpr int32_t kAllScores = FLASHRING_SOFTCAP | FLASHRING_SINKS | FLASHRING_ALIBI;
 
 // NaN and infinity among the operands reach the results of those who see them and nobody else's. In the product of a whole tile a
 // hidden pair has weight 0, and 0 * NaN would carry the NaN of one row to queries or keys that must not see it: where a border of the
@@ -36,7 +40,15 @@ struct Kernel {
     // What a step lacks that this kernel needs beyond its row of the table, for people, valid until this thread asks again;
     // null where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
     const char* (*unmet)(const flashring_step&, flashring_direction) = nullptr;
-    bool rows = false;  // forward serves batch rows of their own lengths, and pages
+    bool rows = false;   // forward serves batch rows of their own lengths, and pages
+    int32_t scores = 0;  // flashring_score: those that it serves
+
+    // The same kernel, which serves these, too.
+    constexpr Kernel serving(int32_t served) const {
+        Kernel kernel = *this;
+        kernel.scores = served;
+        return kernel;
+    }
 };
 
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.

@@ -1,6 +1,7 @@
 #include "rowwise.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "elements.h"
 #include "kernels.h"
@@ -63,6 +64,24 @@ void combineIn(const flashring_combine_args& args) {
     });
 }
 
+// dsinks from lse and delta: each head by itself, in one order.
+template <class Acc>
+void sinkGradients(const flashring_step& step) {
+    parallelFor(step.q_heads, [&](int64_t h, char*) {
+        const double sink = static_cast<double>(static_cast<const Acc*>(step.sinks)[h]);
+        double sum = 0;
+        for (int64_t b = 0; b < step.batch && sink != -INFINITY; ++b) {
+            for (int64_t i = 0; i < step.q_len; ++i) {
+                const double difference = sink - static_cast<double>(*row<const Acc>(step.lse, b, i, h));
+                const double p = std::exp(difference > 0 ? 0 : difference);  // NaN stays NaN
+                sum -= p * static_cast<double>(*row<const Acc>(step.delta, b, i, h));
+            }
+        }
+        Acc& dsink = static_cast<Acc*>(step.dsinks)[h];
+        dsink = static_cast<Acc>(step.flags & FLASHRING_ADD_DSINKS ? static_cast<double>(dsink) + sum : sum);
+    });
+}
+
 }  // namespace
 
 void delta(const flashring_step& step) {
@@ -85,6 +104,9 @@ void delta(const flashring_step& step) {
                 }
             }
         });
+        if (step.dsinks) {
+            sinkGradients<Acc>(step);
+        }
     });
 }
 

@@ -12,6 +12,12 @@ static inline T earlierSum(const flashring_step& step, int64_t b, int64_t i, int
     return step.lse_low.data ? static_cast<T>(__builtin_exp(static_cast<double>(*row<const T>(step.lse_low, b, i, h)))) : T{1};
 }
 
+// The lse that a state of head h begins with: that of its sink, of no value; -inf without one.
+template <class T>
+static inline T sinkOf(const flashring_step& step, int64_t h) {
+    return step.sinks ? static_cast<const T*>(step.sinks)[h] : static_cast<T>(-__builtin_inf());
+}
+
 // Writes reference + log(sum); -inf where the sum is 0, as no key was seen.
 template <class T>
 static inline void storeLse(const flashring_step& step, int64_t b, int64_t i, int64_t h, double reference, double sum) {

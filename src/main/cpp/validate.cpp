@@ -102,6 +102,29 @@ Shape rows(const flashring_step& step) { return {step.batch, step.q_len, step.q_
 Shape keys(const flashring_step& step) { return {step.batch, step.kv_len, step.kv_heads, step.head_dim}; }
 Shape values(const flashring_step& step) { return {step.batch, step.kv_len, step.kv_heads, step.value_dim}; }
 
+// One number for each query head, which is looked at only where it lies on the host.
+template <class Allowed>
+void checkHeads(const flashring_step& step, const char* name, const void* address, const char* rule, const Allowed& allowed) {
+    const int32_t type = accumulatorType(step.dtype);
+    if (!address) {
+        return;
+    }
+    if (reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(elementBytes(type)) != 0) {
+        invalid("%s = %p must be aligned to its element size, %lld bytes", name, address, Wide{elementBytes(type)});
+    }
+    for (int64_t h = 0; step.device == FLASHRING_HOST && h < step.q_heads; ++h) {
+        const double value = type == FLASHRING_FLOAT64 ? static_cast<const double*>(address)[h]
+                                                       : static_cast<double>(static_cast<const float*>(address)[h]);
+        if (!allowed(value)) {
+            invalid("%s[%lld] = %g must be %s", name, Wide{h}, value, rule);
+        }
+    }
+}
+
+void checkSinks(const flashring_step& step) {
+    checkHeads(step, "sinks", step.sinks, "finite, or -inf for none", [](double sink) { return sink < INFINITY; });
+}
+
 // What forward and backward share: the operands read, and which query sees which key.
 void checkAttention(const flashring_step& step) {
     if (!(step.softmax_scale > 0) || std::isinf(step.softmax_scale)) {
@@ -114,6 +137,12 @@ void checkAttention(const flashring_step& step) {
         invalid("softmax_scale = %g must be from %g to %g where scores are %s", step.softmax_scale, least, most,
                 wide ? "float64" : "float32");
     }
+    if (step.softcap != 0 && !(step.softcap >= least && step.softcap <= most)) {
+        invalid("softcap = %g must be 0, or from %g to %g where scores are %s", step.softcap, least, most,
+                wide ? "float64" : "float32");
+    }
+    checkHeads(step, "alibi_slopes", step.alibi_slopes, "finite and at least 0",
+               [](double slope) { return slope >= 0 && slope < INFINITY; });
     checkStream(step.device, step.stream);
     checkTensor("q", step.q, queries(step), step.dtype, Access::Read);
     if (hasRows(step)) {
@@ -153,7 +182,8 @@ const flashring_step& readStep(const flashring_step* given, flashring_step& own)
     requireDtype("dtype", step.dtype);
     requireWithin("kernel", step.kernel, FLASHRING_KERNEL_AUTO, highestKernel());
     requireWithin("deterministic", step.deterministic, 0, 1);
-    constexpr int32_t known = FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV;
+    constexpr int32_t known =
+        FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV | FLASHRING_ADD_DSINKS;
     if (step.flags & ~known) {
         invalid("flags = 0x%x must hold known flags only, 0x%x", static_cast<unsigned>(step.flags), static_cast<unsigned>(known));
     }
@@ -177,6 +207,7 @@ const flashring_step& readStep(const flashring_step* given, flashring_step& own)
 void checkForward(const flashring_step& given) {
     const flashring_step step = withoutEmptyOperands(given);
     checkAttention(step);
+    checkSinks(step);
     const int32_t accType = accumulatorType(step.dtype);
     const bool finish = step.flags & FLASHRING_FINISH, resume = step.flags & FLASHRING_RESUME;
     checkTensor("lse", step.lse, rows(step), accType, Access::Write);
@@ -212,6 +243,19 @@ void checkDelta(const flashring_step& given) {
     checkTensor("delta", step.delta, rows(step), accumulatorType(step.dtype), Access::Write);
     requireDistinct("delta", step.delta, "out", step.out);
     requireDistinct("delta", step.delta, "dout", step.dout);
+    if (!step.dsinks) {
+        return;
+    }
+    if (!step.sinks) {
+        invalid("sinks must not be null where dsinks is given");
+    }
+    checkSinks(step);
+    checkHeads(step, "dsinks", step.dsinks, "", [](double) { return true; });
+    checkTensor("lse", step.lse, rows(step), accumulatorType(step.dtype), Access::Read);
+    requireDistinct("delta", step.delta, "lse", step.lse);
+    if (step.dsinks == step.sinks) {
+        invalid("dsinks = %p must not be sinks", step.dsinks);
+    }
 }
 
 void checkBackward(const flashring_step& given) {

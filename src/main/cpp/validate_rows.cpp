@@ -122,6 +122,7 @@ void checkRows(const flashring_step& step) {
     requireEmpty("mask.documents", step.mask.documents);
     requireNull("mask.cu_seqlens", step.mask.cu_seqlens);
     requireNull("mask.prefix_lengths", step.mask.prefix_lengths);
+    requireNull("alibi_slopes", step.alibi_slopes);
     requireInts("kv_lengths", step.kv_lengths);
     requireInts("kv_begins", step.kv_begins);
     requireInts("q_lengths", step.q_lengths);

@@ -20,9 +20,13 @@ int64_t intervalBytes(const flashring_step& step) {
     return 2 * roundUp((hasRows(step) ? step.batch : 1) * step.q_len * static_cast<int64_t>(sizeof(int64_t)), 64);
 }
 
+int64_t positionBytes(const flashring_step& step) {
+    return step.alibi_slopes ? roundUp((step.q_len + step.kv_len) * static_cast<int64_t>(sizeof(int64_t)), 64) : 0;
+}
+
 int64_t workspaceBytesOf(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
     const int64_t own = kernel.workspaceBytes ? kernel.workspaceBytes(step, direction) : 0;
-    return own + (kernel.cuda ? 0 : intervalBytes(step));
+    return own + (kernel.cuda ? 0 : intervalBytes(step) + positionBytes(step));
 }
 
 int64_t mostWorkspaceBytes(const flashring_step& given, flashring_direction direction) {

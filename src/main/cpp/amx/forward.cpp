@@ -118,7 +118,8 @@ private:
         const Rows queries{row<const uint16_t>(step_.q, b, 0, h), step_.q.stride_seq, step_.q_len, step_.head_dim};
         for (int64_t j = 0; j < 2; ++j) {
             packColumns(group.query[j], queries, first + j * kTileRows);
-            __m512 maximum = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
+            const float sink = sinkOf<float>(step_, h);
+            __m512 maximum = _mm512_set1_ps(sink), sum = _mm512_set1_ps(sink == -INFINITY ? 0 : 1);
             if (step_.flags & FLASHRING_RESUME) {
                 alignas(64) float lse[16], sums[16] = {};
                 for (int64_t i = 0; i < 16; ++i) {
@@ -146,7 +147,7 @@ private:
         for (int64_t i = 0; i < 16; ++i) {
             words[i] = _mm512_setzero_si512();
             const float sum = group.sum[j][i];
-            if (sum != 0) {
+            if (sum != 0 && step_.flags & FLASHRING_RESUME) {
                 const float* const state = row<const float>(step_.acc, b, group.first + j * kTileRows + i, h);
                 const __m512 values = _mm512_maskz_loadu_ps(columns, state + t * kTileRows);
                 words[i] = _mm512_castps_si512(_mm512_mul_ps(values, _mm512_set1_ps(sum)));

@@ -76,9 +76,10 @@ private:
         for (int64_t i = 0; i < kTile * step_.value_dim; ++i) {
             panel.output.data[i] = 0;
         }
+        const float sink = step_.flags & FLASHRING_RESUME ? -kInfinity<float> : sinkOf<float>(step_, h_);
         for (int64_t i = 0; i < kTile; ++i) {
-            panel.maximum[i] = -kInfinity<float>;
-            panel.sum[i] = 0;
+            panel.maximum[i] = sink;
+            panel.sum[i] = sink == -kInfinity<float> ? 0 : 1;
         }
         if (!(step_.flags & FLASHRING_RESUME)) {
             return;

@@ -31,10 +31,22 @@ struct Reference {
     const Element* value(int64_t b, int64_t j, int64_t g) const { return cached<const Element>(step, step.v, step.v_pages, b, j, g); }
     int64_t keyHead(int64_t h) const { return h / (step.q_heads / step.kv_heads); }
 
-    // The scaled score of query i and key j, in the type of lse: that of a single key is its lse.
-    double score(int64_t b, int64_t i, int64_t h, int64_t j) const {
-        return static_cast<Acc>(step.softmax_scale * dot(row<const Element>(step.q, b, i, h),
-                                                         key(b, j, keyHead(h)), step.head_dim));
+    struct Score {
+        double value;   // in the type of lse: that of a single key is its lse
+        double growth;  // dvalue / d(scaled product)
+    };
+
+    // The score of query i and key j, as flashring.h has it.
+    Score score(int64_t b, int64_t i, int64_t h, int64_t j) const {
+        const double product = step.softmax_scale * dot(row<const Element>(step.q, b, i, h),
+                                                        key(b, j, keyHead(h)), step.head_dim);
+        const double bounded = step.softcap != 0 ? std::tanh(product / step.softcap) : 0;
+        double value = step.softcap != 0 ? step.softcap * bounded : product;
+        if (step.alibi_slopes) {
+            const double distance = std::fabs(static_cast<double>(problem.qPositions[i] - problem.kvPositions[j]));
+            value -= static_cast<double>(static_cast<const Acc*>(step.alibi_slopes)[h]) * distance;
+        }
+        return {static_cast<double>(static_cast<Acc>(value)), 1 - bounded * bounded};
     }
 
     // O = sum_j exp(s_j - lse) v_j with lse = log(sum_j exp(s_j)); the state takes part as one more key of score `lse` and value `acc`.
@@ -42,21 +54,22 @@ struct Reference {
         const bool resume = step.flags & FLASHRING_RESUME;
         Acc* const state = step.acc.data ? row<Acc>(step.acc, b, i, h) : nullptr;
         Acc* const lse = row<Acc>(step.lse, b, i, h);
-        double maximum = resume ? static_cast<double>(*lse) : -INFINITY;
+        double maximum = static_cast<double>(resume ? *lse : sinkOf<Acc>(step, h));
+        const double earlier = maximum;
         for (int64_t j = lo(b, i); j < hi(b, i); ++j) {
-            maximum = std::fmax(maximum, score(b, i, h, j));
+            maximum = std::fmax(maximum, score(b, i, h, j).value);
         }
         const double shift = maximum == -INFINITY ? 0 : maximum;
         double output[kMaxHeadDim] = {};
-        double sum = 0;
-        if (resume && *lse != -INFINITY) {
-            sum = std::exp(static_cast<double>(*lse) - shift) * static_cast<double>(earlierSum<Acc>(step, b, i, h));
+        double sum = earlier == -INFINITY ? 0 : std::exp(earlier - shift);
+        if (resume && earlier != -INFINITY) {
+            sum *= static_cast<double>(earlierSum<Acc>(step, b, i, h));
             for (int64_t d = 0; d < step.value_dim; ++d) {
                 output[d] = sum * static_cast<double>(state[d]);
             }
         }
         for (int64_t j = lo(b, i); j < hi(b, i); ++j) {
-            const double weight = std::exp(score(b, i, h, j) - shift);
+            const double weight = std::exp(score(b, i, h, j).value - shift);
             const Element* const v = value(b, j, keyHead(h));
             sum += weight;
             for (int64_t d = 0; d < step.value_dim; ++d) {
@@ -76,7 +89,7 @@ struct Reference {
     }
 
     struct Pair {
-        double p, ds;  // softmax probability, and scale * dL/dscore
+        double p, ds;  // softmax probability, and scale * dL/d(scaled product)
     };
 
     Pair pair(int64_t b, int64_t i, int64_t h, int64_t j) const {
@@ -84,11 +97,13 @@ struct Reference {
         if (lse == -INFINITY) {
             return {0, 0};
         }
-        const double x = score(b, i, h, j) - lse;
+        const Score s = score(b, i, h, j);
+        const double x = s.value - lse;
         const double p = std::exp(x > 0 ? 0 : x);  // NaN stays NaN
         const double dp =
             dot(row<const Element>(step.dout, b, i, h), row<const Element>(step.v, b, j, keyHead(h)), step.value_dim);
-        return {p, step.softmax_scale * p * (dp - static_cast<double>(*row<const Acc>(step.delta, b, i, h)))};
+        const double ds = p * (dp - static_cast<double>(*row<const Acc>(step.delta, b, i, h)));
+        return {p, step.softmax_scale * s.growth * ds};
     }
 
     static void write(Acc* target, const double* values, int64_t count, bool add) {
@@ -167,7 +182,8 @@ bool available() { return true; }
 
 }  // namespace
 
-const Kernel kReference = {
-    FLASHRING_KERNEL_REFERENCE, "reference", "nothing", available, forward, backward, nullptr, false, nullptr, nullptr, true};
+const Kernel kReference =
+    Kernel{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", available, forward, backward, nullptr, false, nullptr, nullptr, true}.serving(
+        kAllScores);
 
 }  // namespace flashring

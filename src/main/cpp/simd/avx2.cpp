@@ -14,7 +14,7 @@ namespace {
 bool available() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 }  // namespace
 
-const Kernel kAvx2 = {
-    FLASHRING_KERNEL_AVX2, "avx2", "AVX2 and FMA", available, forward, backward, workspaceBytes};
+const Kernel kAvx2 =
+    Kernel{FLASHRING_KERNEL_AVX2, "avx2", "AVX2 and FMA", available, forward, backward, workspaceBytes}.serving(kAllScores);
 
 }  // namespace flashring

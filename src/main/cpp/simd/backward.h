@@ -5,6 +5,7 @@
 #define FLASHRING_SIMD_BACKWARD_H
 
 #include "simd/schedule.h"
+#include "simd/score.h"
 
 namespace flashring {
 namespace {
@@ -128,27 +129,39 @@ private:
     }
 
     void softmaxGradient(const Panel& panel, int64_t h, int64_t query, int64_t queries, bool border) {
+        const Shaping<T> shaping(step_, h);
+        const int64_t origin = problem_.kvPositions ? problem_.kvPositions[panel.first] : 0;
+        const LanePositions<T> keys(origin, problem_.kvPositions, panel.first, panel.count);
+        alignas(kVectorBytes) T growths[kTile];
+        const T* const growth = shaping.softcap != 0 ? growths : nullptr;
         for (int64_t i = 0; i < queries; ++i) {
+            if (shaping.any()) {
+                const T own = positionFrom<T>(origin, problem_.qPositions, query + i);
+                shaping.row(p_.from(i, 0).data, panel.lanes(), own, keys.of, growths);
+            }
             const T lse = *row<const T>(step_.lse, b_, query + i, h), delta = *row<const T>(step_.delta, b_, query + i, h);
             if (border) {
                 const bool seesNothing = lse == -kInfinity<T>;
                 softmaxGradientRow<true>(
-                    i, panel.lanes(), lse, delta, static_cast<T>(most(0, problem_.lo[query + i] - panel.first)),
+                    i, panel.lanes(), lse, delta, growth, static_cast<T>(most(0, problem_.lo[query + i] - panel.first)),
                     static_cast<T>(seesNothing ? 0 : most(0, least(panel.count, problem_.hi[query + i] - panel.first))));
             } else {
-                softmaxGradientRow<false>(i, panel.lanes(), lse, delta, 0, 0);
+                softmaxGradientRow<false>(i, panel.lanes(), lse, delta, growth, 0, 0);
             }
         }
     }
 
-    // Row i of S and dP becomes row i of P and dS; lanes outside [from, to) become 0.
+    // Row i of S and dP becomes row i of P and dS, times `growth` where it is given; lanes outside [from, to) become 0.
     template <bool masked>
-    void softmaxGradientRow(int64_t i, int64_t lanes, T lse, T delta, T from, T to) {
+    void softmaxGradientRow(int64_t i, int64_t lanes, T lse, T delta, const T* growth, T from, T to) {
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
             T* const pAt = p_.from(i, lane).data;
             T* const dsAt = ds_.from(i, lane).data;
             Vec<T> p = exp<T>(minimum(opaque(Vec<T>{}), load(pAt) - lse));
             Vec<T> ds = p * (load(dsAt) - delta);
+            if (growth) {
+                ds *= load(growth + lane);
+            }
             if (masked) {
                 const Vec<T> index = laneIndices<T>() + static_cast<T>(lane);
                 p = index >= from ? (index < to ? p : Vec<T>{}) : Vec<T>{};

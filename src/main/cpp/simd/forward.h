@@ -4,6 +4,7 @@
 #define FLASHRING_SIMD_FORWARD_H
 
 #include "simd/schedule.h"
+#include "simd/score.h"
 #include "state.h"
 
 namespace flashring {
@@ -13,7 +14,13 @@ template <class T, class Element>
 class ForwardTask {
 public:
     ForwardTask(const Problem& problem, int64_t b, int64_t h, int64_t first, int64_t count, char* memory)
-        : step_(problem.step), b_(b), h_(h), keyHead_(h / (step_.q_heads / step_.kv_heads)), panels_(tiles(count)) {
+        : problem_(problem),
+          step_(problem.step),
+          b_(b),
+          h_(h),
+          keyHead_(h / (step_.q_heads / step_.kv_heads)),
+          panels_(tiles(count)),
+          shaping_(step_, h) {
         Scratch scratch(memory);
         keys_ = scratch.take<T>(kTile, wholeVectors<T>(step_.head_dim));
         values_ = scratch.take<T>(kTile, wholeVectors<T>(step_.value_dim));
@@ -69,9 +76,10 @@ private:
         for (int64_t i = 0; i < kTile * step_.value_dim; ++i) {
             panel.output.data[i] = 0;
         }
+        const T sink = step_.flags & FLASHRING_RESUME ? -kInfinity<T> : sinkOf<T>(step_, h_);
         for (int64_t i = 0; i < kTile; ++i) {
-            panel.maximum[i] = -kInfinity<T>;
-            panel.sum[i] = 0;
+            panel.maximum[i] = sink;
+            panel.sum[i] = sink == -kInfinity<T> ? 0 : 1;
         }
         if (!(step_.flags & FLASHRING_RESUME)) {
             return;
@@ -106,6 +114,9 @@ private:
             prefetch(key + kTile + n * kTile / panels_, key + kTile + (n + 1) * kTile / panels_);
             const bool border = !panel.seesAll(key, keys);
             scores<T>(keys, panel.lanes(), step_.head_dim, keys_, panel.queries, scores_);
+            if (shaping_.any()) {
+                shape(panel, key, keys);
+            }
             if (border) {
                 mask(panel, key, keys);
             }
@@ -125,6 +136,14 @@ private:
         end = least(end, step_.kv_len);
         prefetchRows<Element>(step_.k, b_, key, end, keyHead_, step_.head_dim);
         prefetchRows<Element>(step_.v, b_, key, end, keyHead_, step_.value_dim);
+    }
+
+    void shape(const Panel& panel, int64_t key, int64_t keys) {
+        const int64_t origin = problem_.kvPositions ? problem_.kvPositions[key] : 0;
+        const LanePositions<T> queries(origin, problem_.qPositions, panel.first, panel.count);
+        for (int64_t j = 0; j < keys; ++j) {
+            shaping_.row(scores_.from(j, 0).data, panel.lanes(), positionFrom<T>(origin, problem_.kvPositions, key + j), queries.of);
+        }
     }
 
     void mask(const Panel& panel, int64_t key, int64_t keys) {
@@ -200,8 +219,10 @@ private:
         }
     }
 
+    const Problem& problem_;
     const flashring_step& step_;
     const int64_t b_, h_, keyHead_, panels_;
+    const Shaping<T> shaping_;
     Matrix<T> keys_, values_;  // [kTile keys][dim] of the tile at hand
     Matrix<T> scores_;         // [kTile keys][kTile queries] S^T, then P^T
     T* rescale_;               // [kTile] what the last softmax made of the sum before it

@@ -14,7 +14,7 @@ namespace {
 bool available() { return true; }
 }  // namespace
 
-const Kernel kSimd128 = {
-    FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", available, forward, backward, workspaceBytes};
+const Kernel kSimd128 =
+    Kernel{FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", available, forward, backward, workspaceBytes}.serving(kAllScores);
 
 }  // namespace flashring

@@ -75,7 +75,7 @@ public final class Oracle {
         }
     }
 
-    private static Tensor tensor(double[] values, DType dtype, long... sizes) {
+    static Tensor tensor(double[] values, DType dtype, long... sizes) {
         return Tensor.create(values, sizes).to(scalarType(dtype));
     }
 
@@ -89,13 +89,13 @@ public final class Oracle {
     }
 
     /** Returns [batch, heads * repeats, length, dim]. */
-    private static Tensor headsFirst(Tensor tensor, long repeats) {
+    static Tensor headsFirst(Tensor tensor, long repeats) {
         Tensor all = repeats == 1 ? tensor : tensor.repeat_interleave(repeats, new LongOptional(2), new LongOptional());
         return all.transpose(1, 2);
     }
 
     /** Returns [rows, 1, queries, keys], true where the query does not see the key. */
-    private static Tensor hidden(Problem problem, boolean[][][] sees) {
+    static Tensor hidden(Problem problem, boolean[][][] sees) {
         boolean[] hidden = new boolean[sees.length * problem.queryLength() * problem.keyLength()];
         int i = 0;
         for (boolean[][] row : sees) {
@@ -108,7 +108,7 @@ public final class Oracle {
         return Tensor.create(hidden, sees.length, 1, problem.queryLength(), problem.keyLength());
     }
 
-    private static double[] values(Tensor tensor) {
+    static double[] values(Tensor tensor) {
         double[] values = new double[Math.toIntExact(tensor.numel())];
         tensor.detach().to(ScalarType.Double).contiguous().data_ptr_double().get(values);
         return values;

@@ -7,6 +7,7 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Positions;
+import org.flashring.Score;
 import org.flashring.device.Device;
 import org.flashring.device.HostBuffer;
 import org.flashring.internal.Native;
@@ -38,7 +39,12 @@ public final class StepRun {
         TestTensor delta = TestTensor.dense(wide, shape.batch(), problem.queryLength(), shape.queryHeads(), 1);
         AttentionOptions options = AttentionOptions.defaults().withKernel(kernel);
         try (StepKernel step = new StepKernel(
-                        shape, problem.effectiveScale(), options, problem.mask().mask(), queries, blocks);
+                        shape,
+                        Score.scaledBy(problem.effectiveScale()),
+                        options,
+                        problem.mask().mask(),
+                        queries,
+                        blocks);
                 HostBuffer workspace = HostBuffer.allocate(
                         Math.max(step.workspaceBytes(Native.FORWARD), step.workspaceBytes(Native.BACKWARD)))) {
             step.place(Device.HOST);
@@ -48,7 +54,9 @@ public final class StepRun {
                     own.out.tensor(),
                     own.lse.tensor(),
                     held.size() == 1 ? null : state.tensor(),
-                    held.size() == 1 ? null : lseLow.tensor());
+                    held.size() == 1 ? null : lseLow.tensor(),
+                    null,
+                    0);
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);
                 step.meet(i, block.k.tensor(), block.v.tensor());
@@ -61,7 +69,7 @@ public final class StepRun {
                     own.dout.tensor(),
                     delta.tensor(),
                     own.dq.tensor());
-            step.delta();
+            step.delta(null, null);
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);
                 step.meet(i, block.k.tensor(), block.v.tensor());

@@ -10,7 +10,7 @@ public interface AttentionCalls {
     void forward(Forward operands, long stream);
 
     /**
-     * Computes dq, dk and dv.
+     * Computes dq, dk and dv, and dsinks where it is wanted.
      *
      * @param stream as in {@link #forward}
      */

@@ -23,7 +23,7 @@ import org.flashring.plan.Plan;
  * }
  * }</pre>
  */
-public final class FlashAttention implements AutoCloseable {
+public final class FlashAttention implements AttentionCalls, AutoCloseable {
     private final Communicator alone;
     private final ShardedAttention attention;
     private final KnownOperands known = new KnownOperands();
@@ -102,6 +102,18 @@ public final class FlashAttention implements AutoCloseable {
             Tensor dv,
             long stream) {
         attention.backward(known.backward(known.forward(q, k, v, out, lse), dout, dq, dk, dv), stream);
+    }
+
+    /** Computes out and lse in the order of a stream, as {@link ShardedAttention#forward}. */
+    @Override
+    public void forward(Forward operands, long stream) {
+        attention.forward(operands, stream);
+    }
+
+    /** Computes gradients in the order of a stream, as {@link ShardedAttention#backward}. */
+    @Override
+    public void backward(Backward operands, long stream) {
+        attention.backward(operands, stream);
     }
 
     /** Frees the buffers. Closing twice is harmless. */

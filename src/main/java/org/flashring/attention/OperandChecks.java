@@ -35,6 +35,18 @@ final class OperandChecks {
         }
     }
 
+    /** Sinks, and their gradients, go with a score that has them. */
+    private void sinks(String name, Tensor tensor) {
+        if (!plan.problem().score().sinks()) {
+            throw Checks.broken(name, tensor, "be null, as the plan's score has no sinks");
+        }
+        DType wide = plan.shape().dtype().accumulator();
+        tensor(name, tensor, 1, 1, plan.shape().queryHeads(), 1, wide, null);
+        if (tensor.heads() > 1) {
+            Checks.equal(name + ".strideHead", tensor.strideHead(), 1, "since sinks lie side by side");
+        }
+    }
+
     void check(Backward operands) {
         if (!plan.options().backward()) {
             throw new IllegalStateException("the plan is forwardOnly; backward needs a plan without it");
@@ -56,12 +68,24 @@ final class OperandChecks {
         apart("dq", operands.dq(), "dk", operands.dk());
         apart("dq", operands.dq(), "dv", operands.dv());
         apart("dk", operands.dk(), "dv", operands.dv());
+        if (operands.dsinks() != null) {
+            sinks("dsinks", operands.dsinks());
+            gradient("dsinks", operands.dsinks(), operands);
+            apart("dsinks", operands.dsinks(), "dq", operands.dq());
+            apart("dsinks", operands.dsinks(), "dk", operands.dk());
+            apart("dsinks", operands.dsinks(), "dv", operands.dv());
+        }
     }
 
     private void inputs(Forward operands) {
         queries("q", operands.q(), plan.shape().headDim(), plan.shape().dtype(), null);
         keys("k", operands.k(), plan.shape().headDim(), plan.shape().dtype(), null);
         keys("v", operands.v(), plan.shape().valueDim(), plan.shape().dtype(), null);
+        if (operands.sinks() != null) {
+            sinks("sinks", operands.sinks());
+        } else if (plan.problem().score().sinks()) {
+            throw new IllegalArgumentException("sinks is null; it must be given as the plan's score has sinks");
+        }
     }
 
     private void gradient(String name, Tensor gradient, Backward operands) {
@@ -76,17 +100,31 @@ final class OperandChecks {
         apart(name, output, "q", operands.q());
         apart(name, output, "k", operands.k());
         apart(name, output, "v", operands.v());
+        if (operands.sinks() != null) {
+            apart(name, output, "sinks", operands.sinks());
+        }
     }
 
     private void queries(String name, Tensor tensor, long dim, DType dtype, DType orElse) {
-        tensor(name, tensor, plan.queries().localLength(rank), plan.shape().queryHeads(), dim, dtype, orElse);
+        long batch = plan.shape().batch();
+        tensor(
+                name,
+                tensor,
+                batch,
+                plan.queries().localLength(rank),
+                plan.shape().queryHeads(),
+                dim,
+                dtype,
+                orElse);
     }
 
     private void keys(String name, Tensor tensor, long dim, DType dtype, DType orElse) {
-        tensor(name, tensor, plan.keys().localLength(rank), plan.shape().kvHeads(), dim, dtype, orElse);
+        long batch = plan.shape().batch();
+        tensor(name, tensor, batch, plan.keys().localLength(rank), plan.shape().kvHeads(), dim, dtype, orElse);
     }
 
-    private void tensor(String name, Tensor tensor, long length, long heads, long dim, DType dtype, DType orElse) {
+    private void tensor(
+            String name, Tensor tensor, long batch, long length, long heads, long dim, DType dtype, DType orElse) {
         Checks.notNull(name, tensor);
         if (tensor.memory().isClosed()) {
             throw Checks.broken(name, "closed", "point to memory");
@@ -101,15 +139,12 @@ final class OperandChecks {
                     tensor.dtype(),
                     "be " + dtype + (orElse == null || orElse == dtype ? "" : " or " + orElse));
         }
-        if (tensor.batch() != plan.shape().batch()
-                || tensor.length() != length
-                || tensor.heads() != heads
-                || tensor.dim() != dim) {
+        if (tensor.batch() != batch || tensor.length() != length || tensor.heads() != heads || tensor.dim() != dim) {
             throw Checks.broken(
                     name + " shape",
                     "[" + tensor.batch() + ", " + tensor.length() + ", " + tensor.heads() + ", " + tensor.dim() + "]",
-                    "be [" + plan.shape().batch() + ", " + length + ", " + heads + ", " + dim
-                            + "] (batch, length on rank " + rank + ", heads, dim)");
+                    "be [" + batch + ", " + length + ", " + heads + ", " + dim + "] (batch, length on rank " + rank
+                            + ", heads, dim)");
         }
     }
 

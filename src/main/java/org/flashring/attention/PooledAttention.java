@@ -55,9 +55,7 @@ public record PooledAttention(
     public void forward(Forward operands, long stream) {
         Operation operation = take(stream);
         try {
-            operation
-                    .attention()
-                    .forward(operands.q(), operands.k(), operands.v(), operands.out(), operands.lse(), stream);
+            operation.attention().forward(operands, stream);
         } finally {
             giveBack(operation);
         }
@@ -71,22 +69,9 @@ public record PooledAttention(
      */
     @Override
     public void backward(Backward operands, long stream) {
-        Forward of = operands.of();
         Operation operation = take(stream);
         try {
-            operation
-                    .attention()
-                    .backward(
-                            of.q(),
-                            of.k(),
-                            of.v(),
-                            of.out(),
-                            of.lse(),
-                            operands.dout(),
-                            operands.dq(),
-                            operands.dk(),
-                            operands.dv(),
-                            stream);
+            operation.attention().backward(operands, stream);
         } finally {
             giveBack(operation);
         }

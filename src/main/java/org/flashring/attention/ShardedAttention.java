@@ -49,6 +49,7 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
     private final OwnedMemory block;
     private final QueryTensors queries;
     private final HeadExchanger heads; // null where each rank keeps its rows
+    private final long firstHead; // of the query heads that the steps compute
     private final BoundStep[] forward;
     private final BoundStep[] backward;
     private final StepKernel kernel;
@@ -97,6 +98,8 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
             this.heads = schedule.heads() == null
                     ? null
                     : new HeadExchanger(schedule.heads(), plan, footprint, queries.delta(), block.address());
+            this.firstHead =
+                    schedule.heads() == null ? 0 : schedule.heads().share().firstQuery();
             StepBinder binder = new StepBinder(plan, schedule, footprint, rank, block.address());
             this.forward = binder.forward();
             this.backward = plan.options().backward() ? binder.backward() : null;
@@ -123,8 +126,9 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
     }
 
     /**
-     * Computes {@code out} = softmax(scale · q kᵀ under the mask) v and {@code lse}, the natural log of the softmax's
-     * denominator, for this rank's queries and everybody's keys.
+     * Computes {@code out} = softmax(scores of q kᵀ under the mask) v and {@code lse}, the natural log of the softmax's
+     * denominator, for this rank's queries and everybody's keys. How scores are made the plan's
+     * {@linkplain org.flashring.Score score} says; sinks, where it has them, are in the denominator.
      *
      * @param stream {@code cudaStream_t} of the communicator's device, or 0 for the default stream, the only one of the
      *     host
@@ -141,7 +145,14 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
             agree("forward");
             Forward of = heads == null ? operands : heads.forward();
             exchange(Leg.FORWARD_OPERANDS, operands, null);
-            kernel.bindForward(of.q(), of.out(), queries.lse(of.lse()), queries.state(of.out()), queries.lseLow());
+            kernel.bindForward(
+                    of.q(),
+                    of.out(),
+                    queries.lse(of.lse()),
+                    queries.state(of.out()),
+                    queries.lseLow(),
+                    operands.sinks(),
+                    firstHead);
             for (BoundStep step : forward) {
                 RingStepEvent event = begin(Native.FORWARD, "forward", number(step));
                 Move.all(step.ready(), math, of.k(), of.v());
@@ -167,7 +178,7 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
 
     /**
      * Computes the gradients of a loss whose gradient by the output is {@code dout}, given what forward wrote.
-     * Gradients are overwritten.
+     * Gradients are overwritten. That of sinks is of this rank's queries alone ({@link Backward#dsinks}).
      *
      * @param stream as in forward
      * @throws IllegalArgumentException if a tensor does not fit the plan; nothing has then run
@@ -216,12 +227,12 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
         }
     }
 
-    /** Sets delta of own queries to rowsum(out * dout). */
+    /** Sets delta of own queries to rowsum(out * dout), and finds the gradient of sinks through them. */
     private void delta(Backward operands) {
         Forward of = operands.of();
         Tensor delta = heads == null ? queries.delta() : heads.ownDelta();
         ownRows.bindBackward(of.q(), of.out(), of.lse(), operands.dout(), delta, null);
-        ownRows.delta();
+        ownRows.delta(of.sinks(), operands.dsinks());
     }
 
     /** Exchanges heads with the members of this rank's group; nothing where each rank keeps its rows. */

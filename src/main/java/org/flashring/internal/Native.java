@@ -139,6 +139,11 @@ public final class Native {
     public static final int FINISH = 2;
     public static final int ADD_DQ = 4;
     public static final int ADD_DKV = 8;
+    public static final int ADD_DSINKS = 16;
+
+    public static final int SOFTCAP = 1;
+    public static final int SINKS = 2;
+    public static final int ALIBI = 4;
 
     public static final int FORWARD = 0;
     public static final int BACKWARD = 1;
@@ -255,6 +260,14 @@ public final class Native {
         @MemberGetter public native @ByRef TensorView dk();
         @MemberGetter public native @ByRef TensorView dv();
         @MemberGetter @Name("lse_low") public native @ByRef TensorView lseLow();
+        public native double softcap();
+        public native Step softcap(double softcap);
+        @MemberGetter public native @Cast("const void*") long sinks();
+        @MemberSetter public native Step sinks(@Cast("const void*") long address);
+        @MemberGetter @Name("alibi_slopes") public native @Cast("const void*") long alibiSlopes();
+        @MemberSetter @Name("alibi_slopes") public native Step alibiSlopes(@Cast("const void*") long address);
+        public native @Cast("void*") long dsinks();
+        public native Step dsinks(@Cast("void*") long address);
         @MemberGetter @Name("kv_lengths") public native @Cast("const int32_t*") long keyLengths();
         @MemberSetter @Name("kv_lengths") public native Step keyLengths(@Cast("const int32_t*") long address);
         @MemberGetter @Name("kv_begins") public native @Cast("const int32_t*") long keyBegins();
@@ -387,6 +400,7 @@ public final class Native {
         @MemberGetter public native int available();
         @MemberGetter public native @Cast("const char*") String name();
         @MemberGetter public native @Cast("const char*") String requirement();
+        @MemberGetter public native int scores();
     }
 
     @Name("flashring_forward_step") public static native int forwardStep(@Const Step step);

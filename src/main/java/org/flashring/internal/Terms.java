@@ -1,9 +1,11 @@
 package org.flashring.internal;
 
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 
 /** Names and values that must be the same on all ranks: how long lists are written, and how two ranks' are compared. */
 public final class Terms {
@@ -35,6 +37,11 @@ public final class Terms {
             }
         }
         return text.toString();
+    }
+
+    /** Returns a short list in the same words, a number to an entry. */
+    public static String list(List<Double> values) {
+        return values.size() + " by 1: " + values.stream().map(String::valueOf).collect(Collectors.joining(COMMA));
     }
 
     /** Returns 64 bits that change with every number: unlike a sum of multiples, in which two changes may cancel. */

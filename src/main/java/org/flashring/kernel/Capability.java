@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import org.flashring.DType;
 import org.flashring.Kernel;
+import org.flashring.Score;
 import org.flashring.internal.Native;
 
 /**
@@ -18,6 +19,9 @@ import org.flashring.internal.Native;
  * @param forward whether forward is served
  * @param backward whether backward is served
  * @param unequalDims whether the value dim may differ from the head dim
+ * @param softcap whether scores may be bounded by a softcap
+ * @param sinks whether heads may have sinks
+ * @param alibi whether heads may have ALiBi slopes
  * @param available whether this machine can run it, and it is not ruled out
  * @param name short name
  * @param requirement what a machine must have
@@ -33,10 +37,19 @@ public record Capability(
         boolean forward,
         boolean backward,
         boolean unequalDims,
+        boolean softcap,
+        boolean sinks,
+        boolean alibi,
         boolean available,
         String name,
         String requirement,
         String cause) {
+    /** Returns whether it serves {@code score}, forward and backward. */
+    public boolean serves(Score score) {
+        return (softcap || score.softcap() == 0)
+                && (sinks || !score.sinks())
+                && (alibi || score.alibiSlopes().isEmpty());
+    }
 
     /**
      * Returns all rows, in the order in which {@link Kernel#AUTO} tries them.
@@ -59,6 +72,9 @@ public record Capability(
                         row.forward() != 0,
                         row.backward() != 0,
                         row.unequalDims() != 0,
+                        (row.scores() & Native.SOFTCAP) != 0,
+                        (row.scores() & Native.SINKS) != 0,
+                        (row.scores() & Native.ALIBI) != 0,
                         row.available() != 0,
                         row.name(),
                         row.requirement(),

@@ -5,6 +5,7 @@ import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.Mask;
 import org.flashring.Positions;
+import org.flashring.Score;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
 import org.flashring.device.OwnedMemory;
@@ -27,6 +28,7 @@ public final class StepKernel implements AutoCloseable {
     private final Native.TensorView dk = step.dk();
     private final Native.TensorView dv = step.dv();
     private final QueryViews queryViews = new QueryViews(step);
+    private final HeadNumbers headNumbers;
     private final AttentionShape shape;
     private final Mask mask;
     private final Positions queries;
@@ -43,7 +45,7 @@ public final class StepKernel implements AutoCloseable {
     /** Makes the step of queries at {@code queries} that will meet, one at a time, the keys at {@code keys}. */
     public StepKernel(
             AttentionShape shape,
-            double softmaxScale,
+            Score score,
             AttentionOptions options,
             Mask mask,
             Positions queries,
@@ -63,8 +65,9 @@ public final class StepKernel implements AutoCloseable {
         step.batch(masks.byRow() ? 1 : shape.batch())
                 .queryHeads(shape.queryHeads())
                 .kvHeads(shape.kvHeads());
-        step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(softmaxScale);
+        step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(score.scaleFor(shape));
         step.queryLength(queries.length());
+        this.headNumbers = new HeadNumbers(step, score, shape.dtype().accumulator());
     }
 
     /** Readies the step to run on {@code device}: puts mask and positions there, where the tensors will be. */
@@ -74,6 +77,7 @@ public final class StepKernel implements AutoCloseable {
         Positions placed = line.queries(queries);
         long queryTable = layout.add(placed.table());
         masks.add(layout);
+        headNumbers.add(layout);
         for (int i = 0; i < keys.size(); i++) {
             Positions source = line.keys(keys.get(i));
             keyTables[i] = layout.add(source.table());
@@ -85,6 +89,7 @@ public final class StepKernel implements AutoCloseable {
         step.queryPositions().ranges(base + queryTable).count(placed.ranges().size());
         masks.move(base);
         masks.set(maskView, 0);
+        headNumbers.move(base);
         for (int i = 0; i < keyTables.length; i++) {
             keyTables[i] += base;
         }
@@ -125,15 +130,20 @@ public final class StepKernel implements AutoCloseable {
     /**
      * Sets what a forward pass reads and writes of the queries, of all heads. The running state, and what rounding took
      * from lse, may be null when one step does all.
+     *
+     * @param sinks null for none; those of this step's heads begin at {@code firstHead}
      */
-    public void bindForward(Tensor query, Tensor out, Tensor lse, Tensor state, Tensor lseLow) {
+    public void bindForward(
+            Tensor query, Tensor out, Tensor lse, Tensor state, Tensor lseLow, Tensor sinks, long firstHead) {
         queryViews.bindForward(query, out, lse, state, lseLow);
+        headNumbers.bind(sinks, null, firstHead);
         heads(0, shape.kvHeads());
     }
 
     /** Sets what a backward pass reads and writes of the queries, of all heads. */
     public void bindBackward(Tensor query, Tensor out, Tensor lse, Tensor dout, Tensor delta, Tensor dq) {
         queryViews.bindBackward(query, out, lse, dout, delta, dq);
+        headNumbers.bind(null, null, 0);
         heads(0, shape.kvHeads());
     }
 
@@ -148,6 +158,7 @@ public final class StepKernel implements AutoCloseable {
             heads = count;
         }
         queryViews.from(first * queryHeads);
+        headNumbers.from(first * queryHeads);
     }
 
     /** Has the step that follows meet the keys of {@code source}: tensors of the heads computed. */
@@ -188,9 +199,15 @@ public final class StepKernel implements AutoCloseable {
         }
     }
 
-    /** Sets delta to rowsum(out * dout). */
-    public void delta() {
+    /**
+     * Sets delta to rowsum(out * dout), and {@code sinkGrads}, unless it is null, to the gradient of {@code sinks}:
+     * both of all heads.
+     */
+    public void delta(Tensor sinks, Tensor sinkGrads) {
+        headNumbers.bind(sinks, sinkGrads, 0);
+        headNumbers.from(0);
         for (int launch = 0; launch < masks.launches(); launch++) {
+            step.flags(launch == 0 ? 0 : Native.ADD_DSINKS);
             queriesOf(launch);
             Status.check(Native.delta(step));
         }

@@ -97,8 +97,8 @@ public final class Plan {
     }
 
     /**
-     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask, strategy and
-     * options. Long lists of offsets are there in parts, by digests. It is compared over the ranks before an
+     * Returns what all ranks must agree on to run this plan together, by name: shape, layouts, mask, score, strategy
+     * and options. Long lists of offsets are there in parts, by digests. It is compared over the ranks before an
      * operation's first call.
      */
     public Map<String, String> terms() {
@@ -136,7 +136,7 @@ public final class Plan {
         Problem solved = schedule.problem(problem);
         StepKernel kernel = new StepKernel(
                 solved.shape(),
-                solved.scale(),
+                solved.score(),
                 options,
                 solved.mask(),
                 solved.queries().positions(schedule.rank(rank)),
@@ -151,7 +151,7 @@ public final class Plan {
      */
     public StepKernel ownRowsKernel(int rank) {
         return new StepKernel(
-                shape(), problem.scale(), options, mask(), queries().positions(rank), List.of());
+                shape(), problem.score(), options, mask(), queries().positions(rank), List.of());
     }
 
     /** Returns the shape. */

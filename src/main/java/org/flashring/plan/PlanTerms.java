@@ -4,6 +4,7 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.flashring.AttentionShape;
+import org.flashring.internal.Terms;
 
 /** What all ranks must agree on to run a plan together, by name. */
 final class PlanTerms {
@@ -22,6 +23,11 @@ final class PlanTerms {
         plan.keys().describe("layout of the keys", all);
         plan.mask().describe("mask", all);
         all.put("softmaxScale", String.valueOf(plan.problem().scale()));
+        all.put("softcap", String.valueOf(plan.problem().score().softcap()));
+        all.put("sinks", String.valueOf(plan.problem().score().sinks()));
+        if (!plan.problem().score().alibiSlopes().isEmpty()) {
+            all.put("alibiSlopes", Terms.list(plan.problem().score().alibiSlopes()));
+        }
         all.put("strategy", plan.strategy().toString());
         all.put("backward", String.valueOf(plan.options().backward()));
         all.put("wireDType", plan.wireDType().name());

@@ -19,7 +19,8 @@ import org.flashring.internal.Checks;
 public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask mask, Score score) {
     /**
      * @throws IllegalArgumentException if an argument is null, world sizes differ, the mask has rows but not those of
-     *     the batch, sizes overflow, or the scale is none that the accumulator type can hold
+     *     the batch, sizes overflow, the scale or softcap is none that the accumulator type can hold, or there are
+     *     ALiBi slopes of more or fewer heads
      */
     public Problem {
         Checks.notNull("shape", shape);
@@ -35,7 +36,14 @@ public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask ma
         long elements = Checks.product("batch * heads", shape.batch(), shape.queryHeads());
         elements = Checks.product("batch * heads * length", elements, Math.max(1, longest));
         Checks.product("bytes of a tensor", elements, 8 * Math.max(shape.headDim(), shape.valueDim()));
-        requireRepresentable(score.scaleFor(shape), shape.dtype().accumulator());
+        requireRepresentable(
+                "softmaxScale", score.scaleFor(shape), shape.dtype().accumulator());
+        if (score.softcap() > 0) {
+            requireRepresentable("softcap", score.softcap(), shape.dtype().accumulator());
+        }
+        if (!score.alibiSlopes().isEmpty()) {
+            Checks.equal("alibiSlopes.size", score.alibiSlopes().size(), shape.queryHeads(), "the query heads");
+        }
     }
 
     /** Returns self-attention over {@code layout} with the standard score. */
@@ -49,14 +57,14 @@ public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask ma
     }
 
     /**
-     * Throws unless scores in {@code type} can be multiplied by {@code scale}: powers of ten inside its normal numbers.
+     * Throws unless scores in {@code type} can be multiplied by {@code factor}: powers of ten inside its normal
+     * numbers.
      */
-    private static void requireRepresentable(double scale, DType type) {
+    private static void requireRepresentable(String name, double factor, DType type) {
         double least = type == DType.FLOAT64 ? 1e-307 : 1e-37;
         double most = type == DType.FLOAT64 ? 1e307 : 1e37;
-        if (scale < least || scale > most) {
-            throw Checks.broken(
-                    "softmaxScale", scale, "be from " + least + " to " + most + " where scores are " + type);
+        if (factor < least || factor > most) {
+            throw Checks.broken(name, factor, "be from " + least + " to " + most + " where scores are " + type);
         }
     }
 

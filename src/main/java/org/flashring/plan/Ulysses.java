@@ -136,7 +136,12 @@ public record Ulysses(int ranks, Strategy inner) implements Strategy {
             Layout queries = groups.layout(problem.queries());
             Layout keys = problem.keys() == problem.queries() ? queries : groups.layout(problem.keys());
             List<Problem> parts = shares.stream()
-                    .map(share -> new Problem(shape(share), queries, keys, problem.mask(), problem.score()))
+                    .map(share -> new Problem(
+                            shape(share),
+                            queries,
+                            keys,
+                            problem.mask(),
+                            problem.score().ofHeads(share.firstQuery(), share.queryHeads())))
                     .toList();
             Map<AttentionShape, IntFunction<Schedule>> known = new HashMap<>();
             parts.forEach(part -> known.computeIfAbsent(part.shape(), shape -> inner.schedules(part)));

@@ -6,7 +6,9 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.bytedeco.javacpp.Loader;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Machine;
@@ -83,7 +85,14 @@ public final class InfoCommand implements Callable<Integer> {
     /** Returns the table that the README shows: what each kernel serves, whatever this machine can run. */
     static Table markdown(List<Capability> capabilities) {
         Table table = new Table(
-                "Kernel", "Element type", " Head dim", "Value dim ≠ head dim", "Forward", "Backward", "Needs");
+                "Kernel",
+                "Element type",
+                " Head dim",
+                "Value dim ≠ head dim",
+                "Forward",
+                "Backward",
+                "Scores",
+                "Needs");
         for (Capability row : capabilities) {
             table.row(
                     name(row),
@@ -92,9 +101,19 @@ public final class InfoCommand implements Callable<Integer> {
                     yes(row.unequalDims()),
                     yes(row.forward()),
                     yes(row.backward()),
+                    scores(row),
                     row.requirement());
         }
         return table;
+    }
+
+    /** Returns what scores may be beyond scaled products. */
+    private static String scores(Capability row) {
+        String served = Stream.of(
+                        row.softcap() ? "softcap" : "", row.sinks() ? "sinks" : "", row.alibi() ? "ALiBi" : "")
+                .filter(name -> !name.isEmpty())
+                .collect(Collectors.joining(", "));
+        return served.isEmpty() ? "plain" : served;
     }
 
     private static void print(PrintWriter out, Info info) {
