@@ -37,11 +37,26 @@ class GridTest {
     private Problem solved;
     private Result solution;
 
+    /** Two of seven cases by ring; with those of the profile "full" all of them. */
     @TestFactory
     Stream<DynamicTest> agreesWithPyTorch() {
+        return ring(GridTest::sampled);
+    }
+
+    @Tag("full")
+    @TestFactory
+    Stream<DynamicTest> agreesInTheOtherCasesToo() {
+        return ring(number -> !sampled(number));
+    }
+
+    private static boolean sampled(int number) {
+        return number % 7 < 2;
+    }
+
+    private Stream<DynamicTest> ring(IntPredicate taken) {
         Integer only = Integer.getInteger("flashring.case");
         return CASES.stream()
-                .filter(gridCase -> only == null || gridCase.number() == only)
+                .filter(gridCase -> only == null ? taken.test(gridCase.number()) : gridCase.number() == only)
                 .map(gridCase -> DynamicTest.dynamicTest(gridCase.toString(), () -> check(gridCase, new Ring())));
     }
 
@@ -230,13 +245,13 @@ class GridTest {
     }
 
     @Test
-    void gridCoversWhatItShould() {
+    void sampledCasesCoverWhatTheyShould() {
         assertThat(CASES).hasSizeGreaterThanOrEqualTo(1500);
         for (int world : GridCase.WORLDS) {
             for (Layout.Policy policy : Layout.Policy.values()) {
                 assertThat(count(c ->
                                 c.layout().worldSize() == world && c.layout().policy() == policy))
-                        .isGreaterThanOrEqualTo(100);
+                        .isGreaterThanOrEqualTo(25);
             }
         }
         assertThat(count(c -> c.layout().length() < c.layout().worldSize()))
@@ -271,7 +286,9 @@ class GridTest {
     }
 
     private static long count(Predicate<GridCase> predicate) {
-        return CASES.stream().filter(predicate).count();
+        return CASES.stream()
+                .filter(c -> sampled(c.number()) && predicate.test(c))
+                .count();
     }
 
     private static long emptyShards(Layout layout) {
