@@ -21,8 +21,8 @@ public enum Kernel {
     /** AVX-512 with bfloat16 dot products, which take denormals for 0. */
     AVX512BF16,
     /**
-     * Few queries against many keys, which are split over the multiprocessors of a GPU of compute capability 8.0 or newer,
-     * or over the host's cores, with AVX2; forward where queries times query heads of a key head are at most 64.
+     * Few queries against many keys, which are split over the multiprocessors of a GPU of compute capability 8.0 or
+     * newer, or over the host's cores, with AVX2; forward where queries times query heads of a key head are at most 64.
      */
     DECODE;
 

@@ -40,7 +40,9 @@ class KernelChoiceTest {
             List.of(Kernel.AMX, Kernel.AVX512, Kernel.AVX512BF16, Kernel.AVX2, Kernel.SIMD128, Kernel.REFERENCE);
 
     static List<Capability> hostRows() {
-        return Capability.all().stream().filter(row -> !row.cuda() && row.backward()).toList();
+        return Capability.all().stream()
+                .filter(row -> !row.cuda() && row.backward())
+                .toList();
     }
 
     @Test
