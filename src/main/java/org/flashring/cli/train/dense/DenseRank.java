@@ -144,6 +144,10 @@ public final class DenseRank implements AutoCloseable {
         return optimizer;
     }
 
+    Staging staging() {
+        return staging;
+    }
+
     Ops ops() {
         return ops;
     }

@@ -1,5 +1,8 @@
 package org.flashring.cli.train.dense;
 
+import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.nio.file.Path;
 import org.flashring.DType;
 import org.flashring.device.HostBuffer;
 
@@ -48,6 +51,24 @@ final class Staging implements AutoCloseable {
     double getDouble(long from) {
         ops.download(address(), from, Double.BYTES);
         return HostOps.view().getDouble(address());
+    }
+
+    /** Writes bytes of the device to a file from {@code position} on. */
+    void write(FileChannel file, long position, long from, long bytes) throws IOException {
+        for (long done = 0; done < bytes; done += StepMemory.STAGING) {
+            int now = (int) Math.min(StepMemory.STAGING, bytes - done);
+            ops.download(address(), from + done, now);
+            Safetensors.writeFully(file, HostOps.view().bytes(address(), now), position + done);
+        }
+    }
+
+    /** Reads bytes of a file from {@code position} on to the device. */
+    void read(Path name, FileChannel file, long position, long to, long bytes) throws IOException {
+        for (long done = 0; done < bytes; done += StepMemory.STAGING) {
+            int now = (int) Math.min(StepMemory.STAGING, bytes - done);
+            Safetensors.readFully(name, file, HostOps.view().bytes(address(), now), position + done);
+            ops.upload(to + done, address(), now);
+        }
     }
 
     @Override
