@@ -150,6 +150,6 @@ class CheckpointTest {
         assertThatThrownBy(() -> resumed(latest, "cp=1", DType.FLOAT32)).hasMessageContaining("no safetensors file");
         Files.delete(file);
         assertThatThrownBy(() -> resumed(latest, "cp=1", DType.FLOAT32))
-                .hasMessageContaining("lacks " + file);
+                .hasMessageContaining(file + " is not there");
     }
 }

@@ -81,8 +81,17 @@ class HostOpsTest {
     }
 
     private static void assertSame(long address, Tensor expected) {
+        assertClose(address, expected, CLOSE);
+    }
+
+    private static void assertClose(long address, Tensor expected, double most) {
         double[] values = of(expected);
-        assertThat(at(address, values.length)).containsExactly(values, offset(CLOSE));
+        double[] actual = at(address, values.length);
+        for (int i = 0; i < values.length; i++) {
+            if (!(Math.abs(actual[i] - values[i]) <= most)) {
+                assertThat(actual[i]).as("element %d", i).isCloseTo(values[i], offset(most));
+            }
+        }
     }
 
     private static void backward(Tensor out, double[] dout) {
@@ -193,10 +202,10 @@ class HostOpsTest {
         ops.angles(longs(positions), table, positions.length, headDim, 10_000);
         long qkv = memory(in);
         ops.rope(qkv, table, positions.length, heads, 4 * headDim, headDim, false);
-        assertThat(at(qkv, in.length)).containsExactly(of(expected), offset(1e-9)); // angles of 1e6 are so exact
+        assertClose(qkv, expected, 1e-9); // angles of 1e6 are so exact
         long gradient = memory(dout);
         ops.rope(gradient, table, positions.length, heads, 4 * headDim, headDim, true);
-        assertThat(at(gradient, in.length)).containsExactly(of(input.grad()), offset(1e-9));
+        assertClose(gradient, input.grad(), 1e-9);
     }
 
     @ParameterizedTest
@@ -249,7 +258,7 @@ class HostOpsTest {
 
     @Test
     void adamWWithDecayIsPyTorchs() {
-        int count = 40_000;
+        int count = 20_000; // more than a thread takes at a time
         double[] start = values(count);
         Tensor parameter = leaf(start, count);
         org.bytedeco.pytorch.AdamW expected =

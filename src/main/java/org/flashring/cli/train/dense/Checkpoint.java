@@ -235,6 +235,25 @@ public final class Checkpoint {
     }
 
     /**
+     * Returns the number of steps that a checkpoint had done.
+     *
+     * @throws IllegalArgumentException if the checkpoint is of another model or type than the settings
+     * @throws UncheckedIOException if it cannot be read
+     */
+    public static long steps(Path folder, DenseSettings settings) {
+        try {
+            return saved(folder, settings).step();
+        } catch (IOException e) {
+            throw unreadable(e);
+        }
+    }
+
+    private static UncheckedIOException unreadable(IOException e) {
+        String why = e instanceof NoSuchFileException ? e.getMessage() + " is not there" : e.getMessage();
+        return new UncheckedIOException("the checkpoint cannot be read: " + why, e);
+    }
+
+    /**
      * Returns the number of steps that were done, having set the parameters and the optimizer's state to those of a
      * checkpoint. Collective.
      *
@@ -265,10 +284,8 @@ public final class Checkpoint {
             rank.optimizer().updates(saved.updates());
             rank.optimizer().publish();
             return saved.step();
-        } catch (NoSuchFileException e) {
-            throw new UncheckedIOException("the checkpoint " + folder + " lacks " + e.getMessage(), e);
         } catch (IOException e) {
-            throw new UncheckedIOException("the checkpoint cannot be read: " + e.getMessage(), e);
+            throw unreadable(e);
         }
     }
 

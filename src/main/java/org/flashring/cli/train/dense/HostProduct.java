@@ -29,41 +29,43 @@ record HostProduct(Form form, long m, long n, long k, long a, long b, long plus,
         long column = block / rowBlocks() * COLUMNS;
         int rows = (int) Math.min(ROWS, m - row);
         int columns = (int) Math.min(COLUMNS, n - column);
-        double[] left = view.array(0, ROWS * DEPTH);
-        double[] right = view.array(1, DEPTH * COLUMNS);
-        double[] sums = view.array(2, ROWS * COLUMNS);
-        double[] turned = view.array(3, DEPTH * Math.max(ROWS, COLUMNS));
+        double[][] left = view.matrix(0, ROWS, DEPTH);
+        double[][] right = view.matrix(1, DEPTH, COLUMNS);
+        double[][] sums = view.matrix(2, ROWS, COLUMNS);
+        double[] between = view.array(0, Math.max(ROWS, COLUMNS));
         for (int i = 0; i < rows; i++) {
             if (plus == 0) {
-                Arrays.fill(sums, i * COLUMNS, i * COLUMNS + columns, 0);
+                Arrays.fill(sums[i], 0, columns, 0);
             } else {
-                view.load(resultType, plus + ((row + i) * n + column) * resultType.bytes(), sums, i * COLUMNS, columns);
+                view.load(resultType, plus + ((row + i) * n + column) * resultType.bytes(), sums[i], 0, columns);
             }
         }
         for (long first = 0; first < k; first += DEPTH) {
             int depth = (int) Math.min(DEPTH, k - first);
             if (form == Form.TN) {
-                transposed(view, a, m, first, row, depth, rows, turned, left, DEPTH);
+                transposed(view, a, m, first, row, depth, rows, between, left);
             } else {
-                straight(view, a, k, row, first, rows, depth, left, DEPTH);
+                straight(view, a, k, row, first, rows, depth, left);
             }
             if (form == Form.NT) {
-                transposed(view, b, k, column, first, columns, depth, turned, right, COLUMNS);
+                transposed(view, b, k, column, first, columns, depth, between, right);
             } else {
-                straight(view, b, n, first, column, depth, columns, right, COLUMNS);
+                straight(view, b, n, first, column, depth, columns, right);
             }
-            multiply(left, right, sums, rows, columns, depth);
+            for (int i = 0; i < rows; i++) {
+                multiply(left[i], right, sums[i], columns, depth);
+            }
         }
         for (int i = 0; i < rows; i++) {
-            view.store(resultType, d + ((row + i) * n + column) * resultType.bytes(), sums, i * COLUMNS, columns);
+            view.store(resultType, d + ((row + i) * n + column) * resultType.bytes(), sums[i], 0, columns);
         }
     }
 
     /** Sets to [rows][columns] to a part of a matrix of {@code width} columns. */
     private void straight(
-            HostView view, long from, long width, long row, long column, int rows, int columns, double[] to, int step) {
+            HostView view, long from, long width, long row, long column, int rows, int columns, double[][] to) {
         for (int i = 0; i < rows; i++) {
-            view.load(type, from + ((row + i) * width + column) * type.bytes(), to, i * step, columns);
+            view.load(type, from + ((row + i) * width + column) * type.bytes(), to[i], 0, columns);
         }
     }
 
@@ -77,53 +79,47 @@ record HostProduct(Form form, long m, long n, long k, long a, long b, long plus,
             int rows,
             int columns,
             double[] between,
-            double[] to,
-            int step) {
-        straight(view, from, width, row, column, rows, columns, between, columns);
-        for (int j = 0; j < columns; j++) {
-            for (int i = 0; i < rows; i++) {
-                to[j * step + i] = between[i * columns + j];
-            }
-        }
-    }
-
-    private static void multiply(double[] left, double[] right, double[] sums, int rows, int columns, int depth) {
+            double[][] to) {
         for (int i = 0; i < rows; i++) {
-            int c = i * COLUMNS;
-            int a = i * DEPTH;
-            int p = 0;
-            for (; p + 4 <= depth; p += 4) {
-                four(
-                        left[a + p],
-                        left[a + p + 1],
-                        left[a + p + 2],
-                        left[a + p + 3],
-                        right,
-                        p * COLUMNS,
-                        sums,
-                        c,
-                        columns);
-            }
-            for (; p < depth; p++) {
-                one(left[a + p], right, p * COLUMNS, sums, c, columns);
+            view.load(type, from + ((row + i) * width + column) * type.bytes(), between, 0, columns);
+            for (int j = 0; j < columns; j++) {
+                to[j][i] = between[j];
             }
         }
     }
 
-    /** Adds four rows of right, each times its factor, to a row of sums: a loop that compilers turn into vectors. */
+    private static void multiply(double[] left, double[][] right, double[] sums, int columns, int depth) {
+        int p = 0;
+        for (; p + 4 <= depth; p += 4) {
+            four(left, p, right[p], right[p + 1], right[p + 2], right[p + 3], sums, columns);
+        }
+        for (; p < depth; p++) {
+            one(left[p], right[p], sums, columns);
+        }
+    }
+
+    /** Adds four rows, each times its factor, to the sums. */
     private static void four(
-            double a0, double a1, double a2, double a3, double[] right, int at, double[] sums, int to, int columns) {
+            double[] factors,
+            int at,
+            double[] right0,
+            double[] right1,
+            double[] right2,
+            double[] right3,
+            double[] sums,
+            int columns) {
+        double a0 = factors[at];
+        double a1 = factors[at + 1];
+        double a2 = factors[at + 2];
+        double a3 = factors[at + 3];
         for (int j = 0; j < columns; j++) {
-            sums[to + j] += a0 * right[at + j]
-                    + a1 * right[at + COLUMNS + j]
-                    + a2 * right[at + 2 * COLUMNS + j]
-                    + a3 * right[at + 3 * COLUMNS + j];
+            sums[j] += a0 * right0[j] + a1 * right1[j] + a2 * right2[j] + a3 * right3[j];
         }
     }
 
-    private static void one(double factor, double[] right, int at, double[] sums, int to, int columns) {
+    private static void one(double factor, double[] right, double[] sums, int columns) {
         for (int j = 0; j < columns; j++) {
-            sums[to + j] += factor * right[at + j];
+            sums[j] += factor * right[j];
         }
     }
 }

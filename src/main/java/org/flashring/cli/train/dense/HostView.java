@@ -31,6 +31,7 @@ final class HostView {
     private final long[] keys = new long[KEPT];
     private final Window[] windows = new Window[KEPT];
     private final double[][] arrays = new double[ARRAYS][0];
+    private final double[][][] matrices = new double[ARRAYS][][];
     private float[] narrow = new float[0];
 
     HostView() {
@@ -57,6 +58,17 @@ final class HostView {
             arrays[number] = new double[Math.toIntExact(size)];
         }
         return arrays[number];
+    }
+
+    /**
+     * Returns the matrix of a number, from 0 to 4, whose size is always the same. Its rows are arrays of their own, which
+     * compilers turn loops over into vectors.
+     */
+    double[][] matrix(int number, int rows, int columns) {
+        if (matrices[number] == null) {
+            matrices[number] = new double[rows][columns];
+        }
+        return matrices[number];
     }
 
     private float[] narrow(int size) {
