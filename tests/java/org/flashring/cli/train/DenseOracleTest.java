@@ -64,9 +64,7 @@ class DenseOracleTest {
 
     private static Map<String, double[]> parameters(Transformer transformer) {
         Map<String, double[]> values = new LinkedHashMap<>();
-        transformer
-                .parameters()
-                .forEach(parameter -> values.put(name(parameter.name()), values(parameter.tensor())));
+        transformer.parameters().forEach(parameter -> values.put(name(parameter.name()), values(parameter.tensor())));
         values.put(HEAD, values.get(EMBEDDING));
         return values;
     }
@@ -77,12 +75,7 @@ class DenseOracleTest {
     void lossGradientsAndUpdateArePyTorchs(int ranks, Recompute recompute, int window) {
         Settings settings = new Settings(MODEL, 1, 1, LENGTH, 2, RATE, Layout.Policy.ZIGZAG, window, 9, new Ring());
         DenseModel model = DenseModel.of(
-                MODEL.layers(),
-                MODEL.heads(),
-                MODEL.kvHeads(),
-                MODEL.dim(),
-                MODEL.hidden(),
-                Transformer.VOCABULARY);
+                MODEL.layers(), MODEL.heads(), MODEL.kvHeads(), MODEL.dim(), MODEL.hidden(), Transformer.VOCABULARY);
         DenseSettings dense = new DenseSettings(
                 model,
                 DType.FLOAT64,

@@ -106,8 +106,19 @@ class DenseTrainCommandTest {
     void learnsWithoutPyTorchAndGoesOnOnOtherRanks() throws IOException, InterruptedException {
         Path whole = folder.resolve("whole");
         String printed = trainApart(
-                "--ranks", "3", "--steps", "24", "--checkpoint-every", "10", "--memory", "1G", "--out", whole.toString());
-        assertThat(printed).contains("step 24 of 24", "by plan", "Fits ", "result.json").doesNotContain("loss.png,");
+                "--ranks",
+                "3",
+                "--steps",
+                "24",
+                "--checkpoint-every",
+                "10",
+                "--memory",
+                "1G",
+                "--out",
+                whole.toString());
+        assertThat(printed)
+                .contains("step 24 of 24", "by plan", "Fits ", "result.json")
+                .doesNotContain("loss.png,");
         JsonObject result = result(whole);
         List<Double> losses = losses(result);
         assertThat(losses).hasSize(24);
@@ -122,8 +133,8 @@ class DenseTrainCommandTest {
 
         Path resumed = folder.resolve("resumed");
         String from = whole.resolve("checkpoint-00000020").toString();
-        int exitCode =
-                train("--ranks", "2", "--steps", "24", "--resume", from, "--recompute", "full", "--out", resumed.toString());
+        int exitCode = train(
+                "--ranks", "2", "--steps", "24", "--resume", from, "--recompute", "full", "--out", resumed.toString());
         assertThat(exitCode).as(err.toString()).isZero();
         assertThat(out.toString()).contains("step 24 of 24", "in 4 steps after 20 of the checkpoint");
         List<Double> lossesOfRest = losses(result(resumed));
@@ -133,7 +144,9 @@ class DenseTrainCommandTest {
         }
 
         assertThat(train("--steps", "20", "--resume", from)).isEqualTo(CommandLine.ExitCode.USAGE);
-        assertThat(err.toString()).contains("--steps is 20; it must be at least 21").hasLineCount(1);
+        assertThat(err.toString())
+                .contains("--steps is 20; it must be at least 21")
+                .hasLineCount(1);
     }
 
     @ParameterizedTest
@@ -152,7 +165,10 @@ class DenseTrainCommandTest {
     void optionsThatCannotBeAreOneSentence(String name, String engine, String option, String value, String sentence) {
         assertThat(train(name, engine, option, value, "--out", folder.toString()))
                 .isEqualTo(CommandLine.ExitCode.USAGE);
-        assertThat(err.toString()).contains(sentence).startsWith("flashring train: ").hasLineCount(1);
+        assertThat(err.toString())
+                .contains(sentence)
+                .startsWith("flashring train: ")
+                .hasLineCount(1);
     }
 
     @Test

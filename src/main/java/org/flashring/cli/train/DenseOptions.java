@@ -31,7 +31,8 @@ final class DenseOptions {
     @Option(
             names = "--head-groups",
             paramLabel = "GROUPS",
-            description = "Parts of the heads that share attention's memory in turn, a divisor of --kv-heads (default: 1).")
+            description =
+                    "Parts of the heads that share attention's memory in turn, a divisor of --kv-heads (default: 1).")
     private Integer headGroups;
 
     @Option(
@@ -50,8 +51,9 @@ final class DenseOptions {
             names = "--memory",
             paramLabel = "BYTES",
             converter = Quantity.class,
-            description = "Memory of a rank, such as 2G: what needs more is refused before it starts, and what would fit"
-                    + " is named (default: no limit).")
+            description =
+                    "Memory of a rank, such as 2G: what needs more is refused before it starts, and what would fit"
+                            + " is named (default: no limit).")
     private Long memory;
 
     @Option(
@@ -63,8 +65,9 @@ final class DenseOptions {
     @Option(
             names = "--resume",
             paramLabel = "DIR",
-            description = "Go on from a checkpoint, or the latest one in DIR, on any number of ranks; --steps counts those"
-                    + " that it has done.")
+            description =
+                    "Go on from a checkpoint, or the latest one in DIR, on any number of ranks; --steps counts those"
+                            + " that it has done.")
     private Path resume;
 
     /** Throws if one of them is given, for an engine that knows none. */
@@ -88,8 +91,7 @@ final class DenseOptions {
             throw Checks.broken("--head-groups", groups, "be a divisor of --kv-heads = " + model.kvHeads());
         }
         return new DenseSettings(
-                DenseModel.of(
-                        model.layers(), model.heads(), model.kvHeads(), model.dim(), model.hidden(), VOCABULARY),
+                DenseModel.of(model.layers(), model.heads(), model.kvHeads(), model.dim(), model.hidden(), VOCABULARY),
                 DType.FLOAT32,
                 settings.mesh(),
                 settings.batch(),

@@ -136,13 +136,12 @@ final class DenseTraining {
             }
             for (long step = done + 1; step <= settings.steps(); step++) {
                 long start = System.nanoTime();
-                long[][] tokens = corpus.batch(
-                        settings.batch(), settings.context(), StepSeed.random(settings.seed(), step));
+                long[][] tokens =
+                        corpus.batch(settings.batch(), settings.context(), StepSeed.random(settings.seed(), step));
                 DenseRank.Figures figures = rank.step(tokens);
                 if (speaks) {
                     double seconds = (System.nanoTime() - start) / 1e9;
-                    Training.Step told =
-                            new Training.Step(figures.loss(), null, seconds, Pointer.physicalBytes());
+                    Training.Step told = new Training.Step(figures.loss(), null, seconds, Pointer.physicalBytes());
                     add(told, figures);
                     report.accept(told);
                 }

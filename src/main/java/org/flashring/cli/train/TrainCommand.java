@@ -199,7 +199,9 @@ public final class TrainCommand implements Callable<Integer> {
                 settings = settings.withContext(corpus.length());
             }
             if (!first) {
-                work(settings, corpus, new PrintWriter(Writer.nullWriter()), null).train().run();
+                work(settings, corpus, new PrintWriter(Writer.nullWriter()), null)
+                        .train()
+                        .run();
                 return 0; // the first rank's verdict is that of all
             }
             createOut();
@@ -293,8 +295,7 @@ public final class TrainCommand implements Callable<Integer> {
                 corpus.length(),
                 corpus.files(),
                 corpus.files() == 1 ? "file" : "files");
-        console.printf(
-                Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
+        console.printf(Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
         if (launched != null) {
             console.printf(Locale.ROOT, "Processes   %d, a rank each%n", launched.worldSize());
         }
@@ -340,13 +341,12 @@ public final class TrainCommand implements Callable<Integer> {
     }
 
     /**
-     * Returns whether the picture could be drawn: a JDK without fonts or a class path without XChart cannot, and
-     * that is no reason to lose the results.
+     * Returns whether the picture could be drawn: a JDK without fonts or a class path without XChart cannot, and that
+     * is no reason to lose the results.
      */
     private boolean draw(RunResult result, Settings settings, PrintWriter console) throws IOException {
         try {
-            LossChart.write(
-                    out.resolve("loss.png"), text, settings.mesh().worldSize(), result.steps());
+            LossChart.write(out.resolve("loss.png"), text, settings.mesh().worldSize(), result.steps());
             return true;
         } catch (LinkageError | InternalError | RuntimeException e) {
             console.println("No loss.png: it cannot be drawn here (" + e + ").");

@@ -149,7 +149,6 @@ class CheckpointTest {
         Files.write(file, new byte[100]);
         assertThatThrownBy(() -> resumed(latest, "cp=1", DType.FLOAT32)).hasMessageContaining("no safetensors file");
         Files.delete(file);
-        assertThatThrownBy(() -> resumed(latest, "cp=1", DType.FLOAT32))
-                .hasMessageContaining(file + " is not there");
+        assertThatThrownBy(() -> resumed(latest, "cp=1", DType.FLOAT32)).hasMessageContaining(file + " is not there");
     }
 }

@@ -4,6 +4,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.flashring.DType;
 
 /** What tests read and set of a rank: parameters and gradients as arrays, by the names of checkpoints. */
 public final class DenseProbe {
@@ -34,13 +35,8 @@ public final class DenseProbe {
         rank.gradients(tokens);
         double[] all = new double[(int) rank.parameterCount()];
         for (ShardedAdamW.Share share : rank.optimizer().shares()) {
-            HostOps.view()
-                    .load(
-                            rank.ops().wide(),
-                            rank.optimizer().gradients(share),
-                            all,
-                            (int) share.first(),
-                            (int) share.count());
+            HostOps.view().load(rank.ops().wide(), rank.optimizer().gradients(share), all, (int) share.first(), (int)
+                    share.count());
         }
         return all;
     }
@@ -56,8 +52,7 @@ public final class DenseProbe {
     public static Map<String, double[]> byName(DenseModel model, double[] all) {
         Map<String, double[]> values = new LinkedHashMap<>();
         for (Parameters.Parameter parameter : new Parameters(model).all()) {
-            values.put(
-                    parameter.name(), Arrays.copyOfRange(all, (int) parameter.start(), (int) parameter.end()));
+            values.put(parameter.name(), Arrays.copyOfRange(all, (int) parameter.start(), (int) parameter.end()));
         }
         return values;
     }
@@ -73,8 +68,17 @@ public final class DenseProbe {
         return sum;
     }
 
-    /** Returns the loss's address as a value: the sum of a rank's losses. */
-    static double lossSum(DenseRank rank) {
-        return HostOps.view().getDouble(rank.optimizer().lossFigure());
+    /** Sets all that a step does not keep for the next one to NaN. */
+    static void poison(DenseRank rank) {
+        MemoryPlan plan = StepMemory.of(rank.settings(), rank.all().rank());
+        long base = rank.optimizer().weight(0) - plan.offset("weights");
+        double[] poison = new double[(int) plan.arena() / Double.BYTES];
+        Arrays.fill(poison, Double.NaN);
+        for (MemoryPlan.Block block : plan.blocks()) {
+            if (block.phases().size() < Phase.values().length) {
+                int count = (int) block.bytes() / Double.BYTES;
+                HostOps.view().store(DType.FLOAT64, base + plan.offset(block.name()), poison, 0, count);
+            }
+        }
     }
 }

@@ -20,6 +20,7 @@ import org.flashring.support.Strategies;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
 
 /** A step's loss and gradients are those of one rank with one tile, however it is cut. */
 class DenseStepTest {
@@ -165,6 +166,20 @@ class DenseStepTest {
         assertClose(once, gradients(wide, tokens), near);
     }
 
+    @ParameterizedTest
+    @EnumSource
+    void nothingIsReadThatTheStepHasNotWritten(Recompute recompute) {
+        DenseSettings settings =
+                settings("cp=2", 1, Layout.Policy.ZIGZAG, 29).with(recompute);
+        long[][] tokens = tokens(1, 29);
+        onRanks(settings, rank -> {
+            double[] once = DenseProbe.gradients(rank, tokens);
+            DenseProbe.poison(rank);
+            assertThat(DenseProbe.gradients(rank, tokens)).isEqualTo(once).doesNotContain(Double.NaN);
+            return null;
+        });
+    }
+
     @Test
     void aStepWhoseGradientsAreNotFiniteIsSkippedOnAllRanks() {
         DenseSettings settings = settings("cp=3", 1, Layout.Policy.ZIGZAG, 29);
@@ -190,7 +205,8 @@ class DenseStepTest {
         DenseSettings settings = settings("cp=2", 1, Layout.Policy.ZIGZAG, 29);
         long[][] tokens = tokens(1, 29);
         List<DenseRank.Figures> figures = onRanks(settings, rank -> rank.step(tokens));
-        double square = Arrays.stream(gradients(settings, tokens)).map(g -> g * g).sum();
+        double square =
+                Arrays.stream(gradients(settings, tokens)).map(g -> g * g).sum();
         assertThat(figures.get(0).norm()).isCloseTo(Math.sqrt(square), offset(1e-12));
         assertThat(figures.get(1)).isEqualTo(figures.get(0));
     }

@@ -142,8 +142,7 @@ class HostOpsTest {
         double[] in = values(rows * 2 * width);
         double[] dout = values(rows * width);
         Tensor input = leaf(in, rows, 2 * width);
-        Tensor expected =
-                torch.silu(input.narrow(1, 0, width)).mul(input.narrow(1, width, width));
+        Tensor expected = torch.silu(input.narrow(1, 0, width)).mul(input.narrow(1, width, width));
         backward(expected, dout);
 
         long gateUp = memory(in);
@@ -217,12 +216,8 @@ class HostOpsTest {
         double[] a = values(m * k);
         double[] b = values(k * n);
         double[] plus = values(m * n);
-        Tensor left = form == Form.TN
-                ? Tensor.create(a, k, m).t()
-                : Tensor.create(a, m, k);
-        Tensor right = form == Form.NT
-                ? Tensor.create(b, n, k).t()
-                : Tensor.create(b, k, n);
+        Tensor left = form == Form.TN ? Tensor.create(a, k, m).t() : Tensor.create(a, m, k);
+        Tensor right = form == Form.NT ? Tensor.create(b, n, k).t() : Tensor.create(b, k, n);
         long d = memory(plus);
         ops.product(form, m, n, k, memory(a), memory(b), d, d, true);
         assertSame(d, left.matmul(right).add(Tensor.create(plus, m, n)));
@@ -302,7 +297,8 @@ class HostOpsTest {
         narrow.product(Form.NN, 1, 1, count, from, from, 0, to, false);
         double[] result = new double[1];
         HostOps.view().load(DType.FLOAT32, to, result, 0, 1);
-        assertThat((float) result[0]).isEqualTo((float) Arrays.stream(wide).map(v -> v * v).sum());
+        assertThat((float) result[0])
+                .isEqualTo((float) Arrays.stream(wide).map(v -> v * v).sum());
         long rounded = memory(count * 4L);
         narrow.clear(rounded, count * 4L);
         narrow.round(from, rounded, count);

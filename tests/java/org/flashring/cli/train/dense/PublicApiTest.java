@@ -12,7 +12,9 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 
-/** The dense engine is an example of what the library is for: it uses what the module exports to all, and no PyTorch. */
+/**
+ * The dense engine is an example of what the library is for: it uses what the module exports to all, and no PyTorch.
+ */
 class PublicApiTest {
     private static final Pattern EXPORT = Pattern.compile("(?m)^\\s*exports ([\\w.]+);");
     private static final Pattern USE = Pattern.compile("\\b((?:org|com|ai|me|sun)(?:\\.[a-z_]\\w*)+)\\.[A-Z]");
@@ -22,8 +24,7 @@ class PublicApiTest {
         Set<String> allowed =
                 new TreeSet<>(Set.of("org.flashring.cli.train.dense", "org.bytedeco.javacpp", "com.google.gson"));
         allowed.add("com.google.gson.annotations");
-        Matcher export =
-                EXPORT.matcher(Files.readString(Path.of("src/main/modules/org.flashring/module-info.java")));
+        Matcher export = EXPORT.matcher(Files.readString(Path.of("src/main/modules/org.flashring/module-info.java")));
         while (export.find()) {
             allowed.add(export.group(1));
         }
@@ -36,6 +37,8 @@ class PublicApiTest {
                 }
             }
         }
-        assertThat(used).contains("org.flashring.attention", "org.flashring.comm").isSubsetOf(allowed);
+        assertThat(used)
+                .contains("org.flashring.attention", "org.flashring.comm")
+                .isSubsetOf(allowed);
     }
 }

@@ -22,8 +22,7 @@ class StepMemoryTest {
     private static final DenseModel SMALL = DenseModel.of(3, 4, 2, 64, 176, 256);
 
     private static DenseSettings settings(Recompute recompute, long length) {
-        return DenseSettings.of(
-                        SMALL, DType.FLOAT32, Mesh.of("cp=3"), 1, Layout.Policy.ZIGZAG, length, new Ring())
+        return DenseSettings.of(SMALL, DType.FLOAT32, Mesh.of("cp=3"), 1, Layout.Policy.ZIGZAG, length, new Ring())
                 .with(recompute);
     }
 
@@ -49,8 +48,8 @@ class StepMemoryTest {
                 assertThat(start % 64).isZero();
                 for (MemoryPlan.Block b : blocks) {
                     boolean together = a != b && a.phases().stream().anyMatch(b.phases()::contains);
-                    boolean meet = start < plan.offset(b.name()) + b.bytes()
-                            && plan.offset(b.name()) < start + a.bytes();
+                    boolean meet =
+                            start < plan.offset(b.name()) + b.bytes() && plan.offset(b.name()) < start + a.bytes();
                     assertThat(together && meet).as("%s and %s", a, b).isFalse();
                 }
             }

@@ -30,4 +30,30 @@ public record AdamW(double learningRate, double beta1, double beta2, double epsi
     double factor(double norm2) {
         return Math.min(1, clip / (Math.sqrt(norm2) + 1e-6));
     }
+
+    /**
+     * Takes a step.
+     *
+     * @param update number of this update, from 1 on
+     * @param factor of the gradients
+     * @param value the parameters, changed as are their means
+     */
+    void update(
+            long update,
+            double factor,
+            double[] gradient,
+            double[] value,
+            double[] mean,
+            double[] meanSquare,
+            int count) {
+        double meanScale = 1 / (1 - Math.pow(beta1, update));
+        double squareScale = 1 / (1 - Math.pow(beta2, update));
+        for (int i = 0; i < count; i++) {
+            double g = gradient[i] * factor;
+            mean[i] = beta1 * mean[i] + (1 - beta1) * g;
+            meanSquare[i] = beta2 * meanSquare[i] + (1 - beta2) * g * g;
+            value[i] -= learningRate
+                    * (decay * value[i] + mean[i] * meanScale / (Math.sqrt(meanSquare[i] * squareScale) + epsilon));
+        }
+    }
 }

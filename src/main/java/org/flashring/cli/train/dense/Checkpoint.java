@@ -28,9 +28,9 @@ import org.flashring.cli.train.dense.ShardedAdamW.Share;
 import org.flashring.cli.train.dense.ShardedAdamW.State;
 
 /**
- * A folder that a run goes on from, on any number of ranks: {@code model.safetensors} and {@code config.json}, as Hugging
- * Face's Llama has them, {@code optimizer.safetensors} and {@code state.json}. It is whole or not there: each rank
- * writes its bytes into a folder beside, which takes the name once all of them are on disk.
+ * A folder that a run goes on from, on any number of ranks: {@code model.safetensors} and {@code config.json}, as
+ * Hugging Face's Llama has them, {@code optimizer.safetensors} and {@code state.json}. It is whole or not there: each
+ * rank writes its bytes into a folder beside, which takes the name once all of them are on disk.
  */
 public final class Checkpoint {
     private static final String PREFIX = "checkpoint-";
@@ -64,7 +64,8 @@ public final class Checkpoint {
             Optional<Path> latest = inside.filter(
                             each -> each.getFileName().toString().matches(PREFIX + "[0-9]{8,}")
                                     && Files.isRegularFile(each.resolve(STATE)))
-                    .max(Comparator.<Path>comparingInt(each -> each.getFileName().toString().length())
+                    .max(Comparator.<Path>comparingInt(
+                                    each -> each.getFileName().toString().length())
                             .thenComparing(each -> each.getFileName().toString()));
             return latest.orElseThrow(() -> new IllegalArgumentException(
                     "--resume is " + path + "; it must be a checkpoint, or hold one: a folder with " + STATE));
@@ -74,8 +75,8 @@ public final class Checkpoint {
     }
 
     /**
-     * Writes a checkpoint in {@code runs}, after {@code step} steps, and returns its folder. Collective; the ranks share
-     * the file system.
+     * Writes a checkpoint in {@code runs}, after {@code step} steps, and returns its folder. Collective; the ranks
+     * share the file system.
      *
      * @throws UncheckedIOException if it cannot be written; none is then there
      */
@@ -106,8 +107,7 @@ public final class Checkpoint {
         DenseSettings settings = rank.settings();
         String dtype = settings.type().toString().toLowerCase(Locale.ROOT);
         writeJson(
-                beside.resolve(STATE),
-                new Saved(FORMAT, step, rank.optimizer().updates(), dtype, settings.model()));
+                beside.resolve(STATE), new Saved(FORMAT, step, rank.optimizer().updates(), dtype, settings.model()));
         writeJson(beside.resolve("config.json"), LlamaConfig.of(settings.model(), dtype, settings.length()));
         force(beside);
         if (Files.exists(folder)) { // of a run that was resumed from an earlier one
@@ -124,8 +124,7 @@ public final class Checkpoint {
 
     private static void writeJson(Path file, Object value) throws IOException {
         ByteBuffer bytes = StandardCharsets.UTF_8.encode(GSON.toJson(value) + "\n");
-        try (FileChannel channel =
-                FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
             Safetensors.writeFully(channel, bytes, 0);
             channel.force(true);
         }
@@ -150,8 +149,7 @@ public final class Checkpoint {
 
     private static void create(Path file, Map<String, Safetensors.Entry> entries) throws IOException {
         ByteBuffer header = Safetensors.header(entries);
-        try (FileChannel channel =
-                FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
             Safetensors.writeFully(channel, header, 0);
         }
     }
@@ -161,8 +159,7 @@ public final class Checkpoint {
         DType type = rank.ops().type();
         for (Parameter parameter : rank.parameters().all()) {
             entries.put(
-                    parameter.name(),
-                    new Safetensors.Entry(type, parameter.shape(), parameter.start() * type.bytes()));
+                    parameter.name(), new Safetensors.Entry(type, parameter.shape(), parameter.start() * type.bytes()));
         }
         return entries;
     }
@@ -175,8 +172,7 @@ public final class Checkpoint {
             for (Parameter parameter : rank.parameters().all()) {
                 entries.put(
                         name(parameter, state),
-                        new Safetensors.Entry(
-                                wide, parameter.shape(), (before + parameter.start()) * wide.bytes()));
+                        new Safetensors.Entry(wide, parameter.shape(), (before + parameter.start()) * wide.bytes()));
             }
         }
         return entries;
@@ -206,8 +202,8 @@ public final class Checkpoint {
     private static void writeShares(Path folder, DenseRank rank) throws IOException {
         DType type = rank.ops().type();
         DType wide = rank.ops().wide();
-        try (FileChannel model = FileChannel.open(
-                        folder.resolve(MODEL), StandardOpenOption.READ, StandardOpenOption.WRITE);
+        try (FileChannel model =
+                        FileChannel.open(folder.resolve(MODEL), StandardOpenOption.READ, StandardOpenOption.WRITE);
                 FileChannel optimizer = FileChannel.open(
                         folder.resolve(OPTIMIZER), StandardOpenOption.READ, StandardOpenOption.WRITE)) {
             long modelStart = Safetensors.header(modelEntries(rank)).remaining();
@@ -275,8 +271,7 @@ public final class Checkpoint {
                                         file,
                                         channel,
                                         start + (first - parameter.start()) * wide.bytes(),
-                                        rank.optimizer().address(state, share)
-                                                + (first - share.first()) * wide.bytes(),
+                                        rank.optimizer().address(state, share) + (first - share.first()) * wide.bytes(),
                                         count * wide.bytes());
                     }
                 });

@@ -64,8 +64,9 @@ public final class DenseRank implements AutoCloseable {
             this.loss = made.add(new TokenLoss(all));
             this.staging = made.add(new Staging(ops));
             this.arena = made.add(OwnedMemory.allocate(world.device(), memory.arena()));
-            int slots =
-                    settings.recompute() == Recompute.FULL ? 1 : settings.model().layers();
+            int slots = settings.recompute() == Recompute.FULL
+                    ? 1
+                    : settings.model().layers();
             this.attention = made.add(new DenseAttention(settings, plan, sequence, memory, arena, slots));
             this.owned = made.keep();
         }

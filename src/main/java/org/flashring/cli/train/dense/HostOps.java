@@ -370,8 +370,6 @@ final class HostOps implements Ops {
             return;
         }
         double factor = settings.factor(square);
-        double meanScale = 1 / (1 - Math.pow(settings.beta1(), update));
-        double squareScale = 1 / (1 - Math.pow(settings.beta2(), update));
         parts(count, CHUNK, (view, first, some) -> {
             double[] gradient = view.array(0, CHUNK);
             double[] value = view.array(1, CHUNK);
@@ -381,14 +379,7 @@ final class HostOps implements Ops {
             view.load(wide(), wideAt(master, first), value, 0, some);
             view.load(wide(), wideAt(m, first), mean, 0, some);
             view.load(wide(), wideAt(v, first), meanSquare, 0, some);
-            for (int i = 0; i < some; i++) {
-                double g = gradient[i] * factor;
-                mean[i] = settings.beta1() * mean[i] + (1 - settings.beta1()) * g;
-                meanSquare[i] = settings.beta2() * meanSquare[i] + (1 - settings.beta2()) * g * g;
-                value[i] -= settings.learningRate()
-                        * (settings.decay() * value[i]
-                                + mean[i] * meanScale / (Math.sqrt(meanSquare[i] * squareScale) + settings.epsilon()));
-            }
+            settings.update(update, factor, gradient, value, mean, meanSquare, some);
             view.store(wide(), wideAt(m, first), mean, 0, some);
             view.store(wide(), wideAt(v, first), meanSquare, 0, some);
             view.store(wide(), wideAt(master, first), value, 0, some);

@@ -61,8 +61,8 @@ final class HostView {
     }
 
     /**
-     * Returns the matrix of a number, from 0 to 4, whose size is always the same. Its rows are arrays of their own, which
-     * compilers turn loops over into vectors.
+     * Returns the matrix of a number, from 0 to 4, whose size is always the same. Its rows are arrays of their own,
+     * which compilers turn loops over into vectors.
      */
     double[][] matrix(int number, int rows, int columns) {
         if (matrices[number] == null) {

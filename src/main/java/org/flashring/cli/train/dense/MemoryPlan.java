@@ -73,6 +73,11 @@ final class MemoryPlan {
         return offset;
     }
 
+    /** Returns the blocks, in the order in which they lie. */
+    List<Block> blocks() {
+        return places.values().stream().map(Placed::block).toList();
+    }
+
     /** Returns where a block begins. */
     long offset(String name) {
         return places.get(name).offset();

@@ -53,7 +53,8 @@ final class Safetensors {
         Entry entry = entries.get(name);
         if (entry == null || entry.type() != type || !entry.shape().equals(shape)) {
             throw new IllegalArgumentException(file + " holds "
-                    + (entry == null ? "no " + name : name + " of " + entry.type() + " " + entry.shape()) + "; it must be "
+                    + (entry == null ? "no " + name : name + " of " + entry.type() + " " + entry.shape())
+                    + "; it must be "
                     + type + " " + shape);
         }
         return data + entry.begin();
@@ -132,7 +133,8 @@ final class Safetensors {
         List<Long> shape = tensor.getAsJsonArray("shape").asList().stream()
                 .map(JsonElement::getAsLong)
                 .toList();
-        return new Entry(type, shape, tensor.getAsJsonArray("data_offsets").get(0).getAsLong());
+        return new Entry(
+                type, shape, tensor.getAsJsonArray("data_offsets").get(0).getAsLong());
     }
 
     /** Reads until the buffer is full. */
