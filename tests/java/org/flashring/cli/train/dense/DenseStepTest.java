@@ -214,8 +214,8 @@ class DenseStepTest {
     /** Some objects of a step's arithmetic are there however long the rows are; arrays would grow with them. */
     @Test
     void stepsTakeNoMemoryThatGrowsWithTheTokens() {
-        long arraysOfABatch = 20L * Long.BYTES * (499 - 61); // the library's copies of tokens, labels and positions
-        assertThat(heapBytesOfStep(499) - heapBytesOfStep(61)).isLessThan(arraysOfABatch);
+        long arraysOfABatch = 20L * Long.BYTES * (251 - 61); // the library's copies of tokens, labels and positions
+        assertThat(heapBytesOfStep(251) - heapBytesOfStep(61)).isLessThan(arraysOfABatch);
     }
 
     /** Returns the least bytes that a step after the first ones puts on the heap, and checks that none are outside. */
@@ -228,7 +228,7 @@ class DenseStepTest {
                     rank.step(tokens);
                     long pointers = Pointer.totalCount();
                     long least = Long.MAX_VALUE;
-                    for (int i = 0; i < 4; i++) {
+                    for (int i = 0; i < 3; i++) {
                         long before = threads.getCurrentThreadAllocatedBytes();
                         rank.step(tokens);
                         least = Math.min(least, threads.getCurrentThreadAllocatedBytes() - before);
