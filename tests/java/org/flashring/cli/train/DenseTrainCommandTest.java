@@ -137,16 +137,7 @@ class DenseTrainCommandTest {
         Path resumed = folder.resolve("resumed");
         String from = whole.resolve("checkpoint-00000020").toString();
         String more = trainApart(
-                "--ranks",
-                "2",
-                "--steps",
-                "24",
-                "--resume",
-                from,
-                "--recompute",
-                "full",
-                "--out",
-                resumed.toString());
+                "--ranks", "2", "--steps", "24", "--resume", from, "--recompute", "full", "--out", resumed.toString());
         assertThat(more).contains("step 24 of 24", "in 4 steps after 20 of the checkpoint");
         List<Double> lossesOfRest = losses(result(resumed));
         assertThat(lossesOfRest).hasSize(4);
@@ -154,7 +145,8 @@ class DenseTrainCommandTest {
             assertThat(lossesOfRest.get(i)).isCloseTo(losses.get(20 + i), offset(1e-4));
         }
 
-        assertThat(train("--steps", "20", "--resume", from)).isEqualTo(CommandLine.ExitCode.USAGE);
+        assertThat(train("--steps", "20", "--resume", from, "--out", whole.toString()))
+                .isEqualTo(CommandLine.ExitCode.USAGE);
         assertThat(err.toString())
                 .contains("--steps is 20; it must be at least 21")
                 .hasLineCount(1);

@@ -45,11 +45,16 @@ class DenseTrainingTest {
         String port = String.valueOf(RankProcesses.freePort());
         List<CompletableFuture<List<Double>>> processes = IntStream.range(0, 4)
                 .mapToObj(rank -> Launched.of(Map.of(
-                        "RANK", String.valueOf(rank),
-                        "LOCAL_RANK", String.valueOf(rank),
-                        "WORLD_SIZE", "4",
-                        "MASTER_ADDR", "127.0.0.1",
-                        "MASTER_PORT", port)))
+                        "RANK",
+                        String.valueOf(rank),
+                        "LOCAL_RANK",
+                        String.valueOf(rank),
+                        "WORLD_SIZE",
+                        "4",
+                        "MASTER_ADDR",
+                        "127.0.0.1",
+                        "MASTER_PORT",
+                        port)))
                 .map(launched -> CompletableFuture.supplyAsync(
                         () -> losses(settings, corpus, launched), command -> new Thread(command).start()))
                 .toList();
@@ -60,8 +65,7 @@ class DenseTrainingTest {
 
     private List<Double> losses(Settings settings, Corpus corpus, Launched launched) {
         try (StepReport report = new StepReport(settings, new PrintWriter(Writer.nullWriter()))) {
-            DenseTraining training =
-                    new DenseTraining(settings, new DenseOptions(), corpus, folder, launched, report);
+            DenseTraining training = new DenseTraining(settings, new DenseOptions(), corpus, folder, launched, report);
             report.begin();
             training.run();
             return training.outcome().steps().stream().map(Training.Step::loss).toList();

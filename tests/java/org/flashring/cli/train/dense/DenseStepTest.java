@@ -169,8 +169,7 @@ class DenseStepTest {
     @ParameterizedTest
     @EnumSource
     void nothingIsReadThatTheStepHasNotWritten(Recompute recompute) {
-        DenseSettings settings =
-                settings("cp=2", 1, Layout.Policy.ZIGZAG, 29).with(recompute);
+        DenseSettings settings = settings("cp=2", 1, Layout.Policy.ZIGZAG, 29).with(recompute);
         long[][] tokens = tokens(1, 29);
         onRanks(settings, rank -> {
             double[] once = DenseProbe.gradients(rank, tokens);

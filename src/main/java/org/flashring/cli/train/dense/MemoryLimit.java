@@ -1,7 +1,10 @@
 package org.flashring.cli.train.dense;
 
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
+import org.flashring.plan.Plan;
 
 /** Whether a step fits into a rank's memory, and the longest sequences that would. */
 public final class MemoryLimit {
@@ -10,8 +13,12 @@ public final class MemoryLimit {
     /** Returns the bytes that the fullest rank takes. */
     public static long bytes(DenseSettings settings) {
         long most = 0;
+        Map<Long, Plan> plans = new HashMap<>(); // of ranks with as many rows
         for (int rank = 0; rank < settings.mesh().worldSize(); rank++) {
-            most = Math.max(most, StepMemory.of(settings, rank).total());
+            int one = rank;
+            Plan plan = plans.computeIfAbsent(
+                    settings.mesh().part("dp", rank, settings.rows()).count(), rows -> settings.attention(one));
+            most = Math.max(most, StepMemory.of(settings, plan, rank).total());
         }
         return most;
     }
