@@ -39,6 +39,7 @@ class PackageOrderTest {
             List.of("sync"),
             List.of("djl", "nd4j", "pytorch"),
             List.of("cli.support"),
+            List.of("cli.train.dense"),
             List.of("cli.bench", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"),
             List.of("cli"));
 

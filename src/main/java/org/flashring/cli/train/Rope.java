@@ -17,13 +17,13 @@ final class Rope {
     Rope(ShardedBatch batch, int headDim, double base, ScalarType type) {
         int half = headDim / 2;
         long[] positions = batch.positions();
-        float[] cosines = new float[Math.multiplyExact(positions.length, half)];
-        float[] sines = new float[Math.multiplyExact(positions.length, half)];
+        double[] cosines = new double[Math.multiplyExact(positions.length, half)];
+        double[] sines = new double[Math.multiplyExact(positions.length, half)];
         for (int pair = 0; pair < half; pair++) {
             double frequency = Math.pow(base, -(double) pair / half);
             for (int token = 0; token < positions.length; token++) {
-                cosines[token * half + pair] = (float) Math.cos(positions[token] * frequency);
-                sines[token * half + pair] = (float) Math.sin(positions[token] * frequency);
+                cosines[token * half + pair] = Math.cos(positions[token] * frequency);
+                sines[token * half + pair] = Math.sin(positions[token] * frequency);
             }
         }
         long[] shape = {batch.batch(), batch.localLength(), 1, half};

@@ -26,6 +26,14 @@ final class StepReport implements Consumer<Training.Step>, AutoCloseable {
         progress = closed ? null : new Progress("train", settings.steps());
     }
 
+    /** Counts steps as done that a checkpoint had done before. */
+    synchronized void startAt(int done) {
+        step = done;
+        for (int i = 0; i < done && progress != null; i++) {
+            progress.step();
+        }
+    }
+
     @Override
     public synchronized void accept(Training.Step done) {
         if (closed) {

@@ -9,6 +9,8 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
+import java.util.function.Supplier;
+import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.cli.support.Interruption;
 import org.flashring.cli.support.JsonOption;
@@ -30,7 +32,8 @@ import picocli.CommandLine.Spec;
         name = "train",
         description = {
             "Train a byte-level transformer on your text, each sequence sharded over ranks.",
-            "Dense layers are PyTorch's, attention is FlashRing's; ranks are threads of this process,",
+            "Attention is FlashRing's. Dense layers are PyTorch's, or with --engine dense written out in Java: all",
+            "memory is known before, and checkpoints go on on any number of ranks. Ranks are threads of this process,",
             "or the processes that flashring launch or torchrun started."
         },
         mixinStandardHelpOptions = true,
@@ -39,10 +42,23 @@ import picocli.CommandLine.Spec;
             "",
             "Example:",
             "  flashring train --text README.md --ranks 4 --steps 30 --compare",
-            "  flashring launch --nproc 4 -- train --text README.md --steps 30"
+            "  flashring launch --nproc 4 -- train --text README.md --steps 30",
+            "  flashring train --text README.md --engine dense --ranks 3 --steps 30 --checkpoint-every 10"
         })
 public final class TrainCommand implements Callable<Integer> {
     private static final int RANKS = 4;
+
+    private enum Engine {
+        TORCH,
+        DENSE
+    }
+
+    /**
+     * A run that has been prepared.
+     *
+     * @param result what has come out so far; null before the first step is done
+     */
+    private record Work(Runnable train, Supplier<RunResult> result) {}
 
     @Spec
     private CommandSpec spec;
@@ -136,6 +152,15 @@ public final class TrainCommand implements Callable<Integer> {
             description = "Where loss.png and result.json go (default: ${DEFAULT-VALUE}).")
     private Path out;
 
+    @Option(
+            names = "--engine",
+            defaultValue = "torch",
+            description = "Who computes the dense layers: torch or dense (default: ${DEFAULT-VALUE}).")
+    private Engine engine;
+
+    @Mixin
+    private DenseOptions dense;
+
     @Mixin
     private StrategyOption strategy;
 
@@ -148,6 +173,11 @@ public final class TrainCommand implements Callable<Integer> {
     public Integer call() throws IOException {
         boolean first = launched == null || launched.isFirst();
         PrintWriter console = first ? spec.commandLine().getOut() : new PrintWriter(Writer.nullWriter());
+        if (engine == Engine.TORCH) {
+            dense.requireNone();
+        } else if (compare) {
+            throw new ParameterException(spec.commandLine(), "--compare is for --engine torch alone.");
+        }
         Settings settings = new Settings(
                 new Model(layers, heads, kvHeads, dim),
                 mesh(),
@@ -169,7 +199,9 @@ public final class TrainCommand implements Callable<Integer> {
                 settings = settings.withContext(corpus.length());
             }
             if (!first) {
-                new Training(settings, corpus, compare, launched, step -> {}).run();
+                work(settings, corpus, new PrintWriter(Writer.nullWriter()), null)
+                        .train()
+                        .run();
                 return 0; // the first rank's verdict is that of all
             }
             createOut();
@@ -215,63 +247,80 @@ public final class TrainCommand implements Callable<Integer> {
         }
     }
 
+    /** Returns the run by the engine that was asked for; {@code report}, if any, is told of steps. */
+    private Work work(Settings settings, Corpus corpus, PrintWriter console, StepReport report) {
+        if (engine == Engine.DENSE) {
+            DenseTraining training = new DenseTraining(settings, dense, corpus, out, launched, report);
+            DenseResult.printPlan(training.settings(), dense.memory(), console);
+            return new Work(training::run, () -> DenseResult.of(text, corpus, settings, training));
+        }
+        console.printf(
+                Locale.ROOT,
+                "Attention   %s a rank for buffers, by plan%n",
+                Quantity.bytes(Collections.max(TrainResult.bytesHeld(settings))));
+        Training training = new Training(settings, corpus, compare, launched, report == null ? step -> {} : report);
+        return new Work(
+                training::run, () -> TrainResult.of(text, corpus, settings, training.plan(), training.outcome()));
+    }
+
     @SuppressWarnings("try") // an interruption works by being open
     private int run(Settings settings, Corpus corpus, PrintWriter console) throws IOException {
         StepReport report = new StepReport(settings, console);
-        Training training = new Training(settings, corpus, compare, launched, report);
-        Plan plan = training.plan();
+        introduce(settings, corpus, console);
+        Work work = work(settings, corpus, console, report);
         Runnable keep = () -> {
             report.close();
-            keep(training.outcome(), corpus, settings, plan, console);
+            keep(work.result().get(), settings, console);
         };
         try (report;
                 Interruption interruption = new Interruption(keep)) {
-            console.printf(
-                    Locale.ROOT,
-                    "Text        %,d bytes in %d %s%n",
-                    corpus.length(),
-                    corpus.files(),
-                    corpus.files() == 1 ? "file" : "files");
-            console.printf(
-                    Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
-            if (launched != null) {
-                console.printf(Locale.ROOT, "Processes   %d, a rank each%n", launched.worldSize());
-            }
-            if (settings.mesh().dataParallelSize() > 1) {
-                console.printf(
-                        Locale.ROOT,
-                        "Mesh        %s: %d ranks, %d replicas%n",
-                        settings.mesh(),
-                        settings.mesh().worldSize(),
-                        settings.mesh().dataParallelSize());
-            }
-            console.printf(
-                    Locale.ROOT,
-                    "Attention   %s a rank for buffers, by plan%n",
-                    Quantity.bytes(Collections.max(TrainResult.bytesHeld(settings))));
             report.begin();
-            training.run();
+            work.train().run();
         } catch (RuntimeException | Error e) {
-            if (!training.outcome().steps().isEmpty()) {
+            if (work.result().get() != null) {
                 keep.run();
             }
             throw e;
         }
-        TrainResult result = TrainResult.of(text, corpus, settings, plan, training.outcome());
-        write(result, console);
+        RunResult result = work.result().get();
+        write(result, settings, console);
         return result.passed() ? 0 : 1;
     }
 
+    private void introduce(Settings settings, Corpus corpus, PrintWriter console) {
+        Plan plan = settings.plan(DType.FLOAT32, 0);
+        console.printf(
+                Locale.ROOT,
+                "Text        %,d bytes in %d %s%n",
+                corpus.length(),
+                corpus.files(),
+                corpus.files() == 1 ? "file" : "files");
+        console.printf(Locale.ROOT, "Sequence    %s, %d per step, %s%n", plan.queries(), settings.batch(), plan.mask());
+        if (launched != null) {
+            console.printf(Locale.ROOT, "Processes   %d, a rank each%n", launched.worldSize());
+        }
+        if (settings.mesh().dataParallelSize() > 1) {
+            console.printf(
+                    Locale.ROOT,
+                    "Mesh        %s: %d ranks, %d replicas%n",
+                    settings.mesh(),
+                    settings.mesh().worldSize(),
+                    settings.mesh().dataParallelSize());
+        }
+    }
+
     /** Writes what was done by a run that does not come to its end. */
-    private void keep(Training.Outcome done, Corpus corpus, Settings settings, Plan plan, PrintWriter console) {
-        int last = done.steps().size();
-        if (last == 0) {
+    private void keep(RunResult done, Settings settings, PrintWriter console) {
+        if (done == null) {
             console.println("Stopped before the first step was done; nothing is written.");
         } else {
             console.printf(
-                    Locale.ROOT, "Stopped after step %d of %d; what was done until then:%n", last, settings.steps());
+                    Locale.ROOT,
+                    "Stopped after step %d of %d; what was done until then:%n",
+                    done.stepsBefore() + done.steps().size(),
+                    settings.steps());
             try {
-                write(TrainResult.of(text, corpus, settings, plan, done), console);
+                write(done, settings, console);
             } catch (IOException e) {
                 spec.commandLine().getErr().println(spec.qualifiedName() + ": " + e.getMessage());
             }
@@ -279,11 +328,11 @@ public final class TrainCommand implements Callable<Integer> {
         console.flush();
     }
 
-    private void write(TrainResult result, PrintWriter console) throws IOException {
+    private void write(RunResult result, Settings settings, PrintWriter console) throws IOException {
         result.print(console);
         JsonOption.write(out.resolve("result.json"), result);
         json.write(result);
-        boolean drawn = draw(result, console);
+        boolean drawn = draw(result, settings, console);
         console.printf(
                 Locale.ROOT,
                 "Written     %s%s%n",
@@ -292,16 +341,15 @@ public final class TrainCommand implements Callable<Integer> {
     }
 
     /**
-     * Returns whether the picture could be drawn: a JDK without fonts cannot, and that is no reason to lose the
-     * results.
+     * Returns whether the picture could be drawn: a JDK without fonts or a class path without XChart cannot, and that
+     * is no reason to lose the results.
      */
-    private boolean draw(TrainResult result, PrintWriter console) throws IOException {
+    private boolean draw(RunResult result, Settings settings, PrintWriter console) throws IOException {
         try {
-            LossChart.write(
-                    out.resolve("loss.png"), text, result.settings().mesh().worldSize(), result.steps());
+            LossChart.write(out.resolve("loss.png"), text, settings.mesh().worldSize(), result.steps());
             return true;
         } catch (LinkageError | InternalError | RuntimeException e) {
-            console.println("No loss.png: this JDK cannot draw text (" + e + ").");
+            console.println("No loss.png: it cannot be drawn here (" + e + ").");
             return false;
         }
     }

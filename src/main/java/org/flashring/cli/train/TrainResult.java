@@ -29,10 +29,15 @@ record TrainResult(
         double lastLoss,
         double tokensPerSecond,
         Comparison.Result comparison,
-        List<Training.Step> steps) {
+        List<Training.Step> steps)
+        implements RunResult {
 
+    /** Returns the result; null before the first step is done. */
     static TrainResult of(List<Path> text, Corpus corpus, Settings settings, Plan plan, Training.Outcome outcome) {
         List<Training.Step> steps = outcome.steps();
+        if (steps.isEmpty()) {
+            return null;
+        }
         return new TrainResult(
                 steps.size() == settings.steps(),
                 text.stream().map(Path::toString).toList(),
@@ -57,19 +62,28 @@ record TrainResult(
                 .toList();
     }
 
-    private static double tokensPerSecond(Settings settings, List<Training.Step> steps) {
+    /** Returns the rate of the median step. */
+    static double tokensPerSecond(Settings settings, List<Training.Step> steps) {
         double[] seconds =
                 steps.stream().mapToDouble(Training.Step::seconds).sorted().toArray();
         return settings.tokens() / seconds[seconds.length / 2];
     }
 
+    /** Every run begins anew. */
+    @Override
+    public long stepsBefore() {
+        return 0;
+    }
+
     /** Returns whether no comparison with one rank failed. */
-    boolean passed() {
+    @Override
+    public boolean passed() {
         return comparison == null || comparison.passed();
     }
 
     /** Prints loss, rate, memory and the comparison. */
-    void print(PrintWriter out) {
+    @Override
+    public void print(PrintWriter out) {
         out.printf(
                 Locale.ROOT,
                 "Loss        %.4f -> %.4f nats per byte in %d %s; %,.0f tokens/s%n",

@@ -1,0 +1,59 @@
+package org.flashring.cli.train.dense;
+
+/**
+ * AdamW (Loshchilov and Hutter 2019) with the defaults of PyTorch, and the largest norm of all gradients together.
+ *
+ * @param clip longer gradients are scaled down to this norm; infinite for none
+ */
+public record AdamW(double learningRate, double beta1, double beta2, double epsilon, double decay, double clip) {
+    private static final double BETA1 = 0.9;
+    private static final double BETA2 = 0.999;
+    private static final double EPSILON = 1e-8;
+    private static final double DECAY = 0.01;
+
+    /** @throws IllegalArgumentException unless rate and clip are positive and the rate is finite */
+    public AdamW {
+        if (!(learningRate > 0 && learningRate < Double.POSITIVE_INFINITY)) {
+            throw new IllegalArgumentException("--lr is " + learningRate + "; it must be positive and finite");
+        }
+        if (!(clip > 0)) {
+            throw new IllegalArgumentException("--clip is " + clip + "; it must be positive");
+        }
+    }
+
+    /** Returns the usual settings with this rate and clip. */
+    public static AdamW of(double learningRate, double clip) {
+        return new AdamW(learningRate, BETA1, BETA2, EPSILON, DECAY, clip);
+    }
+
+    /** Returns the factor of gradients whose square sum is {@code norm2}. */
+    double factor(double norm2) {
+        return Math.min(1, clip / (Math.sqrt(norm2) + 1e-6));
+    }
+
+    /**
+     * Takes a step.
+     *
+     * @param update number of this update, from 1 on
+     * @param factor of the gradients
+     * @param value the parameters, changed as are their means
+     */
+    void update(
+            long update,
+            double factor,
+            double[] gradient,
+            double[] value,
+            double[] mean,
+            double[] meanSquare,
+            int count) {
+        double meanScale = 1 / (1 - Math.pow(beta1, update));
+        double squareScale = 1 / (1 - Math.pow(beta2, update));
+        for (int i = 0; i < count; i++) {
+            double g = gradient[i] * factor;
+            mean[i] = beta1 * mean[i] + (1 - beta1) * g;
+            meanSquare[i] = beta2 * meanSquare[i] + (1 - beta2) * g * g;
+            value[i] -= learningRate
+                    * (decay * value[i] + mean[i] * meanScale / (Math.sqrt(meanSquare[i] * squareScale) + epsilon));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+package org.flashring.cli.train.dense;
+
+import java.util.Map;
+import java.util.TreeMap;
+import org.flashring.Threads;
+import org.flashring.comm.Communicator;
+import org.flashring.device.OwnedMemory;
+import org.flashring.plan.Plan;
+import org.flashring.sync.Labels;
+import org.flashring.sync.ShardedBatch;
+import org.flashring.sync.TokenLoss;
+
+/**
+ * One rank of a training run: its arena, the weights and its part of the optimizer's state. All memory is taken here,
+ * and steps take none but for the arrays of a batch. One thread uses it.
+ */
+public final class DenseRank implements AutoCloseable {
+    /**
+     * What a step came to, the same on all ranks.
+     *
+     * @param loss mean over all targets, in nats, before the step
+     * @param norm of all gradients together, before they were clipped
+     * @param taken false if a gradient was not finite: nothing has then changed
+     */
+    public record Figures(double loss, double norm, boolean taken) {}
+
+    private final DenseSettings settings;
+    private final int rank;
+    private final Plan plan;
+    private final MemoryPlan memory;
+    private final Parameters parameters;
+    private final Ops ops;
+    private final Owners owned;
+    private final Staging staging;
+    private final OwnedMemory arena;
+    private final Communicator sequence; // of the ranks that share this one's rows
+    private final Communicator all;
+    private final TokenLoss loss;
+    private final DenseAttention attention;
+    private final BatchBlock batch;
+    private final ShardedAdamW optimizer;
+    private final DenseStep step;
+
+    /**
+     * Makes this rank's part, the parameters not yet set. Collective over the settings' mesh.
+     *
+     * @throws IllegalArgumentException unless {@code world} has the mesh's ranks, on the host
+     * @throws OutOfMemoryError if the arena cannot be had
+     */
+    public DenseRank(DenseSettings settings, AdamW adamW, Communicator world) {
+        if (world.device().isCuda()) {
+            throw new IllegalArgumentException("world.device is " + world.device() + "; it must be the host");
+        }
+        this.settings = settings;
+        this.rank = world.rank();
+        this.plan = settings.attention(rank);
+        this.memory = StepMemory.of(settings, plan, rank);
+        this.parameters = new Parameters(settings.model());
+        this.ops = new HostOps(settings.type(), Threads.get());
+        try (Owners made = new Owners()) {
+            this.sequence = made.add(settings.mesh().split(world, "cp"));
+            this.all = made.add(settings.mesh().split(world, "dp x cp"));
+            world.agree(terms(settings, adamW));
+            this.loss = made.add(new TokenLoss(all));
+            this.staging = made.add(new Staging(ops));
+            this.arena = made.add(OwnedMemory.allocate(world.device(), memory.arena()));
+            int slots = settings.recompute() == Recompute.FULL
+                    ? 1
+                    : settings.model().layers();
+            this.attention = made.add(new DenseAttention(settings, plan, sequence, memory, arena, slots));
+            this.owned = made.keep();
+        }
+        long base = arena.address();
+        long tokens = plan.shape().batch() * plan.queries().localLength(sequence.rank());
+        this.batch = new BatchBlock(
+                base + memory.offset("batch"),
+                Math.toIntExact(tokens),
+                settings.model().vocabulary());
+        this.optimizer = new ShardedAdamW(parameters, all, ops, staging, adamW, memory, base);
+        this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
+    }
+
+    private static Map<String, String> terms(DenseSettings settings, AdamW adamW) {
+        Map<String, String> terms = new TreeMap<>();
+        terms.put("model", settings.model().toString());
+        terms.put("rows", String.valueOf(settings.rows()));
+        terms.put("type", settings.type().toString());
+        terms.put("optimizer", adamW.toString());
+        terms.put("recompute", settings.recompute().toString());
+        terms.put("head groups", String.valueOf(settings.headGroups()));
+        return terms;
+    }
+
+    /** Sets the initial values of a seed. Collective. */
+    public void initialize(long seed) {
+        optimizer.initialize(seed);
+    }
+
+    /**
+     * Takes a step of training by which each token learns the next one of its document. Collective.
+     *
+     * @param tokens [rows][length] ids, the same on every rank
+     * @throws IllegalArgumentException if the rows are not those of the settings, or an id is none of the vocabulary
+     */
+    public Figures step(long[][] tokens) {
+        long targets = gradients(tokens);
+        ShardedAdamW.Result result = optimizer.update();
+        return new Figures(result.lossSum() / targets, result.norm(), result.taken());
+    }
+
+    /** Returns the number of targets, having summed the gradients of the mean loss over ranks. Collective. */
+    long gradients(long[][] tokens) {
+        if (tokens.length != settings.rows()) {
+            throw new IllegalArgumentException(
+                    "tokens.length is " + tokens.length + "; it must be " + settings.rows() + ", the rows of a step");
+        }
+        ShardedBatch share = ShardedBatch.of(
+                settings.mesh(), tokens.length, tokens, Labels.next(tokens, plan.queries(), plan.mask()), rank);
+        batch.fill(share, staging);
+        long targets = loss.totalTargets(share.targets());
+        step.run(1.0 / targets);
+        return targets;
+    }
+
+    /** Returns the number of learnt values. */
+    public long parameterCount() {
+        return parameters.elements();
+    }
+
+    /** Returns the bytes that this rank holds: those of its plan. */
+    public long bytes() {
+        return memory.total();
+    }
+
+    /** Returns the bytes of each block of this rank's memory, by name. */
+    public Map<String, Long> bytesByName() {
+        return memory.bytesByName();
+    }
+
+    Parameters parameters() {
+        return parameters;
+    }
+
+    ShardedAdamW optimizer() {
+        return optimizer;
+    }
+
+    Staging staging() {
+        return staging;
+    }
+
+    Ops ops() {
+        return ops;
+    }
+
+    Communicator all() {
+        return all;
+    }
+
+    DenseSettings settings() {
+        return settings;
+    }
+
+    @Override
+    public void close() {
+        owned.close();
+        ops.close();
+    }
+}

@@ -1,0 +1,228 @@
+package org.flashring.cli.train.dense;
+
+import java.util.List;
+import org.flashring.DType;
+import org.flashring.comm.Communicator;
+
+/**
+ * The weights of a model, whole on every rank, and AdamW, whose state is sharded: of each group of parameters a rank
+ * has a nearly equal part of master weights, means and summed gradients. Initial values, sums and steps are those of
+ * one rank.
+ */
+final class ShardedAdamW {
+    /** What is kept of each parameter, by the name that checkpoints give it; all of the wide type. */
+    enum State {
+        MASTER("master"),
+        MEAN("mean"),
+        SQUARE_MEAN("square mean");
+
+        private final String block;
+
+        State(String block) {
+            this.block = block;
+        }
+    }
+
+    /**
+     * A rank's part of a group.
+     *
+     * @param first its first element among those of all parameters
+     * @param place its first element among those that this rank has
+     */
+    record Share(int group, long first, long count, long place) {}
+
+    private final Parameters parameters;
+    private final Communicator ranks;
+    private final Ops ops;
+    private final Staging staging;
+    private final AdamW settings;
+    private final long[][] counts; // of each group, by rank
+    private final long[][] bytes; // of weights, likewise
+    private final Share[] shares;
+    private final long elements; // of all shares
+    private final long weights;
+    private final long gradients;
+    private final long gradientShare;
+    private final long figures;
+    private final long[] states = new long[State.values().length];
+    private long updates;
+
+    /** Makes it over {@code ranks}, which have the same parameters, in the arena at {@code base}. */
+    ShardedAdamW(
+            Parameters parameters,
+            Communicator ranks,
+            Ops ops,
+            Staging staging,
+            AdamW settings,
+            MemoryPlan memory,
+            long base) {
+        this.parameters = parameters;
+        this.ranks = ranks;
+        this.ops = ops;
+        this.staging = staging;
+        this.settings = settings;
+        int groups = parameters.groups();
+        this.counts = new long[groups][];
+        this.bytes = new long[groups][];
+        this.shares = new Share[groups];
+        long place = 0;
+        for (int group = 0; group < groups; group++) {
+            counts[group] = parameters.shares(group, ranks.worldSize());
+            bytes[group] = new long[ranks.worldSize()];
+            long first = parameters.start(group);
+            for (int rank = 0; rank < ranks.worldSize(); rank++) {
+                bytes[group][rank] = counts[group][rank] * ops.type().bytes();
+                if (rank == ranks.rank()) {
+                    shares[group] = new Share(group, first, counts[group][rank], place);
+                }
+                first += counts[group][rank];
+            }
+            place += shares[group].count();
+        }
+        this.elements = place;
+        this.weights = base + memory.offset("weights");
+        this.gradients = base + memory.offset("gradients");
+        this.gradientShare = base + memory.offset("gradient share");
+        this.figures = base + memory.offset("figures");
+        for (State state : State.values()) {
+            states[state.ordinal()] = base + memory.offset(state.block);
+        }
+    }
+
+    /** Returns this rank's parts. */
+    List<Share> shares() {
+        return List.of(shares);
+    }
+
+    /** Returns the address of an element of the weights. */
+    long weight(long element) {
+        return weights + element * ops.type().bytes();
+    }
+
+    /** Returns the address of an element of the gradients of the group at hand. */
+    long gradient(long elementOfGroup) {
+        return gradients + elementOfGroup * ops.wide().bytes();
+    }
+
+    /** Returns where a share's part of a state lies. */
+    long address(State state, Share share) {
+        return states[state.ordinal()] + share.place() * ops.wide().bytes();
+    }
+
+    /** Returns where a share's summed gradients lie. */
+    long gradients(Share share) {
+        return gradientShare + share.place() * ops.wide().bytes();
+    }
+
+    /** Returns the address of the loss among the figures that {@link #update} sums. */
+    long lossFigure() {
+        return figures;
+    }
+
+    private long normFigure() {
+        return figures + Double.BYTES;
+    }
+
+    /** Sets the initial values. Collective. */
+    void initialize(long seed) {
+        DType wide = ops.wide();
+        for (Share share : shares) {
+            Elements values = new Elements(parameters, share.first());
+            staging.put(wide, address(State.MASTER, share), share.count(), (first, to, count) -> {
+                for (int i = 0; i < count; i++) {
+                    to[i] = values.initial(seed, share.first() + first + i);
+                }
+            });
+        }
+        ops.clear(states[State.MEAN.ordinal()], elements * wide.bytes());
+        ops.clear(states[State.SQUARE_MEAN.ordinal()], elements * wide.bytes());
+        updates = 0;
+        publish();
+    }
+
+    /** Gives all ranks the weights that follow from this rank's masters, which have been set. Collective. */
+    void publish() {
+        for (Share share : shares) {
+            ops.round(address(State.MASTER, share), weight(share.first()), share.count());
+        }
+        gather();
+    }
+
+    private void gather() {
+        for (Share share : shares) {
+            ranks.allGather(weight(share.first()), bytes[share.group()], weight(parameters.start(share.group())));
+        }
+    }
+
+    /** Readies the gradients of a group, all 0. */
+    void begin(int group) {
+        ops.clear(gradients, parameters.elements(group) * ops.wide().bytes());
+    }
+
+    /** Sums the gradients of a group over ranks. Collective. */
+    void reduce(int group) {
+        ranks.reduceScatter(gradients, counts[group], ops.wide(), gradients(shares[group]));
+    }
+
+    /**
+     * What a step came to, the same on all ranks.
+     *
+     * @param lossSum over all tokens
+     * @param norm of all gradients together, before they were clipped
+     * @param taken whether the parameters were changed: both are finite
+     */
+    record Result(double lossSum, double norm, boolean taken) {}
+
+    /** Takes a step with the summed gradients, unless one is not finite. Collective. */
+    Result update() {
+        ops.squareSum(gradientShare, elements, normFigure());
+        ranks.allReduce(figures, StepMemory.FIGURES, DType.FLOAT64);
+        for (Share share : shares) {
+            ops.adamW(
+                    settings,
+                    updates + 1,
+                    gradients(share),
+                    address(State.MASTER, share),
+                    address(State.MEAN, share),
+                    address(State.SQUARE_MEAN, share),
+                    weight(share.first()),
+                    share.count(),
+                    normFigure());
+        }
+        gather();
+        double square = staging.getDouble(normFigure());
+        boolean taken = Double.isFinite(square);
+        updates += taken ? 1 : 0;
+        return new Result(staging.getDouble(lossFigure()), Math.sqrt(square), taken);
+    }
+
+    /** Returns how many steps were taken. */
+    long updates() {
+        return updates;
+    }
+
+    /** Sets how many steps were taken before. */
+    void updates(long taken) {
+        updates = taken;
+    }
+
+    /** Walks through the parameters as their elements are asked for in order. */
+    private static final class Elements {
+        private final List<Parameters.Parameter> all;
+        private int at;
+
+        Elements(Parameters parameters, long first) {
+            all = parameters.all();
+            while (at < all.size() - 1 && all.get(at).end() <= first) {
+                at++;
+            }
+        }
+
+        double initial(long seed, long element) {
+            while (all.get(at).end() <= element) {
+                at++;
+            }
+            return InitialValues.of(seed, all.get(at), element - all.get(at).start());
+        }
+    }
+}

@@ -1,0 +1,96 @@
+package org.flashring.cli.train.dense;
+
+import static org.flashring.cli.train.dense.Phase.ATTENTION;
+import static org.flashring.cli.train.dense.Phase.ATTENTION_AGAIN;
+import static org.flashring.cli.train.dense.Phase.ATTENTION_BACK;
+import static org.flashring.cli.train.dense.Phase.EMBED_BACK;
+import static org.flashring.cli.train.dense.Phase.HEAD;
+import static org.flashring.cli.train.dense.Phase.INPUT;
+import static org.flashring.cli.train.dense.Phase.INPUT_AGAIN;
+import static org.flashring.cli.train.dense.Phase.INPUT_BACK;
+import static org.flashring.cli.train.dense.Phase.MLP;
+import static org.flashring.cli.train.dense.Phase.MLP_BACK;
+import static org.flashring.cli.train.dense.Phase.UPDATE;
+
+import java.util.EnumSet;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Set;
+import org.flashring.plan.Plan;
+
+/** The blocks of one rank's step: what it holds, and when. Pure arithmetic, before anything is allocated. */
+final class StepMemory {
+    /** Bytes of host memory through which values come and go. */
+    static final long STAGING = 1L << 20;
+
+    static final int FIGURES = 2; // float64: the sum of the losses, the gradients' square sum
+
+    private StepMemory() {}
+
+    /** Returns the plan of {@code rank} of the mesh. */
+    static MemoryPlan of(DenseSettings settings, int rank) {
+        return of(settings, settings.attention(rank), rank);
+    }
+
+    static MemoryPlan of(DenseSettings settings, Plan attention, int rank) {
+        DenseModel model = settings.model();
+        Parameters parameters = new Parameters(model);
+        int ranks = settings.mesh().worldSize();
+        int sequenceRank = settings.mesh().coordinate("cp", rank);
+        long tokens = attention.shape().batch() * attention.queries().localLength(sequenceRank);
+        long tile = Math.min(tokens, settings.tile());
+        long lossTile = Math.min(tokens, settings.lossTile());
+        long narrow = settings.type().bytes();
+        long wide = settings.type().accumulator().bytes();
+        boolean again = settings.recompute() == Recompute.FULL;
+        long kept = again ? 1 : model.layers();
+        long share = 0;
+        for (int group = 0; group < parameters.groups(); group++) {
+            share += parameters.shares(group, ranks)[settings.mesh().coordinate("dp x cp", rank)];
+        }
+        Set<Phase> backward =
+                EnumSet.of(HEAD, INPUT_AGAIN, ATTENTION_AGAIN, MLP_BACK, ATTENTION_BACK, INPUT_BACK, EMBED_BACK);
+        Set<Phase> stream = EnumSet.complementOf(EnumSet.of(UPDATE));
+        Set<Phase> outputs = EnumSet.of(ATTENTION, MLP, ATTENTION_AGAIN, MLP_BACK, ATTENTION_BACK);
+        Set<Phase> qkv = EnumSet.of(INPUT, ATTENTION, INPUT_AGAIN, ATTENTION_AGAIN, ATTENTION_BACK);
+        if (again) {
+            qkv.add(MLP_BACK); // attention ran before it, and backward comes after
+        } else {
+            outputs.addAll(EnumSet.of(INPUT, HEAD, INPUT_AGAIN, INPUT_BACK, EMBED_BACK));
+        }
+        Set<Phase> tiles = EnumSet.of(INPUT, MLP, HEAD, INPUT_AGAIN, MLP_BACK, INPUT_BACK);
+        Set<Phase> mlp = EnumSet.of(MLP, MLP_BACK);
+        Map<String, Long> outside = new LinkedHashMap<>();
+        outside.put("attention", attention.bytesHeld(sequenceRank));
+        outside.put("staging", STAGING);
+        return new MemoryPlan.Builder()
+                .always("weights", parameters.elements() * narrow)
+                .always("master", share * wide)
+                .always("mean", share * wide)
+                .always("square mean", share * wide)
+                .always("gradient share", share * wide)
+                .during("gradients", parameters.largestGroup() * wide, backward)
+                .always("batch", BatchBlock.bytes(tokens))
+                .always("losses", tokens * Double.BYTES)
+                .always("figures", (long) FIGURES * Double.BYTES)
+                .during("angles", tokens * model.headDim() * wide, stream)
+                .during("x", (model.layers() + 1L) * tokens * model.dim() * narrow, stream)
+                .during("out", kept * tokens * model.queryWidth() * narrow, outputs)
+                .during("lse", kept * tokens * model.heads() * wide, outputs)
+                .during("qkv", tokens * model.qkvWidth() * narrow, qkv)
+                .during("dout", tokens * model.queryWidth() * narrow, EnumSet.of(MLP_BACK, ATTENTION_BACK))
+                .during("dqkv", tokens * model.qkvWidth() * narrow, EnumSet.of(ATTENTION_BACK, INPUT_BACK))
+                .during("tile: norm", Math.max(tile, lossTile) * model.dim() * narrow, tiles)
+                .during("tile: 1 / rms", Math.max(tile, lossTile) * wide, tiles)
+                .during(
+                        "tile: dnorm",
+                        Math.max(tile, lossTile) * model.dim() * narrow,
+                        EnumSet.of(HEAD, MLP_BACK, INPUT_BACK))
+                .during("tile: x", tile * model.dim() * narrow, mlp)
+                .during("tile: gate, up", 2 * tile * model.hidden() * narrow, mlp)
+                .during("tile: act", tile * model.hidden() * narrow, mlp)
+                .during("tile: dact", tile * model.hidden() * narrow, EnumSet.of(MLP_BACK))
+                .during("tile: logits", lossTile * model.vocabulary() * narrow, EnumSet.of(HEAD))
+                .build(outside);
+    }
+}

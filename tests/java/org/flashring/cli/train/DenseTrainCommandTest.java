@@ -1,0 +1,182 @@
+package org.flashring.cli.train;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.offset;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.File;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Collectors;
+import java.util.stream.StreamSupport;
+import org.flashring.cli.Main;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import picocli.CommandLine;
+
+/** {@code flashring train --engine dense} as a user meets it. */
+class DenseTrainCommandTest {
+    private static final List<String> SMALL = List.of(
+            "--engine",
+            "dense",
+            "--layers",
+            "1",
+            "--heads",
+            "2",
+            "--kv-heads",
+            "1",
+            "--dim",
+            "16",
+            "--batch",
+            "2",
+            "--context",
+            "61",
+            "--lr",
+            "1e-2");
+
+    @TempDir
+    private Path folder;
+
+    private final StringWriter out = new StringWriter();
+    private final StringWriter err = new StringWriter();
+    private Path text;
+
+    @BeforeEach
+    void writeText() throws IOException {
+        text = Files.writeString(folder.resolve("a.txt"), "all the keys go round ".repeat(20));
+    }
+
+    private List<String> arguments(String... more) {
+        List<String> all = new ArrayList<>(List.of("train", "--text", text.toString()));
+        all.addAll(SMALL);
+        all.addAll(Arrays.asList(more));
+        return all;
+    }
+
+    private int train(String... more) {
+        CommandLine commandLine =
+                Main.commandLine().setOut(new PrintWriter(out, true)).setErr(new PrintWriter(err, true));
+        commandLine.setOverwrittenOptionsAllowed(true); // so that a case may replace one of SMALL
+        return commandLine.execute(arguments(more).toArray(String[]::new));
+    }
+
+    /**
+     * Runs in a JVM of its own, without PyTorch and XChart, as in the bundle, and because the JDK's font code warns
+     * without end under this one's -Xcheck:jni.
+     */
+    private String trainApart(String... more) throws IOException, InterruptedException {
+        String classPath = Arrays.stream(System.getProperty("java.class.path").split(File.pathSeparator))
+                .filter(entry -> !entry.matches(".*/(pytorch|xchart|openblas)-[^/]*\\.jar"))
+                .collect(Collectors.joining(File.pathSeparator));
+        List<String> command = new ArrayList<>(List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-cp",
+                classPath,
+                "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
+                Main.class.getName()));
+        command.addAll(arguments(more));
+        Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+        String printed = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertThat(process.waitFor()).as(printed).isZero();
+        return printed;
+    }
+
+    private static JsonObject result(Path directory) throws IOException {
+        return JsonParser.parseString(Files.readString(directory.resolve("result.json")))
+                .getAsJsonObject();
+    }
+
+    private static List<Double> losses(JsonObject result) {
+        return StreamSupport.stream(result.getAsJsonArray("steps").spliterator(), false)
+                .map(JsonElement::getAsJsonObject)
+                .map(step -> step.get("loss").getAsDouble())
+                .toList();
+    }
+
+    @Test
+    void learnsWithoutPyTorchAndGoesOnOnOtherRanks() throws IOException, InterruptedException {
+        Path whole = folder.resolve("whole");
+        String printed = trainApart(
+                "--ranks",
+                "3",
+                "--steps",
+                "24",
+                "--checkpoint-every",
+                "10",
+                "--memory",
+                "1G",
+                "--out",
+                whole.toString());
+        assertThat(printed)
+                .contains("step 24 of 24", "by plan", "Fits ", "result.json")
+                .doesNotContain("loss.png,");
+        JsonObject result = result(whole);
+        List<Double> losses = losses(result);
+        assertThat(losses).hasSize(24);
+        assertThat(losses.get(0)).isBetween(5.0, 7.0); // ln 256 = 5.5: nothing is known yet
+        assertThat(losses.get(23)).isLessThan(3);
+        assertThat(result.get("complete").getAsBoolean()).isTrue();
+        assertThat(result.get("skipped").getAsInt()).isZero();
+        assertThat(result.get("memoryPlan").getAsLong()).isPositive();
+        assertThat(result.getAsJsonArray("gradientNorms")).hasSize(24);
+        assertThat(whole.resolve("checkpoint-00000010/model.safetensors")).exists();
+        assertThat(whole.resolve("checkpoint-00000024/state.json")).exists();
+
+        Path resumed = folder.resolve("resumed");
+        String from = whole.resolve("checkpoint-00000020").toString();
+        String more = trainApart(
+                "--ranks", "2", "--steps", "24", "--resume", from, "--recompute", "full", "--out", resumed.toString());
+        assertThat(more).contains("step 24 of 24", "in 4 steps after 20 of the checkpoint");
+        List<Double> lossesOfRest = losses(result(resumed));
+        assertThat(lossesOfRest).hasSize(4);
+        for (int i = 0; i < 4; i++) {
+            assertThat(lossesOfRest.get(i)).isCloseTo(losses.get(20 + i), offset(1e-4));
+        }
+
+        assertThat(train("--steps", "20", "--resume", from, "--out", whole.toString()))
+                .isEqualTo(CommandLine.ExitCode.USAGE);
+        assertThat(err.toString())
+                .contains("--steps is 20; it must be at least 21")
+                .hasLineCount(1);
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "--engine|torch|--tile|4|--tile is for --engine dense alone",
+                "--engine|dense|--memory|1M|--memory is 1048576 bytes a rank; it must be at least",
+                "--engine|dense|--head-groups|2|--head-groups is 2; it must be a divisor of --kv-heads = 1",
+                "--engine|dense|--tile|0|--tile is 0; it must be at least 1",
+                "--engine|dense|--clip|0|--clip is 0.0; it must be positive",
+                "--engine|dense|--checkpoint-every|0|--checkpoint-every is 0; it must be at least 1",
+                "--engine|dense|--resume|.|--resume is .; it must be a checkpoint, or hold one",
+                "--engine|numpy|--tile|4|--engine"
+            })
+    void optionsThatCannotBeAreOneSentence(String name, String engine, String option, String value, String sentence) {
+        assertThat(train(name, engine, option, value, "--out", folder.toString()))
+                .isEqualTo(CommandLine.ExitCode.USAGE);
+        assertThat(err.toString())
+                .contains(sentence)
+                .startsWith("flashring train: ")
+                .hasLineCount(1);
+    }
+
+    @Test
+    void comparisonIsTheOtherEngines() {
+        assertThat(train("--compare")).isEqualTo(CommandLine.ExitCode.USAGE);
+        assertThat(err.toString()).contains("--compare is for --engine torch alone.");
+    }
+}

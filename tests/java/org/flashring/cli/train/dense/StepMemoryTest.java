@@ -1,0 +1,98 @@
+package org.flashring.cli.train.dense;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.util.ArrayList;
+import java.util.EnumSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.Set;
+import org.flashring.DType;
+import org.flashring.Layout;
+import org.flashring.comm.Mesh;
+import org.flashring.plan.Ring;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** What memory a step takes is known before, and no two blocks meet while both are in use. */
+class StepMemoryTest {
+    private static final DenseModel SMALL = DenseModel.of(3, 4, 2, 64, 176, 256);
+
+    private static DenseSettings settings(Recompute recompute, long length) {
+        return DenseSettings.of(SMALL, DType.FLOAT32, Mesh.of("cp=3"), 1, Layout.Policy.ZIGZAG, length, new Ring())
+                .with(recompute);
+    }
+
+    @Test
+    void blocksInUseTogetherLieApartAndOthersShare() {
+        Random random = new Random(2);
+        for (int trial = 0; trial < 50; trial++) {
+            List<MemoryPlan.Block> blocks = new ArrayList<>();
+            for (int i = 0; i < 20; i++) {
+                Set<Phase> phases = EnumSet.noneOf(Phase.class);
+                for (Phase phase : Phase.values()) {
+                    if (random.nextInt(3) == 0) {
+                        phases.add(phase);
+                    }
+                }
+                blocks.add(new MemoryPlan.Block("block " + i, random.nextInt(5000), phases));
+            }
+            MemoryPlan plan = new MemoryPlan(blocks, Map.of("other", 7L));
+            assertThat(plan.total()).isEqualTo(plan.arena() + 7);
+            for (MemoryPlan.Block a : blocks) {
+                long start = plan.offset(a.name());
+                assertThat(start).isBetween(0L, plan.arena() - a.bytes());
+                assertThat(start % 64).isZero();
+                for (MemoryPlan.Block b : blocks) {
+                    boolean together = a != b && a.phases().stream().anyMatch(b.phases()::contains);
+                    boolean meet =
+                            start < plan.offset(b.name()) + b.bytes() && plan.offset(b.name()) < start + a.bytes();
+                    assertThat(together && meet).as("%s and %s", a, b).isFalse();
+                }
+            }
+        }
+        MemoryPlan shared = new MemoryPlan(
+                List.of(
+                        new MemoryPlan.Block("a", 640, EnumSet.of(Phase.MLP)),
+                        new MemoryPlan.Block("b", 640, EnumSet.of(Phase.HEAD))),
+                Map.of());
+        assertThat(shared.arena()).isEqualTo(640);
+    }
+
+    /** The plan holds no more than what its fullest phase needs, but for what does not fit side by side. */
+    @ParameterizedTest
+    @EnumSource
+    void theArenaIsNearTheFullestPhase(Recompute recompute) {
+        MemoryPlan plan = StepMemory.of(settings(recompute, 3001), 0);
+        long most = 0;
+        for (Phase phase : Phase.values()) {
+            most = Math.max(most, plan.inUse(phase));
+        }
+        assertThat(plan.arena()).isBetween(most, most + most / 20);
+    }
+
+    @Test
+    void recomputingAttentionTakesLess() {
+        assertThat(MemoryLimit.bytes(settings(Recompute.FULL, 3001)))
+                .isLessThan(MemoryLimit.bytes(settings(Recompute.KEEP, 3001)));
+    }
+
+    @Test
+    void aRefusalNamesTheLongestRowsThatFit() {
+        DenseSettings settings = settings(Recompute.KEEP, 3001);
+        long limit = MemoryLimit.bytes(settings) / 2;
+        long keep = MemoryLimit.longest(settings, limit, 3001);
+        long full = MemoryLimit.longest(settings.with(Recompute.FULL), limit, 3001);
+        assertThat(keep).isBetween(1L, full - 1);
+        assertThat(MemoryLimit.bytes(settings.withLength(keep))).isLessThanOrEqualTo(limit);
+        assertThat(MemoryLimit.bytes(settings.withLength(keep + 1))).isGreaterThan(limit);
+        MemoryLimit.require(settings.withLength(keep), limit);
+        assertThatThrownBy(() -> MemoryLimit.require(settings, limit))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining("--memory is " + limit)
+                .hasMessageEndingWith("keep " + keep + ", full " + full);
+    }
+}
