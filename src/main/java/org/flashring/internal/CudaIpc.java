@@ -22,9 +22,22 @@ public final class CudaIpc {
                 && can[0] != 0;
     }
 
-    /** Puts the first address of the allocation that {@code address} lies in at the host address {@code answer}. */
-    public static void base(long address, long answer) {
-        attribute(CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address, answer);
+    /**
+     * Makes device {@code ordinal} and its context this thread's, which the driver's calls want, and which the runtime
+     * leaves to its own next call.
+     */
+    public static void enter(int ordinal) {
+        Cudart.check(cudaSetDevice(ordinal), "cudaSetDevice");
+        Cudart.check(cudaFree(Handles.target(0)), "cudaFree");
+    }
+
+    /**
+     * Puts the first address of the allocation that {@code address} lies in at the host address {@code answer}. Returns
+     * whether CUDA knows of any.
+     */
+    public static boolean base(long address, long answer) {
+        return cuPointerGetAttribute(Handles.target(answer), CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address)
+                == CUDA_SUCCESS;
     }
 
     /** Puts the bytes of the allocation that {@code address} lies in at the host address {@code answer}. */

@@ -196,14 +196,19 @@ public final class Cudart {
         check(cudaEventSynchronize(Handles.event(event)), "cudaEventSynchronize");
     }
 
+    /** Returns whether device {@code ordinal} can read and write the memory of device {@code peer} directly. */
+    public static boolean reaches(int ordinal, int peer) {
+        int[] can = new int[1];
+        check(cudaDeviceCanAccessPeer(can, ordinal, peer), "cudaDeviceCanAccessPeer");
+        return can[0] != 0;
+    }
+
     /**
      * Lets the current device read and write {@code peer}'s memory directly where the machine can; else copies go
      * through the host.
      */
     public static void enablePeer(int ordinal, int peer) {
-        int[] can = new int[1];
-        check(cudaDeviceCanAccessPeer(can, ordinal, peer), "cudaDeviceCanAccessPeer");
-        if (can[0] != 0) {
+        if (reaches(ordinal, peer)) {
             int status = cudaDeviceEnablePeerAccess(peer, 0);
             if (status == cudaErrorPeerAccessAlreadyEnabled) {
                 cudaGetLastError(); // not an error: forget it

@@ -3,6 +3,7 @@ package org.flashring.comm.local;
 import org.flashring.DType;
 import org.flashring.comm.transport.RankSum;
 import org.flashring.comm.transport.Transport;
+import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.Event;
 import org.flashring.device.Stream;
@@ -35,7 +36,7 @@ final class LocalQueue implements AutoCloseable {
         this.device = device;
         try (Made made = new Made()) {
             combiner = made.add(new TensorMath(device));
-            sums = made.add(new RankSum(device, combiner));
+            sums = made.add(new RankSum(device, combiner, !device.isCuda() || Cuda.beyondReach(device) == null));
             if (device.isCuda()) {
                 transfers = made.add(Stream.create(device));
                 posted = events(made);

@@ -31,7 +31,9 @@ final class Exports {
         if (bytes == 0) {
             return;
         }
-        CudaIpc.base(address, answerAt);
+        if (!CudaIpc.base(address, answerAt)) {
+            throw Checks.broken("memory that is sent", "0x" + Long.toHexString(address), "lie on the device");
+        }
         long base = answer.getLong(0);
         CudaIpc.size(address, answerAt);
         long size = answer.getLong(0);

@@ -17,7 +17,7 @@ final class Introduction {
     private final Transport control;
     private final ByteBuffer cards;
 
-    private Introduction(Transport control) {
+    Introduction(Transport control) {
         this.control = control;
         cards = Exports.direct(control.worldSize() * CARD);
     }
@@ -28,38 +28,44 @@ final class Introduction {
      */
     static String of(Transport control, PeerProcess process, Signals signals, int[] processes) {
         Introduction introduction = new Introduction(control);
-        introduction.exchange(process, signals);
-        String cause = introduction.problem();
-        if (!cause.isEmpty()) {
-            return cause;
-        }
-        return introduction.agreed(introduction.open(process, signals, processes));
-    }
-
-    /** Tells all ranks this one's process, host and words, or why it has none to show. */
-    private void exchange(PeerProcess process, Signals signals) {
-        int own = control.rank() * CARD;
         String problem = process.problem();
         if (problem.isEmpty()) {
             try {
-                process.exports().describe(signals.address(), signals.bytes(), cards, own);
+                process.exports().describe(signals.address(), signals.bytes(), introduction.cards, introduction.own());
             } catch (IllegalArgumentException | IllegalStateException e) {
                 problem = e.getMessage();
             }
         }
-        cards.putLong(own + PROCESS, process.number());
-        write(own + HOST, process.host());
-        write(own + PROBLEM, problem);
+        String cause = introduction.exchange(process.number(), process.host(), problem);
+        return cause.isEmpty() ? introduction.agree(introduction.open(process, signals, processes)) : cause;
+    }
+
+    private int own() {
+        return control.rank() * CARD;
+    }
+
+    /**
+     * Tells all ranks this one's process and host, and why it has no words to show unless {@code problem} is empty.
+     * Returns the first rank's problem, or who is on another host.
+     */
+    String exchange(int process, String host, String problem) {
+        cards.putLong(own() + PROCESS, process);
+        write(own() + HOST, host);
+        return agree(problem);
+    }
+
+    /** Returns the first problem in rank order of those that ranks give here, or who is on another host. */
+    String agree(String problem) {
+        write(own() + PROBLEM, problem);
         meet();
+        return problem();
     }
 
     private void meet() {
         long address = Native.address(cards);
-        control.collective(new Collective(control.worldSize())
-                .meeting("connect", address + (long) control.rank() * CARD, CARD, address));
+        control.collective(new Collective(control.worldSize()).meeting("connect", address + own(), CARD, address));
     }
 
-    /** Returns the first rank's problem, or who is on another host; empty if there is none. */
     private String problem() {
         for (int rank = 0; rank < control.worldSize(); rank++) {
             String problem = read(rank * CARD + PROBLEM);
@@ -87,13 +93,6 @@ final class Introduction {
             }
         }
         return "";
-    }
-
-    /** Returns the first rank's problem once all have opened or could not. */
-    private String agreed(String problem) {
-        write(control.rank() * CARD + PROBLEM, problem);
-        meet();
-        return problem();
     }
 
     private void write(int at, String text) {

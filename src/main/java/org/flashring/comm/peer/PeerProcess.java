@@ -4,7 +4,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import org.flashring.comm.transport.Deadline;
-import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
 import org.flashring.internal.BootId;
 import org.flashring.internal.CudaIpc;
@@ -90,7 +89,7 @@ final class PeerProcess {
     }
 
     private void watch() {
-        CurrentDevice.enter(device);
+        CudaIpc.enter(device.ordinal());
         while (watchOnce()) {
             try {
                 TimeUnit.MILLISECONDS.sleep(POLL_MILLIS);

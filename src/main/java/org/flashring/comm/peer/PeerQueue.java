@@ -49,7 +49,7 @@ final class PeerQueue implements AutoCloseable {
         try (Made made = new Made()) {
             backlog = made.add(new DeviceBacklog(device));
             math = made.add(new TensorMath(device));
-            sums = made.add(new RankSum(device, math));
+            sums = made.add(new RankSum(device, math, true));
             outgoing = made.add(Stream.create(device));
             transfers = made.add(Stream.create(device));
             returns = made.add(Stream.create(device));
