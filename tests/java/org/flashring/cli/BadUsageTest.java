@@ -28,6 +28,7 @@ class BadUsageTest {
                 "plan --length 64 --strategy ulysses --ranks 3 --ulysses-ranks 2 | must divide the 3 ranks",
                 "train --text README.md --strategy all         | --strategy is all; it must be ring, gather, halo or ulysses",
                 "verify --strategy all                         | --strategy is all; it must be ring, gather, halo or ulysses",
+                "plan --length 64 --strategy gather --ahead | --ahead is given; it must be left out where no ring carries keys",
                 "plan --length 64 --strategy all --between all | --between is all; it must be ring, gather or halo",
                 "plan --length 64 --gpus 0                     | --gpus is 0; it must lie in [1, 1024]",
                 "verify --gather-heads -1                      | --gather-heads",

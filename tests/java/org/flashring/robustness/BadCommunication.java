@@ -244,13 +244,10 @@ final class BadCommunication {
                         () -> ProcessGroup.join(ALONE, Map.of(), Duration.ZERO),
                         "deadline",
                         "PT0S"),
-                argument("peers: environment null", () -> PeerGroup.join(null, Map.of(), DEADLINE), "environment", null),
-                argument("peers: terms null", () -> PeerGroup.join(ALONE, null, DEADLINE), "terms", null),
                 argument(
-                        "peers: deadline 0",
-                        () -> PeerGroup.join(ALONE, Map.of(), Duration.ZERO),
-                        "deadline",
-                        "PT0S"),
+                        "peers: environment null", () -> PeerGroup.join(null, Map.of(), DEADLINE), "environment", null),
+                argument("peers: terms null", () -> PeerGroup.join(ALONE, null, DEADLINE), "terms", null),
+                argument("peers: deadline 0", () -> PeerGroup.join(ALONE, Map.of(), Duration.ZERO), "deadline", "PT0S"),
                 argument(
                         "peers: fallback null",
                         () -> PeerGroup.join(ALONE, Map.of(), DEADLINE, null),

@@ -56,6 +56,31 @@ class ImportsTest {
         assertThat(address(2, 9, 0x1000, 0x100, 1)).isEqualTo(0x30001);
     }
 
+    private static ByteBuffer freed(long... numbers) {
+        ByteBuffer told = Exports.direct(8 + Freed.LENGTH).putLong(8, numbers.length);
+        for (int i = 0; i < numbers.length; i++) {
+            told.putLong(16 + i * Long.BYTES, numbers[i]);
+        }
+        return told;
+    }
+
+    @Test
+    void whatItsProcessHasFreedIsClosedWhenAskedFor() {
+        address(1, 7, 0x1000, 0x100, 0);
+        address(1, 8, 0x2000, 0x100, 0);
+        address(2, 7, 0x1000, 0x100, 0);
+        assertThat(imports.note(1, freed(), 8)).isFalse();
+        assertThat(imports.note(1, freed(9, 10), 8)).isFalse(); // never opened here
+        assertThat(imports.note(1, freed(9, 7), 8)).isTrue();
+        assertThat(asked).containsExactly("open", "open", "open");
+        imports.closeFreed();
+        imports.closeFreed();
+        assertThat(asked.subList(3, asked.size())).containsExactly("close 10000");
+        assertThat(imports.note(1, freed(7), 8)).isFalse(); // told by another group
+        assertThat(address(1, 8, 0x2000, 0x100, 1)).isEqualTo(0x20001);
+        assertThat(address(2, 7, 0x1000, 0x100, 1)).isEqualTo(0x30001);
+    }
+
     @Test
     void aMessageOfNothingIsNowhere() {
         assertThat(imports.address(1, Exports.direct(Letter.LENGTH), 0)).isZero();

@@ -11,6 +11,7 @@ import org.flashring.comm.ContractRank;
 import org.flashring.comm.EveryVerb;
 import org.flashring.comm.Transfers;
 import org.flashring.device.Cuda;
+import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.launch.Environment;
 import org.flashring.support.HeapBytes;
@@ -133,23 +134,25 @@ class PeerContractTest {
 
         public static void main(String[] args) {
             groups(3); // what the driver keeps for good
+            Device device;
             try (Communicator ranks = join(DEADLINE)) {
+                device = ranks.device(); // asking for the memory of another would make a context there
                 buffers(ranks, 5);
                 ranks.barrier();
-                long before = free(ranks);
+                long before = free(device);
                 buffers(ranks, 50);
                 ranks.barrier();
-                requireFree(before, free(ranks));
+                requireFree(before, free(device));
                 ranks.barrier();
             }
-            long before = Cuda.memory(org.flashring.device.Device.cuda(0)).free();
+            long before = free(device);
             groups(50);
-            requireFree(before, Cuda.memory(org.flashring.device.Device.cuda(0)).free());
+            requireFree(before, free(device));
             System.out.println("nothing is left");
         }
 
-        private static long free(Communicator ranks) {
-            return Cuda.memory(ranks.device()).free();
+        private static long free(Device device) {
+            return Cuda.memory(device).free();
         }
 
         /** Other processes on the GPU come and go by some MiB; a buffer that stayed would be 64. */

@@ -6,8 +6,8 @@ import org.flashring.comm.transport.Transport;
 import org.flashring.internal.Native;
 
 /**
- * What each rank tells all others before they run a collective: the letter of what it brings, and the bytes of every
- * rank's part.
+ * What each rank tells all others before they run a collective: the letter of what it brings, the bytes of every rank's
+ * part, and what it has {@link Freed}.
  */
 final class Cards {
     private final Transport control;
@@ -20,18 +20,19 @@ final class Cards {
     Cards(Transport control) {
         this.control = control;
         rank = control.rank();
-        bytes = Letter.LENGTH + control.worldSize() * Long.BYTES;
+        bytes = Letter.LENGTH + control.worldSize() * Long.BYTES + Freed.LENGTH;
         cards = Exports.direct(Math.multiplyExact(control.worldSize(), bytes));
         address = Native.address(cards);
         meeting = new Collective(control.worldSize());
     }
 
     /** Exchanges the cards of a collective with all ranks, on the host. */
-    void exchange(Collective collective, Exports exports) {
+    void exchange(Collective collective, Exports exports, Freed freed) {
         exports.describe(collective.send(), brought(collective), cards, letter(rank));
         for (int part = 0; part < control.worldSize(); part++) {
             cards.putLong(part(rank, part), collective.bytes(part));
         }
+        freed.write(cards, freed(rank));
         control.collective(meeting.meeting(collective.operation(), address + letter(rank), bytes, address));
     }
 
@@ -46,6 +47,11 @@ final class Cards {
 
     private int part(int of, int part) {
         return letter(of) + Letter.LENGTH + part * Long.BYTES;
+    }
+
+    /** Returns where is what a rank has freed. */
+    int freed(int of) {
+        return part(of, control.worldSize());
     }
 
     ByteBuffer letters() {

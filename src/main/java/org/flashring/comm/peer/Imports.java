@@ -2,11 +2,12 @@ package org.flashring.comm.peer;
 
 import java.nio.ByteBuffer;
 import java.util.Arrays;
+import java.util.function.Predicate;
 import org.flashring.internal.Native;
 
 /**
- * Allocations of other processes that this one has opened, each once. One whose place its process has given to another
- * allocation is gone there, and closed here.
+ * Allocations of other processes that this one has opened, each once. One that its process has freed is closed here, as
+ * soon as that process says so, or shows another one in its place.
  */
 final class Imports implements AutoCloseable {
     /** How allocations are opened and closed, with the device current. */
@@ -23,6 +24,7 @@ final class Imports implements AutoCloseable {
         long base; // in its process
         long size;
         long memory; // here
+        boolean freed; // its process has said so
     }
 
     private final Opener opener;
@@ -62,19 +64,43 @@ final class Imports implements AutoCloseable {
 
     /** Closes the allocations in whose place {@code entry} is. */
     private void closeWhere(Entry entry) {
+        closeIf(other -> other.process == entry.process
+                && other.base < entry.base + entry.size
+                && entry.base < other.base + other.size);
+    }
+
+    private void closeIf(Predicate<Entry> gone) {
         Entry[] kept = new Entry[entries.length];
         int count = 0;
-        for (Entry other : entries) {
-            boolean gone = other.process == entry.process
-                    && other.base < entry.base + entry.size
-                    && entry.base < other.base + other.size;
-            if (gone) {
-                opener.close(other.memory);
+        for (Entry entry : entries) {
+            if (gone.test(entry)) {
+                opener.close(entry.memory);
             } else {
-                kept[count++] = other;
+                kept[count++] = entry;
             }
         }
         entries = Arrays.copyOf(kept, count);
+    }
+
+    /**
+     * Notes what {@code process} tells at {@code at} of {@code cards} that it has freed. Returns whether something is
+     * to be closed.
+     */
+    synchronized boolean note(int process, ByteBuffer cards, int at) {
+        boolean any = false;
+        for (int i = Freed.told(cards, at) - 1; i >= 0; i--) {
+            long number = Freed.number(cards, at, i);
+            for (Entry entry : entries) {
+                entry.freed |= entry.process == process && entry.number == number;
+                any |= entry.freed;
+            }
+        }
+        return any;
+    }
+
+    /** Closes what others have freed. */
+    synchronized void closeFreed() {
+        closeIf(entry -> entry.freed);
     }
 
     /** Returns the number of allocations that are open. */

@@ -25,9 +25,13 @@ import org.flashring.launch.Environment;
  * <p>Between hosts, and where a GPU cannot reach another one's memory, it is a group of {@link NcclGroup} instead, and
  * says so.
  *
- * <p>What ranks send is memory of {@code cudaMalloc}: CUDA shows other processes no pools and no expandable segments. A
- * peer may keep an allocation open after it is freed here, until it sees another one in its place or leaves. Sums are
- * taken in rank order, so that all ranks get the same bits on every run.
+ * <p>What ranks send is memory of {@code cudaMalloc}: CUDA shows other processes no pools and no expandable segments.
+ * Once a peer has opened an allocation CUDA gives it back when it is freed here and closed there. Peers hear of what
+ * was freed, and close it, in the next collective, {@link Communicator#agree} (so in an operation's first call) or
+ * {@link Communicator#barrier}: after a barrier of all ranks that were shown it, what had been freed before is free. A
+ * group that does none of these holds it until it shows another allocation in its place or ends.
+ *
+ * <p>Sums are taken in rank order, so that all ranks get the same bits on every run.
  *
  * <p>A process that dies is noticed at once, one that stands still, or whose GPU does, after the deadline. Every call
  * on every surviving rank, {@link Communicator#synchronize} included, then throws a {@link CommunicationException} that

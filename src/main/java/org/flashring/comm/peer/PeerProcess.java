@@ -3,7 +3,9 @@ package org.flashring.comm.peer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import org.flashring.comm.transport.Deadline;
+import org.flashring.comm.transport.Transport;
 import org.flashring.device.Device;
 import org.flashring.internal.BootId;
 import org.flashring.internal.CudaIpc;
@@ -16,7 +18,9 @@ import org.flashring.internal.CudaIpc;
 final class PeerProcess {
     private static final long POLL_MILLIS = 10;
 
-    private static final Imports.Opener CUDA = new Imports.Opener() {
+    private static final long PARK_NANOS = 50_000;
+
+    private static final Imports.Opener OTHERS = new Imports.Opener() {
         @Override
         public long open(long handle) {
             return CudaIpc.open(handle);
@@ -31,8 +35,8 @@ final class PeerProcess {
     private final int number;
     private final Device device;
     private final Deadline deadline;
-    private final Exports exports = new Exports();
-    private final Imports imports = new Imports(CUDA);
+    private final Exports exports = new Exports(new OwnMemory());
+    private final Imports imports = new Imports(OTHERS);
     private final List<PeerTransport> groups = new ArrayList<>(); // guarded by this object, as watching is
     private boolean watching;
 
@@ -72,6 +76,7 @@ final class PeerProcess {
     /** Begins to watch a group. */
     synchronized void add(PeerTransport group) {
         groups.add(group);
+        exports.add(group.freed());
         if (!watching) {
             watching = true;
             Thread thread = new Thread(this::watch, "flashring peer watchdog");
@@ -83,9 +88,31 @@ final class PeerProcess {
     /** Forgets a group; after the last one, what was opened is closed, if {@code idle}: nothing is copied from it. */
     synchronized void remove(PeerTransport group, boolean idle) {
         groups.remove(group);
+        exports.remove(group.freed());
         if (groups.isEmpty() && idle) {
             imports.close();
         }
+    }
+
+    /**
+     * Closes what peers have freed. It waits before until nothing here waits for a peer: CUDA waits for the device when
+     * it closes memory, and then nobody could end such waits.
+     */
+    void closeFreed(Transport control) {
+        while (!isIdle()) {
+            control.requireAlive();
+            LockSupport.parkNanos(PARK_NANOS);
+        }
+        imports.closeFreed();
+    }
+
+    private synchronized boolean isIdle() {
+        for (PeerTransport group : groups) {
+            if (!group.isIdle()) {
+                return false;
+            }
+        }
+        return true;
     }
 
     private void watch() {

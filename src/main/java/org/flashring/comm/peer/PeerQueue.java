@@ -239,7 +239,8 @@ final class PeerQueue implements AutoCloseable {
         return settled;
     }
 
-    private boolean isIdle() {
+    /** Returns whether nothing in this object's streams waits for peers or copies. */
+    boolean isIdle() {
         try {
             return Cudart.isIdle(transfers.handle())
                     && Cudart.isIdle(returns.handle())

@@ -1,5 +1,6 @@
 package org.flashring.comm.peer;
 
+import java.nio.ByteBuffer;
 import java.util.Map;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.Transfers;
@@ -21,6 +22,7 @@ final class PeerTransport implements Transport {
     private final PeerQueue queue;
     private final Mail[] mails = new Mail[DEPTH];
     private final Cards cards;
+    private final Freed freed;
     private final int[] processes; // of the ranks: who tells which memory is whose
     private final long[] brought; // where what each rank brings to a collective lies here
     private final long[] sources;
@@ -34,6 +36,7 @@ final class PeerTransport implements Transport {
         brought = new long[control.worldSize()];
         sources = new long[control.worldSize()];
         cards = new Cards(control);
+        freed = new Freed(control);
         for (int i = 0; i < DEPTH; i++) {
             mails[i] = new Mail();
         }
@@ -192,12 +195,13 @@ final class PeerTransport implements Transport {
     public void collective(Collective collective) {
         String operation = collective.operation();
         try {
-            cards.exchange(collective, process.exports());
+            cards.exchange(collective, process.exports(), freed);
             String difference = cards.difference(collective);
             if (difference != null) {
                 fail(difference, null);
                 control.requireAlive();
             }
+            closeFreed(cards.letters(), cards.freed(0), cards.freed(1) - cards.freed(0));
             for (int peer = 0; peer < worldSize(); peer++) {
                 brought[peer] = peer == rank()
                         ? collective.send()
@@ -272,10 +276,43 @@ final class PeerTransport implements Transport {
     public void barrier() {
         synchronize();
         try {
-            control.barrier();
+            meetFreed("barrier");
+            control.barrier(); // now all have closed it
         } catch (CommunicationException e) {
             throw settled(e);
+        } catch (IllegalStateException e) {
+            throw broken("barrier", e);
         }
+    }
+
+    /** Tells all ranks what this one has freed, and closes what they have. */
+    private void meetFreed(String operation) {
+        process.exports().findFreed();
+        do {
+            freed.exchange(operation);
+            closeFreed(freed.cards(), 0, Freed.LENGTH);
+        } while (freed.isMore());
+    }
+
+    /** Closes what ranks tell, {@code stride} bytes a rank from {@code first} on, that they have freed. */
+    private void closeFreed(ByteBuffer told, int first, int stride) {
+        boolean any = false;
+        for (int peer = 0; peer < worldSize(); peer++) {
+            any |= peer != rank() && process.imports().note(processes[peer], told, first + peer * stride);
+        }
+        if (any) {
+            process.closeFreed(control);
+        }
+    }
+
+    /** Returns what this rank has to tell the others that it has freed. */
+    Freed freed() {
+        return freed;
+    }
+
+    /** Returns whether nothing in this rank's streams waits for peers or copies. */
+    boolean isIdle() {
+        return queue.isIdle();
     }
 
     @Override
@@ -293,8 +330,11 @@ final class PeerTransport implements Transport {
     public void agree(long plan, Map<String, String> terms) {
         try {
             control.agree(plan, terms);
+            meetFreed("agree");
         } catch (CommunicationException e) {
             throw settled(e);
+        } catch (IllegalStateException e) {
+            throw broken("agree", e);
         }
     }
 
