@@ -68,11 +68,12 @@ final class Exports {
             throw Checks.broken("memory that is sent", "0x" + Long.toHexString(address), "lie on the device");
         }
         long number = source.number(address);
+        int entry = entry(number, base); // which may move the handles
         letters.putLong(at + Letter.OFFSET, address - base)
                 .putLong(at + Letter.NUMBER, number)
                 .putLong(at + Letter.BASE, base)
                 .putLong(at + Letter.SIZE, source.size(address))
-                .put(at + Letter.HANDLE, handles, entry(number, base) * CudaIpc.HANDLE, CudaIpc.HANDLE);
+                .put(at + Letter.HANDLE, handles, entry * CudaIpc.HANDLE, CudaIpc.HANDLE);
     }
 
     /** Returns which of {@link #handles} is that of an allocation. */
