@@ -15,6 +15,7 @@ module org.flashring {
     exports org.flashring.comm;
     exports org.flashring.comm.local;
     exports org.flashring.comm.nccl;
+    exports org.flashring.comm.peer;
     exports org.flashring.comm.process;
     exports org.flashring.device;
     exports org.flashring.kernel;

@@ -48,6 +48,7 @@ class SharedBuffersTest {
         "ring, 8, 8",
         "ring, 16, 4",
         "ring, 4, 16",
+        "ring ahead, 8, 4",
         "gather 1, 8, 4",
         "halo, 4, 8",
         "ulysses, 8, 8",

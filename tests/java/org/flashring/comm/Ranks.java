@@ -41,8 +41,10 @@ public final class Ranks {
         Ending[] endings = new Ending[communicators.size()];
         List<Thread> threads = new ArrayList<>();
         long start = System.nanoTime();
-        for (Communicator communicator : communicators) {
+        for (int i = 0; i < endings.length; i++) {
+            Communicator communicator = communicators.get(i);
             int rank = communicator.rank();
+            int place = i; // its rank, but where the others are in other processes
             threads.add(new Thread(
                     () -> {
                         Throwable thrown = null;
@@ -51,7 +53,7 @@ public final class Ranks {
                         } catch (Throwable e) {
                             thrown = e;
                         }
-                        endings[rank] = new Ending(rank, thrown, Duration.ofNanos(System.nanoTime() - start));
+                        endings[place] = new Ending(rank, thrown, Duration.ofNanos(System.nanoTime() - start));
                     },
                     "rank " + rank));
         }

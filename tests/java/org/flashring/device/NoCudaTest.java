@@ -18,6 +18,7 @@ import org.flashring.attention.RingAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.comm.nccl.NcclGroup;
+import org.flashring.comm.peer.PeerGroup;
 import org.flashring.launch.Environment;
 import org.flashring.plan.Plan;
 import org.junit.jupiter.api.BeforeEach;
@@ -63,6 +64,7 @@ class NoCudaTest {
         refused(() -> LocalGroup.create(List.of(Device.cuda(0), Device.cuda(0)), Duration.ofSeconds(1)));
         refused(() -> NcclGroup.create(List.of(Device.cuda(0)), Duration.ofSeconds(1)));
         refused(() -> NcclGroup.join(new Environment(0, 0, 1, "127.0.0.1", 1, ""), Map.of(), Duration.ofSeconds(1)));
+        refused(() -> PeerGroup.join(new Environment(0, 0, 1, "127.0.0.1", 1, ""), Map.of(), Duration.ofSeconds(1)));
     }
 
     @Test

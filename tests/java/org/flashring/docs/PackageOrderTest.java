@@ -35,6 +35,7 @@ class PackageOrderTest {
             List.of("comm.local"),
             List.of("launch"),
             List.of("comm.nccl", "comm.process"),
+            List.of("comm.peer"),
             List.of("attention"),
             List.of("sync"),
             List.of("djl", "nd4j", "pytorch"),

@@ -1,30 +1,23 @@
 package org.flashring.numerics;
 
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
 import java.util.Random;
 import java.util.stream.IntStream;
-import org.bytedeco.javacpp.ShortPointer;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
-import org.flashring.Tensor;
-import org.flashring.attention.Backward;
-import org.flashring.attention.Forward;
 import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
-import org.flashring.device.DeviceBuffer;
-import org.flashring.device.OwnedMemory;
 import org.flashring.launch.Environment;
 import org.flashring.plan.Gather;
 import org.flashring.plan.Halo;
@@ -32,6 +25,7 @@ import org.flashring.plan.Plan;
 import org.flashring.plan.Problem;
 import org.flashring.plan.Ring;
 import org.flashring.plan.Strategy;
+import org.flashring.support.NoiseTensors;
 
 /**
  * Not a test: how the speed of ring, gather and halo scales, and the memory it takes, beside what the same GPUs do
@@ -50,8 +44,6 @@ public final class RingBench {
     private static final int KV_HEADS = 8;
     private static final int WARM_UP = 2;
     private static final int PASSES = 11;
-    private static final int NOISE =
-            1 << 21; // elements drawn, then repeated: it is for the power that random bits take
 
     /** Seconds of the median pass, until every rank had finished, and the device memory gone meanwhile. */
     private record Figures(double forward, double backward, long taken) {}
@@ -145,26 +137,12 @@ public final class RingBench {
     /** Returns how {@code plan} does over {@code group}, which is this rank alone, as all others meanwhile, or all. */
     private Figures time(Plan plan, Communicator group, int passes) {
         long tokens = plan.queries().localLength(group.rank());
-        int heads = (int) plan.shape().queryHeads();
         long before = free();
-        List<OwnedMemory> memory = new ArrayList<>();
-        try (ShardedAttention attention = new ShardedAttention(plan, group)) {
-            Tensor q = noise(memory, tokens, heads);
-            Tensor k = noise(memory, tokens, KV_HEADS);
-            Tensor v = noise(memory, tokens, KV_HEADS);
-            Tensor out = tensor(memory, tokens, heads);
-            Tensor lse = Tensor.lse(
-                    allocate(memory, tokens * heads * Float.BYTES).memory(), DType.FLOAT32, 1, heads, tokens);
-            Tensor dout = noise(memory, tokens, heads);
-            Tensor dq = tensor(memory, tokens, heads);
-            Tensor dk = tensor(memory, tokens, KV_HEADS);
-            Tensor dv = tensor(memory, tokens, KV_HEADS);
-            Forward operands = new Forward(q, k, v, out, lse);
-            double forward = median(passes, () -> attention.forward(operands, 0));
-            double backward = median(passes, () -> attention.backward(new Backward(operands, dout, dq, dk, dv), 0));
+        try (ShardedAttention attention = new ShardedAttention(plan, group);
+                NoiseTensors tensors = new NoiseTensors(ranks.device(), plan.shape(), tokens, random)) {
+            double forward = median(passes, () -> attention.forward(tensors.forward(), 0));
+            double backward = median(passes, () -> attention.backward(tensors.backward(), 0));
             return new Figures(forward, backward, before - free());
-        } finally {
-            memory.forEach(OwnedMemory::close);
         }
     }
 
@@ -184,34 +162,6 @@ public final class RingBench {
 
     private long free() {
         return GPU ? Cuda.memory(ranks.device()).free() : 0;
-    }
-
-    private OwnedMemory allocate(List<OwnedMemory> memory, long bytes) {
-        memory.add(OwnedMemory.allocate(ranks.device(), bytes));
-        return memory.get(memory.size() - 1);
-    }
-
-    private Tensor tensor(List<OwnedMemory> memory, long tokens, long heads) {
-        return Tensor.bshd(allocate(memory, tokens * heads * DIM * 2).memory(), DType.BFLOAT16, 1, tokens, heads, DIM);
-    }
-
-    /** Returns a tensor, on a GPU of normally distributed numbers. */
-    private Tensor noise(List<OwnedMemory> memory, long tokens, long heads) {
-        Tensor tensor = tensor(memory, tokens, heads);
-        if (!GPU) {
-            return tensor;
-        }
-        OwnedMemory all = memory.get(memory.size() - 1);
-        try (ShortPointer drawn = new ShortPointer(NOISE)) {
-            for (int i = 0; i < NOISE; i++) {
-                drawn.put(i, (short) (Float.floatToRawIntBits((float) random.nextGaussian()) >>> 16));
-            }
-            for (long at = 0; at < all.bytes(); at += 2L * NOISE) {
-                long count = Math.min(2L * NOISE, all.bytes() - at);
-                DeviceBuffer.wrap(ranks.device(), all.address() + at, count).upload(drawn.limit(count / 2));
-            }
-        }
-        return tensor;
     }
 
     /**

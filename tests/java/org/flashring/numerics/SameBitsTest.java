@@ -57,6 +57,25 @@ class SameBitsTest {
         }
     }
 
+    /** The order in which queries meet keys is the ring's, wherever the keys come from. */
+    @Test
+    void aRingAStepAheadGivesTheBitsOfTheRing() {
+        for (int i = 0; i < 6; i++) {
+            DType dtype = TYPES.get(i % TYPES.size());
+            List<Kernel> kernels = Kernels.available(dtype);
+            Kernel kernel = kernels.get(i % kernels.size());
+            Problem problem = problem(dtype, MASKS.get(i % MASKS.size()));
+            Layout layout = Layout.of(Layout.Policy.values()[i % 3], LENGTH, 3 + i);
+            Result ring = run(problem, layout, new Ring(), kernel);
+            Result ahead = run(problem, layout, new Ring(true), kernel);
+            for (String name : Result.NAMES) {
+                assertThat(ahead.tensor(name))
+                        .as("%s of %s, %s", name, problem, layout)
+                        .isEqualTo(ring.tensor(name));
+            }
+        }
+    }
+
     @Tag("full")
     @Test
     void theyDoInEveryCombination() {

@@ -115,7 +115,12 @@ final class HeadExchangeSimulation {
     }
 
     private static Step inner(Step step, Map<Integer, Integer> numbers) {
-        return new Step(inner(step.before(), numbers), step.block(), step.computes(), inner(step.after(), numbers));
+        return new Step(
+                inner(step.before(), numbers),
+                inner(step.ahead(), numbers),
+                step.block(),
+                step.computes(),
+                inner(step.after(), numbers));
     }
 
     private static Exchange inner(Exchange exchange, Map<Integer, Integer> numbers) {

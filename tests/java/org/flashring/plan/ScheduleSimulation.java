@@ -1,6 +1,8 @@
 package org.flashring.plan;
 
+import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Deque;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -36,7 +38,7 @@ final class ScheduleSimulation {
     /** What one rank has: pieces in its slots, and which of them belong to exchanges under way. */
     private static final class Rank {
         final Map<Integer, Content> slots = new HashMap<>();
-        final Set<Integer> sending = new HashSet<>();
+        final List<Integer> sending = new ArrayList<>(); // a slot as often as it is sent
         final Map<Integer, Piece> receiving = new HashMap<>();
         final Set<Triple> computed = new HashSet<>();
         final Set<Triple> outputs = new HashSet<>(); // at home
@@ -62,12 +64,17 @@ final class ScheduleSimulation {
 
     private record Sent(Content content, int from, int to) {}
 
+    private record Sending(int rank, Integer slot) {}
+
+    /** Messages that all ranks have posted together. */
+    private record Posted(List<Sending> sends, List<Arrival> arrivals) {}
+
     private record Arrival(int rank, Held held, Set<Triple> triples) {}
 
     private final Problem problem;
     private final List<Schedule> schedules;
     private final List<Rank> ranks = new ArrayList<>();
-    private final List<Arrival> arrivals = new ArrayList<>();
+    private final Deque<Posted> posted = new ArrayDeque<>(); // and not awaited
 
     private ScheduleSimulation(Problem problem, List<Schedule> schedules) {
         this.problem = problem;
@@ -96,16 +103,17 @@ final class ScheduleSimulation {
             }
             int step = i;
             post(rank -> steps.get(rank).get(step).before());
+            boolean ahead = post(rank -> steps.get(rank).get(step).ahead());
             for (int rank = 0; rank < ranks.size(); rank++) {
                 compute(rank, steps.get(rank).get(i));
             }
-            await();
+            awaitAllBut(ahead ? 1 : 0);
             for (int rank = 0; rank < ranks.size(); rank++) {
                 results(rank, steps.get(rank).get(i), differentiates, last(steps.get(rank), i));
             }
             post(rank -> steps.get(rank).get(step).after());
         }
-        await();
+        awaitAllBut(0);
         for (int rank = 0; rank < ranks.size(); rank++) {
             requireComplete(rank, differentiates);
         }
@@ -121,16 +129,26 @@ final class ScheduleSimulation {
         if (step.block() != null && step.block().keys().size() > 1) {
             step.block().keys().forEach(held -> requireHeld(rank, held));
         }
-        if (step.before() != null) {
-            step.before().sends().stream()
+        pack(rank, step.before());
+        pack(rank, step.ahead());
+    }
+
+    private void pack(int rank, Exchange exchange) {
+        if (exchange != null) {
+            exchange.sends().stream()
                     .map(Message::held)
-                    .distinct()
                     .filter(held -> held.piece().rows().owner() == rank)
+                    .filter(held -> !isIn(rank, held))
                     .forEach(held -> {
                         ranks.get(rank).requireFree(held.slot(), held.piece() + " is packed");
                         put(rank, held, Set.of());
                     });
         }
+    }
+
+    private boolean isIn(int rank, Held held) {
+        Content content = ranks.get(rank).slots.get(held.slot());
+        return content != null && content.piece().equals(held.piece());
     }
 
     private void requireHeld(int rank, Held held) {
@@ -151,9 +169,12 @@ final class ScheduleSimulation {
         ranks.get(rank).arrived.remove(held.slot());
     }
 
-    private void post(IntFunction<Exchange> exchanges) {
+    /** Returns whether the ranks post anything. */
+    private boolean post(IntFunction<Exchange> exchanges) {
         boolean any = exchanges.apply(0) != null;
         List<Sent> sent = new ArrayList<>();
+        List<Sending> sends = new ArrayList<>();
+        List<Arrival> arrivals = new ArrayList<>();
         for (int rank = 0; rank < ranks.size(); rank++) {
             Exchange exchange = exchanges.apply(rank);
             require(any == (exchange != null), "rank " + rank + " posts where others do not, or does not");
@@ -161,6 +182,7 @@ final class ScheduleSimulation {
             for (Message message : any ? exchange.sends() : List.<Message>of()) {
                 sent.add(new Sent(at.read(message.held()), rank, message.peer()));
                 at.sending.add(message.held().slot());
+                sends.add(new Sending(rank, message.held().slot()));
             }
             for (Message message : any ? exchange.receives() : List.<Message>of()) {
                 int slot = message.held().slot();
@@ -184,16 +206,25 @@ final class ScheduleSimulation {
             }
         }
         require(sent.isEmpty(), sent + " are sent, but not received");
+        if (any) {
+            posted.add(new Posted(sends, arrivals));
+        }
+        return any;
     }
 
-    private void await() {
-        for (Rank rank : ranks) {
-            rank.sending.clear();
-            rank.receiving.clear();
+    /** Completes what was posted, but for the last {@code count}. */
+    private void awaitAllBut(int count) {
+        while (posted.size() > count) {
+            complete(posted.remove());
         }
-        for (Arrival arrival : arrivals) {
+    }
+
+    private void complete(Posted exchange) {
+        exchange.sends().forEach(sending -> ranks.get(sending.rank()).sending.remove(sending.slot()));
+        for (Arrival arrival : exchange.arrivals()) {
             Rank at = ranks.get(arrival.rank());
             Piece piece = arrival.held().piece();
+            at.receiving.remove(arrival.held().slot());
             put(arrival.rank(), arrival.held(), arrival.triples());
             at.arrived.add(arrival.held().slot());
             if (piece.rows().owner() == arrival.rank()) {
@@ -201,7 +232,6 @@ final class ScheduleSimulation {
                 add(at.keyGrads, arrival.triples());
             }
         }
-        arrivals.clear();
     }
 
     private void compute(int rank, Step step) {

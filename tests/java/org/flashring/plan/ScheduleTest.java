@@ -69,12 +69,65 @@ class ScheduleTest {
         assertThat(List.of(schedule.forward(), schedule.backward())).isEqualTo(HandWritten.halo(problem, rank, 3));
     }
 
+    /** A step ahead, the keys of step s + 2 come from their owner while step s is computed, into no slot in use. */
+    @Test
+    void aStepAheadKeysComeFromTheirOwnersTwoStepsBefore() {
+        Problem problem = Problem.of(shape(1), Layout.zigzag(24, 6), Mask.causal());
+        Schedule schedule = new Ring(true).schedules(problem).apply(4);
+        assertThat(schedule.slots()).hasSize(4 + 2);
+        for (List<Step> steps : List.of(schedule.forward(), schedule.backward())) {
+            assertThat(steps.get(0).before().receives().get(0).peer()).isEqualTo(3);
+            for (int step = 0; step < 6; step++) {
+                assertThat(steps.get(step).before() == null).isEqualTo(step > 0);
+                Exchange ahead = steps.get(step).ahead();
+                assertThat(ahead == null).isEqualTo(step > 3);
+                if (ahead != null) {
+                    Message sent = ahead.sends().get(0);
+                    Message received = ahead.receives().get(0);
+                    assertThat(sent.peer()).isEqualTo((4 + step + 2) % 6);
+                    assertThat(sent.held().piece().rows().owner()).isEqualTo(4);
+                    assertThat(received.peer()).isEqualTo((4 - step - 2 + 6) % 6);
+                    assertThat(received.held())
+                            .isEqualTo(steps.get(step + 2).block().keys().get(0));
+                }
+            }
+        }
+        Schedule ofTwo = new Ring(true).schedules(SMALL).apply(0);
+        assertThat(List.of(ofTwo.forward(), ofTwo.backward(), ofTwo.slots()))
+                .as("of two there is nothing to fetch earlier")
+                .isEqualTo(List.of(
+                        HandWritten.ringOfTwo(0).get(0),
+                        HandWritten.ringOfTwo(0).get(1),
+                        new Ring().schedules(SMALL).apply(0).slots()));
+    }
+
+    @Test
+    void keysThatComeAheadIntoASlotInUseAreSeen() {
+        Problem problem = Problem.of(shape(1), Layout.contiguous(9, 5), Mask.full());
+        List<Schedule> schedules = new ArrayList<>(all(problem, new Ring(true).schedules(problem)));
+        Schedule spoilt = schedules.get(1);
+        schedules.set(
+                1,
+                new Schedule(
+                        spoilt.sources(),
+                        second(
+                                spoilt.forward(),
+                                step -> new Step(
+                                        null, moved(step.ahead(), 1), step.block(), step.computes(), step.after())),
+                        spoilt.backward(),
+                        spoilt.slots(),
+                        spoilt.room()));
+        assertThatThrownBy(() -> ScheduleSimulation.run(problem, schedules))
+                .isInstanceOf(AssertionError.class)
+                .hasMessageContaining("is read before it has come");
+    }
+
     @Test
     void everyPairIsComputedOnce() {
         for (int seed = 0; seed < 60; seed++) {
             Problem problem = random(new Random(seed), 5);
-            for (Strategy strategy :
-                    List.of(new Ring(), new Gather(1), new Gather(2), new Gather(Long.MAX_VALUE), new Halo())) {
+            for (Strategy strategy : List.of(
+                    new Ring(), new Ring(true), new Gather(1), new Gather(2), new Gather(Long.MAX_VALUE), new Halo())) {
                 try {
                     ScheduleSimulation.run(problem, all(problem, strategy.schedules(problem)));
                 } catch (AssertionError e) {

@@ -11,6 +11,7 @@ import org.flashring.DType;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.local.LocalGroup;
+import org.flashring.comm.peer.PeerGroup;
 import org.flashring.comm.process.Medium;
 import org.flashring.comm.process.ProcessGroup;
 import org.flashring.launch.Environment;
@@ -243,6 +244,15 @@ final class BadCommunication {
                         () -> ProcessGroup.join(ALONE, Map.of(), Duration.ZERO),
                         "deadline",
                         "PT0S"),
+                argument(
+                        "peers: environment null", () -> PeerGroup.join(null, Map.of(), DEADLINE), "environment", null),
+                argument("peers: terms null", () -> PeerGroup.join(ALONE, null, DEADLINE), "terms", null),
+                argument("peers: deadline 0", () -> PeerGroup.join(ALONE, Map.of(), Duration.ZERO), "deadline", "PT0S"),
+                argument(
+                        "peers: fallback null",
+                        () -> PeerGroup.join(ALONE, Map.of(), DEADLINE, null),
+                        "fallback",
+                        null),
                 argument(
                         "processes: medium null",
                         () -> ProcessGroup.join(ALONE, Map.of(), DEADLINE, null),

@@ -10,7 +10,7 @@ import org.flashring.plan.Ulysses;
 public final class Strategies {
     private Strategies() {}
 
-    /** Returns the strategy of a name: "ring", "gather 2", "halo", "ulysses", "2 x halo" (2-D). */
+    /** Returns the strategy of a name: "ring", "ring ahead", "gather 2", "halo", "ulysses", "2 x halo" (2-D). */
     public static Strategy named(String name) {
         int times = name.indexOf(" x ");
         if (times > 0) {
@@ -21,6 +21,7 @@ public final class Strategies {
         }
         return switch (name) {
             case "ring" -> new Ring();
+            case "ring ahead" -> new Ring(true);
             case "halo" -> new Halo();
             case "ulysses" -> new Ulysses();
             default -> throw new IllegalArgumentException(name);

@@ -10,6 +10,7 @@ import org.flashring.plan.Schedule.Heads;
  * @param owner rank whose keys these are, -1 if they are several ranks'
  * @param ready packs own keys that are sent, puts keys of several ranks in order
  * @param before posted before the block is computed; null for nothing
+ * @param ahead posted behind that, awaited by the next step; null for nothing
  * @param block what is computed; null for nothing
  * @param after posted when the block's gradients are in their places; null for nothing
  * @param deliver takes what has come for own keys home, once {@code after} is awaited
@@ -20,6 +21,7 @@ record BoundStep(
         int owner,
         Move[] ready,
         Transfers before,
+        Transfers ahead,
         BoundBlock block,
         Transfers after,
         Move[] deliver,

@@ -41,6 +41,8 @@ import org.flashring.plan.Schedule;
  * refused.
  */
 public final class ShardedAttention implements AttentionCalls, AutoCloseable {
+    private static final long NOTHING = -1; // in place of a ticket
+
     private final Plan plan;
     private final Communicator communicator;
     private final int rank;
@@ -157,13 +159,14 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
                 RingStepEvent event = begin(Native.FORWARD, "forward", number(step));
                 Move.all(step.ready(), math, of.k(), of.v());
                 post(step.before());
+                long ahead = post(step.ahead());
                 if (step.block() != null) {
                     meet(step.block(), of);
                     StepRecorder.enter(event);
                     kernel.forward(step.block().resume(), step.block().finish());
                     StepRecorder.leave(event, step.block());
                 }
-                communicator.await();
+                awaitAllBut(ahead);
                 end(event, step, false);
             }
             exchange(Leg.FORWARD_RESULTS, operands, null);
@@ -202,13 +205,14 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
                 RingStepEvent event = begin(Native.BACKWARD, "backward", number(step));
                 Move.all(step.ready(), math, of.k(), of.v());
                 post(step.before());
+                long ahead = post(step.ahead());
                 if (step.block() != null) {
                     meet(step.block(), of);
                     StepRecorder.enter(event);
                     differentiate(step.block(), with);
                     StepRecorder.leave(event, step.block());
                 }
-                communicator.await();
+                awaitAllBut(ahead);
                 deliver(step.number() - 1, with);
                 collect(step.block(), with);
                 post(step.after());
@@ -300,10 +304,21 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
         }
     }
 
-    private void post(Transfers transfers) {
-        if (transfers != null) {
-            posting = true;
-            communicator.post(transfers);
+    /** Returns the ticket; {@link #NOTHING} if there is nothing to post. */
+    private long post(Transfers transfers) {
+        if (transfers == null) {
+            return NOTHING;
+        }
+        posting = true;
+        return communicator.post(transfers);
+    }
+
+    /** Awaits what was posted before {@code ticket}, or everything if that is {@link #NOTHING}. */
+    private void awaitAllBut(long ticket) {
+        if (ticket == NOTHING) {
+            communicator.await();
+        } else if (ticket > 0) {
+            communicator.await(ticket - 1);
         }
     }
 

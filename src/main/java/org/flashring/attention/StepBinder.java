@@ -1,8 +1,10 @@
 package org.flashring.attention;
 
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.function.BiConsumer;
 import org.flashring.AttentionShape;
@@ -37,6 +39,7 @@ final class StepBinder {
     private final long base;
     private Piece atHome; // own keys whose gradients are being added up
     private final Set<Held> arrived = new HashSet<>(); // gradients of other ranks' keys that this rank adds to
+    private final Map<Integer, Piece> packed = new HashMap<>(); // own keys that are in a slot already
 
     StepBinder(Plan plan, Schedule schedule, Footprint footprint, int rank, long base) {
         this.plan = plan;
@@ -57,6 +60,7 @@ final class StepBinder {
     }
 
     private BoundStep[] bind(List<Step> steps) {
+        packed.clear();
         BoundStep[] bound = new BoundStep[steps.size()];
         for (int i = 0; i < bound.length; i++) {
             bound[i] = bind(steps, i);
@@ -69,6 +73,7 @@ final class StepBinder {
         Block block = step.block();
         List<Move> ready = new ArrayList<>();
         pack(step.before(), ready);
+        pack(step.ahead(), ready);
         BoundBlock bound = block == null
                 ? null
                 : bind(block, Schedule.resumes(steps, number), Schedule.finishes(steps, number), ready);
@@ -77,6 +82,7 @@ final class StepBinder {
                 Plan.sourceOf(schedule, block),
                 array(ready),
                 transfers(step.before()),
+                transfers(step.ahead()),
                 step.computes() ? bound : null,
                 transfers(step.after()),
                 deliver(
@@ -102,13 +108,14 @@ final class StepBinder {
         return block != null && block.keys().size() > 1;
     }
 
-    /** Own keys that are sent are copied into their slot first. */
+    /** Own keys that are sent are copied into their slot first, unless they are there. */
     private void pack(Exchange exchange, List<Move> ready) {
         if (exchange != null) {
+            exchange.receives().forEach(message -> packed.remove(message.held().slot()));
             exchange.sends().stream()
                     .map(Message::held)
-                    .distinct()
                     .filter(held -> held.piece().rows().owner() == rank)
+                    .filter(held -> !held.piece().equals(packed.put(held.slot(), held.piece())))
                     .forEach(held -> forEachRun(
                             held,
                             (run, rows) -> ready.add(new Move.Load(

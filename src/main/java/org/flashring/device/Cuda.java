@@ -99,6 +99,23 @@ public final class Cuda {
     }
 
     /**
+     * Returns the first CUDA device of this process whose memory {@code device} cannot read and write directly; null if
+     * there is none.
+     *
+     * @throws IllegalArgumentException if the device is the host or does not exist
+     * @throws UnsupportedOperationException if there is no CUDA
+     */
+    public static Device beyondReach(Device device) {
+        requireCuda("device", device);
+        for (int peer = 0; peer < deviceCount(); peer++) {
+            if (peer != device.ordinal() && !Cudart.reaches(device.ordinal(), peer)) {
+                return Device.cuda(peer);
+            }
+        }
+        return null;
+    }
+
+    /**
      * Lets {@code device} reach the memory of its peers directly, where the machine can; else copies go through the
      * host.
      */

@@ -127,6 +127,20 @@ public final class Cudart {
         check(cudaStreamSynchronize(Handles.stream(stream)), "cudaStreamSynchronize");
     }
 
+    /** Returns whether all work of {@code stream} is done. */
+    public static boolean isIdle(long stream) {
+        return isReached(cudaStreamQuery(Handles.stream(stream)), "cudaStreamQuery");
+    }
+
+    private static boolean isReached(int status, String call) {
+        if (status == cudaErrorNotReady) {
+            cudaGetLastError(); // not an error: forget it
+            return false;
+        }
+        check(status, call);
+        return true;
+    }
+
     /** Returns whether work given to {@code stream} goes into a CUDA graph; never of the default stream, 0. */
     public static boolean isCapturing(long stream) {
         int[] answer = Handles.answer();
@@ -175,17 +189,18 @@ public final class Cudart {
 
     /** Returns whether the work before the event's last record is done. */
     public static boolean isDone(long event) {
-        int status = cudaEventQuery(Handles.event(event));
-        if (status == cudaErrorNotReady) {
-            cudaGetLastError(); // not an error: forget it
-            return false;
-        }
-        check(status, "cudaEventQuery");
-        return true;
+        return isReached(cudaEventQuery(Handles.event(event)), "cudaEventQuery");
     }
 
     public static void synchronizeEvent(long event) {
         check(cudaEventSynchronize(Handles.event(event)), "cudaEventSynchronize");
+    }
+
+    /** Returns whether device {@code ordinal} can read and write the memory of device {@code peer} directly. */
+    public static boolean reaches(int ordinal, int peer) {
+        int[] can = new int[1];
+        check(cudaDeviceCanAccessPeer(can, ordinal, peer), "cudaDeviceCanAccessPeer");
+        return can[0] != 0;
     }
 
     /**
@@ -193,9 +208,7 @@ public final class Cudart {
      * through the host.
      */
     public static void enablePeer(int ordinal, int peer) {
-        int[] can = new int[1];
-        check(cudaDeviceCanAccessPeer(can, ordinal, peer), "cudaDeviceCanAccessPeer");
-        if (can[0] != 0) {
+        if (reaches(ordinal, peer)) {
             int status = cudaDeviceEnablePeerAccess(peer, 0);
             if (status == cudaErrorPeerAccessAlreadyEnabled) {
                 cudaGetLastError(); // not an error: forget it
@@ -219,7 +232,7 @@ public final class Cudart {
         return new String(text, 0, length, StandardCharsets.US_ASCII);
     }
 
-    private static void check(int status, String call) {
+    static void check(int status, String call) {
         if (status == cudaSuccess) {
             return;
         }

@@ -265,7 +265,7 @@ public final class Plan {
 
     /** Returns the bytes that a rank sends in {@code step} of its schedule. */
     public long bytesSent(Step step) {
-        return bytesSent(step.before()) + bytesSent(step.after());
+        return bytesSent(step.before()) + bytesSent(step.ahead()) + bytesSent(step.after());
     }
 
     private long bytesSent(Exchange exchange) {

@@ -1,8 +1,10 @@
 package org.flashring.plan;
 
+import java.util.Collections;
 import java.util.List;
 import java.util.function.IntFunction;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.flashring.Positions;
 import org.flashring.plan.Schedule.Block;
 import org.flashring.plan.Schedule.Exchange;
@@ -21,9 +23,22 @@ import org.flashring.plan.Schedule.Step;
  * them. In step s, rank r holds the keys of rank (r - s) mod N. The ring ends after the last step in which any rank
  * sees anything; with a window that is early, and the gradients' way home is still one hop. Two slots for keys and two
  * for gradients, whatever N.
+ *
+ * <p>{@linkplain #ahead() A step ahead}, each rank sends its own keys to all others in turn, so that no exchange waits
+ * for another one: that of step s + 2 is posted before step s is computed, and has the time of two steps. It moves the
+ * same bytes and computes the same bits, in four slots for keys; gradients go as before. It is for transports that take
+ * no multiprocessors from the kernel beside them, as copies between GPUs.
+ *
+ * @param ahead whether keys come a step ahead
  */
-public record Ring() implements Strategy {
-    private static final int GRADS = 2; // the first slot of gradients
+public record Ring(boolean ahead) implements Strategy {
+    /** Slots that keys of other ranks take in turn, a step ahead: one computed, one awaited, one under way. */
+    private static final int TURNS = 3;
+
+    /** Makes the one whose keys go from rank to rank. */
+    public Ring() {
+        this(false);
+    }
 
     @Override
     public IntFunction<Schedule> schedules(Problem problem) {
@@ -41,24 +56,23 @@ public record Ring() implements Strategy {
         int steps = last + 1;
         long largest = problem.keyElements(
                 problem.keys().maxLocalLength(), problem.shape().kvHeads());
-        return rank -> new OfRank(problem, rank, steps, sees[rank]).schedule(sources, largest);
+        return rank -> new OfRank(problem, rank, steps, sees[rank], ahead).schedule(sources, largest);
     }
 
     @Override
     public String toString() {
-        return "ring";
+        return ahead ? "ring, a step ahead" : "ring";
     }
 
-    private record OfRank(Problem problem, int rank, int steps, boolean[] sees) {
+    private record OfRank(Problem problem, int rank, int steps, boolean[] sees, boolean ahead) {
         Schedule schedule(List<Positions> sources, long largest) {
             long heads = problem.shape().kvHeads();
             List<Slot> slots = steps == 1
                     ? List.of()
-                    : List.of(
-                            new Slot(Part.KEYS, largest),
-                            new Slot(Part.KEYS, largest),
-                            new Slot(Part.KEY_GRADS, largest),
-                            new Slot(Part.KEY_GRADS, largest));
+                    : Stream.concat(
+                                    Collections.nCopies(keySlots(), new Slot(Part.KEYS, largest)).stream(),
+                                    Stream.of(new Slot(Part.KEY_GRADS, largest), new Slot(Part.KEY_GRADS, largest)))
+                            .toList();
             long block = steps == 1 ? problem.keyElements(problem.keys().localLength(rank), heads) : largest;
             return new Schedule(
                     sources,
@@ -69,30 +83,60 @@ public record Ring() implements Strategy {
         }
 
         private Step forward(int step) {
-            return new Step(keys(step), block(step, List.of()), computes(step), null);
+            return new Step(keys(step), keysAhead(step), block(step, List.of()), computes(step), null);
         }
 
         private Step backward(int step) {
             Held grads = steps == 1 ? new Held(piece(Part.KEY_GRADS, rank), Schedule.OWN) : grads(source(step), step);
-            return new Step(keys(step), block(step, List.of(grads)), computes(step), steps == 1 ? null : grads(step));
+            return new Step(
+                    keys(step),
+                    keysAhead(step),
+                    block(step, List.of(grads)),
+                    computes(step),
+                    steps == 1 ? null : grads(step));
         }
 
         private Block block(int step, List<Held> grads) {
             Piece queries =
                     new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads());
-            Held keys = new Held(piece(Part.KEYS, source(step)), step == 0 ? Schedule.OWN : step % 2);
+            Held keys = new Held(piece(Part.KEYS, source(step)), step == 0 ? Schedule.OWN : keySlot(step));
             return new Block(source(step), heads(), List.of(new Held(queries, Schedule.OWN)), List.of(keys), grads);
         }
 
-        /** Returns the exchange of the keys of {@code step} for those of the next one. */
+        /** Returns the exchange that {@code step} posts and awaits: of the keys of the next one. */
         private Exchange keys(int step) {
-            return step + 1 == steps
+            if (step + 1 == steps || (ahead && step > 0)) {
+                return null;
+            }
+            return exchange(
+                    new Held(piece(Part.KEYS, source(step)), keySlot(step)),
+                    neighbour(1),
+                    new Held(piece(Part.KEYS, source(step + 1)), keySlot(step + 1)),
+                    neighbour(-1));
+        }
+
+        /** Returns the exchange that {@code step} posts and the next one awaits: own keys for those of two steps on. */
+        private Exchange keysAhead(int step) {
+            int of = step + 2;
+            return !ahead || of >= steps
                     ? null
                     : exchange(
-                            new Held(piece(Part.KEYS, source(step)), step % 2),
-                            neighbour(1),
-                            new Held(piece(Part.KEYS, source(step + 1)), (step + 1) % 2),
-                            neighbour(-1));
+                            new Held(piece(Part.KEYS, rank), keySlot(0)),
+                            neighbour(of),
+                            new Held(piece(Part.KEYS, source(of)), keySlot(of)),
+                            source(of));
+        }
+
+        private int keySlots() {
+            return ahead ? 1 + Math.min(TURNS, steps - 1) : 2;
+        }
+
+        /** Returns the slot of the keys of {@code step}; own ones, which are sent, are in the first. */
+        private int keySlot(int step) {
+            if (!ahead) {
+                return step % 2;
+            }
+            return step == 0 ? 0 : 1 + (step - 1) % TURNS;
         }
 
         /** Returns the exchange of the gradients of {@code step}: to the next rank, or home after the last step. */
@@ -110,7 +154,7 @@ public record Ring() implements Strategy {
         }
 
         private Held grads(int owner, int step) {
-            return new Held(piece(Part.KEY_GRADS, owner), GRADS + step % 2);
+            return new Held(piece(Part.KEY_GRADS, owner), keySlots() + step % 2);
         }
 
         private Piece piece(Part part, int owner) {

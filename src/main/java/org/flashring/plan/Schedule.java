@@ -11,12 +11,12 @@ import org.flashring.Positions;
  * its memory holds what. Pure: it knows rows and heads, no addresses, no element types.
  *
  * <p>Ranks, rows and heads are those of {@link #problem}, but for the peers of messages. A step goes so. Own keys that
- * it sends are copied into their slot; keys of a block that lie in several places are copied together in order of their
- * positions. {@code before} is posted, the block is computed, and everything posted so far is awaited. Gradients that
- * have come for this rank's own keys are added to those, or are all there are of them where {@link Room#home} is 0. The
- * block's gradients, if it was computed, go to their places: added to what has come there for the same keys, or
- * written. {@code after} is posted. After the last step everything is awaited once more. All ranks have as many steps,
- * with an exchange in the same ones.
+ * it sends are copied into their slot, unless they are there; keys of a block that lie in several places are copied
+ * together in order of their positions. {@code before} is posted, {@code ahead} behind it, the block is computed, and
+ * everything posted so far but {@code ahead} is awaited. Gradients that have come for this rank's own keys are added to
+ * those, or are all there are of them where {@link Room#home} is 0. The block's gradients, if it was computed, go to
+ * their places: added to what has come there for the same keys, or written. {@code after} is posted. After the last
+ * step everything is awaited once more. All ranks have as many steps, with an exchange in the same ones.
  *
  * @param sources positions of keys that blocks have, by {@link Block#source}
  * @param forward steps of a forward pass
@@ -108,12 +108,18 @@ public record Schedule(
      * One step.
      *
      * @param before posted before the block is computed; null for nothing
+     * @param ahead posted behind that, awaited with what the next step awaits; null for nothing
      * @param block null for none
      * @param computes whether there is a block of which the mask leaves something, or that has to be computed all the
      *     same
      * @param after posted after the block's gradients have gone to their places; null for nothing
      */
-    public record Step(Exchange before, Block block, boolean computes, Exchange after) {}
+    public record Step(Exchange before, Exchange ahead, Block block, boolean computes, Exchange after) {
+        /** Makes one that posts nothing ahead. */
+        public Step(Exchange before, Block block, boolean computes, Exchange after) {
+            this(before, null, block, computes, after);
+        }
+    }
 
     /** Memory that a piece of {@code part} with up to {@code elements} elements fits in. */
     public record Slot(Part part, long elements) {}

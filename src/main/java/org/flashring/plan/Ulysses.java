@@ -183,6 +183,7 @@ public record Ulysses(int ranks, Strategy inner) implements Strategy {
                 Step others = longest.get(i);
                 return new Step(
                         among(member, step.before(), others.before()),
+                        among(member, step.ahead(), others.ahead()),
                         step.block(),
                         step.computes(),
                         among(member, step.after(), others.after()));

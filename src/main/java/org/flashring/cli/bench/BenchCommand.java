@@ -24,6 +24,7 @@ import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.ShapeOptions;
 import org.flashring.cli.support.StrategyOption;
+import org.flashring.cli.support.TransportOption;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.internal.Native;
@@ -47,7 +48,7 @@ import picocli.CommandLine.Spec;
             "Started by flashring launch, this library runs alone, each sequence as a ring over all processes.",
             "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU.",
             "With --ranks it times strategies beside each other, turn by turn, over threads of the host or, with"
-                    + " --device cuda, a GPU each over NCCL (by threads, or by the processes of launch)."
+                    + " --device cuda, of GPUs, which exchange by --transport (by threads, or by the processes of launch)."
         },
         mixinStandardHelpOptions = true,
         sortOptions = false,
@@ -57,6 +58,7 @@ import picocli.CommandLine.Spec;
             "  flashring bench --dtype float32 --length 1024,4096 --dim 64 --causal",
             "  flashring bench --device cuda --dtype bfloat16 --length 16384",
             "  flashring bench --ranks 4 --strategy all --dtype float32 --dim 64 --causal",
+            "  flashring launch --nproc 2 -- bench --ranks 2 --device cuda --transport peer",
             "  flashring launch --nproc 2 -- bench --dtype float32 --length 4096"
         })
 public final class BenchCommand implements Callable<Integer> {
@@ -134,6 +136,9 @@ public final class BenchCommand implements Callable<Integer> {
     private DeviceOption device;
 
     @Mixin
+    private TransportOption transport;
+
+    @Mixin
     private JsonOption json;
 
     /**
@@ -163,6 +168,10 @@ public final class BenchCommand implements Callable<Integer> {
         if (ranks == null && !strategy.replay().isEmpty()) {
             throw new ParameterException(
                     spec.commandLine(), "--strategy needs --ranks, the number of ranks over which it is timed.");
+        }
+        if (ranks == null && !transport.replay().isEmpty()) {
+            throw new ParameterException(
+                    spec.commandLine(), "--transport needs --ranks, the number of ranks that exchange by it.");
         }
         List<Device> devices = device.devices();
         Device first = devices.get(0);
@@ -200,6 +209,7 @@ public final class BenchCommand implements Callable<Integer> {
             throw new IllegalArgumentException("--threads and --ranks do not go together: FLASHRING_THREADS says it");
         }
         strategy.strategies(ranks, cases.get(0).shape()); // refuses before anything runs
+        transport.requireFitting(devices.get(0));
         if (timeline != null && devices.get(0).isCuda()) {
             throw new IllegalArgumentException(
                     "--timeline and --device cuda do not go together: of a GPU's work the host sees the queueing"
@@ -209,8 +219,9 @@ public final class BenchCommand implements Callable<Integer> {
             throw new IllegalArgumentException("--timeline is " + timeline + "; it must be a directory that exists");
         }
         PrintWriter out = spec.commandLine().getOut();
-        StrategyBench bench = new StrategyBench(cases, strategy, repeats == null ? REPEATS : repeats, timeline, out);
-        StrategyBench.Result result = BenchRanks.run(ranks, devices, bench::run);
+        StrategyBench bench =
+                new StrategyBench(cases, strategy, transport, repeats == null ? REPEATS : repeats, timeline, out);
+        StrategyBench.Result result = BenchRanks.run(ranks, devices, transport, out, bench::run);
         if (result != null) {
             json.write(result);
         }

@@ -1,5 +1,6 @@
 package org.flashring.cli.bench;
 
+import java.io.PrintWriter;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -10,16 +11,16 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
 import org.flashring.cli.support.Launched;
+import org.flashring.cli.support.TransportOption;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
-import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 import org.flashring.launch.Environment;
 
 /**
- * The ranks of a bench: threads on the host, threads with a GPU each over NCCL, or, where {@code launch} or another
- * launcher has started several processes, these.
+ * The ranks of a bench: threads on the host, threads on GPUs over a transport of choice, or, where {@code launch} or
+ * another launcher has started several processes, these.
  */
 final class BenchRanks {
     /** Of processes on the host, where a pass may take minutes. */
@@ -33,8 +34,14 @@ final class BenchRanks {
      * Returns what {@code body} returned on rank 0; null in the process of another rank.
      *
      * @param devices the host alone, or the CUDA devices of this process
+     * @param out what says that another transport than the one asked for is used
      */
-    static <T> T run(int ranks, List<Device> devices, Function<Communicator, T> body) {
+    static <T> T run(
+            int ranks,
+            List<Device> devices,
+            TransportOption transport,
+            PrintWriter out,
+            Function<Communicator, T> body) {
         if (!devices.get(0).isCuda()) {
             Launched processes = Launched.of(System.getenv());
             if (processes != null) {
@@ -49,13 +56,10 @@ final class BenchRanks {
         Environment launched = launched();
         if (launched != null) {
             Checks.equal("--ranks", ranks, launched.worldSize(), "the number of processes that were started together");
-            T result = apply(NcclGroup.join(launched, Map.of(), DEADLINE), body);
+            T result = apply(transport.join(launched, Map.of(), DEADLINE, out), body);
             return launched.rank() == 0 ? result : null;
         }
-        if (ranks > devices.size()) {
-            throw Checks.broken("--ranks", ranks, "be at most the " + devices.size() + " CUDA devices that there are");
-        }
-        return byThreads(NcclGroup.create(devices.subList(0, ranks), DEADLINE), body);
+        return byThreads(transport.create(ranks, devices, DEADLINE), body);
     }
 
     /** Returns who this process is among several that were started together; null where it is alone. */

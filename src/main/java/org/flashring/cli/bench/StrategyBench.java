@@ -21,6 +21,7 @@ import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.ResultFile;
 import org.flashring.cli.support.StrategyOption;
 import org.flashring.cli.support.Table;
+import org.flashring.cli.support.TransportOption;
 import org.flashring.comm.Communicator;
 import org.flashring.plan.Plan;
 import org.flashring.plan.Problem;
@@ -60,17 +61,29 @@ final class StrategyBench {
             Long buffers,
             Long held) {}
 
-    /** What {@code --json} writes. */
-    record Result(Machine machine, String device, int ranks, int repeats, List<Line> lines) {}
+    /**
+     * What {@code --json} writes.
+     *
+     * @param transport how ranks on GPUs exchange; null on the host
+     */
+    record Result(Machine machine, String device, int ranks, String transport, int repeats, List<Line> lines) {}
 
     private final List<BenchCase> cases;
     private final StrategyOption strategies;
+    private final TransportOption transport;
     private final int repeats;
     private final Path timelines;
     private final PrintWriter out;
 
     /** Makes it of {@code cases}; pictures go to folder {@code timelines}, null for none. */
-    StrategyBench(List<BenchCase> cases, StrategyOption strategies, int repeats, Path timelines, PrintWriter out) {
+    StrategyBench(
+            List<BenchCase> cases,
+            StrategyOption strategies,
+            TransportOption transport,
+            int repeats,
+            Path timelines,
+            PrintWriter out) {
+        this.transport = transport;
         this.timelines = timelines;
         this.cases = cases;
         this.strategies = strategies;
@@ -82,7 +95,7 @@ final class StrategyBench {
     Result run(Communicator ranks) {
         String device = DeviceOption.name(ranks.device());
         if (ranks.rank() == 0) {
-            heading(device, ranks.worldSize());
+            heading(device, ranks.worldSize(), transport.name(ranks.device()));
         }
         List<Line> lines = new ArrayList<>();
         for (BenchCase bench : cases) {
@@ -92,7 +105,7 @@ final class StrategyBench {
             }
             lines.addAll(ofCase);
         }
-        return new Result(Machine.current(), device, ranks.worldSize(), repeats, lines);
+        return new Result(Machine.current(), device, ranks.worldSize(), transport.name(ranks.device()), repeats, lines);
     }
 
     private List<Line> run(BenchCase bench, Communicator ranks) {
@@ -106,7 +119,7 @@ final class StrategyBench {
             try {
                 plans.add(plan(bench, strategy, ranks));
             } catch (IllegalArgumentException | UnsupportedOperationException e) {
-                if (strategy instanceof Ring) {
+                if (strategy.equals(new Ring())) {
                     throw e;
                 }
                 refused.add(new Line(bench, strategy, e.getMessage(), null, null, null, null, null, null));
@@ -191,12 +204,12 @@ final class StrategyBench {
                 ranks.device().isCuda() ? options.onCuda() : options);
     }
 
-    private void heading(String device, int ranks) {
+    private void heading(String device, int ranks, String by) {
         String layout = "zigzag where causal without a window, else contiguous";
         Paragraph.print(
                 out,
-                ranks + " ranks on " + device + "; " + layout + "; in each of " + repeats
-                        + " runs all strategies take turns");
+                ranks + " ranks on " + device + (by == null ? "" : ", over " + by) + "; " + layout + "; in each of "
+                        + repeats + " runs all strategies take turns");
         Paragraph.print(
                 out,
                 "ms: the slowest rank's median. FLOPs: forward 4 * batch * heads * length^2 * dim, half of it when"

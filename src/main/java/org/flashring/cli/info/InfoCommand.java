@@ -52,6 +52,7 @@ public final class InfoCommand implements Callable<Integer> {
             int cudaDevices,
             String cudaCause,
             List<Integer> cudaTileBytes,
+            String peerCopies,
             String processes,
             Map<String, String> optional,
             List<Capability> capabilities) {}
@@ -70,6 +71,7 @@ public final class InfoCommand implements Callable<Integer> {
                 Cuda.deviceCount(),
                 Cuda.unavailabilityCause(),
                 tileBytes(),
+                peerCopies(),
                 processes(),
                 optional(),
                 capabilities);
@@ -132,6 +134,9 @@ public final class InfoCommand implements Callable<Integer> {
             out.println(
                     "                 " + deviceLine(name, info.cudaTileBytes().get(device)));
         }
+        if (info.peerCopies() != null) {
+            out.println("Peer copies      " + info.peerCopies());
+        }
         out.println("Processes        exchange through " + info.processes());
         info.optional()
                 .forEach((name, version) -> out.printf(
@@ -156,6 +161,17 @@ public final class InfoCommand implements Callable<Integer> {
                 + (tileBytes == 0
                         ? "no kernel runs on it"
                         : "tiles for " + tileBytes / 1024 + " KB of shared memory a block");
+    }
+
+    /** Returns which GPUs can copy from each other's memory; null where there is no GPU. */
+    private static String peerCopies() {
+        for (int device = 0; device < Cuda.deviceCount(); device++) {
+            Device beyond = Cuda.beyondReach(Device.cuda(device));
+            if (beyond != null) {
+                return "not by all GPUs: " + Device.cuda(device) + " does not reach the memory of " + beyond;
+            }
+        }
+        return Cuda.deviceCount() == 0 ? null : "by all GPUs, from each other's memory";
     }
 
     /** Returns what processes without GPUs exchange through on this host. */

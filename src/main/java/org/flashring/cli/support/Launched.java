@@ -1,5 +1,6 @@
 package org.flashring.cli.support;
 
+import java.io.PrintWriter;
 import java.time.Duration;
 import java.util.Map;
 import java.util.function.Consumer;
@@ -52,7 +53,21 @@ public final class Launched {
      * learn why.
      */
     public void run(Map<String, String> terms, Duration deadline, Consumer<Communicator> body) {
-        try (Communicator communicator = ProcessGroup.join(environment, terms, deadline)) {
+        run(ProcessGroup.join(environment, terms, deadline), body);
+    }
+
+    /** As the other method, on a CUDA device, over {@code transport}. */
+    public void run(
+            TransportOption transport,
+            PrintWriter out,
+            Map<String, String> terms,
+            Duration deadline,
+            Consumer<Communicator> body) {
+        run(transport.join(environment, terms, deadline, out), body);
+    }
+
+    private static void run(Communicator joined, Consumer<Communicator> body) {
+        try (Communicator communicator = joined) {
             try {
                 body.accept(communicator);
             } catch (RuntimeException | Error e) {

@@ -34,6 +34,12 @@ public final class StrategyOption {
     private Kind kind;
 
     @Option(
+            names = "--ahead",
+            description = "The ring fetches keys a step ahead, from their owner: for exchanges that take no"
+                    + " multiprocessors, as --transport peer; two more slots of keys.")
+    private boolean ahead;
+
+    @Option(
             names = "--gather-heads",
             defaultValue = "1",
             paramLabel = "HEADS",
@@ -102,6 +108,7 @@ public final class StrategyOption {
 
     /** Returns the strategy, or all, as {@link #fitting} has them, by name. */
     public Map<String, Strategy> fittingByName(int worldSize, long queryHeads) {
+        check();
         Map<String, Strategy> byName = new LinkedHashMap<>();
         for (Kind each : all() ? EACH : List.of(kind)) {
             byName.put(name(each), fitting(each, worldSize, queryHeads));
@@ -114,6 +121,9 @@ public final class StrategyOption {
         Checks.atLeast("--ulysses-ranks", ranks(), 1);
         if (between == Kind.ULYSSES || between == Kind.ALL) {
             throw Checks.broken("--between", name(between), "be ring, gather or halo");
+        }
+        if (ahead && kind != Kind.ALL && (kind == Kind.ULYSSES ? between : kind) != Kind.RING) {
+            throw new IllegalArgumentException("--ahead is given; it must be left out where no ring carries keys");
         }
     }
 
@@ -139,7 +149,7 @@ public final class StrategyOption {
 
     private Strategy of(Kind any, int ranks) {
         return switch (any) {
-            case RING -> new Ring();
+            case RING -> new Ring(ahead);
             case GATHER -> new Gather(heads);
             case HALO -> new Halo();
             case ULYSSES -> new Ulysses(ranks, of(between, 1));
@@ -147,9 +157,9 @@ public final class StrategyOption {
         };
     }
 
-    /** Returns the options that give this strategy again, with a space before them; none for the ring. */
+    /** Returns the options that give this strategy again, with a space before them; none for the plain ring. */
     public String replay() {
-        return kind == Kind.RING
+        String strategy = kind == Kind.RING
                 ? ""
                 : " --strategy " + name(kind)
                         + (kind != Kind.ULYSSES
@@ -157,6 +167,7 @@ public final class StrategyOption {
                                 : (ulyssesRanks == null ? "" : " --ulysses-ranks " + ulyssesRanks) + " --between "
                                         + name(between))
                         + (kind == Kind.GATHER || between == Kind.GATHER ? " --gather-heads " + heads : "");
+        return strategy + (ahead ? " --ahead" : "");
     }
 
     private static String name(Kind kind) {

@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.List;
 import java.util.stream.IntStream;
+import org.bytedeco.javacpp.BytePointer;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
@@ -15,6 +16,7 @@ import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
+import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Memory;
 import org.flashring.device.Stream;
 import org.flashring.plan.Plan;
@@ -48,10 +50,11 @@ final class ScenarioRun {
         return results;
     }
 
-    /** Returns on every rank what all of them compute, on the host; collective. */
+    /** Returns on every rank what all of them compute; collective. */
     static Results run(Scenario scenario, Strategy strategy, Inputs inputs, Kernel kernel, Communicator communicator) {
         Problem problem = Problem.of(scenario.shape(), scenario.layout(), scenario.mask());
-        Plan plan = Plan.of(problem, strategy, scenario.options().withKernel(kernel));
+        AttentionOptions options = scenario.options().withKernel(kernel);
+        Plan plan = Plan.of(problem, strategy, communicator.device().isCuda() ? options.onCuda() : options);
         Results results = Results.zeros(scenario);
         rank(scenario, inputs, plan, communicator, 0, results);
         for (Results.Name name : Results.Name.values()) {
@@ -64,7 +67,16 @@ final class ScenarioRun {
     private static void gather(double[] values, Communicator communicator) {
         ByteBuffer sum = ByteBuffer.allocateDirect(values.length * Double.BYTES).order(ByteOrder.nativeOrder());
         sum.asDoubleBuffer().put(values);
-        communicator.allReduce(Memory.of(sum).address(), values.length, DType.FLOAT64);
+        if (communicator.device().isCuda()) {
+            try (DeviceBuffer copy = DeviceBuffer.allocate(communicator.device(), sum.capacity())) {
+                copy.upload(new BytePointer(sum));
+                communicator.allReduce(copy.address(), values.length, DType.FLOAT64);
+                communicator.synchronize();
+                copy.download(new BytePointer(sum));
+            }
+        } else {
+            communicator.allReduce(Memory.of(sum).address(), values.length, DType.FLOAT64);
+        }
         sum.asDoubleBuffer().get(values);
     }
 

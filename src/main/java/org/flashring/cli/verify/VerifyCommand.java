@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.function.Consumer;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.flashring.AttentionShape;
@@ -20,6 +21,7 @@ import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Progress;
 import org.flashring.cli.support.StrategyOption;
 import org.flashring.cli.support.Table;
+import org.flashring.cli.support.TransportOption;
 import org.flashring.comm.Communicator;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
@@ -55,7 +57,8 @@ import picocli.CommandLine.Spec;
             "  flashring verify --seed 7 --cases 500",
             "  flashring launch --nproc 4 -- verify",
             "  flashring verify --device cuda --cases 500",
-            "  flashring verify --device cuda --ranks 8"
+            "  flashring verify --device cuda --ranks 8",
+            "  flashring launch --nproc 2 -- verify --device cuda --transport peer"
         })
 public final class VerifyCommand implements Callable<Integer> {
     private static final int SHOWN = 10;
@@ -94,6 +97,9 @@ public final class VerifyCommand implements Callable<Integer> {
     private StrategyOption strategy;
 
     @Mixin
+    private TransportOption transport;
+
+    @Mixin
     private JsonOption json;
 
     /** A check that failed. */
@@ -127,18 +133,27 @@ public final class VerifyCommand implements Callable<Integer> {
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};
         strategy.strategy(); // refuses before anything runs
         devices = device.devices();
+        transport.requireFitting(devices.get(0));
+        if (launched == null) {
+            transport.requirePeer("be peer where ranks are threads, which share GPUs");
+        }
         long start = System.nanoTime();
         if (launched == null) {
             check(indices, ranks == null ? 0 : ranks, null);
         } else {
             requireFitting();
-            launched.run(terms(), DEADLINE, communicator -> {
+            Consumer<Communicator> part = communicator -> {
                 if (launched.isFirst()) {
                     check(indices, launched.worldSize(), communicator);
                 } else {
                     take(indices, communicator);
                 }
-            });
+            };
+            if (devices.get(0).isCuda()) {
+                launched.run(transport, spec.commandLine().getOut(), terms(), DEADLINE, part);
+            } else {
+                launched.run(terms(), DEADLINE, part);
+            }
             if (!launched.isFirst()) {
                 return 0; // the first rank's verdict is that of all
             }
@@ -158,9 +173,6 @@ public final class VerifyCommand implements Callable<Integer> {
     }
 
     private void requireFitting() {
-        if (devices.get(0).isCuda()) {
-            throw Checks.broken("--device", "cuda", "be host where processes are the ranks");
-        }
         if (ranks != null) {
             launched.require("--ranks", ranks, ranks);
         }
@@ -168,7 +180,7 @@ public final class VerifyCommand implements Callable<Integer> {
 
     private Map<String, String> terms() {
         List<String> available = Capability.all().stream()
-                .filter(row -> row.available() && !row.cuda())
+                .filter(row -> row.available() && row.cuda() == devices.get(0).isCuda())
                 .map(Capability::name)
                 .distinct()
                 .toList();
@@ -260,7 +272,7 @@ public final class VerifyCommand implements Callable<Integer> {
                 what,
                 scenario.toString(),
                 "./flashring " + (launched == null ? "" : "launch --nproc " + launched.worldSize() + " -- ") + "verify"
-                        + (devices.get(0).isCuda() ? " --device cuda" : "") + strategy.replay()
+                        + (devices.get(0).isCuda() ? " --device cuda" : "") + transport.replay() + strategy.replay()
                         + " --seed " + seed
                         + (ranks == null ? "" : " --ranks " + ranks) + " --case " + scenario.index()));
     }

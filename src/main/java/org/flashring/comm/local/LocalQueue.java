@@ -1,10 +1,11 @@
 package org.flashring.comm.local;
 
 import org.flashring.DType;
+import org.flashring.comm.transport.RankSum;
 import org.flashring.comm.transport.Transport;
+import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.Event;
-import org.flashring.device.OwnedMemory;
 import org.flashring.device.Stream;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Made;
@@ -23,28 +24,26 @@ import org.flashring.kernel.TensorMath;
 final class LocalQueue implements AutoCloseable {
     private final Device device;
     private final TensorMath combiner;
-    private final int chunk;
+    private final RankSum sums;
     private final Stream transfers;
     private final Event[] posted; // [batch of this rank]: its memory is ready, at both ends
     private final Event[][] copied; // [peer][message of the peer]: it has been read
     private final Event ready; // for a collective
     private final Event done;
-    private OwnedMemory sums; // made by the first reduction
     private long stream;
 
     LocalQueue(Device device, int worldSize) {
         this.device = device;
         try (Made made = new Made()) {
             combiner = made.add(new TensorMath(device));
+            sums = made.add(new RankSum(device, combiner, !device.isCuda() || Cuda.beyondReach(device) == null));
             if (device.isCuda()) {
-                chunk = 4 << 20; // few launches
                 transfers = made.add(Stream.create(device));
                 posted = events(made);
                 copied = new Event[worldSize][];
                 ready = made.add(Event.create(device));
                 done = made.add(Event.create(device));
             } else {
-                chunk = 16 << 10; // fits a core's cache
                 transfers = null;
                 posted = null;
                 copied = null;
@@ -165,29 +164,13 @@ final class LocalQueue implements AutoCloseable {
      * Sums {@code count} elements at {@code from} of every rank, in rank order, and puts the sum at every {@code to}.
      */
     void sum(long[] from, long[] to, long count, DType dtype) {
-        if (sums == null) {
-            sums = OwnedMemory.allocate(device, (long) chunk * Double.BYTES);
-        }
-        DType wide = dtype.accumulator();
-        for (long start = 0; start < count; start += chunk) {
-            long length = Math.min(chunk, count - start);
-            long offset = start * dtype.bytes();
-            combiner.convert(sums.address(), wide, from[0] + offset, dtype, length);
-            for (int peer = 1; peer < from.length; peer++) {
-                combiner.add(sums.address(), wide, from[peer] + offset, dtype, length);
-            }
-            for (long target : to) {
-                combiner.convert(target + offset, dtype, sums.address(), wide, length);
-            }
-        }
+        sums.sum(from, to, count, dtype);
     }
 
     @Override
     public void close() {
         combiner.close();
-        if (sums != null) {
-            sums.close();
-        }
+        sums.close();
         if (transfers != null) {
             transfers.close();
             ready.close();

@@ -44,6 +44,9 @@ import org.flashring.launch.Session;
  * groups that they split off, but not begin new plans.
  */
 public final class NcclGroup {
+    /** The term by which processes find out that they were told different transports. */
+    public static final String TRANSPORT = "transport";
+
     /**
      * NCCL waits for ever for a rank that never comes; making a group is given up after this, or the deadline if that
      * is longer.
@@ -119,7 +122,9 @@ public final class NcclGroup {
         Deadline limit = Deadline.of(deadline);
         int ordinal = Checks.notNull("environment", environment).localRank();
         Device device = Cuda.require("environment.localRank", Device.cuda(ordinal));
-        Map<String, String> all = new LinkedHashMap<>(Checks.notNull("terms", terms));
+        Map<String, String> all = new LinkedHashMap<>();
+        all.put(TRANSPORT, "nccl");
+        all.putAll(Checks.notNull("terms", terms));
         all.put("NCCL release", String.valueOf(release));
         Session session = Rendezvous.join(environment, all, longer(deadline, PATIENCE));
         try {

@@ -8,6 +8,8 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.transport.Deadline;
+import org.flashring.comm.transport.DeviceBacklog;
+import org.flashring.comm.transport.DeviceWork;
 import org.flashring.device.Device;
 import org.flashring.device.Event;
 import org.flashring.device.Stream;
@@ -34,7 +36,7 @@ final class NcclQueue {
     private final Device device;
     private final String who; // rank, and the group where that has a name
     private final List<Channel> channels = new ArrayList<>();
-    private final NcclBacklog backlog;
+    private final DeviceBacklog backlog;
     private final Event reached; // a point of the caller's stream
     private final ReentrantLock gate = new ReentrantLock();
     private long stream;
@@ -49,7 +51,7 @@ final class NcclQueue {
         for (ncclComm comm : comms) {
             channels.add(new Channel(comm, Stream.createUrgent(device)));
         }
-        backlog = new NcclBacklog(device);
+        backlog = new DeviceBacklog(device);
         reached = Event.create(device);
     }
 
@@ -80,17 +82,17 @@ final class NcclQueue {
     }
 
     /** Makes later work of the caller's stream wait for the end of an operation. */
-    void follow(NcclWork work) {
-        Cudart.waitEvent(stream, work.ended.handle());
+    void follow(DeviceWork work) {
+        Cudart.waitEvent(stream, work.ended().handle());
     }
 
     /**
      * Queues an operation on a channel: it begins when the caller's stream has come here. Failures name {@code batch}
      * too, which may be null.
      */
-    NcclWork issue(String operation, Transfers batch, int channel, NcclCall call) {
+    DeviceWork issue(String operation, Transfers batch, int channel, NcclCall call) {
         try {
-            NcclWork work = backlog.take(operation, batch);
+            DeviceWork work = backlog.take(operation, batch);
             while (work == null) {
                 LockSupport.parkNanos(PARK_NANOS);
                 watchdog.check();
@@ -105,7 +107,7 @@ final class NcclQueue {
         }
     }
 
-    private void issue(NcclWork work, Channel channel, NcclCall call) {
+    private void issue(DeviceWork work, Channel channel, NcclCall call) {
         gate.lock();
         try {
             if (surrendered) {
@@ -113,10 +115,10 @@ final class NcclQueue {
             }
             reached.record(stream);
             channel.stream().await(reached);
-            work.begun.record(channel.stream().handle());
+            work.begun().record(channel.stream().handle());
             backlog.add(work);
             call.on(channel.comm(), channel.stream().handle());
-            work.ended.record(channel.stream().handle());
+            work.ended().record(channel.stream().handle());
             backlog.issued(work);
         } catch (IllegalStateException e) {
             if (surrendered) {

@@ -7,6 +7,7 @@ import org.bytedeco.cuda.nccl.ncclComm;
 import org.flashring.DType;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.transport.Collective;
+import org.flashring.comm.transport.DeviceWork;
 import org.flashring.comm.transport.Transport;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
@@ -23,7 +24,7 @@ final class NcclTransport implements Transport {
     private final int worldSize;
     private final NcclQueue queue;
     private final DeviceBuffer scratch; // for barriers
-    private final NcclWork[] posted = new NcclWork[DEPTH];
+    private final DeviceWork[] posted = new DeviceWork[DEPTH];
     private final NcclBatch batchCall = new NcclBatch();
     private final NcclCollective collectiveCall;
     private final NcclCall meeting;

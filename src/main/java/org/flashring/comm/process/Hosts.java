@@ -1,28 +1,20 @@
 package org.flashring.comm.process;
 
-import java.io.IOException;
 import java.net.InetAddress;
 import java.net.NetworkInterface;
 import java.net.SocketException;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Collectors;
+import org.flashring.internal.BootId;
 
 /** What tells this process's host from others, and by which addresses they may reach it. */
 final class Hosts {
-    private static final Path BOOT = Path.of("/proc/sys/kernel/random/boot_id");
-
     private Hosts() {}
 
     /** Returns what all processes of this host say and no others do; empty if nobody can tell. */
     static String name() {
-        try {
-            return Files.readString(BOOT).strip();
-        } catch (IOException e) {
-            return "";
-        }
+        return BootId.read();
     }
 
     /** Returns {@code first}, unless null, and the other addresses of this host that are not its loopback's. */

@@ -30,7 +30,8 @@ public final class Collective {
     private long receive;
     private boolean even;
 
-    Collective(int worldSize) {
+    /** Makes one for as many ranks, to be set. */
+    public Collective(int worldSize) {
         offsets = new long[worldSize + 1];
     }
 
@@ -46,6 +47,14 @@ public final class Collective {
 
     Collective allGather(long from, long[] bytes, long to) {
         return uneven(bytes, 1).of(Kind.ALL_GATHER, "allGather of parts", null, from, to);
+    }
+
+    /**
+     * Sets it to the meeting of ranks that are about to run {@code of}: each tells all others the same number of bytes.
+     * Returns this.
+     */
+    public Collective meeting(String of, long from, long bytes, long to) {
+        return even(bytes).of(Kind.ALL_GATHER, of, null, from, to);
     }
 
     Collective allToAll(long from, long bytes, long to) {

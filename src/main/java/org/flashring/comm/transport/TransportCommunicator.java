@@ -37,6 +37,11 @@ public final class TransportCommunicator implements Communicator {
         Arrays.setAll(batches, i -> new Transfers());
     }
 
+    /** Returns what carries it, for a transport that is built on another; that one closes it instead. */
+    public Transport transport() {
+        return transport;
+    }
+
     @Override
     public int rank() {
         return rank;

@@ -1,4 +1,4 @@
-package org.flashring.comm.nccl;
+package org.flashring.comm.transport;
 
 import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
@@ -6,9 +6,9 @@ import org.flashring.device.Event;
 
 /**
  * One operation that has been queued: between its two events it waits for nothing but the peers. Guarded by its
- * {@link NcclBacklog}.
+ * {@link DeviceBacklog}.
  */
-final class NcclWork implements AutoCloseable {
+public final class DeviceWork implements AutoCloseable {
     private static final int NO_BATCH = -1;
 
     final Event begun;
@@ -24,7 +24,7 @@ final class NcclWork implements AutoCloseable {
     boolean issued; // its call has come back, and ended been recorded
     long since; // when it was first seen to have begun, System.nanoTime; 0 before
 
-    NcclWork(Device device) {
+    DeviceWork(Device device) {
         begun = Event.create(device);
         ended = Event.create(device);
     }
@@ -54,6 +54,16 @@ final class NcclWork implements AutoCloseable {
         return sends == 1 && receives == 1
                 ? " to rank " + to + " and from rank " + from
                 : " of " + sends + " messages sent and " + receives + " received";
+    }
+
+    /** Returns the event that is recorded where it begins to wait for nothing but the peers. */
+    public Event begun() {
+        return begun;
+    }
+
+    /** Returns the event that is recorded at its end. */
+    public Event ended() {
+        return ended;
     }
 
     @Override

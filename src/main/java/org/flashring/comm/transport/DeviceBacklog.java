@@ -1,29 +1,31 @@
-package org.flashring.comm.nccl;
+package org.flashring.comm.transport;
 
 import java.util.ArrayDeque;
 import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
 
 /**
- * The operations that a communicator has queued and that may not be done. Waiting is measured from when an operation
- * has begun on the device, not from when it was queued: the host runs ahead of long kernels.
+ * The operations that a rank has queued on its device and that may not be done. Waiting is measured from when an
+ * operation has begun on the device, not from when it was queued: the host runs ahead of long kernels.
  */
-final class NcclBacklog implements AutoCloseable {
+public final class DeviceBacklog implements AutoCloseable {
     private static final int CAPACITY = 64;
 
-    private final ArrayDeque<NcclWork> free = new ArrayDeque<>();
-    private final ArrayDeque<NcclWork> pending = new ArrayDeque<>();
+    private final ArrayDeque<DeviceWork> free = new ArrayDeque<>();
+    private final ArrayDeque<DeviceWork> pending = new ArrayDeque<>();
     private long numbers;
     private String phase;
     private int step;
 
-    NcclBacklog(Device device) {
+    /** Makes one without operations, on {@code device}. */
+    public DeviceBacklog(Device device) {
         for (int i = 0; i < CAPACITY; i++) {
-            free.add(new NcclWork(device));
+            free.add(new DeviceWork(device));
         }
     }
 
-    synchronized void at(String newPhase, int newStep) {
+    /** Notes what the operations that follow are for. */
+    public synchronized void at(String newPhase, int newStep) {
         phase = newPhase;
         step = newStep;
     }
@@ -32,9 +34,9 @@ final class NcclBacklog implements AutoCloseable {
      * Returns an operation, of a batch unless null, to be recorded and then {@link #add added}; null while all are
      * pending.
      */
-    synchronized NcclWork take(String operation, Transfers batch) {
+    public synchronized DeviceWork take(String operation, Transfers batch) {
         retire();
-        NcclWork work = free.poll();
+        DeviceWork work = free.poll();
         if (work != null) {
             work.set(operation, batch, numbers++);
             work.phase = phase;
@@ -44,27 +46,27 @@ final class NcclBacklog implements AutoCloseable {
     }
 
     /** Notes an operation whose beginning has been recorded. */
-    synchronized void add(NcclWork work) {
+    public synchronized void add(DeviceWork work) {
         pending.add(work);
     }
 
     /** Notes that an operation's end has been recorded too. */
-    synchronized void issued(NcclWork work) {
+    public synchronized void issued(DeviceWork work) {
         work.issued = true;
     }
 
     /** Moves what is done from pending to free. */
     private void retire() {
         for (int left = pending.size(); left > 0; left--) { // once round, which allocates no iterator
-            NcclWork work = pending.remove();
+            DeviceWork work = pending.remove();
             (work.issued && work.ended.isDone() ? free : pending).add(work);
         }
     }
 
     /** Returns an operation that has waited for its peers longer than the deadline, in words; null if none has. */
-    synchronized String overdue(long now, long deadlineNanos) {
+    public synchronized String overdue(long now, long deadlineNanos) {
         retire();
-        for (NcclWork work : pending) {
+        for (DeviceWork work : pending) {
             if (work.since == 0 && work.begun.isDone()) {
                 work.since = now;
             }
@@ -76,15 +78,15 @@ final class NcclBacklog implements AutoCloseable {
     }
 
     /** Returns the oldest operation that is not done, in words; null if all are. */
-    synchronized String oldest() {
+    public synchronized String oldest() {
         retire();
         return pending.isEmpty() ? null : pending.peek().describe();
     }
 
     @Override
     public synchronized void close() {
-        free.forEach(NcclWork::close);
-        pending.forEach(NcclWork::close);
+        free.forEach(DeviceWork::close);
+        pending.forEach(DeviceWork::close);
         free.clear();
         pending.clear();
     }
