@@ -20,10 +20,10 @@ constexpr Kernel forwardAlone(Kernel kernel) {
 
 }  // namespace
 
-const Kernel kCudaDecode = forwardAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement));
+const Kernel kCudaDecode = forwardAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement)).serving(kAllScores);
 const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
-const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement);
-const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement);
+const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement).serving(kAllScores);
+const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement).serving(kAllScores);
 
 void deltaOnDevice(const flashring_step&) { refuse(); }
 void combineOnDevice(const flashring_combine_args&) { refuse(); }
