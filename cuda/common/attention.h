@@ -8,16 +8,40 @@
 
 namespace flashring {
 
+// The largest softcap that the kernels on tensor cores take: a score errs by 2^-21 of it, and so a weight by less than half a bit of a
+// float16.
+constexpr double kLargestSoftcap = 256;
+
+// Says so; null where the step's is not larger.
+inline const char* softcapUnmet(const flashring_step& step) {
+    return step.softcap > kLargestSoftcap ? "it takes a softcap of up to 256" : nullptr;
+}
+
+// What becomes of products before they are scores (shaping.cuh): nothing, but for a softcap or ALiBi. Then `scale` and scaleLog2 of
+// the kernels' arguments are those of finished scores.
+struct Shape {
+    bool any;
+    float scale;     // softmax_scale
+    float softcap;   // 0: none
+    float exponent;  // 2 log2(e) softmax_scale / softcap
+
+    Shape() = default;
+    explicit Shape(const flashring_step& step);
+};
+
 struct Arguments {
     flashring_step step;
     const int32_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i]; neither ever decreases with i
     const int32_t* hi;   // [q_len]
     int32_t* turns;      // deterministic backward: a ticket counter, then [batch, q_heads, query tiles] turns; else null
-    float scale;         // softmax_scale
-    float scaleLog2;     // softmax_scale * log2(e)
+    float scale;         // softmax_scale; 1 where shaped
+    float scaleLog2;     // the same times log2(e)
     bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
     bool wideOutputs;    // out and acc likewise
     bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
+    Shape shape;
+    const int64_t* queryPositions;  // [q_len] global ones, where there is ALiBi
+    const int64_t* keyPositions;    // [kv_len]
 };
 
 // The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside that
@@ -52,11 +76,11 @@ struct Tiling {
     QuerySpan* seenBy = nullptr;   // [tiles of keys]
 };
 
-// Launches the kernel that computes lo and hi into the front of the workspace, and what tiling asks for. With a tiling the kernel
+// Launches the kernels that compute lo and hi, and positions, into the front of the workspace, and what tiling asks for. With a tiling the kernel
 // starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
-// Bytes at the front of the workspace that hold lo and hi.
+// Bytes at the front of the workspace that hold lo and hi, and positions where there is ALiBi.
 int64_t intervalBytesOnDevice(const flashring_step& step);
 
 // Writes zeros to a float32 tensor.

@@ -1,5 +1,8 @@
 // From positions and mask, both in device memory, to the local keys that each local query sees: one thread a query.
+#include <float.h>
 #include <math.h>
+
+#include <algorithm>
 
 #include "common/attention.h"
 #include "common/early_start.cuh"
@@ -65,10 +68,30 @@ __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int
     }
 }
 
+// The global position of each query, then of each key, one thread each.
+__global__ void positionsKernel(const __grid_constant__ flashring_step step, int64_t* positions) {
+    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i < step.q_len) {
+        positions[i] = Ranges(step.q_positions).positionOf(i);
+    } else if (i < step.q_len + step.kv_len) {
+        positions[i] = Ranges(step.kv_positions).positionOf(i - step.q_len);
+    }
+}
+
+// Of lo, and of hi.
+int64_t boundBytes(const flashring_step& step) { return roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64); }
+
 }  // namespace
 
+Shape::Shape(const flashring_step& step)
+    : any(step.softcap != 0 || step.alibi_slopes),
+      scale(static_cast<float>(step.softmax_scale)),
+      softcap(static_cast<float>(step.softcap)),
+      exponent(softcap == 0 ? 0 : static_cast<float>(std::min(2 * M_LOG2E * step.softmax_scale / step.softcap, double{FLT_MAX}))) {}
+
 int64_t intervalBytesOnDevice(const flashring_step& step) {
-    return 2 * roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64);
+    const int64_t positions = (step.q_len + step.kv_len) * static_cast<int64_t>(sizeof(int64_t));
+    return 2 * boundBytes(step) + (step.alibi_slopes ? roundUp(positions, 64) : 0);
 }
 
 Arguments prepare(const Problem& problem, const Tiling* tiling) {
@@ -78,12 +101,18 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
              static_cast<long long>(s.q_len), static_cast<long long>(s.kv_len));
     }
     int32_t* const lo = reinterpret_cast<int32_t*>(problem.workspace);
-    int32_t* const hi = reinterpret_cast<int32_t*>(problem.workspace + intervalBytesOnDevice(s) / 2);
+    int32_t* const hi = reinterpret_cast<int32_t*>(problem.workspace + boundBytes(s));
+    int64_t* const positions = s.alibi_slopes ? reinterpret_cast<int64_t*>(problem.workspace + 2 * boundBytes(s)) : nullptr;
     const int threads = tiling ? tiling->queries : kMaxTilingThreads;
     const int64_t tiles = ceilDiv(s.q_len, threads), stretches = tiling && tiling->order ? ceilDiv(tiles, kStretch) : 0;
     launch(intervalsKernel, "intervals kernel", tiling ? Start::Early : Start::InOrder, tiles + stretches, threads, 0, s.stream, s, lo, hi,
            tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
+    if (positions) {
+        launch(positionsKernel, "positions kernel", Start::InOrder, ceilDiv(s.q_len + s.kv_len, kMaxTilingThreads), kMaxTilingThreads, 0,
+               s.stream, s, positions);
+    }
 
+    const Shape shape(s);
     const int64_t size = elementBytes(s.dtype), accSize = elementBytes(accumulatorType(s.dtype));
     const Extents q = queries(s, s.head_dim), out = queries(s, s.value_dim);
     const Extents k = keys(s, s.head_dim), v = keys(s, s.value_dim);
@@ -91,14 +120,17 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
             lo,
             hi,
             nullptr,
-            static_cast<float>(s.softmax_scale),
-            static_cast<float>(s.softmax_scale * M_LOG2E),
+            static_cast<float>(shape.any ? 1 : s.softmax_scale),
+            static_cast<float>((shape.any ? 1 : s.softmax_scale) * M_LOG2E),
             rowsAligned(s.q, q, size, 16) && rowsAligned(s.dout, out, size, 16) && rowsAligned(s.k, k, size, 16) &&
                 rowsAligned(s.v, v, size, 16),
             rowsAligned(s.out, out, size, 16) && rowsAligned(s.acc, out, accSize, 16),
             rowsAligned(s.out, out, size, 2 * size) && rowsAligned(s.acc, out, accSize, 2 * accSize) &&
                 rowsAligned(s.dq, q, accSize, 16) && rowsAligned(s.dk, k, accSize, 2 * accSize) &&
-                rowsAligned(s.dv, v, accSize, 2 * accSize)};
+                rowsAligned(s.dv, v, accSize, 2 * accSize),
+            shape,
+            positions,
+            positions ? positions + s.q_len : nullptr};
 }
 
 }  // namespace flashring

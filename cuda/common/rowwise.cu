@@ -128,6 +128,34 @@ bool deltaOfWords(const flashring_step& step) {
     return true;
 }
 
+constexpr int kSinkThreads = 1024;
+
+// dsinks from lse and delta: a block a head, which adds up in one order.
+template <class Acc>
+__global__ void __launch_bounds__(kSinkThreads) sinkGradientKernel(const __grid_constant__ flashring_step step) {
+    __shared__ double sums[kSinkThreads];
+    const int64_t h = blockIdx.x, rows = step.batch * step.q_len;
+    const double sink = static_cast<const Acc*>(step.sinks)[h];
+    double sum = 0;
+    for (int64_t n = threadIdx.x; n < rows && sink != -INFINITY; n += kSinkThreads) {
+        const int64_t b = n / step.q_len, i = n % step.q_len;
+        const double difference = sink - static_cast<double>(*row<const Acc>(step.lse, b, i, h));
+        const Acc p = exp(static_cast<Acc>(difference > 0 ? 0 : difference));  // NaN stays NaN
+        sum -= static_cast<double>(p) * static_cast<double>(*row<const Acc>(step.delta, b, i, h));
+    }
+    sums[threadIdx.x] = sum;
+    for (int half = kSinkThreads / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (static_cast<int>(threadIdx.x) < half) {
+            sums[threadIdx.x] += sums[threadIdx.x + half];
+        }
+    }
+    if (threadIdx.x == 0) {
+        Acc& dsink = static_cast<Acc*>(step.dsinks)[h];
+        dsink = static_cast<Acc>(sums[0] + (step.flags & FLASHRING_ADD_DSINKS ? static_cast<double>(dsink) : 0));
+    }
+}
+
 // One warp a row.
 template <class Element>
 __global__ void fillKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim, int64_t rows,
@@ -214,6 +242,10 @@ void deltaOnDevice(const flashring_step& step) {
         using Element = decltype(element);
         if (!deltaOfWords<Element>(step)) {
             launch(deltaKernel<Element>, "delta kernel", ceilDiv(step.batch * step.q_len * step.q_heads, kWarps), kThreads, 0, step.stream, step);
+        }
+        if (step.dsinks) {
+            launch(sinkGradientKernel<typename Accumulator<Element>::type>, "sink gradient kernel", Start::InOrder, step.q_heads, kSinkThreads, 0,
+                   step.stream, step);
         }
     });
 }

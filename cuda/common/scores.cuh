@@ -42,6 +42,13 @@ __device__ __forceinline__ Lse loadLse(const flashring_step& step, int64_t batch
     return {*row<const float>(step.lse, batch, query, head), step.lse_low.data ? *row<const float>(step.lse_low, batch, query, head) : 0};
 }
 
+// What a row begins with: the lse that earlier steps left, or its head's sink, of weight 1 and no value; else -inf.
+__device__ __forceinline__ Lse startLse(const flashring_step& step, int64_t batch, int64_t query, int64_t head) {
+    return step.flags & FLASHRING_RESUME ? loadLse(step, batch, query, head)
+           : step.sinks                  ? Lse{static_cast<const float*>(step.sinks)[head], 0}
+                                         : Lse{-INFINITY, 0};
+}
+
 __device__ __forceinline__ void storeLse(const flashring_step& step, int64_t batch, int64_t query, int64_t head, Lse lse) {
     *row<float>(step.lse, batch, query, head) = lse.high;
     if (step.lse_low.data) {

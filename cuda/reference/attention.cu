@@ -67,10 +67,24 @@ __device__ bool ownRow(int64_t batch, int64_t seq, int64_t heads, int64_t* b, in
     return *b < batch;
 }
 
-// The scaled score of a query and a key, rounded as forward's state holds it: backward has to find the same.
+struct Score {
+    double value;   // rounded as forward's state holds it: backward has to find the same
+    double growth;  // dvalue / d(scaled product)
+};
+
+// The score of query i of head h and key j of head g, as flashring.h has it.
 template <class Element>
-__device__ double score(const flashring_step& s, const Element* query, const Element* key) {
-    return static_cast<typename Accumulator<Element>::type>(s.softmax_scale * dot(query, key, s.head_dim));
+__device__ Score score(const Arguments& a, int64_t b, int64_t i, int64_t h, int64_t j, int64_t g) {
+    using Acc = typename Accumulator<Element>::type;
+    const flashring_step& s = a.step;
+    const double product = s.softmax_scale * dot(row<const Element>(s.q, b, i, h), row<const Element>(s.k, b, j, g), s.head_dim);
+    const double bounded = s.softcap != 0 ? tanh(product / s.softcap) : 0;
+    double value = s.softcap != 0 ? s.softcap * bounded : product;
+    if (s.alibi_slopes) {
+        const double distance = fabs(static_cast<double>(a.queryPositions[i] - a.keyPositions[j]));
+        value -= static_cast<double>(static_cast<const Acc*>(s.alibi_slopes)[h]) * distance;
+    }
+    return {static_cast<double>(static_cast<Acc>(value)), 1 - bounded * bounded};
 }
 
 template <class Element>
@@ -82,20 +96,19 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
         return;
     }
     const int64_t g = h / (s.q_heads / s.kv_heads);
-    const Element* const query = row<const Element>(s.q, b, i, h);
     Acc* const lse = row<Acc>(s.lse, b, i, h);
     Acc* const low = s.lse_low.data ? row<Acc>(s.lse_low, b, i, h) : nullptr;
     Acc* const acc = s.acc.data ? row<Acc>(s.acc, b, i, h) : nullptr;
     Row output;
-    double maximum = -INFINITY, sum = 0;
-    if (s.flags & FLASHRING_RESUME && *lse != -INFINITY) {
-        maximum = *lse;
+    const bool resume = s.flags & FLASHRING_RESUME;
+    double maximum = resume ? *lse : s.sinks ? static_cast<const Acc*>(s.sinks)[h] : -INFINITY, sum = maximum == -INFINITY ? 0 : 1;
+    if (resume && maximum != -INFINITY) {
         sum = low ? exp(static_cast<double>(*low)) : 1;
         output.add(sum, acc, s.value_dim);
     }
     for (int32_t first = a.lo[i]; first < a.hi[i]; first += 32) {
         const int32_t own = first + static_cast<int32_t>(threadIdx.x) % 32;
-        const double scored = own < a.hi[i] ? score(s, query, row<const Element>(s.k, b, own, g)) : -INFINITY;
+        const double scored = own < a.hi[i] ? score<Element>(a, b, i, h, own, g).value : -INFINITY;
         const double before = maximum;
         maximum = fmax(maximum, warpMax(scored));
         const double shift = maximum == -INFINITY ? 0 : maximum, decay = exp(before - shift), weight = exp(scored - shift);
@@ -125,20 +138,22 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
 }
 
 struct Pair {
-    double p, ds;  // softmax probability, and dL/dscore
+    double p, ds;  // softmax probability, and dL/d(scaled product)
 };
 
 template <class Element>
-__device__ Pair pair(const flashring_step& s, int64_t b, int64_t i, int64_t h, int64_t j, int64_t g) {
+__device__ Pair pair(const Arguments& a, int64_t b, int64_t i, int64_t h, int64_t j, int64_t g) {
     using Acc = typename Accumulator<Element>::type;
+    const flashring_step& s = a.step;
     const double lse = *row<const Acc>(s.lse, b, i, h);
     if (lse == -INFINITY) {
         return {0, 0};
     }
-    const double difference = score(s, row<const Element>(s.q, b, i, h), row<const Element>(s.k, b, j, g)) - lse;
+    const Score scored = score<Element>(a, b, i, h, j, g);
+    const double difference = scored.value - lse;
     const double p = exp(difference > 0 ? 0 : difference);  // lse is rounded, too; NaN stays
     const double dp = dot(row<const Element>(s.dout, b, i, h), row<const Element>(s.v, b, j, g), s.value_dim);
-    return {p, p * (dp - static_cast<double>(*row<const Acc>(s.delta, b, i, h)))};
+    return {p, scored.growth * p * (dp - static_cast<double>(*row<const Acc>(s.delta, b, i, h)))};
 }
 
 // dq_i = scale * sum_j ds_ij k_j
@@ -154,7 +169,7 @@ __global__ void queryGradientReference(const __grid_constant__ Arguments a) {
     Row dq;
     for (int32_t first = a.lo[i]; first < a.hi[i]; first += 32) {
         const int32_t own = first + static_cast<int32_t>(threadIdx.x) % 32;
-        const double ds = own < a.hi[i] ? pair<Element>(s, b, i, h, own, g).ds : 0;
+        const double ds = own < a.hi[i] ? pair<Element>(a, b, i, h, own, g).ds : 0;
         for (int32_t lane = 0; lane < min(32, a.hi[i] - first); ++lane) {
             dq.add(__shfl_sync(~0u, ds, lane), row<const Element>(s.k, b, first + lane, g), s.head_dim);
         }
@@ -191,7 +206,7 @@ __global__ void keyGradientReference(const __grid_constant__ Arguments a) {
     for (int64_t h = g * group; h < (g + 1) * group; ++h) {
         for (int32_t first = begin; first < end; first += 32) {
             const int32_t own = first + static_cast<int32_t>(threadIdx.x) % 32;
-            const Pair weight = own < end ? pair<Element>(s, b, own, h, j, g) : Pair{0, 0};
+            const Pair weight = own < end ? pair<Element>(a, b, own, h, j, g) : Pair{0, 0};
             for (int32_t lane = 0; lane < min(32, end - first); ++lane) {
                 dk.add(__shfl_sync(~0u, weight.ds, lane), row<const Element>(s.q, b, first + lane, h), s.head_dim);
                 dv.add(__shfl_sync(~0u, weight.p, lane), row<const Element>(s.dout, b, first + lane, h), s.value_dim);
@@ -226,13 +241,14 @@ void backward(const Problem& problem) {
 
 }  // namespace
 
-const Kernel kCudaReference = {FLASHRING_KERNEL_REFERENCE,
-                               "reference",
-                               kCudaRequirement,
-                               anyDeviceCapable,
-                               forward,
-                               backward,
-                               [](const flashring_step& step, flashring_direction) { return intervalBytesOnDevice(step); },
-                               true};
+const Kernel kCudaReference = Kernel{FLASHRING_KERNEL_REFERENCE,
+                                     "reference",
+                                     kCudaRequirement,
+                                     anyDeviceCapable,
+                                     forward,
+                                     backward,
+                                     [](const flashring_step& step, flashring_direction) { return intervalBytesOnDevice(step); },
+                                     true}
+                                  .serving(kAllScores);
 
 }  // namespace flashring

@@ -12,6 +12,7 @@
 #include "sm80/gradients.cuh"
 #include "sm80/mma.cuh"
 #include "sm80/nonfinite.cuh"
+#include "sm80/shape.cuh"
 #include "sm80/tiles.h"
 
 namespace flashring {
@@ -57,13 +58,14 @@ struct BackwardConfig {
                   "whole fragments, in pairs");
 };
 
-// P and dS of a warp's queries, from firstQuery of the tile on, and one strip of its keys: keyFrom among all keys. Lane l
-// knows what query firstQuery + l sees. far: some of these queries are.
+// P and dS of a warp's queries, from firstQuery of the tile on, which begins with query tileQuery of `head`, and one strip of its
+// keys: keyFrom among all keys. Lane l knows what query firstQuery + l sees. far: some of these queries are.
 template <class Element, class Config>
 __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& queries, const typename Config::Douts& douts,
                            const typename Config::Keys& keys, const typename Config::Values& values,
                            const typename Config::Scores& weights, const typename Config::Scores& gradients,
-                           const typename Config::Rows& rows, int firstQuery, int strip, int keyFrom, int ownLo, int ownHi, bool far) {
+                           const typename Config::Rows& rows, int head, int tileQuery, int firstQuery, int strip, int keyFrom, int ownLo,
+                           int ownHi, bool far) {
     constexpr int kM = Config::kScoreQueries / 16, kN = Config::kStrip / 8;
     const int keyTo = keyFrom + Config::kStrip, lane = threadIdx.x % 32;
     const ScoreScale scale = scaleOf(a);
@@ -93,6 +95,32 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
                 }
             }
         };
+        if (a.shape.any) {
+            if (a.shape.softcap != 0) {  // dP - delta, times what the softcap lets through of a change
+                const Softcap softcap{a.shape.softcap, a.shape.exponent};
+#pragma unroll
+                for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                    for (int half = 0; half < 2; ++half) {
+                        const float delta = rows.delta[firstQuery + m * 16 + half * 8 + lane / 4];
+#pragma unroll
+                        for (int n = 0; n < kN; ++n) {
+#pragma unroll
+                            for (int e = half * 2; e < half * 2 + 2; ++e) {
+                                const float rest = softcap.rest(p[m][n][e]);
+                                p[m][n][e] = softcap.score(rest);
+                                ds[m][n][e] = fmaf(ds[m][n][e] - delta, softcap.growth(rest), delta);
+                            }
+                        }
+                    }
+                }
+            } else {
+                bound(p, a.shape);
+            }
+            if (a.keyPositions) {
+                takeDistances(p, a, head, tileQuery + firstQuery, keyFrom);
+            }
+        }
         if (far) {
             toProbabilities(std::true_type());
         } else {
@@ -245,8 +273,8 @@ __device__ void backward(const Arguments& a) {
 #pragma unroll
         for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
             if (Config::kAllScore || strip < kKeys) {
-                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, scoreQuery,
-                                            strip, firstKey + strip, ownLo, ownHi, far);
+                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, head, queryTile * kQueries,
+                                            scoreQuery, strip, firstKey + strip, ownLo, ownHi, far);
             }
         }
         const bool found = bordered(queryTile, rows.lo, rows.hi) &&

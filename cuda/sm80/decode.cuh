@@ -15,6 +15,7 @@
 #include "sm80/mma.cuh"
 #include "sm80/nonfinite.cuh"
 #include "sm80/row_state.cuh"
+#include "sm80/shape.cuh"
 
 namespace flashring {
 
@@ -112,6 +113,25 @@ __device__ void markNonFinite(const Tile& values, const Tile& marks) {
         word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z),
                 finitePart<Element>(word.w)};
     });
+}
+
+// Products of a warp's rows and the keys from `key` on become scores. A row has a head, and so a slope, of its own.
+template <int kN>
+__device__ void shape(float (&scores)[1][kN][4], const DecodeArguments& a, int keyHead, int firstRow, int key) {
+    const flashring_step& step = a.step;
+    bound(scores, a.shape);
+    if (!step.alibi_slopes) {
+        return;
+    }
+    const Ranges queries(step.q_positions), keys(step.kv_positions);
+    const int own = firstRow + static_cast<int>(threadIdx.x) % 32 / 4;
+    const auto rowAt = [&](int half) { return min(own + half * 8, a.rows - 1); };
+    const float slopes[2] = {slopeOf(step, keyHead * a.group + rowAt(0) % a.group),
+                             slopeOf(step, keyHead * a.group + rowAt(1) % a.group)};
+    takeDistances(
+        scores, keys.positionOf(key), [&](int, int half) { return queries.positionOf(rowAt(half) / a.group); },
+        [&](int, int half) { return slopes[half]; },
+        [&](int col) { return keys.positionOf(min(int64_t{key} + col, step.kv_len - 1)); });
 }
 
 template <class Element, int kDim, int kIndex>
@@ -253,6 +273,9 @@ __device__ void decode(const DecodeArguments& a) {
         float scores[1][kKeys / 8][4];
         clear(scores);
         multiplyKeys<Element, kDim>(scores, queries, keys);
+        if (a.shape.any) {
+            shape(scores, a, keyHead, firstRow, key);
+        }
         if (bordered) {
             hide(scores, placeOf(stage), -INFINITY);
         }

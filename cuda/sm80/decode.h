@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include "common/attention.h"
 #include "common/shared_memory.h"
 #include "kernels.h"
 #include "rounding.h"
@@ -74,7 +75,8 @@ struct DecodeCut {
 // It lies at part + row: of two states that follow each other one of the two is the next, so that none collide.
 struct DecodeArguments {
     flashring_step step;
-    float scale, scaleLog2;
+    float scale, scaleLog2;  // softmax_scale, and times log2(e); of finished scores where they are shaped
+    Shape shape;
     bool vectorInputs;   // rows of q, k, v start on 16 bytes and are whole 16-byte words
     bool vectorOutputs;  // rows of out and acc start on pairs of elements and are whole pairs
     int group, rows;     // query heads of a key head; times queries

@@ -86,9 +86,11 @@ void forward(const Problem& problem) {
     const DeviceScope scope(step.device);
     const Workspace w = workspaceOf(step);
     const int64_t size = elementBytes(step.dtype), accSize = sizeof(float);
+    const Shape shape(step);
     const DecodeArguments arguments{step,
-                                    static_cast<float>(step.softmax_scale),
-                                    static_cast<float>(step.softmax_scale * M_LOG2E),
+                                    static_cast<float>(shape.any ? 1 : step.softmax_scale),
+                                    static_cast<float>((shape.any ? 1 : step.softmax_scale) * M_LOG2E),
+                                    shape,
                                     rowsAligned(step.q, queries(step, step.head_dim), size, 16) &&
                                         cachedRowsAligned(step, step.k, step.head_dim, size) &&
                                         cachedRowsAligned(step, step.v, step.value_dim, size),
@@ -116,21 +118,22 @@ const char* unmet(const flashring_step& step, flashring_direction) {
     if (step.batch * step.q_len * step.q_heads > kMaxKeys) {
         return "it takes up to 2^30 rows: batch * q_len * q_heads";
     }
-    return step.batch * step.kv_len > kMaxKeys ? "it takes up to 2^30 keys: batch * kv_len" : nullptr;
+    return step.batch * step.kv_len > kMaxKeys ? "it takes up to 2^30 keys: batch * kv_len" : softcapUnmet(step);
 }
 
 }  // namespace
 
-const Kernel kCudaDecode = {FLASHRING_KERNEL_DECODE,
-                            "decode",
-                            kCudaRequirement,
-                            anyDeviceCapable,
-                            forward,
-                            nullptr,
-                            workspaceBytes,
-                            true,
-                            nullptr,
-                            unmet,
-                            true};
+const Kernel kCudaDecode = Kernel{FLASHRING_KERNEL_DECODE,
+                                   "decode",
+                                   kCudaRequirement,
+                                   anyDeviceCapable,
+                                   forward,
+                                   nullptr,
+                                   workspaceBytes,
+                                   true,
+                                   nullptr,
+                                   unmet,
+                                   true}
+                                .serving(kAllScores);
 
 }  // namespace flashring

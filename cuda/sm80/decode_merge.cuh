@@ -97,7 +97,8 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
     waitForEarlierKernel();
     letNextKernelStart();
 #endif
-    const Lse earlier = exists && step.flags & FLASHRING_RESUME ? loadLse(step, batch, query, head) : Lse{-INFINITY, 0};
+    const bool resume = step.flags & FLASHRING_RESUME;
+    const Lse earlier = exists ? startLse(step, batch, query, head) : Lse{-INFINITY, 0};
     int part = 0, states = 0;
     if (exists && a.blocks > 0) {
         const int ofRow = a.tiles[0], before = a.ownRows ? a.tiles[batch] : batch * ofRow;
@@ -136,7 +137,7 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
     float* const acc = step.acc.data ? flashring::row<float>(step.acc, batch, query, head) : nullptr;
     for (int col = (ofRow * 32 + lane) * 2; col < a.pitch; col += warps * 64) {
         float2 result{};
-        if (earlier.high != -INFINITY) {  // a weight of 0 keeps NaN and infinity
+        if (resume && earlier.high != -INFINITY) {  // a weight of 0 keeps NaN and infinity
             const float2 state = loadPair(acc, col, valueDim, a.vectorOutputs);
             result = {weight * state.x, weight * state.y};
         }

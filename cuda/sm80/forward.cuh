@@ -11,6 +11,7 @@
 #include "sm80/mma.cuh"
 #include "sm80/nonfinite.cuh"
 #include "sm80/row_state.cuh"
+#include "sm80/shape.cuh"
 #include "sm80/tiles.h"
 
 namespace flashring {
@@ -132,11 +133,13 @@ __device__ void forward(const Arguments& a) {
         for (int half = 0; half < 2; ++half) {
             const int i = warpFirst + m * 16 + half * 8 + lane / 4;
             state[m][half] = {-INFINITY, 0};
-            const Lse lse = resume && i < length ? loadLse(step, batch, i, head) : Lse{-INFINITY, 0};
+            const Lse lse = i < length ? startLse(step, batch, i, head) : Lse{-INFINITY, 0};
+            const float weight = exp2Fast(lse.low * static_cast<float>(M_LOG2E));
             if (lse.high != -INFINITY) {
-                const float weight = exp2Fast(lse.low * static_cast<float>(M_LOG2E));
-                const float* const acc = row<const float>(step.acc, batch, i, head);
                 state[m][half] = {lse.high, lane % 4 == 0 ? weight : 0.0f};
+            }
+            if (resume && lse.high != -INFINITY) {
+                const float* const acc = row<const float>(step.acc, batch, i, head);
                 forEachPair(out, m, half, [&](int col, float& x, float& y) {
                     const float2 pair = loadPair(acc, col, valueDim, a.vectorOutputs);
                     x = pair.x * weight;
@@ -169,6 +172,12 @@ __device__ void forward(const Arguments& a) {
             load<Config::kThreads>(keys, k, step.k.stride_seq, next, 0, span.limit(next), keyDim, a.vectorInputs);
         }
         if (seen) {
+            if (a.shape.any) {
+                bound(scores, a.shape);
+                if (a.keyPositions) {
+                    takeDistances(scores, a, head, warpFirst, key);
+                }
+            }
             if (!__all_sync(~0u, lo <= key && hi >= key + kKeys)) {
 #pragma unroll
                 for (int m = 0; m < kM; ++m) {

@@ -46,9 +46,12 @@ void backward(const Problem& problem) {
     with16BitElement(step.dtype, [&](auto element) { backwardStep<decltype(element)>(arguments); });
 }
 
+const char* unmet(const flashring_step& step, flashring_direction) { return softcapUnmet(step); }
+
 }  // namespace
 
-const Kernel kCudaMma = {
-    FLASHRING_KERNEL_MMA, "mma", kCudaRequirement, anyDeviceCapable, forward, backward, workspaceBytes, true};
+const Kernel kCudaMma = Kernel{FLASHRING_KERNEL_MMA, "mma",    kCudaRequirement, anyDeviceCapable, forward, backward,
+                               workspaceBytes,       true,     nullptr,          unmet}
+                            .serving(kAllScores);
 
 }  // namespace flashring
