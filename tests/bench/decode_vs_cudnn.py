@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Few new tokens against a long cache: forward steps beside cuDNN, FlashAttention-2 and a reader of the cache.
 
-    decode_vs_cudnn.py libflashring.so [--json FILE] [--repeats N] [--only TEXT]
+    decode_vs_cudnn.py libflashring.so [--json FILE] [--repeats N] [--only TEXT] [--pages SIZE]
 
 Needs an NVIDIA GPU and PyTorch. Everything is bfloat16 and timed by CUDA events, the bodies taking turns; caches are
 larger than the L2 cache, or as many as are together. Short caches are timed as one of 100 calls of a CUDA graph. First
 each result is compared with float32 attention of PyTorch; where one is wrong the exit status is 1, whatever the speed.
+With --pages the same cache also as rows with lengths of their own, and in shuffled pages of SIZE keys: with the same bits.
 """
 import argparse
 import ctypes as c
@@ -18,7 +19,7 @@ import triton
 import triton.language as tl
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flashring_ctypes import FINISH, FORWARD, FlashRing, attach, empty, interleaved
+from flashring_ctypes import FINISH, FORWARD, I64, FlashRing, Positions, Step, attach, empty, interleaved
 
 # batch, cache, new tokens, query heads, key heads, head dim
 LONG = {
@@ -96,6 +97,42 @@ class Decode:
         return worst
 
 
+class Rows:
+    """The same call over rows with lengths of their own, in pages where they have a size."""
+
+    def __init__(self, one, size=0):
+        b, s = one.k.shape[:2]
+        self.step, self.ring = Step.from_buffer_copy(one.step), one.ring
+        self.step.keep = [one]
+        self.step.q_positions = self.step.kv_positions = Positions(None, 0)
+        self.out, self.lse = torch.empty_like(one.out), torch.empty_like(one.lse)
+        attach(self.step, out=self.out, lse=self.lse)
+        lengths = torch.full((b,), s, dtype=torch.int32, device="cuda")
+        self.step.kv_lengths = lengths.data_ptr()
+        self.step.keep.append(lengths)
+        if size:
+            table = torch.randperm(b * s // size, device="cuda")
+            paged = [torch.empty_like(x).view(-1, size, *x.shape[2:]) for x in (one.k, one.v)]
+            for pages, x in zip(paged, (one.k, one.v)):
+                pages[table] = x.view(pages.shape)
+            attach(self.step, k=paged[0], v=paged[1])
+            numbers = table.int()
+            self.step.keep.append(numbers)
+            self.step.page_table, self.step.page_size = numbers.data_ptr(), size
+            self.step.pages, self.step.page_table_stride = b * s // size, s // size
+        need = I64()
+        self.ring.call("flashring_workspace_bytes", c.byref(self.step), FORWARD, c.byref(need))
+        workspace = torch.empty(need.value, dtype=torch.uint8, device="cuda")
+        self.step.workspace, self.step.workspace_bytes = workspace.data_ptr(), need.value
+        self.step.keep.append(workspace)
+        one()
+        self()
+        self.same = torch.equal(self.out, one.out) and torch.equal(self.lse, one.lse)
+
+    def __call__(self):
+        self.ring.call("flashring_forward_step", c.byref(self.step))
+
+
 def graph_micros(calls, repeats):
     """Device time of one of the calls, each replay running all of them."""
     stream = torch.cuda.Stream()
@@ -116,6 +153,7 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--only", default="")
+    parser.add_argument("--pages", type=int, default=0)
     options = parser.parse_args()
     ring, lines, wrong = FlashRing(options.library), [], 0
     for name, shape in LONG.items():
@@ -126,6 +164,9 @@ def main():
         wrong += not error < 5e-3
         bodies = {"ours": one, "read": reader(one.k, one.v), "FA2": one.peer(SDPBackend.FLASH_ATTENTION),
                   "cuDNN": one.peer(SDPBackend.CUDNN_ATTENTION)}
+        if options.pages:
+            bodies["rows"], bodies["pages"] = Rows(one), Rows(one, options.pages)
+            wrong += not (bodies["rows"].same and bodies["pages"].same)
         bodies = {who: body for who, body in bodies.items() if body}
         micros = {who: 1e3 * ms for who, ms in interleaved(bodies, options.repeats, 4).items()}
         lines.append({"shape": name, "sizes": shape, "kernel": one.kernel, "error": error, "micros": micros})
@@ -144,6 +185,8 @@ def main():
         error = calls[0].error()
         wrong += not error < 5e-3
         us = graph_micros(calls, options.repeats)
+        if options.pages:
+            print(f"{name:4s} in pages {graph_micros([Rows(call, options.pages) for call in calls], options.repeats):6.2f} us", flush=True)
         lines.append({"shape": name, "sizes": shape, "kernel": calls[0].kernel, "error": error, "micros": {"ours": us}})
         print(f"{name:4s} {str(shape):32s} {calls[0].kernel:7s} error {error:.1e}  "
               f"ours {us:6.2f} us a call among {CALLS} of a graph", flush=True)

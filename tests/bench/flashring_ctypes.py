@@ -32,7 +32,9 @@ class Step(c.Structure):
     _fields_ = [("size", c.c_uint32)] + [(n, I32) for n in ("device", "dtype", "kernel", "flags", "deterministic")] + \
         [(n, I64) for n in ("batch", "q_len", "kv_len", "q_heads", "kv_heads", "head_dim", "value_dim")] + \
         [("softmax_scale", c.c_double), ("q_positions", Positions), ("kv_positions", Positions), ("mask", Mask),
-         ("workspace", PTR), ("workspace_bytes", I64), ("stream", PTR)] + [(n, Tensor) for n in OPERANDS]
+         ("workspace", PTR), ("workspace_bytes", I64), ("stream", PTR)] + [(n, Tensor) for n in OPERANDS] + \
+        [(n, PTR) for n in ("kv_lengths", "kv_begins", "q_lengths", "page_table", "k_pages", "v_pages")] + \
+        [(n, I64) for n in ("page_size", "pages", "page_table_stride")]
 
 
 class Capability(c.Structure):
