@@ -1,27 +1,11 @@
 // Softcap, sinks and ALiBi: every kernel that serves them against the plain formula in float64, forward and backward, over random
 // shapes, masks, positions and splits; and what happens at the ends of their ranges.
-#include "attention_case.h"
 #include "caps.h"
+#include "score_case.h"
 
 namespace {
 
 long cases = 0;
-
-// `drawn` says which: bits of flashring_score.
-void drawScores(Case& c, std::mt19937_64& random, int32_t drawn) {
-    const auto uniform = [&](double from, double to) { return std::uniform_real_distribution<double>(from, to)(random); };
-    if (drawn & FLASHRING_SOFTCAP) c.softcap = std::exp(uniform(-1, 4));  // scores are of order 1
-    for (int64_t h = 0; h < c.shape.qHeads; ++h) {
-        // Exact in float32, so that all kernels see the same numbers.
-        if (drawn & FLASHRING_SINKS) c.sinks.push_back(pick(random, 0, 5) ? static_cast<float>(uniform(-3, 5)) : -INFINITY);
-        if (drawn & FLASHRING_ALIBI) c.slopes.push_back(pick(random, 0, 5) ? static_cast<float>(std::exp(uniform(-7, 0))) : 0);
-    }
-}
-
-std::string describe(const Case& c, const char* kernel, uint64_t seed) {
-    return std::string(kernel) + " seed " + std::to_string(seed) + " softcap " + std::to_string(c.softcap) + " sinks " +
-           std::to_string(c.sinks.size()) + " slopes " + std::to_string(c.slopes.size()) + " " + c.describe();
-}
 
 double widened(double bar, double terms) { return bar * std::sqrt(std::max(1.0, terms)); }
 
@@ -29,7 +13,7 @@ void compare(const flashring_capability& row, Case& c, const Results& expected, 
     const Bars bars = barsOf(row);
     Results actual(c);
     run(c, actual, row.kernel, splits);
-    const std::string context = describe(c, row.name, seed);
+    const std::string context = std::string(row.name) + " seed " + std::to_string(seed) + " " + describeScores(c);
     const double ratio = static_cast<double>(c.shape.valueDim) / static_cast<double>(c.shape.headDim);
     checkClose(context, "out", actual.out, expected.out, bars.out);
     checkClose(context, "acc", actual.acc, expected.acc, bars.state);
@@ -37,9 +21,8 @@ void compare(const flashring_capability& row, Case& c, const Results& expected, 
     checkClose(context, "dq", actual.dq, expected.dq, widened(bars.gradient, ratio));
     checkClose(context, "dk", actual.dk, expected.dk, widened(bars.gradient, ratio));
     checkClose(context, "dv", actual.dv, expected.dv, bars.state);
-    if (!c.sinks.empty()) {  // sums of a delta for each row
-        const auto rows = static_cast<double>(c.shape.batch * c.shape.qLen);
-        checkClose(context, "dsinks", actual.dsinks, expected.dsinks, widened(bars.gradient, rows));
+    if (!c.sinks.empty()) {
+        checkClose(context, "dsinks", actual.dsinks, expected.dsinks, bars.gradient * sinkTerms(c));
     }
     CHECK(actual.intact(), "%s: wrote outside a tensor", context.c_str());
     ++cases;

@@ -1,11 +1,12 @@
 // CUDA kernels: the on-device reference against the host's, and every tensor-core kernel against the on-device
 // reference, over random shapes, masks, positions, strides and resumed blocks, with NaN and infinity among the operands
 // too. Options: --seeds N (per kernel), --from SEED, --small, --dtype bfloat16|float16 (the fast kernels of one type
-// alone), --decode (the decode kernel alone).
+// alone), --decode (the decode kernel alone), --scores (softcap, sinks and ALiBi alone).
 #include <cstring>
 
 #include "cuda/comparison.h"
 #include "cuda/device_case.h"
+#include "cuda/score_checks.h"
 
 namespace {
 
@@ -330,11 +331,12 @@ int main(int count, char** arguments) {
     long seeds = 20;
     uint64_t from = 1;
     bool small = false;
-    bool decodeAlone = false;
+    bool decodeAlone = false, scoresAlone = false;
     const char* only = nullptr;
     for (int i = 1; i < count; ++i) {
         if (!std::strcmp(arguments[i], "--small")) small = true;
         if (!std::strcmp(arguments[i], "--decode")) decodeAlone = true;
+        if (!std::strcmp(arguments[i], "--scores")) scoresAlone = true;
         if (!std::strcmp(arguments[i], "--dtype") && i + 1 < count) only = arguments[++i];
         if (!std::strcmp(arguments[i], "--seeds") && i + 1 < count) seeds = std::atol(arguments[++i]);
         if (!std::strcmp(arguments[i], "--from") && i + 1 < count) from = std::strtoull(arguments[++i], nullptr, 10);
@@ -345,6 +347,7 @@ int main(int count, char** arguments) {
     }
     std::printf("tiles for %d KB of shared memory a block\n", flashring_device_tiles(0) >> 10);
     if (decodeAlone) return finish("decode", checkDecode(FLASHRING_BFLOAT16, seeds, from) + checkDecode(FLASHRING_FLOAT16, seeds, from));
+    if (scoresAlone) return finish("scores", checkAllScores(seeds, from, small ? 150 : 600));
     long cases = checkRefusals() + checkCombine();
     for (int32_t dtype = 0; dtype < 4 && !only; ++dtype) cases += checkReference(dtype, seeds, from);
     const int64_t dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {192, 192}, {256, 256}, {0, 0}};
@@ -361,6 +364,7 @@ int main(int count, char** arguments) {
             cases += checkManyDocuments(dtype, d[0], d[1], small);
         }
     }
+    if (!only) cases += checkAllScores(seeds, from, longest);
     cases += checkDeterministic(small ? 2 : 20) + checkQueued(small);
     return finish("cuda", cases);
 }

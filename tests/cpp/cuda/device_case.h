@@ -33,7 +33,8 @@ private:
 class DeviceCase {
 public:
     DeviceCase(Case& c, Results& r) : case_(c), results_(r) {
-        for (Buffer* buffer : {&c.q, &c.k, &c.v, &c.dout, &r.out, &r.acc, &r.lse, &r.delta, &r.dq, &r.dk, &r.dv, &r.lseLow}) {
+        for (Buffer* buffer : {&c.q, &c.k, &c.v, &c.dout, &r.out, &r.acc, &r.lse, &r.delta, &r.dq, &r.dk, &r.dv, &r.lseLow,
+                               &r.dsinks}) {
             mirrors_.push_back({buffer, upload(buffer->memory(), buffer->memoryBytes())});
         }
         CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
@@ -122,6 +123,12 @@ private:
                     break;
                 }
             }
+        }
+        const int64_t headBytes = raw.q_heads * sizeOf(accType(raw.dtype));
+        raw.sinks = keep(static_cast<const char*>(raw.sinks), headBytes);
+        raw.alibi_slopes = keep(static_cast<const char*>(raw.alibi_slopes), headBytes);
+        if (raw.dsinks) {
+            raw.dsinks = mirrors_.back().device.data() + (static_cast<char*>(raw.dsinks) - results_.dsinks.memory());
         }
         raw.q_positions.ranges = keep(raw.q_positions.ranges, raw.q_positions.count);
         raw.kv_positions.ranges = keep(raw.kv_positions.ranges, raw.kv_positions.count);

@@ -21,6 +21,7 @@ class BadInputTest {
                         BadShapes.cases(),
                         BadMemory.cases(),
                         BadOperands.cases(),
+                        BadScores.cases(),
                         BadCommunication.cases(),
                         BadSync.cases())
                 .flatMap(List::stream)

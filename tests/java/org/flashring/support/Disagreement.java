@@ -75,6 +75,14 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                 Positions.contiguous(second, LENGTH - second)));
     }
 
+    private static Disagreement scores(Score usual, Score other, String named) {
+        org.flashring.plan.Problem problem = org.flashring.plan.Problem.of(SHAPE, LAYOUT, Mask.causal());
+        return silent(
+                Plan.of(problem.with(usual), new Ring(), OPTIONS),
+                Plan.of(problem.with(other), new Ring(), OPTIONS),
+                named);
+    }
+
     private static org.flashring.plan.Problem problem(AttentionShape shape, Layout layout, Mask mask, double scale) {
         return org.flashring.plan.Problem.of(shape, layout, mask).with(Score.scaledBy(scale));
     }
@@ -157,6 +165,19 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                         USUAL,
                         Plan.of(problem(SHAPE, LAYOUT, Mask.causal(), 0.5), new Ring(), OPTIONS),
                         "softmaxScale is 0.5 on rank 2, 0.3535"),
+                scores(
+                        Score.standard(),
+                        Score.standard().withSoftcap(30),
+                        "softcap is 30.0 on rank 2, 0.0 on rank 0"),
+                scores(Score.standard(), Score.standard().withSinks(), "sinks is true on rank 2, false on rank 0"),
+                scores(
+                        Score.standard().withAlibi(0.5, 0.25, 0.125, 0.0625),
+                        Score.standard().withAlibi(0.5, 0.25, 0.2, 0.0625),
+                        "alibiSlopes[2] is 0.2 on rank 2, 0.125 on rank 0"),
+                scores(
+                        Score.standard().withAlibi(0.5, 0.25, 0.125, 0.0625),
+                        Score.standard(),
+                        "alibiSlopes is not given on rank 2"),
                 new Disagreement(
                         USUAL,
                         Plan.of(org.flashring.plan.Problem.of(SHAPE, LAYOUT, Mask.causal()), new Gather(2), OPTIONS),

@@ -10,15 +10,19 @@ import org.flashring.AttentionShape;
  * @param k [batch, length, kvHeads, headDim]
  * @param v [batch, length, kvHeads, valueDim]
  * @param dout [batch, length, queryHeads, valueDim]
+ * @param sinks [queryHeads], exact in float32; not used where the score has none
  */
-record Inputs(double[] q, double[] k, double[] v, double[] dout) {
+record Inputs(double[] q, double[] k, double[] v, double[] dout, double[] sinks) {
     static Inputs draw(Scenario scenario, Random random) {
         AttentionShape shape = scenario.shape();
         return new Inputs(
                 draw(scenario, shape.queryHeads() * shape.headDim(), random),
                         draw(scenario, shape.kvHeads() * shape.headDim(), random),
                 draw(scenario, shape.kvHeads() * shape.valueDim(), random),
-                        draw(scenario, shape.queryHeads() * shape.valueDim(), random));
+                        draw(scenario, shape.queryHeads() * shape.valueDim(), random),
+                random.doubles(shape.queryHeads(), -3, 5)
+                        .map(sink -> (float) sink)
+                        .toArray());
     }
 
     private static double[] draw(Scenario scenario, long perToken, Random random) {

@@ -4,6 +4,7 @@ import java.util.stream.IntStream;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Mask;
+import org.flashring.Score;
 
 /**
  * Attention as one would write it down, in the scenario's own element type: scores, probabilities, outputs and
@@ -64,20 +65,25 @@ final class PlainFormula {
         int row = (batch * length + query) * queryHeads + head;
         int lo = (int) Math.min(length, mask.lo(query));
         int hi = (int) Math.min(length, mask.hi(query));
+        float sink = scenario.score().sinks() ? (float) operands.sinks()[head] : Float.NEGATIVE_INFINITY;
         if (lo >= hi) {
-            results.lse()[row] = Double.NEGATIVE_INFINITY;
+            results.lse()[row] = sink;
             return;
         }
         double[] p = new double[hi - lo];
-        float max = Float.NEGATIVE_INFINITY;
+        double[] growth = new double[hi - lo]; // of a score with its scaled product
+        float max = sink;
         for (int key = lo; key < hi; key++) {
             int keyRow = (batch * length + key) * kvHeads + kvHead;
-            p[key - lo] = Rounding.round(
+            double scaled = Rounding.round(
                     dtype,
                     scenario.scale() * dot(operands.q(), row * headDim, operands.k(), keyRow * headDim, headDim));
+            growth[key - lo] = growth(scaled);
+            p[key - lo] = Rounding.round(dtype, score(scaled, head, Math.abs(query - key)));
             max = Math.max(max, (float) p[key - lo]);
         }
-        float sum = 0;
+        float sum = (float) Math.exp(sink - max);
+        float sinkWeight = sum;
         for (int j = 0; j < p.length; j++) {
             p[j] = (float) Math.exp(p[j] - max);
             sum += (float) p[j];
@@ -94,13 +100,29 @@ final class PlainFormula {
         }
         round(results.out(), row * valueDim, valueDim);
         float delta = dot(results.out(), row * valueDim, operands.dout(), row * valueDim, valueDim);
+        synchronized (results) { // rows of the batch run side by side
+            results.dsinks()[head] -= sinkWeight / sum * delta;
+        }
         for (int j = 0; j < p.length; j++) {
             int keyRow = (batch * length + lo + j) * kvHeads + kvHead;
-            double ds = Rounding.round(dtype, scenario.scale() * p[j] * (dp[j] - delta));
+            double ds = Rounding.round(dtype, scenario.scale() * growth[j] * p[j] * (dp[j] - delta));
             add(results.dq(), row * headDim, ds, operands.k(), keyRow * headDim, headDim);
             add(results.dk(), keyRow * headDim, ds, operands.q(), row * headDim, headDim);
         }
         round(results.dq(), row * headDim, headDim);
+    }
+
+    private double score(double scaled, int head, int distance) {
+        Score score = scenario.score();
+        double bounded = score.softcap() > 0 ? score.softcap() * Math.tanh(scaled / score.softcap()) : scaled;
+        return score.alibiSlopes().isEmpty()
+                ? bounded
+                : bounded - score.alibiSlopes().get(head) * distance;
+    }
+
+    private double growth(double scaled) {
+        double softcap = scenario.score().softcap();
+        return softcap > 0 ? 1 - Math.pow(Math.tanh(scaled / softcap), 2) : 1;
     }
 
     private static float dot(double[] a, int aStart, double[] b, int bStart, int count) {

@@ -10,15 +10,17 @@ import org.flashring.AttentionShape;
  * @param dq [batch, length, queryHeads, headDim]
  * @param dk [batch, length, kvHeads, headDim]
  * @param dv [batch, length, kvHeads, valueDim]
+ * @param dsinks [queryHeads]; zeros where the score has no sinks
  */
-record Results(double[] out, double[] lse, double[] dq, double[] dk, double[] dv) {
+record Results(double[] out, double[] lse, double[] dq, double[] dk, double[] dv, double[] dsinks) {
     /** The tensors in their order here. */
     enum Name {
         OUT,
         LSE,
         DQ,
         DK,
-        DV
+        DV,
+        DSINKS
     }
 
     static Results zeros(Scenario scenario) {
@@ -33,7 +35,8 @@ record Results(double[] out, double[] lse, double[] dq, double[] dk, double[] dv
                 new double[tokens * queryHeads],
                 new double[tokens * queryHeads * headDim],
                 new double[tokens * kvHeads * headDim],
-                new double[tokens * kvHeads * valueDim]);
+                new double[tokens * kvHeads * valueDim],
+                new double[queryHeads]);
     }
 
     double[] get(Name name) {
@@ -43,6 +46,7 @@ record Results(double[] out, double[] lse, double[] dq, double[] dk, double[] dv
             case DQ -> dq;
             case DK -> dk;
             case DV -> dv;
+            case DSINKS -> dsinks;
         };
     }
 }

@@ -6,6 +6,8 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
+import org.flashring.Score;
+import org.flashring.plan.Problem;
 
 /**
  * What one case runs.
@@ -14,6 +16,7 @@ import org.flashring.Mask;
  * @param shape shape and element type
  * @param layout how the sequence is sharded
  * @param mask who sees whom
+ * @param score how scores are made
  * @param options wire type
  * @param headsFirst whether tensors lie as [batch, heads, length, dim] in memory
  * @param gradients element type of dq, dk and dv
@@ -23,6 +26,7 @@ record Scenario(
         AttentionShape shape,
         Layout layout,
         Mask mask,
+        Score score,
         AttentionOptions options,
         boolean headsFirst,
         DType gradients) {
@@ -35,9 +39,14 @@ record Scenario(
                 wide,
                 Layout.contiguous(layout.length(), 1),
                 mask,
+                score,
                 AttentionOptions.defaults(),
                 false,
                 DType.FLOAT64);
+    }
+
+    Problem problem() {
+        return Problem.of(shape, layout, mask).with(score);
     }
 
     int length() {
@@ -50,7 +59,7 @@ record Scenario(
 
     @Override
     public String toString() {
-        return shape + ", " + layout + ", " + mask + (headsFirst ? ", heads first" : "")
+        return shape + ", " + layout + ", " + mask + ", " + score + (headsFirst ? ", heads first" : "")
                 + ", gradients " + gradients.name().toLowerCase(Locale.ROOT)
                 + (options.wireDType() == null
                         ? ""

@@ -20,7 +20,6 @@ import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Memory;
 import org.flashring.device.Stream;
 import org.flashring.plan.Plan;
-import org.flashring.plan.Problem;
 import org.flashring.plan.Strategy;
 
 /** Runs a scenario by a strategy, one thread or process per rank. */
@@ -30,8 +29,7 @@ final class ScenarioRun {
     /** Returns what the ranks compute, which take turns on {@code devices}: the host alone, or CUDA devices. */
     static Results run(Scenario scenario, Strategy strategy, Inputs inputs, Kernel kernel, List<Device> devices) {
         AttentionOptions options = scenario.options().withKernel(kernel);
-        Problem problem = Problem.of(scenario.shape(), scenario.layout(), scenario.mask());
-        Plan plan = Plan.of(problem, strategy, devices.get(0).isCuda() ? options.onCuda() : options);
+        Plan plan = Plan.of(scenario.problem(), strategy, devices.get(0).isCuda() ? options.onCuda() : options);
         List<Device> ranks = IntStream.range(0, plan.worldSize())
                 .mapToObj(rank -> devices.get(rank % devices.size()))
                 .toList();
@@ -52,9 +50,8 @@ final class ScenarioRun {
 
     /** Returns on every rank what all of them compute; collective. */
     static Results run(Scenario scenario, Strategy strategy, Inputs inputs, Kernel kernel, Communicator communicator) {
-        Problem problem = Problem.of(scenario.shape(), scenario.layout(), scenario.mask());
         AttentionOptions options = scenario.options().withKernel(kernel);
-        Plan plan = Plan.of(problem, strategy, communicator.device().isCuda() ? options.onCuda() : options);
+        Plan plan = Plan.of(scenario.problem(), strategy, communicator.device().isCuda() ? options.onCuda() : options);
         Results results = Results.zeros(scenario);
         rank(scenario, inputs, plan, communicator, 0, results);
         for (Results.Name name : Results.Name.values()) {
@@ -86,7 +83,8 @@ final class ScenarioRun {
         DType dtype = shape.dtype();
         Positions positions = plan.queries().positions(communicator.rank());
         try (ShardedAttention attention = new ShardedAttention(plan, communicator);
-                Shards shards = new Shards(communicator.device(), shape.batch(), positions, scenario.headsFirst())) {
+                Shards shards = new Shards(communicator.device(), shape.batch(), positions, scenario.headsFirst());
+                Shards heads = new Shards(communicator.device(), 1, Positions.contiguous(0, 1), false)) {
             Shard q = shards.make(dtype, shape.queryHeads(), shape.headDim()).load(inputs.q());
             Shard k = shards.make(dtype, shape.kvHeads(), shape.headDim()).load(inputs.k());
             Shard v = shards.make(dtype, shape.kvHeads(), shape.valueDim()).load(inputs.v());
@@ -97,15 +95,41 @@ final class ScenarioRun {
             Shard dq = shards.make(scenario.gradients(), shape.queryHeads(), shape.headDim());
             Shard dk = shards.make(scenario.gradients(), shape.kvHeads(), shape.headDim());
             Shard dv = shards.make(scenario.gradients(), shape.kvHeads(), shape.valueDim());
-            Forward forward = new Forward(q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor());
+            boolean given = scenario.score().sinks();
+            Shard sinks = heads.make(dtype.accumulator(), shape.queryHeads(), 1).load(inputs.sinks());
+            Shard dsinks = heads.make(dtype.accumulator(), shape.queryHeads(), 1);
+            Forward forward = new Forward(
+                    q.tensor(), k.tensor(), v.tensor(), out.tensor(), lse.tensor(), given ? sinks.tensor() : null);
             attention.forward(forward, stream);
-            attention.backward(new Backward(forward, dout.tensor(), dq.tensor(), dk.tensor(), dv.tensor()), stream);
+            attention.backward(
+                    new Backward(
+                            forward,
+                            dout.tensor(),
+                            dq.tensor(),
+                            dk.tensor(),
+                            dv.tensor(),
+                            given ? dsinks.tensor() : null),
+                    stream);
             communicator.synchronize();
+            if (given) {
+                addTo(results.dsinks(), dsinks);
+            }
             out.store(results.out());
             lse.store(results.lse());
             dq.store(results.dq());
             dk.store(results.dk());
             dv.store(results.dv());
+        }
+    }
+
+    /** Adds a rank's part of the gradients of sinks; ranks are threads, or have a sum each. */
+    private static void addTo(double[] sum, Shard part) {
+        double[] own = new double[sum.length];
+        part.store(own);
+        synchronized (sum) {
+            for (int head = 0; head < sum.length; head++) {
+                sum[head] += own[head];
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Positions;
+import org.flashring.Score;
 
 /** The cases: a fixed grid of worlds, layouts and masks, whose other sizes take turns, then random ones. */
 final class Scenarios {
@@ -65,7 +66,14 @@ final class Scenarios {
         Layout layout =
                 mask.documentCount() > 1 ? Layout.of(policy, documents, world) : Layout.of(policy, length, world);
         return new Scenario(
-                index, shape, layout, mask, AttentionOptions.defaults(), index % 2 == 1, dtype.accumulator());
+                index,
+                shape,
+                layout,
+                mask,
+                Score.standard(),
+                AttentionOptions.defaults(),
+                index % 2 == 1,
+                dtype.accumulator());
     }
 
     private Scenario random(int index) {
@@ -98,9 +106,26 @@ final class Scenarios {
                 shape,
                 random.nextInt(5) == 0 ? dealt(random, length, world) : layout,
                 mask,
+                score(random, (int) shape.queryHeads()),
                 options,
                 headsFirst,
                 gradients);
+    }
+
+    /** Returns products scaled and nothing more in two of three cases, else some of softcap, sinks and ALiBi. */
+    private static Score score(Random random, int queryHeads) {
+        Score score = Score.standard();
+        if (random.nextInt(3) > 0) {
+            return score;
+        }
+        int more = 1 + random.nextInt(7);
+        score = (more & 1) == 0 ? score : score.withSoftcap(Math.exp(4 * random.nextDouble() - 1));
+        score = (more & 2) == 0 ? score : score.withSinks();
+        return (more & 4) == 0
+                ? score
+                : score.withAlibi(random.doubles(queryHeads, -7, 0)
+                        .map(exponent -> (float) Math.exp(exponent)) // the same in every type
+                        .toArray());
     }
 
     /** Returns the layout of tokens that are dealt to ranks at random. */

@@ -42,7 +42,8 @@ import picocli.CommandLine.Spec;
         name = "verify",
         description = {
             "Check the ring and every kernel that the device can run against the plain formula in float64 on one rank:"
-                    + " a fixed grid of worlds, layouts and masks, then random cases. Forward and backward.",
+                    + " a fixed grid of worlds, layouts and masks, then random cases, a third of them with softcap, sinks or ALiBi."
+                    + " Forward and backward.",
             "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
                     + " 3 times (dq, dk, dv) that of the plain formula computed in the same type, and a rounding per rank for dk and dv that"
                     + " travel in 16 bits.",
@@ -105,7 +106,7 @@ public final class VerifyCommand implements Callable<Integer> {
     /** A check that failed. */
     record Failure(int index, String kernel, String what, String scenario, String replay) {}
 
-    /** What {@code --json} writes; checks count (case, kernel) pairs, each of five tensors. */
+    /** What {@code --json} writes; checks count (case, kernel) pairs, each of six tensors. */
     record Result(
             Machine machine,
             List<String> devices,
@@ -201,7 +202,7 @@ public final class VerifyCommand implements Callable<Integer> {
         for (int index : indices) {
             Scenario scenario = scenarios.scenario(index);
             Inputs operands = Inputs.draw(scenario, scenarios.numbers(index));
-            for (Kernel kernel : kernels(scenario.shape())) {
+            for (Kernel kernel : kernels(scenario)) {
                 ScenarioRun.run(scenario, fitting(scenario), operands, kernel, communicator);
             }
         }
@@ -234,7 +235,7 @@ public final class VerifyCommand implements Callable<Integer> {
     private void check(Scenario scenario, Inputs operands, Communicator communicator) {
         Results exact = ScenarioRun.run(scenario.exact(), new Ring(), operands, Kernel.REFERENCE, List.of(Device.HOST));
         Map<Results.Name, Double> allowed = Tally.allowed(scenario, operands, exact);
-        for (Kernel kernel : kernels(scenario.shape())) {
+        for (Kernel kernel : kernels(scenario)) {
             checks++;
             Results results;
             try {
@@ -286,13 +287,14 @@ public final class VerifyCommand implements Callable<Integer> {
     }
 
     /**
-     * Returns the kernels of the device that serve the shape, the first as AUTO, which leaves to the others what that
+     * Returns the kernels of the device that serve the case, the first as AUTO, which leaves to the others what that
      * one does not take of a case.
      */
-    private List<Kernel> kernels(AttentionShape shape) {
+    private List<Kernel> kernels(Scenario scenario) {
+        AttentionShape shape = scenario.shape();
         Stream<Kernel> rows = Capability.all().stream()
                 .filter(row -> row.available() && row.cuda() == devices.get(0).isCuda() && row.dtype() == shape.dtype())
-                .filter(row -> row.forward() && row.backward())
+                .filter(row -> row.forward() && row.backward() && row.serves(scenario.score()))
                 .filter(row -> shape.headDim() <= row.maxHeadDim() && shape.valueDim() <= row.maxValueDim())
                 .filter(row -> row.unequalDims() || shape.headDim() == shape.valueDim())
                 .map(Capability::kernel)
