@@ -207,8 +207,7 @@ __device__ void decode(const DecodeArguments& a) {
         const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
         if (a.pageSize > 0) {
             const CachedRow<Element> known = pages.find<Element>(ahead, kAsksAhead ? entry : pages.ask(ahead));
-            loadRows<kThreads>(keysOf(stage), known.key, keyDim, a.vectorInputs, step.q.data);
-            loadRows<kThreads>(valuesOf(stage), known.value, valueDim, a.vectorInputs, step.q.data);
+            loadRows<kThreads>(keysOf(stage), valuesOf(stage), known, keyDim, valueDim, a.vectorInputs, step.q.data);
         } else {
             const auto [begin, end] = ahead.keys;
             flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead),

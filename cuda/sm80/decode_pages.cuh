@@ -54,25 +54,34 @@ struct Pages {
     }
 };
 
-// Fills the tile with the rows that the lanes of each warp know, with zeros for rows that are null and for columns from dim
-// on. In the background where rows are whole 16-byte words (`vector`) and start on one. `any` is an address that exists.
+// Fills both tiles with the rows that the lanes of each warp know, with zeros for rows that are null and for columns from the
+// dims on. In the background where rows are whole 16-byte words (`vector`) and start on one. `any` is an address that exists.
 template <int kThreads, class Element, int kRows, int kCols>
-__device__ void loadRows(const SharedTile<kRows, kCols>& tile, const Element* known, int dim, bool vector, const void* any) {
+__device__ void loadRows(const SharedTile<kRows, kCols>& keys, const SharedTile<kRows, kCols>& values,
+                         const CachedRow<Element>& known, int keyDim, int valueDim, bool vector, const void* any) {
     using Own = Share<kThreads, kRows, kCols>;
     static_assert(kRows <= 32, "a lane for each row");
-    constexpr int kAtOnce = kCols > 128 ? 1 : 4;  // the widest rows leave no registers for the addresses of several
+    // The widest rows leave no registers for the addresses of several, nor for the choice of an operand.
+    constexpr int kAtOnce = kCols > 128 ? 1 : 4, kOperands = kCols > 128 ? 2 : 1;
     const int row = Own::row(), col = Own::col();
+#pragma unroll kOperands
+    for (int operand = 0; operand < 2; ++operand) {
+        const SharedTile<kRows, kCols> tile{operand == 0 ? keys.memory : values.memory};
+        const int dim = operand == 0 ? keyDim : valueDim;
+        const auto own = reinterpret_cast<unsigned long long>(operand == 0 ? known.key : known.value);
 #pragma unroll kAtOnce
-    for (int r = 0; r < kRows; r += Own::kRowsAtOnce) {
-        const auto address = __shfl_sync(~0u, reinterpret_cast<unsigned long long>(known), row + r);
-        const Element* const source = reinterpret_cast<const Element*>(address) + col;
-        const bool words = vector && address % 16 == 0;
+        for (int r = 0; r < kRows; r += Own::kRowsAtOnce) {
+            const auto address = __shfl_sync(~0u, own, row + r);
+            const Element* const source = reinterpret_cast<const Element*>(address) + col;
+            const bool words = vector && address % 16 == 0;
 #pragma unroll
-        for (int c = 0; c < kCols; c += Own::kLanes * 8) {
-            const bool inside = address && col + c < dim;
-            if (words) {
-                copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c) : any, inside);
-            } else {
+            for (int c = 0; c < kCols; c += Own::kLanes * 8) {
+                const bool inside = address && col + c < dim;
+                if (words) {
+                    copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c) : any, inside);
+                    continue;
+                }
+#pragma unroll 1
                 for (int e = 0; e < 8; ++e) {
                     const Element value = inside && col + c + e < dim ? source[c + e] : Element(0.0f);
                     reinterpret_cast<Element*>(tile.memory + tile.offset(row + r, col + c))[e] = value;

@@ -100,7 +100,8 @@ __device__ int forEachRow(const DecodeArguments& a, DecodeScan& scan, const Body
 }
 
 // The cut of rows of their own, which block 0 leaves for the merge; and in scan.starts where each team of this block starts.
-__device__ inline DecodeCut planRows(const DecodeArguments& a, DecodeScan& scan, int firstPart) {
+// Compiled once for all kernels.
+__device__ __noinline__ inline DecodeCut planRows(const DecodeArguments& a, DecodeScan& scan, int firstPart) {
     const DecodeCut cut = a.cut(forEachRow(a, scan, [](int, int, int) {}));
     forEachRow(a, scan, [&](int row, int tiles, int before) {
         for (int team = 0; team < a.teams; ++team) {

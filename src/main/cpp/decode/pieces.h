@@ -19,7 +19,7 @@ template <class T>
 struct States {
     const flashring_step& step;
     const int64_t group = step.q_heads / step.kv_heads, rows = step.q_len * group, pieces = ceilDiv(step.kv_len, kPiece);
-    const int64_t pitch = wholeVectors<T>(step.value_dim), head = roundUp(2 * rows, int64_t{16}), size = head + roundUp(rows * pitch, int64_t{16});
+    const int64_t lanes = wholeVectors<T>(rows), pitch = wholeVectors<T>(step.value_dim), size = roundUp(2 * lanes + rows * pitch, int64_t{16});
 
     T* at(char* workspace, int64_t b, int64_t g, int64_t piece) const {
         return reinterpret_cast<T*>(workspace) + ((b * step.kv_heads + g) * pieces + piece) * size;
@@ -68,18 +68,18 @@ public:
           g_(g),
           rows_(states.rows),
           group_(states.group),
-          depth_(wholeVectors<T>(step_.head_dim)),
+          lanes_(states.lanes),
           pitch_(states.pitch),
           maximum_(states.at(problem.workspace, b, g, piece)),
-          sum_(maximum_ + rows_),
-          out_(maximum_ + states.head) {
+          sum_(maximum_ + lanes_),
+          out_(sum_ + lanes_) {
         Scratch scratch(memory);
-        queries_ = scratch.take<T>(rows_ * depth_);
-        scores_ = scratch.take<T>(rows_ * kKeys);
-        decay_ = scratch.take<T>(rows_);
+        queries_ = scratch.take<T>(step_.head_dim, lanes_);
+        scores_ = scratch.take<T>(kKeys, lanes_);
+        decay_ = scratch.take<T>(lanes_);
         from_ = scratch.take<int64_t>(rows_);
         to_ = scratch.take<int64_t>(rows_);
-        copy_ = scratch.take<T>(kKeys * most(depth_, pitch_));
+        copy_ = scratch.take<T>(kKeys * most(wholeVectors<T>(step_.head_dim), pitch_));
     }
 
     // Over the keys [begin, end), which lie in the piece.
@@ -94,8 +94,11 @@ public:
             const Lines<Element> nextKeys = find(step_.k, step_.k_pages, next, begin, end);
             const bool bordered = see(tile, most(begin, tile) - tile, last);
             score(keys, values, most(begin, tile) - tile, last);
-            for (int64_t r = 0; r < rows_; ++r) {
-                softmax(r);
+            if (bordered) {
+                hide(most(begin, tile) - tile, last);
+            }
+            for (int64_t lane = 0; lane < lanes_; lane += kLanes<T>) {
+                softmax(most(begin, tile) - tile, last, lane);
             }
             weigh(values, nextKeys, most(begin, tile) - tile, last, ahead, bordered);
             keys = nextKeys;
@@ -105,10 +108,10 @@ public:
 private:
     // The packed queries, scaled as the backward pass scales them, and the empty state.
     void start() {
-        for (int64_t r = 0; r < rows_; ++r) {
-            const Element* const from = row<const Element>(step_.q, b_, r / group_, g_ * group_ + r % group_);
-            for (int64_t d = 0; d < depth_; ++d) {
-                queries_[r * depth_ + d] = d < step_.head_dim ? widen(from[d]) * static_cast<T>(step_.softmax_scale) : 0;
+        for (int64_t r = 0; r < lanes_; ++r) {
+            const Element* const from = r < rows_ ? row<const Element>(step_.q, b_, r / group_, g_ * group_ + r % group_) : nullptr;
+            for (int64_t d = 0; d < step_.head_dim; ++d) {
+                *queries_.from(d, r).data = from ? widen(from[d]) * static_cast<T>(step_.softmax_scale) : 0;
             }
             maximum_[r] = -kInfinity<T>;
             sum_[r] = 0;
@@ -138,7 +141,7 @@ private:
         return bordered;
     }
 
-    // Whether rows are read where they lie: few enough queries to read them once, of whole vectors.
+    // Whether values are read where they lie: by few enough rows to read them once, in whole vectors.
     bool direct(int64_t dim) const { return rows_ <= kRowBlock && dim % kLanes<T> == 0; }
 
     // Rows as T, followed by zeros up to `pitch`.
@@ -158,55 +161,48 @@ private:
         return result;
     }
 
+    // S^T = K Q^T, by the product of the SIMD kernels: backward finds the same scores to the last bit, and with them weights that
+    // agree with lse whatever the scores' size. Asks for the values meanwhile, which come next.
     void score(const Lines<Element>& keys, const Lines<Element>& values, int64_t first, int64_t last) {
-        if (direct(step_.head_dim)) {
-            return score(keys.of, values, first, last);
+        const int64_t pitch = wholeVectors<T>(step_.head_dim);
+        copied(keys, first, last, step_.head_dim, pitch);
+        for (int64_t j = first; j < last; j += kBlockRows) {
+            const int64_t count = least(kBlockRows, last - j);
+            values.prefetch(j, j + count, step_.value_dim);
+            scores<T>(count, lanes_, step_.head_dim, Matrix<const T>{copy_ + j * pitch, pitch}, queries_, scores_.from(j, 0));
         }
-        score(copied(keys, first, last, step_.head_dim, depth_).of, values, first, last);
     }
 
-    // Asks for the values meanwhile, which come next.
-    template <class Key>
-    void score(const Key* const* keys, const Lines<Element>& values, int64_t first, int64_t last) {
-        for (int64_t n = 0; n < rows_ * kKeys; ++n) {
-            scores_[n] = -kInfinity<T>;
-        }
-        forEachBlock(rows_, [&](auto block, int64_t r) {
-            scoreKeys<decltype(block)::value>(queries_ + r * depth_, depth_, keys, first, last, depth_, scores_ + r * kKeys, [&](int64_t j) {
-                if (r == 0) {
-                    values.prefetch(j, least(j + 2, last), step_.value_dim);
+    void hide(int64_t first, int64_t last) {
+        for (int64_t r = 0; r < rows_; ++r) {
+            for (int64_t j = first; j < last; ++j) {
+                if (j < from_[r] || j >= to_[r]) {
+                    *scores_.from(j, r).data = -kInfinity<T>;
                 }
-            });
-        });
-    }
-
-    // Turns a row's scores into weights, and advances its maximum and sum.
-    void softmax(int64_t r) {
-        T* const scores = scores_ + r * kKeys;
-        for (int64_t j = 0; j < kKeys; ++j) {
-            if (j < from_[r] || j >= to_[r]) {
-                scores[j] = -kInfinity<T>;
             }
         }
-        Vec<T> tops = broadcast(-kInfinity<T>);
-        for (int64_t j = 0; j < kKeys; j += kLanes<T>) {
-            tops = maximum(load(scores + j), tops);
-        }
-        T top = maximum_[r];
-        for (int64_t n = 0; n < kLanes<T>; ++n) {
-            top = tops[n] > top ? tops[n] : top;
+    }
+
+    // Turns the scores of one vector of rows into weights, and advances their maximum and sum.
+    void softmax(int64_t first, int64_t last, int64_t lane) {
+        const Vec<T> before = load(maximum_ + lane);
+        Vec<T> top = before;
+        for (int64_t j = first; j < last; ++j) {
+            top = maximum(load(scores_.from(j, lane).data), top);
         }
         // A row that has seen nothing yet keeps -inf as its maximum, and is never subtracted from itself.
-        const T shift = top == -kInfinity<T> ? 0 : top;
-        decay_[r] = exp<T>(broadcast(maximum_[r] - shift))[0];
-        Vec<T> sum{};
-        for (int64_t j = 0; j < kKeys; j += kLanes<T>) {
-            const Vec<T> p = exp<T>(load(scores + j) - shift);
-            store(scores + j, p);
+        const Vec<T> shift = top == -kInfinity<T> ? Vec<T>{} : top;
+        const Vec<T> decay = exp<T>(before - shift);
+        Vec<T> sum = load(sum_ + lane) * decay;
+        for (int64_t j = first; j < last; ++j) {
+            T* const at = scores_.from(j, lane).data;
+            const Vec<T> p = exp<T>(load(at) - shift);
+            store<T>(at, p);
             sum += p;
         }
-        maximum_[r] = top;
-        sum_[r] = sum_[r] * decay_[r] + sumOf(sum);
+        store<T>(maximum_ + lane, top);
+        store<T>(sum_ + lane, sum);
+        store<T>(decay_ + lane, decay);
     }
 
     void weigh(const Lines<Element>& values, const Lines<Element>& nextKeys, int64_t first, int64_t last, int64_t ahead, bool bordered) {
@@ -229,26 +225,26 @@ private:
         };
         if (bordered) {
             for (int64_t r = 0; r < rows_; ++r) {
-                weighValues<1>(scores_ + r * kKeys, values, from_[r], to_[r], decay_ + r, out_ + r * pitch_, pitch_,
+                weighValues<1>(scores_.data + r, lanes_, values, from_[r], to_[r], decay_ + r, out_ + r * pitch_, pitch_,
                                [&](int64_t column) { meanwhile(r, column); });
             }
             return;
         }
         forEachBlock(rows_, [&](auto block, int64_t r) {
-            weighValues<decltype(block)::value>(scores_ + r * kKeys, values, first, last, decay_ + r, out_ + r * pitch_, pitch_,
+            weighValues<decltype(block)::value>(scores_.data + r, lanes_, values, first, last, decay_ + r, out_ + r * pitch_, pitch_,
                                                 [&](int64_t column) { meanwhile(r, column); });
         });
     }
 
     const Problem& problem_;
     const flashring_step& step_;
-    const int64_t b_, g_, rows_, group_, depth_, pitch_;
-    T *const maximum_, *const sum_, *const out_;  // the state that the piece leaves: [rows], [rows], [rows][pitch]
-    T* queries_;                                  // [rows][depth] scale * Q
-    T* scores_;                                   // [rows][kKeys] scores, then weights
-    T* decay_;                                    // [rows] what the last softmax made of the sum before it
+    const int64_t b_, g_, rows_, group_, lanes_, pitch_;
+    T *const maximum_, *const sum_, *const out_;  // the state that the piece leaves: [lanes], [lanes], [rows][pitch]
+    Matrix<T> queries_;                           // [head_dim][lanes] scale * Q^T
+    Matrix<T> scores_;                            // [kKeys][lanes] scores, then weights
+    T* decay_;                                    // [lanes] what the last softmax made of the sum before it
     int64_t *from_, *to_;                         // [rows] keys of a tile that each row sees
-    T* copy_;                                     // [kKeys][depth or pitch] a tile's keys, then its values
+    T* copy_;                                     // [kKeys][whole vectors] a tile's keys, then its values
 };
 
 // The states of a row's pieces, and that of earlier steps, become its result.
@@ -281,8 +277,8 @@ void mergePieces(const Problem& problem, const States<T>& states, const Span& sp
     }
     for (int64_t piece = begin; piece < end; ++piece) {
         const T* const state = states.at(problem.workspace, b, g, piece);
-        add(state + states.head + r * states.pitch, __builtin_exp(static_cast<double>(state[r]) - shift),
-            static_cast<double>(state[states.rows + r]));
+        add(state + 2 * states.lanes + r * states.pitch, __builtin_exp(static_cast<double>(state[r]) - shift),
+            static_cast<double>(state[states.lanes + r]));
     }
     const T inverse = static_cast<T>(sum == 0 ? 0 : 1 / sum);
     for (int64_t d = 0; d < step.value_dim; ++d) {

@@ -1,4 +1,4 @@
-// The two products of few rows with a tile of keys and values, which are read where they lie, one row of memory each.
+// The product of few rows of weights with a tile of values, which are read where they lie, one row of memory each.
 #ifndef FLASHRING_DECODE_PRODUCTS_H
 #define FLASHRING_DECODE_PRODUCTS_H
 
@@ -28,66 +28,11 @@ inline Vec<float> widenVector(const float16* from) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 
-// The sum of a vector's lanes, always in the same order.
-inline float sumOf(Vec<float> v) {
-    v += __builtin_shuffle(v, typename Simd<float>::Int{4, 5, 6, 7, 0, 1, 2, 3});
-    v += __builtin_shuffle(v, typename Simd<float>::Int{2, 3, 0, 1, 6, 7, 4, 5});
-    return v[0] + v[1];
-}
-
-inline double sumOf(Vec<double> v) {
-    v += __builtin_shuffle(v, typename Simd<double>::Int{2, 3, 0, 1});
-    return v[0] + v[1];
-}
-
-// scores[r][j] = queries[r] . keys[j] for R rows and K keys. The depth is whole vectors.
-template <int R, int K, class T, class Element>
-inline void dots(const T* queries, int64_t pitch, const Element* const* keys, int64_t depth, T* scores) {
-    Vec<T> sum[R][K] = {};
-    for (int64_t d = 0; d < depth; d += kLanes<T>) {
-        Vec<T> key[K];
-#pragma GCC unroll 4
-        for (int j = 0; j < K; ++j) {
-            key[j] = widenVector(keys[j] + d);
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
-            const Vec<T> query = load(queries + r * pitch + d);
-#pragma GCC unroll 4
-            for (int j = 0; j < K; ++j) {
-                sum[r][j] += query * key[j];
-            }
-        }
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-        for (int j = 0; j < K; ++j) {
-            scores[r * kKeys + j] = sumOf(sum[r][j]);
-        }
-    }
-}
-
-// The same for the keys [first, last) of a tile. Calls meanwhile(j) before it reads those from j on, of which it takes two at a
-// time.
-template <int R, class T, class Element, class Meanwhile>
-void scoreKeys(const T* queries, int64_t pitch, const Element* const* keys, int64_t first, int64_t last, int64_t depth, T* scores,
-               const Meanwhile& meanwhile) {
-    int64_t j = first;
-    for (; j + 2 <= last; j += 2) {
-        meanwhile(j);
-        dots<R, 2>(queries, pitch, keys + j, depth, scores + j);
-    }
-    if (j < last) {
-        meanwhile(j);
-        dots<R, 1>(queries, pitch, keys + j, depth, scores + j);
-    }
-}
-
-// out[r] = out[r] * decay[r] + sum of weights[r][j] values[j] over the keys [first, last) of a tile, in V vectors of columns.
+// out[r] = out[r] * decay[r] + sum of weights[j][r] values[j] over the keys [first, last) of a tile, in V vectors of columns.
+// A row of weights is of `stride` numbers.
 template <int R, int V, class T, class Element>
-inline void weighColumns(const T* weights, const Element* const* values, int64_t column, int64_t first, int64_t last, const T* decay,
-                         T* out, int64_t pitch) {
+inline void weighColumns(const T* weights, int64_t stride, const Element* const* values, int64_t column, int64_t first, int64_t last,
+                         const T* decay, T* out, int64_t pitch) {
     Vec<T> sum[R][V];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
@@ -104,7 +49,7 @@ inline void weighColumns(const T* weights, const Element* const* values, int64_t
         }
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-            const Vec<T> weight = broadcast(weights[r * kKeys + j]);
+            const Vec<T> weight = broadcast(weights[j * stride + r]);
 #pragma GCC unroll 4
             for (int v = 0; v < V; ++v) {
                 sum[r][v] += weight * value[v];
@@ -122,15 +67,15 @@ inline void weighColumns(const T* weights, const Element* const* values, int64_t
 
 // The same in all columns, which are whole vectors. Calls meanwhile(column) before it computes those from there on.
 template <int R, class T, class Element, class Meanwhile>
-void weighValues(const T* weights, const Element* const* values, int64_t first, int64_t last, const T* decay, T* out, int64_t pitch,
-                 const Meanwhile& meanwhile) {
+void weighValues(const T* weights, int64_t stride, const Element* const* values, int64_t first, int64_t last, const T* decay, T* out,
+                 int64_t pitch, const Meanwhile& meanwhile) {
     int64_t column = 0;
     for (; column + kValueVectors * kLanes<T> <= pitch; column += kValueVectors * kLanes<T>) {
         meanwhile(column);
-        weighColumns<R, kValueVectors>(weights, values, column, first, last, decay, out, pitch);
+        weighColumns<R, kValueVectors>(weights, stride, values, column, first, last, decay, out, pitch);
     }
     for (; column < pitch; column += kLanes<T>) {
-        weighColumns<R, 1>(weights, values, column, first, last, decay, out, pitch);
+        weighColumns<R, 1>(weights, stride, values, column, first, last, decay, out, pitch);
     }
 }
 
