@@ -20,7 +20,10 @@ struct Softcap {
 };
 
 // A position from an origin. Exact up to 2^24.
-__device__ __forceinline__ float offsetOf(int64_t position, int64_t origin) { return static_cast<float>(position - origin); }
+template <class Position>
+__device__ __forceinline__ float offsetOf(Position position, Position origin) {
+    return static_cast<float>(position - origin);
+}
 
 // A score less slope * |query - key|.
 __device__ __forceinline__ float withDistance(float score, float slope, float query, float key) {

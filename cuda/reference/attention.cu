@@ -4,6 +4,7 @@
 
 #include "common/attention.h"
 #include "common/elements.cuh"
+#include "common/sight.cuh"
 
 namespace flashring {
 namespace {
@@ -81,7 +82,8 @@ __device__ Score score(const Arguments& a, int64_t b, int64_t i, int64_t h, int6
     const double bounded = s.softcap != 0 ? tanh(product / s.softcap) : 0;
     double value = s.softcap != 0 ? s.softcap * bounded : product;
     if (s.alibi_slopes) {
-        const double distance = fabs(static_cast<double>(a.queryPositions[i] - a.keyPositions[j]));
+        const int64_t query = Ranges(s.q_positions).positionOf(i), key = Ranges(s.kv_positions).positionOf(j);
+        const double distance = fabs(static_cast<double>(query - key));
         value -= static_cast<double>(static_cast<const Acc*>(s.alibi_slopes)[h]) * distance;
     }
     return {static_cast<double>(static_cast<Acc>(value)), 1 - bounded * bounded};

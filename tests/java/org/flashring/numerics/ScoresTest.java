@@ -241,6 +241,15 @@ class ScoresTest {
                 .toArray();
     }
 
+    /** What the operands must fit, ranks compare before their first call. */
+    @Test
+    void termsTellWhetherThereAreSinks() {
+        Case each = Case.of(1);
+        assertThat(each.score().sinks()).isTrue();
+        assertThat(each.plan().terms()).containsEntry("sinks", "true").containsEntry("softcap", "0.0");
+        assertThat(Case.of(0).plan().terms()).containsEntry("sinks", "false").containsKey("alibiSlopes");
+    }
+
     @Test
     void casesCoverWhatTheyShould() {
         List<Case> all = IntStream.range(0, CASES).mapToObj(Case::of).toList();

@@ -169,7 +169,6 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                         Score.standard(),
                         Score.standard().withSoftcap(30),
                         "softcap is 30.0 on rank 2, 0.0 on rank 0"),
-                scores(Score.standard(), Score.standard().withSinks(), "sinks is true on rank 2, false on rank 0"),
                 scores(
                         Score.standard().withAlibi(0.5, 0.25, 0.125, 0.0625),
                         Score.standard().withAlibi(0.5, 0.25, 0.2, 0.0625),

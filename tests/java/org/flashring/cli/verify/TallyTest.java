@@ -3,12 +3,14 @@ package org.flashring.cli.verify;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.Arrays;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.stream.IntStream;
 import org.flashring.DType;
 import org.flashring.Kernel;
+import org.flashring.Score;
 import org.flashring.device.Device;
 import org.flashring.plan.Ring;
 import org.junit.jupiter.api.Test;
@@ -66,7 +68,7 @@ class TallyTest {
             assertThat(Tally.error(plain.get(name), exact.get(name)))
                     .as(name.toString())
                     .isPositive()
-                    .isLessThan(20 * Rounding.unit(dtype));
+                    .isLessThan((name == Results.Name.DSINKS ? 100 : 20) * Rounding.unit(dtype)); // a sum over rows
         }
     }
 
@@ -78,6 +80,7 @@ class TallyTest {
                         && scenario.length() > 60
                         && scenario.shape().headDim() > 15)
                 .findFirst()
+                .map(TallyTest::withAllScores)
                 .orElseThrow();
     }
 
@@ -121,5 +124,13 @@ class TallyTest {
                         .map(dtype -> firstOf(dtype).toString())
                         .distinct())
                 .hasSize(4);
+    }
+
+    private static Scenario withAllScores(Scenario of) {
+        double[] slopes = new double[(int) of.shape().queryHeads()];
+        Arrays.fill(slopes, 0.0625);
+        Score score = Score.standard().withSoftcap(2).withSinks().withAlibi(slopes);
+        return new Scenario(
+                of.index(), of.shape(), of.layout(), of.mask(), score, of.options(), of.headsFirst(), of.gradients());
     }
 }

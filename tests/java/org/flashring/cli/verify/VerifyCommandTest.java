@@ -31,7 +31,7 @@ class VerifyCommandTest {
                 .next()
                 .getValue()
                 .getAsJsonObject();
-        assertThat(tensors.keySet()).containsExactly("OUT", "LSE", "DQ", "DK", "DV");
+        assertThat(tensors.keySet()).containsExactly("OUT", "LSE", "DQ", "DK", "DV", "DSINKS");
     }
 
     @Test
