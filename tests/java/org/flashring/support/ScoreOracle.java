@@ -20,6 +20,7 @@ import org.flashring.Score;
  */
 public record ScoreOracle(Result result, double[] dsinks) {
     /** Returns what {@code problem} is with {@code score}, whose sinks are {@code sinks}, one for each query head. */
+    @SuppressWarnings("try") // the scope is only closed
     public static ScoreOracle of(Problem problem, Score score, double[] sinks) {
         AttentionShape shape = problem.shape();
         Problem.Inputs inputs = problem.inputs();
