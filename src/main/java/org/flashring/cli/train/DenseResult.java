@@ -45,6 +45,7 @@ record DenseResult(
         List<Training.Step> steps)
         implements RunResult {
     private static final int BLOCKS_NAMED = 5;
+    private static final int LONGER = 4; // times the length of the run, up to which it is said what would fit
 
     /** Returns the result; null before the first step is done. */
     static DenseResult of(List<Path> text, Corpus corpus, Settings settings, DenseTraining training) {
@@ -84,17 +85,16 @@ record DenseResult(
                 Quantity.bytes(MemoryLimit.bytes(dense)),
                 dense.recompute());
         if (limit != null) {
-            long most = 4 * dense.length();
             out.printf(
                     Locale.ROOT,
                     "Fits        in %s a rank, up to %d times this length: %s%n",
                     Quantity.bytes(limit),
-                    most / dense.length(),
+                    LONGER,
                     Arrays.stream(Recompute.values())
                             .map(policy -> String.format(
                                     Locale.ROOT,
                                     "%,d tokens with --recompute %s",
-                                    MemoryLimit.longest(dense.with(policy), limit, most),
+                                    MemoryLimit.longest(dense.with(policy), limit, LONGER * dense.length()),
                                     policy))
                             .collect(Collectors.joining(", ")));
         }

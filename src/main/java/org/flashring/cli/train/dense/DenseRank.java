@@ -127,11 +127,6 @@ public final class DenseRank implements AutoCloseable {
         return parameters.elements();
     }
 
-    /** Returns the bytes that this rank holds: those of its plan. */
-    public long bytes() {
-        return memory.total();
-    }
-
     /** Returns the bytes of each block of this rank's memory, by name. */
     public Map<String, Long> bytesByName() {
         return memory.bytesByName();

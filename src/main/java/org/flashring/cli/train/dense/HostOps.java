@@ -71,8 +71,7 @@ final class HostOps implements Ops {
         return base + element * wide().bytes();
     }
 
-    @Override
-    public void copy(long to, long from, long bytes) {
+    private void copy(long to, long from, long bytes) {
         parts(bytes, CHUNK * 8L, (view, first, count) -> view.copy(to + first, from + first, count));
     }
 

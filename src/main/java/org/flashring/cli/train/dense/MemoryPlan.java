@@ -102,14 +102,6 @@ final class MemoryPlan {
         return bytes;
     }
 
-    /** Returns the bytes of all blocks that hold something in a phase. */
-    long inUse(Phase phase) {
-        return places.values().stream()
-                .filter(place -> place.block().phases().contains(phase))
-                .mapToLong(place -> place.block().bytes())
-                .sum();
-    }
-
     /** Collects blocks. */
     static final class Builder {
         private final List<Block> blocks = new ArrayList<>();

@@ -26,9 +26,6 @@ interface Ops extends AutoCloseable {
         return type().accumulator();
     }
 
-    /** Copies bytes within the device. */
-    void copy(long to, long from, long bytes);
-
     /** Copies bytes from host memory, which may be reused on return. */
     void upload(long to, long from, long bytes);
 

@@ -30,14 +30,12 @@ final class Parameters {
     /** Where the matrices of a layer begin, from its first element on. */
     record Offsets(long attentionNorm, long qkv, long output, long mlpNorm, long gateUp, long down) {}
 
-    private final DenseModel model;
     private final List<Parameter> all = new ArrayList<>();
     private final List<Long> groups = new ArrayList<>(); // where each begins, and the end
     private final Offsets offsets;
     private long end;
 
     Parameters(DenseModel model) {
-        this.model = model;
         // Scaled to the width: smaller weights make attention uniform, and its gradients all cancellation.
         double deviation = 1 / Math.sqrt(model.dim());
         double residual = deviation / Math.sqrt(2.0 * model.layers()); // the stream sums 2 * layers of these
@@ -77,10 +75,6 @@ final class Parameters {
         Parameter parameter = new Parameter(name + ".weight", all.size(), end, List.of(shape), deviation);
         all.add(parameter);
         end = Math.addExact(end, parameter.elements());
-    }
-
-    DenseModel model() {
-        return model;
     }
 
     List<Parameter> all() {
