@@ -7,8 +7,9 @@
 //               S^T = K Q^T - lse / scale and dP^T = V dO^T - delta, by accumulators that start so; from them P^T and dS^T = P^T dP^T,
 //               rounded, become operands in registers: dV += P^T dO, dK += dS^T Q. dS also goes to shared memory, where the
 //               consumers share the work of dQ = dS K, or take turns, and the copy engine adds it to what is gathered.
-// A consumer waits for the other's dS only after its own dV is under way (in turns: dK, too), and two tiles of dS are kept: one
-// consumer's arithmetic hides behind the other's products. Shares of dQ come before dK, behind which they are handed over.
+// One consumer's arithmetic hides behind the other's products. In turns a consumer waits for the others' dS only after its own dV and
+// dK are under way, and two tiles of dS are kept. Shares of dQ come a tile later, when nobody waits for dS, of which three tiles are
+// kept, and before dV and dK, behind which they are handed over.
 #ifndef FLASHRING_CUDA_SM90_BACKWARD_CUH
 #define FLASHRING_CUDA_SM90_BACKWARD_CUH
 

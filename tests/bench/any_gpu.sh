@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Are the kernels right on GPUs with 99 KB of shared memory a block, asked of any GPU under that cap, and what does it cost:
 # any_gpu.sh BUILD [OUT]
-# BUILD holds libflashring.so, cuda_check, cuda_extremes and bench_cuda. Checks run side by side on the first GPU, then rates of the
+# BUILD holds libflashring.so, cuda_check, cuda_extremes, cuda_rows and bench_cuda. Checks run side by side on the first GPU, then rates of the
 # mma kernels with the device's own tiles and with the least. What each part printed is in OUT/NAME.txt (a folder of its own, if not
 # given). The exit code is 0 if every part ended well.
 set -uo pipefail
@@ -41,6 +41,7 @@ checks=(
     'float16 100 $build/cuda_check --seeds 5 --dtype float16 --from 1000'
     'reference 100 $build/cuda_check --seeds 1 --small --from 2000'
     'extremes 100 $build/cuda_extremes'
+    'rows 100 $build/cuda_rows --small'
     'memcheck 170 compute-sanitizer --tool memcheck --error-exitcode 1 $build/cuda_check --small --seeds 1 --dtype bfloat16'
 )
 printf '%s\n' "${checks[@]}" | xargs -d '\n' -P "${#checks[@]}" -I{} bash -c 'part "$1"' part {} || failed=1

@@ -33,6 +33,7 @@ class Step(c.Structure):
         [(n, I64) for n in ("batch", "q_len", "kv_len", "q_heads", "kv_heads", "head_dim", "value_dim")] + \
         [("softmax_scale", c.c_double), ("q_positions", Positions), ("kv_positions", Positions), ("mask", Mask),
          ("workspace", PTR), ("workspace_bytes", I64), ("stream", PTR)] + [(n, Tensor) for n in OPERANDS] + \
+        [("softcap", c.c_double)] + [(n, PTR) for n in ("sinks", "alibi_slopes", "dsinks")] + \
         [(n, PTR) for n in ("kv_lengths", "kv_begins", "q_lengths", "page_table", "k_pages", "v_pages")] + \
         [(n, I64) for n in ("page_size", "pages", "page_table_stride")]
 
@@ -40,7 +41,7 @@ class Step(c.Structure):
 class Capability(c.Structure):
     _fields_ = [("size", c.c_uint32)] + [(n, I32) for n in ("kernel", "cuda", "dtype", "max_head_dim", "max_value_dim", "forward",
                                                             "backward", "unequal_dims", "available")] + \
-        [("name", c.c_char_p), ("requirement", c.c_char_p)]
+        [("name", c.c_char_p), ("requirement", c.c_char_p), ("scores", I32), ("reserved", I32)]
 
 
 def view(t):

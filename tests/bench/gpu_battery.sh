@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Is every CUDA kernel right on this host, and how fast: gpu_battery.sh BUILD GPUS OUT
-# BUILD holds libflashring.so, cuda_check, cuda_extremes, cuda_backward, cuda_selection and cuda_graph; checks run side by side, one a
+# BUILD holds libflashring.so, cuda_check, cuda_extremes, cuda_backward, cuda_selection, cuda_graph and cuda_rows; checks run side by side, one a
 # GPU, then benchmarks alone on the first.
 # What each printed is in OUT/NAME.txt; the last lines are shown. Where PyTorch or compute-sanitizer is missing, its parts say so.
 # The exit code is 0 if every part ended well.
@@ -34,6 +34,8 @@ checks=(
     'backward-steps 60 $build/cuda_backward'
     'selection 60 $build/cuda_selection'
     'graph 60 $build/cuda_graph'
+    'rows 200 $build/cuda_rows'
+    'memcheck-rows 280 compute-sanitizer --tool memcheck --error-exitcode 1 $build/cuda_rows --small --seeds 2'
     'check-all 280 $build/cuda_check --seeds 2'
     'synccheck-extremes 200 compute-sanitizer --tool synccheck --error-exitcode 1 $build/cuda_extremes --small'
     'torch-check 200 python3 $here/cuda_vs_torch.py $build/libflashring.so check --seeds 60'

@@ -15,10 +15,10 @@
  *    does not know are zero, else refused with the struct's name and the place. A struct that the library fills in ends
  *    with zeros there.
  *  - On a CUDA device everything that a step points to (tensors, workspace, position ranges, cu_seqlens, prefix_lengths,
- *    lengths, tables of pages)
+ *    sinks, alibi_slopes, dsinks, lengths, tables of pages)
  *    is memory that the device can read, and is read when the stream gets there: calls return at once and never wait.
- *    The values behind such pointers cannot be checked on the host; ranges and offsets that break their rules give wrong
- *    results, and a deterministic backward step may then never finish. Lengths and pages are clamped, see flashring_step.
+ *    The values behind such pointers cannot be checked on the host; ranges, offsets, sinks and slopes that break their rules give
+ *    wrong results, and a deterministic backward step may then never finish. Lengths and pages are clamped, see flashring_step.
  *  - Strides are counted in elements; the last dimension (head dim) is contiguous.
  *  - Everything is thread-safe; calls from several threads share one pool of CPU workers. A child of fork() may compute
  *    on the CPU, whatever other threads were doing: it gets workers of its own, as many as its parent had.
@@ -386,7 +386,7 @@ FLASHRING_API int32_t flashring_set_threads(int32_t threads);
  */
 FLASHRING_API int32_t flashring_default_threads(int32_t threads);
 
-/* Kernel entries (step, delta, combine) since the library was loaded, refused ones included: shows whether native code ran. */
+/* Kernel entries (step, delta, combine, append) since the library was loaded, refused ones included: shows whether native code ran. */
 FLASHRING_API int64_t flashring_call_count(void);
 
 /*
