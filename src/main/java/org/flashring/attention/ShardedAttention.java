@@ -37,8 +37,8 @@ import org.flashring.plan.Schedule;
  *
  * <p>Calls on a stream that is captured go into its CUDA graph, which may be replayed on what lies at the same
  * addresses for as long as this object and the tensors are open; make one call before, which loads the kernels. Ranks
- * of a {@code LocalGroup} can be captured together, each on a stream that has joined one capture; over NCCL they are
- * refused.
+ * of a {@code LocalGroup} can be captured together, each on a stream that has joined one capture; over NCCL, and over
+ * peer copies between processes, they are refused.
  */
 public final class ShardedAttention implements AttentionCalls, AutoCloseable {
     private static final long NOTHING = -1; // in place of a ticket

@@ -31,7 +31,8 @@ public interface Communicator extends AutoCloseable {
      *
      * @param stream {@code cudaStream_t} of {@link #device}, or 0 for the default stream, the only one of the host
      * @throws IllegalArgumentException if a stream is given to the host
-     * @throws UnsupportedOperationException if the stream is captured in a CUDA graph and the group works over NCCL
+     * @throws UnsupportedOperationException if the stream is captured in a CUDA graph and the group works over NCCL or
+     *     over peer copies between processes
      */
     void stream(long stream);
 

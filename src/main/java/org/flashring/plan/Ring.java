@@ -26,8 +26,8 @@ import org.flashring.plan.Schedule.Step;
  *
  * <p>{@linkplain #ahead() A step ahead}, each rank sends its own keys to all others in turn, so that no exchange waits
  * for another one: that of step s + 2 is posted before step s is computed, and has the time of two steps. It moves the
- * same bytes and computes the same bits, in four slots for keys; gradients go as before. It is for transports that take
- * no multiprocessors from the kernel beside them, as copies between GPUs.
+ * same bytes and computes the same bits, in four slots for keys; gradients go as before. It pays where an exchange
+ * takes as long as a step and is not hidden behind one.
  *
  * @param ahead whether keys come a step ahead
  */

@@ -35,8 +35,8 @@ public final class StrategyOption {
 
     @Option(
             names = "--ahead",
-            description = "The ring fetches keys a step ahead, from their owner: for exchanges that take no"
-                    + " multiprocessors, as --transport peer; two more slots of keys.")
+            description = "The ring fetches keys a step ahead, from their owner, in two more slots: for NCCL"
+                    + " where an exchange takes as long as a step.")
     private boolean ahead;
 
     @Option(

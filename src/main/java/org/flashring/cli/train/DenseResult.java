@@ -81,7 +81,7 @@ record DenseResult(
     static void printPlan(DenseSettings dense, Long limit, PrintWriter out) {
         out.printf(
                 Locale.ROOT,
-                "Memory      %s a rank, by plan: nothing is taken after the start; --recompute %s%n",
+                "Memory      %s a rank, by plan: beside a batch's tokens nothing is taken after the start; --recompute %s%n",
                 Quantity.bytes(MemoryLimit.bytes(dense)),
                 dense.recompute());
         if (limit != null) {

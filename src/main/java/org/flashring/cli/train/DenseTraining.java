@@ -73,8 +73,12 @@ final class DenseTraining {
         this.resume = options.resume() == null ? null : Checkpoint.latest(options.resume());
         this.launched = launched;
         this.report = report;
+        long done = resume == null ? 0 : Checkpoint.steps(resume, dense);
         if (resume != null) {
-            Checks.atLeast("--steps", settings.steps(), Checkpoint.steps(resume, dense) + 1);
+            Checks.atLeast("--steps", settings.steps(), done + 1);
+        }
+        if (checkpointEvery > 0) {
+            Checkpoint.requireNoneAfter(runs, done);
         }
         if (options.memory() != null) {
             MemoryLimit.require(dense, options.memory());
@@ -123,31 +127,39 @@ final class DenseTraining {
     }
 
     private void train(Communicator world) {
-        boolean speaks = world.rank() == 0;
         try (DenseRank rank = new DenseRank(dense, optimizer, world)) {
-            long done = 0;
-            if (resume == null) {
-                rank.initialize(settings.seed());
-            } else {
-                done = Checkpoint.read(resume, rank);
+            try {
+                train(rank, world.rank() == 0);
+            } catch (RuntimeException | Error e) {
+                world.abort(e); // before this rank leaves its groups, in which the others would see no more than that
+                throw e;
             }
+        }
+    }
+
+    private void train(DenseRank rank, boolean speaks) {
+        long done = 0;
+        if (resume == null) {
+            rank.initialize(settings.seed());
+        } else {
+            done = Checkpoint.read(resume, rank);
+        }
+        if (speaks) {
+            begin(done, rank);
+        }
+        for (long step = done + 1; step <= settings.steps(); step++) {
+            long start = System.nanoTime();
+            long[][] tokens =
+                    corpus.batch(settings.batch(), settings.context(), StepSeed.random(settings.seed(), step));
+            DenseRank.Figures figures = rank.step(tokens);
             if (speaks) {
-                begin(done, rank);
+                double seconds = (System.nanoTime() - start) / 1e9;
+                Training.Step told = new Training.Step(figures.loss(), null, seconds, Pointer.physicalBytes());
+                add(told, figures);
+                report.accept(told);
             }
-            for (long step = done + 1; step <= settings.steps(); step++) {
-                long start = System.nanoTime();
-                long[][] tokens =
-                        corpus.batch(settings.batch(), settings.context(), StepSeed.random(settings.seed(), step));
-                DenseRank.Figures figures = rank.step(tokens);
-                if (speaks) {
-                    double seconds = (System.nanoTime() - start) / 1e9;
-                    Training.Step told = new Training.Step(figures.loss(), null, seconds, Pointer.physicalBytes());
-                    add(told, figures);
-                    report.accept(told);
-                }
-                if (checkpointEvery > 0 && (step % checkpointEvery == 0 || step == settings.steps())) {
-                    Checkpoint.write(runs, step, rank);
-                }
+            if (checkpointEvery > 0 && (step % checkpointEvery == 0 || step == settings.steps())) {
+                Checkpoint.write(runs, step, rank);
             }
         }
     }

@@ -31,8 +31,9 @@ final class LossChart {
 
     /**
      * Writes a PNG to {@code file}: the curve of the ranks, over a broad one of one rank where that was compared with.
+     * Steps are counted from {@code before} on.
      */
-    static void write(Path file, List<Path> text, int ranks, List<Training.Step> steps) throws IOException {
+    static void write(Path file, List<Path> text, int ranks, int before, List<Training.Step> steps) throws IOException {
         System.setProperty("java.awt.headless", "true");
         XYChart chart = new XYChartBuilder()
                 .width(WIDTH)
@@ -42,7 +43,9 @@ final class LossChart {
                 .yAxisTitle("loss (nats per byte)")
                 .build();
         style(chart.getStyler());
-        double[] x = IntStream.rangeClosed(1, steps.size()).asDoubleStream().toArray();
+        double[] x = IntStream.rangeClosed(before + 1, before + steps.size())
+                .asDoubleStream()
+                .toArray();
         if (steps.get(0).lossOfOne() != null) {
             series(
                     chart,

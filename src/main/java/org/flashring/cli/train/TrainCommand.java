@@ -346,7 +346,12 @@ public final class TrainCommand implements Callable<Integer> {
      */
     private boolean draw(RunResult result, Settings settings, PrintWriter console) throws IOException {
         try {
-            LossChart.write(out.resolve("loss.png"), text, settings.mesh().worldSize(), result.steps());
+            LossChart.write(
+                    out.resolve("loss.png"),
+                    text,
+                    settings.mesh().worldSize(),
+                    (int) result.stepsBefore(),
+                    result.steps());
             return true;
         } catch (LinkageError | InternalError | RuntimeException e) {
             console.println("No loss.png: it cannot be drawn here (" + e + ").");

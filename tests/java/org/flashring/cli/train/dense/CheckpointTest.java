@@ -124,6 +124,25 @@ class CheckpointTest {
     }
 
     @Test
+    void aCheckpointThatWasAboutToBeReplacedIsFound() throws IOException {
+        onRanks(TINY, "cp=1", DType.FLOAT32, rank -> Checkpoint.write(folder, 5, rank));
+        Path checkpoint = Checkpoint.folder(folder, 5);
+        Files.move(checkpoint, folder.resolve(".checkpoint-00000005.old")); // then the run was killed
+        assertThat(Checkpoint.latest(folder)).isEqualTo(checkpoint).isDirectory();
+    }
+
+    @Test
+    void anotherRunsLaterCheckpointsAreNotWrittenBeside() {
+        Checkpoint.requireNoneAfter(folder.resolve("none"), 0);
+        onRanks(TINY, "cp=1", DType.FLOAT32, rank -> Checkpoint.write(folder, 5, rank));
+        Checkpoint.requireNoneAfter(folder, 5);
+        assertThatThrownBy(() -> Checkpoint.requireNoneAfter(folder, 4))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessage("--out holds " + Checkpoint.folder(folder, 5) + ", a checkpoint of a later step than 4,"
+                        + " from which this run starts; give another folder, or remove it");
+    }
+
+    @Test
     void whatIsNoCheckpointOfTheRunIsRefused() throws IOException {
         assertThatThrownBy(() -> Checkpoint.latest(folder))
                 .isInstanceOf(IllegalArgumentException.class)

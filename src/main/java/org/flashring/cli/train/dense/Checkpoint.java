@@ -37,6 +37,8 @@ public final class Checkpoint {
     private static final String MODEL = "model.safetensors";
     private static final String OPTIMIZER = "optimizer.safetensors";
     private static final String STATE = "state.json";
+    private static final String WRITING = ".writing";
+    private static final String OLD = ".old";
     private static final int FORMAT = 1;
     private static final Gson GSON = new GsonBuilder().setPrettyPrinting().create();
     private static final List<String> NAMES = List.of("master", "exp_avg", "exp_avg_sq"); // as State's values
@@ -60,17 +62,62 @@ public final class Checkpoint {
         if (Files.isRegularFile(path.resolve(STATE))) {
             return path;
         }
-        try (Stream<Path> inside = Files.isDirectory(path) ? Files.list(path) : Stream.empty()) {
-            Optional<Path> latest = inside.filter(
-                            each -> each.getFileName().toString().matches(PREFIX + "[0-9]{8,}")
-                                    && Files.isRegularFile(each.resolve(STATE)))
-                    .max(Comparator.<Path>comparingInt(
-                                    each -> each.getFileName().toString().length())
-                            .thenComparing(each -> each.getFileName().toString()));
-            return latest.orElseThrow(() -> new IllegalArgumentException(
-                    "--resume is " + path + "; it must be a checkpoint, or hold one: a folder with " + STATE));
+        return in(path).orElseThrow(() -> new IllegalArgumentException(
+                "--resume is " + path + "; it must be a checkpoint, or hold one: a folder with " + STATE));
+    }
+
+    /**
+     * Throws if a checkpoint of a later step than {@code step} is in {@code runs}: of another run, which whoever
+     * resumes there would go on with.
+     */
+    public static void requireNoneAfter(Path runs, long step) {
+        in(runs).ifPresent(latest -> {
+            if (stepOf(latest) > step) {
+                throw new IllegalArgumentException("--out holds " + latest + ", a checkpoint of a later step than "
+                        + step + ", from which this run starts; give another folder, or remove it");
+            }
+        });
+    }
+
+    private static long stepOf(Path folder) {
+        return Long.parseLong(folder.getFileName().toString().substring(PREFIX.length()));
+    }
+
+    /** Returns the latest checkpoint in a folder, if any. */
+    private static Optional<Path> in(Path runs) {
+        if (!Files.isDirectory(runs)) {
+            return Optional.empty();
+        }
+        try {
+            recover(runs);
+            try (Stream<Path> inside = Files.list(runs)) {
+                return inside.filter(each -> each.getFileName().toString().matches(PREFIX + "[0-9]{8,18}")
+                                && Files.isRegularFile(each.resolve(STATE)))
+                        .max(Comparator.comparingLong(Checkpoint::stepOf));
+            }
         } catch (IOException e) {
             throw new UncheckedIOException(e);
+        }
+    }
+
+    /** Gives a checkpoint its name back that a run was about to replace when it was killed. */
+    private static void recover(Path runs) throws IOException {
+        List<Path> replaced;
+        try (Stream<Path> inside = Files.list(runs)) {
+            replaced = inside.filter(
+                            each -> each.getFileName().toString().matches("\\." + PREFIX + "[0-9]{8,18}" + "\\" + OLD))
+                    .toList();
+        }
+        for (Path old : replaced) {
+            String name = old.getFileName().toString();
+            Path folder = old.resolveSibling(name.substring(1, name.length() - OLD.length()));
+            if (!Files.exists(folder)) {
+                try {
+                    Files.move(old, folder, StandardCopyOption.ATOMIC_MOVE);
+                } catch (NoSuchFileException e) {
+                    // another rank has done it
+                }
+            }
         }
     }
 
@@ -78,13 +125,15 @@ public final class Checkpoint {
      * Writes a checkpoint in {@code runs}, after {@code step} steps, and returns its folder. Collective; the ranks
      * share the file system.
      *
-     * @throws UncheckedIOException if it cannot be written; none is then there
+     * @throws UncheckedIOException if it cannot be written; the earlier ones are then still there
      */
     public static Path write(Path runs, long step, DenseRank rank) {
         Path folder = folder(runs, step);
-        Path beside = runs.resolve("." + folder.getFileName() + ".writing");
+        Path beside = runs.resolve("." + folder.getFileName() + WRITING);
         try {
             if (rank.all().rank() == 0) {
+                Files.createDirectories(runs);
+                recover(runs);
                 delete(beside);
                 Files.createDirectories(beside);
                 create(beside.resolve(MODEL), modelEntries(rank));
@@ -110,15 +159,13 @@ public final class Checkpoint {
                 beside.resolve(STATE), new Saved(FORMAT, step, rank.optimizer().updates(), dtype, settings.model()));
         writeJson(beside.resolve("config.json"), LlamaConfig.of(settings.model(), dtype, settings.length()));
         force(beside);
-        if (Files.exists(folder)) { // of a run that was resumed from an earlier one
-            Path old = folder.resolveSibling("." + folder.getFileName() + ".old");
+        Path old = folder.resolveSibling("." + folder.getFileName() + OLD);
+        if (Files.exists(folder)) {
             delete(old);
             Files.move(folder, old, StandardCopyOption.ATOMIC_MOVE);
-            Files.move(beside, folder, StandardCopyOption.ATOMIC_MOVE);
-            delete(old);
-        } else {
-            Files.move(beside, folder, StandardCopyOption.ATOMIC_MOVE);
         }
+        Files.move(beside, folder, StandardCopyOption.ATOMIC_MOVE);
+        delete(old);
         force(folder.toAbsolutePath().getParent());
     }
 

@@ -68,16 +68,16 @@ public final class DenseRank implements AutoCloseable {
                     ? 1
                     : settings.model().layers();
             this.attention = made.add(new DenseAttention(settings, plan, sequence, memory, arena, slots));
+            long base = arena.address();
+            long tokens = plan.shape().batch() * plan.queries().localLength(sequence.rank());
+            this.batch = new BatchBlock(
+                    base + memory.offset("batch"),
+                    Math.toIntExact(tokens),
+                    settings.model().vocabulary());
+            this.optimizer = new ShardedAdamW(parameters, all, ops, staging, adamW, memory, base);
+            this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
             this.owned = made.keep();
         }
-        long base = arena.address();
-        long tokens = plan.shape().batch() * plan.queries().localLength(sequence.rank());
-        this.batch = new BatchBlock(
-                base + memory.offset("batch"),
-                Math.toIntExact(tokens),
-                settings.model().vocabulary());
-        this.optimizer = new ShardedAdamW(parameters, all, ops, staging, adamW, memory, base);
-        this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
     }
 
     private static Map<String, String> terms(DenseSettings settings, AdamW adamW) {

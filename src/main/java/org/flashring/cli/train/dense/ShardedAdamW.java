@@ -169,7 +169,7 @@ final class ShardedAdamW {
      *
      * @param lossSum over all tokens
      * @param norm of all gradients together, before they were clipped
-     * @param taken whether the parameters were changed: both are finite
+     * @param taken whether the parameters were changed: the norm is finite
      */
     record Result(double lossSum, double norm, boolean taken) {}
 
