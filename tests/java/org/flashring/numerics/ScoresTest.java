@@ -71,8 +71,7 @@ class ScoresTest {
             int[] heads = HEADS[random.nextInt(HEADS.length)];
             int dim = DIMS[random.nextInt(DIMS.length)];
             int valueDim = random.nextInt(4) == 0 ? DIMS[random.nextInt(DIMS.length)] : dim;
-            AttentionShape shape =
-                    new AttentionShape(1 + random.nextInt(2), heads[0], heads[1], dim, valueDim, dtype);
+            AttentionShape shape = new AttentionShape(1 + random.nextInt(2), heads[0], heads[1], dim, valueDim, dtype);
             Problem problem = Problem.of(shape, length, mask(random, length), number);
             Layout.Policy[] policies = Layout.Policy.values();
             Layout layout = Layout.of(policies[random.nextInt(policies.length)], length, world);
@@ -80,7 +79,10 @@ class ScoresTest {
             int features = 1 + number % 7;
             double[] slopes = (features & 1) == 0
                     ? new double[0]
-                    : random.doubles(heads[0], -7, 0).map(Math::exp).map(x -> (float) x).toArray();
+                    : random.doubles(heads[0], -7, 0)
+                            .map(Math::exp)
+                            .map(x -> (float) x)
+                            .toArray();
             Score score = Score.standard().withAlibi(slopes);
             score = (features & 2) == 0 ? score : score.withSinks();
             score = (features & 4) == 0 ? score : score.withSoftcap(Math.exp(4 * random.nextDouble() - 1));
@@ -102,8 +104,7 @@ class ScoresTest {
         }
 
         private static MaskRule mask(Random random, int length) {
-            long[] documents =
-                    random.longs(5, 0, length + 1L).sorted().toArray();
+            long[] documents = random.longs(5, 0, length + 1L).sorted().toArray();
             documents[0] = 0;
             return switch (random.nextInt(7)) {
                 case 0 -> MaskRule.FULL;
@@ -259,9 +260,10 @@ class ScoresTest {
             for (int world : WORLDS) {
                 for (int features = 1; features < 8; features++) {
                     int wanted = features;
-                    assertThat(all.stream().filter(each -> each.problem().shape().dtype() == dtype
-                                    && each.layout().worldSize() == world
-                                    && each.number() % 7 + 1 == wanted))
+                    assertThat(all.stream()
+                                    .filter(each -> each.problem().shape().dtype() == dtype
+                                            && each.layout().worldSize() == world
+                                            && each.number() % 7 + 1 == wanted))
                             .as("%s over %d ranks with scores %d", dtype, world, features)
                             .isNotEmpty();
                 }

@@ -52,12 +52,7 @@ final class BadScores {
 
     private static Forward operands(Tensor sinks) {
         return new Forward(
-                Operand.Q.good(),
-                Operand.K.good(),
-                Operand.V.good(),
-                Operand.OUT.good(),
-                Operand.LSE.good(),
-                sinks);
+                Operand.Q.good(), Operand.K.good(), Operand.V.good(), Operand.OUT.good(), Operand.LSE.good(), sinks);
     }
 
     private static void backward(Score score, Tensor sinks, Tensor dsinks) {
@@ -84,13 +79,14 @@ final class BadScores {
                         () -> STANDARD.withSoftcap(Double.POSITIVE_INFINITY),
                         "softcap",
                         "Infinity"),
-                argument("softcap too large for float32", () -> plan(STANDARD.withSoftcap(1e300)), "softcap", "1.0E300"),
-                argument("softcap too small for float32", () -> plan(STANDARD.withSoftcap(1e-40)), "softcap", "1.0E-40"),
+                argument(
+                        "softcap too large for float32", () -> plan(STANDARD.withSoftcap(1e300)), "softcap", "1.0E300"),
+                argument(
+                        "softcap too small for float32", () -> plan(STANDARD.withSoftcap(1e-40)), "softcap", "1.0E-40"),
                 argument("slopes null", () -> STANDARD.withAlibi((double[]) null), "slopes", null),
                 argument("slope negative", () -> STANDARD.withAlibi(0.5, -0.25), "alibiSlopes[1]", -0.25),
                 argument("slope NaN", () -> STANDARD.withAlibi(Double.NaN), "alibiSlopes[0]", "NaN"),
-                argument(
-                        "slopes of fewer heads", () -> plan(STANDARD.withAlibi(0.5, 0.25)), "alibiSlopes.size", 2),
+                argument("slopes of fewer heads", () -> plan(STANDARD.withAlibi(0.5, 0.25)), "alibiSlopes.size", 2),
                 argument("sinks that the score has not", () -> forward(STANDARD, good), "sinks", "no sinks"),
                 argument("sinks left out", () -> forward(SINKS, null), "sinks", "null"),
                 argument(
@@ -98,10 +94,13 @@ final class BadScores {
                         () -> forward(SINKS, heads(DType.BFLOAT16, 1, 4, 1)),
                         "sinks.dtype",
                         "BFLOAT16"),
-                argument("sinks of fewer heads", () -> forward(SINKS, heads(DType.FLOAT32, 1, 2, 1)), "sinks", "[1, 1, 2, 1]"),
-                argument("sinks by row", () -> forward(SINKS, heads(DType.FLOAT32, 2, 4, 1)), "sinks", "[2, 1, 4, 1]"),
                 argument(
-                        "sinks with gaps", () -> forward(SINKS, heads(DType.FLOAT32, 1, 4, 2)), "sinks.strideHead", 2),
+                        "sinks of fewer heads",
+                        () -> forward(SINKS, heads(DType.FLOAT32, 1, 2, 1)),
+                        "sinks",
+                        "[1, 1, 2, 1]"),
+                argument("sinks by row", () -> forward(SINKS, heads(DType.FLOAT32, 2, 4, 1)), "sinks", "[2, 1, 4, 1]"),
+                argument("sinks with gaps", () -> forward(SINKS, heads(DType.FLOAT32, 1, 4, 2)), "sinks.strideHead", 2),
                 argument("sinks left out of backward", () -> backward(SINKS, null, null), "sinks", "null"),
                 argument(
                         "gradients of sinks that the score has not",
@@ -116,7 +115,9 @@ final class BadScores {
                         "FLOAT64"),
                 unsupported(
                         "a softcap by a kernel that serves none",
-                        () -> plan(STANDARD.withSoftcap(30), AttentionOptions.defaults().withKernel(Kernel.AMX)),
+                        () -> plan(
+                                STANDARD.withSoftcap(30),
+                                AttentionOptions.defaults().withKernel(Kernel.AMX)),
                         "kernel = 5 (amx)",
                         "softcap"));
     }

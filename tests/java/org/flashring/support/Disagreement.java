@@ -165,10 +165,7 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                         USUAL,
                         Plan.of(problem(SHAPE, LAYOUT, Mask.causal(), 0.5), new Ring(), OPTIONS),
                         "softmaxScale is 0.5 on rank 2, 0.3535"),
-                scores(
-                        Score.standard(),
-                        Score.standard().withSoftcap(30),
-                        "softcap is 30.0 on rank 2, 0.0 on rank 0"),
+                scores(Score.standard(), Score.standard().withSoftcap(30), "softcap is 30.0 on rank 2, 0.0 on rank 0"),
                 scores(
                         Score.standard().withAlibi(0.5, 0.25, 0.125, 0.0625),
                         Score.standard().withAlibi(0.5, 0.25, 0.2, 0.0625),

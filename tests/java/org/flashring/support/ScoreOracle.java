@@ -12,8 +12,8 @@ import org.flashring.DType;
 import org.flashring.Score;
 
 /**
- * PyTorch's plain attention in float64 with the scores of a {@link Score}: a sink is one more column of the softmax, and
- * autograd goes through all of it.
+ * PyTorch's plain attention in float64 with the scores of a {@link Score}: a sink is one more column of the softmax,
+ * and autograd goes through all of it.
  *
  * @param result what attention computes
  * @param dsinks gradient of the sinks; empty without them
@@ -31,8 +31,8 @@ public record ScoreOracle(Result result, double[] dsinks) {
             Tensor k = leaf(inputs.k(), shape.batch(), keys, shape.kvHeads(), shape.headDim());
             Tensor v = leaf(inputs.v(), shape.batch(), keys, shape.kvHeads(), shape.valueDim());
             Tensor dout = leaf(inputs.dout(), shape.batch(), queries, shape.queryHeads(), shape.valueDim());
-            Tensor hidden = Oracle.hidden(
-                    problem, new boolean[][][] {problem.mask().matrix(queries, keys)});
+            Tensor hidden =
+                    Oracle.hidden(problem, new boolean[][][] {problem.mask().matrix(queries, keys)});
 
             Tensor scores = Oracle.headsFirst(q, 1)
                     .matmul(Oracle.headsFirst(k, group).transpose(-2, -1))

@@ -3,7 +3,6 @@ package org.flashring.cli.verify;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.Arrays;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;

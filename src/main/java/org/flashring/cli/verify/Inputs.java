@@ -17,9 +17,9 @@ record Inputs(double[] q, double[] k, double[] v, double[] dout, double[] sinks)
         AttentionShape shape = scenario.shape();
         return new Inputs(
                 draw(scenario, shape.queryHeads() * shape.headDim(), random),
-                        draw(scenario, shape.kvHeads() * shape.headDim(), random),
+                draw(scenario, shape.kvHeads() * shape.headDim(), random),
                 draw(scenario, shape.kvHeads() * shape.valueDim(), random),
-                        draw(scenario, shape.queryHeads() * shape.valueDim(), random),
+                draw(scenario, shape.queryHeads() * shape.valueDim(), random),
                 random.doubles(shape.queryHeads(), -3, 5)
                         .map(sink -> (float) sink)
                         .toArray());
