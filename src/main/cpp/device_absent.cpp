@@ -20,7 +20,8 @@ constexpr Kernel forwardAlone(Kernel kernel) {
 
 }  // namespace
 
-const Kernel kCudaDecode = forwardAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement)).serving(kAllScores);
+const Kernel kCudaDecode =
+    forwardAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement)).serving(kAllScores);
 const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
 const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement).serving(kAllScores);
 const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement).serving(kAllScores);

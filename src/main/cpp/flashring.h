@@ -131,8 +131,8 @@ typedef struct flashring_positions {
  *     x x x x .   . x x x . .        . . . x x x          x x x x .
  *     x x x x x   . . x x x .        . . . x x x          x x x x x
  *
- * A query outside every document sees nothing. A query that sees nothing gets output 0, lse -inf (with sinks: its head's
- * sink) and zero gradients.
+ * A query outside every document sees nothing. A query that sees nothing gets output 0, lse -inf (with sinks: its
+ * head's sink) and zero gradients.
  */
 typedef struct flashring_mask {
     int64_t left;                   /* keys before the query that it sees; negative: all */
@@ -147,16 +147,17 @@ typedef struct flashring_mask {
  *
  *     s = softmax_scale * q . k
  *     s = softcap * tanh(s / softcap)          where softcap > 0: Gemma 2 (Gemma Team 2024), section 2
- *     s = s - alibi_slopes[h] * |i - j|        where slopes are given: ALiBi (Press, Smith, Lewis 2022); global positions
- *     p = exp(s) / (exp(sinks[h]) + sum exp(s))    the sum over the keys that the query sees; without sinks no first term
+ *     s = s - alibi_slopes[h] * |i - j|        where slopes are given: ALiBi (Press, Smith, Lewis 2022)
+ *     p = exp(s) / (exp(sinks[h]) + sum exp(s))    the sum over the keys that it sees; no first term without sinks
  *
- * A sink is one more logit of a head, seen by every query, that has no value (gpt-oss, OpenAI 2025; Xiao et al. 2024). It
- * counts where a state begins, in the forward step without FLASHRING_RESUME, and is part of lse from there on: later steps
- * and backward steps do not look at sinks. Its gradient is
+ * Positions are global ones. A sink is one more logit of a head, seen by every query, that has no value (gpt-oss,
+ * OpenAI 2025; Xiao et al. 2024). It counts where a state begins, in the forward step without FLASHRING_RESUME, and is part of
+ * lse from there on: later steps and backward steps do not look at sinks. Its gradient is
  *
  *     dsinks[h] = -sum over batch and queries of exp(sinks[h] - lse) * delta
  *
- * which flashring_delta leaves where dsinks is given, of the queries of its step: what other ranks leave is to be added.
+ * which flashring_delta leaves where dsinks is given, of the queries of its step: what other ranks leave is to be
+ * added.
  */
 
 /*
@@ -197,12 +198,14 @@ typedef struct flashring_step {
                                        it to lse where it resumes, and writes it: over many steps (acc, lse) weighs the
                                        earlier keys as one step would */
 
-    double softcap;                 /* bound of scores before ALiBi, in the range of softmax_scale; 0: none. MMA and DECODE take up
-                                       to 256, and have scores within 2^-21 of it; of larger ones AUTO makes REFERENCE */
-    const void* sinks;              /* [q_heads] acc type, finite, or -inf for none; null: no head has one. Forward reads it
-                                       unless it resumes, delta where it writes dsinks */
-    const void* alibi_slopes;       /* [q_heads] acc type, finite and at least 0; null: no ALiBi. A distance is exact below 2^24,
-                                       float64 steps: 2^53; times its slope it must be finite in the acc type */
+    double softcap;                 /* bound of scores before ALiBi, in the range of softmax_scale; 0: none. MMA and
+                                       DECODE take up to 256, and have scores within 2^-21 of it; of larger ones AUTO
+                                       makes REFERENCE */
+    const void* sinks;              /* [q_heads] acc type, finite, or -inf for none; null: no head has one. Forward
+                                       reads it unless it resumes, delta where it writes dsinks */
+    const void* alibi_slopes;       /* [q_heads] acc type, finite and at least 0; null: no ALiBi. A distance is exact
+                                       below 2^24, in float64 steps 2^53; times its slope it must be finite in the acc
+                                       type */
     void* dsinks;                   /* [q_heads] acc type, or null; written by delta, in the same bits on every run */
 } flashring_step;
 
@@ -216,8 +219,8 @@ typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1
 FLASHRING_API int32_t flashring_forward_step(const flashring_step* step);
 
 /*
- * delta = rowsum(out * dout), once per backward pass: FlashAttention-2 section 3.2. Where dsinks is given, these too: from
- * sinks, and lse as forward finished it.
+ * delta = rowsum(out * dout), once per backward pass: FlashAttention-2 section 3.2. Where dsinks is given, these too:
+ * from sinks, and lse as forward finished it.
  */
 FLASHRING_API int32_t flashring_delta(const flashring_step* step);
 
@@ -285,8 +288,8 @@ FLASHRING_API const char* flashring_max_kernel_origin(void);
 
 /*
  * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does. Reads
- * shape, dtype, device, kernel and flags, softcap and whether there are sinks and slopes, and of operands with an address that
- * and the strides: so asked when work is
+ * shape, dtype, device, kernel and flags, softcap and whether there are sinks and slopes, and of operands with an
+ * address that and the strides: so asked when work is
  * planned it names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no
  * address.
  */

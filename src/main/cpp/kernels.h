@@ -39,7 +39,7 @@ struct Kernel {
     // What a step lacks that this kernel needs beyond its row of the table, for people, valid until this thread asks again;
     // null where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
     const char* (*unmet)(const flashring_step&, flashring_direction) = nullptr;
-    int32_t scores = 0;       // flashring_score: those that it serves
+    int32_t scores = 0;  // flashring_score: those that it serves
 
     // The same kernel, which serves these, too.
     constexpr Kernel serving(int32_t served) const {

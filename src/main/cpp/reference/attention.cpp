@@ -179,6 +179,7 @@ bool available() { return true; }
 }  // namespace
 
 const Kernel kReference =
-    Kernel{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", available, forward, backward, nullptr}.serving(kAllScores);
+    Kernel{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", available, forward, backward, nullptr}.serving(
+        kAllScores);
 
 }  // namespace flashring
