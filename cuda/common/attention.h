@@ -8,8 +8,8 @@
 
 namespace flashring {
 
-// The largest softcap that the kernels on tensor cores take: a score errs by 2^-21 of it, and so a weight by less than half a bit of a
-// float16.
+// The largest softcap that the kernels on tensor cores take: a score errs by 2^-21 of it, and so a weight by less than
+// half a bit of a float16.
 constexpr double kLargestSoftcap = 256;
 
 // Says so; null where the step's is not larger.
@@ -17,8 +17,8 @@ inline const char* softcapUnmet(const flashring_step& step) {
     return step.softcap > kLargestSoftcap ? "it takes a softcap of up to 256" : nullptr;
 }
 
-// What becomes of products before they are scores (shaping.cuh): nothing, but for a softcap or ALiBi. Then `scale` and scaleLog2 of
-// the kernels' arguments are those of finished scores.
+// What becomes of products before they are scores (shaping.cuh): nothing, but for a softcap or ALiBi. Then `scale` and
+// scaleLog2 of the kernels' arguments are those of finished scores.
 struct Shape {
     bool any;
     float scale;     // softmax_scale
@@ -40,7 +40,8 @@ struct Arguments {
     bool wideOutputs;    // out and acc likewise
     bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
     Shape shape;
-    const int32_t* queryOffsets;  // [q_len] where there is ALiBi, positions from that of the first key; none beyond 2^30, so that differences fit
+    const int32_t* queryOffsets;  // [q_len] where there is ALiBi, positions from that of the first key; none beyond
+                                  // 2^30, so that differences fit
     const int32_t* keyOffsets;    // [kv_len]
 };
 
@@ -76,8 +77,9 @@ struct Tiling {
     QuerySpan* seenBy = nullptr;   // [tiles of keys]
 };
 
-// Launches the kernels that compute lo and hi, and offsets, into the front of the workspace, and what tiling asks for. With a tiling the kernel
-// starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
+// Launches the kernels that compute lo and hi, and offsets, into the front of the workspace, and what tiling asks for.
+// With a tiling the kernel starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds
+// all that came before it ended.
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
 // Bytes at the front of the workspace that hold lo and hi, and offsets where there is ALiBi.

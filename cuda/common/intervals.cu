@@ -73,13 +73,16 @@ __global__ void offsetsKernel(const __grid_constant__ flashring_step step, int32
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     const Ranges keys(step.kv_positions);
     if (i < step.q_len + step.kv_len) {
-        const int64_t position = i < step.q_len ? Ranges(step.q_positions).positionOf(i) : keys.positionOf(i - step.q_len);
+        const int64_t position =
+            i < step.q_len ? Ranges(step.q_positions).positionOf(i) : keys.positionOf(i - step.q_len);
         offsets[i] = static_cast<int32_t>(max(-kMaxTokens, min(position - keys.positionOf(0), kMaxTokens)));
     }
 }
 
 // Of lo, and of hi.
-int64_t boundBytes(const flashring_step& step) { return roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64); }
+int64_t boundBytes(const flashring_step& step) {
+    return roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64);
+}
 
 }  // namespace
 
@@ -87,7 +90,9 @@ Shape::Shape(const flashring_step& step)
     : any(step.softcap != 0 || step.alibi_slopes),
       scale(static_cast<float>(step.softmax_scale)),
       softcap(static_cast<float>(step.softcap)),
-      exponent(softcap == 0 ? 0 : static_cast<float>(std::min(2 * M_LOG2E * step.softmax_scale / step.softcap, double{FLT_MAX}))) {}
+      exponent(softcap == 0
+                   ? 0
+                   : static_cast<float>(std::min(2 * M_LOG2E * step.softmax_scale / step.softcap, double{FLT_MAX}))) {}
 
 int64_t intervalBytesOnDevice(const flashring_step& step) {
     const int64_t offsets = (step.q_len + step.kv_len) * static_cast<int64_t>(sizeof(int32_t));
@@ -102,14 +107,15 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
     }
     int32_t* const lo = reinterpret_cast<int32_t*>(problem.workspace);
     int32_t* const hi = reinterpret_cast<int32_t*>(problem.workspace + boundBytes(s));
-    int32_t* const offsets = s.alibi_slopes ? reinterpret_cast<int32_t*>(problem.workspace + 2 * boundBytes(s)) : nullptr;
+    int32_t* const offsets =
+        s.alibi_slopes ? reinterpret_cast<int32_t*>(problem.workspace + 2 * boundBytes(s)) : nullptr;
     const int threads = tiling ? tiling->queries : kMaxTilingThreads;
     const int64_t tiles = ceilDiv(s.q_len, threads), stretches = tiling && tiling->order ? ceilDiv(tiles, kStretch) : 0;
     launch(intervalsKernel, "intervals kernel", tiling ? Start::Early : Start::InOrder, tiles + stretches, threads, 0, s.stream, s, lo, hi,
            tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
     if (offsets) {
-        launch(offsetsKernel, "offsets kernel", Start::InOrder, ceilDiv(s.q_len + s.kv_len, kMaxTilingThreads), kMaxTilingThreads, 0,
-               s.stream, s, offsets);
+        launch(offsetsKernel, "offsets kernel", Start::InOrder, ceilDiv(s.q_len + s.kv_len, kMaxTilingThreads),
+               kMaxTilingThreads, 0, s.stream, s, offsets);
     }
 
     const Shape shape(s);

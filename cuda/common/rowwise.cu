@@ -244,8 +244,8 @@ void deltaOnDevice(const flashring_step& step) {
             launch(deltaKernel<Element>, "delta kernel", ceilDiv(step.batch * step.q_len * step.q_heads, kWarps), kThreads, 0, step.stream, step);
         }
         if (step.dsinks) {
-            launch(sinkGradientKernel<typename Accumulator<Element>::type>, "sink gradient kernel", Start::InOrder, step.q_heads, kSinkThreads, 0,
-                   step.stream, step);
+            launch(sinkGradientKernel<typename Accumulator<Element>::type>, "sink gradient kernel", Start::InOrder,
+                   step.q_heads, kSinkThreads, 0, step.stream, step);
         }
     });
 }

@@ -1,5 +1,6 @@
-// What scores are beyond scaled products (flashring.h): softcap, then ALiBi. The same way forward and backward, which have to round
-// alike. Run where a whole tile of products is there, behind one branch; what follows finds finished scores, whose scale is 1.
+// What scores are beyond scaled products (flashring.h): softcap, then ALiBi. The same way forward and backward, which
+// have to round alike. Run where a whole tile of products is there, behind one branch; what follows finds finished
+// scores, whose scale is 1.
 #ifndef FLASHRING_CUDA_COMMON_SHAPING_CUH
 #define FLASHRING_CUDA_COMMON_SHAPING_CUH
 
@@ -14,9 +15,13 @@ namespace flashring {
 struct Softcap {
     float bound, exponent;  // softcap; 2 log2(e) softmax_scale / softcap
 
-    __device__ __forceinline__ float rest(float product) const { return reciprocalFast(exp2Fast(__fmul_rn(product, exponent)) + 1); }
+    __device__ __forceinline__ float rest(float product) const {
+        return reciprocalFast(exp2Fast(__fmul_rn(product, exponent)) + 1);
+    }
     __device__ __forceinline__ float score(float rest) const { return fmaf(rest, -2 * bound, bound); }
-    __device__ __forceinline__ static float growth(float rest) { return 4 * rest * (1 - rest); }  // dscore / d(scaled product)
+    __device__ __forceinline__ static float growth(float rest) {
+        return 4 * rest * (1 - rest);
+    }  // dscore / d(scaled product)
 };
 
 // A position from an origin. Exact up to 2^24.
@@ -30,7 +35,9 @@ __device__ __forceinline__ float withDistance(float score, float slope, float qu
     return fmaf(-slope, fabsf(query - key), score);
 }
 
-__device__ __forceinline__ float slopeOf(const flashring_step& step, int head) { return static_cast<const float*>(step.alibi_slopes)[head]; }
+__device__ __forceinline__ float slopeOf(const flashring_step& step, int head) {
+    return static_cast<const float*>(step.alibi_slopes)[head];
+}
 
 }  // namespace flashring
 

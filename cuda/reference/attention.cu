@@ -78,7 +78,8 @@ template <class Element>
 __device__ Score score(const Arguments& a, int64_t b, int64_t i, int64_t h, int64_t j, int64_t g) {
     using Acc = typename Accumulator<Element>::type;
     const flashring_step& s = a.step;
-    const double product = s.softmax_scale * dot(row<const Element>(s.q, b, i, h), row<const Element>(s.k, b, j, g), s.head_dim);
+    const double product =
+        s.softmax_scale * dot(row<const Element>(s.q, b, i, h), row<const Element>(s.k, b, j, g), s.head_dim);
     const double bounded = s.softcap != 0 ? tanh(product / s.softcap) : 0;
     double value = s.softcap != 0 ? s.softcap * bounded : product;
     if (s.alibi_slopes) {
@@ -103,7 +104,10 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
     Acc* const acc = s.acc.data ? row<Acc>(s.acc, b, i, h) : nullptr;
     Row output;
     const bool resume = s.flags & FLASHRING_RESUME;
-    double maximum = resume ? *lse : s.sinks ? static_cast<const Acc*>(s.sinks)[h] : -INFINITY, sum = maximum == -INFINITY ? 0 : 1;
+    double maximum = resume    ? *lse
+                     : s.sinks ? static_cast<const Acc*>(s.sinks)[h]
+                               : -INFINITY,
+           sum = maximum == -INFINITY ? 0 : 1;
     if (resume && maximum != -INFINITY) {
         sum = low ? exp(static_cast<double>(*low)) : 1;
         output.add(sum, acc, s.value_dim);
@@ -243,14 +247,15 @@ void backward(const Problem& problem) {
 
 }  // namespace
 
-const Kernel kCudaReference = Kernel{FLASHRING_KERNEL_REFERENCE,
-                                     "reference",
-                                     kCudaRequirement,
-                                     anyDeviceCapable,
-                                     forward,
-                                     backward,
-                                     [](const flashring_step& step, flashring_direction) { return intervalBytesOnDevice(step); },
-                                     true}
-                                  .serving(kAllScores);
+const Kernel kCudaReference =
+    Kernel{FLASHRING_KERNEL_REFERENCE,
+           "reference",
+           kCudaRequirement,
+           anyDeviceCapable,
+           forward,
+           backward,
+           [](const flashring_step& step, flashring_direction) { return intervalBytesOnDevice(step); },
+           true}
+        .serving(kAllScores);
 
 }  // namespace flashring

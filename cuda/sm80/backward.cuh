@@ -58,14 +58,15 @@ struct BackwardConfig {
                   "whole fragments, in pairs");
 };
 
-// P and dS of a warp's queries, from firstQuery of the tile on, which begins with query tileQuery of `head`, and one strip of its
-// keys: keyFrom among all keys. Lane l knows what query firstQuery + l sees. far: some of these queries are.
+// P and dS of a warp's queries, from firstQuery of the tile on, which begins with query tileQuery of `head`, and one
+// strip of its keys: keyFrom among all keys. Lane l knows what query firstQuery + l sees. far: some of these queries
+// are.
 template <class Element, class Config>
-__device__ void scoreStrip(const Arguments& a, const typename Config::Queries& queries, const typename Config::Douts& douts,
-                           const typename Config::Keys& keys, const typename Config::Values& values,
-                           const typename Config::Scores& weights, const typename Config::Scores& gradients,
-                           const typename Config::Rows& rows, int head, int tileQuery, int firstQuery, int strip, int keyFrom, int ownLo,
-                           int ownHi, bool far) {
+__device__ void scoreStrip(const Arguments& a, const typename Config::Queries& queries,
+                           const typename Config::Douts& douts, const typename Config::Keys& keys,
+                           const typename Config::Values& values, const typename Config::Scores& weights,
+                           const typename Config::Scores& gradients, const typename Config::Rows& rows, int head,
+                           int tileQuery, int firstQuery, int strip, int keyFrom, int ownLo, int ownHi, bool far) {
     constexpr int kM = Config::kScoreQueries / 16, kN = Config::kStrip / 8;
     const int keyTo = keyFrom + Config::kStrip, lane = threadIdx.x % 32;
     const ScoreScale scale = scaleOf(a);
@@ -273,8 +274,9 @@ __device__ void backward(const Arguments& a) {
 #pragma unroll
         for (int strip = scoreKey; strip < scoreKey + Config::kScoreKeys; strip += Config::kStrip) {
             if (Config::kAllScore || strip < kKeys) {
-                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, head, queryTile * kQueries,
-                                            scoreQuery, strip, firstKey + strip, ownLo, ownHi, far);
+                scoreStrip<Element, Config>(a, queries, douts, keys, values, weights, gradients, rows, head,
+                                            queryTile * kQueries, scoreQuery, strip, firstKey + strip, ownLo, ownHi,
+                                            far);
             }
         }
         const bool found = bordered(queryTile, rows.lo, rows.hi) &&

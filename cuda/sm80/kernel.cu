@@ -50,8 +50,16 @@ const char* unmet(const flashring_step& step, flashring_direction) { return soft
 
 }  // namespace
 
-const Kernel kCudaMma = Kernel{FLASHRING_KERNEL_MMA, "mma",    kCudaRequirement, anyDeviceCapable, forward, backward,
-                               workspaceBytes,       true,     nullptr,          unmet}
+const Kernel kCudaMma = Kernel{FLASHRING_KERNEL_MMA,
+                               "mma",
+                               kCudaRequirement,
+                               anyDeviceCapable,
+                               forward,
+                               backward,
+                               workspaceBytes,
+                               true,
+                               nullptr,
+                               unmet}
                             .serving(kAllScores);
 
 }  // namespace flashring

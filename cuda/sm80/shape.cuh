@@ -33,11 +33,11 @@ __device__ __forceinline__ void bound(float (&scores)[kM][kN][4], const Shape& s
     }
 }
 
-// Takes ALiBi's part from scores. queryAt(m, half) and slopeAt(m, half) are position and slope of this lane's rows, keyAt(col) the
-// position of a column; origin is any position near.
+// Takes ALiBi's part from scores. queryAt(m, half) and slopeAt(m, half) are position and slope of this lane's rows,
+// keyAt(col) the position of a column; origin is any position near.
 template <int kM, int kN, class Position, class QueryAt, class SlopeAt, class KeyAt>
-__device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], Position origin, const QueryAt& queryAt, const SlopeAt& slopeAt,
-                                              const KeyAt& keyAt) {
+__device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], Position origin, const QueryAt& queryAt,
+                                              const SlopeAt& slopeAt, const KeyAt& keyAt) {
 #pragma unroll
     for (int m = 0; m < kM; ++m) {  // keys inside are loaded again for each m, as registers are scarce
         const float queries[2] = {offsetOf(queryAt(m, 0), origin), offsetOf(queryAt(m, 1), origin)};
@@ -53,15 +53,17 @@ __device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], Positi
     }
 }
 
-// The same from offsets in memory: of queries firstQuery + m * 16 + half * 8 + lane / 4, and keys firstKey + col. Past the ends it
-// does as the last one does.
+// The same from offsets in memory: of queries firstQuery + m * 16 + half * 8 + lane / 4, and keys firstKey + col. Past
+// the ends it does as the last one does.
 template <int kM, int kN>
-__device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], const Arguments& a, int head, int firstQuery, int firstKey) {
+__device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], const Arguments& a, int head, int firstQuery,
+                                              int firstKey) {
     const float slope = slopeOf(a.step, head);
     const int lastQuery = static_cast<int>(a.step.q_len) - 1, lastKey = static_cast<int>(a.step.kv_len) - 1;
     const int own = firstQuery + static_cast<int>(threadIdx.x) % 32 / 4;
     takeDistances(
-        scores, a.keyOffsets[firstKey], [&](int m, int half) { return a.queryOffsets[min(own + m * 16 + half * 8, lastQuery)]; },
+        scores, a.keyOffsets[firstKey],
+        [&](int m, int half) { return a.queryOffsets[min(own + m * 16 + half * 8, lastQuery)]; },
         [&](int, int) { return slope; }, [&](int col) { return a.keyOffsets[min(firstKey + col, lastKey)]; });
 }
 

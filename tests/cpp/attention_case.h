@@ -98,8 +98,8 @@ struct Results {
     explicit Results(const Case& c) : Results(c, c.dtype) {}
 
     bool intact() const {
-        return out.intact() && acc.intact() && lse.intact() && delta.intact() && dq.intact() && dk.intact() && dv.intact() &&
-               lseLow.intact() && dsinks.intact();
+        return out.intact() && acc.intact() && lse.intact() && delta.intact() && dq.intact() && dk.intact() &&
+               dv.intact() && lseLow.intact() && dsinks.intact();
     }
 };
 
@@ -159,7 +159,8 @@ private:
 
     static Buffer ofHeads(const Case& c, const std::vector<double>& values) {
         Buffer buffer(accType(c.dtype), 1, 1, static_cast<int64_t>(values.size()), 1, Order::BSHD);
-        buffer.forEach([&](int64_t, int64_t, int64_t h, int64_t) { buffer.set(0, 0, h, 0, values[static_cast<size_t>(h)]); });
+        buffer.forEach(
+            [&](int64_t, int64_t, int64_t h, int64_t) { buffer.set(0, 0, h, 0, values[static_cast<size_t>(h)]); });
         return buffer;
     }
 
@@ -247,7 +248,8 @@ inline Results oracle(const Case& c) {
                         value = c.softcap * std::tanh(value / c.softcap);
                     }
                     if (!c.slopes.empty()) {
-                        const int64_t distance = std::abs(qPositions[static_cast<size_t>(i)] - kPositions[static_cast<size_t>(j)]);
+                        const int64_t distance =
+                            std::abs(qPositions[static_cast<size_t>(i)] - kPositions[static_cast<size_t>(j)]);
                         value -= c.slopes[static_cast<size_t>(h)] * static_cast<double>(distance);
                     }
                     score[static_cast<size_t>(j)] = visible ? value : -INFINITY;

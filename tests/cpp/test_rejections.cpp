@@ -73,25 +73,32 @@ std::vector<Bad> table() {
         {"(avx512), dtype = float32, head_dim = 8, value_dim = 8, ", unsupported, attention,
          [](S& s, F&) { s.kernel = FLASHRING_KERNEL_AVX512; s.device = 0; }},
         {"flags = 0x20", invalid, all, [](S& s, F&) { s.flags = 32; }},
-        {"(amx), dtype = bfloat16, head_dim = 8, value_dim = 8, softcap, alibi_slopes, deterministic backward", unsupported, {backward},
-         [](S& s, F& f) { s.kernel = FLASHRING_KERNEL_AMX; s.dtype = FLASHRING_BFLOAT16; s.softcap = 3; s.alibi_slopes = f.heads; }},
+        {"(amx), dtype = bfloat16, head_dim = 8, value_dim = 8, softcap, alibi_slopes, deterministic backward",
+         unsupported, {backward},
+         [](S& s, F& f) { s.kernel = FLASHRING_KERNEL_AMX; s.dtype = FLASHRING_BFLOAT16;
+             s.softcap = 3; s.alibi_slopes = f.heads; }},
         {"softcap = -1 must be 0, or from 1e-37 to 1e+37", invalid, attention, [](S& s, F&) { s.softcap = -1; }},
         {"softcap = nan", invalid, attention, [](S& s, F&) { s.softcap = kNaN; }},
         {"softcap = inf", invalid, attention, [](S& s, F&) { s.softcap = INFINITY; }},
         {"softcap = 1e-300", invalid, attention, [](S& s, F&) { s.softcap = 1e-300; }},
-        {"sinks[2] = nan must be finite, or -inf for none", invalid, {forward}, [](S& s, F& f) { s.sinks = f.heads; f.heads[2] = NAN; }},
+        {"sinks[2] = nan must be finite, or -inf for none", invalid, {forward},
+         [](S& s, F& f) { s.sinks = f.heads; f.heads[2] = NAN; }},
         {"sinks[3] = inf", invalid, {forward}, [](S& s, F& f) { s.sinks = f.heads; f.heads[3] = INFINITY; }},
-        {"sinks[0] = nan", invalid, {delta}, [](S& s, F& f) { s.sinks = f.heads; s.dsinks = f.dsinks; f.heads[0] = NAN; }},
+        {"sinks[0] = nan", invalid, {delta},
+         [](S& s, F& f) { s.sinks = f.heads; s.dsinks = f.dsinks; f.heads[0] = NAN; }},
         {"sinks = ", invalid, {forward}, [](S& s, F& f) { s.sinks = shifted(f.heads, 2); }},
         {"sinks must not be null where dsinks is given", invalid, {delta}, [](S& s, F& f) { s.dsinks = f.dsinks; }},
         {"dsinks = ", invalid, {delta}, [](S& s, F& f) { s.sinks = f.heads; s.dsinks = f.heads; }},
         {"dsinks = ", invalid, {delta}, [](S& s, F& f) { s.sinks = f.heads; s.dsinks = shifted(f.dsinks, 1); }},
-        {"lse.data", invalid, {delta}, [](S& s, F& f) { s.sinks = f.heads; s.dsinks = f.dsinks; s.lse.data = nullptr; }},
-        {"delta.data", invalid, {delta}, [](S& s, F& f) { s.sinks = f.heads; s.dsinks = f.dsinks; s.lse.data = s.delta.data; }},
+        {"lse.data", invalid, {delta},
+         [](S& s, F& f) { s.sinks = f.heads; s.dsinks = f.dsinks; s.lse.data = nullptr; }},
+        {"delta.data", invalid, {delta},
+         [](S& s, F& f) { s.sinks = f.heads; s.dsinks = f.dsinks; s.lse.data = s.delta.data; }},
         {"alibi_slopes[1] = -0.5 must be finite and at least 0", invalid, attention,
          [](S& s, F& f) { s.alibi_slopes = f.heads; f.heads[1] = -0.5f; }},
         {"alibi_slopes[0] = nan", invalid, attention, [](S& s, F& f) { s.alibi_slopes = f.heads; f.heads[0] = NAN; }},
-        {"alibi_slopes[3] = inf", invalid, attention, [](S& s, F& f) { s.alibi_slopes = f.heads; f.heads[3] = INFINITY; }},
+        {"alibi_slopes[3] = inf", invalid, attention,
+         [](S& s, F& f) { s.alibi_slopes = f.heads; f.heads[3] = INFINITY; }},
         {"alibi_slopes = ", invalid, attention, [](S& s, F& f) { s.alibi_slopes = shifted(f.heads, 1); }},
         {"flags = ", invalid, all, [](S& s, F&) { s.flags = -1; }},
         {"deterministic = 2", invalid, all, [](S& s, F&) { s.deterministic = 2; }},
@@ -267,7 +274,8 @@ long otherReleases() {
     CHECK(row.later[0] == 0 && row.later[1] == 0, "what this release does not know of a row is not 0");
     row.known.size = offsetof(flashring_capability, scores);
     row.known.scores = -1;
-    CHECK(flashring_capability_get(0, &row.known) == FLASHRING_OK, "an older release's row: %s", flashring_last_error());
+    CHECK(flashring_capability_get(0, &row.known) == FLASHRING_OK,
+          "an older release's row: %s", flashring_last_error());
     CHECK(row.known.scores == -1, "wrote past an older release's row");
     return cases + 4;
 }

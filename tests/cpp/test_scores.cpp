@@ -1,5 +1,5 @@
-// Softcap, sinks and ALiBi: every kernel that serves them against the plain formula in float64, forward and backward, over random
-// shapes, masks, positions and splits; and what happens at the ends of their ranges.
+// Softcap, sinks and ALiBi: every kernel that serves them against the plain formula in float64, forward and backward,
+// over random shapes, masks, positions and splits; and what happens at the ends of their ranges.
 #include "caps.h"
 #include "score_case.h"
 
@@ -9,7 +9,8 @@ long cases = 0;
 
 double widened(double bar, double terms) { return bar * std::sqrt(std::max(1.0, terms)); }
 
-void compare(const flashring_capability& row, Case& c, const Results& expected, const std::vector<int64_t>& splits, uint64_t seed) {
+void compare(const flashring_capability& row, Case& c, const Results& expected, const std::vector<int64_t>& splits,
+             uint64_t seed) {
     const Bars bars = barsOf(row);
     Results actual(c);
     run(c, actual, row.kernel, splits);
@@ -69,10 +70,12 @@ void nothingSeen(const flashring_capability& row) {
     run(c, actual, row.kernel, {20});
     for (int64_t i = 10; i < c.shape.qLen; ++i) {
         for (int64_t h = 0; h < 2; ++h) {
-            CHECK(actual.out.get(0, i, h, 3) == 0, "%s: out is %g where nothing is seen", row.name, actual.out.get(0, i, h, 3));
-            CHECK(actual.lse.get(0, i, h) == c.sinks[static_cast<size_t>(h)], "%s: lse is %g where nothing is seen", row.name,
-                  actual.lse.get(0, i, h));
-            CHECK(actual.dq.get(0, i, h, 3) == 0, "%s: dq is %g where nothing is seen", row.name, actual.dq.get(0, i, h, 3));
+            CHECK(actual.out.get(0, i, h, 3) == 0, "%s: out is %g where nothing is seen", row.name,
+                  actual.out.get(0, i, h, 3));
+            CHECK(actual.lse.get(0, i, h) == c.sinks[static_cast<size_t>(h)], "%s: lse is %g where nothing is seen",
+                  row.name, actual.lse.get(0, i, h));
+            CHECK(actual.dq.get(0, i, h, 3) == 0, "%s: dq is %g where nothing is seen", row.name,
+                  actual.dq.get(0, i, h, 3));
         }
     }
     CHECK(actual.dsinks.get(0, 0, 1) == 0, "%s: no sink has the gradient %g", row.name, actual.dsinks.get(0, 0, 1));
@@ -114,7 +117,8 @@ void saturated(const flashring_capability& row) {
     Results actual(c);
     run(c, actual, row.kernel);
     const double lse = std::log(std::exp(2.0) + 2 * std::exp(-2.0));
-    CHECK(std::fabs(actual.lse.get(0, 0, 0) - lse) < 1e-6, "%s: lse is %g instead of %g", row.name, actual.lse.get(0, 0, 0), lse);
+    CHECK(std::fabs(actual.lse.get(0, 0, 0) - lse) < 1e-6, "%s: lse is %g instead of %g", row.name,
+          actual.lse.get(0, 0, 0), lse);
     CHECK(actual.dq.get(0, 0, 0) == 0 && actual.dk.get(0, 1, 0) == 0, "%s: saturated scores have a gradient", row.name);
     ++cases;
 }
@@ -135,10 +139,10 @@ void hidden(const flashring_capability& row) {
     run(c, actual, row.kernel);
     for (int64_t i = 0; i < last; ++i) {
         for (int64_t d = 0; d < 16; ++d) {
-            CHECK(actual.out.get(0, i, 1, d) == expected.out.get(0, i, 1, d), "%s: out of row %lld sees a hidden NaN", row.name,
-                  static_cast<long long>(i));
-            CHECK(actual.dq.get(0, i, 1, d) == expected.dq.get(0, i, 1, d), "%s: dq of row %lld sees a hidden NaN", row.name,
-                  static_cast<long long>(i));
+            CHECK(actual.out.get(0, i, 1, d) == expected.out.get(0, i, 1, d), "%s: out of row %lld sees a hidden NaN",
+                  row.name, static_cast<long long>(i));
+            CHECK(actual.dq.get(0, i, 1, d) == expected.dq.get(0, i, 1, d), "%s: dq of row %lld sees a hidden NaN",
+                  row.name, static_cast<long long>(i));
         }
     }
     ++cases;
@@ -168,7 +172,8 @@ void addedSinks(const flashring_capability& row) {
     step.raw.flags = FLASHRING_ADD_DSINKS;
     CHECK(step.delta() == FLASHRING_OK, "%s", flashring_last_error());
     for (int64_t h = 0; h < 2; ++h) {
-        CHECK(r.dsinks.get(0, 0, h) == 2 * once[h], "added dsinks are %g, not twice %g", r.dsinks.get(0, 0, h), once[h]);
+        CHECK(r.dsinks.get(0, 0, h) == 2 * once[h], "added dsinks are %g, not twice %g", r.dsinks.get(0, 0, h),
+              once[h]);
     }
     ++cases;
 }

@@ -54,7 +54,8 @@ const Kernel kDecode{FLASHRING_KERNEL_DECODE, "decode", "AVX2",  isThere<'a'>, n
 const Kernel kAmx{FLASHRING_KERNEL_AMX, "amx", "AMX", isThere<'a'>, nothing, nothing, nullptr};
 const Kernel kAvx512{FLASHRING_KERNEL_AVX512, "avx512", "AVX-512", isThere<'a'>, nothing, nothing, nullptr};
 const Kernel kAvx512Bf16{FLASHRING_KERNEL_AVX512BF16, "avx512bf16", "BF16", isThere<'a'>, nothing, nothing, nullptr};
-const Kernel kAvx2 = Kernel{FLASHRING_KERNEL_AVX2, "avx2", "AVX2", isThere<'a'>, nothing, nothing, bytesOf<3>}.serving(kAllScores);
+const Kernel kAvx2 =
+    Kernel{FLASHRING_KERNEL_AVX2, "avx2", "AVX2", isThere<'a'>, nothing, nothing, bytesOf<3>}.serving(kAllScores);
 const Kernel kSimd128{FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", isThere<'s'>, nothing, nothing, bytesOf<700>};
 const Kernel kReference{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", isThere<'r'>, nothing, nothing, nullptr,
                         false,                      nullptr,     nullptr,   true};
@@ -63,7 +64,8 @@ const Kernel kCudaDecode{FLASHRING_KERNEL_DECODE, "decode", "a GPU", isThere<'d'
 const Kernel kCudaWgmma{FLASHRING_KERNEL_WGMMA, "wgmma",     "Hopper", isThere<'w'>, nothing, nothing,
                         bytesOf<10>,            true,        ::runsOn, ::unmet};
 const Kernel kCudaMma =
-    Kernel{FLASHRING_KERNEL_MMA, "mma", "a GPU", isThere<'m'>, nothing, nothing, bytesOf<20>, true}.serving(FLASHRING_SINKS);
+    Kernel{FLASHRING_KERNEL_MMA, "mma", "a GPU", isThere<'m'>, nothing, nothing, bytesOf<20>, true}.serving(
+        FLASHRING_SINKS);
 const Kernel kCudaReference{FLASHRING_KERNEL_REFERENCE, "reference", "a GPU", isThere<'r'>, nothing, nothing,
                             bytesOf<500>,               true};
 
@@ -228,17 +230,20 @@ void scores() {
     expectBytes(host, FLASHRING_FORWARD, 2 * 128 * 8 + (128 + 3000) * 8 + 3 * 128);
     host.kernel = FLASHRING_KERNEL_AMX;
     expect(chosen(host),
-           "no kernel serves kernel = 5 (amx), dtype = bfloat16, head_dim = 64, value_dim = 64, alibi_slopes, forward on the host");
+           "no kernel serves kernel = 5 (amx), dtype = bfloat16, head_dim = 64, value_dim = 64, alibi_slopes, forward "
+           "on the host");
     flashring_step step = stepOf(FLASHRING_KERNEL_AUTO);
     step.sinks = heads;
     expect(chosen(step), "mma");
     expect(chosen(step, FLASHRING_BACKWARD), "wgmma");
     step.softcap = 30;
-    expect(chosen(step), "no kernel serves kernel = 0 (any), dtype = bfloat16, head_dim = 64, value_dim = 64, softcap, sinks, "
-                         "forward on CUDA");
+    expect(chosen(step),
+           "no kernel serves kernel = 0 (any), dtype = bfloat16, head_dim = 64, value_dim = 64, softcap, sinks, "
+           "forward on CUDA");
     step.kernel = FLASHRING_KERNEL_WGMMA;
     expect(chosen(step, FLASHRING_BACKWARD),
-           "no kernel serves kernel = 7 (wgmma), dtype = bfloat16, head_dim = 64, value_dim = 64, softcap, backward on CUDA");
+           "no kernel serves kernel = 7 (wgmma), dtype = bfloat16, head_dim = 64, value_dim = 64, softcap, backward on "
+           "CUDA");
 }
 
 }  // namespace

@@ -191,10 +191,20 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
         }
         const Capability& entry = capability(index);
         constexpr int32_t maxDim = kMaxHeadDim;
-        const flashring_capability known{size, entry.kernel->id, entry.kernel->cuda, entry.dtype, maxDim, maxDim,
-                                         serves(entry, FLASHRING_FORWARD), serves(entry, FLASHRING_BACKWARD), 1,
-                                         available(index), entry.kernel->name, entry.kernel->requirement,
-                                         entry.kernel->scores, 0};
+        const flashring_capability known{size,
+                                         entry.kernel->id,
+                                         entry.kernel->cuda,
+                                         entry.dtype,
+                                         maxDim,
+                                         maxDim,
+                                         serves(entry, FLASHRING_FORWARD),
+                                         serves(entry, FLASHRING_BACKWARD),
+                                         1,
+                                         available(index),
+                                         entry.kernel->name,
+                                         entry.kernel->requirement,
+                                         entry.kernel->scores,
+                                         0};
         std::memset(static_cast<void*>(result), 0, size);  // what later releases know
         std::memcpy(static_cast<void*>(result), &known, size < sizeof known ? size : sizeof known);
     });

@@ -171,11 +171,13 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
     }
     const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
     const int32_t scores = scoresOf(step, direction);
-    fail(FLASHRING_UNSUPPORTED, "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s%s%s%s on %s",
+    fail(FLASHRING_UNSUPPORTED,
+         "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s%s%s%s on %s",
          step.kernel, kernelName(step.kernel), dtypeName(step.dtype), static_cast<long long>(step.head_dim),
          static_cast<long long>(step.value_dim), scores & FLASHRING_SOFTCAP ? "softcap, " : "",
          scores & FLASHRING_SINKS ? "sinks, " : "", scores & FLASHRING_ALIBI ? "alibi_slopes, " : "",
-         step.deterministic && direction == FLASHRING_BACKWARD ? "deterministic " : "", pass, step.device == FLASHRING_HOST ? "the host" : "CUDA");
+         step.deterministic && direction == FLASHRING_BACKWARD ? "deterministic " : "", pass,
+         step.device == FLASHRING_HOST ? "the host" : "CUDA");
 }
 
 }  // namespace flashring

@@ -104,7 +104,8 @@ Shape values(const flashring_step& step) { return {step.batch, step.kv_len, step
 
 // One number for each query head, which is looked at only where it lies on the host.
 template <class Allowed>
-void checkHeads(const flashring_step& step, const char* name, const void* address, const char* rule, const Allowed& allowed) {
+void checkHeads(const flashring_step& step, const char* name, const void* address, const char* rule,
+                const Allowed& allowed) {
     const int32_t type = accumulatorType(step.dtype);
     if (!address) {
         return;

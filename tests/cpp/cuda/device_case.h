@@ -33,8 +33,8 @@ private:
 class DeviceCase {
 public:
     DeviceCase(Case& c, Results& r) : case_(c), results_(r) {
-        for (Buffer* buffer : {&c.q, &c.k, &c.v, &c.dout, &r.out, &r.acc, &r.lse, &r.delta, &r.dq, &r.dk, &r.dv, &r.lseLow,
-                               &r.dsinks}) {
+        for (Buffer* buffer :
+             {&c.q, &c.k, &c.v, &c.dout, &r.out, &r.acc, &r.lse, &r.delta, &r.dq, &r.dk, &r.dv, &r.lseLow, &r.dsinks}) {
             mirrors_.push_back({buffer, upload(buffer->memory(), buffer->memoryBytes())});
         }
         CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));

@@ -1,5 +1,5 @@
-// Softcap, sinks and ALiBi on a CUDA device: the on-device reference against the host's, the kernels on tensor cores against the
-// on-device reference.
+// Softcap, sinks and ALiBi on a CUDA device: the on-device reference against the host's, the kernels on tensor cores
+// against the on-device reference.
 #ifndef FLASHRING_TESTS_SCORE_CHECKS_H
 #define FLASHRING_TESTS_SCORE_CHECKS_H
 
@@ -24,8 +24,8 @@ inline std::vector<int64_t> drawScoreSplits(std::mt19937_64& random, int64_t len
     return pick(random, 0, 1) ? std::vector<int64_t>{pick(random, 0, length)} : std::vector<int64_t>{};
 }
 
-inline void compareScores(const char* what, uint64_t seed, const Case& c, const Results& actual, const Results& expected,
-                          const DeviceBars& bars, double normBar, Worst& worst) {
+inline void compareScores(const char* what, uint64_t seed, const Case& c, const Results& actual,
+                          const Results& expected, const DeviceBars& bars, double normBar, Worst& worst) {
     const int before = failures;
     compare(what, seed, c, actual, expected, bars, normBar, worst);
     if (!c.sinks.empty()) {
@@ -57,7 +57,8 @@ inline long checkScores(int32_t kernel, int32_t dtype, int64_t dim, int64_t long
         Results expected(c), actual(c);
         DeviceCase(c, expected).run(FLASHRING_KERNEL_REFERENCE, {}, false);
         DeviceCase(c, actual).run(kernel, drawScoreSplits(random, c.shape.kvLen), seed % 3 == 0);
-        compareScores("scores", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+        compareScores("scores", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3,
+                      worst);
     }
     report("scores", dtype, dim ? std::to_string(dim).c_str() : "any", seeds, worst);
     return seeds;
@@ -69,7 +70,8 @@ inline long checkScoresOfDecode(int32_t dtype, long seeds, uint64_t from) {
         std::mt19937_64 random(seed);
         Case c = drawCase(random, dtype, 60);
         const int64_t groups[] = {1, 3, 4, 8}, group = groups[pick(random, 0, 3)], keyHeads = pick(random, 1, 3);
-        const int64_t queries = pick(random, 1, 8), keys = pick(random, 0, 3) ? pick(random, 1, 3000) : pick(random, 0, 130);
+        const int64_t queries = pick(random, 1, 8),
+                      keys = pick(random, 0, 3) ? pick(random, 1, 3000) : pick(random, 0, 130);
         c.shape = {pick(random, 1, 4), queries, keys, keyHeads * group, keyHeads, c.shape.headDim, c.shape.valueDim};
         c.kvRanges = pick(random, 0, 1) ? std::vector<flashring_range>{{0, keys, 1}}
                                         : std::vector<flashring_range>{{0, keys / 2, 1}, {keys, keys - keys / 2, 2}};
@@ -82,7 +84,8 @@ inline long checkScoresOfDecode(int32_t dtype, long seeds, uint64_t from) {
         DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});
         DeviceCase(c, actual).forward(FLASHRING_KERNEL_DECODE, drawScoreSplits(random, keys));
         const int before = failures;
-        compare("scores, decode", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+        compare("scores, decode", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3,
+                worst);
         if (failures > before) std::fprintf(stderr, "  of %s\n", describeScores(c).c_str());
     }
     report("scores", dtype, "decode", seeds, worst);
@@ -107,8 +110,8 @@ inline long checkFarPositions(int32_t kernel, int32_t dtype) {
     Results expected(near), actual(far);
     DeviceCase(near, expected).forward(kernel, {});
     DeviceCase(far, actual).forward(kernel, {});
-    CHECK(actual.out.sameBits(expected.out) && actual.lse.sameBits(expected.lse), "kernel %d, %s: ALiBi changes where all positions move",
-          kernel, nameOf(dtype));
+    CHECK(actual.out.sameBits(expected.out) && actual.lse.sameBits(expected.lse),
+          "kernel %d, %s: ALiBi changes where all positions move", kernel, nameOf(dtype));
     return 1;
 }
 
@@ -131,8 +134,8 @@ inline long checkLargeSoftcap() {
     step.raw.kernel = FLASHRING_KERNEL_AUTO;
     flashring_capability found{};
     found.size = sizeof found;
-    CHECK(flashring_select(&step.raw, FLASHRING_BACKWARD, &row) == FLASHRING_OK && flashring_capability_get(row, &found) == FLASHRING_OK &&
-              found.kernel == FLASHRING_KERNEL_REFERENCE,
+    CHECK(flashring_select(&step.raw, FLASHRING_BACKWARD, &row) == FLASHRING_OK &&
+              flashring_capability_get(row, &found) == FLASHRING_OK && found.kernel == FLASHRING_KERNEL_REFERENCE,
           "a softcap of 300 goes to kernel %d", found.kernel);
     return 2;
 }

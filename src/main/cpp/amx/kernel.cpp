@@ -39,8 +39,13 @@ int64_t workspaceBytes(const flashring_step& step, flashring_direction direction
 
 }  // namespace
 
-const Kernel kAmx = Kernel{FLASHRING_KERNEL_AMX, "amx", "AMX-BF16 tiles that Linux permits, and AVX-512 F, BW, DQ, VL, BF16",
-                           available, amxForward, amxBackward, workspaceBytes}
+const Kernel kAmx = Kernel{FLASHRING_KERNEL_AMX,
+                           "amx",
+                           "AMX-BF16 tiles that Linux permits, and AVX-512 F, BW, DQ, VL, BF16",
+                           available,
+                           amxForward,
+                           amxBackward,
+                           workspaceBytes}
                         .serving(FLASHRING_SINKS);
 
 }  // namespace flashring

@@ -19,7 +19,7 @@ inline int64_t bf16WorkspaceBytes(const flashring_step& step, flashring_directio
 
 template <class Unit>
 constexpr Kernel bf16Kernel(const char* requirement, bool (*available)()) {
-    return Kernel{FLASHRING_KERNEL_AVX512BF16,        "avx512bf16",      requirement, available,
+    return Kernel{FLASHRING_KERNEL_AVX512BF16,       "avx512bf16",       requirement,       available,
                   runForward<Bf16ForwardTask<Unit>>, bf16Backward<Unit>, bf16WorkspaceBytes}
         .serving(FLASHRING_SINKS);
 }

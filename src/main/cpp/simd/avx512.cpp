@@ -18,6 +18,7 @@ bool available() {
 }  // namespace
 
 const Kernel kAvx512 =
-    Kernel{FLASHRING_KERNEL_AVX512, "avx512", "AVX-512 F, BW, DQ and VL", available, forward, backward, workspaceBytes}.serving(kAllScores);
+    Kernel{FLASHRING_KERNEL_AVX512, "avx512", "AVX-512 F, BW, DQ and VL", available, forward, backward, workspaceBytes}
+        .serving(kAllScores);
 
 }  // namespace flashring

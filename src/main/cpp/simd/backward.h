@@ -144,7 +144,8 @@ private:
                 const bool seesNothing = lse == -kInfinity<T>;
                 softmaxGradientRow<true>(
                     i, panel.lanes(), lse, delta, growth, static_cast<T>(most(0, problem_.lo[query + i] - panel.first)),
-                    static_cast<T>(seesNothing ? 0 : most(0, least(panel.count, problem_.hi[query + i] - panel.first))));
+                    static_cast<T>(seesNothing ? 0
+                                               : most(0, least(panel.count, problem_.hi[query + i] - panel.first))));
             } else {
                 softmaxGradientRow<false>(i, panel.lanes(), lse, delta, growth, 0, 0);
             }

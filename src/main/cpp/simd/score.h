@@ -14,10 +14,13 @@ Vec<T> tanhNear(Vec<T> x) {
     const Vec<T> square = x * x;
     if constexpr (sizeof(T) == sizeof(float)) {
         const Vec<T> p = (((square * -5.70498872745e-3f + 2.06390887954e-2f) * square + -5.37397155531e-2f) * square +
-                          1.33314422036e-1f) * square + -3.33332819422e-1f;
+                          1.33314422036e-1f) *
+                             square +
+                         -3.33332819422e-1f;
         return x + x * square * p;
     } else {
-        const Vec<T> p = (square * -9.64399179425052238628e-1 + -9.92877231001918586564e1) * square + -1.61468768441708447952e3;
+        const Vec<T> p =
+            (square * -9.64399179425052238628e-1 + -9.92877231001918586564e1) * square + -1.61468768441708447952e3;
         const Vec<T> q = ((square + 1.12811678491632931402e2) * square + 2.23548839060100448583e3) * square +
                          4.84406305325125486048e3;
         return x + x * square * (p / q);
@@ -44,8 +47,8 @@ struct Shaping {
 
     bool any() const { return softcap != 0 || slope != 0; }
 
-    // A row of scaled products becomes scores. `own` is the position of what the row belongs to, others[lane] that of the lanes.
-    // Where `growth` is given, it gets dscore / d(scaled product).
+    // A row of scaled products becomes scores. `own` is the position of what the row belongs to, others[lane] that of
+    // the lanes. Where `growth` is given, it gets dscore / d(scaled product).
     void row(T* scores, int64_t lanes, T own, const T* others, T* growth = nullptr) const {
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
             Vec<T> score = load(scores + lane);

@@ -15,6 +15,7 @@ bool available() { return true; }
 }  // namespace
 
 const Kernel kSimd128 =
-    Kernel{FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", available, forward, backward, workspaceBytes}.serving(kAllScores);
+    Kernel{FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", available, forward, backward, workspaceBytes}.serving(
+        kAllScores);
 
 }  // namespace flashring

@@ -27,7 +27,8 @@ public record ScoreOracle(Result result, double[] dsinks) {
         int queries = problem.queryLength();
         int keys = problem.keyLength();
         long group = shape.queryHeads() / shape.kvHeads();
-        try (PointerScope scope = new PointerScope()) {
+        PointerScope scope = new PointerScope(); // frees every tensor made below
+        try {
             Tensor q = leaf(inputs.q(), shape.batch(), queries, shape.queryHeads(), shape.headDim());
             Tensor k = leaf(inputs.k(), shape.batch(), keys, shape.kvHeads(), shape.headDim());
             Tensor v = leaf(inputs.v(), shape.batch(), keys, shape.kvHeads(), shape.valueDim());
@@ -67,6 +68,8 @@ public record ScoreOracle(Result result, double[] dsinks) {
                 dsinks[head] = sinks[head] == Double.NEGATIVE_INFINITY ? 0 : dsinks[head];
             }
             return new ScoreOracle(result, dsinks);
+        } finally {
+            scope.close();
         }
     }
 

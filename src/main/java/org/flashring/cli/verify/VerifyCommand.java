@@ -42,7 +42,8 @@ import picocli.CommandLine.Spec;
         name = "verify",
         description = {
             "Check the ring and every kernel that the device can run against the plain formula in float64 on one rank:"
-                    + " a fixed grid of worlds, layouts and masks, then random cases, a third of them with softcap, sinks or ALiBi."
+                    + " a fixed grid of worlds, layouts and masks, then random cases,"
+                    + " a third of them with softcap, sinks or ALiBi."
                     + " Forward and backward.",
             "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
                     + " 3 times (dq, dk, dv) that of the plain formula computed in the same type, and a rounding per rank for dk and dv that"
