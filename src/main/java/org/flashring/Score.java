@@ -14,10 +14,10 @@ import org.flashring.internal.Checks;
  * @param softcap bound of scores before ALiBi, in the same range (Gemma 2, Gemma Team 2024); 0 for none
  * @param sinks whether each query head has a sink, which {@link org.flashring.attention.Forward#sinks} are (gpt-oss,
  *     OpenAI 2025; Xiao et al. 2024): they are part of the softmax's denominator and so of the lse
- * @param alibiSlopes slope of each query head, at least 0, at most 1e37, for float64 1e307, and finite times the longest
- *     distance; empty for no ALiBi (Press, Smith, Lewis 2022). Distances are
- *     between global positions, of whatever rank they are; where documents have keys of their own, between positions on
- *     the line on which a document's queries and keys end together. Slopes are rounded to the accumulator type
+ * @param alibiSlopes slope of each query head, at least 0, at most 1e37, for float64 1e307, and finite times the
+ *     longest distance; empty for no ALiBi (Press, Smith, Lewis 2022). Distances are between global positions, of
+ *     whatever rank they are; where documents have keys of their own, between positions on the line on which a
+ *     document's queries and keys end together. Slopes are rounded to the accumulator type
  */
 public record Score(double softmaxScale, double softcap, boolean sinks, List<Double> alibiSlopes) {
     private static final Score DEFAULT = new Score(Double.NaN, 0, false, List.of());

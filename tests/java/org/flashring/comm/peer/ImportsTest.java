@@ -79,8 +79,9 @@ class ImportsTest {
     void othersGoOnWhileOneWaits() {
         address(1, 7, 0x1000, 0x100, 0);
         long[] others = new long[1];
-        untilIdle = () -> others[0] =
-                CompletableFuture.supplyAsync(() -> address(1, 7, 0x1000, 0x100, 1)).orTimeout(10, SECONDS).join();
+        untilIdle = () -> others[0] = CompletableFuture.supplyAsync(() -> address(1, 7, 0x1000, 0x100, 1))
+                .orTimeout(10, SECONDS)
+                .join();
         assertThat(address(1, 8, 0x1000, 0x100, 0)).isEqualTo(0x20000);
         assertThat(others[0]).isEqualTo(0x10001);
     }
@@ -112,7 +113,8 @@ class ImportsTest {
 
     @Test
     void aMessageOfNothingIsNowhere() {
-        assertThat(imports.address(1, Exports.direct(Letter.LENGTH), 0, untilIdle)).isZero();
+        assertThat(imports.address(1, Exports.direct(Letter.LENGTH), 0, untilIdle))
+                .isZero();
         assertThat(asked).isEmpty();
     }
 

@@ -24,11 +24,9 @@ final class Introduction {
 
     /**
      * Connects {@code signals} to those of all ranks, and notes the process of each; {@code untilIdle} is that of
-     * {@link Imports#address}. Returns why that cannot be, the
-     * same on all ranks; empty if all have.
+     * {@link Imports#address}. Returns why that cannot be, the same on all ranks; empty if all have.
      */
-    static String of(
-            Transport control, PeerProcess process, Signals signals, int[] processes, Runnable untilIdle) {
+    static String of(Transport control, PeerProcess process, Signals signals, int[] processes, Runnable untilIdle) {
         Introduction introduction = new Introduction(control);
         String problem = process.problem();
         if (problem.isEmpty()) {

@@ -33,8 +33,8 @@ import org.flashring.launch.Environment;
  *
  * <p>Sums are taken in rank order, so that all ranks get the same bits on every run.
  *
- * <p>Each group, also one split off, waits for peers in three streams. CUDA runs 8 streams of a process beside each other
- * and queues more behind these, unless {@code CUDA_DEVICE_MAX_CONNECTIONS} says up to 32 when the process starts:
+ * <p>Each group, also one split off, waits for peers in three streams. CUDA runs 8 streams of a process beside each
+ * other and queues more behind these, unless {@code CUDA_DEVICE_MAX_CONNECTIONS} says up to 32 when the process starts:
  * {@code flashring launch} sets that.
  *
  * <p>A process that dies is noticed at once, one that stands still, or whose GPU does, after the deadline. Every call

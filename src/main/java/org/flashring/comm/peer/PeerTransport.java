@@ -216,9 +216,7 @@ final class PeerTransport implements Transport {
             }
             closeFreed(cards.letters(), cards.freed(0), cards.freed(1) - cards.freed(0));
             for (int peer = 0; peer < worldSize(); peer++) {
-                brought[peer] = peer == rank()
-                        ? collective.send()
-                        : address(peer, cards.letters(), cards.letter(peer));
+                brought[peer] = peer == rank() ? collective.send() : address(peer, cards.letters(), cards.letter(peer));
             }
             queue.meet(operation);
             copies.run(collective, brought);

@@ -77,7 +77,10 @@ final class Signals implements AutoCloseable {
         CudaIpc.await(stream, own.address() + offset(word, peer), ++awaited[word.ordinal()][peer]);
     }
 
-    /** Ends all waits by {@code stream}, in which nothing ever waits; those that peers, which may still write their words, make anew are ended by the next call. */
+    /**
+     * Ends all waits by {@code stream}, in which nothing ever waits; those that peers, which may still write their
+     * words, make anew are ended by the next call.
+     */
     void release(long stream) {
         for (long word = 0; word < (long) WORDS * worldSize; word++) {
             CudaIpc.write(stream, own.address() + word * Integer.BYTES, Integer.MAX_VALUE);
