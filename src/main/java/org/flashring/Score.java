@@ -14,9 +14,10 @@ import org.flashring.internal.Checks;
  * @param softcap bound of scores before ALiBi, in the same range (Gemma 2, Gemma Team 2024); 0 for none
  * @param sinks whether each query head has a sink, which {@link org.flashring.attention.Forward#sinks} are (gpt-oss,
  *     OpenAI 2025; Xiao et al. 2024): they are part of the softmax's denominator and so of the lse
- * @param alibiSlopes slope of each query head, at least 0; empty for no ALiBi (Press, Smith, Lewis 2022). Distances are
- *     between global positions, of whatever rank they are; where documents have keys of their own, between positions on
- *     the line on which a document's queries and keys end together. Slopes are rounded to the accumulator type
+ * @param alibiSlopes slope of each query head, at least 0, at most 1e37, for float64 1e307, and finite times the
+ *     longest distance; empty for no ALiBi (Press, Smith, Lewis 2022). Distances are between global positions, of
+ *     whatever rank they are; where documents have keys of their own, between positions on the line on which a
+ *     document's queries and keys end together. Slopes are rounded to the accumulator type
  */
 public record Score(double softmaxScale, double softcap, boolean sinks, List<Double> alibiSlopes) {
     private static final Score DEFAULT = new Score(Double.NaN, 0, false, List.of());
@@ -32,6 +33,7 @@ public record Score(double softmaxScale, double softcap, boolean sinks, List<Dou
         if (!(softcap >= 0) || Double.isInfinite(softcap)) {
             throw Checks.broken("softcap", softcap, "be finite and at least 0, for none");
         }
+        softcap += 0.0; // -0.0 becomes 0.0, the same number in other bits
         alibiSlopes = List.copyOf(Checks.notNull("alibiSlopes", alibiSlopes));
         for (int head = 0; head < alibiSlopes.size(); head++) {
             double slope = alibiSlopes.get(head);
@@ -39,6 +41,7 @@ public record Score(double softmaxScale, double softcap, boolean sinks, List<Dou
                 throw Checks.broken("alibiSlopes[" + head + "]", slope, "be finite and at least 0");
             }
         }
+        alibiSlopes = alibiSlopes.stream().map(slope -> slope + 0.0).toList();
     }
 
     /** Returns products times 1 / sqrt(headDim). */

@@ -119,11 +119,13 @@ class ScoresTest {
 
         private static List<Strategy> strategies(int world, int queryHeads) {
             List<Strategy> all = new ArrayList<>(List.of(new Ring(), new Gather(1), new Halo(), new Gather(3)));
+            all.add(new Ring(true));
             if (world > 1 && queryHeads >= world) {
                 all.add(new Ulysses());
             }
             if (world % 2 == 0 && world > 2 && queryHeads > 1) {
                 all.add(new Ulysses(2, new Ring()));
+                all.add(new Ulysses(2, new Ring(true)));
                 all.add(new Ulysses(2, new Gather(2)));
                 all.add(new Ulysses(2, new Halo()));
             }
@@ -249,6 +251,13 @@ class ScoresTest {
         assertThat(each.score().sinks()).isTrue();
         assertThat(each.plan().terms()).containsEntry("sinks", "true").containsEntry("softcap", "0.0");
         assertThat(Case.of(0).plan().terms()).containsEntry("sinks", "false").containsKey("alibiSlopes");
+    }
+
+    /** A sign that changes no number must change neither what ranks compare nor the slope of the head beside it. */
+    @Test
+    void negativeZeroIsZero() {
+        Score zero = Score.standard().withAlibi(0.0, 0.5);
+        assertThat(Score.standard().withAlibi(-0.0, 0.5).withSoftcap(-0.0)).isEqualTo(zero);
     }
 
     @Test

@@ -39,6 +39,10 @@ final class BadScores {
         return plan(score, AttentionOptions.defaults());
     }
 
+    private static Score alibi(double last) {
+        return STANDARD.withAlibi(0.5, 0.25, 0, last);
+    }
+
     private static Tensor heads(DType dtype, long batch, long heads, long stride) {
         HostBuffer memory = HostBuffer.allocate(8 * batch * heads * stride);
         return Tensor.strided(memory.memory(), dtype, batch, 1, heads, 1, heads * stride, heads * stride, stride);
@@ -86,6 +90,14 @@ final class BadScores {
                 argument("slopes null", () -> STANDARD.withAlibi((double[]) null), "slopes", null),
                 argument("slope negative", () -> STANDARD.withAlibi(0.5, -0.25), "alibiSlopes[1]", -0.25),
                 argument("slope NaN", () -> STANDARD.withAlibi(Double.NaN), "alibiSlopes[0]", "NaN"),
+                argument("slope infinite in float32", () -> plan(alibi(1e39)), "alibiSlopes[3]", "1.0E39"),
+                argument("slope too large for float32", () -> plan(alibi(2e37)), "alibiSlopes[3]", "2.0E37"),
+                argument(
+                        "slope that a distance makes infinite",
+                        () -> Problem.of(SHAPE, Layout.contiguous(36, 1), Mask.causal())
+                                .with(alibi(1e37)),
+                        "alibiSlopes[3]",
+                        "1.0E37"),
                 argument("slopes of fewer heads", () -> plan(STANDARD.withAlibi(0.5, 0.25)), "alibiSlopes.size", 2),
                 argument("sinks that the score has not", () -> forward(STANDARD, good), "sinks", "no sinks"),
                 argument("sinks left out", () -> forward(SINKS, null), "sinks", "null"),

@@ -63,7 +63,7 @@ final class HeadNumbers {
             double slope = slopes.get(head);
             words[head / perWord] |= dtype == DType.FLOAT64
                     ? Double.doubleToRawLongBits(slope)
-                    : (long) Float.floatToRawIntBits((float) slope) << Integer.SIZE * (head % perWord);
+                    : Integer.toUnsignedLong(Float.floatToRawIntBits((float) slope)) << Integer.SIZE * (head % perWord);
         }
         return words;
     }

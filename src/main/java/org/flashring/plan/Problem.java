@@ -20,7 +20,7 @@ public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask ma
     /**
      * @throws IllegalArgumentException if an argument is null, world sizes differ, the mask has rows but not those of
      *     the batch, sizes overflow, the scale or softcap is none that the accumulator type can hold, or there are
-     *     ALiBi slopes of more or fewer heads
+     *     ALiBi slopes of more or fewer heads, or slopes that are too large for it, alone or times the longest distance
      */
     public Problem {
         Checks.notNull("shape", shape);
@@ -43,6 +43,7 @@ public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask ma
         }
         if (!score.alibiSlopes().isEmpty()) {
             Checks.equal("alibiSlopes.size", score.alibiSlopes().size(), shape.queryHeads(), "the query heads");
+            requireFinite(score, longestDistance(queries, keys), shape.dtype().accumulator());
         }
     }
 
@@ -62,9 +63,37 @@ public record Problem(AttentionShape shape, Layout queries, Layout keys, Mask ma
      */
     private static void requireRepresentable(String name, double factor, DType type) {
         double least = type == DType.FLOAT64 ? 1e-307 : 1e-37;
-        double most = type == DType.FLOAT64 ? 1e307 : 1e37;
+        double most = most(type);
         if (factor < least || factor > most) {
             throw Checks.broken(name, factor, "be from " + least + " to " + most + " where scores are " + type);
+        }
+    }
+
+    private static double most(DType type) {
+        return type == DType.FLOAT64 ? 1e307 : 1e37;
+    }
+
+    /** Returns how far a query can be from a key. */
+    private static long longestDistance(Layout queries, Layout keys) {
+        if (queries.length() == 0 || keys.length() == 0) {
+            return 0;
+        }
+        long end = Math.max(queries.start() + queries.length(), keys.start() + keys.length());
+        return end - 1 - Math.min(queries.start(), keys.start());
+    }
+
+    private static void requireFinite(Score score, long distance, DType type) {
+        for (int head = 0; head < score.alibiSlopes().size(); head++) {
+            double slope = score.alibiSlopes().get(head);
+            String name = "alibiSlopes[" + head + "]";
+            if (slope > most(type)) {
+                throw Checks.broken(name, slope, "be at most " + most(type) + " where scores are " + type);
+            }
+            double penalty = type == DType.FLOAT64 ? slope * distance : (float) slope * (float) distance;
+            if (Double.isInfinite(penalty)) {
+                throw Checks.broken(
+                        name, slope, "be finite in " + type + " times " + distance + ", the longest distance");
+            }
         }
     }
 

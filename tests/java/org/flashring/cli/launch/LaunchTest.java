@@ -48,7 +48,8 @@ class LaunchTest {
         for (int rank = 0; rank < 3; rank++) {
             assertThat(outcome.out())
                     .contains("[rank " + rank + "] hello 0 hello 1 hello 2, with a secret at 127.0.0.1 and "
-                            + Math.max(1, Runtime.getRuntime().availableProcessors() / 3) + " threads");
+                            + Math.max(1, Runtime.getRuntime().availableProcessors() / 3) + " threads and "
+                            + System.getenv().getOrDefault("CUDA_DEVICE_MAX_CONNECTIONS", "32") + " connections");
         }
     }
 
@@ -135,7 +136,8 @@ class LaunchTest {
                     all.append(all.isEmpty() ? "" : " ").append(new String(part, StandardCharsets.UTF_8));
                 }
                 System.out.println(all + ", with " + environment.secret() + " at " + environment.masterAddress()
-                        + " and " + Threads.get() + " threads");
+                        + " and " + Threads.get() + " threads and " + System.getenv("CUDA_DEVICE_MAX_CONNECTIONS")
+                        + " connections");
             }
         }
     }

@@ -1,10 +1,13 @@
 package org.flashring.comm.peer;
 
+import static java.util.concurrent.TimeUnit.SECONDS;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import org.junit.jupiter.api.Test;
 
 /** Which allocations of other processes are open, when: CUDA is a list of what was asked of it. */
@@ -26,6 +29,8 @@ class ImportsTest {
         }
     });
 
+    private Runnable untilIdle = () -> asked.add("idle");
+
     private long address(int process, long number, long base, long size, long offset) {
         ByteBuffer letter = Exports.direct(Letter.LENGTH + 8);
         letter.putLong(8 + Letter.BYTES, 1)
@@ -33,7 +38,7 @@ class ImportsTest {
                 .putLong(8 + Letter.BASE, base)
                 .putLong(8 + Letter.SIZE, size)
                 .putLong(8 + Letter.OFFSET, offset);
-        return imports.address(process, letter, 8);
+        return imports.address(process, letter, 8, untilIdle);
     }
 
     @Test
@@ -51,9 +56,34 @@ class ImportsTest {
         address(2, 9, 0x1000, 0x100, 0); // in another process
         assertThat(asked).containsExactly("open", "open", "open");
         assertThat(address(1, 10, 0x10ff, 2, 0)).isEqualTo(0x40000); // an end of the first, a beginning of the second
-        assertThat(asked.subList(3, 6)).containsExactly("close 10000", "close 20000", "open");
+        assertThat(asked.subList(3, 7)).containsExactly("idle", "close 10000", "close 20000", "open");
         assertThat(imports.count()).isEqualTo(2);
         assertThat(address(2, 9, 0x1000, 0x100, 1)).isEqualTo(0x30001);
+    }
+
+    /** The group fails while something here waits: nothing is closed, which would wait for the device. */
+    @Test
+    void nothingIsClosedUnlessAllIsIdle() {
+        address(1, 7, 0x1000, 0x100, 0);
+        untilIdle = () -> {
+            throw new IllegalStateException("the group has failed");
+        };
+        assertThat(address(2, 8, 0x1000, 0x100, 0)).isEqualTo(0x20000); // in nobody's place
+        assertThatThrownBy(() -> address(1, 8, 0x1000, 0x100, 0)).hasMessage("the group has failed");
+        assertThat(asked).containsExactly("open", "open");
+        assertThat(address(1, 7, 0x1000, 0x100, 1)).isEqualTo(0x10001);
+    }
+
+    /** Whoever waits does not keep others, such as who ends the wait, from what is open. */
+    @Test
+    void othersGoOnWhileOneWaits() {
+        address(1, 7, 0x1000, 0x100, 0);
+        long[] others = new long[1];
+        untilIdle = () -> others[0] = CompletableFuture.supplyAsync(() -> address(1, 7, 0x1000, 0x100, 1))
+                .orTimeout(10, SECONDS)
+                .join();
+        assertThat(address(1, 8, 0x1000, 0x100, 0)).isEqualTo(0x20000);
+        assertThat(others[0]).isEqualTo(0x10001);
     }
 
     private static ByteBuffer freed(long... numbers) {
@@ -83,7 +113,8 @@ class ImportsTest {
 
     @Test
     void aMessageOfNothingIsNowhere() {
-        assertThat(imports.address(1, Exports.direct(Letter.LENGTH), 0)).isZero();
+        assertThat(imports.address(1, Exports.direct(Letter.LENGTH), 0, untilIdle))
+                .isZero();
         assertThat(asked).isEmpty();
     }
 

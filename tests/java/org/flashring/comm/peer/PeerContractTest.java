@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
+import org.bytedeco.javacpp.FloatPointer;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.ContractRank;
@@ -13,6 +14,7 @@ import org.flashring.comm.Transfers;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
+import org.flashring.device.Stream;
 import org.flashring.launch.Environment;
 import org.flashring.support.HeapBytes;
 import org.flashring.support.RankProcesses;
@@ -84,10 +86,10 @@ class PeerContractTest {
                     for (int i = 0; i < count; i++) {
                         own[i] = value(ranks.rank(), i);
                     }
-                    memory.upload(new org.bytedeco.javacpp.FloatPointer(own));
+                    memory.upload(new FloatPointer(own));
                     ranks.allReduce(memory.address(), count, DType.FLOAT32);
                     ranks.synchronize();
-                    org.bytedeco.javacpp.FloatPointer sum = new org.bytedeco.javacpp.FloatPointer(count);
+                    FloatPointer sum = new FloatPointer(count);
                     memory.download(sum);
                     for (int i = 0; i < count; i++) {
                         float expected = value(0, i) + value(1, i) + value(2, i);
@@ -99,6 +101,116 @@ class PeerContractTest {
                 ranks.barrier();
             }
             System.out.println("in rank order");
+        }
+    }
+
+    /** Groups whose streams are more than the GPU runs beside each other, with waits of all under way at once. */
+    @Test
+    void manyGroupsLive() throws Exception {
+        all(Groups.class, 2, "all groups meet");
+    }
+
+    static final class Groups {
+        private static final int COUNT = 6;
+        private static final int ROUNDS = 30;
+        private static final int BYTES = 1 << 16;
+
+        private Groups() {}
+
+        public static void main(String[] args) throws InterruptedException {
+            try (Communicator ranks = join(DEADLINE)) {
+                Group[] groups = new Group[COUNT];
+                for (int i = 0; i < COUNT; i++) {
+                    groups[i] = Group.of(ranks);
+                }
+                for (int round = 0; round < ROUNDS; round++) {
+                    round(groups, ranks.rank(), round);
+                }
+                for (Group group : groups) {
+                    group.close();
+                }
+                ranks.barrier();
+            }
+            System.out.println("all groups meet");
+        }
+
+        private static void round(Group[] groups, int rank, int round) throws InterruptedException {
+            for (int i = 0; i < COUNT; i++) {
+                groups[i].post(value(rank, i, round));
+            }
+            for (int i = 0; i < COUNT; i++) {
+                int group = rank == 0 ? i : COUNT - 1 - i;
+                if ((round + group + rank) % 4 == 0) {
+                    Thread.sleep(3);
+                }
+                groups[group].await();
+            }
+            for (Group group : groups) {
+                group.sum();
+            }
+            for (int i = 0; i < COUNT; i++) {
+                groups[i].check(value(rank, i, round), value(1 - rank, i, round));
+            }
+        }
+
+        /** Returns the byte that a rank fills its buffer of a group with. */
+        private static int value(int rank, int group, int round) {
+            return 1 + (rank * 31 + group * 5 + round) % 60;
+        }
+    }
+
+    /** A group with a stream of its own, and what it sends and gets. */
+    private record Group(Communicator ranks, Stream stream, DeviceBuffer sent, DeviceBuffer got) {
+        static Group of(Communicator all) {
+            Communicator ranks = all.split(0, all.rank());
+            Stream stream = Stream.create(all.device());
+            ranks.stream(stream.handle());
+            return new Group(
+                    ranks,
+                    stream,
+                    DeviceBuffer.allocate(all.device(), Groups.BYTES),
+                    DeviceBuffer.allocate(all.device(), Groups.BYTES));
+        }
+
+        void post(int value) {
+            int peer = 1 - ranks.rank();
+            sent.fill(value, stream.handle());
+            ranks.post(sent.address(), Groups.BYTES, peer, got.address(), Groups.BYTES, peer);
+        }
+
+        void await() {
+            ranks.await();
+        }
+
+        void sum() {
+            ranks.allReduce(sent.address(), Groups.BYTES / 4, DType.FLOAT32);
+        }
+
+        void check(int own, int peers) {
+            ranks.synchronize();
+            require(got, element(peers));
+            require(sent, element(own) + element(peers));
+        }
+
+        private static float element(int value) {
+            return Float.intBitsToFloat(value * 0x01010101);
+        }
+
+        private static void require(DeviceBuffer memory, float expected) {
+            FloatPointer values = new FloatPointer(Groups.BYTES / 4);
+            memory.download(values);
+            for (int i = 0; i < Groups.BYTES / 4; i++) {
+                if (values.get(i) != expected) {
+                    throw new AssertionError(i + ": " + values.get(i) + " in place of " + expected);
+                }
+            }
+        }
+
+        void close() {
+            ranks.close();
+            stream.close();
+            sent.close();
+            got.close();
         }
     }
 

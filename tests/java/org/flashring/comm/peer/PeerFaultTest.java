@@ -1,6 +1,7 @@
 package org.flashring.comm.peer;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.nio.file.Path;
 import java.time.Duration;
@@ -103,6 +104,32 @@ class PeerFaultTest {
         requireEnd(ranks, System.nanoTime(), DEADLINE.plus(SLACK), "rank 1 is gone");
     }
 
+    /** As above, and what comes next is to be copied from a buffer in the place of one that rank 0 has open. */
+    @Test
+    void aGpuThatStallsIsNamedWhereMemoryIsToBeClosed() throws Exception {
+        RankProcesses ranks = running("gpu stalls, buffer replaced");
+        requireEnd(
+                ranks,
+                System.nanoTime(),
+                DEADLINE.plus(SLACK).plusSeconds(1),
+                "rank 0 waited 2000 ms, the deadline, in exchange to rank 1 and from rank 1");
+        String output = ranks.output(1);
+        ranks.rank(1).destroyForcibly();
+        assumeTrue(output.contains("in its place"), "CUDA puts the new buffer elsewhere: nothing had to be closed");
+    }
+
+    /** What the closed group left in streams behind the stall ends when that does, and the watchdog with it. */
+    @Test
+    void aGroupIsClosedWhileTheGpuStalls() throws Exception {
+        RankProcesses ranks = running("own gpu stalls");
+        requireEnd(
+                ranks,
+                System.nanoTime(),
+                DEADLINE.plus(SLACK).plusSeconds(4),
+                "rank 1 waited 2000 ms, the deadline, in exchange",
+                "the stall is over");
+    }
+
     @Test
     void aRankThatGivesUpIsNoticedAtOnce() throws Exception {
         RankProcesses ranks = RankProcesses.start(List.of(), Rank.class, 2, folder, Map.of(MODE, "give up"));
@@ -187,12 +214,34 @@ class PeerFaultTest {
                 }
                 case "gpu stalls" -> {
                     if (!first) {
-                        DeviceBuffer word = DeviceBuffer.allocate(ranks.device(), 4);
-                        word.fill(0, 0);
-                        Stream.wrap(ranks.device(), 0).synchronize();
-                        CudaIpc.await(stream.handle(), word.address(), 1); // nobody writes it
+                        stall(stream);
                     }
                     ring(ranks, memory, 1);
+                }
+                case "gpu stalls, buffer replaced" -> {
+                    DeviceBuffer old = DeviceBuffer.allocate(ranks.device(), 2 * BYTES);
+                    long place = old.address();
+                    ring(ranks, place, 1);
+                    old.close();
+                    DeviceBuffer replaced = DeviceBuffer.allocate(ranks.device(), 2 * BYTES);
+                    if (!first) {
+                        System.out.println(replaced.address() == place ? "in its place" : "elsewhere");
+                        stall(stream);
+                    }
+                    exchange(ranks, memory);
+                    exchange(ranks, replaced.address());
+                    ranks.synchronize();
+                }
+                case "own gpu stalls" -> {
+                    DeviceBuffer word = first ? stall(stream) : null;
+                    try {
+                        ring(ranks, memory, 1);
+                    } catch (CommunicationException e) {
+                        if (first) {
+                            leave(ranks, stream, word);
+                        }
+                        throw e;
+                    }
                 }
                 case "give up" -> {
                     if (!first) {
@@ -222,13 +271,44 @@ class PeerFaultTest {
             }
         }
 
+        /** Makes {@code stream} wait for a word that nobody writes, which is returned. */
+        private static DeviceBuffer stall(Stream stream) {
+            DeviceBuffer word = DeviceBuffer.allocate(stream.device(), 4);
+            word.fill(0, 0);
+            Stream.wrap(stream.device(), 0).synchronize();
+            CudaIpc.await(stream.handle(), word.address(), 1);
+            return word;
+        }
+
+        /** Leaves the group, ends the stall and returns once nothing is left of both. */
+        private static void leave(Communicator ranks, Stream stream, DeviceBuffer word) throws InterruptedException {
+            ranks.close();
+            try (Stream other = Stream.createUrgent(stream.device())) {
+                CudaIpc.write(other.handle(), word.address(), 1);
+                stream.synchronize();
+            }
+            long start = System.nanoTime();
+            while (Thread.getAllStackTraces().keySet().stream()
+                    .anyMatch(thread -> thread.getName().contains("peer watchdog"))) {
+                if (System.nanoTime() - start > SLACK.toNanos()) {
+                    throw new AssertionError("the watchdog goes on");
+                }
+                Thread.sleep(10);
+            }
+            System.out.println("the stall is over");
+        }
+
+        private static void exchange(Communicator ranks, long memory) {
+            int peer = 1 - ranks.rank();
+            ranks.post(memory, BYTES, peer, memory + BYTES, BYTES, peer);
+            ranks.await();
+        }
+
         /** Sends a buffer round and waits for it on the host after each round. */
         private static void ring(Communicator ranks, long memory, int rounds) {
-            int peer = 1 - ranks.rank();
             for (int round = 0; round < rounds; round++) {
                 ranks.at("ring", rounds == 1 ? 7 : round);
-                ranks.post(memory, BYTES, peer, memory + BYTES, BYTES, peer);
-                ranks.await();
+                exchange(ranks, memory);
                 ranks.synchronize();
             }
         }

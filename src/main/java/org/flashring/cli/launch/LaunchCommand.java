@@ -47,6 +47,11 @@ public final class LaunchCommand implements Callable<Integer> {
     private static final int GRACE_SECONDS = 5;
     private static final String THREADS = "FLASHRING_THREADS";
 
+    /** How many streams of a process do not queue behind each other; of {@code PeerGroup}'s, many wait for peers. */
+    private static final String CONNECTIONS = "CUDA_DEVICE_MAX_CONNECTIONS";
+
+    private static final String MOST_CONNECTIONS = "32";
+
     @Spec
     private CommandSpec spec;
 
@@ -146,6 +151,7 @@ public final class LaunchCommand implements Callable<Integer> {
                         String.valueOf(ProcessHandle.current().pid())));
         builder.environment().remove(Environment.BIND_VARIABLE); // all are on this host
         builder.environment().putIfAbsent(THREADS, String.valueOf(threadsEach()));
+        builder.environment().putIfAbsent(CONNECTIONS, MOST_CONNECTIONS);
         if (!Secret.of(System.getenv()).isGiven()) {
             builder.environment().put(Secret.VARIABLE, secret);
         }

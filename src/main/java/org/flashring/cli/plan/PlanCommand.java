@@ -134,7 +134,7 @@ public final class PlanCommand implements Callable<Integer> {
     }
 
     private void single(int worldSize) throws IOException {
-        Plan plan = planner.plan(sequence.length(), worldSize, strategy.strategy());
+        Plan plan = planner.plan(sequence.length(), worldSize, strategy.strategy(worldSize));
         List<Step> steps = steps(plan);
         List<Planner.Rank> perRank = planner.ranks(plan);
         Boolean fits = memory == null

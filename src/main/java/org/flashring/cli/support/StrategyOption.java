@@ -61,16 +61,25 @@ public final class StrategyOption {
     private Kind between;
 
     /**
-     * Returns the strategy.
+     * Returns the strategy for any number of ranks.
      *
-     * @throws IllegalArgumentException unless it is one, heads and ranks ≥ 1 and groups have a strategy between them
-     *     that leaves heads where they are
+     * @throws IllegalArgumentException unless it is one, heads and ranks ≥ 1, groups have a strategy between them that
+     *     leaves heads where they are, and a ring carries keys where it is to fetch them ahead
      */
     public Strategy strategy() {
+        return strategy(Integer.MAX_VALUE);
+    }
+
+    /** Returns the strategy for {@code worldSize} ranks; throws as {@link #strategy()} does. */
+    public Strategy strategy(int worldSize) {
         if (all()) {
             throw Checks.broken("--strategy", "all", "be ring, gather, halo or ulysses");
         }
         check();
+        if (ahead && kind == Kind.ULYSSES && ranks() >= worldSize) {
+            throw new IllegalArgumentException("--ahead is given; it must be left out where no ring carries keys: all"
+                    + " ranks are in one group, unless --ulysses-ranks is fewer");
+        }
         return of(kind, ranks());
     }
 
@@ -83,11 +92,11 @@ public final class StrategyOption {
      * Returns the strategy, or all that there are for {@code worldSize} ranks, 2-D with each number of ranks to a group
      * that deals the heads of {@code shape} evenly. What a strategy refuses it does when it is planned.
      *
-     * @throws IllegalArgumentException as {@link #strategy()} does, but for all strategies
+     * @throws IllegalArgumentException as {@link #strategy(int)} does, but for all strategies
      */
     public List<Strategy> strategies(int worldSize, AttentionShape shape) {
         if (!all()) {
-            return List.of(strategy());
+            return List.of(strategy(worldSize));
         }
         check();
         List<Strategy> all = new ArrayList<>();

@@ -133,7 +133,7 @@ public final class VerifyCommand implements Callable<Integer> {
         int[] indices = only == null
                 ? IntStream.range(0, Scenarios.FIXED + cases).toArray()
                 : new int[] {(int) Checks.atLeast("--case", only, 0)};
-        strategy.strategy(); // refuses before anything runs
+        strategy.strategy(launched != null ? launched.worldSize() : ranks != null ? ranks : Integer.MAX_VALUE);
         devices = device.devices();
         transport.requireFitting(devices.get(0));
         if (launched == null) {

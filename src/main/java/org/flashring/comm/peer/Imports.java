@@ -34,39 +34,64 @@ final class Imports implements AutoCloseable {
         this.opener = opener;
     }
 
-    /** Returns where the message of a letter from {@code process} lies here; 0 if it has no bytes. */
-    synchronized long address(int process, ByteBuffer letters, int at) {
+    /**
+     * Returns where the message of a letter from {@code process} lies here; 0 if it has no bytes. {@code untilIdle} is
+     * run, without a lock, before anything is closed for it, and may throw to end this.
+     */
+    long address(int process, ByteBuffer letters, int at, Runnable untilIdle) {
         if (letters.getLong(at + Letter.BYTES) == 0) {
             return 0;
         }
         long number = letters.getLong(at + Letter.NUMBER);
         long offset = letters.getLong(at + Letter.OFFSET);
-        for (Entry entry : entries) {
-            if (entry.process == process && entry.number == number) {
-                return entry.memory + offset;
+        Entry known = find(process, number);
+        if (known == null) {
+            if (takesPlace(process, letters, at)) {
+                untilIdle.run();
             }
+            known = open(process, number, letters, at);
         }
-        return open(process, number, letters, at).memory + offset;
+        return known.memory + offset;
     }
 
-    private Entry open(int process, long number, ByteBuffer letters, int at) {
+    private synchronized Entry find(int process, long number) {
+        for (Entry entry : entries) {
+            if (entry.process == process && entry.number == number) {
+                return entry;
+            }
+        }
+        return null;
+    }
+
+    /** Returns whether something must be closed before the allocation of a letter is opened. */
+    private synchronized boolean takesPlace(int process, ByteBuffer letters, int at) {
+        for (Entry entry : entries) {
+            if (overlaps(entry, process, letters.getLong(at + Letter.BASE), letters.getLong(at + Letter.SIZE))) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private static boolean overlaps(Entry entry, int process, long base, long size) {
+        return entry.process == process && entry.base < base + size && base < entry.base + entry.size;
+    }
+
+    private synchronized Entry open(int process, long number, ByteBuffer letters, int at) {
+        Entry opened = find(process, number); // by another thread
+        if (opened != null) {
+            return opened;
+        }
         Entry entry = new Entry();
         entry.process = process;
         entry.number = number;
         entry.base = letters.getLong(at + Letter.BASE);
         entry.size = letters.getLong(at + Letter.SIZE);
-        closeWhere(entry);
+        closeIf(other -> overlaps(other, process, entry.base, entry.size));
         entry.memory = opener.open(Native.address(letters) + at + Letter.HANDLE);
         entries = Arrays.copyOf(entries, entries.length + 1);
         entries[entries.length - 1] = entry;
         return entry;
-    }
-
-    /** Closes the allocations in whose place {@code entry} is. */
-    private void closeWhere(Entry entry) {
-        closeIf(other -> other.process == entry.process
-                && other.base < entry.base + entry.size
-                && entry.base < other.base + other.size);
     }
 
     private void closeIf(Predicate<Entry> gone) {

@@ -23,10 +23,10 @@ final class Introduction {
     }
 
     /**
-     * Connects {@code signals} to those of all ranks, and notes the process of each. Returns why that cannot be, the
-     * same on all ranks; empty if all have.
+     * Connects {@code signals} to those of all ranks, and notes the process of each; {@code untilIdle} is that of
+     * {@link Imports#address}. Returns why that cannot be, the same on all ranks; empty if all have.
      */
-    static String of(Transport control, PeerProcess process, Signals signals, int[] processes) {
+    static String of(Transport control, PeerProcess process, Signals signals, int[] processes, Runnable untilIdle) {
         Introduction introduction = new Introduction(control);
         String problem = process.problem();
         if (problem.isEmpty()) {
@@ -37,7 +37,7 @@ final class Introduction {
             }
         }
         String cause = introduction.exchange(process.number(), process.host(), problem);
-        return cause.isEmpty() ? introduction.agree(introduction.open(process, signals, processes)) : cause;
+        return cause.isEmpty() ? introduction.agree(introduction.open(process, signals, processes, untilIdle)) : cause;
     }
 
     private int own() {
@@ -81,12 +81,12 @@ final class Introduction {
     }
 
     /** Opens the words of all ranks. Returns why this rank cannot; empty if it has. */
-    private String open(PeerProcess process, Signals signals, int[] processes) {
+    private String open(PeerProcess process, Signals signals, int[] processes, Runnable untilIdle) {
         for (int rank = 0; rank < control.worldSize(); rank++) {
             processes[rank] = (int) cards.getLong(rank * CARD + PROCESS);
             if (rank != control.rank()) {
                 try {
-                    signals.connect(rank, process.imports().address(processes[rank], cards, rank * CARD));
+                    signals.connect(rank, process.imports().address(processes[rank], cards, rank * CARD, untilIdle));
                 } catch (IllegalStateException e) {
                     return process.device() + " cannot open the memory of rank " + rank + ": " + e.getMessage();
                 }

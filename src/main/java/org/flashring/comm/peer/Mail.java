@@ -9,6 +9,7 @@ final class Mail {
     private final Transfers host = new Transfers();
     private ByteBuffer letters = Exports.direct(4 * Letter.LENGTH);
     private long address = Native.address(letters);
+    private long[] sources = new long[4];
     private int sends;
 
     /** Writes what {@code batch} sends and makes room for letters of what it receives. Returns the batch of letters. */
@@ -18,6 +19,9 @@ final class Mail {
         if (bytes > letters.capacity()) {
             letters = Exports.direct(Math.max(bytes, 2 * letters.capacity()));
             address = Native.address(letters);
+        }
+        if (batch.receives() > sources.length) {
+            sources = new long[Math.max(batch.receives(), 2 * sources.length)];
         }
         host.clear();
         for (int i = 0; i < sends; i++) {
@@ -35,12 +39,23 @@ final class Mail {
         return host;
     }
 
-    ByteBuffer letters() {
-        return letters;
+    /** Returns where each message that {@code rank} receives lies here, those of others by way of {@code group}. */
+    long[] sources(Transfers batch, int rank, PeerTransport group) {
+        int send = -1;
+        for (int i = 0; i < batch.receives(); i++) {
+            int from = batch.from(i);
+            if (from == rank) {
+                send = batch.nextTo(rank, send + 1);
+                sources[i] = batch.sendAddress(send);
+            } else {
+                sources[i] = group.address(from, letters, received(i));
+            }
+        }
+        return sources;
     }
 
     /** Returns where the letter of the {@code i}-th message received is. */
-    int received(int i) {
+    private int received(int i) {
         return (sends + i) * Letter.LENGTH;
     }
 

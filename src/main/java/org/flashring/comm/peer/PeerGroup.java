@@ -33,6 +33,10 @@ import org.flashring.launch.Environment;
  *
  * <p>Sums are taken in rank order, so that all ranks get the same bits on every run.
  *
+ * <p>Each group, also one split off, waits for peers in three streams. CUDA runs 8 streams of a process beside each
+ * other and queues more behind these, unless {@code CUDA_DEVICE_MAX_CONNECTIONS} says up to 32 when the process starts:
+ * {@code flashring launch} sets that.
+ *
  * <p>A process that dies is noticed at once, one that stands still, or whose GPU does, after the deadline. Every call
  * on every surviving rank, {@link Communicator#synchronize} included, then throws a {@link CommunicationException} that
  * names rank, operation and step; what streams wait for is ended, and their results are void.
@@ -76,11 +80,12 @@ public final class PeerGroup {
         all.putAll(Checks.notNull("terms", terms));
         Cuda.require("environment.localRank", Device.cuda(0));
         Device device = Device.cuda(environment.localRank() % Cuda.deviceCount());
-        Transport control = ((TransportCommunicator) ProcessGroup.join(environment, all, deadline)).transport();
-        int current = CurrentDevice.enter(device);
+        PeerProcess process = new PeerProcess(environment.rank(), device, limit);
         String cause;
+        int current = CurrentDevice.enter(device);
         try {
-            PeerTransport transport = transport(new PeerProcess(environment.rank(), device, limit), control);
+            Transport control = ((TransportCommunicator) ProcessGroup.join(environment, all, deadline)).transport();
+            PeerTransport transport = PeerTransport.over(process, control);
             cause = connect(transport);
             if (cause.isEmpty()) {
                 return new TransportCommunicator(transport);
@@ -90,16 +95,6 @@ public final class PeerGroup {
         }
         fallback.accept(cause);
         return overNccl(environment, terms, deadline, cause);
-    }
-
-    private static PeerTransport transport(PeerProcess process, Transport control) {
-        try {
-            return new PeerTransport(process, control);
-        } catch (RuntimeException | Error e) {
-            control.fail("cannot join the group: " + e.getMessage(), e);
-            control.close();
-            throw e;
-        }
     }
 
     /** Returns why the ranks cannot reach each other, the same on all, after which the transport is closed. */

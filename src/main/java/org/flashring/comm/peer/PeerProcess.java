@@ -7,6 +7,7 @@ import java.util.concurrent.locks.LockSupport;
 import org.flashring.comm.transport.Deadline;
 import org.flashring.comm.transport.Transport;
 import org.flashring.device.Device;
+import org.flashring.device.Stream;
 import org.flashring.internal.BootId;
 import org.flashring.internal.CudaIpc;
 
@@ -38,6 +39,7 @@ final class PeerProcess {
     private final Exports exports = new Exports(new OwnMemory());
     private final Imports imports = new Imports(OTHERS);
     private final List<PeerTransport> groups = new ArrayList<>(); // guarded by this object, as watching is
+    private final List<PeerTransport> left = new ArrayList<>(); // closed, but not idle; guarded as the others are
     private boolean watching;
 
     /** Makes that of the process of a number that no other one of the first group has. */
@@ -75,38 +77,48 @@ final class PeerProcess {
 
     /** Begins to watch a group. */
     synchronized void add(PeerTransport group) {
-        groups.add(group);
-        exports.add(group.freed());
         if (!watching) {
-            watching = true;
-            Thread thread = new Thread(this::watch, "flashring peer watchdog");
+            Stream rescue = Stream.createUrgent(device);
+            Thread thread = new Thread(() -> watch(rescue), "flashring peer watchdog");
             thread.setDaemon(true);
             thread.start();
+            watching = true;
         }
+        groups.add(group);
+        exports.add(group.freed());
     }
 
-    /** Forgets a group; after the last one, what was opened is closed, if {@code idle}: nothing is copied from it. */
+    /**
+     * Forgets a group that is closed; unless it is {@code idle}, the watchdog ends its waits and frees it after the
+     * last group. After all of them, what was opened is closed: nothing is copied from it.
+     */
     synchronized void remove(PeerTransport group, boolean idle) {
         groups.remove(group);
         exports.remove(group.freed());
-        if (groups.isEmpty() && idle) {
+        if (!idle) {
+            left.add(group);
+        }
+        if (groups.isEmpty() && left.isEmpty()) {
             imports.close();
         }
     }
 
     /**
-     * Closes what peers have freed. It waits before until nothing here waits for a peer: CUDA waits for the device when
-     * it closes memory, and then nobody could end such waits.
+     * Returns once nothing here waits for a peer, or throws if the group of {@code control} fails. Before memory of
+     * peers is closed: CUDA waits for the device then, and nobody could end such waits.
      */
-    void closeFreed(Transport control) {
+    void awaitIdle(Transport control) {
         while (!isIdle()) {
             control.requireAlive();
             LockSupport.parkNanos(PARK_NANOS);
         }
-        imports.closeFreed();
     }
 
     private synchronized boolean isIdle() {
+        return areIdle(groups) && areIdle(left);
+    }
+
+    private static boolean areIdle(List<PeerTransport> groups) {
         for (PeerTransport group : groups) {
             if (!group.isIdle()) {
                 return false;
@@ -115,24 +127,47 @@ final class PeerProcess {
         return true;
     }
 
-    private void watch() {
-        CudaIpc.enter(device.ordinal());
-        while (watchOnce()) {
-            try {
+    /** Watches; {@code rescue} is a stream in which nothing ever waits, and which this closes. */
+    private void watch(Stream rescue) {
+        try (rescue) {
+            CudaIpc.enter(device.ordinal());
+            while (watchOnce(rescue)) {
                 TimeUnit.MILLISECONDS.sleep(POLL_MILLIS);
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-                return;
             }
+        } catch (InterruptedException | RuntimeException | Error e) {
+            end(e);
         }
     }
 
+    private synchronized void end(Throwable cause) {
+        watching = false;
+        groups.forEach(group -> group.unwatched(cause));
+    }
+
     /** Returns whether there will be something to watch. */
-    private synchronized boolean watchOnce() {
-        watching = !groups.isEmpty();
+    private synchronized boolean watchOnce(Stream rescue) {
         for (PeerTransport group : groups) {
-            group.watch(deadline);
+            group.watch(deadline, rescue);
         }
+        rescueLeft(rescue);
+        watching = !groups.isEmpty() || !left.isEmpty();
         return watching;
+    }
+
+    /** Ends waits of closed groups. Frees these once no other group is left, which it could keep from being watched. */
+    private void rescueLeft(Stream rescue) {
+        for (PeerTransport group : left) {
+            try {
+                group.releaseWaits(rescue);
+            } catch (IllegalStateException e) {
+                continue; // the device has failed: nothing waits on it, as isIdle() says from now on
+            }
+        }
+        if (groups.isEmpty() && !left.isEmpty() && areIdle(left)) {
+            List<PeerTransport> idle = List.copyOf(left);
+            left.clear();
+            idle.forEach(PeerTransport::free);
+            imports.close();
+        }
     }
 }

@@ -32,7 +32,7 @@ final class PeerQueue implements AutoCloseable {
     private final DeviceBacklog backlog;
     private final TensorMath math;
     private final RankSum sums;
-    private final Stream outgoing; // tells that messages are ready
+    private final Stream outgoing; // tells that messages are ready, and who has come to a meeting
     private final Stream transfers; // copies them
     private final Stream returns; // waits until peers have
     private final Stream meetings;
@@ -50,7 +50,7 @@ final class PeerQueue implements AutoCloseable {
             backlog = made.add(new DeviceBacklog(device));
             math = made.add(new TensorMath(device));
             sums = made.add(new RankSum(device, math, true));
-            outgoing = made.add(Stream.create(device));
+            outgoing = made.add(Stream.createUrgent(device)); // not to queue behind streams that wait
             transfers = made.add(Stream.create(device));
             returns = made.add(Stream.create(device));
             meetings = made.add(Stream.create(device));
@@ -145,10 +145,11 @@ final class PeerQueue implements AutoCloseable {
     /** Makes later work of the caller's stream wait until that of every rank has come to its call of this. */
     void meet(String operation) {
         reached.record(stream);
+        outgoing.await(reached);
         meetings.await(reached);
         for (int peer = 0; peer < worldSize; peer++) {
             if (peer != rank) {
-                signals.raise(Signals.Word.MET, peer, meetings.handle());
+                signals.raise(Signals.Word.MET, peer, outgoing.handle());
             }
         }
         DeviceWork work = begin(operation, null, meetings);
@@ -217,11 +218,6 @@ final class PeerQueue implements AutoCloseable {
     String overdue(Deadline deadline) {
         String overdue = backlog.overdue(System.nanoTime(), deadline.nanos());
         return overdue == null ? null : deadline.missedIn(overdue);
-    }
-
-    /** Ends all waits for peers, as the group has failed. */
-    void releaseWaits() {
-        signals.release();
     }
 
     /**

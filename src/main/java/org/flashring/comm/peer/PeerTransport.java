@@ -9,6 +9,7 @@ import org.flashring.comm.transport.Deadline;
 import org.flashring.comm.transport.DeviceWork;
 import org.flashring.comm.transport.Transport;
 import org.flashring.device.Device;
+import org.flashring.device.Stream;
 import org.flashring.internal.Made;
 
 /**
@@ -25,18 +26,31 @@ final class PeerTransport implements Transport {
     private final Freed freed;
     private final int[] processes; // of the ranks: who tells which memory is whose
     private final long[] brought; // where what each rank brings to a collective lies here
-    private final long[] sources;
-    private final long[] target = new long[1];
+    private final CollectiveCopies copies;
+    private final Runnable untilIdle; // before peers' memory is closed
 
-    /** Takes {@code control} over. {@link #connect} comes next. */
-    PeerTransport(PeerProcess process, Transport control) {
+    /**
+     * Returns one that takes {@code control} over, which is failed and closed where there can be none. {@link #connect}
+     * comes next.
+     */
+    static PeerTransport over(PeerProcess process, Transport control) {
+        try {
+            return new PeerTransport(process, control);
+        } catch (RuntimeException | Error e) {
+            control.fail("cannot join the group: " + e.getMessage(), e);
+            control.close();
+            throw e;
+        }
+    }
+
+    private PeerTransport(PeerProcess process, Transport control) {
         this.process = process;
         this.control = control;
         processes = new int[control.worldSize()];
         brought = new long[control.worldSize()];
-        sources = new long[control.worldSize()];
         cards = new Cards(control);
         freed = new Freed(control);
+        untilIdle = () -> process.awaitIdle(control);
         for (int i = 0; i < DEPTH; i++) {
             mails[i] = new Mail();
         }
@@ -45,17 +59,23 @@ final class PeerTransport implements Transport {
             queue = made.add(new PeerQueue(control, process.device(), signals));
             made.keep();
         }
+        copies = new CollectiveCopies(queue, control.rank(), control.worldSize());
     }
 
     /** Reaches the words of all ranks. Returns why not, the same on all ranks; empty if all have. */
     String connect() {
-        String cause = Introduction.of(control, process, signals, processes);
-        if (cause.isEmpty()) {
-            process.add(this);
-            queue.meet("connect");
-            synchronize();
+        try {
+            String cause = Introduction.of(control, process, signals, processes, untilIdle);
+            if (cause.isEmpty()) {
+                process.add(this);
+                queue.meet("connect");
+                synchronize();
+            }
+            return cause;
+        } catch (RuntimeException | Error e) { // else peers would wait for this rank until the deadline
+            control.fail("cannot join the group: " + e.getMessage(), e);
+            throw e;
         }
-        return cause;
     }
 
     @Override
@@ -82,7 +102,7 @@ final class PeerTransport implements Transport {
         }
     }
 
-    /** Returns an exception of the group, which has failed, once this rank's copies are over. */
+    /** Returns {@code failure} of the group once this rank's copies are over. */
     private CommunicationException settled(CommunicationException failure) {
         queue.settle();
         return failure;
@@ -148,31 +168,24 @@ final class PeerTransport implements Transport {
     }
 
     private void copy(long ticket, Transfers batch, Mail mail) {
-        DeviceWork copies = queue.beginCopies(ticket, batch);
+        long[] sources = mail.sources(batch, rank(), this); // may close memory: before anything here waits for a peer
+        DeviceWork work = queue.beginCopies(ticket, batch);
         for (int first = 0; first < batch.receives(); first++) {
             int from = batch.from(first);
             if (batch.nextFrom(from, 0) == first) { // one word a rank
                 queue.awaitReady(from);
                 for (int i = first; i < batch.receives(); i = batch.nextFrom(from, i + 1)) {
-                    queue.fetch(batch.receiveAddress(i), source(batch, mail, i), batch.receiveBytes(i));
+                    queue.fetch(batch.receiveAddress(i), sources[i], batch.receiveBytes(i));
                 }
                 queue.taken(from);
             }
         }
-        queue.endCopies(copies);
+        queue.endCopies(work);
     }
 
-    /** Returns where the {@code i}-th message received lies. */
-    private long source(Transfers batch, Mail mail, int i) {
-        int from = batch.from(i);
-        if (from != rank()) {
-            return process.imports().address(processes[from], mail.letters(), mail.received(i));
-        }
-        int send = batch.nextTo(from, 0);
-        for (int k = batch.nextFrom(from, 0); k < i; k = batch.nextFrom(from, k + 1)) {
-            send = batch.nextTo(from, send + 1);
-        }
-        return batch.sendAddress(send);
+    /** Returns where the message of a letter from {@code peer} lies here. */
+    long address(int peer, ByteBuffer letters, int at) {
+        return process.imports().address(processes[peer], letters, at, untilIdle);
     }
 
     @Override
@@ -203,73 +216,16 @@ final class PeerTransport implements Transport {
             }
             closeFreed(cards.letters(), cards.freed(0), cards.freed(1) - cards.freed(0));
             for (int peer = 0; peer < worldSize(); peer++) {
-                brought[peer] = peer == rank()
-                        ? collective.send()
-                        : process.imports().address(processes[peer], cards.letters(), cards.letter(peer));
+                brought[peer] = peer == rank() ? collective.send() : address(peer, cards.letters(), cards.letter(peer));
             }
             queue.meet(operation);
-            run(collective);
+            copies.run(collective, brought);
             queue.meet(operation);
         } catch (CommunicationException e) {
             throw settled(e);
         } catch (IllegalStateException e) {
             throw broken(operation, e);
         }
-    }
-
-    private void run(Collective collective) {
-        switch (collective.kind()) {
-            case ALL_GATHER -> {
-                for (int peer = 0; peer < worldSize(); peer++) {
-                    queue.copy(collective.receive() + collective.offset(peer), brought[peer], collective.bytes(peer));
-                }
-            }
-            case ALL_TO_ALL -> {
-                for (int peer = 0; peer < worldSize(); peer++) {
-                    queue.copy(
-                            collective.receive() + collective.offset(peer),
-                            brought[peer] + collective.offset(rank()),
-                            collective.bytes(peer));
-                }
-            }
-            case ALL_REDUCE -> allReduce(collective);
-            case REDUCE_SCATTER -> {
-                long bytes = collective.bytes(rank());
-                sum(collective.offset(rank()), collective.receive(), bytes, collective);
-            }
-        }
-    }
-
-    /** Each rank sums its share of all ranks, and takes the others' sums from them. */
-    private void allReduce(Collective collective) {
-        int element = collective.dtype().bytes();
-        long count = collective.bytes(0) / element;
-        long own = first(count, rank()) * element;
-        sum(own, collective.send() + own, share(count, rank()) * element, collective);
-        queue.meet(collective.operation());
-        for (int i = 1; i < worldSize(); i++) {
-            int peer = (rank() + i) % worldSize(); // not all from one at a time
-            long offset = first(count, peer) * element;
-            queue.copy(collective.send() + offset, brought[peer] + offset, share(count, peer) * element);
-        }
-    }
-
-    /** Returns the first of {@code count} elements that a rank sums. */
-    private long first(long count, int rank) {
-        return Math.min(count, rank * ((count + worldSize() - 1) / worldSize()));
-    }
-
-    private long share(long count, int rank) {
-        return first(count, rank + 1) - first(count, rank);
-    }
-
-    /** Sums {@code bytes} bytes that lie {@code offset} behind the beginning of what each rank brings. */
-    private void sum(long offset, long to, long bytes, Collective collective) {
-        for (int peer = 0; peer < worldSize(); peer++) {
-            sources[peer] = brought[peer] + offset;
-        }
-        target[0] = to;
-        queue.sum(sources, target, bytes / collective.dtype().bytes(), collective.dtype());
     }
 
     @Override
@@ -301,7 +257,8 @@ final class PeerTransport implements Transport {
             any |= peer != rank() && process.imports().note(processes[peer], told, first + peer * stride);
         }
         if (any) {
-            process.closeFreed(control);
+            process.awaitIdle(control);
+            process.imports().closeFreed();
         }
     }
 
@@ -350,7 +307,7 @@ final class PeerTransport implements Transport {
     }
 
     private PeerTransport part(Transport members) {
-        PeerTransport part = new PeerTransport(process, members);
+        PeerTransport part = over(process, members);
         boolean connected = false;
         try {
             String cause = part.connect();
@@ -373,16 +330,33 @@ final class PeerTransport implements Transport {
         queue.settle();
     }
 
-    /** What the watchdog does now and then: ends waits of a group that has failed, and a group that is overdue. */
-    void watch(Deadline deadline) {
-        if (hasFailed()) {
-            queue.releaseWaits();
-            return;
+    /**
+     * What the watchdog does now and then: ends, by {@code rescue}, waits of a group that has failed, and a group that
+     * is overdue.
+     */
+    void watch(Deadline deadline, Stream rescue) {
+        try {
+            String overdue = hasFailed() ? null : queue.overdue(deadline);
+            if (overdue != null) {
+                control.fail(overdue, null);
+            }
+            if (hasFailed()) {
+                releaseWaits(rescue);
+            }
+        } catch (RuntimeException | Error e) { // other groups are watched on
+            unwatched(e);
         }
-        String overdue = queue.overdue(deadline);
-        if (overdue != null) {
-            control.fail(overdue, null);
-            queue.releaseWaits();
+    }
+
+    /** Ends the group, as {@code cause} has ended what watches it. */
+    void unwatched(Throwable cause) {
+        control.fail("failed in the watchdog: " + cause, cause);
+    }
+
+    /** Ends what still waits for peers. */
+    void releaseWaits(Stream rescue) {
+        if (!queue.isIdle()) {
+            signals.release(rescue.handle());
         }
     }
 
@@ -401,9 +375,14 @@ final class PeerTransport implements Transport {
         process.remove(this, idle);
         control.close();
         if (idle) { // else freeing would wait for the device
-            queue.close();
-            signals.close();
+            free();
         }
+    }
+
+    /** Frees what a closed group has left, once nothing of it waits. */
+    void free() {
+        queue.close();
+        signals.close();
     }
 
     /** Waits until all is done. Returns whether it is; not if the group has failed. */

@@ -27,7 +27,6 @@ final class Signals implements AutoCloseable {
     private final int rank;
     private final int worldSize;
     private final DeviceBuffer own; // [word][peer]
-    private final Stream rescue; // in which nothing ever waits
     private final long[] peers; // where the words of each other rank are mapped here
     private final int[][] raised = new int[WORDS][]; // [word][peer], as told to it
     private final int[][] awaited = new int[WORDS][];
@@ -41,10 +40,11 @@ final class Signals implements AutoCloseable {
             awaited[word] = new int[worldSize];
         }
         try (Made made = new Made()) {
-            rescue = made.add(Stream.create(device));
             own = made.add(DeviceBuffer.allocate(device, (long) WORDS * worldSize * Integer.BYTES));
-            own.fill(0, rescue.handle());
-            Cudart.synchronizeStream(rescue.handle());
+            try (Stream filling = Stream.createUrgent(device)) { // not to queue behind streams that wait
+                own.fill(0, filling.handle());
+                Cudart.synchronizeStream(filling.handle());
+            }
             made.keep();
         }
     }
@@ -77,16 +77,18 @@ final class Signals implements AutoCloseable {
         CudaIpc.await(stream, own.address() + offset(word, peer), ++awaited[word.ordinal()][peer]);
     }
 
-    /** Ends all waits; those that peers, which may still write their words, make anew are ended by the next call. */
-    void release() {
+    /**
+     * Ends all waits by {@code stream}, in which nothing ever waits; those that peers, which may still write their
+     * words, make anew are ended by the next call.
+     */
+    void release(long stream) {
         for (long word = 0; word < (long) WORDS * worldSize; word++) {
-            CudaIpc.write(rescue.handle(), own.address() + word * Integer.BYTES, Integer.MAX_VALUE);
+            CudaIpc.write(stream, own.address() + word * Integer.BYTES, Integer.MAX_VALUE);
         }
     }
 
     @Override
     public void close() {
-        rescue.close();
         own.close();
     }
 }
