@@ -102,6 +102,9 @@ class PlanComparisonTest {
         assertThat(parallel).containsExactly(1, 2, 3, 4, 6, 12);
         JsonObject smallest = result.getAsJsonObject("smallestContextParallel");
         for (String strategy : smallest.keySet()) {
+            assertThat(smallest.get(strategy).isJsonNull())
+                    .as("%s fits on none of the splits: give the case more memory", strategy)
+                    .isFalse();
             int cp = smallest.get(strategy).getAsInt();
             assertThat(fits(problem, strategy, cp)).as(strategy).isTrue();
             assertThat(fits(problem, strategy, parallel.get(parallel.indexOf(cp) - 1)))
