@@ -160,7 +160,7 @@ final class PeerProcess {
             try {
                 group.releaseWaits(rescue);
             } catch (IllegalStateException e) {
-                continue; // the device has failed: nothing waits on it, as isIdle() says from now on
+                // the device has failed: nothing waits on it, as isIdle() says from now on
             }
         }
         if (groups.isEmpty() && !left.isEmpty() && areIdle(left)) {
