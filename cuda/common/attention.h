@@ -40,8 +40,8 @@ struct Arguments {
     bool wideOutputs;    // out and acc likewise
     bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
     Shape shape;
-    const int32_t* queryOffsets;  // [q_len] where there is ALiBi, positions from that of the first key; none beyond 2^30, so that differences fit
-    const int32_t* keyOffsets;    // [kv_len]
+    const int64_t* queryPositions;  // [q_len] global ones, where there is ALiBi
+    const int64_t* keyPositions;    // [kv_len]
 };
 
 // The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside that
@@ -76,11 +76,11 @@ struct Tiling {
     QuerySpan* seenBy = nullptr;   // [tiles of keys]
 };
 
-// Launches the kernels that compute lo and hi, and offsets, into the front of the workspace, and what tiling asks for. With a tiling the kernel
-// starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
+// Launches the kernels that compute lo and hi, and positions, into the front of the workspace, and what tiling asks for. With a tiling the
+// kernel starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
-// Bytes at the front of the workspace that hold lo and hi, and offsets where there is ALiBi.
+// Bytes at the front of the workspace that hold lo and hi, and positions where there is ALiBi.
 int64_t intervalBytesOnDevice(const flashring_step& step);
 
 // Writes zeros to a float32 tensor.

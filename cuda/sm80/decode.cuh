@@ -129,7 +129,7 @@ __device__ void shape(float (&scores)[1][kN][4], const DecodeArguments& a, int k
     const float slopes[2] = {slopeOf(step, keyHead * a.group + rowAt(0) % a.group),
                              slopeOf(step, keyHead * a.group + rowAt(1) % a.group)};
     takeDistances(
-        scores, keys.positionOf(key), [&](int, int half) { return queries.positionOf(rowAt(half) / a.group); },
+        scores, [&](int, int half) { return queries.positionOf(rowAt(half) / a.group); },
         [&](int, int half) { return slopes[half]; },
         [&](int col) { return keys.positionOf(min(int64_t{key} + col, step.kv_len - 1)); });
 }
