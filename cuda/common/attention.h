@@ -19,14 +19,14 @@ inline const char* softcapUnmet(const flashring_step& step) {
 
 // What becomes of products before they are scores (shaping.cuh): nothing, but for a softcap or ALiBi. Then `scale` and scaleLog2 of
 // the kernels' arguments are those of finished scores.
-struct Shape {
+struct ScoreShape {
     bool any;
     float scale;     // softmax_scale
     float softcap;   // 0: none
     float exponent;  // 2 log2(e) softmax_scale / softcap
 
-    Shape() = default;
-    explicit Shape(const flashring_step& step);
+    ScoreShape() = default;
+    explicit ScoreShape(const flashring_step& step);
 };
 
 struct Arguments {
@@ -39,7 +39,7 @@ struct Arguments {
     bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
     bool wideOutputs;    // out and acc likewise
     bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
-    Shape shape;
+    ScoreShape shape;
     const int64_t* queryPositions;  // [q_len] global ones, where there is ALiBi
     const int64_t* keyPositions;    // [kv_len]
 };

@@ -81,7 +81,7 @@ int64_t boundBytes(const flashring_step& step) { return roundUp(step.q_len * sta
 
 }  // namespace
 
-Shape::Shape(const flashring_step& step)
+ScoreShape::ScoreShape(const flashring_step& step)
     : any(step.softcap != 0 || step.alibi_slopes),
       scale(static_cast<float>(step.softmax_scale)),
       softcap(static_cast<float>(step.softcap)),
@@ -110,7 +110,7 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
                s.stream, s, positions);
     }
 
-    const Shape shape(s);
+    const ScoreShape shape(s);
     const int64_t size = elementBytes(s.dtype), accSize = elementBytes(accumulatorType(s.dtype));
     const Extents q = queries(s, s.head_dim), out = queries(s, s.value_dim);
     const Extents k = keys(s, s.head_dim), v = keys(s, s.value_dim);

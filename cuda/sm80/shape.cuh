@@ -24,7 +24,7 @@ __device__ __forceinline__ void forEachScore(float (&scores)[kM][kN][4], const E
 
 // Products become scores bounded by the softcap, or scaled.
 template <int kM, int kN>
-__device__ __forceinline__ void bound(float (&scores)[kM][kN][4], const Shape& shape) {
+__device__ __forceinline__ void bound(float (&scores)[kM][kN][4], const ScoreShape& shape) {
     if (shape.softcap != 0) {
         const Softcap softcap{shape.softcap, shape.exponent};
         forEachScore(scores, [&](float& x) { x = softcap.score(softcap.rest(x)); });
