@@ -50,16 +50,27 @@ __global__ void __launch_bounds__(kThreads) appendKernel(const __grid_constant__
     copyHeads(a, a.new_v, batch, i, place<Word>(a, a.v, a.v_pages, batch, j), a.v.stride_head, a.value_dim);
 }
 
+// What has no page is not held, nor is what comes after it.
+template <class Word>
 __global__ void __launch_bounds__(kThreads) lengthsKernel(const __grid_constant__ flashring_append_args a) {
     const int64_t batch = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-    if (batch < a.batch) {
-        a.lengths_after[batch] = static_cast<int32_t>(heldBy(a, batch) + newOf(a, batch));
+    if (batch >= a.batch) {
+        return;
     }
+    int64_t held = heldBy(a, batch);
+    const int64_t wanted = held + newOf(a, batch);
+    while (held < wanted && place<Word>(a, a.k, a.k_pages, batch, held) && place<Word>(a, a.v, a.v_pages, batch, held)) {
+        held = a.page_size > 0 ? min(wanted, (held / a.page_size + 1) * a.page_size) : wanted;
+    }
+    a.lengths_after[batch] = static_cast<int32_t>(held);
 }
 
 template <class Word>
 void launchAppend(const flashring_append_args& args) {
     launch(appendKernel<Word>, "append kernel", args.batch * args.new_len, kThreads, 0, args.stream, args);
+    if (args.lengths_after) {
+        launch(lengthsKernel<Word>, "lengths kernel", ceilDiv(args.batch, int64_t{kThreads}), kThreads, 0, args.stream, args);
+    }
 }
 
 }  // namespace
@@ -76,9 +87,6 @@ void appendOnDevice(const flashring_append_args& args) {
         default:
             launchAppend<uint64_t>(args);
             break;
-    }
-    if (args.lengths_after) {
-        launch(lengthsKernel, "lengths kernel", ceilDiv(args.batch, int64_t{kThreads}), kThreads, 0, args.stream, args);
     }
 }
 

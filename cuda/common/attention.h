@@ -8,8 +8,8 @@
 
 namespace flashring {
 
-// The largest softcap that the kernels on tensor cores take: a score errs by 2^-21 of it, and so a weight by less than
-// half a bit of a float16.
+// The largest softcap that the kernels on tensor cores take: a score errs by 2^-21 of it, and so a weight by less than half a bit of a
+// float16.
 constexpr double kLargestSoftcap = 256;
 
 // Says so; null where the step's is not larger.
@@ -17,16 +17,16 @@ inline const char* softcapUnmet(const flashring_step& step) {
     return step.softcap > kLargestSoftcap ? "it takes a softcap of up to 256" : nullptr;
 }
 
-// What becomes of products before they are scores (shaping.cuh): nothing, but for a softcap or ALiBi. Then `scale` and
-// scaleLog2 of the kernels' arguments are those of finished scores.
-struct Shape {
+// What becomes of products before they are scores (shaping.cuh): nothing, but for a softcap or ALiBi. Then `scale` and scaleLog2 of
+// the kernels' arguments are those of finished scores.
+struct ScoreShape {
     bool any;
     float scale;     // softmax_scale
     float softcap;   // 0: none
     float exponent;  // 2 log2(e) softmax_scale / softcap
 
-    Shape() = default;
-    explicit Shape(const flashring_step& step);
+    ScoreShape() = default;
+    explicit ScoreShape(const flashring_step& step);
 };
 
 struct Arguments {
@@ -39,10 +39,9 @@ struct Arguments {
     bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
     bool wideOutputs;    // out and acc likewise
     bool vectorOutputs;  // dq likewise; rows of acc, out, dk, dv start on pairs of elements and are whole pairs
-    Shape shape;
-    const int32_t* queryOffsets;  // [q_len] where there is ALiBi, positions from that of the first key; none beyond
-                                  // 2^30, so that differences fit
-    const int32_t* keyOffsets;    // [kv_len]
+    ScoreShape shape;
+    const int64_t* queryPositions;  // [q_len] global ones, where there is ALiBi
+    const int64_t* keyPositions;    // [kv_len]
 };
 
 // The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside that
@@ -77,12 +76,11 @@ struct Tiling {
     QuerySpan* seenBy = nullptr;   // [tiles of keys]
 };
 
-// Launches the kernels that compute lo and hi, and offsets, into the front of the workspace, and what tiling asks for.
-// With a tiling the kernel starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds
-// all that came before it ended.
+// Launches the kernels that compute lo and hi, and positions, into the front of the workspace, and what tiling asks for. With a tiling the
+// kernel starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
-// Bytes at the front of the workspace that hold lo and hi, and offsets where there is ALiBi.
+// Bytes at the front of the workspace that hold lo and hi, and positions where there is ALiBi.
 int64_t intervalBytesOnDevice(const flashring_step& step);
 
 // Writes zeros to a float32 tensor.

@@ -68,35 +68,28 @@ __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int
     }
 }
 
-// The offset of each query, then of each key, one thread each.
-__global__ void offsetsKernel(const __grid_constant__ flashring_step step, int32_t* offsets) {
+// The position of each query, then of each key, one thread each.
+__global__ void positionsKernel(const __grid_constant__ flashring_step step, int64_t* positions) {
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    const Ranges keys(step.kv_positions);
     if (i < step.q_len + step.kv_len) {
-        const int64_t position =
-            i < step.q_len ? Ranges(step.q_positions).positionOf(i) : keys.positionOf(i - step.q_len);
-        offsets[i] = static_cast<int32_t>(max(-kMaxTokens, min(position - keys.positionOf(0), kMaxTokens)));
+        positions[i] = i < step.q_len ? Ranges(step.q_positions).positionOf(i) : Ranges(step.kv_positions).positionOf(i - step.q_len);
     }
 }
 
 // Of lo, and of hi.
-int64_t boundBytes(const flashring_step& step) {
-    return roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64);
-}
+int64_t boundBytes(const flashring_step& step) { return roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64); }
 
 }  // namespace
 
-Shape::Shape(const flashring_step& step)
+ScoreShape::ScoreShape(const flashring_step& step)
     : any(step.softcap != 0 || step.alibi_slopes),
       scale(static_cast<float>(step.softmax_scale)),
       softcap(static_cast<float>(step.softcap)),
-      exponent(softcap == 0
-                   ? 0
-                   : static_cast<float>(std::min(2 * M_LOG2E * step.softmax_scale / step.softcap, double{FLT_MAX}))) {}
+      exponent(softcap == 0 ? 0 : static_cast<float>(std::min(2 * M_LOG2E * step.softmax_scale / step.softcap, double{FLT_MAX}))) {}
 
 int64_t intervalBytesOnDevice(const flashring_step& step) {
-    const int64_t offsets = (step.q_len + step.kv_len) * static_cast<int64_t>(sizeof(int32_t));
-    return 2 * boundBytes(step) + (step.alibi_slopes ? roundUp(offsets, 64) : 0);
+    const int64_t positions = (step.q_len + step.kv_len) * static_cast<int64_t>(sizeof(int64_t));
+    return 2 * boundBytes(step) + (step.alibi_slopes ? roundUp(positions, 64) : 0);
 }
 
 Arguments prepare(const Problem& problem, const Tiling* tiling) {
@@ -107,18 +100,17 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
     }
     int32_t* const lo = reinterpret_cast<int32_t*>(problem.workspace);
     int32_t* const hi = reinterpret_cast<int32_t*>(problem.workspace + boundBytes(s));
-    int32_t* const offsets =
-        s.alibi_slopes ? reinterpret_cast<int32_t*>(problem.workspace + 2 * boundBytes(s)) : nullptr;
+    int64_t* const positions = s.alibi_slopes ? reinterpret_cast<int64_t*>(problem.workspace + 2 * boundBytes(s)) : nullptr;
     const int threads = tiling ? tiling->queries : kMaxTilingThreads;
     const int64_t tiles = ceilDiv(s.q_len, threads), stretches = tiling && tiling->order ? ceilDiv(tiles, kStretch) : 0;
     launch(intervalsKernel, "intervals kernel", tiling ? Start::Early : Start::InOrder, tiles + stretches, threads, 0, s.stream, s, lo, hi,
            tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
-    if (offsets) {
-        launch(offsetsKernel, "offsets kernel", Start::InOrder, ceilDiv(s.q_len + s.kv_len, kMaxTilingThreads),
-               kMaxTilingThreads, 0, s.stream, s, offsets);
+    if (positions) {
+        launch(positionsKernel, "positions kernel", Start::InOrder, ceilDiv(s.q_len + s.kv_len, kMaxTilingThreads), kMaxTilingThreads, 0,
+               s.stream, s, positions);
     }
 
-    const Shape shape(s);
+    const ScoreShape shape(s);
     const int64_t size = elementBytes(s.dtype), accSize = elementBytes(accumulatorType(s.dtype));
     const Extents q = queries(s, s.head_dim), out = queries(s, s.value_dim);
     const Extents k = keys(s, s.head_dim), v = keys(s, s.value_dim);
@@ -135,8 +127,8 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
                 rowsAligned(s.dq, q, accSize, 16) && rowsAligned(s.dk, k, accSize, 2 * accSize) &&
                 rowsAligned(s.dv, v, accSize, 2 * accSize),
             shape,
-            offsets,
-            offsets ? offsets + s.q_len : nullptr};
+            positions,
+            positions ? positions + s.q_len : nullptr};
 }
 
 }  // namespace flashring

@@ -24,15 +24,10 @@ struct Softcap {
     }  // dscore / d(scaled product)
 };
 
-// A position from an origin. Exact up to 2^24.
-template <class Position>
-__device__ __forceinline__ float offsetOf(Position position, Position origin) {
-    return static_cast<float>(position - origin);
-}
-
-// A score less slope * |query - key|.
-__device__ __forceinline__ float withDistance(float score, float slope, float query, float key) {
-    return fmaf(-slope, fabsf(query - key), score);
+// A score less slope * |query - key|. Positions are subtracted as the integers they are: rounded one by one, they would be off by more
+// than their distance where both are far from 0.
+__device__ __forceinline__ float withDistance(float score, float slope, int64_t query, int64_t key) {
+    return fmaf(-slope, fabsf(static_cast<float>(query - key)), score);
 }
 
 __device__ __forceinline__ float slopeOf(const flashring_step& step, int head) {

@@ -118,7 +118,7 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
             } else {
                 bound(p, a.shape);
             }
-            if (a.keyOffsets) {
+            if (a.keyPositions) {
                 takeDistances(p, a, head, tileQuery + firstQuery, keyFrom);
             }
         }

@@ -123,15 +123,15 @@ __device__ void shape(float (&scores)[1][kN][4], const DecodeArguments& a, int k
     if (!step.alibi_slopes) {
         return;
     }
+    const Ranges queries(step.q_positions), keys(step.kv_positions);
     const int own = firstRow + static_cast<int>(threadIdx.x) % 32 / 4;
     const auto rowAt = [&](int half) { return min(own + half * 8, a.rows - 1); };
     const float slopes[2] = {slopeOf(step, keyHead * a.group + rowAt(0) % a.group),
                              slopeOf(step, keyHead * a.group + rowAt(1) % a.group)};
     takeDistances(
-        scores, Ranges(step.kv_positions).positionOf(key),
-        [&](int, int half) { return Ranges(step.q_positions).positionOf(rowAt(half) / a.group); },
+        scores, [&](int, int half) { return queries.positionOf(rowAt(half) / a.group); },
         [&](int, int half) { return slopes[half]; },
-        [&](int col) { return Ranges(step.kv_positions).positionOf(min(int64_t{key} + col, step.kv_len - 1)); });
+        [&](int col) { return keys.positionOf(min(int64_t{key} + col, step.kv_len - 1)); });
 }
 
 template <class Element, int kDim, int kIndex>

@@ -76,7 +76,7 @@ struct DecodeCut {
 struct DecodeArguments {
     flashring_step step;
     float scale, scaleLog2;  // softmax_scale, and times log2(e); of finished scores where they are shaped
-    Shape shape;
+    ScoreShape shape;
     bool vectorInputs;   // rows of q, k, v start on 16 bytes and are whole 16-byte words
     bool vectorOutputs;  // rows of out and acc start on pairs of elements and are whole pairs
     int group, rows;     // query heads of a key head; times queries

@@ -86,7 +86,7 @@ void forward(const Problem& problem) {
     const DeviceScope scope(step.device);
     const Workspace w = workspaceOf(step);
     const int64_t size = elementBytes(step.dtype), accSize = sizeof(float);
-    const Shape shape(step);
+    const ScoreShape shape(step);
     const DecodeArguments arguments{step,
                                     static_cast<float>(shape.any ? 1 : step.softmax_scale),
                                     static_cast<float>((shape.any ? 1 : step.softmax_scale) * M_LOG2E),

@@ -174,7 +174,7 @@ __device__ void forward(const Arguments& a) {
         if (seen) {
             if (a.shape.any) {
                 bound(scores, a.shape);
-                if (a.keyOffsets) {
+                if (a.keyPositions) {
                     takeDistances(scores, a, head, warpFirst, key);
                 }
             }

@@ -17,7 +17,8 @@ struct CacheCase {
     std::vector<int32_t> lengths{}, begins{}, queryLengths{};  // empty: null in the step
     int64_t pageSize = 16;
     Order order = Order::BSHD;  // of a page: BHSD has all keys of a head side by side
-    double scale = 0.3;
+    double scale = 0.3, softcap = 0;
+    std::vector<double> sinks{};  // [heads]; empty: null in the step
     Buffer q{}, k{}, v{};  // k and v as if in one piece, of `capacity` keys
 
     int64_t heads() const { return keyHeads * group; }
@@ -66,15 +67,25 @@ struct CacheCase {
         }
     }
 
+    // As the step reads them, which are exact in float32.
+    const void* sinksOfStep() {
+        if (dtype == FLASHRING_FLOAT64 || sinks.empty()) return sinks.empty() ? nullptr : sinks.data();
+        narrowSinks_.assign(sinks.begin(), sinks.end());
+        return narrowSinks_.data();
+    }
+
     std::string describe() const {
         char text[300];
-        std::snprintf(text, sizeof text, "%s b%lld q%lld cap%lld h%lld/%lld d%lld/%lld left %lld right %lld page %lld order %d length %lld", nameOf(dtype),
+        std::snprintf(text, sizeof text, "%s b%lld q%lld cap%lld h%lld/%lld d%lld/%lld left %lld right %lld page %lld order %d length %lld softcap %g sinks %zu", nameOf(dtype),
                       static_cast<long long>(batch), static_cast<long long>(queries), static_cast<long long>(capacity),
                       static_cast<long long>(heads()), static_cast<long long>(keyHeads), static_cast<long long>(headDim),
                       static_cast<long long>(valueDim), static_cast<long long>(left), static_cast<long long>(right),
-                      static_cast<long long>(pageSize), static_cast<int>(order), static_cast<long long>(length(0)));
+                      static_cast<long long>(pageSize), static_cast<int>(order), static_cast<long long>(length(0)), softcap, sinks.size());
         return text;
     }
+
+private:
+    std::vector<float> narrowSinks_{};
 };
 
 // The cache as a step reads it: in one piece, or in pages that lie in an order drawn by `seed`, with more of them than are needed.
@@ -186,6 +197,8 @@ inline flashring_step stepOf(CacheCase& c, Stored& cache, Outcome& r, int32_t ke
     raw.head_dim = c.headDim;
     raw.value_dim = c.valueDim;
     raw.softmax_scale = c.scale;
+    raw.softcap = c.softcap;
+    raw.sinks = c.sinksOfStep();
     raw.mask.left = c.left;
     raw.mask.right = c.right;
     raw.kv_lengths = c.lengths.empty() ? nullptr : c.lengths.data();
@@ -199,26 +212,26 @@ inline flashring_step stepOf(CacheCase& c, Stored& cache, Outcome& r, int32_t ke
     return raw;
 }
 
-// The whole softmax in float64, with the state in `earlier`, where it is given, as one more key.
+// The whole softmax in float64, with the state in `earlier`, where it is given, or else the sink as one more key.
 inline Outcome oracle(const CacheCase& c, const Outcome* earlier = nullptr) {
     Outcome r(c, FLASHRING_FLOAT64);
     std::vector<double> score(static_cast<size_t>(c.capacity)), sum(static_cast<size_t>(c.valueDim));
     for (int64_t b = 0; b < c.batch; ++b)
         for (int64_t i = 0; i < c.queries; ++i)
             for (int64_t h = 0; h < c.heads(); ++h) {
-                const double before = earlier ? earlier->lse.get(b, i, h) : -INFINITY;
+                const double before = earlier ? earlier->lse.get(b, i, h) : c.sinks.empty() ? -INFINITY : c.sinks[static_cast<size_t>(h)];
                 double top = before, total = 0;
                 for (int64_t j = 0; j < c.capacity; ++j) {
                     if (!c.sees(b, i, j)) continue;
                     double dot = 0;
                     for (int64_t d = 0; d < c.headDim; ++d) dot += c.q.get(b, i, h, d) * c.k.get(b, j, h / c.group, d);
-                    score[static_cast<size_t>(j)] = c.scale * dot;
-                    top = std::max(top, c.scale * dot);
+                    score[static_cast<size_t>(j)] = c.softcap > 0 ? c.softcap * std::tanh(c.scale * dot / c.softcap) : c.scale * dot;
+                    top = std::max(top, score[static_cast<size_t>(j)]);
                 }
                 std::fill(sum.begin(), sum.end(), 0);
                 if (before != -INFINITY) {
                     total = std::exp(before - top);
-                    for (int64_t d = 0; d < c.valueDim; ++d) sum[static_cast<size_t>(d)] = total * earlier->acc.get(b, i, h, d);
+                    for (int64_t d = 0; d < c.valueDim; ++d) sum[static_cast<size_t>(d)] = earlier ? total * earlier->acc.get(b, i, h, d) : 0;
                 }
                 for (int64_t j = 0; j < c.capacity; ++j) {
                     if (!c.sees(b, i, j)) continue;
@@ -234,6 +247,14 @@ inline Outcome oracle(const CacheCase& c, const Outcome* earlier = nullptr) {
                 }
             }
     return r;
+}
+
+// A softcap, sinks or both; one sink in six is none.
+inline void drawScores(CacheCase& c, std::mt19937_64& random) {
+    std::uniform_real_distribution<double> logarithm(-1, 4), sink(-3, 5);
+    const int64_t drawn = pick(random, 1, 3);
+    if (drawn & 1) c.softcap = std::exp(logarithm(random));  // scores are of order 1
+    for (int64_t h = 0; drawn & 2 && h < c.heads(); ++h) c.sinks.push_back(pick(random, 0, 5) ? static_cast<float>(sink(random)) : -INFINITY);
 }
 
 // Lengths around the borders of pages, of tiles and of pieces; groups, dims, windows, ragged queries. Every row within `capacity`.

@@ -156,7 +156,10 @@ void rows() {
     few.kernel = FLASHRING_KERNEL_MMA;
     expect(chosen(few), "kernel = 6 (mma): it takes neither rows of their own lengths nor pages");
     many.q_len = 65;
+    expect(chosen(many), "kernel = 0 (decode): it takes few rows");  // not that those behind it take none
+    many.dtype = FLASHRING_FLOAT32;
     expect(chosen(many), "kernel = 0 (reference): it takes neither rows of their own lengths nor pages");
+    many.dtype = FLASHRING_BFLOAT16;
     expect(chosen(many, FLASHRING_BACKWARD), "kernel = 0 (reference): rows of their own lengths and pages are for forward steps");
     host.device = FLASHRING_HOST;
     expect(chosen(host), "decode");
@@ -236,6 +239,20 @@ void scores() {
     step.sinks = heads;
     expect(chosen(step), "mma");
     expect(chosen(step, FLASHRING_BACKWARD), "wgmma");
+    expectBytes(step, FLASHRING_FORWARD, 20 * 128);
+    flashring_step later = step;
+    later.flags = FLASHRING_RESUME;  // from there on sinks are part of the state
+    later.kernel = FLASHRING_KERNEL_REFERENCE;
+    expect(chosen(later), "reference");
+    later.flags = 0;
+    expect(chosen(later), "no kernel serves kernel = 1 (reference), dtype = bfloat16, head_dim = 64, value_dim = 64, sinks, forward on CUDA");
+    flashring_step few = step;
+    few.q_len = 64;
+    expect(chosen(few), "mma");
+    few.flags = FLASHRING_RESUME;
+    expect(chosen(few), "decode");
+    few.flags = 0;
+    expectBytes(few, FLASHRING_FORWARD, 30 * 64);  // enough for the steps that follow
     step.softcap = 30;
     expect(chosen(step),
            "no kernel serves kernel = 0 (any), dtype = bfloat16, head_dim = 64, value_dim = 64, softcap, sinks, "

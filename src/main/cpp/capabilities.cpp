@@ -1,6 +1,7 @@
 #include "capabilities.h"
 
 #include <algorithm>
+#include <string>
 
 #include "dtypes.h"
 #include "failure.h"
@@ -56,10 +57,11 @@ const char* kernelName(int32_t id) {
     return "any";
 }
 
-// What a step's scores are beyond scaled products; backward finds sinks in lse.
+// What a step's scores are beyond scaled products; backward, and forward where it resumes, find sinks in lse.
 int32_t scoresOf(const flashring_step& step, flashring_direction direction) {
+    const bool begins = direction == FLASHRING_FORWARD && !(step.flags & FLASHRING_RESUME);
     return (step.softcap != 0 ? FLASHRING_SOFTCAP : 0) | (step.alibi_slopes ? FLASHRING_ALIBI : 0) |
-           (step.sinks && direction == FLASHRING_FORWARD ? FLASHRING_SINKS : 0);
+           (step.sinks && begins ? FLASHRING_SINKS : 0);
 }
 
 // Why a kernel that this process can use does not run the step; null where it does.
@@ -145,7 +147,7 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
              static_cast<long long>(kMaxHeadDim));
     }
     int32_t unavailable = -1, refusing = -1;
-    const char* why = nullptr;
+    std::string why;
     for (int32_t i = 0; i < kRows; ++i) {
         if (!serves(kTable[i], step, direction)) {
             continue;
@@ -155,14 +157,18 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
             continue;
         }
         requireDevice(step.device);
-        why = refusal(*kTable[i].kernel, step, direction);
-        if (!why) {
+        const char* const lack = refusal(*kTable[i].kernel, step, direction);
+        if (!lack) {
             return i;
         }
-        refusing = i;
+        // What a kernel for rows asks for helps more than that those behind it take none.
+        if (refusing < 0 || !hasRows(step) || kTable[i].kernel->rows || !kTable[refusing].kernel->rows) {
+            refusing = i;
+            why = lack;
+        }
     }
     if (refusing >= 0) {
-        fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): %s", step.kernel, kTable[refusing].kernel->name, why);
+        fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): %s", step.kernel, kTable[refusing].kernel->name, why.c_str());
     }
     if (unavailable >= 0) {
         requireDevice(step.device);

@@ -291,14 +291,14 @@ typedef struct flashring_append_args {
     int32_t dtype;                  /* of all four tensors */
     int32_t reserved;
     int64_t batch, new_len;         /* 0 new tokens are allowed */
-    int64_t kv_len;                 /* keys that a row of the cache has room for */
+    int64_t kv_len;                 /* keys that a row of the cache has room for, at most 2^31 - 1 */
     int64_t kv_heads, head_dim, value_dim;
     flashring_tensor new_k;         /* [batch, new_len, kv_heads, head_dim] */
     flashring_tensor new_v;         /* [batch, new_len, kv_heads, value_dim] */
     flashring_tensor k, v;          /* the cache as flashring_step has it, pages included */
     const int32_t* kv_lengths;      /* [batch] keys that each row holds before the call */
     const int32_t* new_lengths;     /* [batch] 0 to new_len tokens of each row; null: new_len of each */
-    int32_t* lengths_after;         /* [batch] gets the keys that each row holds now; may be kv_lengths; null: not wanted */
+    int32_t* lengths_after;         /* [batch] gets the keys up to the first that has no page; may be kv_lengths; null: not wanted */
     const int32_t* page_table;
     void* const* k_pages;
     void* const* v_pages;

@@ -170,6 +170,9 @@ const flashring_append_args& readAppend(const flashring_append_args* given, flas
     requireAtLeast("kv_heads", args.kv_heads, 1);
     requireAtLeast("head_dim", args.head_dim, 1);
     requireAtLeast("value_dim", args.value_dim, 1);
+    if (args.kv_len > INT32_MAX) {
+        invalid("kv_len = %lld must be at most %d, the largest length of a row", Wide{args.kv_len}, INT32_MAX);
+    }
     if (args.new_len > args.kv_len) {
         invalid("new_len = %lld must be at most kv_len = %lld", Wide{args.new_len}, Wide{args.kv_len});
     }

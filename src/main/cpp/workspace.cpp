@@ -29,8 +29,9 @@ int64_t workspaceBytesOf(const Kernel& kernel, const flashring_step& step, flash
     return own + (kernel.cuda ? 0 : intervalBytes(step) + positionBytes(step));
 }
 
-int64_t mostWorkspaceBytes(const flashring_step& given, flashring_direction direction) {
-    const flashring_step step = withoutAddresses(given);
+namespace {
+
+int64_t mostOf(const flashring_step& step, flashring_direction direction) {
     int64_t most = 0;
     for (int32_t row = 0; row < capabilityCount(); ++row) {
         const Kernel& kernel = *capability(row).kernel;
@@ -46,6 +47,15 @@ int64_t mostWorkspaceBytes(const flashring_step& given, flashring_direction dire
         }
     }
     return most;
+}
+
+}  // namespace
+
+int64_t mostWorkspaceBytes(const flashring_step& given, flashring_direction direction) {
+    flashring_step step = withoutAddresses(given);
+    const int64_t most = mostOf(step, direction);
+    step.sinks = nullptr;  // as steps that resume have it, which may go to other kernels
+    return std::max(most, mostOf(step, direction));
 }
 
 }  // namespace flashring

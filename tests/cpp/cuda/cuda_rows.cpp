@@ -45,6 +45,7 @@ CacheCase drawDeviceCase(std::mt19937_64& random, int32_t dtype, uint64_t seed) 
     for (int32_t& count : c.queryLengths) count = std::min(count, static_cast<int32_t>(c.queries));
     c.headDim = c.valueDim = dims[pick(random, 0, 4)];
     c.scale = 1 / std::sqrt(static_cast<double>(c.headDim));
+    if (seed % 2) drawScores(c, random);
     c.draw(random);
     return c;
 }
@@ -245,6 +246,82 @@ long checkAppend() {
     return cases;
 }
 
+// A row that sees nothing has its sinks as lse and output 0; a step that resumes does not count them again.
+long checkSinks() {
+    CacheCase c = caseOf({0, 3000}, 3000);
+    c.queryLengths = {1, 1};
+    c.sinks = {0.5, -1, 3, -INFINITY, 0, 7, 1.25, 2};
+    DeviceCache device(c, Cache::Numbered, 3);
+    device.queue();
+    const Outcome first = device.results();
+    expectNear(c, 0, first, oracle(c));
+    for (int64_t h = 0; h < c.heads(); ++h) {
+        CHECK(first.lse.get(0, 0, h) == c.sinks[static_cast<size_t>(h)] && first.out.get(0, 0, h, 9) == 0, "head %lld: lse is %g where nothing is seen",
+              static_cast<long long>(h), first.lse.get(0, 0, h));
+    }
+    device.raw.flags |= FLASHRING_RESUME;
+    device.queue();
+    expectNear(c, 0, device.results(), oracle(c, &first));
+    return 2;
+}
+
+// What has no page, by number or by address, is left out and not counted, nor is what comes after it.
+long checkAppendWithoutPage() {
+    for (const bool numbered : {true, false}) {
+        constexpr int64_t kPage = 4, kDim = 8;
+        std::vector<uint16_t> news(2 * 6 * kDim, 7), cache(6 * kPage * kDim, 1);  // 2 rows, 6 tokens each; 6 pages
+        DeviceMemory newTokens(news.size() * 2), keys(cache.size() * 2), values(cache.size() * 2), numbers(64), addresses(96);
+        CUDA(cudaMemcpy(newTokens.data(), news.data(), news.size() * 2, cudaMemcpyHostToDevice));
+        CUDA(cudaMemcpy(keys.data(), cache.data(), cache.size() * 2, cudaMemcpyHostToDevice));
+        CUDA(cudaMemcpy(values.data(), cache.data(), cache.size() * 2, cudaMemcpyHostToDevice));
+        const int32_t held[4] = {2, 2, 0, 0}, table[6] = {0, -1, 2, 3, 4, 6};  // of 0 to 5
+        CUDA(cudaMemcpy(numbers.data(), held, sizeof held, cudaMemcpyHostToDevice));
+        CUDA(cudaMemcpy(numbers.data() + 16, table, sizeof table, cudaMemcpyHostToDevice));
+        const void* pages[12];
+        for (int n = 0; n < 6; ++n) {
+            const bool exists = table[n] >= 0 && table[n] < 6;
+            pages[n] = exists ? keys.data() + table[n] * kPage * kDim * 2 : nullptr;
+            pages[6 + n] = exists ? values.data() + table[n] * kPage * kDim * 2 : nullptr;
+        }
+        CUDA(cudaMemcpy(addresses.data(), pages, sizeof pages, cudaMemcpyHostToDevice));
+        flashring_append_args args{};
+        args.size = sizeof args;
+        args.dtype = FLASHRING_BFLOAT16;
+        args.batch = 2;
+        args.new_len = 6;
+        args.kv_len = 3 * kPage;
+        args.kv_heads = 1;
+        args.head_dim = args.value_dim = kDim;
+        args.new_k = args.new_v = {newTokens.data(), 6 * kDim, kDim, kDim};
+        args.k = {numbered ? keys.data() : nullptr, kPage * kDim, kDim, kDim};
+        args.v = {numbered ? values.data() : nullptr, kPage * kDim, kDim, kDim};
+        args.kv_lengths = reinterpret_cast<int32_t*>(numbers.data());
+        args.lengths_after = reinterpret_cast<int32_t*>(numbers.data()) + 2;
+        args.page_size = kPage;
+        args.page_table_stride = 3;
+        if (numbered) {
+            args.pages = 6;
+            args.page_table = reinterpret_cast<int32_t*>(numbers.data() + 16);
+        } else {
+            args.k_pages = reinterpret_cast<void* const*>(addresses.data());
+            args.v_pages = args.k_pages + 6;
+        }
+        CHECK(flashring_append(&args) == FLASHRING_OK, "%s", flashring_last_error());
+        CUDA(cudaDeviceSynchronize());
+        int32_t after[2];
+        CUDA(cudaMemcpy(after, args.lengths_after, sizeof after, cudaMemcpyDeviceToHost));
+        CHECK(after[0] == 4 && after[1] == 8, "rows hold %d and %d keys, not 4 and 8", after[0], after[1]);
+        std::vector<uint16_t> written(cache.size());
+        CUDA(cudaMemcpy(written.data(), keys.data(), cache.size() * 2, cudaMemcpyDeviceToHost));
+        for (int64_t n = 0; n < static_cast<int64_t>(cache.size()); ++n) {
+            const int64_t page = n / kDim / kPage, slot = n / kDim % kPage;
+            const bool isNew = page == 0 || page == 3 ? slot >= 2 : page == 4;
+            CHECK(written[static_cast<size_t>(n)] == (isNew ? 7 : 1), "page %lld, key %lld", static_cast<long long>(page), static_cast<long long>(slot));
+        }
+    }
+    return 2;
+}
+
 // Captured with short rows, replayed with long ones and back, on two streams at once.
 long checkGraph(bool small) {
     const int64_t capacity = small ? 4096 : 131072;
@@ -309,7 +386,7 @@ int main(int count, char** arguments) {
         std::printf("skipped: %s\n", flashring_device_cause());
         return 77;
     }
-    long cases = checkAppend() + checkWild() + checkManyRows() + checkGraph(small) + (small ? 0 : checkFarPages());
+    long cases = checkAppend() + checkAppendWithoutPage() + checkSinks() + checkWild() + checkManyRows() + checkGraph(small) + (small ? 0 : checkFarPages());
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) cases += checkRandom(dtype, seeds, from);
     return finish("cuda rows", cases);
 }

@@ -18,6 +18,7 @@ public:
         move(raw.out, result_.out);
         move(raw.acc, result_.acc);
         move(raw.lse, result_.lse);
+        if (raw.sinks) raw.sinks = upload(std::vector<float>(c.sinks.begin(), c.sinks.end()));  // steps are of 16-bit elements
         raw.kv_lengths = upload(c.lengths);
         raw.kv_begins = upload(c.begins);
         raw.q_lengths = upload(c.queryLengths);

@@ -115,6 +115,47 @@ inline long checkFarPositions(int32_t kernel, int32_t dtype) {
     return 1;
 }
 
+// ALiBi where a tile of keys straddles a gap that float32 does not resolve: queries of zeros, so that lse is that of -distance.
+inline long checkGaps(int32_t kernel, int32_t dtype) {
+    const int64_t gaps[] = {INT64_C(1) << 25, INT64_C(1) << 31, INT64_C(1) << 60};
+    for (const int64_t gap : gaps) {
+        Case c;
+        c.dtype = dtype;
+        c.shape = {1, 8, 64, 1, 1, 64, 64};
+        c.slopes = {1};
+        c.qRanges = {{5, 4, 1}, {gap + 5, 4, 1}};
+        c.kvRanges = {{0, 32, 1}, {gap + 1, 32, 1}};
+        std::mt19937_64 random(7);
+        c.draw(random);
+        c.q.fill(0);
+        Results actual(c);
+        DeviceCase(c, actual).forward(kernel, {});
+        for (int64_t i = 0; i < 8; ++i) {
+            double sum = 0;
+            for (int64_t j = 0; j < 32; ++j) sum += std::exp(-std::fabs(static_cast<double>(i < 4 ? 5 + i - j : 4 + i - 4 - j)));
+            CHECK(std::fabs(actual.lse.get(0, i, 0) - std::log(sum)) < 1e-5, "kernel %d, %s: query %lld at a gap of %lld has lse %g instead of %g",
+                  kernel, nameOf(dtype), static_cast<long long>(i), static_cast<long long>(gap), actual.lse.get(0, i, 0), std::log(sum));
+        }
+    }
+    // Behind the last of two far ranges of keys, of which the first is too far to weigh anything.
+    Case c;
+    c.dtype = dtype;
+    c.shape = {1, 1, 128, 1, 1, 64, 64};
+    c.slopes = {0.0625};
+    c.qRanges = {{(INT64_C(1) << 31) + 64, 1, 1}};
+    c.kvRanges = {{0, 64, 1}, {INT64_C(1) << 31, 64, 1}};
+    std::mt19937_64 random(8);
+    c.draw(random);
+    c.q.fill(0);
+    Results actual(c);
+    DeviceCase(c, actual).forward(kernel, {});
+    double sum = 0;
+    for (int64_t j = 0; j < 64; ++j) sum += std::exp(-0.0625 * static_cast<double>(64 - j));
+    CHECK(std::fabs(actual.lse.get(0, 0, 0) - std::log(sum)) < 1e-5, "kernel %d, %s: lse behind far keys is %g instead of %g", kernel, nameOf(dtype),
+          actual.lse.get(0, 0, 0), std::log(sum));
+    return 4;
+}
+
 // The kernels on tensor cores leave softcaps beyond 256 to the reference.
 inline long checkLargeSoftcap() {
     Case c;
@@ -151,7 +192,7 @@ inline long checkAllScores(long seeds, uint64_t from, int64_t longest) {
         }
         cases += checkScoresOfDecode(dtype, 2 * seeds, from);
         for (const int32_t kernel : {FLASHRING_KERNEL_REFERENCE, FLASHRING_KERNEL_MMA, FLASHRING_KERNEL_DECODE}) {
-            cases += checkFarPositions(kernel, dtype);
+            cases += checkFarPositions(kernel, dtype) + checkGaps(kernel, dtype);
         }
     }
     return cases;

@@ -51,7 +51,8 @@ const char* unmet(const flashring_step& step, flashring_direction) {
 
 }  // namespace
 
-const Kernel kDecode = {FLASHRING_KERNEL_DECODE, "decode", "AVX2, FMA and F16C", available, forward, nullptr, workspaceBytes, false,
-                        nullptr,                 unmet,    true};
+const Kernel kDecode = Kernel{FLASHRING_KERNEL_DECODE, "decode", "AVX2, FMA and F16C", available, forward, nullptr, workspaceBytes, false,
+                              nullptr,                 unmet,    true}
+                           .serving(FLASHRING_SOFTCAP | FLASHRING_SINKS);
 
 }  // namespace flashring

@@ -5,6 +5,7 @@
 #define FLASHRING_DECODE_PIECES_H
 
 #include "decode/products.h"
+#include "simd/score.h"
 #include "simd/tiles.h"
 #include "state.h"
 
@@ -70,6 +71,7 @@ public:
           group_(states.group),
           lanes_(states.lanes),
           pitch_(states.pitch),
+          shaping_(step_, g * group_),
           maximum_(states.at(problem.workspace, b, g, piece)),
           sum_(maximum_ + lanes_),
           out_(sum_ + lanes_) {
@@ -94,6 +96,9 @@ public:
             const Lines<Element> nextKeys = find(step_.k, step_.k_pages, next, begin, end);
             const bool bordered = see(tile, most(begin, tile) - tile, last);
             score(keys, values, most(begin, tile) - tile, last);
+            if (shaping_.any()) {
+                shape(most(begin, tile) - tile, last);
+            }
             if (bordered) {
                 hide(most(begin, tile) - tile, last);
             }
@@ -173,6 +178,13 @@ private:
         }
     }
 
+    // Without slopes the heads of all rows are shaped alike.
+    void shape(int64_t first, int64_t last) {
+        for (int64_t j = first; j < last; ++j) {
+            shaping_.row(scores_.from(j, 0).data, lanes_, nullptr);
+        }
+    }
+
     void hide(int64_t first, int64_t last) {
         for (int64_t r = 0; r < rows_; ++r) {
             for (int64_t j = first; j < last; ++j) {
@@ -239,6 +251,7 @@ private:
     const Problem& problem_;
     const flashring_step& step_;
     const int64_t b_, g_, rows_, group_, lanes_, pitch_;
+    const Shaping<T> shaping_;
     T *const maximum_, *const sum_, *const out_;  // the state that the piece leaves: [lanes], [lanes], [rows][pitch]
     Matrix<T> queries_;                           // [head_dim][lanes] scale * Q^T
     Matrix<T> scores_;                            // [kKeys][lanes] scores, then weights
@@ -247,14 +260,15 @@ private:
     T* copy_;                                     // [kKeys][whole vectors] a tile's keys, then its values
 };
 
-// The states of a row's pieces, and that of earlier steps, become its result.
+// The states of a row's pieces, and that of earlier steps or its head's sink, become its result.
 template <class T, class Element>
 void mergePieces(const Problem& problem, const States<T>& states, const Span& span, int64_t b, int64_t g, int64_t r, T* out) {
     const flashring_step& step = problem.step;
     const int64_t i = r / states.group, h = g * states.group + r % states.group;
-    const bool resumes = step.flags & FLASHRING_RESUME && *row<const T>(step.lse, b, i, h) != -kInfinity<T>;
+    const bool resumes = step.flags & FLASHRING_RESUME;
+    const T before = resumes ? *row<const T>(step.lse, b, i, h) : sinkOf<T>(step, h);
     const int64_t begin = most(0, span.first / kPiece), end = ceilDiv(span.last, kPiece);
-    T top = resumes ? *row<const T>(step.lse, b, i, h) : -kInfinity<T>;
+    T top = before;
     for (int64_t piece = begin; piece < end; ++piece) {
         const T maximum = states.at(problem.workspace, b, g, piece)[r];
         top = maximum > top ? maximum : top;
@@ -270,10 +284,13 @@ void mergePieces(const Problem& problem, const States<T>& states, const Span& sp
             out[d] += static_cast<T>(weight) * from[d];
         }
     };
-    if (resumes) {
-        const double weight = __builtin_exp(static_cast<double>(*row<const T>(step.lse, b, i, h)) - shift) *
-                              static_cast<double>(earlierSum<T>(step, b, i, h));
-        add(row<const T>(step.acc, b, i, h), weight, 1);
+    if (before != -kInfinity<T>) {
+        const double weight = __builtin_exp(static_cast<double>(before) - shift);
+        if (resumes) {
+            add(row<const T>(step.acc, b, i, h), weight * static_cast<double>(earlierSum<T>(step, b, i, h)), 1);
+        } else {
+            sum = weight;
+        }
     }
     for (int64_t piece = begin; piece < end; ++piece) {
         const T* const state = states.at(problem.workspace, b, g, piece);

@@ -130,14 +130,12 @@ private:
 
     void softmaxGradient(const Panel& panel, int64_t h, int64_t query, int64_t queries, bool border) {
         const Shaping<T> shaping(step_, h);
-        const int64_t origin = problem_.kvPositions ? problem_.kvPositions[panel.first] : 0;
-        const LanePositions<T> keys(origin, problem_.kvPositions, panel.first, panel.count);
+        Distances<T> keys(problem_.kvPositions, panel.first, panel.count);
         alignas(kVectorBytes) T growths[kTile];
         const T* const growth = shaping.softcap != 0 ? growths : nullptr;
         for (int64_t i = 0; i < queries; ++i) {
             if (shaping.any()) {
-                const T own = positionFrom<T>(origin, problem_.qPositions, query + i);
-                shaping.row(p_.from(i, 0).data, panel.lanes(), own, keys.of, growths);
+                shaping.row(p_.from(i, 0).data, panel.lanes(), keys.from(problem_.qPositions, query + i), growths);
             }
             const T lse = *row<const T>(step_.lse, b_, query + i, h), delta = *row<const T>(step_.delta, b_, query + i, h);
             if (border) {

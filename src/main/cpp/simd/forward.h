@@ -139,11 +139,9 @@ private:
     }
 
     void shape(const Panel& panel, int64_t key, int64_t keys) {
-        const int64_t origin = problem_.kvPositions ? problem_.kvPositions[key] : 0;
-        const LanePositions<T> queries(origin, problem_.qPositions, panel.first, panel.count);
+        Distances<T> queries(problem_.qPositions, panel.first, panel.count);
         for (int64_t j = 0; j < keys; ++j) {
-            shaping_.row(scores_.from(j, 0).data, panel.lanes(), positionFrom<T>(origin, problem_.kvPositions, key + j),
-                         queries.of);
+            shaping_.row(scores_.from(j, 0).data, panel.lanes(), queries.from(problem_.kvPositions, key + j));
         }
     }
 

@@ -14,13 +14,10 @@ Vec<T> tanhNear(Vec<T> x) {
     const Vec<T> square = x * x;
     if constexpr (sizeof(T) == sizeof(float)) {
         const Vec<T> p = (((square * -5.70498872745e-3f + 2.06390887954e-2f) * square + -5.37397155531e-2f) * square +
-                          1.33314422036e-1f) *
-                             square +
-                         -3.33332819422e-1f;
+                          1.33314422036e-1f) * square + -3.33332819422e-1f;
         return x + x * square * p;
     } else {
-        const Vec<T> p =
-            (square * -9.64399179425052238628e-1 + -9.92877231001918586564e1) * square + -1.61468768441708447952e3;
+        const Vec<T> p = (square * -9.64399179425052238628e-1 + -9.92877231001918586564e1) * square + -1.61468768441708447952e3;
         const Vec<T> q = ((square + 1.12811678491632931402e2) * square + 2.23548839060100448583e3) * square +
                          4.84406305325125486048e3;
         return x + x * square * (p / q);
@@ -47,9 +44,9 @@ struct Shaping {
 
     bool any() const { return softcap != 0 || slope != 0; }
 
-    // A row of scaled products becomes scores. `own` is the position of what the row belongs to, others[lane] that of
-    // the lanes. Where `growth` is given, it gets dscore / d(scaled product).
-    void row(T* scores, int64_t lanes, T own, const T* others, T* growth = nullptr) const {
+    // A row of scaled products becomes scores. distances[lane] is that of query and key, where there is a slope. Where `growth` is
+    // given, it gets dscore / d(scaled product).
+    void row(T* scores, int64_t lanes, const T* distances, T* growth = nullptr) const {
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
             Vec<T> score = load(scores + lane);
             if (softcap != 0) {
@@ -60,30 +57,52 @@ struct Shaping {
                 }
             }
             if (slope != 0) {
-                const Vec<T> distance = load(others + lane) - own;
-                score -= slope * (distance < 0 ? -distance : distance);
+                score -= slope * load(distances + lane);
             }
             store<T>(scores + lane, score);
         }
     }
 };
 
-// Position `token` from an origin; 0 without positions. Exact up to 2^24 (float), 2^53 (double).
+// How far one token after the other is from the `count` tokens of a tile, which are in the vector lanes. 0 without positions.
 template <class T>
-T positionFrom(int64_t origin, const int64_t* positions, int64_t token) {
-    return positions ? static_cast<T>(positions[token] - origin) : 0;
-}
-
-// Those of a tile in the vector lanes, then zeros.
-template <class T>
-struct LanePositions {
-    alignas(kVectorBytes) T of[kTile] = {};
-
-    LanePositions(int64_t origin, const int64_t* positions, int64_t first, int64_t count) {
-        for (int64_t n = 0; n < count; ++n) {
-            of[n] = positionFrom<T>(origin, positions, first + n);
+class Distances {
+public:
+    Distances(const int64_t* positions, int64_t first, int64_t count)
+        : lanes_(positions ? positions + first : nullptr), count_(count), near_(lanes_ && lanes_[count - 1] - lanes_[0] < kExact) {
+        for (int64_t n = 0; lanes_ && n < count; ++n) {
+            offsets_[n] = static_cast<T>(lanes_[n] - lanes_[0]);
         }
     }
+
+    // Those from positions[token], each rounded once. Valid until the next call.
+    const T* from(const int64_t* positions, int64_t token) {
+        if (!lanes_) {
+            return distances_;
+        }
+        const int64_t own = positions[token] - lanes_[0];
+        if (near_ && own > -kExact && own < kExact) {
+            for (int64_t n = 0; n < kTile; ++n) {
+                distances_[n] = absolute(offsets_[n] - static_cast<T>(own));
+            }
+        } else {  // offsets are rounded, too
+            for (int64_t n = 0; n < count_; ++n) {
+                distances_[n] = absolute(static_cast<T>(lanes_[n] - positions[token]));
+            }
+        }
+        return distances_;
+    }
+
+private:
+    static constexpr int64_t kExact = INT64_C(1) << (sizeof(T) == sizeof(float) ? 24 : 53);  // integers below are
+
+    static T absolute(T x) { return x < 0 ? -x : x; }
+
+    const int64_t* const lanes_;  // their positions
+    const int64_t count_;
+    const bool near_;
+    alignas(kVectorBytes) T offsets_[kTile] = {};
+    alignas(kVectorBytes) T distances_[kTile] = {};
 };
 
 }  // namespace
