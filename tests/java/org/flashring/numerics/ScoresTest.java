@@ -134,7 +134,8 @@ class ScoresTest {
 
         private static List<Kernel> kernels(DType dtype, Score score) {
             return Capability.all().stream()
-                    .filter(row -> row.available() && !row.cuda() && row.dtype() == dtype && row.serves(score))
+                    .filter(row -> row.available() && !row.cuda() && row.backward())
+                    .filter(row -> row.dtype() == dtype && row.serves(score))
                     .map(Capability::kernel)
                     .toList();
         }
