@@ -9,6 +9,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
+import java.util.function.Consumer;
 import java.util.function.Supplier;
 import org.flashring.DType;
 import org.flashring.Layout;
@@ -58,7 +59,7 @@ public final class TrainCommand implements Callable<Integer> {
      *
      * @param result what has come out so far; null before the first step is done
      */
-    private record Work(Runnable train, Supplier<RunResult> result) {}
+    private record Work(Consumer<PrintWriter> introduce, Runnable train, Supplier<RunResult> result) {}
 
     @Spec
     private CommandSpec spec;
@@ -199,9 +200,7 @@ public final class TrainCommand implements Callable<Integer> {
                 settings = settings.withContext(corpus.length());
             }
             if (!first) {
-                work(settings, corpus, new PrintWriter(Writer.nullWriter()), null)
-                        .train()
-                        .run();
+                work(settings, corpus, null).train().run();
                 return 0; // the first rank's verdict is that of all
             }
             createOut();
@@ -248,32 +247,36 @@ public final class TrainCommand implements Callable<Integer> {
     }
 
     /** Returns the run by the engine that was asked for; {@code report}, if any, is told of steps. */
-    private Work work(Settings settings, Corpus corpus, PrintWriter console, StepReport report) {
+    private Work work(Settings settings, Corpus corpus, StepReport report) {
         if (engine == Engine.DENSE) {
             DenseTraining training = new DenseTraining(settings, dense, corpus, out, launched, report);
-            DenseResult.printPlan(training.settings(), dense.memory(), console);
-            return new Work(training::run, () -> DenseResult.of(text, corpus, settings, training));
+            return new Work(
+                    console -> DenseResult.printPlan(training.settings(), dense.memory(), console),
+                    training::run,
+                    () -> DenseResult.of(text, corpus, settings, training));
         }
-        console.printf(
-                Locale.ROOT,
-                "Attention   %s a rank for buffers, by plan%n",
-                Quantity.bytes(Collections.max(TrainResult.bytesHeld(settings))));
         Training training = new Training(settings, corpus, compare, launched, report == null ? step -> {} : report);
         return new Work(
-                training::run, () -> TrainResult.of(text, corpus, settings, training.plan(), training.outcome()));
+                console -> console.printf(
+                        Locale.ROOT,
+                        "Attention   %s a rank for buffers, by plan%n",
+                        Quantity.bytes(Collections.max(TrainResult.bytesHeld(settings)))),
+                training::run,
+                () -> TrainResult.of(text, corpus, settings, training.plan(), training.outcome()));
     }
 
     @SuppressWarnings("try") // an interruption works by being open
     private int run(Settings settings, Corpus corpus, PrintWriter console) throws IOException {
         StepReport report = new StepReport(settings, console);
-        introduce(settings, corpus, console);
-        Work work = work(settings, corpus, console, report);
+        Work work = work(settings, corpus, report);
         Runnable keep = () -> {
             report.close();
             keep(work.result().get(), settings, console);
         };
         try (report;
                 Interruption interruption = new Interruption(keep)) {
+            introduce(settings, corpus, console);
+            work.introduce().accept(console);
             report.begin();
             work.train().run();
         } catch (RuntimeException | Error e) {
