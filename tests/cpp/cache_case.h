@@ -286,4 +286,23 @@ inline CacheCase drawCacheCase(std::mt19937_64& random, int32_t dtype, int64_t l
     return c;
 }
 
+inline constexpr Cache kCaches[] = {Cache::Contiguous, Cache::Numbered, Cache::Addressed};
+
+// Random numbers of 2 key heads and 16 dims over batch rows of these lengths.
+inline CacheCase smallCase(int32_t dtype, std::vector<int32_t> lengths, int64_t capacity, int64_t group = 4, int64_t queries = 1) {
+    CacheCase c;
+    c.dtype = dtype;
+    c.batch = static_cast<int64_t>(lengths.size());
+    c.queries = queries;
+    c.capacity = capacity;
+    c.keyHeads = 2;
+    c.group = group;
+    c.headDim = c.valueDim = 16;
+    c.lengths = std::move(lengths);
+    c.scale = 0.25;
+    std::mt19937_64 random(5);
+    c.draw(random);
+    return c;
+}
+
 #endif

@@ -1,5 +1,5 @@
 // Batch rows of their own lengths and caches in pages: every kernel of the host that takes them against a float64 oracle, the same
-// bits however a cache is stored and whatever lies where nobody looks, what other libraries got wrong there, appending, refusals.
+// bits however a cache is stored and whatever lies where nobody looks, what other libraries got wrong there, refusals.
 #include <unistd.h>
 
 #include <functional>
@@ -52,8 +52,6 @@ void expectNear(const CacheCase& c, const char* what, const Outcome& actual, con
     checkClose(context, "lse", actual.lse, expected.lse, state);
 }
 
-constexpr Cache kCaches[] = {Cache::Contiguous, Cache::Numbered, Cache::Addressed};
-
 // Every kernel and way to store the cache; with a state of earlier steps, some of whose rows are empty, in every other case.
 long randomCases(int32_t dtype, uint64_t seeds) {
     long cases = 0;
@@ -84,28 +82,12 @@ long randomCases(int32_t dtype, uint64_t seeds) {
     return cases;
 }
 
-CacheCase caseOf(int32_t dtype, std::vector<int32_t> lengths, int64_t capacity, int64_t group = 4, int64_t queries = 1) {
-    CacheCase c;
-    c.dtype = dtype;
-    c.batch = static_cast<int64_t>(lengths.size());
-    c.queries = queries;
-    c.capacity = capacity;
-    c.keyHeads = 2;
-    c.group = group;
-    c.headDim = c.valueDim = 16;
-    c.lengths = std::move(lengths);
-    c.scale = 0.25;
-    std::mt19937_64 random(5);
-    c.draw(random);
-    return c;
-}
-
 // NaN and infinity behind the length of a row change neither bits nor time (FlashAttention 1745 and 2374, FlashInfer 4161).
 long whatNobodySees() {
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16, FLASHRING_FLOAT64})
         for (const int64_t queries : {1, 3}) {
-            CacheCase c = caseOf(dtype, {0, 1, 15, 16, 17, 63, 65, 1025}, 1100, 4, queries);
+            CacheCase c = smallCase(dtype, {0, 1, 15, 16, 17, 63, 65, 1025}, 1100, 4, queries);
             c.hide(0);
             const Outcome clean = forward(c, Cache::Contiguous, FLASHRING_KERNEL_AUTO, 3, nullptr, 0);
             for (const double spoilt : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
@@ -122,7 +104,7 @@ long whatNobodySees() {
 
 // What is not finite among the keys that queries see reaches those alone that see it.
 long whatSomeSee() {
-    CacheCase c = caseOf(FLASHRING_FLOAT32, {1030, 70}, 1100, 3, 4);
+    CacheCase c = smallCase(FLASHRING_FLOAT32, {1030, 70}, 1100, 3, 4);
     c.v.set(0, 1028, 0, 5, NAN);  // the last key but one: of the last two queries
     c.v.set(1, 69, 1, 0, INFINITY);
     const Outcome seen = forward(c, Cache::Contiguous, FLASHRING_KERNEL_AUTO);
@@ -137,7 +119,7 @@ long whatSomeSee() {
 // A row has the same bits alone as among others, one huge among tiny (batch invariance).
 long alone() {
     std::vector<int32_t> lengths = {3, 3000, 1, 0, 17, 1024, 2, 64};
-    CacheCase many = caseOf(FLASHRING_BFLOAT16, lengths, 3000);
+    CacheCase many = smallCase(FLASHRING_BFLOAT16, lengths, 3000);
     const Outcome together = forward(many, Cache::Numbered, FLASHRING_KERNEL_AUTO);
     expectNear(many, "one huge among tiny", together, oracle(many));
     for (int64_t b = 0; b < many.batch; ++b) {
@@ -164,7 +146,7 @@ long alone() {
 // Rows with nothing to see: output 0 and lse -inf, and of two empty states nothing but an empty one (vLLM 49294, FlashInfer 4051). With a
 // state of earlier steps that one stays.
 long emptyRows() {
-    CacheCase c = caseOf(FLASHRING_FLOAT32, {0, 0, 4}, 40, 8, 2);
+    CacheCase c = smallCase(FLASHRING_FLOAT32, {0, 0, 4}, 40, 8, 2);
     c.queryLengths = {2, 0, 1};
     const Outcome r = forward(c, Cache::Numbered, FLASHRING_KERNEL_AUTO);
     const auto empty = [&](const Outcome& x, int64_t b, int64_t i) {
@@ -187,7 +169,7 @@ long emptyRows() {
 // Sinks where a row sees nothing: lse is its head's, output 0. They count where a state begins, and are not looked at where it goes on.
 long sinks() {
     for (const int32_t kernel : {FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_REFERENCE}) {
-        CacheCase c = caseOf(FLASHRING_FLOAT32, {0, 3000}, 3000);
+        CacheCase c = smallCase(FLASHRING_FLOAT32, {0, 3000}, 3000);
         c.queryLengths = {1, 1};
         c.sinks = {0.5, -1, 3, -INFINITY, 0, 7, 1.25, 2};
         const Outcome first = forward(c, Cache::Numbered, kernel);
@@ -210,7 +192,7 @@ long sinks() {
 // More queries than keys: those that would sit before the first key see nothing, the rest what stands beside them (FlashAttention 778).
 long fewerKeysThanQueries() {
     for (const int32_t length : {0, 1, 2, 3, 4, 5}) {
-        CacheCase c = caseOf(FLASHRING_FLOAT64, {length}, 9, 2, 5);
+        CacheCase c = smallCase(FLASHRING_FLOAT64, {length}, 9, 2, 5);
         expectNear(c, "fewer keys than queries", forward(c, Cache::Contiguous, FLASHRING_KERNEL_AUTO), oracle(c));
     }
     return 6;
@@ -220,7 +202,7 @@ long fewerKeysThanQueries() {
 long plainSteps() {
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
-        CacheCase c = caseOf(dtype, {1500, 1500}, 1500, 3, 4);
+        CacheCase c = smallCase(dtype, {1500, 1500}, 1500, 3, 4);
         const Outcome rows = forward(c, Cache::Contiguous, FLASHRING_KERNEL_AUTO);
         Stored cache(c, Cache::Contiguous, 1);
         Outcome plain(c);
@@ -244,7 +226,7 @@ long plainSteps() {
 
 // However many threads: the same bits.
 long threads() {
-    CacheCase c = caseOf(FLASHRING_FLOAT32, {4000, 1, 1500}, 4000, 7, 2);
+    CacheCase c = smallCase(FLASHRING_FLOAT32, {4000, 1, 1500}, 4000, 7, 2);
     const int32_t before = flashring_threads();
     const Outcome some = forward(c, Cache::Numbered, FLASHRING_KERNEL_AUTO);
     for (const int32_t count : {1, 3}) {
@@ -255,72 +237,6 @@ long threads() {
     return 2;
 }
 
-flashring_append_args appendOf(CacheCase& c, Stored& cache, Buffer& newKeys, Buffer& newValues) {
-    flashring_append_args args{};
-    args.size = sizeof args;
-    args.device = FLASHRING_HOST;
-    args.dtype = c.dtype;
-    args.batch = c.batch;
-    args.new_len = newKeys.seq();
-    args.kv_len = c.capacity;
-    args.kv_heads = c.keyHeads;
-    args.head_dim = c.headDim;
-    args.value_dim = c.valueDim;
-    args.new_k = newKeys.tensor();
-    args.new_v = newValues.tensor();
-    args.kv_lengths = c.lengths.data();
-    cache.setOn(args, c);
-    return args;
-}
-
-// Tokens land behind those that a row holds, bit by bit, and nothing else changes.
-long appending() {
-    long cases = 0;
-    for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16})
-        for (const Order order : {Order::BSHD, Order::BHSD, Order::Padded})
-            for (const Cache how : kCaches) {
-                std::mt19937_64 random(static_cast<uint64_t>(++cases));
-                CacheCase c = caseOf(dtype, {0, 15, 16, 40, 37}, 40);
-                c.order = order;
-                c.headDim = 24;
-                c.valueDim = 17;
-                const std::vector<int32_t> tokens = {3, 2, 0, 0, 3};
-                std::vector<int32_t> after = c.lengths;
-                for (size_t b = 0; b < after.size(); ++b) after[b] += tokens[b];
-                std::swap(c.lengths, after);  // the pages of what is there afterwards are the ones that exist
-                c.left = -1;
-                c.right = -1;
-                c.draw(random);
-                Stored cache(c, how, 9);
-                std::swap(c.lengths, after);
-                Buffer newKeys(dtype, 5, 3, 2, 24, Order::Padded), newValues(dtype, 5, 3, 2, 17, Order::BHSD);
-                for (Buffer* buffer : {&newKeys, &newValues}) {
-                    buffer->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
-                        buffer->set(b, s, h, d, static_cast<double>(pick(random, -99, 99)));
-                    });
-                }
-                Stored expected = cache;
-                for (int64_t b = 0; b < 5; ++b)
-                    for (int64_t i = 0; i < tokens[static_cast<size_t>(b)]; ++i) {
-                        const int64_t j = c.lengths[static_cast<size_t>(b)] + i;
-                        const int64_t page = how == Cache::Contiguous ? b : cache.table[static_cast<size_t>(b * cache.stride + j / 16)];
-                        const int64_t slot = how == Cache::Contiguous ? j : j % 16;
-                        for (int64_t h = 0; h < 2; ++h) {
-                            for (int64_t d = 0; d < 24; ++d) expected.k.set(page, slot, h, d, newKeys.get(b, i, h, d));
-                            for (int64_t d = 0; d < 17; ++d) expected.v.set(page, slot, h, d, newValues.get(b, i, h, d));
-                        }
-                    }
-                flashring_append_args args = appendOf(c, cache, newKeys, newValues);
-                std::vector<int32_t> held = c.lengths;
-                args.new_lengths = tokens.data();
-                args.kv_lengths = args.lengths_after = held.data();
-                CHECK(flashring_append(&args) == FLASHRING_OK, "%s", flashring_last_error());
-                CHECK(cache.k.sameBits(expected.k) && cache.v.sameBits(expected.v), "%s: another cache", c.describe().c_str());
-                CHECK(held == after, "%s: other lengths", c.describe().c_str());
-            }
-    return cases;
-}
-
 long refusals() {
     long cases = 0;
     using S = flashring_step;
@@ -328,7 +244,7 @@ long refusals() {
     int64_t bounds[] = {0, 40};
     flashring_range range = {0, 40, 1};
     const auto refuse = [&](const char* says, Cache how, const std::function<void(S&, Stored&)>& spoil, int32_t status = FLASHRING_INVALID_ARGUMENT) {
-        CacheCase c = caseOf(FLASHRING_FLOAT32, {40, 20}, 40);
+        CacheCase c = smallCase(FLASHRING_FLOAT32, {40, 20}, 40);
         c.begins = {0, 0};
         c.queryLengths = {1, 1};
         Stored cache(c, how, 1);
@@ -373,54 +289,13 @@ long refusals() {
         refuse("it takes neither rows of their own lengths nor pages", Cache::Contiguous, [](S& s, Stored&) { s.kernel = FLASHRING_KERNEL_SIMD128; },
                FLASHRING_UNSUPPORTED);
     }
-    CacheCase c = caseOf(FLASHRING_FLOAT32, {40, 20}, 40);
+    CacheCase c = smallCase(FLASHRING_FLOAT32, {40, 20}, 40);
     Stored cache(c, Cache::Contiguous, 1);
     Outcome r(c);
     const S backward = stepOf(c, cache, r, FLASHRING_KERNEL_AUTO, 0);
     CHECK(flashring_backward_step(&backward) == FLASHRING_UNSUPPORTED && std::strstr(flashring_last_error(), "are for forward steps"), "%s",
           flashring_last_error());
     return cases + 1;
-}
-
-long appendRefusals() {
-    long cases = 0;
-    using A = flashring_append_args;
-    const int32_t full[] = {40, 38}, many[] = {1, 3}, least[] = {-1, 0};
-    const auto refuse = [&](const char* says, Cache how, const std::function<void(A&, Stored&)>& spoil) {
-        CacheCase c = caseOf(FLASHRING_FLOAT32, {40, 40}, 40);
-        Stored cache(c, how, 1);
-        c.lengths = {38, 20};
-        Buffer newKeys(c.dtype, 2, 2, 2, 16, Order::BSHD), newValues(c.dtype, 2, 2, 2, 16, Order::BSHD);
-        A args = appendOf(c, cache, newKeys, newValues);
-        std::vector<int32_t> held = {-7, -7};
-        args.lengths_after = held.data();
-        const Stored before = cache;
-        spoil(args, cache);
-        const int32_t status = flashring_append(&args);
-        CHECK(status == FLASHRING_INVALID_ARGUMENT && std::strstr(flashring_last_error(), says), "\"%s\" is not in %d \"%s\"", says, status,
-              flashring_last_error());
-        CHECK(cache.k.sameBits(before.k) && cache.v.sameBits(before.v) && held[0] == -7 && held[1] == -7, "\"%s\": a refused call wrote",
-              says);
-        ++cases;
-    };
-    refuse("kv_lengths[0] = 40 leaves no room for 2 new tokens: kv_len = 40", Cache::Contiguous, [&](A& a, Stored&) { a.kv_lengths = full; });
-    refuse("kv_lengths[0] = -1 must be", Cache::Contiguous, [&](A& a, Stored&) { a.kv_lengths = least; });
-    refuse("new_lengths[1] = 3 must be from 0 to new_len, 2", Cache::Contiguous, [&](A& a, Stored&) { a.new_lengths = many; });
-    refuse("new_lengths[0] = -1 must be", Cache::Contiguous, [&](A& a, Stored&) { a.new_lengths = least; });
-    refuse("kv_lengths must not be null", Cache::Contiguous, [](A& a, Stored&) { a.kv_lengths = nullptr; });
-    refuse("kv_len = 2147483648 must be at most 2147483647, the largest length of a row", Cache::Contiguous,
-           [](A& a, Stored&) { a.kv_len = INT64_C(1) << 31; });
-    refuse("new_len = 41 must be at most kv_len = 40", Cache::Contiguous, [](A& a, Stored&) { a.new_len = 41; });
-    refuse("new_k.data must not be null", Cache::Contiguous, [](A& a, Stored&) { a.new_k.data = nullptr; });
-    refuse("k.stride_seq = 0 makes elements of an output overlap", Cache::Contiguous, [](A& a, Stored&) { a.k.stride_seq = 0; });
-    refuse("v.stride_batch = 0 makes elements of an output overlap", Cache::Numbered, [](A& a, Stored&) { a.v.stride_batch = 0; });
-    refuse("page_table[0, 2] = -1 must be", Cache::Numbered, [](A&, Stored& c) { c.table[2] = -1; });
-    refuse("v_pages[0, 2] = ", Cache::Addressed, [](A&, Stored& c) { c.valuePages[2] = nullptr; });
-    refuse("reserved = 1", Cache::Contiguous, [](A& a, Stored&) { a.reserved = 1; });
-    refuse("dtype = 4", Cache::Contiguous, [](A& a, Stored&) { a.dtype = 4; });
-    refuse("batch = 0", Cache::Contiguous, [](A& a, Stored&) { a.batch = 0; });
-    refuse("size = 8 ", Cache::Contiguous, [](A& a, Stored&) { a.size = 8; });
-    return cases;
 }
 
 }  // namespace
@@ -430,7 +305,7 @@ int main(int argc, char** argv) {
     sayWhatRuns();
     alarm(kSeconds);
     const uint64_t seeds = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : (*cap() ? 8 : 24) / kThinning;
-    long cases = whatNobodySees() + whatSomeSee() + emptyRows() + sinks() + fewerKeysThanQueries() + plainSteps() + appending() + refusals() + appendRefusals();
+    long cases = whatNobodySees() + whatSomeSee() + emptyRows() + sinks() + fewerKeysThanQueries() + plainSteps() + refusals();
     if (decodes()) cases += alone() + threads();
     for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) cases += randomCases(dtype, seeds);
     return finish("rows", cases);

@@ -1,10 +1,10 @@
 package org.flashring.cli.train;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.flashring.cli.train.WrittenResult.losses;
+import static org.flashring.cli.train.WrittenResult.result;
 
-import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParser;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -12,7 +12,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
-import java.util.stream.StreamSupport;
 import org.flashring.cli.Main;
 import org.flashring.support.RankProcesses;
 import org.junit.jupiter.api.Tag;
@@ -40,18 +39,6 @@ class DenseKillTest {
                 new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(log.toFile());
         builder.environment().putAll(variables);
         return builder.start();
-    }
-
-    private static JsonObject result(Path directory) throws IOException {
-        return JsonParser.parseString(Files.readString(directory.resolve("result.json")))
-                .getAsJsonObject();
-    }
-
-    private static List<Double> losses(JsonObject result) {
-        return StreamSupport.stream(result.getAsJsonArray("steps").spliterator(), false)
-                .map(JsonElement::getAsJsonObject)
-                .map(step -> step.get("loss").getAsDouble())
-                .toList();
     }
 
     @Test

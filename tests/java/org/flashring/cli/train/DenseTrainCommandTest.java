@@ -2,10 +2,10 @@ package org.flashring.cli.train;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.offset;
+import static org.flashring.cli.train.WrittenResult.losses;
+import static org.flashring.cli.train.WrittenResult.result;
 
-import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParser;
 import java.io.File;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -17,7 +17,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Collectors;
-import java.util.stream.StreamSupport;
 import org.flashring.cli.Main;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -91,18 +90,6 @@ class DenseTrainCommandTest {
         String printed = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         assertThat(process.waitFor()).as(printed).isZero();
         return printed;
-    }
-
-    private static JsonObject result(Path directory) throws IOException {
-        return JsonParser.parseString(Files.readString(directory.resolve("result.json")))
-                .getAsJsonObject();
-    }
-
-    private static List<Double> losses(JsonObject result) {
-        return StreamSupport.stream(result.getAsJsonArray("steps").spliterator(), false)
-                .map(JsonElement::getAsJsonObject)
-                .map(step -> step.get("loss").getAsDouble())
-                .toList();
     }
 
     @Test
