@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Do the benchmarks' ctypes structs have the fields of flashring.h, in its order?   ctypes_fields.py
+"""Do the benchmarks' ctypes structs have the fields of flashring.h and flashring_library.h, in their order?   ctypes_fields.py
 
 Exit status 1 where they do not: a field that is missing shifts all that follow.
 """
@@ -25,13 +25,13 @@ def fields(header, struct):
 
 
 def main():
-    header = (root / "src/main/cpp/flashring.h").read_text()
+    header = "".join((root / "src/main/cpp" / name).read_text() for name in ("flashring_library.h", "flashring.h"))
     wrong = False
     for struct, ours in STRUCTS.items():
         expected, found = fields(header, struct), [name for name, *_ in ours._fields_]
         if expected != found:
             wrong = True
-            print(f"{struct}: flashring.h has {expected}, tests/bench/flashring_ctypes.py {found}")
+            print(f"{struct}: the header has {expected}, tests/bench/flashring_ctypes.py {found}")
     print(f"{len(STRUCTS)} structs compared")
     sys.exit(wrong)
 

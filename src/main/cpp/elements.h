@@ -110,15 +110,17 @@ struct Accumulator<float16> {
 // Whether the table of types speaks of Element where it says `dtype`.
 template <class Element>
 static constexpr bool isElementOf(int32_t dtype) {
-    return sizeof(Element) == elementBytes(dtype) && sizeof(typename Accumulator<Element>::type) == elementBytes(accumulatorType(dtype));
+    return sizeof(Element) == elementBytes(dtype) &&
+           sizeof(typename Accumulator<Element>::type) == elementBytes(accumulatorType(dtype));
 }
 
 static_assert(kDtypeCount == 4 && isElementOf<double>(FLASHRING_FLOAT64) && isElementOf<float>(FLASHRING_FLOAT32) &&
                   isElementOf<bfloat16>(FLASHRING_BFLOAT16) && isElementOf<float16>(FLASHRING_FLOAT16),
               "the table of types and withElement go together");
 
-// Calls body with a value of the element type that dtype names, and returns what it returns. A dtype that flashring.h gains and
-// this lacks is an error of the compiler; a number that is none has been refused by readStep or readCombine.
+// Calls body with a value of the element type that dtype names, and returns what it returns. A dtype that
+// flashring_library.h gains and this lacks is an error of the compiler; a number that is none has been refused by
+// readStep or readCombine.
 template <class Body>
 static inline auto withElement(int32_t dtype, Body&& body) {
     switch (static_cast<flashring_dtype>(dtype)) {

@@ -10,72 +10,30 @@
  *    Nothing here prints, throws across the border, or ends the process.
  *  - Memory belongs to the caller and is borrowed for the call (on a GPU: until the stream has passed it).
  *  - Structs start with their size: set it to sizeof(the struct), zero the rest, then fill in. Releases add fields at
- *    the end alone, and zero in them means what was before. So programs and libraries of different releases go together:
- *    what an older program's struct lacks counts as zero, and a newer program's is taken where the fields that the library
- *    does not know are zero, else refused with the struct's name and the place. A struct that the library fills in ends
- *    with zeros there.
- *  - On a CUDA device everything that a step points to (tensors, workspace, position ranges, cu_seqlens, prefix_lengths,
- *    sinks, alibi_slopes, dsinks, lengths, tables of pages)
- *    is memory that the device can read, and is read when the stream gets there: calls return at once and never wait.
- *    The values behind such pointers cannot be checked on the host; ranges, offsets, sinks and slopes that break their rules give
- *    wrong results, and a deterministic backward step may then never finish. Lengths and pages are clamped, see flashring_step.
+ *    the end alone, and zero in them means what was before. So programs and libraries of different releases go
+ *    together: what an older program's struct lacks counts as zero, and a newer program's is taken where the fields
+ *    that the library does not know are zero, else refused with the struct's name and the place. A struct that the
+ *    library fills in ends with zeros there.
+ *  - On a CUDA device everything that a step points to (tensors, workspace, position ranges, cu_seqlens,
+ *    prefix_lengths, sinks, alibi_slopes, dsinks, lengths, tables of pages) is memory that the device can read, and is
+ *    read when the stream gets there: calls return at once and never wait. The values behind such pointers cannot be
+ *    checked on the host; ranges, offsets, sinks and slopes that break their rules give wrong results, and a
+ *    deterministic backward step may then never finish. Lengths and pages are clamped, see flashring_step.
  *  - Strides are counted in elements; the last dimension (head dim) is contiguous.
  *  - Everything is thread-safe; calls from several threads share one pool of CPU workers. A child of fork() may compute
  *    on the CPU, whatever other threads were doing: it gets workers of its own, as many as its parent had.
- *  - Denormal numbers count in operands, sums and results of the reference and the SIMD kernels; AMX takes them for 0 in
- *    operands and results of its products. A probability below the smallest normal number of the acc type may be 0 anywhere.
+ *  - Denormal numbers count in operands, sums and results of the reference and the SIMD kernels; AMX takes them for 0
+ *    in operands and results of its products. A probability below the smallest normal number of the acc type may be 0
+ *    anywhere.
  */
 #ifndef FLASHRING_H
 #define FLASHRING_H
 
-#include <stdint.h>
+#include "flashring_library.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-#define FLASHRING_API __attribute__((visibility("default")))
-
-typedef enum flashring_status {
-    FLASHRING_OK = 0,
-    FLASHRING_INVALID_ARGUMENT = 1, /* a field breaks a rule; the message names field, value and rule */
-    FLASHRING_UNSUPPORTED = 2,      /* valid, but no kernel serves the combination; the message names it */
-    FLASHRING_OUT_OF_MEMORY = 3,
-    FLASHRING_DEVICE_ERROR = 4,     /* a CUDA call failed, possibly an earlier, asynchronous one */
-    FLASHRING_INTERNAL_ERROR = 5
-} flashring_status;
-
-typedef enum flashring_dtype {
-    FLASHRING_FLOAT64 = 0,
-    FLASHRING_FLOAT32 = 1,
-    FLASHRING_BFLOAT16 = 2,
-    FLASHRING_FLOAT16 = 3
-} flashring_dtype;
-
-/* The one table of element types, numbered from 0: "bfloat16", its bytes, and the type that its sums are kept in. For a
-   number that is none: null, 0 and -1. */
-FLASHRING_API int32_t flashring_dtype_count(void);
-FLASHRING_API const char* flashring_dtype_name(int32_t dtype);
-FLASHRING_API int32_t flashring_dtype_bytes(int32_t dtype);
-FLASHRING_API int32_t flashring_dtype_accumulator(int32_t dtype);
-
-/* Which implementation runs. AUTO takes the first row of the capability table that serves the step. */
-typedef enum flashring_kernel {
-    FLASHRING_KERNEL_AUTO = 0,
-    FLASHRING_KERNEL_REFERENCE = 1, /* the plain formula, for comparison */
-    FLASHRING_KERNEL_SIMD128 = 2,   /* baseline x86-64 (SSE2) */
-    FLASHRING_KERNEL_AVX2 = 3,
-    FLASHRING_KERNEL_AVX512 = 4,
-    FLASHRING_KERNEL_AMX = 5,       /* AVX-512 with bfloat16 tile products */
-    FLASHRING_KERNEL_MMA = 6,       /* CUDA tensor cores, warp by warp (compute capability 8.0 and newer) */
-    FLASHRING_KERNEL_WGMMA = 7,     /* Hopper's warpgroups and copy engine (compute capability 9.0). Takes steps whose rows
-                                       of what it copies (q, k, v; acc where it resumes; backward also dout, dq, dk and dv)
-                                       start on 16 bytes and hold a whole number of them; of others AUTO makes MMA */
-    FLASHRING_KERNEL_AVX512BF16 = 8, /* AVX-512 with bfloat16 dot products, which take denormals for 0 */
-    FLASHRING_KERNEL_DECODE = 9     /* few queries against many keys: forward where q_len * q_heads / kv_heads <= 64. The query heads
-                                       of a key head are packed, the keys split over the multiprocessors of a GPU (compute
-                                       capability 8.0 and newer), over the cores of the host (AVX2) */
-} flashring_kernel;
 
 enum { FLASHRING_HOST = -1 };       /* flashring_step.device: the host; n >= 0 is CUDA device n */
 
@@ -86,13 +44,6 @@ typedef enum flashring_flag {
     FLASHRING_ADD_DKV = 8,          /* backward: add to dk and dv instead of overwriting them */
     FLASHRING_ADD_DSINKS = 16       /* delta: add to dsinks instead of overwriting them */
 } flashring_flag;
-
-/* What a score may be beyond scale * q . k, as bits of flashring_capability.scores. */
-typedef enum flashring_score {
-    FLASHRING_SOFTCAP = 1,
-    FLASHRING_SINKS = 2,
-    FLASHRING_ALIBI = 4
-} flashring_score;
 
 /* A strided view of [batch, seq, heads, dim]; lse and delta are [batch, seq, heads] in the same terms. */
 typedef struct flashring_tensor {
@@ -133,13 +84,14 @@ typedef struct flashring_positions {
  *     x x x x .   . x x x . .        . . . x x x          x x x x .
  *     x x x x x   . . x x x .        . . . x x x          x x x x x
  *
- * A query outside every document sees nothing. A query that sees nothing gets output 0, lse -inf (with sinks: its head's
- * sink) and zero gradients.
+ * A query outside every document sees nothing. A query that sees nothing gets output 0, lse -inf (with sinks: its
+ * head's sink) and zero gradients.
  */
 typedef struct flashring_mask {
     int64_t left;                   /* keys before the query that it sees; negative: all */
     int64_t right;                  /* keys after the query that it sees; negative: all */
-    const int64_t* cu_seqlens;      /* documents + 1 ascending offsets starting at 0, or null for one endless document */
+    const int64_t* cu_seqlens;      /* documents + 1 ascending offsets starting at 0, or null for one endless
+                                       document */
     int64_t documents;
     const int64_t* prefix_lengths;  /* one per document (exactly one where cu_seqlens is null), or null */
 } flashring_mask;
@@ -149,21 +101,24 @@ typedef struct flashring_mask {
  *
  *     s = softmax_scale * q . k
  *     s = softcap * tanh(s / softcap)          where softcap > 0: Gemma 2 (Gemma Team 2024), section 2
- *     s = s - alibi_slopes[h] * |i - j|        where slopes are given: ALiBi (Press, Smith, Lewis 2022); global positions
- *     p = exp(s) / (exp(sinks[h]) + sum exp(s))    the sum over the keys that the query sees; without sinks no first term
+ *     s = s - alibi_slopes[h] * |i - j|        where slopes are given: ALiBi (Press, Smith, Lewis 2022); positions
+ *                                              are global
+ *     p = exp(s) / (exp(sinks[h]) + sum exp(s))    the sum over the keys that the query sees; no first term without
+ *                                                  sinks
  *
- * A sink is one more logit of a head, seen by every query, that has no value (gpt-oss, OpenAI 2025; Xiao et al. 2024). It
- * counts where a state begins, in the forward step without FLASHRING_RESUME, and is part of lse from there on: later steps
- * and backward steps do not look at sinks. Its gradient is
+ * A sink is one more logit of a head, seen by every query, that has no value (gpt-oss, OpenAI 2025; Xiao et al. 2024).
+ * It counts where a state begins, in the forward step without FLASHRING_RESUME, and is part of lse from there on: later
+ * steps and backward steps do not look at sinks. Its gradient is
  *
  *     dsinks[h] = -sum over batch and queries of exp(sinks[h] - lse) * delta
  *
- * which flashring_delta leaves where dsinks is given, of the queries of its step: what other ranks leave is to be added.
+ * which flashring_delta leaves where dsinks is given, of the queries of its step: what other ranks leave is to be
+ * added.
  */
 
 /*
- * One step: queries of this rank against one block of keys and values. Forward, delta and backward read the same struct;
- * each uses the operands named for it. `acc type` is float64 for float64 steps and float32 for all others.
+ * One step: queries of this rank against one block of keys and values. Forward, delta and backward read the same
+ * struct; each uses the operands named for it. `acc type` is float64 for float64 steps and float32 for all others.
  */
 typedef struct flashring_step {
     uint32_t size;                  /* sizeof(flashring_step) */
@@ -174,10 +129,11 @@ typedef struct flashring_step {
     int32_t deterministic;          /* backward: same bits on every run. CPU kernels always are */
     int64_t batch;
     int64_t q_len, kv_len;          /* 0 is allowed */
-    int64_t q_heads, kv_heads;      /* q_heads is a multiple of kv_heads; query head h uses key head h / (q_heads / kv_heads) */
+    int64_t q_heads, kv_heads;      /* q_heads is a multiple of kv_heads; query head h uses key head
+                                       h / (q_heads / kv_heads) */
     int64_t head_dim, value_dim;
-    double softmax_scale;           /* 1e-37 to 1e37; float64 steps: 1e-307 to 1e307. Scores, and on some kernels scale * q, must
-                                       be finite in the acc type, else they are infinity or NaN */
+    double softmax_scale;           /* 1e-37 to 1e37; float64 steps: 1e-307 to 1e307. Scores, and on some kernels
+                                       scale * q, must be finite in the acc type, else they are infinity or NaN */
     flashring_positions q_positions, kv_positions;
     flashring_mask mask;
     void* workspace;                /* 64-byte aligned; flashring_workspace_bytes() says how much */
@@ -187,49 +143,56 @@ typedef struct flashring_step {
     flashring_tensor q;             /* [batch, q_len, q_heads, head_dim]    dtype */
     flashring_tensor k;             /* [batch, kv_len, kv_heads, head_dim]  dtype */
     flashring_tensor v;             /* [batch, kv_len, kv_heads, value_dim] dtype */
-    flashring_tensor out;           /* [batch, q_len, q_heads, value_dim]   dtype; forward writes it on FINISH, delta reads it */
-    flashring_tensor acc;           /* as out, acc type; forward's running normalised output. May be `out` where the types agree */
-    flashring_tensor lse;           /* [batch, q_len, q_heads] acc type, natural log; forward reads (RESUME) and writes, backward reads the global one */
+    flashring_tensor out;           /* [batch, q_len, q_heads, value_dim]   dtype; forward writes it on FINISH, delta
+                                       reads it */
+    flashring_tensor acc;           /* as out, acc type; forward's running normalised output. May be `out` where the
+                                       types agree */
+    flashring_tensor lse;           /* [batch, q_len, q_heads] acc type, natural log; forward reads (RESUME) and
+                                       writes, backward reads the global one */
     flashring_tensor dout;          /* as out,  dtype */
     flashring_tensor delta;         /* as lse; rowsum(out * dout), written by flashring_delta, read by backward */
     flashring_tensor dq;            /* as q, acc type */
     flashring_tensor dk;            /* as k, acc type */
     flashring_tensor dv;            /* as v, acc type */
-    flashring_tensor lse_low;       /* as lse, or data null: what rounding took from lse between forward steps. Forward adds
-                                       it to lse where it resumes, and writes it: over many steps (acc, lse) weighs the
-                                       earlier keys as one step would */
+    flashring_tensor lse_low;       /* as lse, or data null: what rounding took from lse between forward steps.
+                                       Forward adds it to lse where it resumes, and writes it: over many steps
+                                       (acc, lse) weighs the earlier keys as one step would */
 
-    double softcap;                 /* bound of scores before ALiBi, in the range of softmax_scale; 0: none. MMA and DECODE take up
-                                       to 256, and have scores within 2^-21 of it; of larger ones AUTO makes REFERENCE */
-    const void* sinks;              /* [q_heads] acc type, finite, or -inf for none; null: no head has one. Forward reads it
-                                       unless it resumes, delta where it writes dsinks */
-    const void* alibi_slopes;       /* [q_heads] acc type, finite and at least 0; null: no ALiBi. A distance is exact below 2^24,
-                                       float64 steps: 2^53; times its slope it must be finite in the acc type */
+    double softcap;                 /* bound of scores before ALiBi, in the range of softmax_scale; 0: none. MMA and
+                                       DECODE take up to 256, and have scores within 2^-21 of it; of larger ones AUTO
+                                       makes REFERENCE */
+    const void* sinks;              /* [q_heads] acc type, finite, or -inf for none; null: no head has one. Forward
+                                       reads it unless it resumes, delta where it writes dsinks */
+    const void* alibi_slopes;       /* [q_heads] acc type, finite and at least 0; null: no ALiBi. A distance is exact
+                                       below 2^24, float64 steps: 2^53; times its slope it must be finite in the acc
+                                       type */
     void* dsinks;                   /* [q_heads] acc type, or null; written by delta, in the same bits on every run */
 
     /*
      * Batch rows of their own lengths, and pages; forward alone. Where any of this is given, row b has n = q_lengths[b]
-     * queries, the first of the tensor's q_len, and its cache holds L = kv_lengths[b] keys of at most kv_len. Key j sits
-     * at position j and query i at L - n + i, so that the last query is beside the last key, below 0 where there are more
-     * queries than keys. `left` and `right` of the mask go by these positions, as far as keys from kv_begins[b] to L exist:
+     * queries, the first of the tensor's q_len, and its cache holds L = kv_lengths[b] keys of at most kv_len. Key j
+     * sits at position j and query i at L - n + i, so that the last query is beside the last key, below 0 where there
+     * are more queries than keys. `left` and `right` of the mask go by these positions, as far as keys from
+     * kv_begins[b] to L exist:
      *
-     *     lo = left < 0 ? begin : max(begin, L - n + i - left)        hi = right < 0 ? L : min(L, L - n + i + right + 1)
+     *     lo = left < 0 ? begin : max(begin, L - n + i - left)
+     *     hi = right < 0 ? L : min(L, L - n + i + right + 1)
      *
-     * q_positions and kv_positions are empty then, cu_seqlens, prefix_lengths and alibi_slopes null. Queries from n on see nothing.
-     * What lies beyond L, before kv_begins[b] or otherwise outside what the queries of a row see is not used, whatever it
-     * is, nor is the entry of a page that holds nothing else. Every call reads the values anew: a captured graph serves
-     * whatever lengths are there when it is replayed. On the host a value that breaks its rule is refused; on a device
-     * lengths and begins are clamped to their bounds, as are page numbers; an address that is null, or not aligned to
-     * the elements, stands for zeros.
+     * q_positions and kv_positions are empty then, cu_seqlens, prefix_lengths and alibi_slopes null. Queries from n on
+     * see nothing. What lies beyond L, before kv_begins[b] or otherwise outside what the queries of a row see is not
+     * used, whatever it is, nor is the entry of a page that holds nothing else. Every call reads the values anew: a
+     * captured graph serves whatever lengths are there when it is replayed. On the host a value that breaks its rule is
+     * refused; on a device lengths and begins are clamped to their bounds, as are page numbers; an address that is
+     * null, or not aligned to the elements, stands for zeros.
      */
     const int32_t* kv_lengths;      /* [batch] 0 to kv_len; null: kv_len of each */
     const int32_t* kv_begins;       /* [batch] 0 to the row's length; null: 0 of each */
     const int32_t* q_lengths;       /* [batch] 0 to q_len; null: q_len of each */
 
-    /* Pages of page_size keys: key j of row b is in the row's page j / page_size, at j % page_size. By number: k and v are
-       [pages, page_size, kv_heads, dim], and the table names the page. By address: each page is a buffer of its own, k and v
-       give its strides and no data, k's stride_batch means nothing. Tables are [batch, page_table_stride], of which as many
-       entries count as kv_len keys take. */
+    /* Pages of page_size keys: key j of row b is in the row's page j / page_size, at j % page_size. By number: k and
+       v are [pages, page_size, kv_heads, dim], and the table names the page. By address: each page is a buffer of
+       its own, k and v give its strides and no data, k's stride_batch means nothing. Tables are
+       [batch, page_table_stride], of which as many entries count as kv_len keys take. */
     const int32_t* page_table;      /* 0 to pages - 1; null: no pages, or by address */
     const void* const* k_pages;     /* the address of each page of k; null: no pages, or by number */
     const void* const* v_pages;
@@ -248,8 +211,8 @@ typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1
 FLASHRING_API int32_t flashring_forward_step(const flashring_step* step);
 
 /*
- * delta = rowsum(out * dout), once per backward pass: FlashAttention-2 section 3.2. Where dsinks is given, these too: from
- * sinks, and lse as forward finished it.
+ * delta = rowsum(out * dout), once per backward pass: FlashAttention-2 section 3.2. Where dsinks is given, these too:
+ * from sinks, and lse as forward finished it.
  */
 FLASHRING_API int32_t flashring_delta(const flashring_step* step);
 
@@ -262,8 +225,8 @@ FLASHRING_API int32_t flashring_backward_step(const flashring_step* step);
 /*
  * *bytes = workspace that a step of this kind and shape needs, whatever addresses its operands will have (they and
  * positions are not read).
- * Grows with q_len and kv_len, never with their product; monotone in kv_len. A step of fewer queries may go to another kernel,
- * and need more.
+ * Grows with q_len and kv_len, never with their product; monotone in kv_len. A step of fewer queries may go to another
+ * kernel, and need more.
  */
 FLASHRING_API int32_t flashring_workspace_bytes(const flashring_step* step, int32_t direction, int64_t* bytes);
 
@@ -274,7 +237,8 @@ typedef struct flashring_combine_args {
     int32_t dst_dtype, a_dtype, b_dtype;
     int32_t reserved;
     int64_t batch, length, heads, dim;
-    flashring_tensor dst, a, b;     /* dst may be a or b when it has the same dtype and strides; else they do not overlap */
+    flashring_tensor dst, a, b;     /* dst may be a or b when it has the same dtype and strides; else they do not
+                                       overlap */
     void* stream;
 } flashring_combine_args;
 
@@ -298,7 +262,8 @@ typedef struct flashring_append_args {
     flashring_tensor k, v;          /* the cache as flashring_step has it, pages included */
     const int32_t* kv_lengths;      /* [batch] keys that each row holds before the call */
     const int32_t* new_lengths;     /* [batch] 0 to new_len tokens of each row; null: new_len of each */
-    int32_t* lengths_after;         /* [batch] gets the keys up to the first that has no page; may be kv_lengths; null: not wanted */
+    int32_t* lengths_after;         /* [batch] gets the keys up to the first that has no page; may be kv_lengths;
+                                       null: not wanted */
     const int32_t* page_table;
     void* const* k_pages;
     void* const* v_pages;
@@ -308,97 +273,13 @@ typedef struct flashring_append_args {
 
 FLASHRING_API int32_t flashring_append(const flashring_append_args* args);
 
-/* A row of the capability table: what one kernel serves. The only such table; AUTO and the Java plan read it. */
-typedef struct flashring_capability {
-    uint32_t size;                  /* sizeof(flashring_capability) */
-    int32_t kernel;
-    int32_t cuda;                   /* 0 host, 1 CUDA */
-    int32_t dtype;
-    int32_t max_head_dim, max_value_dim;
-    int32_t forward, backward;      /* 1 where served */
-    int32_t unequal_dims;           /* 1: value_dim may differ from head_dim */
-    int32_t available;              /* 1: this machine can run it, and it is not ruled out */
-    const char* name;               /* "avx512" */
-    const char* requirement;        /* what the machine must have: "AVX-512 F, BW, DQ, VL" */
-    int32_t scores;                 /* flashring_score: those that it serves beyond scale * q . k */
-    int32_t reserved;
-} flashring_capability;
-
-FLASHRING_API int32_t flashring_capability_count(void);
-FLASHRING_API int32_t flashring_capability_get(int32_t row, flashring_capability* capability);
-
-/* Why the row cannot be chosen, for people; "" where it is available. Valid until this thread asks again; never null. */
-FLASHRING_API const char* flashring_capability_cause(int32_t row);
-
 /*
- * Rules out every kernel that the table lists before the one of this name, on the side, host or CUDA, that has one:
- * "avx2" leaves avx2, simd128 and reference of the host's and all of CUDA's. "" rules out none. Until the first call the
- * environment variable FLASHRING_MAX_KERNEL says so. A name that no kernel has is refused with the list of names, here
- * and from then on by everything that chooses a kernel. `origin`, which may be null, is who caps, for messages.
- * Workspace that was asked for before may not be enough afterwards.
- */
-FLASHRING_API int32_t flashring_set_max_kernel(const char* name, const char* origin);
-
-/* The name of the highest kernel that may be chosen, "" where nothing caps; and who said so. Never null. */
-FLASHRING_API const char* flashring_max_kernel(void);
-FLASHRING_API const char* flashring_max_kernel_origin(void);
-
-/*
- * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does. Reads
- * shape, dtype, device, kernel and flags, whether rows have lengths or pages of their own, softcap and whether there are sinks
- * and slopes, and of operands with an address that and the strides: so asked when work is
- * planned it names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no
- * address.
+ * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does.
+ * Reads shape, dtype, device, kernel and flags, whether rows have lengths or pages of their own, softcap and whether
+ * there are sinks and slopes, and of operands with an address that and the strides: so asked when work is planned it
+ * names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no address.
  */
 FLASHRING_API int32_t flashring_select(const flashring_step* step, int32_t direction, int32_t* row);
-
-/* The message of the last call on this thread that did not return FLASHRING_OK; "" before any. Never null. */
-FLASHRING_API const char* flashring_last_error(void);
-
-/* "0.1.0" */
-FLASHRING_API const char* flashring_version(void);
-
-/* CUDA devices that can be used: 0 where there is no driver, no device, or the library was built without CUDA. */
-FLASHRING_API int32_t flashring_device_count(void);
-
-/* Why flashring_device_count() is 0; "" when it is not. Never null. */
-FLASHRING_API const char* flashring_device_cause(void);
-
-/*
- * Bytes of shared memory a block that the tiles of the MMA kernels are made for on a device: 99, 163 or 227 KB, the
- * most that the device (or FLASHRING_CUDA_SHARED_MEMORY from the environment, such as 99K) allows. 0 where there is no
- * such device, or kernels cannot run on it.
- */
-FLASHRING_API int32_t flashring_device_tiles(int32_t device);
-
-/*
- * CPU workers that one call may use, 1 to 1024: what flashring_set_threads() said, or else FLASHRING_THREADS from the
- * environment, or else the processors that this process may use by its affinity and the CPU quota of its control
- * groups. 0 where FLASHRING_THREADS is set to anything else but "": flashring_last_error() says so, and steps on the host are
- * refused.
- */
-FLASHRING_API int32_t flashring_threads(void);
-FLASHRING_API int32_t flashring_set_threads(int32_t threads);
-
-/*
- * The number of workers where neither of those says one: for a host program that knows better than affinity and quota,
- * such as a JVM told to use fewer processors. Only before the first call that needs workers; later it changes nothing.
- */
-FLASHRING_API int32_t flashring_default_threads(int32_t threads);
-
-/* Kernel entries (step, delta, combine, append) since the library was loaded, refused ones included: shows whether native code ran. */
-FLASHRING_API int64_t flashring_call_count(void);
-
-/*
- * Marks what this thread does until the matching end as the ring's step of that number, for NVIDIA's profilers (NVTX domain
- * "flashring", the number as payload). Entries and kernels mark themselves. Near free where no profiler listens.
- */
-FLASHRING_API void flashring_range_begin(int32_t direction, int32_t number);
-FLASHRING_API void flashring_range_end(void);
-
-/* 64-byte aligned host memory, not cleared; null when there is none. flashring_host_free(null) does nothing. */
-FLASHRING_API void* flashring_host_allocate(int64_t bytes);
-FLASHRING_API void flashring_host_free(void* memory);
 
 #ifdef __cplusplus
 }

@@ -6,8 +6,8 @@ import java.util.function.Consumer;
 import org.bytedeco.javacpp.LongPointer;
 import org.flashring.device.HostBuffer;
 import org.flashring.internal.Native;
-import org.flashring.internal.Native.Step;
-import org.flashring.internal.Native.TensorView;
+import org.flashring.internal.NativeStructs.Step;
+import org.flashring.internal.NativeStructs.TensorView;
 
 /**
  * A {@code flashring_step} that every entry point accepts, to be damaged: 2 x 5 tokens of float32 in two documents, 4
