@@ -11,7 +11,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__device__ int64_t heldBy(const flashring_append_args& a, int64_t batch) { return clamped(a.kv_lengths[batch], a.kv_len); }
+__device__ int64_t heldBy(const flashring_append_args& a, int64_t batch) {
+    return clamped(a.kv_lengths[batch], a.kv_len);
+}
 
 __device__ int64_t newOf(const flashring_append_args& a, int64_t batch) {
     return min(a.new_lengths ? clamped(a.new_lengths[batch], a.new_len) : a.new_len, a.kv_len - heldBy(a, batch));
@@ -19,7 +21,8 @@ __device__ int64_t newOf(const flashring_append_args& a, int64_t batch) {
 
 // Where the heads of key j start in k or v; null where the table names no page.
 template <class Word>
-__device__ Word* place(const flashring_append_args& a, const flashring_tensor& tensor, void* const* addresses, int64_t batch, int64_t j) {
+__device__ Word* place(const flashring_append_args& a, const flashring_tensor& tensor, void* const* addresses,
+                       int64_t batch, int64_t j) {
     if (a.page_size > 0) {
         const int64_t entry = pageEntry(a, batch, j);
         if (addresses ? !addresses[entry] || reinterpret_cast<uintptr_t>(addresses[entry]) % sizeof(Word) != 0
@@ -31,8 +34,8 @@ __device__ Word* place(const flashring_append_args& a, const flashring_tensor& t
 }
 
 template <class Word>
-__device__ void copyHeads(const flashring_append_args& a, const flashring_tensor& from, int64_t batch, int64_t i, Word* to, int64_t stride,
-                          int64_t dim) {
+__device__ void copyHeads(const flashring_append_args& a, const flashring_tensor& from, int64_t batch, int64_t i,
+                          Word* to, int64_t stride, int64_t dim) {
     for (int64_t n = threadIdx.x; to && n < a.kv_heads * dim; n += kThreads) {
         const int64_t g = n / dim, d = n % dim;
         to[g * stride + d] = row<const Word>(from, batch, i, g)[d];
@@ -59,7 +62,8 @@ __global__ void __launch_bounds__(kThreads) lengthsKernel(const __grid_constant_
     }
     int64_t held = heldBy(a, batch);
     const int64_t wanted = held + newOf(a, batch);
-    while (held < wanted && place<Word>(a, a.k, a.k_pages, batch, held) && place<Word>(a, a.v, a.v_pages, batch, held)) {
+    while (held < wanted && place<Word>(a, a.k, a.k_pages, batch, held) &&
+           place<Word>(a, a.v, a.v_pages, batch, held)) {
         held = a.page_size > 0 ? min(wanted, (held / a.page_size + 1) * a.page_size) : wanted;
     }
     a.lengths_after[batch] = static_cast<int32_t>(held);
@@ -69,7 +73,8 @@ template <class Word>
 void launchAppend(const flashring_append_args& args) {
     launch(appendKernel<Word>, "append kernel", args.batch * args.new_len, kThreads, 0, args.stream, args);
     if (args.lengths_after) {
-        launch(lengthsKernel<Word>, "lengths kernel", ceilDiv(args.batch, int64_t{kThreads}), kThreads, 0, args.stream, args);
+        launch(lengthsKernel<Word>, "lengths kernel", ceilDiv(args.batch, int64_t{kThreads}), kThreads, 0, args.stream,
+               args);
     }
 }
 

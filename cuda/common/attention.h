@@ -8,8 +8,8 @@
 
 namespace flashring {
 
-// The largest softcap that the kernels on tensor cores take: a score errs by 2^-21 of it, and so a weight by less than half a bit of a
-// float16.
+// The largest softcap that the kernels on tensor cores take: a score errs by 2^-21 of it, and so a weight by less than
+// half a bit of a float16.
 constexpr double kLargestSoftcap = 256;
 
 // Says so; null where the step's is not larger.
@@ -17,8 +17,8 @@ inline const char* softcapUnmet(const flashring_step& step) {
     return step.softcap > kLargestSoftcap ? "it takes a softcap of up to 256" : nullptr;
 }
 
-// What becomes of products before they are scores (shaping.cuh): nothing, but for a softcap or ALiBi. Then `scale` and scaleLog2 of
-// the kernels' arguments are those of finished scores.
+// What becomes of products before they are scores (shaping.cuh): nothing, but for a softcap or ALiBi. Then `scale` and
+// scaleLog2 of the kernels' arguments are those of finished scores.
 struct ScoreShape {
     bool any;
     float scale;     // softmax_scale
@@ -33,7 +33,7 @@ struct Arguments {
     flashring_step step;
     const int32_t* lo;   // [q_len] query i sees the local keys lo[i] <= j < hi[i]; neither ever decreases with i
     const int32_t* hi;   // [q_len]
-    int32_t* turns;      // deterministic backward: a ticket counter, then [batch, q_heads, query tiles] turns; else null
+    int32_t* turns;      // deterministic backward: a ticket counter, then [batch, q_heads, query tiles] turns, or null
     float scale;         // softmax_scale; 1 where shaped
     float scaleLog2;     // the same times log2(e)
     bool vectorInputs;   // q, k, v, dout: every row starts on 16 bytes and is whole 16-byte words
@@ -44,8 +44,8 @@ struct Arguments {
     const int64_t* keyPositions;    // [kv_len]
 };
 
-// The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside that
-// nobody sees, such as between the two ends of a zigzag shard under a sliding window.
+// The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside
+// that nobody sees, such as between the two ends of a zigzag shard under a sliding window.
 struct KeySpan {
     int begin, gapBegin, gapEnd, end;
 
@@ -56,8 +56,8 @@ struct KeySpan {
     }
 };
 
-// The first query of a tile. Tiles are counted back from the end of the queries, rounded up to the 64 of a warpgroup, so that
-// the first tile may begin before query 0: its surplus rows fall where a causal mask leaves the fewest keys.
+// The first query of a tile. Tiles are counted back from the end of the queries, rounded up to the 64 of a warpgroup,
+// so that the first tile may begin before query 0: its surplus rows fall where a causal mask leaves the fewest keys.
 __device__ inline int64_t firstQuery(int tile, int tiles, int queries, int64_t length) {
     return roundUp(length, 64) - int64_t{tiles - tile} * queries;
 }
@@ -76,8 +76,9 @@ struct Tiling {
     QuerySpan* seenBy = nullptr;   // [tiles of keys]
 };
 
-// Launches the kernels that compute lo and hi, and positions, into the front of the workspace, and what tiling asks for. With a tiling the
-// kernel starts early (device.h). Where seenBy is wanted, a kernel that starts early after it finds all that came before it ended.
+// Launches the kernels that compute lo and hi, and positions, into the front of the workspace, and what tiling asks
+// for. With a tiling the kernel starts early (device.h). Where seenBy is wanted, a kernel that starts early after it
+// finds all that came before it ended.
 Arguments prepare(const Problem& problem, const Tiling* tiling = nullptr);
 
 // Bytes at the front of the workspace that hold lo and hi, and positions where there is ALiBi.
@@ -86,8 +87,8 @@ int64_t intervalBytesOnDevice(const flashring_step& step);
 // Writes zeros to a float32 tensor.
 void clearOnDevice(const flashring_tensor& tensor, const Extents& extents, void* stream);
 
-// A forward, a backward step without queries or without keys, of 16-bit elements: there is nothing to multiply, but what the
-// step leaves has to be written.
+// A forward, a backward step without queries or without keys, of 16-bit elements: there is nothing to multiply, but
+// what the step leaves has to be written.
 void forwardOfNothing(const flashring_step& step);
 void backwardOfNothing(const flashring_step& step);
 

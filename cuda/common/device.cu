@@ -48,7 +48,8 @@ struct Devices {
         const cudaError_t error = cudaGetDeviceCount(&count);
         if (error != cudaSuccess) {
             count = 0;
-            std::snprintf(cause, sizeof cause, "%s (driver for CUDA %d.%d)", cudaGetErrorString(error), driver / 1000, driver % 1000 / 10);
+            std::snprintf(cause, sizeof cause, "%s (driver for CUDA %d.%d)", cudaGetErrorString(error), driver / 1000,
+                          driver % 1000 / 10);
         } else if (count == 0) {
             std::snprintf(cause, sizeof cause, "there is no CUDA device");
         }
@@ -105,26 +106,28 @@ DeviceScope::~DeviceScope() {
     }
 }
 
-void launchUntyped(const void* kernel, const char* name, Start start, int64_t blocks, int threads, int sharedBytes, void** arguments,
-                   cudaStream_t stream) {
+void launchUntyped(const void* kernel, const char* name, Start start, int64_t blocks, int threads, int sharedBytes,
+                   void** arguments, cudaStream_t stream) {
     constexpr int kDefaultSharedBytes = 48 << 10;  // more needs the kernel's consent
     if (blocks == 0) {
         return;
     }
     if (blocks > INT32_MAX) {
-        fail(FLASHRING_UNSUPPORTED, "%s: %lld blocks are more than a CUDA grid holds", name, static_cast<long long>(blocks));
+        fail(FLASHRING_UNSUPPORTED, "%s: %lld blocks are more than a CUDA grid holds", name,
+             static_cast<long long>(blocks));
     }
     if (sharedBytes > kDefaultSharedBytes) {
         int device = 0;
         check(cudaGetDevice(&device), "cudaGetDevice");
         const int most = factsOf(device).sharedBytes;
         if (sharedBytes > most) {
-            fail(FLASHRING_UNSUPPORTED, "%s: needs %d bytes of shared memory a block, device %d has %d", name, sharedBytes, device, most);
+            fail(FLASHRING_UNSUPPORTED, "%s: needs %d bytes of shared memory a block, device %d has %d", name,
+                 sharedBytes, device, most);
         }
         check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes), name);
     }
-    // A multiprocessor changes its split between cache and shared memory only when it is empty, so kernels that are to overlap on
-    // one ask for the same split.
+    // A multiprocessor changes its split between cache and shared memory only when it is empty, so kernels that are to
+    // overlap on one ask for the same split.
     cudaLaunchAttribute early[2]{};
     early[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early[0].val.programmaticStreamSerializationAllowed = 1;
@@ -143,7 +146,8 @@ void launchUntyped(const void* kernel, const char* name, Start start, int64_t bl
 }  // namespace flashring
 
 int32_t flashring_device_tiles(int32_t device) {
-    return device >= 0 && device < flashring::devices().count ? static_cast<int32_t>(flashring::sharedMemory(device)) : 0;
+    return device >= 0 && device < flashring::devices().count ? static_cast<int32_t>(flashring::sharedMemory(device))
+                                                              : 0;
 }
 
 int32_t flashring_device_count(void) { return flashring::devices().count; }

@@ -13,8 +13,8 @@ namespace flashring {
 // Fails with FLASHRING_DEVICE_ERROR naming the call.
 void check(cudaError_t error, const char* call);
 
-// Makes a device current, and the caller's own again at the end of the scope. Fails with FLASHRING_UNSUPPORTED where the device
-// does not meet kCudaRequirement.
+// Makes a device current, and the caller's own again at the end of the scope. Fails with FLASHRING_UNSUPPORTED where
+// the device does not meet kCudaRequirement.
 class DeviceScope {
 public:
     explicit DeviceScope(int32_t device);
@@ -42,17 +42,18 @@ bool isHopper(int32_t device);
 // True where some device of this process meets kCudaRequirement.
 bool anyDeviceCapable();
 
-// When a kernel starts: after everything before it in the stream, or as soon as the kernel before it allows and there is room
-// (programmatic dependent launch). A kernel that starts early calls waitForEarlierKernel() before it touches global memory.
+// When a kernel starts: after everything before it in the stream, or as soon as the kernel before it allows and there
+// is room (programmatic dependent launch). A kernel that starts early calls waitForEarlierKernel() before it touches
+// global memory.
 enum class Start { InOrder, Early };
 
-void launchUntyped(const void* kernel, const char* name, Start start, int64_t blocks, int threads, int sharedBytes, void** arguments,
-                   cudaStream_t stream);
+void launchUntyped(const void* kernel, const char* name, Start start, int64_t blocks, int threads, int sharedBytes,
+                   void** arguments, cudaStream_t stream);
 
 // Starts a kernel on a grid of any number of blocks, none included.
 template <class... Parameters>
-void launch(void (*kernel)(Parameters...), const char* name, Start start, int64_t blocks, int threads, int sharedBytes, void* stream,
-            Parameters... parameters) {
+void launch(void (*kernel)(Parameters...), const char* name, Start start, int64_t blocks, int threads, int sharedBytes,
+            void* stream, Parameters... parameters) {
     void* arguments[] = {&parameters...};
     launchUntyped(reinterpret_cast<const void*>(kernel), name, start, blocks, threads, sharedBytes, arguments,
                   static_cast<cudaStream_t>(stream));

@@ -6,8 +6,9 @@
 
 namespace flashring {
 
-// Divides by multiplication (Granlund and Montgomery 1994). With 2^s the first power of 2 not below the divisor, the multiplier
-// 2^(31 + s) / divisor, rounded up, is too large by less than 2^s / divisor: too little to reach the next quotient of a number below 2^31.
+// Divides by multiplication (Granlund and Montgomery 1994). With 2^s the first power of 2 not below the divisor, the
+// multiplier 2^(31 + s) / divisor, rounded up, is too large by less than 2^s / divisor: too little to reach the next
+// quotient of a number below 2^31.
 class Divisor {
 public:
     // Of at least 1.
@@ -20,7 +21,9 @@ public:
     }
 
     // The number, at least 0, over the divisor, rounded down.
-    constexpr int quotient(int number) const { return static_cast<int>(static_cast<uint64_t>(number) * multiplier_ >> shift_); }
+    constexpr int quotient(int number) const {
+        return static_cast<int>(static_cast<uint64_t>(number) * multiplier_ >> shift_);
+    }
 
 private:
     uint32_t multiplier_ = 0;

@@ -4,8 +4,8 @@
 
 namespace flashring {
 
-// In shared memory, 0 at first: the gap's length in the upper half and its first key in the lower one, so that the largest
-// is the widest.
+// In shared memory, 0 at first: the gap's length in the upper half and its first key in the lower one, so that the
+// largest is the widest.
 using WidestGap = unsigned long long;
 
 // Offers the keys [from, to) between those of one query and those of the next. Gaps of `narrowest` keys or fewer do not

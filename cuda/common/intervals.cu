@@ -32,10 +32,10 @@ __device__ void prefetch(const flashring_step& step) {
 }
 #endif
 
-// One thread per query; those before query 0 do as query 0. With a tiling, one block per tile, after `stretches` blocks that
-// sort the tiles.
-__global__ void intervalsKernel(const __grid_constant__ flashring_step step, int32_t* lo, int32_t* hi, const __grid_constant__ Tiling tiling,
-                                int stretches) {
+// One thread per query; those before query 0 do as query 0. With a tiling, one block per tile, after `stretches` blocks
+// that sort the tiles.
+__global__ void intervalsKernel(const __grid_constant__ flashring_step step, int32_t* lo, int32_t* hi,
+                                const __grid_constant__ Tiling tiling, int stretches) {
 #if __CUDA_ARCH__ >= 900
     if (!tiling.seenBy) {
         letNextKernelStart();
@@ -47,7 +47,8 @@ __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int
     }
 #endif
     const Sight sight(step);
-    const int block = static_cast<int>(blockIdx.x), tile = block - stretches, tiles = static_cast<int>(gridDim.x) - stretches;
+    const int block = static_cast<int>(blockIdx.x), tile = block - stretches,
+              tiles = static_cast<int>(gridDim.x) - stretches;
     if (tile < 0) {
         const auto border = [&](int stretch) { return static_cast<int>(int64_t{stretch} * tiles / stretches); };
         sortTiles(sight, tiling, border(block), border(block + 1), tiles);
@@ -72,12 +73,15 @@ __global__ void intervalsKernel(const __grid_constant__ flashring_step step, int
 __global__ void positionsKernel(const __grid_constant__ flashring_step step, int64_t* positions) {
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     if (i < step.q_len + step.kv_len) {
-        positions[i] = i < step.q_len ? Ranges(step.q_positions).positionOf(i) : Ranges(step.kv_positions).positionOf(i - step.q_len);
+        positions[i] = i < step.q_len ? Ranges(step.q_positions).positionOf(i)
+                                      : Ranges(step.kv_positions).positionOf(i - step.q_len);
     }
 }
 
 // Of lo, and of hi.
-int64_t boundBytes(const flashring_step& step) { return roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64); }
+int64_t boundBytes(const flashring_step& step) {
+    return roundUp(step.q_len * static_cast<int64_t>(sizeof(int32_t)), 64);
+}
 
 }  // namespace
 
@@ -85,7 +89,9 @@ ScoreShape::ScoreShape(const flashring_step& step)
     : any(step.softcap != 0 || step.alibi_slopes),
       scale(static_cast<float>(step.softmax_scale)),
       softcap(static_cast<float>(step.softcap)),
-      exponent(softcap == 0 ? 0 : static_cast<float>(std::min(2 * M_LOG2E * step.softmax_scale / step.softcap, double{FLT_MAX}))) {}
+      exponent(softcap == 0
+                   ? 0
+                   : static_cast<float>(std::min(2 * M_LOG2E * step.softmax_scale / step.softcap, double{FLT_MAX}))) {}
 
 int64_t intervalBytesOnDevice(const flashring_step& step) {
     const int64_t positions = (step.q_len + step.kv_len) * static_cast<int64_t>(sizeof(int64_t));
@@ -100,14 +106,15 @@ Arguments prepare(const Problem& problem, const Tiling* tiling) {
     }
     int32_t* const lo = reinterpret_cast<int32_t*>(problem.workspace);
     int32_t* const hi = reinterpret_cast<int32_t*>(problem.workspace + boundBytes(s));
-    int64_t* const positions = s.alibi_slopes ? reinterpret_cast<int64_t*>(problem.workspace + 2 * boundBytes(s)) : nullptr;
+    int64_t* const positions =
+        s.alibi_slopes ? reinterpret_cast<int64_t*>(problem.workspace + 2 * boundBytes(s)) : nullptr;
     const int threads = tiling ? tiling->queries : kMaxTilingThreads;
     const int64_t tiles = ceilDiv(s.q_len, threads), stretches = tiling && tiling->order ? ceilDiv(tiles, kStretch) : 0;
-    launch(intervalsKernel, "intervals kernel", tiling ? Start::Early : Start::InOrder, tiles + stretches, threads, 0, s.stream, s, lo, hi,
-           tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
+    launch(intervalsKernel, "intervals kernel", tiling ? Start::Early : Start::InOrder, tiles + stretches, threads, 0,
+           s.stream, s, lo, hi, tiling ? *tiling : Tiling{}, static_cast<int>(stretches));
     if (positions) {
-        launch(positionsKernel, "positions kernel", Start::InOrder, ceilDiv(s.q_len + s.kv_len, kMaxTilingThreads), kMaxTilingThreads, 0,
-               s.stream, s, positions);
+        launch(positionsKernel, "positions kernel", Start::InOrder, ceilDiv(s.q_len + s.kv_len, kMaxTilingThreads),
+               kMaxTilingThreads, 0, s.stream, s, positions);
     }
 
     const ScoreShape shape(s);

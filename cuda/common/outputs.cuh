@@ -45,7 +45,8 @@ __device__ void storePair(Element* row, int col, int dim, bool vector, float fir
     }
 }
 
-// Whether four neighbours can be added at once. Where they cannot, lanes add pairs side by side, which touch fewer sectors.
+// Whether four neighbours can be added at once. Where they cannot, lanes add pairs side by side, which touch fewer
+// sectors.
 #if __CUDA_ARCH__ >= 900
 constexpr bool kAddsFour = true;
 #else
@@ -54,7 +55,8 @@ constexpr bool kAddsFour = false;
 
 // Adds to four neighbours that start on 16 bytes, each atomically.
 __device__ inline void addFour(float* target, float a, float b, float c, float d) {
-    asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(target), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+    asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(target), "f"(a), "f"(b), "f"(c), "f"(d)
+                 : "memory");
 }
 
 }  // namespace flashring

@@ -37,7 +37,9 @@ __device__ inline void loadMatrices(uint32_t (&r)[4], uint32_t address) {
     }
 }
 
-__device__ inline uint32_t sharedAddress(const void* memory) { return static_cast<uint32_t>(__cvta_generic_to_shared(memory)); }
+__device__ inline uint32_t sharedAddress(const void* memory) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(memory));
+}
 
 // 2^x; 0 for -inf.
 __device__ inline float exp2Fast(float x) {

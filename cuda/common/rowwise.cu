@@ -57,11 +57,11 @@ __device__ float dot(const uint4& a, const uint4& b) {
     return sum;
 }
 
-// kLanes lanes for kDeltaRows queries of a head, 16 bytes of a row each. What it computes to find a row takes as long as the memory
-// does to read it: so it is found once for all of them, and by multiplications.
+// kLanes lanes for kDeltaRows queries of a head, 16 bytes of a row each. What it computes to find a row takes as long
+// as the memory does to read it: so it is found once for all of them, and by multiplications.
 template <class Element, int kLanes>
-__global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int places, Divisor byHeads, int groups,
-                                                             Divisor byGroups) {
+__global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_constant__ flashring_step step, int places,
+                                                             Divisor byHeads, int groups, Divisor byGroups) {
 #if __CUDA_ARCH__ >= 900
     letNextKernelStart();
     waitForEarlierKernel();
@@ -78,7 +78,8 @@ __global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_consta
         out[n] = __ldcs(reinterpret_cast<const uint4*>(outs + n * step.out.stride_seq));
         dout[n] = *reinterpret_cast<const uint4*>(douts + n * step.dout.stride_seq);
     };
-    if (rows >= kDeltaRows && word * 8 < step.value_dim) {  // without conditions of their own, loads are not put off until sums need them
+    // without conditions of their own, loads are not put off until sums need them
+    if (rows >= kDeltaRows && word * 8 < step.value_dim) {
 #pragma unroll
         for (int n = 0; n < kDeltaRows; ++n) {
             load(n);
@@ -117,8 +118,9 @@ bool deltaOfWords(const flashring_step& step) {
     }
     if constexpr (sizeof(Element) == 2) {
         const auto start = [&](auto kernel, int lanes) {
-            launch(kernel, "delta kernel", computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder, ceilDiv(places, kThreads / lanes),
-                   kThreads, 0, step.stream, step, static_cast<int>(places), Divisor(static_cast<int>(step.q_heads)), static_cast<int>(groups),
+            launch(kernel, "delta kernel", computeCapability(step.device) >= 90 ? Start::Early : Start::InOrder,
+                   ceilDiv(places, kThreads / lanes), kThreads, 0, step.stream, step, static_cast<int>(places),
+                   Divisor(static_cast<int>(step.q_heads)), static_cast<int>(groups),
                    Divisor(static_cast<int>(groups)));
         };
         step.value_dim <= 64    ? start(deltaWordsKernel<Element, 8>, 8)
@@ -158,8 +160,8 @@ __global__ void __launch_bounds__(kSinkThreads) sinkGradientKernel(const __grid_
 
 // One warp a row.
 template <class Element>
-__global__ void fillKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim, int64_t rows,
-                           Element value) {
+__global__ void fillKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim,
+                           int64_t rows, Element value) {
     const int64_t index = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
     if (index < rows) {
         const RowIndex r = rowIndex(index, seq, heads);
@@ -175,15 +177,16 @@ template <class Element>
 void fill(const flashring_tensor& tensor, const Extents& e, Element value, void* stream) {
     const int64_t rows = e.batch * e.length * e.heads;
     if (tensor.data) {
-        launch(fillKernel<Element>, "fill kernel", ceilDiv(rows, kWarps), kThreads, 0, stream, tensor, e.length, e.heads, e.dim,
-               rows, value);
+        launch(fillKernel<Element>, "fill kernel", ceilDiv(rows, kWarps), kThreads, 0, stream, tensor, e.length,
+               e.heads, e.dim, rows, value);
     }
 }
 
 constexpr int kPerThread = 4, kPerBlock = kThreads * kPerThread;
 
 template <class Acc>
-__device__ void accumulate(Acc (&sums)[kPerThread], const flashring_tensor& tensor, int32_t dtype, const RowIndex& r, int64_t first, int64_t dim) {
+__device__ void accumulate(Acc (&sums)[kPerThread], const flashring_tensor& tensor, int32_t dtype, const RowIndex& r,
+                           int64_t first, int64_t dim) {
     withDeviceElement(dtype, [&](auto element) {
         const auto* const source = row<const decltype(element)>(tensor, r.batch, r.seq, r.head);
 #pragma unroll
@@ -219,7 +222,8 @@ __global__ void combineKernel(const __grid_constant__ flashring_combine_args arg
 
 // Where an axis steps by just what lies inside it, in every operand, it and the dims are one long row.
 bool adjoins(const flashring_combine_args& args, int64_t length, int64_t flashring_tensor::* stride) {
-    return length == 1 || (args.dst.*stride == args.dim && args.a.*stride == args.dim && (!args.b.data || args.b.*stride == args.dim));
+    return length == 1 ||
+           (args.dst.*stride == args.dim && args.a.*stride == args.dim && (!args.b.data || args.b.*stride == args.dim));
 }
 
 flashring_combine_args merged(flashring_combine_args args) {
@@ -241,7 +245,8 @@ void deltaOnDevice(const flashring_step& step) {
     withDeviceElement(step.dtype, [&](auto element) {
         using Element = decltype(element);
         if (!deltaOfWords<Element>(step)) {
-            launch(deltaKernel<Element>, "delta kernel", ceilDiv(step.batch * step.q_len * step.q_heads, kWarps), kThreads, 0, step.stream, step);
+            launch(deltaKernel<Element>, "delta kernel", ceilDiv(step.batch * step.q_len * step.q_heads, kWarps),
+                   kThreads, 0, step.stream, step);
         }
         if (step.dsinks) {
             launch(sinkGradientKernel<typename Accumulator<Element>::type>, "sink gradient kernel", Start::InOrder,
@@ -266,8 +271,20 @@ void forwardOfNothing(const flashring_step& s) {
             with16BitElement(s.dtype, [&](auto element) { fill(s.out, outputs, decltype(element)(0.0f), s.stream); });
         }
     } else if (finish && s.q_len > 0) {
-        combineOnDevice({sizeof(flashring_combine_args), s.device, s.dtype, FLASHRING_FLOAT32, FLASHRING_FLOAT32, 0, s.batch,
-                         s.q_len, s.q_heads, s.value_dim, s.out, s.acc, {}, s.stream});
+        combineOnDevice({sizeof(flashring_combine_args),
+                         s.device,
+                         s.dtype,
+                         FLASHRING_FLOAT32,
+                         FLASHRING_FLOAT32,
+                         0,
+                         s.batch,
+                         s.q_len,
+                         s.q_heads,
+                         s.value_dim,
+                         s.out,
+                         s.acc,
+                         {},
+                         s.stream});
     }
 }
 
@@ -288,8 +305,8 @@ void combineOnDevice(const flashring_combine_args& args) {
                       (args.b.data && args.b_dtype == FLASHRING_FLOAT64);
     const flashring_combine_args rows = merged(args);
     const int64_t blocksPerRow = ceilDiv(rows.dim, kPerBlock);
-    launch(wide ? combineKernel<double> : combineKernel<float>, "combine kernel", rows.batch * rows.length * rows.heads * blocksPerRow,
-           kThreads, 0, args.stream, rows, blocksPerRow);
+    launch(wide ? combineKernel<double> : combineKernel<float>, "combine kernel",
+           rows.batch * rows.length * rows.heads * blocksPerRow, kThreads, 0, args.stream, rows, blocksPerRow);
 }
 
 }  // namespace flashring

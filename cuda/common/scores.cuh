@@ -1,5 +1,5 @@
-// From products to probabilities, the same way in every kernel on tensor cores and in both directions: a score is a product of a
-// query and a key times softmax_scale, rounded to float32, and a weight is e^(score - reference).
+// From products to probabilities, the same way in every kernel on tensor cores and in both directions: a score is a
+// product of a query and a key times softmax_scale, rounded to float32, and a weight is e^(score - reference).
 #ifndef FLASHRING_CUDA_COMMON_SCORES_CUH
 #define FLASHRING_CUDA_COMMON_SCORES_CUH
 
@@ -10,8 +10,8 @@
 
 namespace flashring {
 
-// Scores beyond this are subtracted before anything is multiplied. Up to it, product * scale * log2(e) - reference * log2(e) as
-// one operation errs by less than half a bit of a float16 weight.
+// Scores beyond this are subtracted before anything is multiplied. Up to it, product * scale * log2(e) - reference *
+// log2(e) as one operation errs by less than half a bit of a float16 weight.
 constexpr float kFarScore = 1024;
 
 __device__ __forceinline__ bool isFar(float score) { return fabsf(score) > kFarScore; }
@@ -39,7 +39,8 @@ __device__ __forceinline__ Lse addLog(float reference, float logSum) {
 
 // The lse that earlier steps left for a row.
 __device__ __forceinline__ Lse loadLse(const flashring_step& step, int64_t batch, int64_t query, int64_t head) {
-    return {*row<const float>(step.lse, batch, query, head), step.lse_low.data ? *row<const float>(step.lse_low, batch, query, head) : 0};
+    return {*row<const float>(step.lse, batch, query, head),
+            step.lse_low.data ? *row<const float>(step.lse_low, batch, query, head) : 0};
 }
 
 // What a row begins with: the lse that earlier steps left, or its head's sink, of weight 1 and no value; else -inf.
@@ -49,7 +50,8 @@ __device__ __forceinline__ Lse startLse(const flashring_step& step, int64_t batc
                                          : Lse{-INFINITY, 0};
 }
 
-__device__ __forceinline__ void storeLse(const flashring_step& step, int64_t batch, int64_t query, int64_t head, Lse lse) {
+__device__ __forceinline__ void storeLse(const flashring_step& step, int64_t batch, int64_t query, int64_t head,
+                                         Lse lse) {
     *row<float>(step.lse, batch, query, head) = lse.high;
     if (step.lse_low.data) {
         *row<float>(step.lse_low, batch, query, head) = lse.low;
@@ -67,7 +69,9 @@ struct NearWeight {
 
     __device__ __forceinline__ NearWeight(ScoreScale scale, float reference)
         : scaleLog2(scale.log2), shift(reference * static_cast<float>(M_LOG2E)) {}
-    __device__ __forceinline__ float operator()(float product) const { return exp2Fast(fmaf(product, scaleLog2, -shift)); }
+    __device__ __forceinline__ float operator()(float product) const {
+        return exp2Fast(fmaf(product, scaleLog2, -shift));
+    }
 };
 
 // The weight of a product against any reference.
@@ -75,11 +79,13 @@ struct FarWeight {
     ScoreScale scale;
     float reference;
 
-    __device__ __forceinline__ float operator()(float product) const { return expDifference(scale.score(product), reference); }
+    __device__ __forceinline__ float operator()(float product) const {
+        return expDifference(scale.score(product), reference);
+    }
 };
 
-// The probability of a product in any row: never above 1, though lse is rounded; 0 where lse is -inf; NaN stays. In rows that are not
-// far it is NearWeight{scale, lse}.
+// The probability of a product in any row: never above 1, though lse is rounded; 0 where lse is -inf; NaN stays. In
+// rows that are not far it is NearWeight{scale, lse}.
 struct FarProbability {
     ScoreScale scale;
     float lse;

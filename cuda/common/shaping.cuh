@@ -24,8 +24,8 @@ struct Softcap {
     }  // dscore / d(scaled product)
 };
 
-// A score less slope * |query - key|. Positions are subtracted as the integers they are: rounded one by one, they would be off by more
-// than their distance where both are far from 0.
+// A score less slope * |query - key|. Positions are subtracted as the integers they are: rounded one by one, they would
+// be off by more than their distance where both are far from 0.
 __device__ __forceinline__ float withDistance(float score, float slope, int64_t query, int64_t key) {
     return fmaf(-slope, fabsf(static_cast<float>(query - key)), score);
 }

@@ -10,10 +10,12 @@ namespace flashring {
 
 constexpr int kMaxTilingThreads = 256;  // of a block, and so queries of a tile
 
-// A few rounds of tiles over the multiprocessors: enough to even out, and few enough for their keys to stay in the L2 cache.
+// A few rounds of tiles over the multiprocessors: enough to even out, and few enough for their keys to stay in the L2
+// cache.
 constexpr int kStretch = 512;
 
-// The block's part of tiling.order: tiles [begin, end) of all, by the keys between the first and the last that they see.
+// The block's part of tiling.order: tiles [begin, end) of all, by the keys between the first and the last that they
+// see.
 __device__ inline void sortTiles(const Sight& sight, const Tiling& tiling, int begin, int end, int tiles) {
     __shared__ unsigned lengths[kStretch];  // in blocks of keys, then the tile, so that all differ
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
@@ -21,7 +23,8 @@ __device__ inline void sortTiles(const Sight& sight, const Tiling& tiling, int b
     for (int i = thread; i < end - begin; i += threads) {
         const int64_t first = firstQuery(begin + i, tiles, tiling.queries, sight.step.q_len);
         const int64_t last = min(first + tiling.queries, sight.step.q_len) - 1;
-        const int64_t blocks = max(int64_t{0}, sight(last).last - sight(max(first, int64_t{0})).first + tiling.keys - 1) / tiling.keys;
+        const int64_t blocks =
+            max(int64_t{0}, sight(last).last - sight(max(first, int64_t{0})).first + tiling.keys - 1) / tiling.keys;
         lengths[i] = static_cast<unsigned>(min(blocks, kLongest)) * kStretch + static_cast<unsigned>(i);
     }
     __syncthreads();
@@ -57,8 +60,8 @@ __device__ inline void writeSpan(const Tiling& tiling, int tile, int count, int 
     }
 }
 
-// Query i, which sees `seen`, writes where it is the first to see a tile of keys, and where it is the first to see nothing more of
-// one. The last query also writes for tiles that nobody sees, or whose end nobody sees.
+// Query i, which sees `seen`, writes where it is the first to see a tile of keys, and where it is the first to see
+// nothing more of one. The last query also writes for tiles that nobody sees, or whose end nobody sees.
 __device__ inline void writeSeenBy(const Sight& sight, const Tiling& tiling, int64_t i, const Interval& seen) {
     const int64_t length = sight.step.q_len, tiles = ceilDiv(sight.step.kv_len, tiling.keys);
     const Interval before = i > 0 ? sight(i - 1) : Interval{0, 0};

@@ -117,7 +117,8 @@ __global__ void forwardReference(const __grid_constant__ Arguments a) {
         const double scored = own < a.hi[i] ? score<Element>(a, b, i, h, own, g).value : -INFINITY;
         const double before = maximum;
         maximum = fmax(maximum, warpMax(scored));
-        const double shift = maximum == -INFINITY ? 0 : maximum, decay = exp(before - shift), weight = exp(scored - shift);
+        const double shift = maximum == -INFINITY ? 0 : maximum, decay = exp(before - shift),
+                     weight = exp(scored - shift);
         sum = sum * decay + warpSum(weight);
         for (double& part : output.part) {
             part *= decay;
@@ -228,8 +229,8 @@ void forward(const Problem& problem) {
     const DeviceScope scope(s.device);
     const Arguments arguments = prepare(problem);
     withDeviceElement(s.dtype, [&](auto element) {
-        launch(forwardReference<decltype(element)>, "forward reference kernel", ceilDiv(s.batch * s.q_len * s.q_heads, kWarps), kThreads,
-               0, s.stream, arguments);
+        launch(forwardReference<decltype(element)>, "forward reference kernel",
+               ceilDiv(s.batch * s.q_len * s.q_heads, kWarps), kThreads, 0, s.stream, arguments);
     });
 }
 
@@ -238,8 +239,8 @@ void backward(const Problem& problem) {
     const DeviceScope scope(s.device);
     const Arguments arguments = prepare(problem);
     withDeviceElement(s.dtype, [&](auto element) {
-        launch(queryGradientReference<decltype(element)>, "backward reference kernel (dq)", ceilDiv(s.batch * s.q_len * s.q_heads, kWarps),
-               kThreads, 0, s.stream, arguments);
+        launch(queryGradientReference<decltype(element)>, "backward reference kernel (dq)",
+               ceilDiv(s.batch * s.q_len * s.q_heads, kWarps), kThreads, 0, s.stream, arguments);
         launch(keyGradientReference<decltype(element)>, "backward reference kernel (dk, dv)",
                ceilDiv(s.batch * s.kv_len * s.kv_heads, kWarps), kThreads, 0, s.stream, arguments);
     });

@@ -8,55 +8,13 @@
 #include <type_traits>
 
 #include "common/scores.cuh"
+#include "sm80/backward_config.cuh"
 #include "sm80/block_search.cuh"
 #include "sm80/gradients.cuh"
 #include "sm80/mma.cuh"
 #include "sm80/nonfinite.cuh"
-#include "sm80/shape.cuh"
-#include "sm80/tiles.h"
 
 namespace flashring {
-
-// What the block needs to know of each query of a tile.
-template <int kQueries>
-struct QueryRows {
-    int lo[kQueries], hi[kQueries];
-    float lse[kQueries], delta[kQueries];
-};
-
-template <int kIndex, SharedMemory kMemory>
-struct BackwardConfig {
-    static constexpr HeadDims kDims = kHeadDims[kIndex];
-    static constexpr BackwardTile kTile = backwardTile(kDims, kMemory);
-    static constexpr int kThreads = kTile.warps * 32;
-
-    // The part of each product that one warp computes.
-    static constexpr int kScoreKeyWarps = kTile.warps / kTile.scoreQueryWarps;
-    static constexpr int kScoreQueries = kTile.queries / kTile.scoreQueryWarps;
-    static constexpr int kScoreKeys = kTile.keys / kScoreKeyWarps < 16 ? 16 : kTile.keys / kScoreKeyWarps;
-    static constexpr bool kAllScore = kScoreKeys * kScoreKeyWarps == kTile.keys;  // else the last warps are left without scores
-    static constexpr int kStrip = kScoreKeys < 32 ? kScoreKeys : 32;  // more would not fit into registers beside dK and dV
-    static constexpr int kDimWarps = kTile.warps / kTile.gradientKeyWarps;
-    static constexpr int kGradientKeys = kTile.keys / kTile.gradientKeyWarps;
-    static constexpr int kKeyDims = kDims.key / kDimWarps, kValueDims = kDims.value / kDimWarps;
-    static constexpr int kDqDimWarps = kTile.warps / kTile.dqQueryWarps;
-    static constexpr int kDqQueries = kTile.queries / kTile.dqQueryWarps, kDqDims = kDims.key / kDqDimWarps;
-
-    using Keys = SharedTile<kTile.keys, kDims.key>;
-    using Values = SharedTile<kTile.keys, kDims.value>;
-    using Queries = SharedTile<kTile.queries, kDims.key>;
-    using Douts = SharedTile<kTile.queries, kDims.value>;
-    using Scores = SharedTile<kTile.queries, kTile.keys>;
-    using Rows = QueryRows<kTile.queries>;
-    static constexpr int kStageBytes = Queries::kBytes + static_cast<int>(sizeof(Rows));
-    static constexpr int kSharedBytes = Keys::kBytes + Values::kBytes + kTile.queryStages * kStageBytes +
-                                        kTile.doutStages * Douts::kBytes + 2 * Scores::kBytes;
-    static_assert(kSharedBytes + kStaticSharedBytes <= static_cast<int>(kMemory), "what a block gets");
-    static_assert(kScoreQueries % 16 == 0 && kScoreKeys % kStrip == 0 && kStrip % 16 == 0 && kTile.keys % kScoreKeys == 0 &&
-                      kGradientKeys % 16 == 0 && kKeyDims % 16 == 0 && kValueDims % 16 == 0 && kDqQueries % 16 == 0 &&
-                      kDqDims % 16 == 0 && kTile.queries % 16 == 0 && kTile.keys % 16 == 0,
-                  "whole fragments, in pairs");
-};
 
 // P and dS of a warp's queries, from firstQuery of the tile on, which begins with query tileQuery of `head`, and one
 // strip of its keys: keyFrom among all keys. Lane l knows what query firstQuery + l sees. far: some of these queries
@@ -75,8 +33,10 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
     clear(ds);
     if (__any_sync(~0u, ownLo < keyTo && ownHi > keyFrom)) {
         const bool border = !__all_sync(~0u, ownLo <= keyFrom && ownHi >= keyTo);
-        multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(p, queries, firstQuery, keys, strip);
-        multiply<Element, Config::kDims.value, Stored::AlongDepth, Stored::AlongDepth>(ds, douts, firstQuery, values, strip);
+        multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(p, queries, firstQuery, keys,
+                                                                                     strip);
+        multiply<Element, Config::kDims.value, Stored::AlongDepth, Stored::AlongDepth>(ds, douts, firstQuery, values,
+                                                                                       strip);
         const auto toProbabilities = [&](auto anyFar) {
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
@@ -84,7 +44,8 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
                 for (int half = 0; half < 2; ++half) {
                     const int i = firstQuery + m * 16 + half * 8 + lane / 4;
                     const float lse = rows.lse[i], delta = rows.delta[i];
-                    const std::conditional_t<decltype(anyFar)::value, FarProbability, NearWeight> probability{scale, lse};
+                    const std::conditional_t<decltype(anyFar)::value, FarProbability, NearWeight> probability{scale,
+                                                                                                              lse};
 #pragma unroll
                     for (int n = 0; n < kN; ++n) {
 #pragma unroll
@@ -149,8 +110,10 @@ __device__ void scoreStrip(const Arguments& a, const typename Config::Queries& q
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int i = firstQuery + m * 16 + half * 8 + lane / 4;
-            forEachPair(p, m, half, [&](int col, float x, float y) { weights.storePair(i, strip + col, pack<Element>(x, y)); });
-            forEachPair(ds, m, half, [&](int col, float x, float y) { gradients.storePair(i, strip + col, pack<Element>(x, y)); });
+            forEachPair(p, m, half,
+                        [&](int col, float x, float y) { weights.storePair(i, strip + col, pack<Element>(x, y)); });
+            forEachPair(ds, m, half,
+                        [&](int col, float x, float y) { gradients.storePair(i, strip + col, pack<Element>(x, y)); });
         }
     }
 }
@@ -173,7 +136,8 @@ __device__ void backward(const Arguments& a) {
         return reinterpret_cast<typename Config::Rows*>(stages + stage * Config::kStageBytes + Config::Queries::kBytes);
     };
 
-    // Early keys are seen most under a causal mask: they start first. A ticket makes that order certain where it matters.
+    // Early keys are seen most under a causal mask: they start first. A ticket makes that order certain where it
+    // matters.
     const int length = static_cast<int>(step.q_len), keyLength = static_cast<int>(step.kv_len);
     const int tiles = ceilDiv(keyLength, kKeys), keyHeads = static_cast<int>(step.kv_heads);
     const int heads = static_cast<int>(step.q_heads), group = heads / keyHeads;
@@ -191,10 +155,12 @@ __device__ void backward(const Arguments& a) {
     const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
 
     const auto loadKeys = [&] {
-        load<kThreads>(keys, row<const Element>(step.k, batch, 0, keyHead), step.k.stride_seq, firstKey, 0, keyLength, keyDim, a.vectorInputs);
+        load<kThreads>(keys, row<const Element>(step.k, batch, 0, keyHead), step.k.stride_seq, firstKey, 0, keyLength,
+                       keyDim, a.vectorInputs);
     };
     loadKeys();
-    load<kThreads>(values, row<const Element>(step.v, batch, 0, keyHead), step.v.stride_seq, firstKey, 0, keyLength, valueDim, a.vectorInputs);
+    load<kThreads>(values, row<const Element>(step.v, batch, 0, keyHead), step.v.stride_seq, firstKey, 0, keyLength,
+                   valueDim, a.vectorInputs);
 
     // The queries that see any of these keys, and their tiles.
     const int firstQuery = prefixLength<kThreads>(length, [&](int i) { return a.hi[i] <= firstKey; });
@@ -204,26 +170,29 @@ __device__ void backward(const Arguments& a) {
 
     const auto loadQueries = [&](int stage, int head, int queryTile) {
         const int first = queryTile * kQueries;
-        load<kThreads>(queriesOf(stage), row<const Element>(step.q, batch, 0, head), step.q.stride_seq, first, firstQuery, lastQuery, keyDim, a.vectorInputs);
+        load<kThreads>(queriesOf(stage), row<const Element>(step.q, batch, 0, head), step.q.stride_seq, first,
+                       firstQuery, lastQuery, keyDim, a.vectorInputs);
         const auto* const rows = rowsOf(stage);
         for (int n = threadIdx.x; n < 4 * kQueries; n += kThreads) {
             const int i = first + n % kQueries;
             const bool inside = i >= firstQuery && i < lastQuery;
-            const void* source = n < kQueries       ? static_cast<const void*>(a.lo + i)
-                                 : n < 2 * kQueries ? static_cast<const void*>(a.hi + i)
-                                                    : row<const float>(n < 3 * kQueries ? step.lse : step.delta, batch, i, head);
+            const void* source = n < kQueries ? static_cast<const void*>(a.lo + i)
+                                 : n < 2 * kQueries
+                                     ? static_cast<const void*>(a.hi + i)
+                                     : row<const float>(n < 3 * kQueries ? step.lse : step.delta, batch, i, head);
             copy4(sharedAddress(rows->lo + n), source, inside);
         }
     };
     const auto loadDouts = [&](int stage, int head, int queryTile) {
-        load<kThreads>(doutsOf(stage), row<const Element>(step.dout, batch, 0, head), step.dout.stride_seq, queryTile * kQueries, firstQuery,
-                       lastQuery, valueDim, a.vectorInputs);
+        load<kThreads>(doutsOf(stage), row<const Element>(step.dout, batch, 0, head), step.dout.stride_seq,
+                       queryTile * kQueries, firstQuery, lastQuery, valueDim, a.vectorInputs);
     };
 
     // Whether some query of the tile does not see all of these keys; lo and hi of its queries.
     const auto bordered = [&](int queryTile, const int32_t* lo, const int32_t* hi) {
         const int first = queryTile * kQueries;
-        return first < firstQuery || first + kQueries > lastQuery || lo[kQueries - 1] > firstKey || hi[0] < firstKey + kKeys;
+        return first < firstQuery || first + kQueries > lastQuery || lo[kQueries - 1] > firstKey ||
+               hi[0] < firstKey + kKeys;
     };
 
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -234,7 +203,8 @@ __device__ void backward(const Arguments& a) {
     const int dqQuery = warp % Config::kTile.dqQueryWarps * Config::kDqQueries;
     const int dqDim = warp / Config::kTile.dqQueryWarps * Config::kDqDims;
 
-    float dk[Config::kGradientKeys / 16][Config::kKeyDims / 8][4], dv[Config::kGradientKeys / 16][Config::kValueDims / 8][4];
+    float dk[Config::kGradientKeys / 16][Config::kKeyDims / 8][4],
+        dv[Config::kGradientKeys / 16][Config::kValueDims / 8][4];
     clear(dk);
     clear(dv);
 
@@ -280,7 +250,8 @@ __device__ void backward(const Arguments& a) {
             }
         }
         const bool found = bordered(queryTile, rows.lo, rows.hi) &&
-                           __syncthreads_or(nonFiniteKeys || anyNonFinite<Element, kThreads>(queries) || anyNonFinite<Element, kThreads>(douts));
+                           __syncthreads_or(nonFiniteKeys || anyNonFinite<Element, kThreads>(queries) ||
+                                            anyNonFinite<Element, kThreads>(douts));
         if (found) {
             clearNonFinite<Element, kThreads>(keys);
             clearNonFinite<Element, kThreads>(queries);
@@ -289,13 +260,15 @@ __device__ void backward(const Arguments& a) {
         }
         __syncthreads();  // P and dS are complete
 
-        multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dv, weights, gradientKey, douts, dimWarp * Config::kValueDims);
+        multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dv, weights, gradientKey, douts,
+                                                                              dimWarp * Config::kValueDims);
         if (kDoutStages == 1 && more) {
             __syncthreads();  // nobody reads dO any more
             loadDouts(0, nextHead, nextTile);
         }
 
-        multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dk, gradients, gradientKey, queries, dimWarp * Config::kKeyDims);
+        multiply<Element, kQueries, Stored::AcrossDepth, Stored::AcrossDepth>(dk, gradients, gradientKey, queries,
+                                                                              dimWarp * Config::kKeyDims);
         if (kQueryStages == 1 && more) {
             __syncthreads();  // nobody reads the queries any more
             loadQueries(0, nextHead, nextTile);
@@ -309,7 +282,8 @@ __device__ void backward(const Arguments& a) {
             loadKeys();
         }
         // The first tile of keys that meets this tile of queries has turn 0.
-        int32_t* const turn = a.turns ? a.turns + 1 + (int64_t{batch} * heads + head) * queryTiles + queryTile : nullptr;
+        int32_t* const turn =
+            a.turns ? a.turns + 1 + (int64_t{batch} * heads + head) * queryTiles + queryTile : nullptr;
         const int32_t ownTurn = a.turns ? tile - a.lo[queryTile * kQueries] / kKeys : 0;
         if (a.turns) {
             awaitTurn(turn, ownTurn);
@@ -327,10 +301,10 @@ __device__ void backward(const Arguments& a) {
 
     const int keyRow = firstKey + gradientKey;
     const bool add = step.flags & FLASHRING_ADD_DKV;
-    storeGradient(dk, row<float>(step.dk, batch, keyRow, keyHead), step.dk.stride_seq, keyLength - keyRow, dimWarp * Config::kKeyDims,
-                  keyDim, static_cast<float>(step.softmax_scale), add, a.vectorOutputs);
-    storeGradient(dv, row<float>(step.dv, batch, keyRow, keyHead), step.dv.stride_seq, keyLength - keyRow, dimWarp * Config::kValueDims,
-                  valueDim, 1, add, a.vectorOutputs);
+    storeGradient(dk, row<float>(step.dk, batch, keyRow, keyHead), step.dk.stride_seq, keyLength - keyRow,
+                  dimWarp * Config::kKeyDims, keyDim, static_cast<float>(step.softmax_scale), add, a.vectorOutputs);
+    storeGradient(dv, row<float>(step.dv, batch, keyRow, keyHead), step.dv.stride_seq, keyLength - keyRow,
+                  dimWarp * Config::kValueDims, valueDim, 1, add, a.vectorOutputs);
     waitForCopies();  // of keys, where they were read again
 
     if (nonFinite) {  // what the products of bordered tiles have left out
@@ -342,20 +316,27 @@ __device__ void backward(const Arguments& a) {
                     continue;
                 }
                 const auto seen = [&](int j, int i) { return sees(a, first + i, firstKey + j); };
-                addNonFinite<kThreads>(row<const Element>(step.dout, batch, first, head), step.dout.stride_seq, kKeys, queries, valueDim, seen,
-                                       [&](int j, int col, float sum) { row<float>(step.dv, batch, firstKey + j, keyHead)[col] += sum; });
-                addNonFinite<kThreads>(row<const Element>(step.q, batch, first, head), step.q.stride_seq, kKeys, queries, keyDim, seen,
-                                       [&](int j, int col, float sum) { row<float>(step.dk, batch, firstKey + j, keyHead)[col] += sum; });
-                addNonFinite<kThreads>(row<const Element>(step.k, batch, firstKey, keyHead), step.k.stride_seq, queries, kKeys, keyDim,
-                                       [&](int i, int j) { return seen(j, i); },
-                                       [&](int i, int col, float sum) { atomicAdd(row<float>(step.dq, batch, first + i, head) + col, sum); });
+                addNonFinite<kThreads>(row<const Element>(step.dout, batch, first, head), step.dout.stride_seq, kKeys,
+                                       queries, valueDim, seen, [&](int j, int col, float sum) {
+                                           row<float>(step.dv, batch, firstKey + j, keyHead)[col] += sum;
+                                       });
+                addNonFinite<kThreads>(
+                    row<const Element>(step.q, batch, first, head), step.q.stride_seq, kKeys, queries, keyDim, seen,
+                    [&](int j, int col, float sum) { row<float>(step.dk, batch, firstKey + j, keyHead)[col] += sum; });
+                addNonFinite<kThreads>(
+                    row<const Element>(step.k, batch, firstKey, keyHead), step.k.stride_seq, queries, kKeys, keyDim,
+                    [&](int i, int j) { return seen(j, i); },
+                    [&](int i, int col, float sum) {
+                        atomicAdd(row<float>(step.dq, batch, first + i, head) + col, sum);
+                    });
             }
         }
     }
 }
 
 template <class Element, int kIndex, SharedMemory kMemory>
-__global__ void __launch_bounds__(BackwardConfig<kIndex, kMemory>::kThreads, BackwardConfig<kIndex, kMemory>::kTile.blocksPerSm)
+__global__ void __launch_bounds__(BackwardConfig<kIndex, kMemory>::kThreads,
+                                  BackwardConfig<kIndex, kMemory>::kTile.blocksPerSm)
     backwardKernel(const __grid_constant__ Arguments a) {
 #ifdef __CUDA_ARCH__
     if constexpr (compiledFor(__CUDA_ARCH__ / 10, kMemory)) {
@@ -374,8 +355,8 @@ void backwardStep(const Arguments& a) {
         withHeadDims(step, [&](auto index) {
             using Config = BackwardConfig<decltype(index)::value, kMemory>;
             launch(backwardKernel<Element, decltype(index)::value, kMemory>, "backward kernel",
-                   ceilDiv(step.kv_len, Config::kTile.keys) * step.kv_heads * step.batch, Config::kThreads, Config::kSharedBytes,
-                   step.stream, a);
+                   ceilDiv(step.kv_len, Config::kTile.keys) * step.kv_heads * step.batch, Config::kThreads,
+                   Config::kSharedBytes, step.stream, a);
         });
     });
 }

@@ -96,7 +96,8 @@ __device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries
 
 // Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where
 // it was, 0 elsewhere.
-constexpr uint32_t kMark = 0x7f7f;  // the largest bfloat16: times half the largest float32 it is infinite, times 0 it is 0
+// the largest bfloat16: times half the largest float32 it is infinite, times 0 it is 0
+constexpr uint32_t kMark = 0x7f7f;
 
 template <class Element>
 __device__ uint32_t marksOf(uint32_t pair) {

@@ -71,8 +71,8 @@ struct DecodeCut {
     }
 };
 
-// What both kernels read. A part leaves the state of each batch row that it meets: the output over its keys and its lse.
-// It lies at part + row: of two states that follow each other one of the two is the next, so that none collide.
+// What both kernels read. A part leaves the state of each batch row that it meets: the output over its keys and its
+// lse. It lies at part + row: of two states that follow each other one of the two is the next, so that none collide.
 struct DecodeArguments {
     flashring_step step;
     float scale, scaleLog2;  // softmax_scale, and times log2(e); of finished scores where they are shaped

@@ -48,14 +48,17 @@ struct Pages {
             return {row<const Element>(step.k, page, slot, keyHead), row<const Element>(step.v, page, slot, keyHead)};
         }
         const auto at = [&](unsigned long long page, const flashring_tensor& tensor) {
-            return page && page % sizeof(Element) == 0 ? reinterpret_cast<const Element*>(page) + slot * tensor.stride_seq + keyHead * tensor.stride_head : nullptr;
+            return page && page % sizeof(Element) == 0 ? reinterpret_cast<const Element*>(page) +
+                                                             slot * tensor.stride_seq + keyHead * tensor.stride_head
+                                                       : nullptr;
         };
         return {at(entry.keys, step.k), at(entry.values, step.v)};
     }
 };
 
-// Fills both tiles with the rows that the lanes of each warp know, with zeros for rows that are null and for columns from the
-// dims on. In the background where rows are whole 16-byte words (`vector`) and start on one. `any` is an address that exists.
+// Fills both tiles with the rows that the lanes of each warp know, with zeros for rows that are null and for columns
+// from the dims on. In the background where rows are whole 16-byte words (`vector`) and start on one. `any` is an
+// address that exists.
 template <int kThreads, class Element, int kRows, int kCols>
 __device__ void loadRows(const SharedTile<kRows, kCols>& keys, const SharedTile<kRows, kCols>& values,
                          const CachedRow<Element>& known, int keyDim, int valueDim, bool vector, const void* any) {
@@ -78,7 +81,8 @@ __device__ void loadRows(const SharedTile<kRows, kCols>& keys, const SharedTile<
             for (int c = 0; c < kCols; c += Own::kLanes * 8) {
                 const bool inside = address && col + c < dim;
                 if (words) {
-                    copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c) : any, inside);
+                    copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c) : any,
+                                 inside);
                     continue;
                 }
 #pragma unroll 1

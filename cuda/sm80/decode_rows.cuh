@@ -1,5 +1,5 @@
-// Which keys the teams of a decode step walk over where batch rows have lengths of their own: planned from what is in device
-// memory at the time, by every block alike.
+// Which keys the teams of a decode step walk over where batch rows have lengths of their own: planned from what is in
+// device memory at the time, by every block alike.
 #ifndef FLASHRING_CUDA_SM80_DECODE_ROWS_CUH
 #define FLASHRING_CUDA_SM80_DECODE_ROWS_CUH
 
@@ -69,7 +69,8 @@ struct DecodeScan {
     int2 starts[kMaxDecodeThreads / 32];
 };
 
-// Calls body(row, tiles, tiles of the rows before it) for every batch row, each by one thread of the block; returns the sum.
+// Calls body(row, tiles, tiles of the rows before it) for every batch row, each by one thread of the block; returns the
+// sum.
 template <class Body>
 __device__ int forEachRow(const DecodeArguments& a, DecodeScan& scan, const Body& body) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, rows = static_cast<int>(a.step.batch);
@@ -99,8 +100,8 @@ __device__ int forEachRow(const DecodeArguments& a, DecodeScan& scan, const Body
     return total;
 }
 
-// The cut of rows of their own, which block 0 leaves for the merge; and in scan.starts where each team of this block starts.
-// Compiled once for all kernels.
+// The cut of rows of their own, which block 0 leaves for the merge; and in scan.starts where each team of this block
+// starts. Compiled once for all kernels.
 __device__ __noinline__ inline DecodeCut planRows(const DecodeArguments& a, DecodeScan& scan, int firstPart) {
     const DecodeCut cut = a.cut(forEachRow(a, scan, [](int, int, int) {}));
     forEachRow(a, scan, [&](int row, int tiles, int before) {

@@ -1,5 +1,5 @@
-// One forward step on tensor cores: FlashAttention-2 (Dao 2023), algorithm 1, with the state (acc, lse) of earlier steps
-// read as (O, m = lse, l = 1).
+// One forward step on tensor cores: FlashAttention-2 (Dao 2023), algorithm 1, with the state (acc, lse) of earlier
+// steps read as (O, m = lse, l = 1).
 #ifndef FLASHRING_CUDA_SM80_FORWARD_CUH
 #define FLASHRING_CUDA_SM80_FORWARD_CUH
 
@@ -113,9 +113,11 @@ __device__ void forward(const Arguments& a) {
     const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
 
     load<Config::kThreads>(queries, q, step.q.stride_seq, first, 0, length, keyDim, a.vectorInputs);
-    const BorderedSpan span = keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
+    const BorderedSpan span =
+        keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
     if (span.begin < span.end) {
-        load<Config::kThreads>(keys, k, step.k.stride_seq, span.begin, 0, span.limit(span.begin), keyDim, a.vectorInputs);
+        load<Config::kThreads>(keys, k, step.k.stride_seq, span.begin, 0, span.limit(span.begin), keyDim,
+                               a.vectorInputs);
     }
 
     // Lane l knows what query warpFirst + l of its warp sees; rows past the end repeat the last one.
@@ -160,7 +162,8 @@ __device__ void forward(const Arguments& a) {
         float scores[kM][Config::kScoreN][4];
         if (seen) {
             clear(scores);
-            multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(scores, queries, warpRow, keys, 0);
+            multiply<Element, Config::kDims.key, Stored::AlongDepth, Stored::AlongDepth>(scores, queries, warpRow, keys,
+                                                                                         0);
         }
         waitForCopies();
         if (span.bordered(key, kKeys) && __syncthreads_or(anyNonFinite<Element, Config::kThreads>(values))) {
@@ -192,8 +195,8 @@ __device__ void forward(const Arguments& a) {
                     }
                 }
             }
-            // The maximum only follows the scores once they are far above it: until then weights up to e^kSlack do no harm,
-            // and the output need not be scaled down. The sum repairs it exactly.
+            // The maximum only follows the scores once they are far above it: until then weights up to e^kSlack do no
+            // harm, and the output need not be scaled down. The sum repairs it exactly.
             bool behind = false;
             float before[kM][2];
             const ScoreScale scale = scaleOf(a);
@@ -251,7 +254,8 @@ __device__ void forward(const Arguments& a) {
             }
             const float inverse = sum == 0 ? 0 : 1 / sum;
             if (lane % 4 == 0) {
-                storeLse(step, batch, i, head, sum == 0 ? Lse{-INFINITY, 0} : addLog(state[m][half].maximum, logf(sum)));
+                storeLse(step, batch, i, head,
+                         sum == 0 ? Lse{-INFINITY, 0} : addLog(state[m][half].maximum, logf(sum)));
             }
             float* const acc = step.acc.data ? row<float>(step.acc, batch, i, head) : nullptr;
             Element* const finished = step.flags & FLASHRING_FINISH ? row<Element>(step.out, batch, i, head) : nullptr;
@@ -267,7 +271,8 @@ __device__ void forward(const Arguments& a) {
     }
     waitForCopies();  // of queries, where no key was seen
     if (nonFinite) {  // what the products of bordered tiles have left out; found again, for registers are scarce
-        const BorderedSpan again = keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
+        const BorderedSpan again =
+            keySpan<Config::kThreads>(a, first, min(first + Config::kTile.queries, length) - 1, kKeys);
         for (int key = again.begin; key < again.end; key = again.next(key, kKeys)) {
             if (again.bordered(key, kKeys)) {
                 addNonFinite<Config::kThreads>(
@@ -288,7 +293,8 @@ __device__ void forward(const Arguments& a) {
 }
 
 template <class Element, int kIndex, SharedMemory kMemory>
-__global__ void __launch_bounds__(ForwardConfig<kIndex, kMemory>::kThreads, ForwardConfig<kIndex, kMemory>::kTile.blocksPerSm)
+__global__ void __launch_bounds__(ForwardConfig<kIndex, kMemory>::kThreads,
+                                  ForwardConfig<kIndex, kMemory>::kTile.blocksPerSm)
     forwardKernel(const __grid_constant__ Arguments a) {
 #ifdef __CUDA_ARCH__
     if constexpr (forwardCompiledFor(__CUDA_ARCH__ / 10, kMemory)) {
@@ -307,8 +313,8 @@ void forwardStep(const Arguments& a) {
         withHeadDims(step, [&](auto index) {
             using Config = ForwardConfig<decltype(index)::value, kMemory>;
             launch(forwardKernel<Element, decltype(index)::value, kMemory>, "forward kernel",
-                   ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads, Config::kSharedBytes,
-                   step.stream, a);
+                   ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads,
+                   Config::kSharedBytes, step.stream, a);
         });
     });
 }

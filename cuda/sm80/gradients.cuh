@@ -37,7 +37,8 @@ __device__ inline float choose(int first, float a, float b) {
 // start on 16 bytes: `vector`), lanes of a quad swap so that each has four: half as many lines of memory for an
 // instruction to touch as with pairs.
 template <int kM, int kN>
-__device__ void addToDq(float (&acc)[kM][kN][4], float* dq, int64_t stride, int rows, int firstDim, int dim, float scale, bool vector) {
+__device__ void addToDq(float (&acc)[kM][kN][4], float* dq, int64_t stride, int rows, int firstDim, int dim,
+                        float scale, bool vector) {
     static_assert(kN % 2 == 0, "columns are swapped in pairs");
     const int lane = threadIdx.x % 32, odd = lane % 2;
     const auto rowOf = [&](int m, int half) { return m * 16 + half * 8 + lane / 4; };
@@ -51,9 +52,10 @@ __device__ void addToDq(float (&acc)[kM][kN][4], float* dq, int64_t stride, int 
                 for (int n = 0; n < kN; n += 2) {
                     const float l0 = acc[m][n][half * 2] * scale, l1 = acc[m][n][half * 2 + 1] * scale;
                     const float r0 = acc[m][n + 1][half * 2] * scale, r1 = acc[m][n + 1][half * 2 + 1] * scale;
-                    const float x = __shfl_xor_sync(~0u, choose(odd, l0, r0), 1), y = __shfl_xor_sync(~0u, choose(odd, l1, r1), 1);
-                    addFour(target + rowOf(m, half) * stride + n * 8, choose(odd, x, l0), choose(odd, y, l1), choose(odd, r0, x),
-                            choose(odd, r1, y));
+                    const float x = __shfl_xor_sync(~0u, choose(odd, l0, r0), 1),
+                                y = __shfl_xor_sync(~0u, choose(odd, l1, r1), 1);
+                    addFour(target + rowOf(m, half) * stride + n * 8, choose(odd, x, l0), choose(odd, y, l1),
+                            choose(odd, r0, x), choose(odd, r1, y));
                 }
             }
         }
@@ -78,8 +80,8 @@ __device__ void addToDq(float (&acc)[kM][kN][4], float* dq, int64_t stride, int 
 
 // Writes (or adds) scale * acc to rows of dk or dv.
 template <int kM, int kN>
-__device__ void storeGradient(float (&acc)[kM][kN][4], float* target, int64_t stride, int rows, int firstDim, int dim, float scale,
-                              bool add, bool vector) {
+__device__ void storeGradient(float (&acc)[kM][kN][4], float* target, int64_t stride, int rows, int firstDim, int dim,
+                              float scale, bool add, bool vector) {
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
 #pragma unroll
@@ -88,7 +90,8 @@ __device__ void storeGradient(float (&acc)[kM][kN][4], float* target, int64_t st
             if (j < rows) {
                 forEachPair(acc, m, half, [&](int col, float x, float y) {
                     const float2 before = add ? loadPair(target + j * stride, firstDim + col, dim, vector) : float2{};
-                    storePair(target + j * stride, firstDim + col, dim, vector, fmaf(x, scale, before.x), fmaf(y, scale, before.y));
+                    storePair(target + j * stride, firstDim + col, dim, vector, fmaf(x, scale, before.x),
+                              fmaf(y, scale, before.y));
                 });
             }
         }

@@ -13,7 +13,8 @@ int64_t turnBytes(const flashring_step& step) {
     int64_t tiles = 0;
     withHeadDims(step, [&](auto index) {
         for (const SharedMemory memory : kSharedMemories) {
-            tiles = std::max(tiles, ceilDiv(step.q_len, backwardTile(kHeadDims[decltype(index)::value], memory).queries));
+            tiles =
+                std::max(tiles, ceilDiv(step.q_len, backwardTile(kHeadDims[decltype(index)::value], memory).queries));
         }
     });
     return (1 + step.batch * step.q_heads * tiles) * static_cast<int64_t>(sizeof(int32_t));
@@ -37,7 +38,8 @@ void backward(const Problem& problem) {
     Arguments arguments = prepare(problem);
     if (step.deterministic) {
         arguments.turns = reinterpret_cast<int32_t*>(problem.workspace + intervalBytesOnDevice(step));
-        check(cudaMemsetAsync(arguments.turns, 0, static_cast<size_t>(turnBytes(step)), static_cast<cudaStream_t>(step.stream)),
+        check(cudaMemsetAsync(arguments.turns, 0, static_cast<size_t>(turnBytes(step)),
+                              static_cast<cudaStream_t>(step.stream)),
               "cudaMemsetAsync");
     }
     if (!(step.flags & FLASHRING_ADD_DQ)) {

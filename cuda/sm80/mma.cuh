@@ -10,11 +10,13 @@ namespace flashring {
 template <class Element>
 __device__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     if constexpr (sizeof(Element) == 2 && __is_same(Element, __nv_bfloat16)) {
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, "
+            "%1, %2, %3};"
             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     } else {
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
+            "%2, %3};"
             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     }
@@ -29,7 +31,8 @@ enum class Stored {
 // The n-th pair of 8-column fragments of B [16, 16] at depth k.
 template <Stored kB, class Tile>
 __device__ void loadB(uint32_t (&b)[4], uint32_t base, int n, int k) {
-    loadMatrices<kB == Stored::AcrossDepth>(b, base + (kB == Stored::AlongDepth ? Tile::offset(n * 8, k) : Tile::offset(k, n * 8)));
+    loadMatrices<kB == Stored::AcrossDepth>(
+        b, base + (kB == Stored::AlongDepth ? Tile::offset(n * 8, k) : Tile::offset(k, n * 8)));
 }
 
 // Where this lane's rows of B start.
@@ -40,7 +43,8 @@ __device__ uint32_t baseOfB(const Tile& b, int first) {
                                     : b.address(lane % 16, first + lane / 16 * 8);
 }
 
-// acc [16 kM, 8 kN] += A [16 kM, kDepth] B [kDepth, 8 kN], both in shared memory from row (or column) aFirst and bFirst on.
+// acc [16 kM, 8 kN] += A [16 kM, kDepth] B [kDepth, 8 kN], both in shared memory from row (or column) aFirst and bFirst
+// on.
 template <class Element, int kDepth, Stored kA, Stored kB, int kM, int kN, class TileA, class TileB>
 __device__ void multiply(float (&acc)[kM][kN][4], const TileA& a, int aFirst, const TileB& b, int bFirst) {
     const int lane = threadIdx.x % 32;
@@ -68,7 +72,8 @@ __device__ void multiply(float (&acc)[kM][kN][4], const TileA& a, int aFirst, co
     }
 }
 
-// acc [16 kM, 8 kN] += A [16 kM, kDepth] B [kDepth, 8 kN], where A is what a product left in registers and B lies [k, n].
+// acc [16 kM, 8 kN] += A [16 kM, kDepth] B [kDepth, 8 kN], where A is what a product left in registers and B lies [k,
+// n].
 template <class Element, int kDepth, int kM, int kN, class TileB>
 __device__ void multiply(float (&acc)[kM][kN][4], const float (&a)[kM][kDepth / 8][4], const TileB& b) {
     static_assert(kN % 2 == 0, "B is read in pairs");
@@ -111,7 +116,8 @@ __device__ void clear(float (&acc)[kM][kN][4]) {
     }
 }
 
-// Calls body(col, first, second) for the pairs of one accumulator row, m * 16 + half * 8 + lane / 4, that this lane holds.
+// Calls body(col, first, second) for the pairs of one accumulator row, m * 16 + half * 8 + lane / 4, that this lane
+// holds.
 template <int kM, int kN, class Body>
 __device__ void forEachPair(float (&acc)[kM][kN][4], int m, int half, const Body& body) {
 #pragma unroll

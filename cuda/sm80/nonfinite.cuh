@@ -1,5 +1,5 @@
-// NaN and infinity in the operands of the tensor cores (kernels.h): where a border of the mask and such a value meet in a tile, the
-// products find 0 in its place, and the block adds it to the results of those who see it at the end.
+// NaN and infinity in the operands of the tensor cores (kernels.h): where a border of the mask and such a value meet in
+// a tile, the products find 0 in its place, and the block adds it to the results of those who see it at the end.
 #ifndef FLASHRING_CUDA_SM80_NONFINITE_CUH
 #define FLASHRING_CUDA_SM80_NONFINITE_CUH
 
@@ -50,18 +50,22 @@ __device__ bool anyNonFinite(const SharedTile<kRows, kCols>& tile) {
 template <class Element, int kThreads, int kRows, int kCols>
 __device__ void clearNonFinite(const SharedTile<kRows, kCols>& tile) {
     Share<kThreads, kRows, kCols>::forEachWord(tile, [](uint4& word) {
-        word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z), finitePart<Element>(word.w)};
+        word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z),
+                finitePart<Element>(word.w)};
     });
 }
 
 // Whether local query i sees local key j; either may lie past the end.
-__device__ inline bool sees(const Arguments& a, int i, int j) { return i < a.step.q_len && a.lo[i] <= j && j < a.hi[i]; }
+__device__ inline bool sees(const Arguments& a, int i, int j) {
+    return i < a.step.q_len && a.lo[i] <= j && j < a.hi[i];
+}
 
-// Calls add(r, c, sum) for the elements [rows, dim] of a result that the non-finite elements of `source` reach: of its rows k in
-// [0, depth) those with met(r, k). Weights are left out: none of them makes such an element finite. Run by the whole block, with a
-// barrier since the result was written. Rare, so short and slow.
+// Calls add(r, c, sum) for the elements [rows, dim] of a result that the non-finite elements of `source` reach: of its
+// rows k in [0, depth) those with met(r, k). Weights are left out: none of them makes such an element finite. Run by
+// the whole block, with a barrier since the result was written. Rare, so short and slow.
 template <int kThreads, class Element, class Met, class Add>
-__device__ void addNonFinite(const Element* source, int64_t stride, int rows, int depth, int dim, const Met& met, const Add& add) {
+__device__ void addNonFinite(const Element* source, int64_t stride, int rows, int depth, int dim, const Met& met,
+                             const Add& add) {
     for (int n = threadIdx.x; n < rows * dim; n += kThreads) {
         const int r = n / dim, c = n % dim;
         float sum = 0;

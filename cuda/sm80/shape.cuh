@@ -33,11 +33,11 @@ __device__ __forceinline__ void bound(float (&scores)[kM][kN][4], const ScoreSha
     }
 }
 
-// Takes ALiBi's part from scores. queryAt(m, half) and slopeAt(m, half) are position and slope of this lane's rows, keyAt(col) the
-// position of a column.
+// Takes ALiBi's part from scores. queryAt(m, half) and slopeAt(m, half) are position and slope of this lane's rows,
+// keyAt(col) the position of a column.
 template <int kM, int kN, class QueryAt, class SlopeAt, class KeyAt>
-__device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], const QueryAt& queryAt, const SlopeAt& slopeAt,
-                                              const KeyAt& keyAt) {
+__device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], const QueryAt& queryAt,
+                                              const SlopeAt& slopeAt, const KeyAt& keyAt) {
 #pragma unroll
     for (int m = 0; m < kM; ++m) {  // keys inside are loaded again for each m, as registers are scarce
         const int64_t queries[2] = {queryAt(m, 0), queryAt(m, 1)};
@@ -53,10 +53,11 @@ __device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], const 
     }
 }
 
-// The same from positions in memory: of queries firstQuery + m * 16 + half * 8 + lane / 4, and keys firstKey + col. Past the ends it
-// does as the last one does.
+// The same from positions in memory: of queries firstQuery + m * 16 + half * 8 + lane / 4, and keys firstKey + col.
+// Past the ends it does as the last one does.
 template <int kM, int kN>
-__device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], const Arguments& a, int head, int firstQuery, int firstKey) {
+__device__ __forceinline__ void takeDistances(float (&scores)[kM][kN][4], const Arguments& a, int head, int firstQuery,
+                                              int firstKey) {
     const float slope = slopeOf(a.step, head);
     const int lastQuery = static_cast<int>(a.step.q_len) - 1, lastKey = static_cast<int>(a.step.kv_len) - 1;
     const int own = firstQuery + static_cast<int>(threadIdx.x) % 32 / 4;

@@ -6,12 +6,13 @@
 
 namespace flashring {
 
-// Copies 16 (or 4) bytes from global to shared memory in the background; zeros where `inside` is false. What is read once, the L2 cache
-// may fetch 256 bytes at a time.
+// Copies 16 (or 4) bytes from global to shared memory in the background; zeros where `inside` is false. What is read
+// once, the L2 cache may fetch 256 bytes at a time.
 template <bool kReadOnce = false>
 __device__ void copy16(uint32_t target, const void* source, bool inside) {
     if constexpr (kReadOnce) {
-        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
+        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(target), "l"(source),
+                     "r"(inside ? 16 : 0));
     } else {
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
     }
@@ -24,8 +25,9 @@ __device__ inline void copy4(uint32_t target, const void* source, bool inside) {
 // Waits for every copy of this thread; a barrier then shows them to the block.
 __device__ inline void waitForCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-// A matrix of 16-bit elements in shared memory. Rows are 16 bytes longer than their elements: the 8 rows of a matrix that
-// ldmatrix reads then start in 8 different groups of banks, since all our widths are an even number of 16-byte words.
+// A matrix of 16-bit elements in shared memory. Rows are 16 bytes longer than their elements: the 8 rows of a matrix
+// that ldmatrix reads then start in 8 different groups of banks, since all our widths are an even number of 16-byte
+// words.
 template <int kRows, int kCols>
 struct SharedTile {
     static_assert(kCols % 16 == 0, "an even number of 16-byte words");
@@ -37,11 +39,13 @@ struct SharedTile {
 
     static constexpr uint32_t offset(int row, int col) { return static_cast<uint32_t>((row * kPitch + col) * 2); }
     __device__ uint32_t address(int row, int col) const { return sharedAddress(memory) + offset(row, col); }
-    __device__ void storePair(int row, int col, uint32_t pair) const { *reinterpret_cast<uint32_t*>(memory + offset(row, col)) = pair; }
+    __device__ void storePair(int row, int col, uint32_t pair) const {
+        *reinterpret_cast<uint32_t*>(memory + offset(row, col)) = pair;
+    }
 };
 
-// The words of 16 bytes of a tile that one of kThreads threads fills, the block's or a team of them: every kRowsAtOnce rows and kLanes
-// words from its first on.
+// The words of 16 bytes of a tile that one of kThreads threads fills, the block's or a team of them: every kRowsAtOnce
+// rows and kLanes words from its first on.
 template <int kThreads, int kRows, int kCols>
 struct Share {
     static constexpr int kWords = kCols / 8, kLanes = kWords & -kWords;  // lanes that share a row
@@ -68,8 +72,8 @@ struct Share {
 // Fills the tile with rows [first, first + kRows) of source [.., dim], with zeros for rows outside [begin, end) and for
 // columns from dim on. In the background where rows are whole 16-byte words (`vector`), by elements otherwise.
 template <int kThreads, bool kReadOnce = false, class Element, int kRows, int kCols>
-__device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source, int64_t stride, int first, int begin, int end,
-                     int dim, bool vector) {
+__device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source, int64_t stride, int first, int begin,
+                     int end, int dim, bool vector) {
     using Own = Share<kThreads, kRows, kCols>;
     constexpr int kLanes = Own::kLanes, kRowsAtOnce = Own::kRowsAtOnce;
     const int row = Own::row(), col = Own::col();

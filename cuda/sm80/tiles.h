@@ -48,8 +48,8 @@ constexpr bool forwardCompiledFor(int architecture, SharedMemory set) {
 }
 
 // A block of `warps` warps holds `keys` keys and walks over the queries, `queries` at a time. The last three fields
-// say how many warps share each product's queries or keys; the rest of the warps split its other side: scores are queries x
-// keys, dK and dV keys x dims, dQ queries x dims.
+// say how many warps share each product's queries or keys; the rest of the warps split its other side: scores are
+// queries x keys, dK and dV keys x dims, dQ queries x dims.
 //
 // dK and dV stay in registers (128 a thread where keys x dims = 128 x 128). Everything else is read from shared memory.
 // Two stages of queries and of dO hide their loads, and save a barrier each, where there is room. With 227 KB there is

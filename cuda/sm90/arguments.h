@@ -8,9 +8,9 @@
 
 namespace flashring {
 
-// Tiles are handed out one by one, the last queries of every head first: under a causal mask they see the most keys, and
-// short tiles at the end even out when blocks finish. Documents are as long as they are, and have their tiles sorted.
-// Heads go in groups whose keys and values stay in the L2 cache together.
+// Tiles are handed out one by one, the last queries of every head first: under a causal mask they see the most keys,
+// and short tiles at the end even out when blocks finish. Documents are as long as they are, and have their tiles
+// sorted. Heads go in groups whose keys and values stay in the L2 cache together.
 struct TileOrder {
     int tiles, heads;           // tiles of queries a head; heads of the whole batch
     int groups, headsPerGroup;  // the last group also has what is left over
@@ -31,8 +31,9 @@ struct HopperArguments {
 };
 
 // dQ while it is gathered, float32 and not scaled yet, in the order of the accumulators that it comes from:
-// [batch, q_heads, blocks of 16 queries, dims / 8, lanes, 4]. Lane l holds columns 2 (l % 4) and the next of 8, of query l / 4 and,
-// behind them, of query l / 4 + 8. So 16 queries and 8 columns are 512 bytes that a warp writes at once.
+// [batch, q_heads, blocks of 16 queries, dims / 8, lanes, 4]. Lane l holds columns 2 (l % 4) and the next of 8, of
+// query l / 4 and, behind them, of query l / 4 + 8. So 16 queries and 8 columns are 512 bytes that a warp writes at
+// once.
 struct GatheredDq {
     float* data;
     int blocks, dims;  // blocks of 16 queries a head, in whole tiles of queries; columns, of kHeadDims
@@ -43,7 +44,8 @@ struct GatheredDq {
     }
 
     __device__ float* element(int head, int query, int column) const {
-        return at(head, query / 16, column / 8 * 8) + (query % 8 * 4 + column % 8 / 2) * 4 + query % 16 / 8 * 2 + column % 2;
+        return at(head, query / 16, column / 8 * 8) + (query % 8 * 4 + column % 8 / 2) * 4 + query % 16 / 8 * 2 +
+               column % 2;
     }
 };
 
@@ -52,8 +54,9 @@ struct OrderedKeyTile {
     int tile, firstQuery, lastQuery, unused;
 };
 
-// The blocks of the backward kernel: of each head its tiles with the most to do, head by head, so that what a head's blocks read stays in
-// the L2 cache; then those of all heads that are left, which are short where lengths differ, and even out when multiprocessors finish.
+// The blocks of the backward kernel: of each head its tiles with the most to do, head by head, so that what a head's
+// blocks read stays in the L2 cache; then those of all heads that are left, which are short where lengths differ, and
+// even out when multiprocessors finish.
 struct KeyTileOrder {
     const OrderedKeyTile* sorted;  // [tiles]
     int tiles, early;              // tiles of keys a head; those that go first
@@ -62,7 +65,7 @@ struct KeyTileOrder {
 
 struct HopperBackwardArguments {
     Arguments a;
-    CUtensorMap q, k, v, dout;  // boxes of one panel: a tile of queries, or of keys (64 where a kernel of its own computes dQ)
+    CUtensorMap q, k, v, dout;  // boxes of one panel: a tile of queries, or of keys (64 where dQ has its own kernel)
     CUtensorMap dk, dv;         // boxes of 16 keys and 32 columns
     CUtensorMap dqBoxes;        // of 16 queries and 32 columns; where a kernel of its own computes dQ
     GatheredDq dq;              // where none does
@@ -73,8 +76,10 @@ struct HopperBackwardArguments {
     bool careful;               // the scale is too small or too large for that
 };
 
-// Before hopperBackward(): zeros in dq, and `sorted` from the spans of `tiles` tiles, those with the most queries first.
-void beginGathering(const GatheredDq& dq, int64_t heads, const QuerySpan* spans, OrderedKeyTile* sorted, int tiles, void* stream);
+// Before hopperBackward(): zeros in dq, and `sorted` from the spans of `tiles` tiles, those with the most queries
+// first.
+void beginGathering(const GatheredDq& dq, int64_t heads, const QuerySpan* spans, OrderedKeyTile* sorted, int tiles,
+                    void* stream);
 
 // After it: dq of the step, or what is added to it, from what was gathered.
 void finishGathering(const GatheredDq& from, const flashring_step& step);

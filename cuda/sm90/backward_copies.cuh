@@ -20,7 +20,8 @@ struct HopperBackwardConfig {
 // What is unusual about a tile of queries, as bits.
 enum TileKind { kBordered = 1, kCareful = 2 };
 
-// Scores start from -lse / scale, whose rounding is as large as lse: to this size less than half a bit of the weights in float16.
+// Scores start from -lse / scale, whose rounding is as large as lse: to this size less than half a bit of the weights
+// in float16.
 constexpr float kMostPlainLse = 128;
 
 // What the consumers know of each query of a tile.
@@ -48,7 +49,8 @@ struct BackwardWork {
         const int early = order.early * order.heads, late = order.tiles - order.early, rest = block - early;
         const int head = block < early ? block / order.early : rest / late;
         const OrderedKeyTile found = order.sorted[block < early ? block % order.early : order.early + rest % late];
-        const int keyHeads = static_cast<int>(step.kv_heads), heads = static_cast<int>(step.q_heads) / keyHeads / order.parts;
+        const int keyHeads = static_cast<int>(step.kv_heads),
+                  heads = static_cast<int>(step.q_heads) / keyHeads / order.parts;
         firstKey = found.tile * keys;
         keyHead = head / order.parts % keyHeads;
         batch = head / order.parts / keyHeads;
@@ -100,7 +102,8 @@ struct HopperBackwardShared {
     uint64_t gradientsFull[kTile.gradientStages()];
 
     // dV leaves by way of the memory of queries and what follows them, dK by that of keys and values.
-    static_assert(kTile.keys() * panels(Config::kDims.value) * 64 * 4 <= kTile.stages * (kQueryBytes + kDoutBytes) + static_cast<int>(sizeof gradients));
+    static_assert(kTile.keys() * panels(Config::kDims.value) * 64 * 4 <=
+                  kTile.stages * (kQueryBytes + kDoutBytes) + static_cast<int>(sizeof gradients));
     static_assert(kTile.keys() * panels(Config::kDims.key) * 64 * 4 <= kKeyBytes + kValueBytes);
 
     __device__ BackwardWork& work() { return *reinterpret_cast<BackwardWork*>(workMemory); }
@@ -122,19 +125,24 @@ struct HopperBackwardShared {
 };
 
 // Fills a tile of `rows` rows; its bytes arrive at `full`.
-__device__ inline void copyTile(char* tile, const CUtensorMap& map, int dim, int rows, int first, int head, int batch, uint64_t& full) {
+__device__ inline void copyTile(char* tile, const CUtensorMap& map, int dim, int rows, int first, int head, int batch,
+                                uint64_t& full) {
     arriveExpecting(sharedAddress(&full), panels(dim) * panelBytes(rows));
     for (int panel = 0; panel < panels(dim); ++panel) {
-        copyBox(sharedAddress(tile) + panel * panelBytes(rows), map, panel * kPanelColumns, first, head, batch, sharedAddress(&full));
+        copyBox(sharedAddress(tile) + panel * panelBytes(rows), map, panel * kPanelColumns, first, head, batch,
+                sharedAddress(&full));
     }
 }
 
 // The block's keys and values, which do not wait for the rest of it.
 template <class Config>
-__device__ void copyKeys(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h, const BackwardWork& work) {
+__device__ void copyKeys(HopperBackwardShared<Config>& shared, const HopperBackwardArguments& h,
+                         const BackwardWork& work) {
     constexpr HopperBackwardTile kTile = Config::kTile;
-    copyTile(shared.keys, h.k, Config::kDims.key, kTile.keys(), work.firstKey, work.keyHead, work.batch, shared.keysFull);
-    copyTile(shared.values, h.v, Config::kDims.value, kTile.keys(), work.firstKey, work.keyHead, work.batch, shared.valuesFull);
+    copyTile(shared.keys, h.k, Config::kDims.key, kTile.keys(), work.firstKey, work.keyHead, work.batch,
+             shared.keysFull);
+    copyTile(shared.values, h.v, Config::kDims.value, kTile.keys(), work.firstKey, work.keyHead, work.batch,
+             shared.valuesFull);
 }
 
 // Lane 0 of warp 0 of the producer.
@@ -147,14 +155,17 @@ __device__ void copyQueries(Shared& shared, const HopperBackwardArguments& h) {
     for (BackwardPlace place(work); place.exists(work); place.advance(work)) {
         const int stage = index.stage, query = place.tile * kTile.queries;
         wait(sharedAddress(&shared.queriesEmpty[stage]), index.parity ^ 1);
-        copyTile(shared.queries[stage], h.q, kDims.key, kTile.queries, query, place.head, work.batch, shared.queriesFull[stage]);
+        copyTile(shared.queries[stage], h.q, kDims.key, kTile.queries, query, place.head, work.batch,
+                 shared.queriesFull[stage]);
         wait(sharedAddress(&shared.doutsEmpty[stage]), index.parity ^ 1);
-        copyTile(shared.douts[stage], h.dout, kDims.value, kTile.queries, query, place.head, work.batch, shared.doutsFull[stage]);
+        copyTile(shared.douts[stage], h.dout, kDims.value, kTile.queries, query, place.head, work.batch,
+                 shared.doutsFull[stage]);
         index.advance();
     }
 }
 
-// Warp `part` of those that fetch rows. What is careful is decided for its own part of the tile: nobody waits for another.
+// Warp `part` of those that fetch rows. What is careful is decided for its own part of the tile: nobody waits for
+// another.
 template <class Shared>
 __device__ void copyRows(Shared& shared, const HopperBackwardArguments& h, int part) {
     constexpr int kQueries = Shared::kTile.queries, kOwn = kQueries / 32 / Shared::kTile.rowWarps;

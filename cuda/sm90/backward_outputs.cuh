@@ -16,7 +16,8 @@ __device__ __forceinline__ void addGathered(const float (&dq)[kColumns / 2], cha
     __syncwarp();
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
-        *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = {dq[n * 4], dq[n * 4 + 1], dq[n * 4 + 2], dq[n * 4 + 3]};
+        *reinterpret_cast<float4*>(staging + n * 512 + lane * 16) = {dq[n * 4], dq[n * 4 + 1], dq[n * 4 + 2],
+                                                                     dq[n * 4 + 3]};
     }
     orderBeforeCopies();
     __syncwarp();
@@ -38,15 +39,17 @@ __device__ __forceinline__ void stageGradient(const float (&gradient)[kDim / 2],
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int row = half * 8 + lane / 4, word = n % 4 * 2 + lane % 4 / 2;  // of 16 bytes, swizzled
-            *reinterpret_cast<float2*>(boxes + n / 4 * kGradientBoxBytes + row * 128 + (word ^ row % 8) * 16 + lane % 2 * 8) = {
-                gradient[n * 4 + half * 2] * scale, gradient[n * 4 + half * 2 + 1] * scale};
+            *reinterpret_cast<float2*>(boxes + n / 4 * kGradientBoxBytes + row * 128 + (word ^ row % 8) * 16 +
+                                       lane % 2 * 8) = {gradient[n * 4 + half * 2] * scale,
+                                                        gradient[n * 4 + half * 2 + 1] * scale};
         }
     }
 }
 
 // Writes those boxes to a gradient from `row` on, or adds them. Rows past the end are left out.
 template <int kDim>
-__device__ __forceinline__ void sendGradient(const CUtensorMap& map, const char* boxes, int row, int head, int batch, bool add) {
+__device__ __forceinline__ void sendGradient(const CUtensorMap& map, const char* boxes, int row, int head, int batch,
+                                             bool add) {
     orderBeforeCopies();
     __syncwarp();
     if (threadIdx.x % 32 == 0) {
@@ -58,11 +61,11 @@ __device__ __forceinline__ void sendGradient(const CUtensorMap& map, const char*
     }
 }
 
-// Writes scale * gradient to a warp's 16 rows of dk or dv from `key` on, or adds it, by way of kDim / 32 boxes. Rows past the end are
-// left out.
+// Writes scale * gradient to a warp's 16 rows of dk or dv from `key` on, or adds it, by way of kDim / 32 boxes. Rows
+// past the end are left out.
 template <int kDim>
-__device__ __forceinline__ void storeGradient(const float (&gradient)[kDim / 2], float scale, const CUtensorMap& map, char* boxes, int key,
-                                              const BackwardWork& work, bool add) {
+__device__ __forceinline__ void storeGradient(const float (&gradient)[kDim / 2], float scale, const CUtensorMap& map,
+                                              char* boxes, int key, const BackwardWork& work, bool add) {
     stageGradient<kDim>(gradient, scale, boxes);
     sendGradient<kDim>(map, boxes, key, work.keyHead, work.batch, add);
 }
@@ -78,8 +81,8 @@ __device__ __forceinline__ void clearTile(char (&tile)[kBytes], int thread) {
 
 // Zeros in the block's rows of dk or dv.
 template <int kThreads>
-__device__ __forceinline__ void clearRows(const flashring_step& step, const flashring_tensor& target, int dim, const BackwardWork& work, int keys,
-                                          int thread) {
+__device__ __forceinline__ void clearRows(const flashring_step& step, const flashring_tensor& target, int dim,
+                                          const BackwardWork& work, int keys, int thread) {
     const int rows = min(keys, static_cast<int>(step.kv_len) - work.firstKey);
 #pragma unroll 1
     for (int i = thread; i < rows * dim; i += kThreads) {

@@ -1,13 +1,14 @@
-// One forward step on Hopper: FlashAttention-2 (Dao 2023), algorithm 1, with the copy engine, asynchronous products of whole
-// warpgroups, and softmax and products of different warpgroups side by side as in FlashAttention-3 (Shah 2024, section 3.1).
+// One forward step on Hopper: FlashAttention-2 (Dao 2023), algorithm 1, with the copy engine, asynchronous products of
+// whole warpgroups, and softmax and products of different warpgroups side by side as in FlashAttention-3 (Shah 2024,
+// section 3.1).
 //
 // Each block stays on its multiprocessor and takes tiles of queries until there are none. Its warpgroups:
 //   producer    warp 0 copies queries, keys and values into rings of tiles; warp 1 fetches what the next tile sees
 //   consumers   64 queries each. Per block of keys: softmax of the scores, then, as one batch of products,
 //               O += P V of this block and S = Q K^T of the next one, which may be the first of the next tile. Where
 //               hopperStagesOutput(), output leaves through the queries' memory and the copy engine
-// While one consumer computes its softmax, the products of the others run. They fall into that rhythm by themselves, or take turns
-// in issuing their batches where the tile table says so.
+// While one consumer computes its softmax, the products of the others run. They fall into that rhythm by themselves, or
+// take turns in issuing their batches where the tile table says so.
 #ifndef FLASHRING_CUDA_SM90_FORWARD_CUH
 #define FLASHRING_CUDA_SM90_FORWARD_CUH
 
@@ -18,7 +19,8 @@
 namespace flashring {
 
 template <class Element, class Config>
-__global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperForwardKernel(const __grid_constant__ HopperArguments h) {
+__global__ void __launch_bounds__(Config::kTile.threads(), 1)
+    hopperForwardKernel(const __grid_constant__ HopperArguments h) {
     extern __shared__ __align__(1024) char memory[];
     HopperShared<Config>& shared = *reinterpret_cast<HopperShared<Config>*>(memory);
     if (threadIdx.x == 0) {
@@ -48,7 +50,8 @@ template <class Element, class Config>
 void launchHopper(const HopperArguments& h) {
     constexpr int kBytes = sizeof(HopperShared<Config>);
     static_assert(kBytes <= 227 << 10, "more shared memory than a block can have");
-    static_assert(Config::kTile.registersFit(), "more registers than a block is started with: the last consumer would wait for ever");
+    static_assert(Config::kTile.registersFit(),
+                  "more registers than a block is started with: the last consumer would wait for ever");
     launch(hopperForwardKernel<Element, Config>, "Hopper forward kernel", Start::Early,
            min(multiprocessors(h.a.step.device), h.order.count()), Config::kTile.threads(), kBytes, h.a.step.stream, h);
 }

@@ -19,11 +19,11 @@ class Consumer {
     static constexpr int kKeys = kTile.keys, kTurnThreads = 256;
     // With fewer stages it is better to let the next keys arrive during the softmax.
     static constexpr bool kWaitsAhead = kTile.stages > 2;
-    // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas spill, or serialise
-    // the products.
+    // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas
+    // spill, or serialise the products.
     static constexpr bool kOwnLastStep = kWaitsAhead && (!Config::kResumes || Config::kStateInRing);
-    // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store acc, which is
-    // twice as large, and were 2 to 3 % slower that way.
+    // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store
+    // acc, which is twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
 
 public:
@@ -95,7 +95,9 @@ private:
         value_.advance();
     }
 
-    __device__ __forceinline__ void releaseQueries(uint32_t stage) const { release(shared_.queriesEmpty[stage][number_]); }
+    __device__ __forceinline__ void releaseQueries(uint32_t stage) const {
+        release(shared_.queriesEmpty[stage][number_]);
+    }
 
     __device__ __forceinline__ void takeTurn() const {
         if constexpr (kTile.turns) {
@@ -159,10 +161,12 @@ private:
         wait(address(shared_.queriesFull[query_.stage][number_]), query_.parity);
         if constexpr (kTile.queriesInRegisters) {
             const int lane = threadIdx.x % 32;
-            const uint32_t base = sharedAddress(shared_.queries[query_.stage][number_]) + (warpQuery_ % 64 + lane % 16) * 128;
+            const uint32_t base =
+                sharedAddress(shared_.queries[query_.stage][number_]) + (warpQuery_ % 64 + lane % 16) * 128;
 #pragma unroll
             for (int k = 0; k < kDims.key / 16; ++k) {
-                loadMatrices<false>(queries_[k], base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
+                loadMatrices<false>(queries_[k],
+                                    base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
             }
             query_.advance();
         }
@@ -172,7 +176,8 @@ private:
     __device__ __forceinline__ void multiplyKeys() {
         using Product = Wgmma<kKeys>;
         const uint64_t keys = describe(sharedAddress(shared_.keys[0]), 0) + key_.stage * described(Shared::kKeyBytes);
-        const uint64_t queries = describe(sharedAddress(shared_.queries[0][number_]), 0) + query_.stage * described(sizeof shared_.queries[0]);
+        const uint64_t queries = describe(sharedAddress(shared_.queries[0][number_]), 0) +
+                                 query_.stage * described(sizeof shared_.queries[0]);
 #pragma unroll
         for (int k = 0; k < kDims.key / 16; ++k) {
             const uint64_t b = keys + described(k / 4 * panelBytes(kKeys) + k % 4 * 32);
@@ -181,7 +186,8 @@ private:
                        : Product::template registers<Element, 1, 0>(scores_, queries_[k], b);
             } else {
                 const uint64_t a = queries + described(k / 4 * panelBytes(64) + k % 4 * 32);
-                k == 0 ? Product::template shared<Element, 0>(scores_, a, b) : Product::template shared<Element, 1>(scores_, a, b);
+                k == 0 ? Product::template shared<Element, 0>(scores_, a, b)
+                       : Product::template shared<Element, 1>(scores_, a, b);
             }
         }
     }
@@ -189,8 +195,9 @@ private:
     // out += weights V
     __device__ __forceinline__ void multiplyValues() {
         constexpr int kBehindKeys = sizeof shared_.keys;  // from there, it takes one addition
-        const uint64_t values = describe(sharedAddress(shared_.keys[0]), 0) + (describe(0, panelBytes(kKeys)) - describe(0, 0)) +
-                                described(kBehindKeys) + value_.stage * described(Shared::kValueBytes);
+        const uint64_t values = describe(sharedAddress(shared_.keys[0]), 0) +
+                                (describe(0, panelBytes(kKeys)) - describe(0, 0)) + described(kBehindKeys) +
+                                value_.stage * described(Shared::kValueBytes);
 #pragma unroll
         for (int k = 0; k < kKeys / 16; ++k) {
             Wgmma<kDims.value>::template registers<Element, 1, 1>(out_, weights_[k], values + described(k * 16 * 128));
@@ -204,9 +211,9 @@ private:
         loadLse<Config::kResumes>(h_.a.step, earlierLse_, first, tile.head, tile.batch);
     }
 
-    // Begins a tile with what earlier steps left of its output. It comes through the ring behind the tile's first keys, for the first
-    // consumer in place of keys and for the second in place of values. Where a stage has no room for it, it is loaded while the
-    // softmax of the first block is computed.
+    // Begins a tile with what earlier steps left of its output. It comes through the ring behind the tile's first keys,
+    // for the first consumer in place of keys and for the second in place of values. Where a stage has no room for it,
+    // it is loaded while the softmax of the first block is computed.
     __device__ __forceinline__ void begin() {
         earlier_[0] = earlierRow(earlierLse_[0]);
         earlier_[1] = earlierRow(earlierLse_[1]);
@@ -220,7 +227,8 @@ private:
                 waitForValues();
             }
             // Read even where there is no tile and it means nothing: a branch would make ptxas serialise the products.
-            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage], warpQuery_ % 64, out_, earlier_);
+            readEarlier<kDims.value>(number_ == 0 ? shared_.keys[key.stage] : shared_.values[value_.stage],
+                                     warpQuery_ % 64, out_, earlier_);
             orderBeforeCopies();
             if (more_) {
                 release(shared_.keysEmpty[key.stage]);
@@ -245,7 +253,8 @@ private:
         border_ = hasBorder();
     }
 
-    // Waits for what the next step needs: values, and the keys after those whose scores are ready. kGivenBack: the latter were released.
+    // Waits for what the next step needs: values, and the keys after those whose scores are ready. kGivenBack: the
+    // latter were released.
     template <bool kGivenBack>
     __device__ __forceinline__ void waitAhead() {
         if (kWaitsAhead && more_) {
@@ -267,8 +276,8 @@ private:
         enterTile();
     }
 
-    // Goes from the scores of one block to those of the next: after a tile's last block, to the first of the next tile. False where
-    // there is none.
+    // Goes from the scores of one block to those of the next: after a tile's last block, to the first of the next tile.
+    // False where there is none.
     __device__ __forceinline__ bool step(const bool last) {
         const uint32_t slot = slot_.stage;
         const auto& tile = shared_.slots[slot];

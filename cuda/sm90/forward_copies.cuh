@@ -1,4 +1,5 @@
-// The producer of the forward kernel: its shared memory, and the two warps that fetch tiles and copy queries, keys and values.
+// The producer of the forward kernel: its shared memory, and the two warps that fetch tiles and copy queries, keys and
+// values.
 #ifndef FLASHRING_CUDA_SM90_FORWARD_COPIES_CUH
 #define FLASHRING_CUDA_SM90_FORWARD_COPIES_CUH
 
@@ -15,11 +16,12 @@ struct HopperConfig {
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperTile kTile = hopperTile(kDims);
     static constexpr bool kResumes = kResume, kStateInRing = kResume && hopperStateInRing(kDims);
-    // The most blocks that a consumer skips after the last and before the first that it uses. While it holds the last one's values, no
-    // more keys can follow than there are stages. It skips none before the first where the state comes behind that one, nor where
-    // consumers take turns: having skipped blocks of the tile before, too, it would hold values whose stage the other consumer needs
-    // to end its turn (tests/cpp/cuda/sm90_forward_protocol.py).
-    static constexpr int kMostPassedAfter = kTile.stages / 2, kMostPassedBefore = kStateInRing || kTile.turns ? 0 : kMostPassedAfter;
+    // The most blocks that a consumer skips after the last and before the first that it uses. While it holds the last
+    // one's values, no more keys can follow than there are stages. It skips none before the first where the state comes
+    // behind that one, nor where consumers take turns: having skipped blocks of the tile before, too, it would hold
+    // values whose stage the other consumer needs to end its turn (tests/cpp/cuda/sm90_forward_protocol.py).
+    static constexpr int kMostPassedAfter = kTile.stages / 2,
+                         kMostPassedBefore = kStateInRing || kTile.turns ? 0 : kMostPassedAfter;
 };
 
 constexpr int kSlots = 2;
@@ -61,15 +63,18 @@ struct HopperShared {
     }
 };
 
-// Warp 1 of the producer: fetches each tile while an earlier one is worked on. It takes the next one from the counter only when
-// warp 0 asks for it: a tile that waited here would be missing at the end, when other blocks have run out of work.
+// Warp 1 of the producer: fetches each tile while an earlier one is worked on. It takes the next one from the counter
+// only when warp 0 asks for it: a tile that waited here would be missing at the end, when other blocks have run out of
+// work.
 template <class Config>
 __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h) {
     constexpr int kQueries = Config::kTile.queries();
     const bool first = threadIdx.x % 32 == 0;
     RingIndex<kSlots> slot;
     RingIndex<1> wanted;
-    const auto take = [&] { return __shfl_sync(~0u, first ? static_cast<int>(gridDim.x) + atomicAdd(h.next, 1) : 0, 0); };
+    const auto take = [&] {
+        return __shfl_sync(~0u, first ? static_cast<int>(gridDim.x) + atomicAdd(h.next, 1) : 0, 0);
+    };
     for (int index = static_cast<int>(blockIdx.x);;) {
         const TileFetch<kQueries> tile(h.a, h.order, h.spans, index);
         if (Config::kResumes && tile.unchanged(h.a.step.flags)) {
@@ -97,12 +102,13 @@ __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h)
 
 // Copies what earlier steps left of the output of 64 queries to a stage of the ring.
 template <class Config>
-__device__ void copyState(const HopperArguments& h, char* target, const uint64_t& full, const uint64_t& empty, uint32_t parity, int query,
-                          int head, int batch) {
+__device__ void copyState(const HopperArguments& h, char* target, const uint64_t& full, const uint64_t& empty,
+                          uint32_t parity, int query, int head, int batch) {
     wait(sharedAddress(&empty), parity ^ 1);
     arriveExpecting(sharedAddress(&full), stateBytes(Config::kDims));
     for (int box = 0; box < stateBoxes(Config::kDims); ++box) {
-        copyBox(sharedAddress(target) + box * kStateBoxBytes, h.acc, box * kStateBoxColumns, query, head, batch, sharedAddress(&full));
+        copyBox(sharedAddress(target) + box * kStateBoxBytes, h.acc, box * kStateBoxColumns, query, head, batch,
+                sharedAddress(&full));
     }
 }
 
@@ -119,11 +125,13 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
 
     const auto copyValues = [&] {
         if (valueRow >= 0) {
-            const uint32_t full = sharedAddress(&shared.valuesFull[value.stage]), target = sharedAddress(shared.values[value.stage]);
+            const uint32_t full = sharedAddress(&shared.valuesFull[value.stage]),
+                           target = sharedAddress(shared.values[value.stage]);
             wait(sharedAddress(&shared.valuesEmpty[value.stage]), value.parity ^ 1);
             arriveExpecting(full, Shared::kValueBytes);
             for (int panel = 0; panel < panels(Config::kDims.value); ++panel) {
-                copyBox(target + panel * panelBytes(kTile.keys), h.v, panel * kPanelColumns, valueRow, valueHead, valueBatch, full);
+                copyBox(target + panel * panelBytes(kTile.keys), h.v, panel * kPanelColumns, valueRow, valueHead,
+                        valueBatch, full);
             }
             value.advance();
         }
@@ -145,7 +153,8 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
             wait(sharedAddress(&shared.queriesEmpty[query.stage][consumer]), query.parity ^ 1);
             arriveExpecting(full, Shared::kQueryBytes);
             for (int panel = 0; panel < panels(Config::kDims.key); ++panel) {
-                copyBox(target + panel * panelBytes(64), h.q, panel * kPanelColumns, first + consumer * 64, head, batch, full);
+                copyBox(target + panel * panelBytes(64), h.q, panel * kPanelColumns, first + consumer * 64, head, batch,
+                        full);
             }
         }
         query.advance();
@@ -154,19 +163,22 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
             if (next >= span.end) {  // the consumers are a few blocks behind: enough for the next tile to come
                 arrive(sharedAddress(&shared.tileWanted));
             }
-            const uint32_t keysFull = sharedAddress(&shared.keysFull[key.stage]), target = sharedAddress(shared.keys[key.stage]);
+            const uint32_t keysFull = sharedAddress(&shared.keysFull[key.stage]),
+                           target = sharedAddress(shared.keys[key.stage]);
             wait(sharedAddress(&shared.keysEmpty[key.stage]), key.parity ^ 1);
             arriveExpecting(keysFull, Shared::kKeyBytes);
             for (int panel = 0; panel < panels(Config::kDims.key); ++panel) {
-                copyBox(target + panel * panelBytes(kTile.keys), h.k, panel * kPanelColumns, row, keyHead, batch, keysFull);
+                copyBox(target + panel * panelBytes(kTile.keys), h.k, panel * kPanelColumns, row, keyHead, batch,
+                        keysFull);
             }
             key.advance();
             copyValues();
             if (Config::kStateInRing && row == span.begin) {
-                copyState<Config>(h, shared.keys[key.stage], shared.keysFull[key.stage], shared.keysEmpty[key.stage], key.parity, first, head, batch);
+                copyState<Config>(h, shared.keys[key.stage], shared.keysFull[key.stage], shared.keysEmpty[key.stage],
+                                  key.parity, first, head, batch);
                 key.advance();
-                copyState<Config>(h, shared.values[value.stage], shared.valuesFull[value.stage], shared.valuesEmpty[value.stage], value.parity,
-                                  first + 64, head, batch);
+                copyState<Config>(h, shared.values[value.stage], shared.valuesFull[value.stage],
+                                  shared.valuesEmpty[value.stage], value.parity, first + 64, head, batch);
                 value.advance();
             }
             valueRow = row;

@@ -1,5 +1,5 @@
-// What runs beside the Hopper backward kernel: zeros for the dQ that it gathers and the order of its blocks before it, and after it
-// the caller's dq. Both are bound by memory.
+// What runs beside the Hopper backward kernel: zeros for the dQ that it gathers and the order of its blocks before it,
+// and after it the caller's dq. Both are bound by memory.
 #include "common/early_start.cuh"
 #include "sm90/arguments.h"
 #include "sm90/tiles.h"
@@ -32,10 +32,10 @@ __device__ void sortStretch(const QuerySpan* spans, OrderedKeyTile* sorted, int 
     }
 }
 
-// Blocks that clear wait for nothing: this kernel starts when whatever came before prepare()'s has ended. What they write last is what
-// the backward kernel adds to first, most of it still in the L2 cache.
-__global__ void __launch_bounds__(kThreads) beginKernel(uint4* words, int64_t count, const QuerySpan* spans, OrderedKeyTile* sorted, int tiles,
-                                                        int stretches) {
+// Blocks that clear wait for nothing: this kernel starts when whatever came before prepare()'s has ended. What they
+// write last is what the backward kernel adds to first, most of it still in the L2 cache.
+__global__ void __launch_bounds__(kThreads)
+    beginKernel(uint4* words, int64_t count, const QuerySpan* spans, OrderedKeyTile* sorted, int tiles, int stretches) {
     letNextKernelStart();
     const int block = static_cast<int>(blockIdx.x);
     if (block < stretches) {
@@ -53,18 +53,20 @@ __global__ void __launch_bounds__(kThreads) beginKernel(uint4* words, int64_t co
 
 constexpr int kFinishWarps = HopperBackwardTile::queries / 16;
 
-// One block for a tile of queries of a head, what was gathered last first: that is still in the L2 cache. A warp reads its 16 queries as
-// they lie, and writes them row by row by way of shared memory.
+// One block for a tile of queries of a head, what was gathered last first: that is still in the L2 cache. A warp reads
+// its 16 queries as they lie, and writes them row by row by way of shared memory.
 template <int kDims, bool kAdd>
-__global__ void __launch_bounds__(kFinishWarps * 32) finishKernel(const __grid_constant__ GatheredDq from, const __grid_constant__ flashring_tensor dq,
-                                                                  int length, int heads, int dim, float scale) {
+__global__ void __launch_bounds__(kFinishWarps * 32)
+    finishKernel(const __grid_constant__ GatheredDq from, const __grid_constant__ flashring_tensor dq, int length,
+                 int heads, int dim, float scale) {
     constexpr int kStride = kDims + 8;  // four rows of a pair each, at once, are in banks of their own
     constexpr int kWords = kDims / 4, kParts = 16 * kWords / 32;
     __shared__ __align__(16) float staging[kFinishWarps][16 * kStride];
     letNextKernelStart();
     waitForEarlierKernel();
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    const int tiles = from.blocks / kFinishWarps, place = static_cast<int>(gridDim.x - 1 - blockIdx.x), head = place / tiles;
+    const int tiles = from.blocks / kFinishWarps, place = static_cast<int>(gridDim.x - 1 - blockIdx.x),
+              head = place / tiles;
     const int block = place % tiles * kFinishWarps + warp, rows = length - block * 16;
     float* const own = staging[warp];
     float4 parts[kParts];
@@ -102,20 +104,23 @@ __global__ void __launch_bounds__(kFinishWarps * 32) finishKernel(const __grid_c
 
 }  // namespace
 
-void beginGathering(const GatheredDq& dq, int64_t heads, const QuerySpan* spans, OrderedKeyTile* sorted, int tiles, void* stream) {
+void beginGathering(const GatheredDq& dq, int64_t heads, const QuerySpan* spans, OrderedKeyTile* sorted, int tiles,
+                    void* stream) {
     const int64_t words = heads * dq.blocks * 16 * dq.dims / 4, stretches = ceilDiv(tiles, kStretch);
-    launch(beginKernel, "Hopper backward's first kernel", Start::Early, stretches + ceilDiv(words, kWordsPerBlock), kThreads, 0, stream,
-           reinterpret_cast<uint4*>(dq.data), words, spans, sorted, tiles, static_cast<int>(stretches));
+    launch(beginKernel, "Hopper backward's first kernel", Start::Early, stretches + ceilDiv(words, kWordsPerBlock),
+           kThreads, 0, stream, reinterpret_cast<uint4*>(dq.data), words, spans, sorted, tiles,
+           static_cast<int>(stretches));
 }
 
 void finishGathering(const GatheredDq& from, const flashring_step& step) {
     withHeadDims(step, [&](auto index) {
         if constexpr (!hopperBackwardIsWide(kHeadDims[decltype(index)::value])) {
             constexpr int kDims = kHeadDims[decltype(index)::value].key;
-            launch(step.flags & FLASHRING_ADD_DQ ? finishKernel<kDims, true> : finishKernel<kDims, false>, "Hopper backward's last kernel", Start::Early,
-                   step.batch * step.q_heads * from.blocks / kFinishWarps, kFinishWarps * 32, 0, step.stream, from, step.dq,
-                   static_cast<int>(step.q_len), static_cast<int>(step.q_heads), static_cast<int>(step.head_dim),
-                   static_cast<float>(step.softmax_scale));
+            launch(step.flags & FLASHRING_ADD_DQ ? finishKernel<kDims, true> : finishKernel<kDims, false>,
+                   "Hopper backward's last kernel", Start::Early,
+                   step.batch * step.q_heads * from.blocks / kFinishWarps, kFinishWarps * 32, 0, step.stream, from,
+                   step.dq, static_cast<int>(step.q_len), static_cast<int>(step.q_heads),
+                   static_cast<int>(step.head_dim), static_cast<float>(step.softmax_scale));
         }
     });
 }

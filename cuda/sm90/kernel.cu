@@ -42,8 +42,11 @@ struct Workspace {
 
 Workspace workspaceOf(const flashring_step& step) {
     int64_t tiles = 0;
-    withHeadDims(step, [&](auto index) { tiles = ceilDiv(step.q_len, hopperTile(kHeadDims[decltype(index)::value]).queries()); });
-    const int64_t spans = intervalBytesOnDevice(step), counter = spans + roundUp(tiles * kSpanBytes, 64), order = counter + kCounterBytes;
+    withHeadDims(step, [&](auto index) {
+        tiles = ceilDiv(step.q_len, hopperTile(kHeadDims[decltype(index)::value]).queries());
+    });
+    const int64_t spans = intervalBytesOnDevice(step), counter = spans + roundUp(tiles * kSpanBytes, 64),
+                  order = counter + kCounterBytes;
     return {spans, counter, order, order + roundUp(tiles * kPlaceBytes, 64)};
 }
 
@@ -76,12 +79,13 @@ int64_t workspaceBytes(const flashring_step& step, flashring_direction direction
     return direction == FLASHRING_FORWARD ? workspaceOf(step).bytes : backwardWorkspaceOf(step).bytes;
 }
 
-// Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few rounds of
-// tiles over the multiprocessors. Short sequences use each key less often, and take smaller groups.
+// Heads go in groups, so that their keys and values stay in the L2 cache while tiles of many lengths even out: a few
+// rounds of tiles over the multiprocessors. Short sequences use each key less often, and take smaller groups.
 TileOrder orderOf(const flashring_step& step, int64_t tiles) {
     const int64_t heads = step.batch * step.q_heads, rounds = tiles < 16 ? 2 : 4;
     const int64_t wanted = std::min(ceilDiv(rounds * multiprocessors(step.device), tiles), heads);
-    return {static_cast<int>(tiles), static_cast<int>(heads), static_cast<int>(heads / wanted), static_cast<int>(wanted)};
+    return {static_cast<int>(tiles), static_cast<int>(heads), static_cast<int>(heads / wanted),
+            static_cast<int>(wanted)};
 }
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
@@ -90,8 +94,10 @@ Encode encoder() {
     static const Encode found = [] {
         void* entry = nullptr;
         cudaDriverEntryPointQueryResult result;
-        const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &result);
-        return error == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(entry) : nullptr;
+        const cudaError_t error =
+            cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &result);
+        return error == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(entry)
+                                                                             : nullptr;
     }();
     return found;
 }
@@ -105,23 +111,27 @@ CUtensorMapDataType mapType(int32_t dtype) {
     }
 }
 
-// A map of a tensor with boxes of 128 bytes of `rows` rows; false where the copy engine does not reach it. The rules are
-// looked at first: tools report every call that the driver refuses.
+// A map of a tensor with boxes of 128 bytes of `rows` rows; false where the copy engine does not reach it. The rules
+// are looked at first: tools report every call that the driver refuses.
 bool encode(CUtensorMap& map, const Copied& c, int rows) {
     if (!reached(c)) {
         return false;
     }
     const Extents& e = c.extents;
     const int64_t size = elementBytes(c.dtype);
-    const auto bytes = [&](int64_t extent, int64_t stride) { return static_cast<cuuint64_t>((extent > 1 ? stride : e.dim) * size); };
-    const cuuint64_t extents[] = {static_cast<cuuint64_t>(e.dim), static_cast<cuuint64_t>(e.length), static_cast<cuuint64_t>(e.heads),
-                                  static_cast<cuuint64_t>(e.batch)};
+    const auto bytes = [&](int64_t extent, int64_t stride) {
+        return static_cast<cuuint64_t>((extent > 1 ? stride : e.dim) * size);
+    };
+    const cuuint64_t extents[] = {static_cast<cuuint64_t>(e.dim), static_cast<cuuint64_t>(e.length),
+                                  static_cast<cuuint64_t>(e.heads), static_cast<cuuint64_t>(e.batch)};
     const cuuint64_t strides[] = {bytes(e.length, c.tensor.stride_seq), bytes(e.heads, c.tensor.stride_head),
                                   bytes(e.batch, c.tensor.stride_batch)};
-    const cuuint32_t box[] = {static_cast<cuuint32_t>(128 / size), static_cast<cuuint32_t>(rows), 1, 1}, steps[] = {1, 1, 1, 1};
-    return encoder() && encoder()(&map, mapType(c.dtype), 4, c.tensor.data, extents, strides, box, steps,
-                                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    const cuuint32_t box[] = {static_cast<cuuint32_t>(128 / size), static_cast<cuuint32_t>(rows), 1, 1},
+                     steps[] = {1, 1, 1, 1};
+    return encoder() &&
+           encoder()(&map, mapType(c.dtype), 4, c.tensor.data, extents, strides, box, steps,
+                     CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 // The same of an operand without which the kernel cannot be; unmet() has let no other step come here.
@@ -139,8 +149,8 @@ bool copiesState(const flashring_step& step) {
 
 bool isEmpty(const flashring_step& step) { return step.q_len == 0 || step.kv_len == 0; }
 
-// The most tiles, of all heads and batches, that any kernel of the step counts: tiles of keys once for each query head, as
-// they may be split into as many parts.
+// The most tiles, of all heads and batches, that any kernel of the step counts: tiles of keys once for each query head,
+// as they may be split into as many parts.
 double mostTiles(const flashring_step& step, flashring_direction direction) {
     const bool forward = direction == FLASHRING_FORWARD;
     int64_t most = 0;
@@ -172,8 +182,8 @@ const char* lackOf(const flashring_step& step, flashring_direction direction) {
     return lacking;
 }
 
-// Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and with
-// how much workspace, does not change where lengths become 0.
+// Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and
+// with how much workspace, does not change where lengths become 0.
 const char* unmet(const flashring_step& step, flashring_direction direction) {
     return isEmpty(step) ? lackOf(withoutAddresses(step), direction) : lackOf(step, direction);
 }
@@ -200,8 +210,8 @@ HopperArguments forwardArguments(const flashring_step& step) {
     return h;
 }
 
-// How many parts the query heads of a key head are split into, so that there are a few blocks for each multiprocessor. Each part is a
-// block more that adds to dk and dv, in no certain order.
+// How many parts the query heads of a key head are split into, so that there are a few blocks for each multiprocessor.
+// Each part is a block more that adds to dk and dv, in no certain order.
 int partsOf(const flashring_step& step, int64_t tiles) {
     if (step.deterministic) {
         return 1;

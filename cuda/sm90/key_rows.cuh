@@ -1,5 +1,5 @@
-// Transposed scores and dP of a consumer of the Hopper backward kernels: its rows are keys, its columns a tile of queries. Lane l of warp w
-// holds keys 16 w + l / 4 and 8 more of 64, two queries in each 8.
+// Transposed scores and dP of a consumer of the Hopper backward kernels: its rows are keys, its columns a tile of
+// queries. Lane l of warp w holds keys 16 w + l / 4 and 8 more of 64, two queries in each 8.
 #ifndef FLASHRING_CUDA_SM90_KEY_ROWS_CUH
 #define FLASHRING_CUDA_SM90_KEY_ROWS_CUH
 
@@ -21,11 +21,12 @@ __device__ __forceinline__ void startFrom(float (&product)[kCount], const float*
     }
 }
 
-// Puts (score - lse) / scale, at most 0, in place of what the products have from 0 on: scores are rounded as forward rounds them. Parts
-// that started from -lse / scale keep what they have. In other tiles a weight is above 1 by less than half a bit of an operand, and
-// rounds to 1.
+// Puts (score - lse) / scale, at most 0, in place of what the products have from 0 on: scores are rounded as forward
+// rounds them. Parts that started from -lse / scale keep what they have. In other tiles a weight is above 1 by less
+// than half a bit of an operand, and rounds to 1.
 template <int kCount>
-__device__ __forceinline__ void subtractCarefully(float (&scores)[kCount], const float* lse, const HopperBackwardArguments& h) {
+__device__ __forceinline__ void subtractCarefully(float (&scores)[kCount], const float* lse,
+                                                  const HopperBackwardArguments& h) {
     const float scale = static_cast<float>(h.a.step.softmax_scale), inverse = -h.scoresStart;
 #pragma unroll
     for (int n = 0; n < kCount / 4; ++n) {
@@ -46,7 +47,8 @@ __device__ __forceinline__ void hide(float (&scores)[kCount], const Rows& rows, 
     for (int n = 0; n < kCount / 4; ++n) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-            const int query = n * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + e, lo = rows.lo[query], hi = rows.hi[query];
+            const int query = n * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + e, lo = rows.lo[query],
+                      hi = rows.hi[query];
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 float& score = scores[n * 4 + half * 2 + e];

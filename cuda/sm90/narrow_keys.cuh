@@ -1,8 +1,10 @@
-// dK and dV apart from dQ on Hopper, of heads that are not wide: each block owns a tile of keys of one key head and walks over the queries,
-// of every head of the group, that see them.
-//   producer    warp 0 copies K and V once, then Q and dO of each tile of queries; one or two more fetch what else is known of them
-//   consumers   64 keys each, whose dK and dV stay in registers. Per tile of queries: S^T = K Q^T - lse / scale and dP^T = V dO^T - delta,
-//               by accumulators that start so; from them P^T and dS^T, rounded, as operands in registers: dV += P^T dO, dK += dS^T Q
+// dK and dV apart from dQ on Hopper, of heads that are not wide: each block owns a tile of keys of one key head and
+// walks over the queries, of every head of the group, that see them.
+//   producer    warp 0 copies K and V once, then Q and dO of each tile of queries; one or two more fetch what else is
+//               known of them
+//   consumers   64 keys each, whose dK and dV stay in registers. Per tile of queries: S^T = K Q^T - lse / scale and
+//               dP^T = V dO^T - delta, by accumulators that start so; from them P^T and dS^T, rounded, as operands in
+//               registers: dV += P^T dO, dK += dS^T Q
 // One consumer's arithmetic hides behind the products of the others, which it never waits for.
 #ifndef FLASHRING_CUDA_SM90_NARROW_KEYS_CUH
 #define FLASHRING_CUDA_SM90_NARROW_KEYS_CUH
@@ -25,7 +27,8 @@ struct HopperNarrowKeyShared {
     static constexpr int kWarps = kTile.consumers * 4, kPanel = panelBytes(kTile.keys());
 
     char keys[panels(kDims.key) * kPanel], values[panels(kDims.value) * kPanel];
-    char queries[kTile.stages][panels(kDims.key) * panelBytes(kTile.queries)], douts[kTile.stages][panels(kDims.value) * panelBytes(kTile.queries)];
+    char queries[kTile.stages][panels(kDims.key) * panelBytes(kTile.queries)],
+        douts[kTile.stages][panels(kDims.value) * panelBytes(kTile.queries)];
     HopperQueryRows<kTile.queries, kTile.rowWarps> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull;
@@ -33,7 +36,9 @@ struct HopperNarrowKeyShared {
     uint64_t doutsFull[kTile.stages], doutsEmpty[kTile.stages];
 
     static_assert(kTile.keys() == hopperBackwardKeys(kDims), "tiles of keys are the same whichever kernel it is");
-    static_assert(kTile.keys() * (kDims.key + kDims.value) * 4 <= sizeof keys + sizeof values + sizeof queries + sizeof douts, "no room for gradients");
+    static_assert(kTile.keys() * (kDims.key + kDims.value) * 4 <=
+                      sizeof keys + sizeof values + sizeof queries + sizeof douts,
+                  "no room for gradients");
 
     __device__ BackwardWork& work() { return *reinterpret_cast<BackwardWork*>(workMemory); }
 
@@ -77,7 +82,8 @@ public:
         waitForBarrier(shared_.valuesFull, 0);
         if (left > 0) {
             multiplyQueries();
-            waitForProducts<1>();  // waits for nothing; without it ptxas waits for all before it writes to an accumulator
+            // waits for nothing; without it ptxas waits for all before it writes to an accumulator
+            waitForProducts<1>();
             multiplyDouts();
             for (; left > 1; --left) {
                 step<false>();
@@ -90,26 +96,30 @@ public:
 private:
     // product = start + own K^T Q^T or own V^T dO^T, dim long, once the other operand is there
     template <int kDim>
-    __device__ __forceinline__ void multiplyTile(float (&product)[kQueries / 2], const char* mine, const char* tile, const uint64_t& full,
-                                                 const float* start) {
+    __device__ __forceinline__ void multiplyTile(float (&product)[kQueries / 2], const char* mine, const char* tile,
+                                                 const uint64_t& full, const float* start) {
         waitForBarrier(full, stage_.parity);
         startFrom(product, start);
-        const uint64_t a = describe(addressAnew(mine) + number_ * panelBytes(64), 0), b = describe(sharedAddress(tile), 0);
+        const uint64_t a = describe(addressAnew(mine) + number_ * panelBytes(64), 0),
+                       b = describe(sharedAddress(tile), 0);
         beginProducts();
 #pragma unroll
         for (int k = 0; k < kDim / 16; ++k) {
-            const uint64_t stepA = described(k / 4 * Shared::kPanel + k % 4 * 32), stepB = described(k / 4 * panelBytes(kQueries) + k % 4 * 32);
+            const uint64_t stepA = described(k / 4 * Shared::kPanel + k % 4 * 32),
+                           stepB = described(k / 4 * panelBytes(kQueries) + k % 4 * 32);
             Wgmma<kQueries>::template shared<Element, 1>(product, a + stepA, b + stepB);
         }
         commitProducts();
     }
 
     __device__ __forceinline__ void multiplyQueries() {
-        multiplyTile<kDims.key>(p_, shared_.keys, shared_.queries[stage_.stage], shared_.queriesFull[stage_.stage], shared_.rows[stage_.stage].score);
+        multiplyTile<kDims.key>(p_, shared_.keys, shared_.queries[stage_.stage], shared_.queriesFull[stage_.stage],
+                                shared_.rows[stage_.stage].score);
     }
 
     __device__ __forceinline__ void multiplyDouts() {
-        multiplyTile<kDims.value>(ds_, shared_.values, shared_.douts[stage_.stage], shared_.doutsFull[stage_.stage], shared_.rows[stage_.stage].dp);
+        multiplyTile<kDims.value>(ds_, shared_.values, shared_.douts[stage_.stage], shared_.doutsFull[stage_.stage],
+                                  shared_.rows[stage_.stage].dp);
     }
 
     // P and dS, rounded, from the scores in p_ and dP in ds_.
@@ -166,9 +176,11 @@ private:
         if (key >= h_.a.step.kv_len) {
             return;
         }
-        char* const boxes = reinterpret_cast<char*>(&shared_) + warp * ((kDims.key + kDims.value) / 32) * kGradientBoxBytes;
+        char* const boxes =
+            reinterpret_cast<char*>(&shared_) + warp * ((kDims.key + kDims.value) / 32) * kGradientBoxBytes;
         sendKeys<Element, true, kDims.value>(dv_, h_, work_, key, boxes, bordered_);
-        sendKeys<Element, false, kDims.key>(dk_, h_, work_, key, boxes + kDims.value / 32 * kGradientBoxBytes, bordered_);
+        sendKeys<Element, false, kDims.key>(dk_, h_, work_, key, boxes + kDims.value / 32 * kGradientBoxBytes,
+                                            bordered_);
         waitForBoxes();
     }
 
@@ -183,7 +195,8 @@ private:
 };
 
 template <class Element, class Config>
-__global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperNarrowKeysKernel(const __grid_constant__ HopperBackwardArguments h) {
+__global__ void __launch_bounds__(Config::kTile.threads(), 1)
+    hopperNarrowKeysKernel(const __grid_constant__ HopperBackwardArguments h) {
     extern __shared__ __align__(1024) char memory[];
     constexpr HopperNarrowTile kTile = Config::kTile;
     auto& shared = *reinterpret_cast<HopperNarrowKeyShared<Config>*>(memory);
@@ -197,8 +210,10 @@ __global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperNarrowKeysKe
     letNextKernelStart();  // the kernel for dQ, which reads what was there before this one
     if (threadIdx.x == 0) {
         const BackwardWork work(h.order, h.a.step, static_cast<int>(blockIdx.x), kTile.keys(), kTile.queries);
-        copyBoxes<kTile.keys()>(shared.keys, h.k, Config::kDims.key, work.firstKey, work.keyHead, work.batch, shared.keysFull);
-        copyBoxes<kTile.keys()>(shared.values, h.v, Config::kDims.value, work.firstKey, work.keyHead, work.batch, shared.valuesFull);
+        copyBoxes<kTile.keys()>(shared.keys, h.k, Config::kDims.key, work.firstKey, work.keyHead, work.batch,
+                                shared.keysFull);
+        copyBoxes<kTile.keys()>(shared.values, h.v, Config::kDims.value, work.firstKey, work.keyHead, work.batch,
+                                shared.valuesFull);
         shared.work() = work;
     }
     __syncthreads();  // barriers and work are there

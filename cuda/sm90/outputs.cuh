@@ -38,8 +38,9 @@ __device__ __forceinline__ void transposeQuad(uint32_t (&x)[4]) {
     }
 }
 
-// Lane l of a quad holds columns {0, 1} + 8 n + 2 l of a row as out[4 n], out[4 n + 1], which is half a word of 16 bytes. For every
-// two n, neighbours swap halves, so that each holds whole words: for even n columns 0 to 3 + 8 n + 8 (l % 2) + 4 (l / 2).
+// Lane l of a quad holds columns {0, 1} + 8 n + 2 l of a row as out[4 n], out[4 n + 1], which is half a word of 16
+// bytes. For every two n, neighbours swap halves, so that each holds whole words: for even n columns 0 to 3 + 8 n + 8
+// (l % 2) + 4 (l / 2).
 template <int kColumns>
 __device__ __forceinline__ void swapHalves(float* out) {
     const bool odd = threadIdx.x % 2;
@@ -81,14 +82,14 @@ __device__ __forceinline__ void storeWords(float* row, int columns, float* out) 
 #pragma unroll
     for (int n = 0; n < kColumns / 8; n += 2) {
         if (n * 8 < columns - first) {
-            storeWord(target + n * 8, __float_as_uint(out[n * 4]), __float_as_uint(out[n * 4 + 1]), __float_as_uint(out[n * 4 + 4]),
-                      __float_as_uint(out[n * 4 + 5]));
+            storeWord(target + n * 8, __float_as_uint(out[n * 4]), __float_as_uint(out[n * 4 + 1]),
+                      __float_as_uint(out[n * 4 + 4]), __float_as_uint(out[n * 4 + 5]));
         }
     }
 }
 
-// Stores the leading columns of this lane's two rows, of the 16 that a warp holds from `first` on. Consumes `out`. kWide stores 16
-// bytes at a time; rare cases do with pairs, which take less code.
+// Stores the leading columns of this lane's two rows, of the 16 that a warp holds from `first` on. Consumes `out`.
+// kWide stores 16 bytes at a time; rare cases do with pairs, which take less code.
 template <class T, int kColumns, bool kWide>
 __device__ __forceinline__ void storeRows(const Arguments& a, const flashring_tensor& tensor, const int (&columns)[2],
                                           float (&out)[kColumns / 2], int first, int head, int batch) {
@@ -141,17 +142,18 @@ __device__ __forceinline__ void writeBox(uint32_t target, int box, const float (
 #pragma unroll
             for (int n = box * 4; n < box * 4 + 4 && n < kColumns / 8; ++n) {
                 const uint32_t word = (n % 4 * 2 + lane % 4 / 2) ^ lane / 4;
-                writePair(target + (half * 8 + lane / 4) * 128 + word * 16 + lane % 2 * 8, out[n * 4 + half * 2], out[n * 4 + half * 2 + 1]);
+                writePair(target + (half * 8 + lane / 4) * 128 + word * 16 + lane % 2 * 8, out[n * 4 + half * 2],
+                          out[n * 4 + half * 2 + 1]);
             }
         }
     }
 }
 
-// Hands a warp's rows to the copy engine through `staging`, which holds kBoxes boxes. Waits first until the engine has read those that
-// are there.
+// Hands a warp's rows to the copy engine through `staging`, which holds kBoxes boxes. Waits first until the engine has
+// read those that are there.
 template <class T, int kColumns, int kBoxes>
-__device__ __forceinline__ void storeBoxes(const CUtensorMap& map, uint32_t staging, const float (&out)[kColumns / 2], int first, int head,
-                                           int batch) {
+__device__ __forceinline__ void storeBoxes(const CUtensorMap& map, uint32_t staging, const float (&out)[kColumns / 2],
+                                           int first, int head, int batch) {
     constexpr int kBoxColumns = 128 / sizeof(T), kAll = ceilDiv(kColumns, kBoxColumns);
 #pragma unroll
     for (int from = 0; from < kAll; from += kBoxes) {
@@ -176,7 +178,8 @@ __device__ __forceinline__ void storeBoxes(const CUtensorMap& map, uint32_t stag
 
 // ---- a tile's end ----
 
-// What is stored for a lane's two rows beside their output. It is known with the last weights, before the last products are done.
+// What is stored for a lane's two rows beside their output. It is known with the last weights, before the last products
+// are done.
 struct RowEnds {
     int first, head, batch;  // of the 16 rows of the warp
     int columns[2];          // 0 for a row that does not exist
@@ -186,7 +189,8 @@ struct RowEnds {
     float* lseTarget;
 };
 
-__device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const SoftmaxRow (&state)[2], int first, int head, int batch) {
+__device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const SoftmaxRow (&state)[2], int first, int head,
+                                          int batch) {
     const int lane = threadIdx.x % 32, query = first + lane / 4;
     const bool second = lane % 4 == 1;
     RowEnds ends{first, head, batch};
@@ -206,10 +210,11 @@ __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const Soft
     return ends;
 }
 
-// Stores a warp's 16 rows. Both rows of a lane are worked on side by side, since in short sequences the end of a tile is a large part
-// of it. `staging` holds kBoxes boxes; with 0 there is none.
+// Stores a warp's 16 rows. Both rows of a lane are worked on side by side, since in short sequences the end of a tile
+// is a large part of it. `staging` holds kBoxes boxes; with 0 there is none.
 template <class Element, int kColumns, int kBoxes>
-__device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)[kColumns / 2], const RowEnds& ends, uint32_t staging) {
+__device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)[kColumns / 2], const RowEnds& ends,
+                                          uint32_t staging) {
     const flashring_step& step = h.a.step;
     const int lane = threadIdx.x % 32, query = ends.first + lane / 4;
     float probes[2][2] = {};
@@ -228,7 +233,8 @@ __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)
     if (__any_sync(~0u, strange[0] || strange[1])) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            alone[half] = __ballot_sync(~0u, strange[half] && spoilt<kColumns>(h.a, out + half * 2, query + half * 8, ends.head, ends.batch));
+            alone[half] = __ballot_sync(
+                ~0u, strange[half] && spoilt<kColumns>(h.a, out + half * 2, query + half * 8, ends.head, ends.batch));
             columns[half] = alone[half] >> (lane / 4 * 4) & 0xf ? 0 : columns[half];
         }
     }

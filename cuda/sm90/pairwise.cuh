@@ -16,12 +16,14 @@ __device__ inline float atMostZero(float x) {
     return least;
 }
 
-// Adds to dq (as it is gathered), dk and dv what the pairs of `queries` queries from `query` on and the keys [key, keyEnd) give, those the mask
-// hides left out: one warp a pair, all atomically. Run by kWarps warps, the first of which is 4.
+// Adds to dq (as it is gathered), dk and dv what the pairs of `queries` queries from `query` on and the keys [key,
+// keyEnd) give, those the mask hides left out: one warp a pair, all atomically. Run by kWarps warps, the first of which
+// is 4.
 //
 // For tiles where a border of the mask meets NaN or infinity (kernels.h).
 template <class Element, int kWarps>
-__device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& dq, int query, int queries, int key, int keyEnd, int head, int batch) {
+__device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& dq, int query, int queries, int key,
+                                         int keyEnd, int head, int batch) {
     const flashring_step& step = a.step;
     const int lane = threadIdx.x % 32, keyHead = head / static_cast<int>(step.q_heads / step.kv_heads);
     const int queryEnd = min(query + queries, static_cast<int>(step.q_len));
@@ -31,7 +33,8 @@ __device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& d
     for (int i = query; i < queryEnd; ++i) {
         const Element* const q = row<const Element>(step.q, batch, i, head);
         const Element* const dout = row<const Element>(step.dout, batch, i, head);
-        const float lse = *row<const float>(step.lse, batch, i, head), delta = *row<const float>(step.delta, batch, i, head);
+        const float lse = *row<const float>(step.lse, batch, i, head),
+                    delta = *row<const float>(step.delta, batch, i, head);
         const int last = min(keyEnd, a.hi[i]);
 #pragma unroll 1
         for (int j = max(key, a.lo[i]) + static_cast<int>(threadIdx.x) / 32 - 4; j < last; j += kWarps) {
@@ -51,11 +54,13 @@ __device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& d
                 dp += __shfl_xor_sync(~0u, dp, distance);
             }
             const bool counts = lse != -INFINITY;
-            const float p = counts ? exp2Fast(atMostZero(__fmul_rn(score, scale) - lse) * static_cast<float>(M_LOG2E)) : 0;
+            const float p =
+                counts ? exp2Fast(atMostZero(__fmul_rn(score, scale) - lse) * static_cast<float>(M_LOG2E)) : 0;
             const float ds = counts ? p * (dp - delta) : 0;
 #pragma unroll 1
             for (int d = lane; d < keyDim; d += 32) {
-                atomicAdd(dq.element(batch * static_cast<int>(step.q_heads) + head, i, d), ds * static_cast<float>(k[d]));
+                atomicAdd(dq.element(batch * static_cast<int>(step.q_heads) + head, i, d),
+                          ds * static_cast<float>(k[d]));
                 atomicAdd(row<float>(step.dk, batch, j, keyHead) + d, ds * scale * static_cast<float>(q[d]));
             }
 #pragma unroll 1
@@ -90,13 +95,17 @@ __device__ __forceinline__ PairWeight weighPair(const flashring_step& step, int 
     if (lse == -INFINITY) {
         return {0, 0};
     }
-    const float score = multiply(row<const Element>(step.q, batch, query, head), row<const Element>(step.k, batch, key, keyHead), step.head_dim);
-    const float dp = multiply(row<const Element>(step.dout, batch, query, head), row<const Element>(step.v, batch, key, keyHead), step.value_dim);
-    const float p = exp2Fast(atMostZero(__fmul_rn(score, static_cast<float>(step.softmax_scale)) - lse) * static_cast<float>(M_LOG2E));
+    const float score = multiply(row<const Element>(step.q, batch, query, head),
+                                 row<const Element>(step.k, batch, key, keyHead), step.head_dim);
+    const float dp = multiply(row<const Element>(step.dout, batch, query, head),
+                              row<const Element>(step.v, batch, key, keyHead), step.value_dim);
+    const float p = exp2Fast(atMostZero(__fmul_rn(score, static_cast<float>(step.softmax_scale)) - lse) *
+                             static_cast<float>(M_LOG2E));
     return {p, p * (dp - *row<const float>(step.delta, batch, query, head))};
 }
 
-// sum += weight * a row of `dim` columns, of which each lane has every 32nd. False once nothing of it can change any more.
+// sum += weight * a row of `dim` columns, of which each lane has every 32nd. False once nothing of it can change any
+// more.
 template <class Element, int kColumns>
 __device__ __forceinline__ bool addRow(float (&sum)[kColumns], float weight, const Element* row, int64_t dim) {
     bool open = false;

@@ -1,5 +1,5 @@
-// What the Hopper kernels need of PTX (ISA 8.0 and newer, sm_90a) beside products: barriers in shared memory, the tensor
-// copy engine, registers that move between warpgroups. Addresses are those of shared memory.
+// What the Hopper kernels need of PTX (ISA 8.0 and newer, sm_90a) beside products: barriers in shared memory, the
+// tensor copy engine, registers that move between warpgroups. Addresses are those of shared memory.
 #ifndef FLASHRING_CUDA_SM90_PTX_CUH
 #define FLASHRING_CUDA_SM90_PTX_CUH
 
@@ -63,32 +63,40 @@ struct RingIndex {
 
 // ---- the tensor copy engine ----
 
-// Fills a box of the map's shape in shared memory from element (column, row, head, batch) on; arrives as bytes at barrier.
-__device__ inline void copyBox(uint32_t target, const CUtensorMap& map, int column, int row, int head, int batch, uint32_t barrier) {
+// Fills a box of the map's shape in shared memory from element (column, row, head, batch) on; arrives as bytes at
+// barrier.
+__device__ inline void copyBox(uint32_t target, const CUtensorMap& map, int column, int row, int head, int batch,
+                               uint32_t barrier) {
     asm volatile(
-        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(target),
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], "
+        "[%6];" ::"r"(target),
         "l"(&map), "r"(column), "r"(row), "r"(head), "r"(batch), "r"(barrier)
         : "memory");
 }
 
-// Writes a box of the map's shape in shared memory to the tensor; what lies beyond the tensor's end is left out. A box that begins
-// before the tensor is an illegal instruction. Each thread that wrote to the box needs orderBeforeCopies(), and all a barrier, before.
+// Writes a box of the map's shape in shared memory to the tensor; what lies beyond the tensor's end is left out. A box
+// that begins before the tensor is an illegal instruction. Each thread that wrote to the box needs orderBeforeCopies(),
+// and all a barrier, before.
 __device__ inline void storeBox(const CUtensorMap& map, int column, int row, int head, int batch, uint32_t source) {
-    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map), "r"(column), "r"(row),
-                 "r"(head), "r"(batch), "r"(source)
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map),
+                 "r"(column), "r"(row), "r"(head), "r"(batch), "r"(source)
                  : "memory");
 }
 
 // Adds it, each element atomically.
 __device__ inline void addBox(const CUtensorMap& map, int column, int row, int head, int batch, uint32_t source) {
-    asm volatile("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map),
-                 "r"(column), "r"(row), "r"(head), "r"(batch), "r"(source)
-                 : "memory");
+    asm volatile(
+        "cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(
+            &map),
+        "r"(column), "r"(row), "r"(head), "r"(batch), "r"(source)
+        : "memory");
 }
 
 // Adds `bytes` bytes of float32, each element atomically. Addresses and size are multiples of 16.
 __device__ inline void addBytes(float* target, uint32_t source, int bytes) {
-    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(target), "r"(source), "r"(bytes) : "memory");
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(target),
+                 "r"(source), "r"(bytes)
+                 : "memory");
 }
 
 __device__ inline void commitBoxes() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
@@ -96,13 +104,16 @@ __device__ inline void commitBoxes() { asm volatile("cp.async.bulk.commit_group;
 // Waits until the boxes that this thread has committed have been read from shared memory.
 __device__ inline void waitForBoxes() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
-// Orders this thread's reads and writes of shared memory before what the copy engine and products do there after a barrier.
+// Orders this thread's reads and writes of shared memory before what the copy engine and products do there after a
+// barrier.
 __device__ inline void orderBeforeCopies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // The same for global memory, too.
 __device__ inline void orderAllBeforeCopies() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
-__device__ inline void prefetchMap(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
+__device__ inline void prefetchMap(const CUtensorMap& map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
 
 // Brings `bytes` bytes into the L2 cache. Address and size are multiples of 16.
 __device__ inline void prefetchBytes(const void* memory, int bytes) {
@@ -136,8 +147,12 @@ __device__ void waitForProducts() {
 
 
 // Named barriers 1 to 15 among `threads` threads, those that only arrive included.
-__device__ inline void syncNamed(int barrier, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
-__device__ inline void arriveNamed(int barrier, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
+__device__ inline void syncNamed(int barrier, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+__device__ inline void arriveNamed(int barrier, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
 
 // Whether the predicate holds for any of the `threads` threads of a named barrier, all of which wait here.
 __device__ inline bool anyNamed(int barrier, int threads, bool holds) {
@@ -155,20 +170,23 @@ __device__ inline bool anyNamed(int barrier, int threads, bool holds) {
 
 // Four 8 x 8 matrices of 16-bit elements to shared memory; lane l gives the address of row l % 8 of matrix l / 8.
 __device__ inline void storeMatrices(uint32_t address, const uint32_t (&r)[4]) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(r[0]),
+                 "r"(r[1]), "r"(r[2]), "r"(r[3])
                  : "memory");
 }
 
-// Tiles lie in shared memory as panels of 64 columns, 128 bytes a row, the 16-byte words of each row permuted by its number
-// modulo 8 (the copy engine's 128-byte swizzle); panels start on 1,024 bytes.
+// Tiles lie in shared memory as panels of 64 columns, 128 bytes a row, the 16-byte words of each row permuted by its
+// number modulo 8 (the copy engine's 128-byte swizzle); panels start on 1,024 bytes.
 constexpr int kPanelColumns = 64;
 
 constexpr int panels(int columns) { return ceilDiv(columns, kPanelColumns); }
 constexpr int panelBytes(int rows) { return rows * kPanelColumns * 2; }
 
-// A tile of panels as an operand (PTX ISA, matrix descriptor): 8 rows are 1,024 bytes, panels `panelStride` bytes apart.
+// A tile of panels as an operand (PTX ISA, matrix descriptor): 8 rows are 1,024 bytes, panels `panelStride` bytes
+// apart.
 __device__ inline uint64_t describe(uint32_t address, int panelStride) {
-    return uint64_t{1} << 62 | uint64_t{1024 >> 4} << 32 | static_cast<uint64_t>(panelStride >> 4) << 16 | (address & 0x3ffff) >> 4;
+    return uint64_t{1} << 62 | uint64_t{1024 >> 4} << 32 | static_cast<uint64_t>(panelStride >> 4) << 16 |
+           (address & 0x3ffff) >> 4;
 }
 
 // What a number of bytes adds to a descriptor.

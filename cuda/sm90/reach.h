@@ -29,8 +29,8 @@ inline bool sharesRows(const Copied& c) {
     return c.tensor.data && !Axes(c.tensor, c.extents).all([](int64_t stride) { return stride != 0; });
 }
 
-// Calls each(Copied) for the operands that a step copies, until one call returns false; whether none did. The state that
-// forward resumes counts where `copiesState`.
+// Calls each(Copied) for the operands that a step copies, until one call returns false; whether none did. The state
+// that forward resumes counts where `copiesState`.
 template <class Each>
 bool forEachCopied(const flashring_step& s, flashring_direction direction, bool copiesState, const Each& each) {
     const Extents q = queries(s, s.head_dim), out = queries(s, s.value_dim);

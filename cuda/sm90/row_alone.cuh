@@ -6,8 +6,8 @@
 
 namespace flashring {
 
-// Computes one row again, key by key, and writes it, for rows that a value which they do not see has spoilt (kernels.h). Run by one
-// warp.
+// Computes one row again, key by key, and writes it, for rows that a value which they do not see has spoilt
+// (kernels.h). Run by one warp.
 template <class Element, int kColumns>
 __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int head, int batch) {
     const flashring_step& step = a.step;
@@ -17,7 +17,8 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
     float reference = -INFINITY, sum = 0, out[kColumns / 32] = {};
     const auto add = [&](float score, float low, const auto* value) {
         const float common = fmaxf(reference, score), shift = common == -INFINITY ? 0 : common;
-        const float decay = expDifference(reference, shift), weight = exp2Fast((__fsub_rn(score, shift) + low) * static_cast<float>(M_LOG2E));
+        const float decay = expDifference(reference, shift),
+                    weight = exp2Fast((__fsub_rn(score, shift) + low) * static_cast<float>(M_LOG2E));
         reference = common;
         sum = fmaf(sum, decay, weight);
 #pragma unroll
@@ -62,7 +63,8 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
     }
 }
 
-// Whether this step made an element of this lane's share of a row NaN or infinite. What earlier steps left so does not count.
+// Whether this step made an element of this lane's share of a row NaN or infinite. What earlier steps left so does not
+// count.
 template <int kColumns>
 __device__ __forceinline__ bool spoilt(const Arguments& a, const float* out, int query, int head, int batch) {
     const flashring_step& step = a.step;

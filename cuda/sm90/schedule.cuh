@@ -8,14 +8,15 @@ namespace flashring {
 
 // The tile of queries and the head, counted over the batch, at a place in the order.
 __device__ inline void locate(const TileOrder& order, int index, int& tile, int& head) {
-    const int perGroup = order.tiles * order.headsPerGroup, group = min(index / perGroup, order.groups - 1), rest = index - group * perGroup;
+    const int perGroup = order.tiles * order.headsPerGroup, group = min(index / perGroup, order.groups - 1),
+              rest = index - group * perGroup;
     const int inGroup = group + 1 == order.groups ? order.heads - group * order.headsPerGroup : order.headsPerGroup;
     tile = order.sorted ? order.sorted[rest / inGroup] : order.tiles - 1 - rest / inGroup;
     head = group * order.headsPerGroup + rest % inGroup;
 }
 
-// Where one consumer begins a tile: its first block of keys, the one after, the end of the keys that its queries see, and how many
-// blocks it skips first.
+// Where one consumer begins a tile: its first block of keys, the one after, the end of the keys that its queries see,
+// and how many blocks it skips first.
 struct TileStart {
     int row, next, end, passed;
 };
@@ -63,11 +64,13 @@ public:
 
     // Whether the tile sees nothing and a step with these flags leaves its state as it is.
     __device__ bool unchanged(int flags) const {
-        return more() && span_.begin >= span_.end && (flags & (FLASHRING_RESUME | FLASHRING_FINISH)) == FLASHRING_RESUME;
+        return more() && span_.begin >= span_.end &&
+               (flags & (FLASHRING_RESUME | FLASHRING_FINISH)) == FLASHRING_RESUME;
     }
 
-    // Of the tile's blocks of `keys` keys each consumer works on those from the first to the last that its own queries see. It skips the
-    // others, up to mostBefore and mostAfter of them. A consumer that sees nothing works on the first block.
+    // Of the tile's blocks of `keys` keys each consumer works on those from the first to the last that its own queries
+    // see. It skips the others, up to mostBefore and mostAfter of them. A consumer that sees nothing works on the first
+    // block.
     __device__ void store(TileSlot<kQueries>& slot, int keys, int mostBefore, int mostAfter) const {
         const int lane = threadIdx.x % 32;
         if (lane == 0) {
@@ -85,7 +88,8 @@ public:
         if (lane < kQueries / 64) {
             const KeySpan span = slot.span;
             const int lo = slot.lo[lane * 64], hi = slot.hi[lane * 64 + 63];
-            TileStart start{span.begin, span.next(span.begin, keys), max(lo < hi ? hi : span.begin + 1, span.end - mostAfter * keys), 0};
+            TileStart start{span.begin, span.next(span.begin, keys),
+                            max(lo < hi ? hi : span.begin + 1, span.end - mostAfter * keys), 0};
             // Never skips the last block: queries behind a gap may have lo < hi and see nothing.
             while (start.passed < mostBefore && start.row + keys <= lo && lo < hi && start.next < span.end) {
                 start.row = start.next;

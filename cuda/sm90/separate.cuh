@@ -1,4 +1,5 @@
-// Backward on Hopper by two kernels: launches the one for dK and dV, and the one for dQ, whose blocks follow as the first one's end.
+// Backward on Hopper by two kernels: launches the one for dK and dV, and the one for dQ, whose blocks follow as the
+// first one's end.
 #ifndef FLASHRING_CUDA_SM90_SEPARATE_CUH
 #define FLASHRING_CUDA_SM90_SEPARATE_CUH
 
@@ -32,8 +33,8 @@ void hopperBackwardSeparate(const HopperBackwardArguments& h) {
         }
         using Config = HopperQueryConfig<kIndex>;
         static_assert(registersFit(Config::kTile, Config::kTile.threads(), Config::kTile.consumers));
-        start(hopperQueriesKernel<Element, Config>, "Hopper backward kernel of queries", h.queryOrder.count(), Config::kTile.threads(),
-              std::integral_constant<int, sizeof(HopperOwnQueryShared<Config>)>{});
+        start(hopperQueriesKernel<Element, Config>, "Hopper backward kernel of queries", h.queryOrder.count(),
+              Config::kTile.threads(), std::integral_constant<int, sizeof(HopperOwnQueryShared<Config>)>{});
     });
 }
 

@@ -1,7 +1,8 @@
 // What the kernels share that compute dK and dV apart from dQ on Hopper.
 //
-// A hidden pair has weight 0, and 0 * NaN carries NaN to keys that must not see it. So where a block has met a border of the mask, the keys
-// whose gradients are not finite in the end are computed again, pair by pair; and queries where dQ is computed.
+// A hidden pair has weight 0, and 0 * NaN carries NaN to keys that must not see it. So where a block has met a border
+// of the mask, the keys whose gradients are not finite in the end are computed again, pair by pair; and queries where
+// dQ is computed.
 #ifndef FLASHRING_CUDA_SM90_SEPARATE_PARTS_CUH
 #define FLASHRING_CUDA_SM90_SEPARATE_PARTS_CUH
 
@@ -18,12 +19,13 @@ namespace flashring {
 
 // A tile of kRows rows, by boxes of 64.
 template <int kRows>
-__device__ __forceinline__ void copyBoxes(char* tile, const CUtensorMap& map, int dim, int first, int head, int batch, uint64_t& full) {
+__device__ __forceinline__ void copyBoxes(char* tile, const CUtensorMap& map, int dim, int first, int head, int batch,
+                                          uint64_t& full) {
     constexpr int kBoxes = kRows / 64;  // a panel
     arriveExpecting(sharedAddress(&full), panels(dim) * panelBytes(kRows));
     for (int box = 0; box < panels(dim) * kBoxes; ++box) {
-        copyBox(sharedAddress(tile) + box * panelBytes(64), map, box / kBoxes * kPanelColumns, first + box % kBoxes * 64, head, batch,
-                sharedAddress(&full));
+        copyBox(sharedAddress(tile) + box * panelBytes(64), map, box / kBoxes * kPanelColumns,
+                first + box % kBoxes * 64, head, batch, sharedAddress(&full));
     }
 }
 
@@ -35,7 +37,9 @@ __device__ __forceinline__ void releaseBarrier(const uint64_t& barrier) {
     }
 }
 
-__device__ __forceinline__ void waitForBarrier(const uint64_t& barrier, uint32_t parity) { wait(sharedAddress(&barrier), parity); }
+__device__ __forceinline__ void waitForBarrier(const uint64_t& barrier, uint32_t parity) {
+    wait(sharedAddress(&barrier), parity);
+}
 
 // Address of a tile that stays: computed anew each time, as many descriptors kept in registers would leave none.
 __device__ __forceinline__ uint32_t addressAnew(const char* tile) {
@@ -46,7 +50,8 @@ __device__ __forceinline__ uint32_t addressAnew(const char* tile) {
 
 // gradient += operand (64 rows, 64 columns) times a tile of 64 rows
 template <class Element, int kDim>
-__device__ __forceinline__ void multiplyOperand(float (&gradient)[kDim / 2], const uint32_t (&operand)[4][4], const char* tile) {
+__device__ __forceinline__ void multiplyOperand(float (&gradient)[kDim / 2], const uint32_t (&operand)[4][4],
+                                                const char* tile) {
     const uint64_t b = describe(sharedAddress(tile), panelBytes(64));
     beginProducts();
 #pragma unroll
@@ -87,13 +92,15 @@ __device__ __forceinline__ void stageRow(const float (&sum)[kColumns], float sca
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
-        *reinterpret_cast<float*>(boxes + i * kGradientBoxBytes + row * 128 + (lane / 4 ^ row % 8) * 16 + lane % 4 * 4) = sum[i] * scale;
+        *reinterpret_cast<float*>(boxes + i * kGradientBoxBytes + row * 128 + (lane / 4 ^ row % 8) * 16 +
+                                  lane % 4 * 4) = sum[i] * scale;
     }
 }
 
 // A key's dV (kScores) or dK, pair by pair.
 template <class Element, bool kScores, int kColumns>
-__device__ __forceinline__ void addPairsOfKey(const HopperBackwardArguments& h, const BackwardWork& work, int key, float (&sum)[kColumns]) {
+__device__ __forceinline__ void addPairsOfKey(const HopperBackwardArguments& h, const BackwardWork& work, int key,
+                                              float (&sum)[kColumns]) {
     const flashring_step& step = h.a.step;
 #pragma unroll 1
     for (int head = work.firstHead; head < work.lastHead; ++head) {
@@ -103,7 +110,8 @@ __device__ __forceinline__ void addPairsOfKey(const HopperBackwardArguments& h, 
                 continue;
             }
             const PairWeight weight = weighPair<Element>(step, i, key, head, work.batch);
-            if (!addRow(sum, kScores ? weight.p : weight.ds, row<const Element>(kScores ? step.dout : step.q, work.batch, i, head),
+            if (!addRow(sum, kScores ? weight.p : weight.ds,
+                        row<const Element>(kScores ? step.dout : step.q, work.batch, i, head),
                         kScores ? step.value_dim : step.head_dim)) {
                 return;
             }
@@ -113,8 +121,8 @@ __device__ __forceinline__ void addPairsOfKey(const HopperBackwardArguments& h, 
 
 // Sends a warp's 16 keys' dV (kScores) or dK from `key` on, which exists, by way of kDim / 32 boxes.
 template <class Element, bool kScores, int kDim>
-__device__ __forceinline__ void sendKeys(const float (&gradient)[kDim / 2], const HopperBackwardArguments& h, const BackwardWork& work, int key,
-                                         char* boxes, bool bordered) {
+__device__ __forceinline__ void sendKeys(const float (&gradient)[kDim / 2], const HopperBackwardArguments& h,
+                                         const BackwardWork& work, int key, char* boxes, bool bordered) {
     const int length = static_cast<int>(h.a.step.kv_len);
     const float scale = kScores ? 1 : static_cast<float>(h.a.step.softmax_scale);
     stageGradient<kDim>(gradient, scale, boxes);

@@ -1,8 +1,11 @@
-// dQ apart from dK and dV on Hopper: each block owns 64 queries a consumer, of one head, and walks over the keys that they see, 64 at a time.
+// dQ apart from dK and dV on Hopper: each block owns 64 queries a consumer, of one head, and walks over the keys that
+// they see, 64 at a time.
 //   producer    one thread copies Q and dO once, and K and V of each tile of keys
-//   consumers   64 queries each: S = Q K^T, dP = dO V^T, from them dS, rounded, as an operand in registers, and dQ += dS K
-// A consumer issues dQ of one tile and S and dP of the next; meanwhile the others do their arithmetic. Every second one computes dP before
-// dQ, the others dQ before dP: so two of them use a tile of values shortly after each other, and there is time to bring the next.
+//   consumers   64 queries each: S = Q K^T, dP = dO V^T, from them dS, rounded, as an operand in registers, and dQ +=
+//               dS K
+// A consumer issues dQ of one tile and S and dP of the next; meanwhile the others do their arithmetic. Every second one
+// computes dP before dQ, the others dQ before dP: so two of them use a tile of values shortly after each other, and
+// there is time to bring the next.
 //
 // NaN that came through hidden pairs is dealt with as in the kernels for dK and dV (separate_parts.cuh).
 #ifndef FLASHRING_CUDA_SM90_SEPARATE_QUERIES_CUH
@@ -32,7 +35,8 @@ struct OwnQueryWork {
         head = anyHead % heads;
         batch = anyHead / heads;
         keyHead = head / (heads / static_cast<int>(a.step.kv_heads));
-        const int last = min(firstQuery + shape.queries(), static_cast<int>(a.step.q_len)) - 1, lo = a.lo[firstQuery], hi = a.hi[last];
+        const int last = min(firstQuery + shape.queries(), static_cast<int>(a.step.q_len)) - 1, lo = a.lo[firstQuery],
+                  hi = a.hi[last];
         firstKey = lo / shape.keys * shape.keys;
         tiles = lo < hi ? ceilDiv(hi - firstKey, shape.keys) : 0;
     }
@@ -45,14 +49,17 @@ struct HopperOwnQueryShared {
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kOwnPanel = panelBytes(kTile.queries()), kPanel = panelBytes(kTile.keys);
 
-    char queries[panels(kDims.key) * kOwnPanel], douts[panels(kDims.value) * kOwnPanel];  // dQ leaves by way of these and what follows
+    // dQ leaves by way of these and what follows
+    char queries[panels(kDims.key) * kOwnPanel], douts[panels(kDims.value) * kOwnPanel];
     char keys[kTile.keyStages][panels(kDims.key) * kPanel], values[kTile.valueStages][panels(kDims.value) * kPanel];
     alignas(OwnQueryWork) char workMemory[sizeof(OwnQueryWork)];
     uint64_t queriesFull, doutsFull;
     uint64_t keysFull[kTile.keyStages], keysEmpty[kTile.keyStages];
     uint64_t valuesFull[kTile.valueStages], valuesEmpty[kTile.valueStages];
 
-    static_assert(kTile.queries() * panels(kDims.key) * 64 * 4 <= sizeof queries + sizeof douts + sizeof keys + sizeof values, "no room for dQ");
+    static_assert(kTile.queries() * panels(kDims.key) * 64 * 4 <=
+                      sizeof queries + sizeof douts + sizeof keys + sizeof values,
+                  "no room for dQ");
 
     __device__ OwnQueryWork& work() { return *reinterpret_cast<OwnQueryWork*>(workMemory); }
 
@@ -81,12 +88,15 @@ __device__ void copyKeys(HopperOwnQueryShared<Config>& shared, const HopperBackw
     for (int tile = 0; tile < work.tiles; ++tile) {
         const int key = work.firstKey + tile * kTile.keys;
         waitForBarrier(shared.keysEmpty[keyIndex.stage], keyIndex.parity ^ 1);
-        copyTile(shared.keys[keyIndex.stage], h.k, Config::kDims.key, kTile.keys, key, work.keyHead, work.batch, shared.keysFull[keyIndex.stage]);
+        copyTile(shared.keys[keyIndex.stage], h.k, Config::kDims.key, kTile.keys, key, work.keyHead, work.batch,
+                 shared.keysFull[keyIndex.stage]);
         if (tile == 0) {
-            copyBoxes<kTile.queries()>(shared.douts, h.dout, Config::kDims.value, work.firstQuery, work.head, work.batch, shared.doutsFull);
+            copyBoxes<kTile.queries()>(shared.douts, h.dout, Config::kDims.value, work.firstQuery, work.head,
+                                       work.batch, shared.doutsFull);
         }
         waitForBarrier(shared.valuesEmpty[valueIndex.stage], valueIndex.parity ^ 1);
-        copyTile(shared.values[valueIndex.stage], h.v, Config::kDims.value, kTile.keys, key, work.keyHead, work.batch, shared.valuesFull[valueIndex.stage]);
+        copyTile(shared.values[valueIndex.stage], h.v, Config::kDims.value, kTile.keys, key, work.keyHead, work.batch,
+                 shared.valuesFull[valueIndex.stage]);
         keyIndex.advance();
         valueIndex.advance();
     }
@@ -137,7 +147,8 @@ private:
         bool careful = h_.careful;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const int i = work_.firstQuery + kNumber * 64 + warp_ * 16 + static_cast<int>(threadIdx.x) % 32 / 4 + half * 8;
+            const int i =
+                work_.firstQuery + kNumber * 64 + warp_ * 16 + static_cast<int>(threadIdx.x) % 32 / 4 + half * 8;
             const bool exists = i < step.q_len;
             lse[half] = exists ? *row<const float>(step.lse, work_.batch, i, work_.head) : -INFINITY;
             delta_[half] = exists ? *row<const float>(step.delta, work_.batch, i, work_.head) : 0;
@@ -157,13 +168,17 @@ private:
 
     // product = own rows of `mine` times those of `tile`
     template <int kDim>
-    static __device__ __forceinline__ void multiplyTile(float (&product)[kKeys / 2], const char* mine, const char* tile) {
-        const uint64_t a = describe(addressAnew(mine) + kNumber * panelBytes(64), 0), b = describe(sharedAddress(tile), 0);
+    static __device__ __forceinline__ void multiplyTile(float (&product)[kKeys / 2], const char* mine,
+                                                        const char* tile) {
+        const uint64_t a = describe(addressAnew(mine) + kNumber * panelBytes(64), 0),
+                       b = describe(sharedAddress(tile), 0);
         beginProducts();
 #pragma unroll
         for (int k = 0; k < kDim / 16; ++k) {
-            const uint64_t stepA = described(k / 4 * Shared::kOwnPanel + k % 4 * 32), stepB = described(k / 4 * Shared::kPanel + k % 4 * 32);
-            k == 0 ? Wgmma<kKeys>::template fresh<Element, 0>(product, a, b) : Wgmma<kKeys>::template shared<Element, 1>(product, a + stepA, b + stepB);
+            const uint64_t stepA = described(k / 4 * Shared::kOwnPanel + k % 4 * 32),
+                           stepB = described(k / 4 * Shared::kPanel + k % 4 * 32);
+            k == 0 ? Wgmma<kKeys>::template fresh<Element, 0>(product, a, b)
+                   : Wgmma<kKeys>::template shared<Element, 1>(product, a + stepA, b + stepB);
         }
         commitProducts();
     }
@@ -218,7 +233,8 @@ private:
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int i = n * 4 + half * 2;
-                const float p = exp2Fast(fmaf(scores_[i], h_.a.scaleLog2, -shift[half])), q = exp2Fast(fmaf(scores_[i + 1], h_.a.scaleLog2, -shift[half]));
+                const float p = exp2Fast(fmaf(scores_[i], h_.a.scaleLog2, -shift[half])),
+                            q = exp2Fast(fmaf(scores_[i + 1], h_.a.scaleLog2, -shift[half]));
                 packPair<Element>(operand_, n, half, p * (dp_[i] - delta_[half]), q * (dp_[i + 1] - delta_[half]));
             }
         }
@@ -245,9 +261,11 @@ private:
         }
         if constexpr (!kLast) {
             waitForProducts<2>();
-            kDqFirst ? releaseBarrier(shared_.keysEmpty[now.stage]) : releaseBarrier(shared_.valuesEmpty[valueIndex_.stage]);
+            kDqFirst ? releaseBarrier(shared_.keysEmpty[now.stage])
+                     : releaseBarrier(shared_.valuesEmpty[valueIndex_.stage]);
             waitForProducts<1>();
-            kDqFirst ? releaseBarrier(shared_.valuesEmpty[valueIndex_.stage]) : releaseBarrier(shared_.keysEmpty[now.stage]);
+            kDqFirst ? releaseBarrier(shared_.valuesEmpty[valueIndex_.stage])
+                     : releaseBarrier(shared_.keysEmpty[now.stage]);
         }
         waitForProducts<0>();
     }
@@ -272,7 +290,8 @@ private:
             return;
         }
         const float scale = static_cast<float>(h_.a.step.softmax_scale);
-        char* const boxes = reinterpret_cast<char*>(&shared_) + (kNumber * 4 + warp_) * (kDims.key / 32) * kGradientBoxBytes;
+        char* const boxes =
+            reinterpret_cast<char*>(&shared_) + (kNumber * 4 + warp_) * (kDims.key / 32) * kGradientBoxBytes;
         stageGradient<kDims.key>(dq_, scale, boxes);
         if (bordered_) {
             const uint32_t spoilt = rowsNotFinite(dq_);
@@ -306,13 +325,14 @@ private:
 };
 
 template <class Element, class Config>
-__global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperQueriesKernel(const __grid_constant__ HopperBackwardArguments h) {
+__global__ void __launch_bounds__(Config::kTile.threads(), 1)
+    hopperQueriesKernel(const __grid_constant__ HopperBackwardArguments h) {
     extern __shared__ __align__(1024) char memory[];
     using Shared = HopperOwnQueryShared<Config>;
     constexpr HopperQueryTile kTile = Config::kTile;
     Shared& shared = *reinterpret_cast<Shared*>(memory);
-    // The kernel before has seen the end of all that this one reads before it let this one start. It is waited for only so that what comes
-    // after this kernel comes after both.
+    // The kernel before has seen the end of all that this one reads before it let this one start. It is waited for only
+    // so that what comes after this kernel comes after both.
     letNextKernelStart();
     if (threadIdx.x == 0) {
         shared.initBarriers();
@@ -320,7 +340,8 @@ __global__ void __launch_bounds__(Config::kTile.threads(), 1) hopperQueriesKerne
             prefetchMap(*map);
         }
         const OwnQueryWork work(h.queryOrder, h.a, static_cast<int>(blockIdx.x), kTile);
-        copyBoxes<kTile.queries()>(shared.queries, h.q, Config::kDims.key, work.firstQuery, work.head, work.batch, shared.queriesFull);
+        copyBoxes<kTile.queries()>(shared.queries, h.q, Config::kDims.key, work.firstQuery, work.head, work.batch,
+                                   shared.queriesFull);
         shared.work() = work;
     }
     __syncthreads();  // barriers and work are there

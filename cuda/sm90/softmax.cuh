@@ -1,4 +1,5 @@
-// Online softmax of one warpgroup's scores. Lane l of a warp holds rows l / 4 and l / 4 + 8 of 16, two columns in each 8.
+// Online softmax of one warpgroup's scores. Lane l of a warp holds rows l / 4 and l / 4 + 8 of 16, two columns in each
+// 8.
 #ifndef FLASHRING_CUDA_SM90_SOFTMAX_CUH
 #define FLASHRING_CUDA_SM90_SOFTMAX_CUH
 
@@ -8,19 +9,21 @@
 
 namespace flashring {
 
-// Reference (a score; -inf before any key was seen) and sum of one row. Weights are e^(score - reference), and each lane of a
-// quad holds its own part of the sum.
+// Reference (a score; -inf before any key was seen) and sum of one row. Weights are e^(score - reference), and each
+// lane of a quad holds its own part of the sum.
 struct SoftmaxRow {
     float reference, sum;
 };
 
-// The largest sum of a lane's weights of a block before the reference must follow. It is far inside float16, and keeps all sums inside
-// float32. A larger one would let equal weights at the end of a row all round the same way, where weights of 1 would not round. The
-// first reference must give each lane at least the smallest sum, so that weights in float16 keep their bits.
+// The largest sum of a lane's weights of a block before the reference must follow. It is far inside float16, and keeps
+// all sums inside float32. A larger one would let equal weights at the end of a row all round the same way, where
+// weights of 1 would not round. The first reference must give each lane at least the smallest sum, so that weights in
+// float16 keep their bits.
 constexpr float kLargestSum = 256, kSmallestSum = 0.25f;
 
-// Earlier steps count as one more key, of score lse and value acc, whose weight is e^(lse - reference). The reference makes that about
-// 2^10: lse stands for thousands of keys, and beside all of them float16 would have few bits for the weight of one.
+// Earlier steps count as one more key, of score lse and value acc, whose weight is e^(lse - reference). The reference
+// makes that about 2^10: lse stands for thousands of keys, and beside all of them float16 would have few bits for the
+// weight of one.
 struct EarlierRow {
     float reference, sum;  // -inf and 0 where no key was seen yet: acc means nothing then
 };
@@ -33,7 +36,9 @@ __device__ __forceinline__ EarlierRow earlierRow(Lse lse) {
 }
 
 // The state that this lane starts from: lane 0 of each quad holds the sum.
-__device__ __forceinline__ SoftmaxRow startingFrom(const EarlierRow& row) { return {row.reference, threadIdx.x % 4 == 0 ? row.sum : 0}; }
+__device__ __forceinline__ SoftmaxRow startingFrom(const EarlierRow& row) {
+    return {row.reference, threadIdx.x % 4 == 0 ? row.sum : 0};
+}
 
 // A low bit for each of a lane's columns, two in each 8, below the bound.
 __device__ __forceinline__ uint32_t columnsBelow(int bound) {
@@ -43,10 +48,12 @@ __device__ __forceinline__ uint32_t columnsBelow(int bound) {
 
 constexpr uint32_t kAllSeen = ~0u;
 
-// Sets the scores of keys outside [lo, hi) of their row to -inf; `seen` says whether the block has any inside. A mask of bits becomes
-// several predicates at a time. Returns 8 bits for each 32 keys, all 0 where no row of the warp sees any of them.
+// Sets the scores of keys outside [lo, hi) of their row to -inf; `seen` says whether the block has any inside. A mask
+// of bits becomes several predicates at a time. Returns 8 bits for each 32 keys, all 0 where no row of the warp sees
+// any of them.
 template <int kKeys>
-__device__ __forceinline__ uint32_t hide(float (&scores)[kKeys / 2], bool (&seen)[2], const int* lo, const int* hi, int key) {
+__device__ __forceinline__ uint32_t hide(float (&scores)[kKeys / 2], bool (&seen)[2], const int* lo, const int* hi,
+                                         int key) {
     static_assert(kKeys <= 128, "more columns of a lane than bits in a word");
     const int lane = threadIdx.x % 32;
     uint32_t either = 0;
@@ -66,12 +73,14 @@ __device__ __forceinline__ uint32_t hide(float (&scores)[kKeys / 2], bool (&seen
 }
 
 // The reference to weigh against; 0 for a row that has seen nothing yet.
-__device__ __forceinline__ float shiftOf(const SoftmaxRow& row) { return row.reference == -INFINITY ? 0 : row.reference; }
+__device__ __forceinline__ float shiftOf(const SoftmaxRow& row) {
+    return row.reference == -INFINITY ? 0 : row.reference;
+}
 
 // Computes the weights of 8 keys of a row, rounded to Element, and adds them to the sum.
 template <class Element, int kKeys, class Weight>
-__device__ __forceinline__ void weighEight(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float& sum, int n, int half,
-                                           const Weight& weight) {
+__device__ __forceinline__ void weighEight(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                           float& sum, int n, int half, const Weight& weight) {
     const float x = weight(scores[n * 4 + half * 2]), y = weight(scores[n * 4 + half * 2 + 1]);
     sum += x;
     sum += y;
@@ -80,7 +89,8 @@ __device__ __forceinline__ void weighEight(const float (&scores)[kKeys / 2], uin
 
 // Computes the weights of a block of keys; returns their sum for each row.
 template <class Element, int kKeys, class Weight>
-__device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], const Weight (&weightOf)[2]) {
+__device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                        const Weight (&weightOf)[2]) {
     float sums[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -94,8 +104,8 @@ __device__ __forceinline__ float2 weigh(const float (&scores)[kKeys / 2], uint32
 
 // The same after hide() returned `seen`: leaves out the exponentials of keys that nobody sees.
 template <class Element, int kKeys, class Weight>
-__device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], const Weight (&weightOf)[2],
-                                            uint32_t seen) {
+__device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                            const Weight (&weightOf)[2], uint32_t seen) {
     float sums[2] = {};
 #pragma unroll
     for (int first = 0; first < kKeys / 8; first += 4) {
@@ -119,16 +129,16 @@ struct Settled {
     __device__ __forceinline__ void operator()() const {}
 };
 
-// Takes a block of scores into the state and leaves the weights for the next product. Where the reference moves, `out` is scaled
-// down, once settle() has waited for what is still being added to it.
+// Takes a block of scores into the state and leaves the weights for the next product. Where the reference moves, `out`
+// is scaled down, once settle() has waited for what is still being added to it.
 //
-// Weights are computed against the reference as it stands, at first 0, without looking for the block's maximum. Only where a
-// sum shows that the reference does not fit, or is far from 0, is the maximum found and everything done again. The division by
-// the sum at the end makes any reference exact. seenKeys is what hide() returned.
+// Weights are computed against the reference as it stands, at first 0, without looking for the block's maximum. Only
+// where a sum shows that the reference does not fit, or is far from 0, is the maximum found and everything done again.
+// The division by the sum at the end makes any reference exact. seenKeys is what hide() returned.
 template <class Element, int kKeys, int kColumns, class Settle = Settled>
-__device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
-                                        SoftmaxRow (&state)[2], const bool (&seen)[2], ScoreScale scale, uint32_t seenKeys = kAllSeen,
-                                        Settle settle = {}) {
+__device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                        float (&out)[kColumns], SoftmaxRow (&state)[2], const bool (&seen)[2],
+                                        ScoreScale scale, uint32_t seenKeys = kAllSeen, Settle settle = {}) {
     const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])};
     const NearWeight near[2] = {{scale, shifts[0]}, {scale, shifts[1]}};
     float2 sums;
@@ -138,8 +148,8 @@ __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32
         sums = weighSeen<Element, kKeys>(scores, weights, near, seenKeys);
     }
     const bool fresh[2] = {state[0].reference == -INFINITY && seen[0], state[1].reference == -INFINITY && seen[1]};
-    const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) && !(fresh[1] && sums.y < kSmallestSum) &&
-                      !isFar(fmaxf(fabsf(shifts[0]), fabsf(shifts[1])));
+    const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) &&
+                      !(fresh[1] && sums.y < kSmallestSum) && !isFar(fmaxf(fabsf(shifts[0]), fabsf(shifts[1])));
     if (__all_sync(~0u, fits)) {
         state[0].reference = fresh[0] ? 0 : state[0].reference;
         state[1].reference = fresh[1] ? 0 : state[1].reference;

@@ -43,15 +43,16 @@ __device__ __forceinline__ void prefetchEarlier(const Arguments& a, int first, i
     }
 }
 
-// The same pointer, hidden from the compiler: offsets then become part of the instructions instead of addresses of their own.
+// The same pointer, hidden from the compiler: offsets then become part of the instructions instead of addresses of
+// their own.
 template <class T>
 __device__ __forceinline__ T* opaque(T* pointer) {
     asm("" : "+l"(pointer));
     return pointer;
 }
 
-// Two floats that start on 8 bytes, where they exist. They are read once, so past the first cache. In assembly, because the
-// compiler would branch around each load.
+// Two floats that start on 8 bytes, where they exist. They are read once, so past the first cache. In assembly, because
+// the compiler would branch around each load.
 __device__ __forceinline__ void loadPairIf(bool exists, const float* source, float& first, float& second) {
     asm volatile(
         "{\n"
@@ -62,15 +63,16 @@ __device__ __forceinline__ void loadPairIf(bool exists, const float* source, flo
         : "+f"(first), "+f"(second) : "l"(source), "r"(static_cast<int>(exists)) : "memory");
 }
 
-// Loads acc of a warp's 16 rows from `first` on into `out`, which is 0 and stays 0 where state says that there is none yet.
-// Pairs go straight to the accumulators, so that nothing waits for them before it uses them.
+// Loads acc of a warp's 16 rows from `first` on into `out`, which is 0 and stays 0 where state says that there is none
+// yet. Pairs go straight to the accumulators, so that nothing waits for them before it uses them.
 template <int kColumns>
-__device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kColumns / 2], const SoftmaxRow (&state)[2], int first,
-                                            int head, int batch) {
+__device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kColumns / 2],
+                                            const SoftmaxRow (&state)[2], int first, int head, int batch) {
     const int lane = threadIdx.x % 32, columns = static_cast<int>(a.step.value_dim);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        const float* const own = opaque(row<const float>(a.step.acc, batch, first + half * 8 + lane / 4, head) + lane % 4 * 2);
+        const float* const own =
+            opaque(row<const float>(a.step.acc, batch, first + half * 8 + lane / 4, head) + lane % 4 * 2);
         const int rest = state[half].reference == -INFINITY ? 0 : columns - lane % 4 * 2;
         if (a.vectorOutputs) {
 #pragma unroll
@@ -88,9 +90,11 @@ __device__ __forceinline__ void loadEarlier(const Arguments& a, float (&out)[kCo
     }
 }
 
-// The same from a stage of the ring: swizzled boxes of 64 rows and 32 columns, in which this warp's 16 rows start at `row`.
+// The same from a stage of the ring: swizzled boxes of 64 rows and 32 columns, in which this warp's 16 rows start at
+// `row`.
 template <int kColumns>
-__device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&out)[kColumns / 2], const EarlierRow (&earlier)[2]) {
+__device__ __forceinline__ void readEarlier(const char* boxes, int row, float (&out)[kColumns / 2],
+                                            const EarlierRow (&earlier)[2]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

@@ -1,6 +1,6 @@
 // Made by wgmma.py. Do not edit.
 //
-// Wgmma<n>: products of one warpgroup, accumulator [64, n] += A [64, 16] B [16, n], asynchronous. Lane l of warp w holds
+// Wgmma<n>: products of one warpgroup, accumulator [64, n] += A [64, 16] B [16, n], asynchronous. Lane l of warp w has
 // d[4 j + 2 h + e] at row 16 w + 8 h + l / 4 and column 8 j + 2 (l % 4) + e. kAdd 0 overwrites the accumulator.
 #ifndef FLASHRING_CUDA_SM90_WGMMA_CUH
 #define FLASHRING_CUDA_SM90_WGMMA_CUH
@@ -16,8 +16,8 @@ template <int kN>
 struct Wgmma;
 
 #define FLASHRING_WGMMA_D64 \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31}"
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+    "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
 #define FLASHRING_WGMMA_OUT64(c) \
     c(d[0]), c(d[1]), c(d[2]), c(d[3]), c(d[4]), c(d[5]), c(d[6]), c(d[7]), c(d[8]), c(d[9]), \
     c(d[10]), c(d[11]), c(d[12]), c(d[13]), c(d[14]), c(d[15]), c(d[16]), c(d[17]), c(d[18]), c(d[19]), \
@@ -30,11 +30,13 @@ struct Wgmma<64> {
     template <class Element, int kAdd, int kAcross = 0>
     static __device__ __forceinline__ void shared(float (&d)[32], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " FLASHRING_WGMMA_D64 ", %32, %33, %34, 1, 1, %35, %35;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D64 ", %32, %33, %34, 1, 1, %35, %35;"
                          : FLASHRING_WGMMA_OUT64("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 " FLASHRING_WGMMA_D64 ", %32, %33, %34, 1, 1, %35, %35;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D64 ", %32, %33, %34, 1, 1, %35, %35;"
                          : FLASHRING_WGMMA_OUT64("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         }
@@ -44,11 +46,13 @@ struct Wgmma<64> {
     template <class Element, int kAcross>
     static __device__ __forceinline__ void fresh(float (&d)[32], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " FLASHRING_WGMMA_D64 ", %32, %33, 0, 1, 1, %34, %34;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D64 ", %32, %33, 0, 1, 1, %34, %34;"
                          : FLASHRING_WGMMA_OUT64("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 " FLASHRING_WGMMA_D64 ", %32, %33, 0, 1, 1, %34, %34;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D64 ", %32, %33, 0, 1, 1, %34, %34;"
                          : FLASHRING_WGMMA_OUT64("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         }
@@ -58,11 +62,13 @@ struct Wgmma<64> {
     template <class Element, int kAdd, int kTransposed>
     static __device__ __forceinline__ void registers(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " FLASHRING_WGMMA_D64 ", {%32, %33, %34, %35}, %36, %37, 1, 1, %38;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D64 ", {%32, %33, %34, %35}, %36, %37, 1, 1, %38;"
                          : FLASHRING_WGMMA_OUT64("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 " FLASHRING_WGMMA_D64 ", {%32, %33, %34, %35}, %36, %37, 1, 1, %38;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D64 ", {%32, %33, %34, %35}, %36, %37, 1, 1, %38;"
                          : FLASHRING_WGMMA_OUT64("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         }
@@ -72,8 +78,9 @@ struct Wgmma<64> {
 #undef FLASHRING_WGMMA_OUT64
 
 #define FLASHRING_WGMMA_D80 \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39}"
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+    "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, " \
+    "%36, %37, %38, %39}"
 #define FLASHRING_WGMMA_OUT80(c) \
     c(d[0]), c(d[1]), c(d[2]), c(d[3]), c(d[4]), c(d[5]), c(d[6]), c(d[7]), c(d[8]), c(d[9]), \
     c(d[10]), c(d[11]), c(d[12]), c(d[13]), c(d[14]), c(d[15]), c(d[16]), c(d[17]), c(d[18]), c(d[19]), \
@@ -86,11 +93,13 @@ struct Wgmma<80> {
     template <class Element, int kAdd, int kAcross = 0>
     static __device__ __forceinline__ void shared(float (&d)[40], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 " FLASHRING_WGMMA_D80 ", %40, %41, %42, 1, 1, %43, %43;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D80 ", %40, %41, %42, 1, 1, %43, %43;"
                          : FLASHRING_WGMMA_OUT80("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.f16.f16 " FLASHRING_WGMMA_D80 ", %40, %41, %42, 1, 1, %43, %43;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D80 ", %40, %41, %42, 1, 1, %43, %43;"
                          : FLASHRING_WGMMA_OUT80("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         }
@@ -100,11 +109,13 @@ struct Wgmma<80> {
     template <class Element, int kAcross>
     static __device__ __forceinline__ void fresh(float (&d)[40], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 " FLASHRING_WGMMA_D80 ", %40, %41, 0, 1, 1, %42, %42;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D80 ", %40, %41, 0, 1, 1, %42, %42;"
                          : FLASHRING_WGMMA_OUT80("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.f16.f16 " FLASHRING_WGMMA_D80 ", %40, %41, 0, 1, 1, %42, %42;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D80 ", %40, %41, 0, 1, 1, %42, %42;"
                          : FLASHRING_WGMMA_OUT80("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         }
@@ -114,11 +125,13 @@ struct Wgmma<80> {
     template <class Element, int kAdd, int kTransposed>
     static __device__ __forceinline__ void registers(float (&d)[40], const uint32_t (&a)[4], uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 " FLASHRING_WGMMA_D80 ", {%40, %41, %42, %43}, %44, %45, 1, 1, %46;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D80 ", {%40, %41, %42, %43}, %44, %45, 1, 1, %46;"
                          : FLASHRING_WGMMA_OUT80("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.f16.f16 " FLASHRING_WGMMA_D80 ", {%40, %41, %42, %43}, %44, %45, 1, 1, %46;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D80 ", {%40, %41, %42, %43}, %44, %45, 1, 1, %46;"
                          : FLASHRING_WGMMA_OUT80("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         }
@@ -128,8 +141,9 @@ struct Wgmma<80> {
 #undef FLASHRING_WGMMA_OUT80
 
 #define FLASHRING_WGMMA_D96 \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}"
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+    "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, " \
+    "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}"
 #define FLASHRING_WGMMA_OUT96(c) \
     c(d[0]), c(d[1]), c(d[2]), c(d[3]), c(d[4]), c(d[5]), c(d[6]), c(d[7]), c(d[8]), c(d[9]), \
     c(d[10]), c(d[11]), c(d[12]), c(d[13]), c(d[14]), c(d[15]), c(d[16]), c(d[17]), c(d[18]), c(d[19]), \
@@ -143,11 +157,13 @@ struct Wgmma<96> {
     template <class Element, int kAdd, int kAcross = 0>
     static __device__ __forceinline__ void shared(float (&d)[48], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 " FLASHRING_WGMMA_D96 ", %48, %49, %50, 1, 1, %51, %51;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D96 ", %48, %49, %50, 1, 1, %51, %51;"
                          : FLASHRING_WGMMA_OUT96("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 " FLASHRING_WGMMA_D96 ", %48, %49, %50, 1, 1, %51, %51;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D96 ", %48, %49, %50, 1, 1, %51, %51;"
                          : FLASHRING_WGMMA_OUT96("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         }
@@ -157,11 +173,13 @@ struct Wgmma<96> {
     template <class Element, int kAcross>
     static __device__ __forceinline__ void fresh(float (&d)[48], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 " FLASHRING_WGMMA_D96 ", %48, %49, 0, 1, 1, %50, %50;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D96 ", %48, %49, 0, 1, 1, %50, %50;"
                          : FLASHRING_WGMMA_OUT96("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 " FLASHRING_WGMMA_D96 ", %48, %49, 0, 1, 1, %50, %50;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D96 ", %48, %49, 0, 1, 1, %50, %50;"
                          : FLASHRING_WGMMA_OUT96("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         }
@@ -171,11 +189,13 @@ struct Wgmma<96> {
     template <class Element, int kAdd, int kTransposed>
     static __device__ __forceinline__ void registers(float (&d)[48], const uint32_t (&a)[4], uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 " FLASHRING_WGMMA_D96 ", {%48, %49, %50, %51}, %52, %53, 1, 1, %54;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D96 ", {%48, %49, %50, %51}, %52, %53, 1, 1, %54;"
                          : FLASHRING_WGMMA_OUT96("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 " FLASHRING_WGMMA_D96 ", {%48, %49, %50, %51}, %52, %53, 1, 1, %54;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D96 ", {%48, %49, %50, %51}, %52, %53, 1, 1, %54;"
                          : FLASHRING_WGMMA_OUT96("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         }
@@ -185,9 +205,10 @@ struct Wgmma<96> {
 #undef FLASHRING_WGMMA_OUT96
 
 #define FLASHRING_WGMMA_D128 \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+    "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, " \
+    "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
+    "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
 #define FLASHRING_WGMMA_OUT128(c) \
     c(d[0]), c(d[1]), c(d[2]), c(d[3]), c(d[4]), c(d[5]), c(d[6]), c(d[7]), c(d[8]), c(d[9]), \
     c(d[10]), c(d[11]), c(d[12]), c(d[13]), c(d[14]), c(d[15]), c(d[16]), c(d[17]), c(d[18]), c(d[19]), \
@@ -203,11 +224,13 @@ struct Wgmma<128> {
     template <class Element, int kAdd, int kAcross = 0>
     static __device__ __forceinline__ void shared(float (&d)[64], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " FLASHRING_WGMMA_D128 ", %64, %65, %66, 1, 1, %67, %67;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D128 ", %64, %65, %66, 1, 1, %67, %67;"
                          : FLASHRING_WGMMA_OUT128("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " FLASHRING_WGMMA_D128 ", %64, %65, %66, 1, 1, %67, %67;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D128 ", %64, %65, %66, 1, 1, %67, %67;"
                          : FLASHRING_WGMMA_OUT128("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         }
@@ -217,11 +240,13 @@ struct Wgmma<128> {
     template <class Element, int kAcross>
     static __device__ __forceinline__ void fresh(float (&d)[64], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " FLASHRING_WGMMA_D128 ", %64, %65, 0, 1, 1, %66, %66;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D128 ", %64, %65, 0, 1, 1, %66, %66;"
                          : FLASHRING_WGMMA_OUT128("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " FLASHRING_WGMMA_D128 ", %64, %65, 0, 1, 1, %66, %66;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D128 ", %64, %65, 0, 1, 1, %66, %66;"
                          : FLASHRING_WGMMA_OUT128("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         }
@@ -231,11 +256,13 @@ struct Wgmma<128> {
     template <class Element, int kAdd, int kTransposed>
     static __device__ __forceinline__ void registers(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " FLASHRING_WGMMA_D128 ", {%64, %65, %66, %67}, %68, %69, 1, 1, %70;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D128 ", {%64, %65, %66, %67}, %68, %69, 1, 1, %70;"
                          : FLASHRING_WGMMA_OUT128("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " FLASHRING_WGMMA_D128 ", {%64, %65, %66, %67}, %68, %69, 1, 1, %70;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D128 ", {%64, %65, %66, %67}, %68, %69, 1, 1, %70;"
                          : FLASHRING_WGMMA_OUT128("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         }
@@ -245,10 +272,12 @@ struct Wgmma<128> {
 #undef FLASHRING_WGMMA_OUT128
 
 #define FLASHRING_WGMMA_D192 \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, " \
-    "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}"
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+    "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, " \
+    "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
+    "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, " \
+    "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, " \
+    "%90, %91, %92, %93, %94, %95}"
 #define FLASHRING_WGMMA_OUT192(c) \
     c(d[0]), c(d[1]), c(d[2]), c(d[3]), c(d[4]), c(d[5]), c(d[6]), c(d[7]), c(d[8]), c(d[9]), \
     c(d[10]), c(d[11]), c(d[12]), c(d[13]), c(d[14]), c(d[15]), c(d[16]), c(d[17]), c(d[18]), c(d[19]), \
@@ -267,11 +296,13 @@ struct Wgmma<192> {
     template <class Element, int kAdd, int kAcross = 0>
     static __device__ __forceinline__ void shared(float (&d)[96], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 " FLASHRING_WGMMA_D192 ", %96, %97, %98, 1, 1, %99, %99;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D192 ", %96, %97, %98, 1, 1, %99, %99;"
                          : FLASHRING_WGMMA_OUT192("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 " FLASHRING_WGMMA_D192 ", %96, %97, %98, 1, 1, %99, %99;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D192 ", %96, %97, %98, 1, 1, %99, %99;"
                          : FLASHRING_WGMMA_OUT192("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         }
@@ -281,11 +312,13 @@ struct Wgmma<192> {
     template <class Element, int kAcross>
     static __device__ __forceinline__ void fresh(float (&d)[96], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 " FLASHRING_WGMMA_D192 ", %96, %97, 0, 1, 1, %98, %98;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D192 ", %96, %97, 0, 1, 1, %98, %98;"
                          : FLASHRING_WGMMA_OUT192("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 " FLASHRING_WGMMA_D192 ", %96, %97, 0, 1, 1, %98, %98;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D192 ", %96, %97, 0, 1, 1, %98, %98;"
                          : FLASHRING_WGMMA_OUT192("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         }
@@ -295,11 +328,13 @@ struct Wgmma<192> {
     template <class Element, int kAdd, int kTransposed>
     static __device__ __forceinline__ void registers(float (&d)[96], const uint32_t (&a)[4], uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 " FLASHRING_WGMMA_D192 ", {%96, %97, %98, %99}, %100, %101, 1, 1, %102;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D192 ", {%96, %97, %98, %99}, %100, %101, 1, 1, %102;"
                          : FLASHRING_WGMMA_OUT192("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 " FLASHRING_WGMMA_D192 ", {%96, %97, %98, %99}, %100, %101, 1, 1, %102;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D192 ", {%96, %97, %98, %99}, %100, %101, 1, 1, %102;"
                          : FLASHRING_WGMMA_OUT192("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         }
@@ -309,12 +344,14 @@ struct Wgmma<192> {
 #undef FLASHRING_WGMMA_OUT192
 
 #define FLASHRING_WGMMA_D256 \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, " \
-    "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
-    "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, " \
-    "%120, %121, %122, %123, %124, %125, %126, %127}"
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+    "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, " \
+    "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
+    "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, " \
+    "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, " \
+    "%90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, " \
+    "%108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, " \
+    "%126, %127}"
 #define FLASHRING_WGMMA_OUT256(c) \
     c(d[0]), c(d[1]), c(d[2]), c(d[3]), c(d[4]), c(d[5]), c(d[6]), c(d[7]), c(d[8]), c(d[9]), \
     c(d[10]), c(d[11]), c(d[12]), c(d[13]), c(d[14]), c(d[15]), c(d[16]), c(d[17]), c(d[18]), c(d[19]), \
@@ -336,11 +373,13 @@ struct Wgmma<256> {
     template <class Element, int kAdd, int kAcross = 0>
     static __device__ __forceinline__ void shared(float (&d)[128], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 " FLASHRING_WGMMA_D256 ", %128, %129, %130, 1, 1, %131, %131;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D256 ", %128, %129, %130, 1, 1, %131, %131;"
                          : FLASHRING_WGMMA_OUT256("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 " FLASHRING_WGMMA_D256 ", %128, %129, %130, 1, 1, %131, %131;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D256 ", %128, %129, %130, 1, 1, %131, %131;"
                          : FLASHRING_WGMMA_OUT256("+f")
                          : "l"(a), "l"(b), "n"(kAdd), "n"(kAcross));
         }
@@ -350,11 +389,13 @@ struct Wgmma<256> {
     template <class Element, int kAcross>
     static __device__ __forceinline__ void fresh(float (&d)[128], uint64_t a, uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 " FLASHRING_WGMMA_D256 ", %128, %129, 0, 1, 1, %130, %130;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D256 ", %128, %129, 0, 1, 1, %130, %130;"
                          : FLASHRING_WGMMA_OUT256("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 " FLASHRING_WGMMA_D256 ", %128, %129, 0, 1, 1, %130, %130;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D256 ", %128, %129, 0, 1, 1, %130, %130;"
                          : FLASHRING_WGMMA_OUT256("=f")
                          : "l"(a), "l"(b), "n"(kAcross));
         }
@@ -364,11 +405,13 @@ struct Wgmma<256> {
     template <class Element, int kAdd, int kTransposed>
     static __device__ __forceinline__ void registers(float (&d)[128], const uint32_t (&a)[4], uint64_t b) {
         if constexpr (__is_same(Element, __nv_bfloat16)) {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 " FLASHRING_WGMMA_D256 ", {%128, %129, %130, %131}, %132, %133, 1, 1, %134;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+                         FLASHRING_WGMMA_D256 ", {%128, %129, %130, %131}, %132, %133, 1, 1, %134;"
                          : FLASHRING_WGMMA_OUT256("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         } else {
-            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 " FLASHRING_WGMMA_D256 ", {%128, %129, %130, %131}, %132, %133, 1, 1, %134;"
+            asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 "
+                         FLASHRING_WGMMA_D256 ", {%128, %129, %130, %131}, %132, %133, 1, 1, %134;"
                          : FLASHRING_WGMMA_OUT256("+f")
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed));
         }

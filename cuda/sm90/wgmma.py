@@ -9,7 +9,7 @@ WIDTHS = (64, 80, 96, 128, 192, 256)
 
 print("""// Made by wgmma.py. Do not edit.
 //
-// Wgmma<n>: products of one warpgroup, accumulator [64, n] += A [64, 16] B [16, n], asynchronous. Lane l of warp w holds
+// Wgmma<n>: products of one warpgroup, accumulator [64, n] += A [64, 16] B [16, n], asynchronous. Lane l of warp w has
 // d[4 j + 2 h + e] at row 16 w + 8 h + l / 4 and column 8 j + 2 (l % 4) + e. kAdd 0 overwrites the accumulator.
 #ifndef FLASHRING_CUDA_SM90_WGMMA_CUH
 #define FLASHRING_CUDA_SM90_WGMMA_CUH
@@ -29,14 +29,16 @@ for n in WIDTHS:
     names = ["%" + str(i) for i in range(count)]
     outs = [f"c(d[{i}])" for i in range(count)]
     print(f"#define FLASHRING_WGMMA_D{n} \\")
-    lines = [", ".join(names[i:i + 24]) for i in range(0, count, 24)]
-    print(" \\\n".join('    "' + ("{" if i == 0 else "") + line + ("}" if i == len(lines) - 1 else ", ") + '"' for i, line in enumerate(lines)))
+    lines = [", ".join(names[i:i + 18]) for i in range(0, count, 18)]
+    lines = ["{" + lines[0], *lines[1:]]
+    print(", \" \\\n".join('    "' + line for line in lines) + '}"')
     print(f"#define FLASHRING_WGMMA_OUT{n}(c) \\")
     lines = [", ".join(outs[i:i + 10]) for i in range(0, count, 10)]
     print(", \\\n".join("    " + line for line in lines))
 
     def asm(types, operands, inputs, constraint="+f"):
-        return (f'            asm volatile("wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{types}.{types} " FLASHRING_WGMMA_D{n} "{operands}"\n'
+        return (f'            asm volatile("wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{types}.{types} "\n'
+                f'                         FLASHRING_WGMMA_D{n} "{operands}"\n'
                 f"                         : FLASHRING_WGMMA_OUT{n}(\"{constraint}\")\n"
                 f"                         : {inputs});")
 
@@ -44,7 +46,8 @@ for n in WIDTHS:
     fresh = f", %{count}, %{count + 1}, 0, 1, 1, %{count + 2}, %{count + 2};"
     rs = f", {{%{count}, %{count + 1}, %{count + 2}, %{count + 3}}}, %{count + 4}, %{count + 5}, 1, 1, %{count + 6};"
     fresh_in = '"l"(a), "l"(b), "n"(kAcross)'
-    ss_in, rs_in = '"l"(a), "l"(b), "n"(kAdd), "n"(kAcross)', '"r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed)'
+    ss_in = '"l"(a), "l"(b), "n"(kAdd), "n"(kAcross)'
+    rs_in = '"r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd), "n"(kTransposed)'
     print(f"""
 template <>
 struct Wgmma<{n}> {{

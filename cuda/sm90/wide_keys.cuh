@@ -1,9 +1,11 @@
-// dK and dV of wide heads on Hopper: each block owns 64 keys of one key head and walks over the queries, of every head of the group,
-// that see them.
-//   producer    warp 0 copies K and V once, then Q and dO of each tile of 64 queries; two more fetch what else is known of them
-//   consumers   the first computes S^T = K Q^T - lse / scale, from it P^T, and dV += P^T dO; the second dP^T = V dO^T - delta, and from it
-//               and from P^T, which the first leaves in shared memory, dS^T and dK += dS^T Q
-// Each in its turn issues its gradient's product of one tile and the first product of the next; meanwhile the other one does its arithmetic.
+// dK and dV of wide heads on Hopper: each block owns 64 keys of one key head and walks over the queries, of every head
+// of the group, that see them.
+//   producer    warp 0 copies K and V once, then Q and dO of each tile of 64 queries; two more fetch what else is known
+//               of them
+//   consumers   the first computes S^T = K Q^T - lse / scale, from it P^T, and dV += P^T dO; the second dP^T = V dO^T -
+//               delta, and from it and from P^T, which the first leaves in shared memory, dS^T and dK += dS^T Q
+// Each in its turn issues its gradient's product of one tile and the first product of the next; meanwhile the other one
+// does its arithmetic.
 #ifndef FLASHRING_CUDA_SM90_WIDE_KEYS_CUH
 #define FLASHRING_CUDA_SM90_WIDE_KEYS_CUH
 
@@ -29,7 +31,8 @@ struct HopperWideKeyShared {
     // Panels of an operand of `dim` columns that are kept here; the rest goes on to registers.
     static constexpr int kept(int dim) { return panels(dim) > kTile.heldPanels ? panels(dim) - kTile.heldPanels : 0; }
 
-    // Gradients leave by way of queries and what follows them. What goes on to registers comes by way of the last two stages of queries.
+    // Gradients leave by way of queries and what follows them. What goes on to registers comes by way of the last two
+    // stages of queries.
     char queries[kTile.stages][panels(kDims.key) * kPanel], douts[kTile.doutStages][panels(kDims.value) * kPanel];
     char weights[64 * 64 * 4];                                                   // P^T, 16 bytes a thread at a time
     char keys[(kept(kDims.key) + kept(kDims.value)) * kPanel + 16];              // then values
@@ -40,8 +43,10 @@ struct HopperWideKeyShared {
     uint64_t doutsFull[kTile.doutStages], doutsEmpty[kTile.doutStages];
     uint64_t weightsFull, weightsEmpty;
 
-    static_assert(kTile.stages >= 3 && panels(kDims.value) <= panels(kDims.key), "operands that registers hold come by way of two stages");
-    static_assert(64 * (panels(kDims.key) + panels(kDims.value)) * 64 * 4 <= sizeof queries + sizeof douts, "no room for gradients");
+    static_assert(kTile.stages >= 3 && panels(kDims.value) <= panels(kDims.key),
+                  "operands that registers hold come by way of two stages");
+    static_assert(64 * (panels(kDims.key) + panels(kDims.value)) * 64 * 4 <= sizeof queries + sizeof douts,
+                  "no room for gradients");
 
     __device__ BackwardWork& work() { return *reinterpret_cast<BackwardWork*>(workMemory); }
     __device__ char* values() { return keys + kept(kDims.key) * kPanel; }
@@ -66,7 +71,8 @@ struct HopperWideKeyShared {
 
 // An operand of `dim` columns, 64 rows: its first panels to `kept`, the others to `held`.
 template <class Shared>
-__device__ void copyOwn(const CUtensorMap& map, int dim, char* kept, char* held, int first, int head, int batch, uint64_t& full) {
+__device__ void copyOwn(const CUtensorMap& map, int dim, char* kept, char* held, int first, int head, int batch,
+                        uint64_t& full) {
     arriveExpecting(sharedAddress(&full), panels(dim) * Shared::kPanel);
     for (int panel = 0; panel < panels(dim); ++panel) {
         const int behind = panel - Shared::kept(dim);
@@ -88,22 +94,27 @@ __device__ void copyWideQueries(HopperWideKeyShared<Config>& shared, const Hoppe
             waitForBarrier(shared.keysHeld, 0);
         }
         waitForBarrier(shared.queriesEmpty[queryIndex.stage], queryIndex.parity ^ 1);
-        copyTile(shared.queries[queryIndex.stage], h.q, Config::kDims.key, kTile.queries, query, place.head, work.batch, shared.queriesFull[queryIndex.stage]);
+        copyTile(shared.queries[queryIndex.stage], h.q, Config::kDims.key, kTile.queries, query, place.head, work.batch,
+                 shared.queriesFull[queryIndex.stage]);
         waitForBarrier(shared.doutsEmpty[doutIndex.stage], doutIndex.parity ^ 1);
-        copyTile(shared.douts[doutIndex.stage], h.dout, Config::kDims.value, kTile.queries, query, place.head, work.batch, shared.doutsFull[doutIndex.stage]);
+        copyTile(shared.douts[doutIndex.stage], h.dout, Config::kDims.value, kTile.queries, query, place.head,
+                 work.batch, shared.doutsFull[doutIndex.stage]);
         queryIndex.advance();
         doutIndex.advance();
     }
 }
 
-// The first consumer (kScores) or the second. Lane l of warp w holds keys 16 w + l / 4 and 8 more of the 64, two queries in each 8.
+// The first consumer (kScores) or the second. Lane l of warp w holds keys 16 w + l / 4 and 8 more of the 64, two
+// queries in each 8.
 template <class Element, class Config, bool kScores>
 class WideKeyConsumer {
     using Shared = HopperWideKeyShared<Config>;
     static constexpr HopperWideTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
-    static constexpr int kFirst = kScores ? kDims.key : kDims.value, kSecond = kScores ? kDims.value : kDims.key;  // summed over; of the gradient
-    static constexpr int kQueries = kTile.queries, kKept = Shared::kept(kFirst) * 4, kSteps = kFirst / 16;         // kKept of kSteps
+    static constexpr int kFirst = kScores ? kDims.key : kDims.value;   // summed over
+    static constexpr int kSecond = kScores ? kDims.value : kDims.key;  // of the gradient
+    static constexpr int kQueries = kTile.queries, kSteps = kFirst / 16;
+    static constexpr int kKept = Shared::kept(kFirst) * 4;  // of kSteps
     static constexpr int kThreads = kWideConsumers * 128;
     static constexpr int kAllConsumers = 1, kOwnTurn = kScores ? 2 : 3, kOtherTurn = 5 - kOwnTurn;  // named barriers
 
@@ -138,10 +149,12 @@ private:
     __device__ __forceinline__ void hold() {
         waitForBarrier(kScores ? shared_.keysFull : shared_.valuesFull, 0);
         const int lane = threadIdx.x % 32;
-        const uint32_t base = sharedAddress(shared_.queries[kTile.stages - (kScores ? 2 : 1)]) + (warp_ * 16 + lane % 16) * 128;
+        const uint32_t base =
+            sharedAddress(shared_.queries[kTile.stages - (kScores ? 2 : 1)]) + (warp_ * 16 + lane % 16) * 128;
 #pragma unroll
         for (int k = 0; k < kSteps - kKept; ++k) {
-            loadMatrices<false>(held_[k], base + k / 4 * Shared::kPanel + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
+            loadMatrices<false>(held_[k],
+                                base + k / 4 * Shared::kPanel + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
         }
         orderBeforeCopies();  // loads are over
         releaseBarrier(shared_.keysHeld);
@@ -157,7 +170,8 @@ private:
         }
         startFrom(product_, kScores ? rows().score : rows().dp);
         const uint64_t a = describe(sharedAddress(kScores ? shared_.keys : shared_.values()), 0);
-        const uint64_t b = describe(sharedAddress(kScores ? shared_.queries[query_.stage] : shared_.douts[dout_.stage]), 0);
+        const uint64_t b =
+            describe(sharedAddress(kScores ? shared_.queries[query_.stage] : shared_.douts[dout_.stage]), 0);
         beginProducts();
 #pragma unroll
         for (int k = 0; k < kSteps; ++k) {
@@ -165,7 +179,8 @@ private:
             if (k < kKept) {
                 Wgmma<kQueries>::template shared<Element, 1>(product_, a + step, b + step);
             } else {
-                Wgmma<kQueries>::template registers<Element, 1, 0>(product_, held_[k < kKept ? 0 : k - kKept], b + step);
+                Wgmma<kQueries>::template registers<Element, 1, 0>(product_, held_[k < kKept ? 0 : k - kKept],
+                                                                   b + step);
             }
         }
         commitProducts();
@@ -231,12 +246,14 @@ private:
             waitForBarrier(shared_.doutsFull[dout.stage], dout.parity);
         }
         syncNamed(kOwnTurn, kThreads);
-        multiplyOperand<Element, kSecond>(gradient_, operand_, kScores ? shared_.douts[dout.stage] : shared_.queries[query.stage]);
+        multiplyOperand<Element, kSecond>(gradient_, operand_,
+                                          kScores ? shared_.douts[dout.stage] : shared_.queries[query.stage]);
         commitProducts();
         // What was loaded into registers before has been used by now.
         releaseBarrier(kScores ? shared_.queriesEmpty[query.stage] : shared_.weightsEmpty);
         if constexpr (!kLast) {
-            waitForProducts<1>();  // waits for nothing; without it ptxas waits for all before it writes to an accumulator
+            // waits for nothing; without it ptxas waits for all before it writes to an accumulator
+            waitForProducts<1>();
             startProduct();
         }
         if constexpr (!kLast || kScores) {
@@ -255,7 +272,8 @@ private:
         if (key >= h_.a.step.kv_len) {
             return;
         }
-        char* const boxes = reinterpret_cast<char*>(&shared_) + (kScores ? 0 : 64 * kDims.value * 4) + warp_ * (kSecond / 32) * kGradientBoxBytes;
+        char* const boxes = reinterpret_cast<char*>(&shared_) + (kScores ? 0 : 64 * kDims.value * 4) +
+                            warp_ * (kSecond / 32) * kGradientBoxBytes;
         sendKeys<Element, kScores, kSecond>(gradient_, h_, work_, key, boxes, bordered_);
         waitForBoxes();
     }
@@ -273,7 +291,8 @@ private:
 };
 
 template <class Element, class Config>
-__global__ void __launch_bounds__(HopperWideTile::threads, 1) hopperWideKeysKernel(const __grid_constant__ HopperBackwardArguments h) {
+__global__ void __launch_bounds__(HopperWideTile::threads, 1)
+    hopperWideKeysKernel(const __grid_constant__ HopperBackwardArguments h) {
     extern __shared__ __align__(1024) char memory[];
     using Shared = HopperWideKeyShared<Config>;
     Shared& shared = *reinterpret_cast<Shared*>(memory);
@@ -286,10 +305,12 @@ __global__ void __launch_bounds__(HopperWideTile::threads, 1) hopperWideKeysKern
     waitForEarlierKernel();
     letNextKernelStart();  // the kernel for dQ, which reads what was there before this one
     if (threadIdx.x == 0) {
-        const BackwardWork work(h.order, h.a.step, static_cast<int>(blockIdx.x), Config::kTile.keys(), Config::kTile.queries);
-        copyOwn<Shared>(h.k, Config::kDims.key, shared.keys, shared.queries[Config::kTile.stages - 2], work.firstKey, work.keyHead, work.batch, shared.keysFull);
-        copyOwn<Shared>(h.v, Config::kDims.value, shared.values(), shared.queries[Config::kTile.stages - 1], work.firstKey, work.keyHead, work.batch,
-                        shared.valuesFull);
+        const BackwardWork work(h.order, h.a.step, static_cast<int>(blockIdx.x), Config::kTile.keys(),
+                                Config::kTile.queries);
+        copyOwn<Shared>(h.k, Config::kDims.key, shared.keys, shared.queries[Config::kTile.stages - 2], work.firstKey,
+                        work.keyHead, work.batch, shared.keysFull);
+        copyOwn<Shared>(h.v, Config::kDims.value, shared.values(), shared.queries[Config::kTile.stages - 1],
+                        work.firstKey, work.keyHead, work.batch, shared.valuesFull);
         shared.work() = work;
     }
     __syncthreads();  // barriers and work are there

@@ -1,6 +1,7 @@
 /* Causal attention from C: two heads of three tokens on the CPU. With queries of zeros every token that is seen weighs
  * the same, so the output of token i is the mean of values 0 to i.
- *   gcc -I src/main/cpp examples/c/one_device.c -L FOLDER -lflashring -Wl,-rpath,FOLDER     FOLDER: where libflashring.so lies */
+ *   gcc -I src/main/cpp examples/c/one_device.c -L FOLDER -lflashring -Wl,-rpath,FOLDER     FOLDER: where
+ *   libflashring.so lies */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +26,8 @@ static int failed(void) {
 }
 
 int main(void) {
-    float q[TOKENS * HEADS * DIM] = {0}, k[TOKENS * HEADS * DIM] = {0}, v[TOKENS * HEADS * DIM], out[TOKENS * HEADS * DIM];
+    float q[TOKENS * HEADS * DIM] = {0}, k[TOKENS * HEADS * DIM] = {0}, v[TOKENS * HEADS * DIM],
+                             out[TOKENS * HEADS * DIM];
     float lse[TOKENS * HEADS];
     const flashring_range all = {0, TOKENS, 1}; /* position 0 on, so many of them, one apart */
     flashring_step step;

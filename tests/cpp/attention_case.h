@@ -1,4 +1,5 @@
-// One attention problem: its operands, how to run it through flashring.h, and an oracle that knows the mask's definition only.
+// One attention problem: its operands, how to run it through flashring.h, and an oracle that knows the mask's
+// definition only.
 #ifndef FLASHRING_TESTS_ATTENTION_CASE_H
 #define FLASHRING_TESTS_ATTENTION_CASE_H
 
@@ -62,18 +63,22 @@ struct Case {
         dout = Buffer(dtype, shape.batch, shape.qLen, shape.qHeads, shape.valueDim, order);
         std::normal_distribution<double> normal;
         for (Buffer* buffer : {&q, &k, &v, &dout}) {
-            buffer->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer->set(b, s, h, d, normal(random)); });
+            buffer->forEach(
+                [&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer->set(b, s, h, d, normal(random)); });
         }
     }
 
     std::string describe() const {
         char text[400];
-        std::snprintf(text, sizeof text, "%s b%lld q%lld kv%lld h%lld/%lld d%lld/%lld left %lld right %lld docs %zu prefixes %zu order %d", nameOf(dtype),
-                      static_cast<long long>(shape.batch), static_cast<long long>(shape.qLen), static_cast<long long>(shape.kvLen),
-                      static_cast<long long>(shape.qHeads), static_cast<long long>(shape.kvHeads),
-                      static_cast<long long>(shape.headDim), static_cast<long long>(shape.valueDim),
-                      static_cast<long long>(mask.left), static_cast<long long>(mask.right),
-                      mask.cuSeqlens.empty() ? size_t{0} : mask.cuSeqlens.size() - 1, mask.prefixLengths.size(), static_cast<int>(order));
+        std::snprintf(text, sizeof text,
+                      "%s b%lld q%lld kv%lld h%lld/%lld d%lld/%lld left %lld right %lld docs %zu prefixes %zu order %d",
+                      nameOf(dtype), static_cast<long long>(shape.batch), static_cast<long long>(shape.qLen),
+                      static_cast<long long>(shape.kvLen), static_cast<long long>(shape.qHeads),
+                      static_cast<long long>(shape.kvHeads), static_cast<long long>(shape.headDim),
+                      static_cast<long long>(shape.valueDim), static_cast<long long>(mask.left),
+                      static_cast<long long>(mask.right),
+                      mask.cuSeqlens.empty() ? size_t{0} : mask.cuSeqlens.size() - 1, mask.prefixLengths.size(),
+                      static_cast<int>(order));
         return text;
     }
 };
@@ -103,7 +108,8 @@ struct Results {
     }
 };
 
-// The step struct for queries of a case against the keys [first, first + count) of it. Keeps the ranges and the workspace alive.
+// The step struct for queries of a case against the keys [first, first + count) of it. Keeps the ranges and the
+// workspace alive.
 class Step {
 public:
     flashring_step raw{};
@@ -164,7 +170,8 @@ private:
         return buffer;
     }
 
-    static std::vector<flashring_range> slice(const std::vector<flashring_range>& ranges, int64_t first, int64_t count) {
+    static std::vector<flashring_range> slice(const std::vector<flashring_range>& ranges, int64_t first,
+                                              int64_t count) {
         std::vector<flashring_range> result;
         for (flashring_range range : ranges) {
             const int64_t skip = std::min(first, range.length);
@@ -241,7 +248,8 @@ inline Results oracle(const Case& c) {
                 for (int64_t j = 0; j < s.kvLen; ++j) {
                     double dot = 0;
                     for (int64_t d = 0; d < s.headDim; ++d) dot += c.q.get(b, i, h, d) * c.k.get(b, j, g, d);
-                    const bool visible = sees(c.mask, qPositions[static_cast<size_t>(i)], kPositions[static_cast<size_t>(j)]);
+                    const bool visible =
+                        sees(c.mask, qPositions[static_cast<size_t>(i)], kPositions[static_cast<size_t>(j)]);
                     double value = c.scale * dot;
                     if (c.softcap > 0) {
                         growth[static_cast<size_t>(j)] = 1 / std::pow(std::cosh(value / c.softcap), 2);
@@ -266,7 +274,8 @@ inline Results oracle(const Case& c) {
                 for (int64_t d = 0; d < s.valueDim; ++d) {
                     double value = 0;
                     for (int64_t j = 0; j < s.kvLen; ++j) {
-                        if (p[static_cast<size_t>(j)] > 0) value += p[static_cast<size_t>(j)] / sum * c.v.get(b, j, g, d);
+                        if (p[static_cast<size_t>(j)] > 0)
+                            value += p[static_cast<size_t>(j)] / sum * c.v.get(b, j, g, d);
                     }
                     r.out.set(b, i, h, d, value);
                     r.acc.set(b, i, h, d, value);
@@ -294,8 +303,8 @@ inline Results oracle(const Case& c) {
     return r;
 }
 
-// The rows of the capability table that this machine can run, forward and backward where `both`; where FLASHRING_TEST_KERNEL names a kernel, its rows alone,
-// and without any the test is skipped.
+// The rows of the capability table that this machine can run, forward and backward where `both`; where
+// FLASHRING_TEST_KERNEL names a kernel, its rows alone, and without any the test is skipped.
 inline std::vector<flashring_capability> availableRows(bool both = true) {
     std::vector<flashring_capability> rows;
     const char* const only = std::getenv("FLASHRING_TEST_KERNEL");
@@ -303,7 +312,8 @@ inline std::vector<flashring_capability> availableRows(bool both = true) {
         flashring_capability row{};
         row.size = sizeof row;
         CHECK(flashring_capability_get(i, &row) == FLASHRING_OK, "%s", flashring_last_error());
-        if (row.available && !row.cuda && (row.backward || !both) && (!only || std::string(only) == row.name)) rows.push_back(row);
+        if (row.available && !row.cuda && (row.backward || !both) && (!only || std::string(only) == row.name))
+            rows.push_back(row);
     }
     if (only && rows.empty()) {
         std::printf("skipped: this machine cannot run %s\n", only);

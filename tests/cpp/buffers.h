@@ -75,7 +75,8 @@ inline double decode(int32_t dtype, const char* address) {
         std::memcpy(&value, address, 4);
         return value;
     }
-    static const std::vector<double> bfloat16 = decodeTable(FLASHRING_BFLOAT16), float16 = decodeTable(FLASHRING_FLOAT16);
+    static const std::vector<double> bfloat16 = decodeTable(FLASHRING_BFLOAT16),
+                                     float16 = decodeTable(FLASHRING_FLOAT16);
     uint16_t bits;
     std::memcpy(&bits, address, 2);
     return (dtype == FLASHRING_BFLOAT16 ? bfloat16 : float16)[bits];
@@ -131,8 +132,12 @@ public:
 
     flashring_tensor tensor() { return {bytes_.data() + kFence, batchStride_, seqStride_, headStride_}; }
 
-    double get(int64_t b, int64_t s, int64_t h, int64_t d = 0) const { return decode(dtype_, bytes_.data() + at(b, s, h, d)); }
-    void set(int64_t b, int64_t s, int64_t h, int64_t d, double value) { encode(dtype_, bytes_.data() + at(b, s, h, d), value); }
+    double get(int64_t b, int64_t s, int64_t h, int64_t d = 0) const {
+        return decode(dtype_, bytes_.data() + at(b, s, h, d));
+    }
+    void set(int64_t b, int64_t s, int64_t h, int64_t d, double value) {
+        encode(dtype_, bytes_.data() + at(b, s, h, d), value);
+    }
 
     template <class Body>  // body(b, s, h, d)
     void forEach(const Body& body) const {
@@ -194,17 +199,20 @@ inline Difference difference(const Buffer& a, const Buffer& b) {
     a.forEach([&](int64_t i, int64_t s, int64_t h, int64_t d) {
         const double x = a.get(i, s, h, d), y = b.get(i, s, h, d);
         const bool same = x == y || (std::isnan(x) && std::isnan(y));
-        const double error = same ? 0 : std::isfinite(x) && std::isfinite(y) ? std::fabs(x - y) / std::max(1.0, std::fabs(y)) : INFINITY;
+        const double error = same                                   ? 0
+                             : std::isfinite(x) && std::isfinite(y) ? std::fabs(x - y) / std::max(1.0, std::fabs(y))
+                                                                    : INFINITY;
         if (error > result.largest) result = {error, i, s, h, d};
     });
     return result;
 }
 
-inline void checkClose(const std::string& context, const char* name, const Buffer& actual, const Buffer& expected, double most) {
+inline void checkClose(const std::string& context, const char* name, const Buffer& actual, const Buffer& expected,
+                       double most) {
     const Difference worst = difference(actual, expected);
-    CHECK(worst.largest <= most, "%s: %s differs by %g at (%lld, %lld, %lld, %lld), at most %g allowed", context.c_str(), name,
-          worst.largest, static_cast<long long>(worst.b), static_cast<long long>(worst.s), static_cast<long long>(worst.h),
-          static_cast<long long>(worst.d), most);
+    CHECK(worst.largest <= most, "%s: %s differs by %g at (%lld, %lld, %lld, %lld), at most %g allowed",
+          context.c_str(), name, worst.largest, static_cast<long long>(worst.b), static_cast<long long>(worst.s),
+          static_cast<long long>(worst.h), static_cast<long long>(worst.d), most);
 }
 
 #endif

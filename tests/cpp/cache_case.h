@@ -1,5 +1,5 @@
-// A decode step over a cache whose batch rows have lengths of their own, in one piece or in pages, and an oracle that knows
-// the definitions in flashring.h alone.
+// A decode step over a cache whose batch rows have lengths of their own, in one piece or in pages, and an oracle that
+// knows the definitions in flashring.h alone.
 #ifndef FLASHRING_TESTS_CACHE_CASE_H
 #define FLASHRING_TESTS_CACHE_CASE_H
 
@@ -76,11 +76,15 @@ struct CacheCase {
 
     std::string describe() const {
         char text[300];
-        std::snprintf(text, sizeof text, "%s b%lld q%lld cap%lld h%lld/%lld d%lld/%lld left %lld right %lld page %lld order %d length %lld softcap %g sinks %zu", nameOf(dtype),
-                      static_cast<long long>(batch), static_cast<long long>(queries), static_cast<long long>(capacity),
-                      static_cast<long long>(heads()), static_cast<long long>(keyHeads), static_cast<long long>(headDim),
+        std::snprintf(text, sizeof text,
+                      "%s b%lld q%lld cap%lld h%lld/%lld d%lld/%lld left %lld right %lld page %lld order %d length "
+                      "%lld softcap %g sinks %zu",
+                      nameOf(dtype), static_cast<long long>(batch), static_cast<long long>(queries),
+                      static_cast<long long>(capacity), static_cast<long long>(heads()),
+                      static_cast<long long>(keyHeads), static_cast<long long>(headDim),
                       static_cast<long long>(valueDim), static_cast<long long>(left), static_cast<long long>(right),
-                      static_cast<long long>(pageSize), static_cast<int>(order), static_cast<long long>(length(0)), softcap, sinks.size());
+                      static_cast<long long>(pageSize), static_cast<int>(order), static_cast<long long>(length(0)),
+                      softcap, sinks.size());
         return text;
     }
 
@@ -88,8 +92,8 @@ private:
     std::vector<float> narrowSinks_{};
 };
 
-// The cache as a step reads it: in one piece, or in pages that lie in an order drawn by `seed`, with more of them than are needed.
-// Entries of pages that nobody sees are wild: -1, INT_MAX, or another row's page.
+// The cache as a step reads it: in one piece, or in pages that lie in an order drawn by `seed`, with more of them than
+// are needed. Entries of pages that nobody sees are wild: -1, INT_MAX, or another row's page.
 struct Stored {
     Buffer k{}, v{};
     std::vector<int32_t> table{};
@@ -121,7 +125,8 @@ struct Stored {
             for (int64_t p = 0; p < stride; ++p) {
                 const size_t entry = static_cast<size_t>(b * stride + p);
                 bool used = false;
-                for (int64_t j = p * c.pageSize; j < std::min(c.capacity, (p + 1) * c.pageSize); ++j) used = used || c.seen(b, j);
+                for (int64_t j = p * c.pageSize; j < std::min(c.capacity, (p + 1) * c.pageSize); ++j)
+                    used = used || c.seen(b, j);
                 if (!used) {
                     const int32_t wild[] = {-1, INT_MAX, order[0]};
                     table[entry] = wild[pick(random, 0, 2)];
@@ -135,7 +140,8 @@ struct Stored {
                 const auto fill = [&](Buffer& to, const Buffer& from) {
                     for (int64_t j = p * c.pageSize; j < std::min(c.capacity, (p + 1) * c.pageSize); ++j)
                         for (int64_t h = 0; h < from.heads(); ++h)
-                            for (int64_t d = 0; d < from.dim(); ++d) to.set(page, j % c.pageSize, h, d, from.get(b, j, h, d));
+                            for (int64_t d = 0; d < from.dim(); ++d)
+                                to.set(page, j % c.pageSize, h, d, from.get(b, j, h, d));
                 };
                 fill(k, c.k);
                 fill(v, c.v);
@@ -177,7 +183,9 @@ struct Outcome {
           lse(accType(dtype), c.batch, c.queries, c.heads(), 1, Order::BSHD) {}
     explicit Outcome(const CacheCase& c) : Outcome(c, c.dtype) {}
 
-    bool sameBits(const Outcome& other) const { return out.sameBits(other.out) && acc.sameBits(other.acc) && lse.sameBits(other.lse); }
+    bool sameBits(const Outcome& other) const {
+        return out.sameBits(other.out) && acc.sameBits(other.acc) && lse.sameBits(other.lse);
+    }
     bool intact() const { return out.intact() && acc.intact() && lse.intact(); }
 };
 
@@ -219,25 +227,30 @@ inline Outcome oracle(const CacheCase& c, const Outcome* earlier = nullptr) {
     for (int64_t b = 0; b < c.batch; ++b)
         for (int64_t i = 0; i < c.queries; ++i)
             for (int64_t h = 0; h < c.heads(); ++h) {
-                const double before = earlier ? earlier->lse.get(b, i, h) : c.sinks.empty() ? -INFINITY : c.sinks[static_cast<size_t>(h)];
+                const double before = earlier           ? earlier->lse.get(b, i, h)
+                                      : c.sinks.empty() ? -INFINITY
+                                                        : c.sinks[static_cast<size_t>(h)];
                 double top = before, total = 0;
                 for (int64_t j = 0; j < c.capacity; ++j) {
                     if (!c.sees(b, i, j)) continue;
                     double dot = 0;
                     for (int64_t d = 0; d < c.headDim; ++d) dot += c.q.get(b, i, h, d) * c.k.get(b, j, h / c.group, d);
-                    score[static_cast<size_t>(j)] = c.softcap > 0 ? c.softcap * std::tanh(c.scale * dot / c.softcap) : c.scale * dot;
+                    score[static_cast<size_t>(j)] =
+                        c.softcap > 0 ? c.softcap * std::tanh(c.scale * dot / c.softcap) : c.scale * dot;
                     top = std::max(top, score[static_cast<size_t>(j)]);
                 }
                 std::fill(sum.begin(), sum.end(), 0);
                 if (before != -INFINITY) {
                     total = std::exp(before - top);
-                    for (int64_t d = 0; d < c.valueDim; ++d) sum[static_cast<size_t>(d)] = earlier ? total * earlier->acc.get(b, i, h, d) : 0;
+                    for (int64_t d = 0; d < c.valueDim; ++d)
+                        sum[static_cast<size_t>(d)] = earlier ? total * earlier->acc.get(b, i, h, d) : 0;
                 }
                 for (int64_t j = 0; j < c.capacity; ++j) {
                     if (!c.sees(b, i, j)) continue;
                     const double p = std::exp(score[static_cast<size_t>(j)] - top);
                     total += p;
-                    for (int64_t d = 0; d < c.valueDim; ++d) sum[static_cast<size_t>(d)] += p * c.v.get(b, j, h / c.group, d);
+                    for (int64_t d = 0; d < c.valueDim; ++d)
+                        sum[static_cast<size_t>(d)] += p * c.v.get(b, j, h / c.group, d);
                 }
                 r.lse.set(b, i, h, 0, total == 0 ? -INFINITY : top + std::log(total));
                 for (int64_t d = 0; d < c.valueDim; ++d) {
@@ -254,12 +267,15 @@ inline void drawScores(CacheCase& c, std::mt19937_64& random) {
     std::uniform_real_distribution<double> logarithm(-1, 4), sink(-3, 5);
     const int64_t drawn = pick(random, 1, 3);
     if (drawn & 1) c.softcap = std::exp(logarithm(random));  // scores are of order 1
-    for (int64_t h = 0; drawn & 2 && h < c.heads(); ++h) c.sinks.push_back(pick(random, 0, 5) ? static_cast<float>(sink(random)) : -INFINITY);
+    for (int64_t h = 0; drawn & 2 && h < c.heads(); ++h)
+        c.sinks.push_back(pick(random, 0, 5) ? static_cast<float>(sink(random)) : -INFINITY);
 }
 
-// Lengths around the borders of pages, of tiles and of pieces; groups, dims, windows, ragged queries. Every row within `capacity`.
+// Lengths around the borders of pages, of tiles and of pieces; groups, dims, windows, ragged queries. Every row within
+// `capacity`.
 inline CacheCase drawCacheCase(std::mt19937_64& random, int32_t dtype, int64_t longest) {
-    static const int64_t groups[] = {1, 3, 4, 7, 8}, dims[] = {8, 16, 40, 64, 80, 128}, pageSizes[] = {1, 8, 16, 24, 64, 128};
+    static const int64_t groups[] = {1, 3, 4, 7, 8}, dims[] = {8, 16, 40, 64, 80, 128},
+                         pageSizes[] = {1, 8, 16, 24, 64, 128};
     CacheCase c;
     c.dtype = dtype;
     c.batch = pick(random, 1, 5);
@@ -275,7 +291,17 @@ inline CacheCase drawCacheCase(std::mt19937_64& random, int32_t dtype, int64_t l
     c.order = static_cast<Order>(pick(random, 0, 2));
     c.scale = 1 / std::sqrt(static_cast<double>(c.headDim));
     for (int64_t b = 0; b < c.batch; ++b) {
-        const int64_t edges[] = {0, 1, c.queries - 1, c.pageSize - 1, c.pageSize, c.pageSize + 1, 1023, 1024, 1025, c.capacity, pick(random, 0, c.capacity)};
+        const int64_t edges[] = {0,
+                                 1,
+                                 c.queries - 1,
+                                 c.pageSize - 1,
+                                 c.pageSize,
+                                 c.pageSize + 1,
+                                 1023,
+                                 1024,
+                                 1025,
+                                 c.capacity,
+                                 pick(random, 0, c.capacity)};
         c.lengths.push_back(static_cast<int32_t>(std::clamp(edges[pick(random, 0, 10)], int64_t{0}, c.capacity)));
         c.queryLengths.push_back(static_cast<int32_t>(pick(random, 0, 1) ? c.queries : pick(random, 0, c.queries)));
         c.begins.push_back(static_cast<int32_t>(pick(random, 0, 2) ? 0 : pick(random, 0, c.lengths.back())));
@@ -289,7 +315,8 @@ inline CacheCase drawCacheCase(std::mt19937_64& random, int32_t dtype, int64_t l
 inline constexpr Cache kCaches[] = {Cache::Contiguous, Cache::Numbered, Cache::Addressed};
 
 // Random numbers of 2 key heads and 16 dims over batch rows of these lengths.
-inline CacheCase smallCase(int32_t dtype, std::vector<int32_t> lengths, int64_t capacity, int64_t group = 4, int64_t queries = 1) {
+inline CacheCase smallCase(int32_t dtype, std::vector<int32_t> lengths, int64_t capacity, int64_t group = 4,
+                           int64_t queries = 1) {
     CacheCase c;
     c.dtype = dtype;
     c.batch = static_cast<int64_t>(lengths.size());

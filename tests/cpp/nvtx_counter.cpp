@@ -9,7 +9,8 @@ int pushes[8], pops;
 
 // Which of the names that the test asks for.
 int slot(const char* name) {
-    const char* const names[] = {"ring step, forward", "ring step, backward", "forward step", "backward step", "delta", "combine"};
+    const char* const names[] = {
+        "ring step, forward", "ring step, backward", "forward step", "backward step", "delta", "combine"};
     for (int i = 0; i < 6; ++i) {
         if (std::strcmp(name, names[i]) == 0) {
             return i;
@@ -43,7 +44,8 @@ extern "C" __attribute__((visibility("default"))) int InitializeInjectionNvtx2(N
     const auto* const callbacks = static_cast<const NvtxExportTableCallbacks*>(exportTable(NVTX_ETID_CALLBACKS));
     NvtxFunctionTable table = nullptr;
     unsigned size = 0;
-    if (!callbacks || !callbacks->GetModuleFunctionTable(NVTX_CB_MODULE_CORE2, &table, &size) || size <= NVTX_CBID_CORE2_DomainCreateA) {
+    if (!callbacks || !callbacks->GetModuleFunctionTable(NVTX_CB_MODULE_CORE2, &table, &size) ||
+        size <= NVTX_CBID_CORE2_DomainCreateA) {
         return 0;
     }
     *table[NVTX_CBID_CORE2_DomainRangePushEx] = reinterpret_cast<NvtxFunctionPointer>(push);

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Do the includes of the native sources keep to the arrows between their folders?   rooms.py REPOSITORY
+"""Do the native sources keep to the house's rules?   rooms.py REPOSITORY
 
-Includes are written from a root (src/main/cpp or cuda), so that each shows the room it reaches into. A room uses those that
-ROOMS names for it and nothing else; what it names stands above it, so there is no cycle.
+No line is wider than 120 columns, and no file longer than 400 lines, but what a program has made.
+
+Includes are written from a root (src/main/cpp or cuda), so that each shows the room it reaches into. A room uses those
+that ROOMS names for it and nothing else; what it names stands above it, so there is no cycle.
 """
 import pathlib
 import re
@@ -21,7 +23,9 @@ ROOMS = {
     "cuda/sm90": ("src/main/cpp", "cuda/common"),
 }
 ROOTS = ("src/main/cpp/", "cuda/")
-SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
+SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".c"}
+FOLDERS = (*ROOTS, "tests/cpp", "tests/bench", "examples/c")  # of all native sources
+MOST_COLUMNS, MOST_LINES = 120, 400
 
 
 def room(path):
@@ -56,9 +60,25 @@ def calls(sources):
                     yield f"{path}: {name} is {homes.get(name)}'s kernel; who runs a step is chosen by the table"
 
 
+def sizes(sources):
+    """Yields lines that are too wide and files that are too long."""
+    for path, text in sources.items():
+        lines = text.splitlines()
+        yield from (f"{path}:{number}: {len(line)} columns, at most {MOST_COLUMNS}"
+                    for number, line in enumerate(lines, 1) if len(line) > MOST_COLUMNS)
+        if len(lines) > MOST_LINES and not text.startswith("// Made by "):
+            yield f"{path}: {len(lines)} lines, at most {MOST_LINES}"
+
+
+def read(base, folders):
+    return {path.relative_to(base).as_posix(): path.read_text(encoding="utf-8")
+            for folder in folders for path in sorted((base / folder).rglob("*")) if path.suffix in SUFFIXES}
+
+
 def check_the_check():
     common, sm80 = "cuda/common/a.h", "cuda/sm80/b.cuh"
-    good = {common: '#include "flashring.h"', sm80: '#include "common/a.h"\n#include <cmath>', "src/main/cpp/flashring.h": ""}
+    good = {common: '#include "flashring.h"', sm80: '#include "common/a.h"\n#include <cmath>',
+            "src/main/cpp/flashring.h": ""}
     assert not list(faults(good))
     assert len(list(faults({**good, common: '#include "sm80/b.cuh"'}))) == 1
     assert len(list(faults({**good, sm80: '  # include "a.h"'}))) == 1
@@ -66,6 +86,8 @@ def check_the_check():
     own = {"cuda/sm80/a.cu": "const Kernel kCudaMma = {};", "cuda/sm90/a.cu": "const Kernel kCudaWgmma = {};"}
     assert not list(calls(own))
     assert len(list(calls({**own, "cuda/sm90/b.cu": "kCudaMma.forward(problem);"}))) == 1
+    assert not list(sizes({"a.h": "x" * 120 + "\n" * 400, "b.h": "// Made by c.py.\n" * 401}))
+    assert len(list(sizes({"a.h": "x" * 121, "b.h": "\n" * 401}))) == 2
     for names, uses in zip([list(ROOMS)[:i] for i in range(len(ROOMS))], ROOMS.values()):
         assert set(uses) <= set(names), "a cycle between rooms"
 
@@ -73,9 +95,8 @@ def check_the_check():
 def main(repository):
     check_the_check()
     base = pathlib.Path(repository)
-    sources = {path.relative_to(base).as_posix(): path.read_text(encoding="utf-8")
-               for root in ROOTS for path in sorted((base / root).rglob("*")) if path.suffix in SUFFIXES}
-    wrong = [*faults(sources), *calls(sources)]
+    sources = read(base, ROOTS)
+    wrong = [*faults(sources), *calls(sources), *sizes(read(base, FOLDERS))]
     empty = ROOMS.keys() - {room(path) for path in sources}
     wrong += [f"{name}: an empty room" for name in sorted(empty)]
     print(f"{len(sources)} sources in {len(ROOMS)} rooms")

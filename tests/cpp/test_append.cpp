@@ -1,4 +1,5 @@
-// Appending to caches, contiguous and in pages, on the host: bit by bit where it belongs and nowhere else, and refusals.
+// Appending to caches, contiguous and in pages, on the host: bit by bit where it belongs and nowhere else, and
+// refusals.
 #include <functional>
 
 #include "cache_case.h"
@@ -53,11 +54,13 @@ long appending() {
                 for (int64_t b = 0; b < 5; ++b)
                     for (int64_t i = 0; i < tokens[static_cast<size_t>(b)]; ++i) {
                         const int64_t j = c.lengths[static_cast<size_t>(b)] + i;
-                        const int64_t page = how == Cache::Contiguous ? b : cache.table[static_cast<size_t>(b * cache.stride + j / 16)];
+                        const int64_t page =
+                            how == Cache::Contiguous ? b : cache.table[static_cast<size_t>(b * cache.stride + j / 16)];
                         const int64_t slot = how == Cache::Contiguous ? j : j % 16;
                         for (int64_t h = 0; h < 2; ++h) {
                             for (int64_t d = 0; d < 24; ++d) expected.k.set(page, slot, h, d, newKeys.get(b, i, h, d));
-                            for (int64_t d = 0; d < 17; ++d) expected.v.set(page, slot, h, d, newValues.get(b, i, h, d));
+                            for (int64_t d = 0; d < 17; ++d)
+                                expected.v.set(page, slot, h, d, newValues.get(b, i, h, d));
                         }
                     }
                 flashring_append_args args = appendOf(c, cache, newKeys, newValues);
@@ -65,7 +68,8 @@ long appending() {
                 args.new_lengths = tokens.data();
                 args.kv_lengths = args.lengths_after = held.data();
                 CHECK(flashring_append(&args) == FLASHRING_OK, "%s", flashring_last_error());
-                CHECK(cache.k.sameBits(expected.k) && cache.v.sameBits(expected.v), "%s: another cache", c.describe().c_str());
+                CHECK(cache.k.sameBits(expected.k) && cache.v.sameBits(expected.v), "%s: another cache",
+                      c.describe().c_str());
                 CHECK(held == after, "%s: other lengths", c.describe().c_str());
             }
     return cases;
@@ -86,23 +90,27 @@ long appendRefusals() {
         const Stored before = cache;
         spoil(args, cache);
         const int32_t status = flashring_append(&args);
-        CHECK(status == FLASHRING_INVALID_ARGUMENT && std::strstr(flashring_last_error(), says), "\"%s\" is not in %d \"%s\"", says, status,
-              flashring_last_error());
-        CHECK(cache.k.sameBits(before.k) && cache.v.sameBits(before.v) && held[0] == -7 && held[1] == -7, "\"%s\": a refused call wrote",
-              says);
+        CHECK(status == FLASHRING_INVALID_ARGUMENT && std::strstr(flashring_last_error(), says),
+              "\"%s\" is not in %d \"%s\"", says, status, flashring_last_error());
+        CHECK(cache.k.sameBits(before.k) && cache.v.sameBits(before.v) && held[0] == -7 && held[1] == -7,
+              "\"%s\": a refused call wrote", says);
         ++cases;
     };
-    refuse("kv_lengths[0] = 40 leaves no room for 2 new tokens: kv_len = 40", Cache::Contiguous, [&](A& a, Stored&) { a.kv_lengths = full; });
+    refuse("kv_lengths[0] = 40 leaves no room for 2 new tokens: kv_len = 40", Cache::Contiguous,
+           [&](A& a, Stored&) { a.kv_lengths = full; });
     refuse("kv_lengths[0] = -1 must be", Cache::Contiguous, [&](A& a, Stored&) { a.kv_lengths = least; });
-    refuse("new_lengths[1] = 3 must be from 0 to new_len, 2", Cache::Contiguous, [&](A& a, Stored&) { a.new_lengths = many; });
+    refuse("new_lengths[1] = 3 must be from 0 to new_len, 2", Cache::Contiguous,
+           [&](A& a, Stored&) { a.new_lengths = many; });
     refuse("new_lengths[0] = -1 must be", Cache::Contiguous, [&](A& a, Stored&) { a.new_lengths = least; });
     refuse("kv_lengths must not be null", Cache::Contiguous, [](A& a, Stored&) { a.kv_lengths = nullptr; });
     refuse("kv_len = 2147483648 must be at most 2147483647, the largest length of a row", Cache::Contiguous,
            [](A& a, Stored&) { a.kv_len = INT64_C(1) << 31; });
     refuse("new_len = 41 must be at most kv_len = 40", Cache::Contiguous, [](A& a, Stored&) { a.new_len = 41; });
     refuse("new_k.data must not be null", Cache::Contiguous, [](A& a, Stored&) { a.new_k.data = nullptr; });
-    refuse("k.stride_seq = 0 makes elements of an output overlap", Cache::Contiguous, [](A& a, Stored&) { a.k.stride_seq = 0; });
-    refuse("v.stride_batch = 0 makes elements of an output overlap", Cache::Numbered, [](A& a, Stored&) { a.v.stride_batch = 0; });
+    refuse("k.stride_seq = 0 makes elements of an output overlap", Cache::Contiguous,
+           [](A& a, Stored&) { a.k.stride_seq = 0; });
+    refuse("v.stride_batch = 0 makes elements of an output overlap", Cache::Numbered,
+           [](A& a, Stored&) { a.v.stride_batch = 0; });
     refuse("page_table[0, 2] = -1 must be", Cache::Numbered, [](A&, Stored& c) { c.table[2] = -1; });
     refuse("v_pages[0, 2] = ", Cache::Addressed, [](A&, Stored& c) { c.valuePages[2] = nullptr; });
     refuse("reserved = 1", Cache::Contiguous, [](A& a, Stored&) { a.reserved = 1; });

@@ -78,7 +78,8 @@ Results plain(const Case& c) {
         }
     }
     const auto store = [](Buffer& target, Dense& x) {
-        target.forEach([&](int64_t b, int64_t i, int64_t h, int64_t d) { target.set(b, i, h, d, narrow(x.row(b, h, i)[d])); });
+        target.forEach(
+            [&](int64_t b, int64_t i, int64_t h, int64_t d) { target.set(b, i, h, d, narrow(x.row(b, h, i)[d])); });
     };
     store(r.out, out);
     store(r.dq, dq);
@@ -107,8 +108,11 @@ struct Tensor {
     Buffer Results::*member;
     double factor;  // of the error of the plain formula
 };
-const Tensor kTensors[] = {
-    {"out", &Results::out, 2}, {"lse", &Results::lse, 2}, {"dq", &Results::dq, 3}, {"dk", &Results::dk, 3}, {"dv", &Results::dv, 3}};
+const Tensor kTensors[] = {{"out", &Results::out, 2},
+                           {"lse", &Results::lse, 2},
+                           {"dq", &Results::dq, 3},
+                           {"dk", &Results::dk, 3},
+                           {"dv", &Results::dv, 3}};
 
 void checkAccuracy(Case& c, const std::vector<int64_t>& splits) {
     Case wide = inFloat64(c);
@@ -119,9 +123,9 @@ void checkAccuracy(Case& c, const std::vector<int64_t>& splits) {
     for (const Tensor& tensor : kTensors) {
         const Difference mine = difference(actual.*tensor.member, expected.*tensor.member);
         const double bar = tensor.factor * difference(rough.*tensor.member, expected.*tensor.member).largest + 1e-5;
-        CHECK(mine.largest <= bar, "%s: %s differs by %g > %g at (%lld, %lld, %lld, %lld)", c.describe().c_str(), tensor.name,
-              mine.largest, bar, static_cast<long long>(mine.b), static_cast<long long>(mine.s), static_cast<long long>(mine.h),
-              static_cast<long long>(mine.d));
+        CHECK(mine.largest <= bar, "%s: %s differs by %g > %g at (%lld, %lld, %lld, %lld)", c.describe().c_str(),
+              tensor.name, mine.largest, bar, static_cast<long long>(mine.b), static_cast<long long>(mine.s),
+              static_cast<long long>(mine.h), static_cast<long long>(mine.d));
     }
     CHECK(actual.intact(), "%s: wrote outside a tensor", c.describe().c_str());
 }
@@ -149,7 +153,8 @@ void checkDeterminism(std::mt19937_64& random) {
             flashring_set_threads(count);
             run(c, again, kernel);
             for (const Tensor& tensor : kTensors) {
-                CHECK((again.*tensor.member).sameBits(first.*tensor.member), "%s changes with %d threads", tensor.name, count);
+                CHECK((again.*tensor.member).sameBits(first.*tensor.member), "%s changes with %d threads", tensor.name,
+                      count);
             }
         }
     }
@@ -176,7 +181,8 @@ void checkNan(std::mt19937_64& random) {
             for (int64_t s = 0; s < length; ++s) {
                 const bool should = finite(expected.*tensor.member, s), is = finite(actual.*tensor.member, s);
                 CHECK(should == is, "NaN in row %lld of operand %ld: row %lld of %s is %s", static_cast<long long>(bad),
-                      static_cast<long>(&(c.*operand) - &c.q), static_cast<long long>(s), tensor.name, is ? "finite" : "NaN");
+                      static_cast<long>(&(c.*operand) - &c.q), static_cast<long long>(s), tensor.name,
+                      is ? "finite" : "NaN");
             }
         }
     }
@@ -232,7 +238,8 @@ void checkDenormals(std::mt19937_64& random) {
     }
 }
 
-// Backward with both ADD flags over its own results doubles them; forward to `out` alone gives the bits it gives with `acc`.
+// Backward with both ADD flags over its own results doubles them; forward to `out` alone gives the bits it gives with
+// `acc`.
 void checkFlags(std::mt19937_64& random) {
     Case c = drawLong(random, 4, 2, 203, 80);
     Results once(c), again(c);

@@ -32,7 +32,8 @@ int main(void) {
     step.k.stride_seq = step.v.stride_seq = 1;
     step.out.data = out;
     step.lse.data = lse;
-    if (flashring_select(&step, FLASHRING_FORWARD, &row) || flashring_workspace_bytes(&step, FLASHRING_FORWARD, &bytes)) {
+    if (flashring_select(&step, FLASHRING_FORWARD, &row) ||
+        flashring_workspace_bytes(&step, FLASHRING_FORWARD, &bytes)) {
         fprintf(stderr, "%s\n", flashring_last_error());
         return 1;
     }

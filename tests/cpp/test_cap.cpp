@@ -30,7 +30,8 @@ flashring_step stepOf(int32_t dtype, int32_t kernel) {
 
 void expectRefused(int32_t status, int32_t expected, const std::string& says) {
     CHECK(status == expected, "\"%s\": status %d instead of %d", says.c_str(), status, expected);
-    CHECK(std::strstr(flashring_last_error(), says.c_str()), "\"%s\" is not in \"%s\"", says.c_str(), flashring_last_error());
+    CHECK(std::strstr(flashring_last_error(), says.c_str()), "\"%s\" is not in \"%s\"", says.c_str(),
+          flashring_last_error());
 }
 
 // A name from the environment that no kernel has, until the caller sets another.
@@ -51,7 +52,8 @@ void unknownNames() {
     };
     expectEverywhere("FLASHRING_MAX_KERNEL = sse9 must be one of decode, amx, ");
     expectEverywhere("avx2, simd128, reference, wgmma, mma");
-    expectRefused(flashring_set_max_kernel("avx", "a test"), FLASHRING_INVALID_ARGUMENT, "a test = avx must be one of decode, amx, ");
+    expectRefused(flashring_set_max_kernel("avx", "a test"), FLASHRING_INVALID_ARGUMENT,
+                  "a test = avx must be one of decode, amx, ");
     expectEverywhere("a test = avx must be one of decode, amx, ");
     expectRefused(flashring_set_max_kernel(nullptr, nullptr), FLASHRING_INVALID_ARGUMENT, "name must not be null");
 }
@@ -79,8 +81,8 @@ long capAt(const std::vector<flashring_capability>& free, size_t at, const std::
         const flashring_step step = stepOf(row.dtype, row.kernel);
         const int32_t status = flashring_select(&step, FLASHRING_FORWARD, &selected);
         if (row.available) {
-            CHECK(status == FLASHRING_OK && selected == static_cast<int32_t>(i), "%s under %s: %s", row.name, name.c_str(),
-                  flashring_last_error());
+            CHECK(status == FLASHRING_OK && selected == static_cast<int32_t>(i), "%s under %s: %s", row.name,
+                  name.c_str(), flashring_last_error());
             if (!chosen[row.dtype] && row.backward) {
                 const flashring_step any = stepOf(row.dtype, FLASHRING_KERNEL_AUTO);
                 CHECK(flashring_select(&any, FLASHRING_BACKWARD, &selected) == FLASHRING_OK &&
@@ -109,7 +111,8 @@ long refusals() {
     for (const char* cap : {"", "avx2", "reference"}) {
         flashring_step device = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AVX2);
         device.device = 0;
-        flashring_step ordered = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_WGMMA), served = stepOf(FLASHRING_BFLOAT16, FLASHRING_KERNEL_WGMMA);
+        flashring_step ordered = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_WGMMA),
+                       served = stepOf(FLASHRING_BFLOAT16, FLASHRING_KERNEL_WGMMA);
         ordered.device = served.device = 0;
         ordered.deterministic = served.deterministic = 1;
         flashring_step dim = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AVX512);
@@ -123,7 +126,8 @@ long refusals() {
                "(wgmma), dtype = float32, head_dim = 64, value_dim = 64, deterministic backward on CUDA");
         for (served.value_dim = 64; served.value_dim <= 192; served.value_dim += 128) {
             int32_t selected;
-            CHECK(flashring_select(&served, FLASHRING_BACKWARD, &selected) == FLASHRING_OK || !std::strstr(flashring_last_error(), "no kernel serves"),
+            CHECK(flashring_select(&served, FLASHRING_BACKWARD, &selected) == FLASHRING_OK ||
+                      !std::strstr(flashring_last_error(), "no kernel serves"),
                   "value_dim = %d, deterministic: %s", static_cast<int>(served.value_dim), flashring_last_error());
         }
         expect(cap, dim, FLASHRING_FORWARD, "head_dim = 300");

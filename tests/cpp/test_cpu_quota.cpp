@@ -1,5 +1,5 @@
-// What control groups grant, read from folders that look like those of real machines; and, where this machine lets a test make
-// a control group, from that.
+// What control groups grant, read from folders that look like those of real machines; and, where this machine lets a
+// test make a control group, from that.
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -137,7 +137,8 @@ void real() {
         std::printf("no real group: its quota does not reach this process\n");
         return;
     }
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a real quota of one processor is not seen: status %d", status);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a real quota of one processor is not seen: status %d",
+          status);
     ++cases;
 }
 

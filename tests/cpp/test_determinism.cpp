@@ -39,7 +39,8 @@ int main() {
             flashring_set_threads(count);
             Results shared(c);
             run(c, shared, row.kernel, {100});
-            CHECK(same(alone, shared), "%s %s: %d threads give other bits than one", row.name, nameOf(row.dtype), count);
+            CHECK(same(alone, shared), "%s %s: %d threads give other bits than one", row.name, nameOf(row.dtype),
+                  count);
             ++cases;
         }
         flashring_set_threads(threads);

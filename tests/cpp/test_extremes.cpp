@@ -1,5 +1,5 @@
-// Hard numbers, for every kernel this machine can run: huge and equal scores, rising maxima, denormals, queries that see
-// nothing, and NaN or infinity, which must stay with whom may attend to them.
+// Hard numbers, for every kernel this machine can run: huge and equal scores, rising maxima, denormals, queries that
+// see nothing, and NaN or infinity, which must stay with whom may attend to them.
 #include <functional>
 #include <utility>
 
@@ -23,7 +23,8 @@ void fill(Buffer& buffer, const std::function<double(int64_t s, int64_t d)>& val
     buffer.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer.set(b, s, h, d, value(s, d)); });
 }
 
-void compareForward(const flashring_capability& row, const char* what, Case& c, double bar, std::vector<int64_t> splits = {}) {
+void compareForward(const flashring_capability& row, const char* what, Case& c, double bar,
+                    std::vector<int64_t> splits = {}) {
     const Results expected = oracle(c);
     Results actual(c);
     run(c, actual, row.kernel, std::move(splits));
@@ -39,7 +40,8 @@ void compareForward(const flashring_capability& row, const char* what, Case& c, 
 
 void hugeScores(const flashring_capability& row, std::mt19937_64& random) {
     Case c = plain(row.dtype, 150, 16, random);
-    c.scale = 10;  // small integers: products are exact, scores reach +-1e4, and 1e4 * log2(e) rounds at about 1e-3 in float32
+    // small integers: products are exact, scores reach +-1e4, and 1e4 * log2(e) rounds at about 1e-3 in float32
+    c.scale = 10;
     fill(c.q, [&](int64_t, int64_t) { return static_cast<double>(pick(random, -8, 8)); });
     fill(c.k, [&](int64_t, int64_t) { return static_cast<double>(pick(random, -8, 8)); });
     compareForward(row, "huge scores", c, row.dtype == FLASHRING_FLOAT64 ? 1e-10 : 2e-3);
@@ -97,12 +99,13 @@ void nothingVisibleInManyTiles(const flashring_capability& row, std::mt19937_64&
     Results r(c);
     run(c, r, row.kernel);
     r.dq.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
-        CHECK(s < 64 || r.dq.get(b, s, h, d) == 0, "%s %s: dq is %g in row %lld, which sees nothing", row.name, nameOf(row.dtype),
-              r.dq.get(b, s, h, d), static_cast<long long>(s));
+        CHECK(s < 64 || r.dq.get(b, s, h, d) == 0, "%s %s: dq is %g in row %lld, which sees nothing", row.name,
+              nameOf(row.dtype), r.dq.get(b, s, h, d), static_cast<long long>(s));
     });
 }
 
-// What a step with NaN everywhere left in a thread's scratch reaches nobody in the next one, whose last tiles are not full.
+// What a step with NaN everywhere left in a thread's scratch reaches nobody in the next one, whose last tiles are not
+// full.
 void nothingStale(const flashring_capability& row, std::mt19937_64& random) {
     const int32_t threads = flashring_threads();
     flashring_set_threads(1);
@@ -144,15 +147,17 @@ void poison(const flashring_capability& row, std::mt19937_64& random, const char
         }
     }
     const Bars bars = barsOf(row);
-    const auto check = [&](const char* result, const Buffer& a, const Buffer& b, const std::vector<bool>& reached, bool changes, double bar) {
+    const auto check = [&](const char* result, const Buffer& a, const Buffer& b, const std::vector<bool>& reached,
+                           bool changes, double bar) {
         a.forEach([&](int64_t i, int64_t s, int64_t h, int64_t d) {
             const double x = a.get(i, s, h, d), y = b.get(i, s, h, d);
             if (!reached[static_cast<size_t>(s)] || !changes) {
-                CHECK(x == y || std::fabs(x - y) <= bar * std::max(1.0, std::fabs(y)), "%s %s: %g in row %lld of %s reached %s row %lld: %g for %g",
-                      row.name, nameOf(row.dtype), value, static_cast<long long>(at), operand, result, static_cast<long long>(s), x, y);
+                CHECK(x == y || std::fabs(x - y) <= bar * std::max(1.0, std::fabs(y)),
+                      "%s %s: %g in row %lld of %s reached %s row %lld: %g for %g", row.name, nameOf(row.dtype), value,
+                      static_cast<long long>(at), operand, result, static_cast<long long>(s), x, y);
             } else if (std::isnan(value)) {
-                CHECK(std::isnan(x), "%s %s: NaN in row %lld of %s is lost in %s row %lld: %g", row.name, nameOf(row.dtype),
-                      static_cast<long long>(at), operand, result, static_cast<long long>(s), x);
+                CHECK(std::isnan(x), "%s %s: NaN in row %lld of %s is lost in %s row %lld: %g", row.name,
+                      nameOf(row.dtype), static_cast<long long>(at), operand, result, static_cast<long long>(s), x);
             }
         });
     };

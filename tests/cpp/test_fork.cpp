@@ -27,7 +27,8 @@ Case causal(int64_t length) {
 }
 
 bool same(const Results& a, const Results& b) {
-    return a.out.sameBits(b.out) && a.lse.sameBits(b.lse) && a.dq.sameBits(b.dq) && a.dk.sameBits(b.dk) && a.dv.sameBits(b.dv);
+    return a.out.sameBits(b.out) && a.lse.sameBits(b.lse) && a.dq.sameBits(b.dq) && a.dk.sameBits(b.dk) &&
+           a.dv.sameBits(b.dv);
 }
 
 int threadsOfThisProcess() {

@@ -1,6 +1,6 @@
-// Hard but legal numbers, for every kernel and dtype of this machine, whole and resumed: errors against long double at most 3 times
-// the larger of the reference kernel's and a plain formula's that keeps its probabilities, as frameworks do; probabilities within
-// [0, 1]; single keys exact.
+// Hard but legal numbers, for every kernel and dtype of this machine, whole and resumed: errors against long double at
+// most 3 times the larger of the reference kernel's and a plain formula's that keeps its probabilities, as frameworks
+// do; probabilities within [0, 1]; single keys exact.
 #include <functional>
 
 #include "attention_case.h"
@@ -14,7 +14,9 @@ constexpr int64_t kLength = 96;
 
 Grid gridOf(const Buffer& buffer) {
     Grid grid;
-    buffer.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { grid.push_back(static_cast<Exact>(buffer.get(b, s, h, d))); });
+    buffer.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+        grid.push_back(static_cast<Exact>(buffer.get(b, s, h, d)));
+    });
     return grid;
 }
 
@@ -40,7 +42,8 @@ struct Gradients {
 // One head. Sums run in T; P and dS are rounded to `matrices`, and out to `output`, where they are not negative.
 template <class T>
 Gradients formula(const Case& c, int32_t matrices, int32_t output) {
-    const auto n = static_cast<size_t>(c.shape.qLen), dim = static_cast<size_t>(c.shape.headDim), width = static_cast<size_t>(c.shape.valueDim);
+    const auto n = static_cast<size_t>(c.shape.qLen), dim = static_cast<size_t>(c.shape.headDim),
+               width = static_cast<size_t>(c.shape.valueDim);
     using Matrix = std::vector<T>;
     const auto matrix = [](const Buffer& buffer) {
         const Grid grid = gridOf(buffer);
@@ -92,7 +95,9 @@ Gradients plain(const Case& c, bool narrow) {
     return c.dtype == FLASHRING_FLOAT64 ? formula<double>(c, matrices, c.dtype) : formula<float>(c, matrices, c.dtype);
 }
 
-Gradients gradientsOf(const Results& r) { return {gridOf(r.out), gridOf(r.lse), gridOf(r.dq), gridOf(r.dk), gridOf(r.dv)}; }
+Gradients gradientsOf(const Results& r) {
+    return {gridOf(r.out), gridOf(r.lse), gridOf(r.dq), gridOf(r.dk), gridOf(r.dv)};
+}
 
 // Operands of a kind of trouble, over standard normal ones.
 struct Kind {
@@ -102,7 +107,9 @@ struct Kind {
 
 template <class Value>  // value(s, d, old)
 void change(Buffer& buffer, const Value& value) {
-    buffer.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer.set(b, s, h, d, value(s, d, buffer.get(b, s, h, d))); });
+    buffer.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+        buffer.set(b, s, h, d, value(s, d, buffer.get(b, s, h, d)));
+    });
 }
 
 void multiply(Buffer& buffer, double factor) {
@@ -111,7 +118,8 @@ void multiply(Buffer& buffer, double factor) {
 
 // All scores share this offset.
 void offset(Case& c, double size) {
-    for (Buffer* x : {&c.q, &c.k}) change(*x, [&](int64_t, int64_t d, double old) { return d ? old : std::sqrt(size / c.scale); });
+    for (Buffer* x : {&c.q, &c.k})
+        change(*x, [&](int64_t, int64_t d, double old) { return d ? old : std::sqrt(size / c.scale); });
 }
 
 std::vector<Kind> kinds() {
@@ -120,14 +128,44 @@ std::vector<Kind> kinds() {
         {"offset 1000", [](Case& c) { offset(c, 1000); }},
         {"offset 10000", [](Case& c) { offset(c, 10000); }},
         {"equal keys", [](Case& c) { change(c.k, [](int64_t, int64_t d, double) { return d % 3 - 1.25; }); }},
-        {"one-hot rows", [](Case& c) { for (Buffer* x : {&c.q, &c.k}) change(*x, [](int64_t s, int64_t d, double) { return d == s % 16 ? 30 : 0; }); }},
-        {"rising rows", [](Case& c) { offset(c, 1); change(c.k, [](int64_t s, int64_t d, double old) { return d ? old : 0.75 * static_cast<double>(s); }); }},
+        {"one-hot rows",
+         [](Case& c) {
+             for (Buffer* x : {&c.q, &c.k})
+                 change(*x, [](int64_t s, int64_t d, double) { return d == s % 16 ? 30 : 0; });
+         }},
+        {"rising rows",
+         [](Case& c) {
+             offset(c, 1);
+             change(c.k, [](int64_t s, int64_t d, double old) { return d ? old : 0.75 * static_cast<double>(s); });
+         }},
         {"peaked rows", [](Case& c) { multiply(c.q, 12); }},
-        {"denormal scores", [](Case& c) { multiply(c.q, c.dtype == FLASHRING_FLOAT64 ? 1e-310 : c.dtype == FLASHRING_FLOAT16 ? 1e-6 : 1e-40); }},
-        {"denormal values", [](Case& c) { multiply(c.v, c.dtype == FLASHRING_FLOAT64 ? 1e-308 : c.dtype == FLASHRING_FLOAT16 ? 1e-4 : 1e-37); }},
-        {"tiny scale", [](Case& c) { c.scale = c.dtype == FLASHRING_FLOAT16 ? 1e-9 : 1e-30; multiply(c.q, c.dtype == FLASHRING_FLOAT16 ? 1e3 : 1e15); multiply(c.k, c.dtype == FLASHRING_FLOAT16 ? 1e4 : 1e15); }},
-        {"huge scale", [](Case& c) { c.scale = c.dtype == FLASHRING_FLOAT16 ? 1e6 : 1e30; multiply(c.q, c.dtype == FLASHRING_FLOAT16 ? 1e-3 : 1e-15); multiply(c.k, c.dtype == FLASHRING_FLOAT16 ? 1e-3 : 1e-16); }},
-        {"near overflow", [](Case& c) { c.scale = 1; const double top = c.dtype == FLASHRING_FLOAT64 ? 1e153 : c.dtype == FLASHRING_FLOAT16 ? 6e3 : 1e18; multiply(c.q, top); multiply(c.k, top); }},
+        {"denormal scores",
+         [](Case& c) {
+             multiply(c.q, c.dtype == FLASHRING_FLOAT64 ? 1e-310 : c.dtype == FLASHRING_FLOAT16 ? 1e-6 : 1e-40);
+         }},
+        {"denormal values",
+         [](Case& c) {
+             multiply(c.v, c.dtype == FLASHRING_FLOAT64 ? 1e-308 : c.dtype == FLASHRING_FLOAT16 ? 1e-4 : 1e-37);
+         }},
+        {"tiny scale",
+         [](Case& c) {
+             c.scale = c.dtype == FLASHRING_FLOAT16 ? 1e-9 : 1e-30;
+             multiply(c.q, c.dtype == FLASHRING_FLOAT16 ? 1e3 : 1e15);
+             multiply(c.k, c.dtype == FLASHRING_FLOAT16 ? 1e4 : 1e15);
+         }},
+        {"huge scale",
+         [](Case& c) {
+             c.scale = c.dtype == FLASHRING_FLOAT16 ? 1e6 : 1e30;
+             multiply(c.q, c.dtype == FLASHRING_FLOAT16 ? 1e-3 : 1e-15);
+             multiply(c.k, c.dtype == FLASHRING_FLOAT16 ? 1e-3 : 1e-16);
+         }},
+        {"near overflow",
+         [](Case& c) {
+             c.scale = 1;
+             const double top = c.dtype == FLASHRING_FLOAT64 ? 1e153 : c.dtype == FLASHRING_FLOAT16 ? 6e3 : 1e18;
+             multiply(c.q, top);
+             multiply(c.k, top);
+         }},
     };
 }
 
@@ -211,11 +249,15 @@ void compare(const flashring_capability& row, const Kind& kind, Case& c, int64_t
         const double error = distance(ours.*member, exact), top = static_cast<double>(largest(exact));
         const double other = std::max(distance(bar.reference.*member, exact), distance(bar.formula.*member, exact));
         // Where denormals round, or, in products of bfloat16, are taken for 0. And each step rounds the state anew.
-        const double smallest = c.dtype == FLASHRING_FLOAT64 ? 0x1p-1074 : multipliesBfloat16(row) ? kLength * 0x1p-126 : 0x1p-147;
-        const double floor = 2 * epsilon(c.dtype) * static_cast<double>(steps) * (top > 1e-9 * size ? top : size) + smallest;
-        CHECK(error <= std::max(3 * other, floor), "%s %s D%lld %s in %lld steps: %s is off by %g, reference and plain formula by %g",
-              row.name, nameOf(c.dtype), static_cast<long long>(c.shape.headDim), kind.name, static_cast<long long>(steps), name, error,
-              other);
+        const double smallest = c.dtype == FLASHRING_FLOAT64 ? 0x1p-1074
+                                : multipliesBfloat16(row)    ? kLength * 0x1p-126
+                                                             : 0x1p-147;
+        const double floor =
+            2 * epsilon(c.dtype) * static_cast<double>(steps) * (top > 1e-9 * size ? top : size) + smallest;
+        CHECK(error <= std::max(3 * other, floor),
+              "%s %s D%lld %s in %lld steps: %s is off by %g, reference and plain formula by %g", row.name,
+              nameOf(c.dtype), static_cast<long long>(c.shape.headDim), kind.name, static_cast<long long>(steps), name,
+              error, other);
     };
     check("out", &Gradients::out, bar.sizes.out);
     check("lse", &Gradients::lse, 1);
@@ -224,9 +266,10 @@ void compare(const flashring_capability& row, const Kind& kind, Case& c, int64_t
     check("dv", &Gradients::dv, bar.sizes.dv);
     if (c.dtype == FLASHRING_FLOAT32 && std::string(kind.name) == "offset 10000") {
         const double dq = relative(ours.dq, bar.exact.dq);
-        std::printf("%-9s D%-4lld %lld steps: dq at offset 10,000 is off by %.2g, reference kernel %.2g, plain formula %.2g\n", row.name,
-                    static_cast<long long>(c.shape.headDim), static_cast<long long>(steps), dq, relative(bar.reference.dq, bar.exact.dq),
-                    relative(bar.formula.dq, bar.exact.dq));
+        std::printf(
+            "%-9s D%-4lld %lld steps: dq at offset 10,000 is off by %.2g, reference kernel %.2g, plain formula %.2g\n",
+            row.name, static_cast<long long>(c.shape.headDim), static_cast<long long>(steps), dq,
+            relative(bar.reference.dq, bar.exact.dq), relative(bar.formula.dq, bar.exact.dq));
         CHECK(dq <= 4e-3, "%s: dq at offset 10,000 is off by %g", row.name, dq);
     }
 }
@@ -242,14 +285,16 @@ void probabilities(const flashring_capability& row, const Kind& kind, int64_t di
     for (const Buffer* p : {&r.out, &r.dv}) {
         p->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
             const double value = p->get(b, s, h, d);
-            CHECK(value >= 0 && value <= 1, "%s: %s has a probability of %g", context.c_str(), p == &r.out ? "forward" : "backward", value);
+            CHECK(value >= 0 && value <= 1, "%s: %s has a probability of %g", context.c_str(),
+                  p == &r.out ? "forward" : "backward", value);
         });
     }
     c.v.fill(1);
     run(c, r, row.kernel, splitsOf(steps));
     r.acc.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
         const double sum = r.acc.get(b, s, h, d), slack = multipliesBfloat16(row) ? 0x1p-7 : 8 * epsilon(row.dtype);
-        CHECK(std::fabs(sum - 1) <= slack, "%s: the probabilities of query %lld sum to %.17g", context.c_str(), static_cast<long long>(s), sum);
+        CHECK(std::fabs(sum - 1) <= slack, "%s: the probabilities of query %lld sum to %.17g", context.c_str(),
+              static_cast<long long>(s), sum);
     });
 }
 
@@ -261,16 +306,23 @@ long singleKeys(const flashring_capability& row) {
             Case c = draw(row.dtype, dim, dim);
             c.mask.left = 0;
             const double element = std::sqrt(std::fabs(score) / c.scale / static_cast<double>(dim));
-            change(c.q, [&](int64_t s, int64_t d, double) { return element * (1 + 0.01 * static_cast<double>((s + d) % 7)); });
-            change(c.k, [&](int64_t s, int64_t d, double) { return (score < 0 ? -element : element) * (1 + 0.01 * static_cast<double>((s * d) % 5)); });
+            change(c.q, [&](int64_t s, int64_t d, double) {
+                return element * (1 + 0.01 * static_cast<double>((s + d) % 7));
+            });
+            change(c.k, [&](int64_t s, int64_t d, double) {
+                return (score < 0 ? -element : element) * (1 + 0.01 * static_cast<double>((s * d) % 5));
+            });
             Results r(c);
             run(c, r, row.kernel, cases % 2 ? splitsOf(4) : splitsOf(1));
-            const double unit = c.dtype == FLASHRING_FLOAT16 ? 0x1p-10 : c.dtype == FLASHRING_BFLOAT16 ? 0x1p-7 : epsilon(c.dtype);
+            const double unit = c.dtype == FLASHRING_FLOAT16    ? 0x1p-10
+                                : c.dtype == FLASHRING_BFLOAT16 ? 0x1p-7
+                                                                : epsilon(c.dtype);
             const auto check = [&](const char* name, const Buffer& a, const Buffer& b) {
                 a.forEach([&](int64_t i, int64_t s, int64_t h, int64_t d) {
                     const double x = a.get(i, s, h, d), y = b.get(i, s, h, d);
-                    CHECK(std::fabs(x - y) <= 2 * unit * std::fabs(y), "%s %s D%lld single key of score %g: %s is %.9g for %.9g", row.name,
-                          nameOf(row.dtype), static_cast<long long>(dim), score, name, x, y);
+                    CHECK(std::fabs(x - y) <= 2 * unit * std::fabs(y),
+                          "%s %s D%lld single key of score %g: %s is %.9g for %.9g", row.name, nameOf(row.dtype),
+                          static_cast<long long>(dim), score, name, x, y);
                 });
             };
             check("out", r.out, c.v);
@@ -300,7 +352,8 @@ int main() {
                     const Gradients reference = gradientsOf(results);
                     for (const flashring_capability& row : rows) {
                         if (row.dtype != dtype || row.kernel == FLASHRING_KERNEL_REFERENCE) continue;
-                        compare(row, kind, c, steps, {exact, multipliesBfloat16(row) ? narrow : wide, reference, sizes});
+                        compare(row, kind, c, steps,
+                                {exact, multipliesBfloat16(row) ? narrow : wide, reference, sizes});
                         ++cases;
                     }
                 }

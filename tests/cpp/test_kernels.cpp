@@ -5,7 +5,8 @@
 
 namespace {
 
-// Whether AUTO takes the row: the first of its type that can run, both ways. Forward steps of few queries go to the decode kernel.
+// Whether AUTO takes the row: the first of its type that can run, both ways. Forward steps of few queries go to the
+// decode kernel.
 bool isFirst(const flashring_capability& wanted) {
     flashring_capability row{};
     for (int32_t i = 0; row.dtype != wanted.dtype || !row.available || row.cuda || !row.backward; ++i) {
@@ -62,7 +63,8 @@ int main(int argc, char** argv) {
     const uint64_t seeds = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : (*cap() ? 20 : 60) / kThinning;
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
-        if (std::none_of(rows.begin(), rows.end(), [&](const flashring_capability& row) { return row.dtype == dtype; })) {
+        if (std::none_of(rows.begin(), rows.end(),
+                         [&](const flashring_capability& row) { return row.dtype == dtype; })) {
             continue;
         }
         for (uint64_t seed = 0; seed < seeds; ++seed) {

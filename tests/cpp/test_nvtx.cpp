@@ -22,7 +22,8 @@ void require(bool condition, const char* what) {
 int main() {
     setenv("NVTX_INJECTION64_PATH", NVTX_COUNTER, 1);
 
-    float q[8] = {1, 2, 3, 4, 5, 6, 7, 8}, k[8] = {}, v[8] = {}, out[8], dout[8] = {}, dq[8], dk[8], dv[8], lse[1], delta[1];
+    float q[8] = {1, 2, 3, 4, 5, 6, 7, 8}, k[8] = {}, v[8] = {}, out[8], dout[8] = {}, dq[8], dk[8], dv[8], lse[1],
+          delta[1];
     alignas(64) char workspace[1 << 16];
     const flashring_range range{0, 1, 1};
     flashring_step step{};

@@ -19,7 +19,8 @@ Grid times(int32_t dtype, const Grid& a, const Grid& b, size_t n, size_t m, size
     for (size_t i = 0; i < n; ++i) {
         for (size_t j = 0; j < m; ++j) {
             float sum = 0;
-            for (size_t k = 0; k < depth; ++k) sum += static_cast<float>(a[i * depth + k]) * static_cast<float>(b[j * depth + k]);
+            for (size_t k = 0; k < depth; ++k)
+                sum += static_cast<float>(a[i * depth + k]) * static_cast<float>(b[j * depth + k]);
             c[i * m + j] = rounded(dtype, sum);
         }
     }
@@ -57,14 +58,16 @@ Gradients plain(const Case& c) {
             top = std::max(top, static_cast<float>(p[i * n + j]));
         }
         for (size_t j = 0; j <= i; ++j) sum += std::exp(static_cast<float>(p[i * n + j]) - top);
-        for (size_t j = 0; j < n; ++j) p[i * n + j] = j > i ? 0 : rounded(t, std::exp(static_cast<float>(p[i * n + j]) - top) / sum);
+        for (size_t j = 0; j < n; ++j)
+            p[i * n + j] = j > i ? 0 : rounded(t, std::exp(static_cast<float>(p[i * n + j]) - top) / sum);
     }
     Gradients g;
     g.out = times(t, p, transposed(v, n, dim), n, dim, n);
     Grid ds = times(t, dout, v, n, n, dim);
     for (size_t i = 0; i < n; ++i) {
         float delta = 0;
-        for (size_t d = 0; d < dim; ++d) delta += static_cast<float>(g.out[i * dim + d]) * static_cast<float>(dout[i * dim + d]);
+        for (size_t d = 0; d < dim; ++d)
+            delta += static_cast<float>(g.out[i * dim + d]) * static_cast<float>(dout[i * dim + d]);
         for (size_t j = 0; j < n; ++j) ds[i * n + j] = rounded(t, c.scale * p[i * n + j] * (ds[i * n + j] - delta));
     }
     g.dq = times(t, ds, transposed(k, n, dim), n, dim, n);

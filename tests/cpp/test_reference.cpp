@@ -1,4 +1,5 @@
-// The reference kernel against the oracle: every result of random float64 cases within 1e-12, whole and in resumed blocks.
+// The reference kernel against the oracle: every result of random float64 cases within 1e-12, whole and in resumed
+// blocks.
 #include "attention_case.h"
 
 int main() {

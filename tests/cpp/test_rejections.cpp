@@ -145,8 +145,10 @@ std::vector<Bad> table() {
         {"mask.cu_seqlens[0] = 1", invalid, attention, [](S&, F& f) { f.cuSeqlens[0] = 1; }},
         {"mask.cu_seqlens[2] = 2", invalid, attention, [](S&, F& f) { f.cuSeqlens[2] = 2; }},
         {"mask.cu_seqlens[1] = -3", invalid, attention, [](S&, F& f) { f.cuSeqlens[1] = -3; }},
-        {"mask.cu_seqlens = ", invalid, attention, [](S& s, F& f) { s.mask.cu_seqlens = static_cast<int64_t*>(shifted(f.cuSeqlens.data(), 4)); }},
-        {"q_positions = ", invalid, attention, [](S& s, F& f) { s.q_positions.ranges = static_cast<flashring_range*>(shifted(f.ranges.data(), 1)); }},
+        {"mask.cu_seqlens = ", invalid, attention,
+         [](S& s, F& f) { s.mask.cu_seqlens = static_cast<int64_t*>(shifted(f.cuSeqlens.data(), 4)); }},
+        {"q_positions = ", invalid, attention,
+         [](S& s, F& f) { s.q_positions.ranges = static_cast<flashring_range*>(shifted(f.ranges.data(), 1)); }},
         {"mask.prefix_lengths[1] = -2", invalid, attention, [](S&, F& f) { f.prefixes[1] = -2; }},
         {"q.data", invalid, attention, [](S& s, F&) { s.q.data = nullptr; }},
         {"k.data", invalid, attention, [](S& s, F&) { s.k.data = nullptr; }},
@@ -156,7 +158,8 @@ std::vector<Bad> table() {
         {"dout.data", invalid, {delta, backward}, [](S& s, F&) { s.dout.data = nullptr; }},
         {"delta.data", invalid, {delta, backward}, [](S& s, F&) { s.delta.data = nullptr; }},
         {"acc.data", invalid, {forward}, [](S& s, F&) { s.acc.data = nullptr; s.flags = 0; }},
-        {"acc.data", invalid, {forward}, [](S& s, F&) { s.acc.data = nullptr; s.flags = FLASHRING_FINISH | FLASHRING_RESUME; }},
+        {"acc.data", invalid, {forward},
+         [](S& s, F&) { s.acc.data = nullptr; s.flags = FLASHRING_FINISH | FLASHRING_RESUME; }},
         {"dq.data", invalid, {backward}, [](S& s, F&) { s.dq.data = nullptr; }},
         {"dk.data", invalid, {backward}, [](S& s, F&) { s.dk.data = nullptr; }},
         {"dv.data", invalid, {backward}, [](S& s, F&) { s.dv.data = nullptr; }},
@@ -176,7 +179,9 @@ std::vector<Bad> table() {
         {"delta.stride_seq = 1", invalid, {delta}, [](S& s, F&) { s.delta.stride_seq = 1; }},
         {"out.data", invalid, {forward}, [](S& s, F&) { s.out.data = s.q.data; }},
         {"acc.data", invalid, {forward}, [](S& s, F&) { s.acc.data = s.v.data; }},
-        {"acc.data", invalid, {forward}, [](S& s, F&) { s.acc.data = s.out.data; s.acc.stride_head += 8; s.acc.stride_seq += 64; s.acc.stride_batch += 1024; }},
+        {"acc.data", invalid, {forward},
+         [](S& s, F&) { s.acc.data = s.out.data; s.acc.stride_head += 8; s.acc.stride_seq += 64;
+             s.acc.stride_batch += 1024; }},
         {"lse.data", invalid, {forward}, [](S& s, F&) { s.lse.data = s.k.data; }},
         {"dq.data", invalid, {backward}, [](S& s, F&) { s.dq.data = s.dout.data; }},
         {"dk.data", invalid, {backward}, [](S& s, F&) { s.dk.data = s.dv.data; }},
@@ -198,7 +203,8 @@ long rejectSteps() {
             const int64_t before = flashring_call_count();
             const int32_t status = call(&raw);
             CHECK(status == bad.status, "\"%s\": status %d instead of %d", bad.says, status, bad.status);
-            CHECK(std::strstr(flashring_last_error(), bad.says), "\"%s\" is not in the message \"%s\"", bad.says, flashring_last_error());
+            CHECK(std::strstr(flashring_last_error(), bad.says), "\"%s\" is not in the message \"%s\"", bad.says,
+                  flashring_last_error());
             CHECK(flashring_call_count() == before + 1, "a refused call is not counted");
             ++cases;
         }
@@ -309,12 +315,14 @@ long rejectOthers() {
     float numbers[64] = {};
     const auto expect = [](int32_t status, const char* says) {
         CHECK(status == FLASHRING_INVALID_ARGUMENT, "\"%s\": status %d", says, status);
-        CHECK(std::strstr(flashring_last_error(), says), "\"%s\" is not in the message \"%s\"", says, flashring_last_error());
+        CHECK(std::strstr(flashring_last_error(), says), "\"%s\" is not in the message \"%s\"", says,
+              flashring_last_error());
     };
     expect(flashring_forward_step(nullptr), "step must not be null");
     expect(flashring_delta(nullptr), "step must not be null");
     expect(flashring_backward_step(nullptr), "step must not be null");
-    expect(flashring_forward_step(reinterpret_cast<const flashring_step*>(reinterpret_cast<const char*>(&step) + 4)), "aligned");
+    expect(flashring_forward_step(reinterpret_cast<const flashring_step*>(reinterpret_cast<const char*>(&step) + 4)),
+           "aligned");
     expect(flashring_workspace_bytes(nullptr, 0, &bytes), "step must not be null");
     expect(flashring_workspace_bytes(&step, 2, &bytes), "direction = 2");
     expect(flashring_workspace_bytes(&step, 0, nullptr), "bytes must not be null");
@@ -361,7 +369,8 @@ long rejectOthers() {
     combine("overflow", [](A& a) { a.length = INT64_MAX; });
     combine("dst.data", [](A& a) { a.a.data = a.dst.data; a.a_dtype = FLASHRING_FLOAT16; });
     combine("stream", [](A& a) { a.stream = &a; });
-    CHECK(flashring_host_allocate(-1) == nullptr && flashring_host_allocate(INT64_MAX) == nullptr, "memory that cannot be");
+    CHECK(flashring_host_allocate(-1) == nullptr && flashring_host_allocate(INT64_MAX) == nullptr,
+          "memory that cannot be");
     flashring_host_free(nullptr);
     return cases;
 }

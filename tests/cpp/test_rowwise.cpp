@@ -16,7 +16,8 @@ double unit(int32_t dtype) {  // half a unit in the last place of 1
 }
 
 void combine(int32_t dstType, int32_t aType, int32_t bType, bool copy, bool inPlace, std::mt19937_64& random) {
-    const int64_t length = pick(random, 0, 20), heads = pick(random, 1, 3), dim = pick(random, 0, 1) ? pick(random, 1, 40) : pick(random, 200, 600);
+    const int64_t length = pick(random, 0, 20), heads = pick(random, 1, 3),
+                  dim = pick(random, 0, 1) ? pick(random, 1, 40) : pick(random, 200, 600);
     const auto order = [&] { return static_cast<Order>(pick(random, 0, 2)); };
     const Order first = order();
     Buffer a = draw(aType, length, heads, dim, first, random), b = draw(bType, length, heads, dim, order(), random);
@@ -40,7 +41,8 @@ void combine(int32_t dstType, int32_t aType, int32_t bType, bool copy, bool inPl
     const double bar = unit(dstType) + (dstType == FLASHRING_FLOAT64 ? 0 : unit(FLASHRING_FLOAT32));
     dst.forEach([&](int64_t i, int64_t s, int64_t h, int64_t d) {
         const double sum = before.get(i, s, h, d) + (copy ? 0 : b.get(i, s, h, d)), actual = dst.get(i, s, h, d);
-        CHECK(std::fabs(actual - sum) <= bar * std::max(1e-3, std::fabs(before.get(i, s, h, d)) + std::fabs(b.get(i, s, h, d))),
+        CHECK(std::fabs(actual - sum) <=
+                  bar * std::max(1e-3, std::fabs(before.get(i, s, h, d)) + std::fabs(b.get(i, s, h, d))),
               "%s = %s + %s: %g for %g", nameOf(dstType), nameOf(aType), nameOf(bType), actual, sum);
     });
     CHECK(dst.intact() && a.intact() && b.intact(), "combine wrote outside a tensor");
@@ -66,19 +68,24 @@ void conversions(int32_t dtype) {
     convert(FLASHRING_FLOAT32, wide.data(), dtype, patterns.data());
     for (size_t i = 0; i < wide.size(); ++i) {
         const double expected = decode16(dtype, static_cast<int>(i));
-        CHECK(wide[i] == expected || (std::isnan(wide[i]) && std::isnan(expected)), "%s 0x%zx widens to %g", nameOf(dtype), i, static_cast<double>(wide[i]));
+        CHECK(wide[i] == expected || (std::isnan(wide[i]) && std::isnan(expected)), "%s 0x%zx widens to %g",
+              nameOf(dtype), i, static_cast<double>(wide[i]));
     }
     std::mt19937_64 random(5);
     for (size_t i = 0; i < wide.size(); ++i) {
-        const double neighbour = decode16(dtype, static_cast<int>((i + 1) & 0xffff)), middle = (static_cast<double>(wide[i]) + neighbour) / 2;
-        const double value = i % 3 == 0 ? middle : i % 3 == 1 ? middle * 1.0001 : std::ldexp(static_cast<double>(random()), static_cast<int>(i % 100) - 100);
+        const double neighbour = decode16(dtype, static_cast<int>((i + 1) & 0xffff)),
+                     middle = (static_cast<double>(wide[i]) + neighbour) / 2;
+        const double value = i % 3 == 0   ? middle
+                             : i % 3 == 1 ? middle * 1.0001
+                                          : std::ldexp(static_cast<double>(random()), static_cast<int>(i % 100) - 100);
         wide[i] = static_cast<float>(value);
     }
     convert(dtype, back.data(), FLASHRING_FLOAT32, wide.data());
     for (size_t i = 0; i < wide.size(); ++i) {
         uint16_t expected;
         encode(dtype, reinterpret_cast<char*>(&expected), static_cast<double>(wide[i]));
-        CHECK(back[i] == expected || std::isnan(wide[i]), "%a rounds to %s 0x%x instead of 0x%x", static_cast<double>(wide[i]), nameOf(dtype), back[i], expected);
+        CHECK(back[i] == expected || std::isnan(wide[i]), "%a rounds to %s 0x%x instead of 0x%x",
+              static_cast<double>(wide[i]), nameOf(dtype), back[i], expected);
     }
 }
 

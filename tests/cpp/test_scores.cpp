@@ -100,8 +100,8 @@ void farPositions(const flashring_capability& row) {
     ++cases;
 }
 
-// ALiBi where a tile straddles gaps that the type of scores does not resolve: near tokens on the far side keep their distance. Exact, as all
-// other terms are 0: with slope s and distances d the lse is that of -s * d.
+// ALiBi where a tile straddles gaps that the type of scores does not resolve: near tokens on the far side keep their
+// distance. Exact, as all other terms are 0: with slope s and distances d the lse is that of -s * d.
 void acrossGaps(const flashring_capability& row) {
     for (const int64_t gap : {INT64_C(1) << 25, INT64_C(1) << 31, INT64_C(1) << 60}) {
         Case c = small(row.dtype, 11, 64);
@@ -117,9 +117,11 @@ void acrossGaps(const flashring_capability& row) {
         run(c, actual, row.kernel);
         for (int64_t i = 0; i < 64; ++i) {
             double sum = 0;
-            for (int64_t j = 0; j < 32; ++j) sum += std::exp(-std::fabs(static_cast<double>(i < 32 ? 5 + i - j : 4 + i - 32 - j)));
-            CHECK(std::fabs(actual.lse.get(0, i, 0) - std::log(sum)) < 1e-6, "%s: query %lld at a gap of %lld has lse %g instead of %g", row.name,
-                  static_cast<long long>(i), static_cast<long long>(gap), actual.lse.get(0, i, 0), std::log(sum));
+            for (int64_t j = 0; j < 32; ++j)
+                sum += std::exp(-std::fabs(static_cast<double>(i < 32 ? 5 + i - j : 4 + i - 32 - j)));
+            CHECK(std::fabs(actual.lse.get(0, i, 0) - std::log(sum)) < 1e-6,
+                  "%s: query %lld at a gap of %lld has lse %g instead of %g", row.name, static_cast<long long>(i),
+                  static_cast<long long>(gap), actual.lse.get(0, i, 0), std::log(sum));
         }
         ++cases;
     }

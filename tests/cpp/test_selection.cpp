@@ -1,6 +1,6 @@
 // Who runs a step, by the table's own rules over kernels that are made up: the first row that serves it and takes its
-// operands, the same when planned as when run; and workspace that is enough for whoever it will be. Links the table without
-// the library.
+// operands, the same when planned as when run; and workspace that is enough for whoever it will be. Links the table
+// without the library.
 #include <set>
 #include <string>
 
@@ -37,7 +37,9 @@ const char* unmet(const flashring_step& step, flashring_direction direction) {
     return direction == FLASHRING_FORWARD && step.flags & FLASHRING_RESUME ? "it takes no state" : nullptr;
 }
 
-const char* manyRows(const flashring_step& step, flashring_direction) { return step.q_len > 64 ? "it takes few rows" : nullptr; }
+const char* manyRows(const flashring_step& step, flashring_direction) {
+    return step.q_len > 64 ? "it takes few rows" : nullptr;
+}
 
 bool runsOn(int32_t device) { return device != otherDevice; }
 
@@ -160,7 +162,8 @@ void rows() {
     many.dtype = FLASHRING_FLOAT32;
     expect(chosen(many), "kernel = 0 (reference): it takes neither rows of their own lengths nor pages");
     many.dtype = FLASHRING_BFLOAT16;
-    expect(chosen(many, FLASHRING_BACKWARD), "kernel = 0 (reference): rows of their own lengths and pages are for forward steps");
+    expect(chosen(many, FLASHRING_BACKWARD),
+           "kernel = 0 (reference): rows of their own lengths and pages are for forward steps");
     host.device = FLASHRING_HOST;
     expect(chosen(host), "decode");
     host.q_len = 65;
@@ -245,7 +248,9 @@ void scores() {
     later.kernel = FLASHRING_KERNEL_REFERENCE;
     expect(chosen(later), "reference");
     later.flags = 0;
-    expect(chosen(later), "no kernel serves kernel = 1 (reference), dtype = bfloat16, head_dim = 64, value_dim = 64, sinks, forward on CUDA");
+    expect(chosen(later),
+           "no kernel serves kernel = 1 (reference), dtype = bfloat16, head_dim = 64, value_dim = 64, sinks, forward "
+           "on CUDA");
     flashring_step few = step;
     few.q_len = 64;
     expect(chosen(few), "mma");

@@ -88,7 +88,8 @@ void attend(const flashring_step* given, flashring_direction direction) {
     int64_t* const hi = reinterpret_cast<int64_t*>(workspace + intervalBytes(step) / 2);
     visibleKeys(step, lo, hi);
     checkPages(step, lo, hi);
-    Problem problem{step, lo, hi, workspace + intervalBytes(step) + positionBytes(step), hasRows(step) ? step.q_len : 0};
+    Problem problem{step, lo, hi, workspace + intervalBytes(step) + positionBytes(step),
+                    hasRows(step) ? step.q_len : 0};
     if (step.alibi_slopes) {
         int64_t* const q = reinterpret_cast<int64_t*>(workspace + intervalBytes(step));
         int64_t* const kv = q + step.q_len;

@@ -18,7 +18,8 @@ void append(const flashring_append_args& args) {
         withElement(args.dtype, [&](auto element) {
             using Element = decltype(element);
             const int64_t j = args.kv_lengths[b] + i;
-            const auto copy = [&](const flashring_tensor& from, const flashring_tensor& to, const void* const* pages, int64_t dim) {
+            const auto copy = [&](const flashring_tensor& from, const flashring_tensor& to, const void* const* pages,
+                                  int64_t dim) {
                 for (int64_t g = 0; g < args.kv_heads; ++g) {
                     std::memcpy(cached<Element>(args, to, pages, b, j, g), row<const Element>(from, b, i, g),
                                 static_cast<size_t>(dim) * sizeof(Element));

@@ -134,7 +134,8 @@ void requireDevice(int32_t device) {
     const int32_t count = flashring_device_count();
     if (device >= count) {
         const char* const cause = flashring_device_cause();
-        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", device, *cause ? cause : "there is no CUDA device of this number");
+        fail(FLASHRING_UNSUPPORTED, "device = %d: %s", device,
+             *cause ? cause : "there is no CUDA device of this number");
     }
 }
 

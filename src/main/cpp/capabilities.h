@@ -21,10 +21,12 @@ bool serves(const Capability& row, flashring_direction direction);
 // Whether the row is for the step's shape, dtype, side and kernel.
 bool serves(const Capability& row, const flashring_step& step, flashring_direction direction);
 
-// What the step lacks that the kernel needs beyond its row of the table; null where it takes the step. See Kernel::unmet.
+// What the step lacks that the kernel needs beyond its row of the table; null where it takes the step. See
+// Kernel::unmet.
 const char* unmetBy(const Kernel& kernel, const flashring_step& step, flashring_direction direction);
 
-// Whether the row can be chosen here: the machine can run it, and no cap rules it out. Fails where the cap names no kernel.
+// Whether the row can be chosen here: the machine can run it, and no cap rules it out. Fails where the cap names no
+// kernel.
 bool available(int32_t row);
 
 // Why it cannot; "" where it can. Valid until this thread asks again.

@@ -7,7 +7,7 @@
 namespace flashring {
 namespace {
 
-constexpr std::size_t kMostStructBytes = 4096;       // far beyond any release; a size that was never set is most often more
+constexpr std::size_t kMostStructBytes = 4096;       // far beyond any release; a size that was never set is often more
 constexpr int64_t kMaxBytes = INT64_C(1) << 56;  // beyond any address space; keeps every offset far from overflow
 
 struct Axis {
@@ -44,8 +44,8 @@ void requireDtype(const char* field, int32_t dtype) {
 
 void checkSize(const char* type, uint32_t size, std::size_t first) {
     if (size < first || size > kMostStructBytes || size % sizeof(int64_t) != 0) {
-        invalid("%s.size = %u must be sizeof(%s): a multiple of %zu from %zu to %zu", type, size, type, sizeof(int64_t), first,
-                kMostStructBytes);
+        invalid("%s.size = %u must be sizeof(%s): a multiple of %zu from %zu to %zu", type, size, type, sizeof(int64_t),
+                first, kMostStructBytes);
     }
 }
 
@@ -55,8 +55,8 @@ void checkRest(const char* type, const void* given, std::size_t known) {
     const unsigned char* const bytes = static_cast<const unsigned char*>(given);
     for (std::size_t i = known; i < size; ++i) {
         if (bytes[i] != 0) {
-            invalid("%s: byte %zu = %d must be 0: flashring %s does not know the field there, of a later release", type, i, bytes[i],
-                    FLASHRING_VERSION);
+            invalid("%s: byte %zu = %d must be 0: flashring %s does not know the field there, of a later release", type,
+                    i, bytes[i], FLASHRING_VERSION);
         }
     }
 }

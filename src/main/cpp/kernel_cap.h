@@ -1,4 +1,5 @@
-// The highest kernel that may be chosen: the variable FLASHRING_MAX_KERNEL, or what flashring_set_max_kernel() said last.
+// The highest kernel that may be chosen: the variable FLASHRING_MAX_KERNEL, or what flashring_set_max_kernel() said
+// last.
 #ifndef FLASHRING_KERNEL_CAP_H
 #define FLASHRING_KERNEL_CAP_H
 

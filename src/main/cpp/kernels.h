@@ -21,12 +21,13 @@ struct Problem {
 
 constexpr int32_t kAllScores = FLASHRING_SOFTCAP | FLASHRING_SINKS | FLASHRING_ALIBI;
 
-// NaN and infinity among the operands reach the results of those who see them and nobody else's. In the product of a whole tile a
-// hidden pair has weight 0, and 0 * NaN would carry the NaN of one row to queries or keys that must not see it: where a border of the
-// mask meets such a value, kernels go another way.
+// NaN and infinity among the operands reach the results of those who see them and nobody else's. In the product of a
+// whole tile a hidden pair has weight 0, and 0 * NaN would carry the NaN of one row to queries or keys that must not
+// see it: where a border of the mask meets such a value, kernels go another way.
 
-// One implementation of forward and backward, reading flags, shapes and operands from the step. CPU kernels never throw;
-// CUDA kernels fail with FLASHRING_DEVICE_ERROR. It computes itself what it is given: whether it can is asked before.
+// One implementation of forward and backward, reading flags, shapes and operands from the step. CPU kernels never
+// throw; CUDA kernels fail with FLASHRING_DEVICE_ERROR. It computes itself what it is given: whether it can is asked
+// before.
 struct Kernel {
     int32_t id;               // flashring_kernel
     const char* name;
@@ -37,8 +38,8 @@ struct Kernel {
     int64_t (*workspaceBytes)(const flashring_step&, flashring_direction);  // beyond the CPU's intervals; null: none
     bool cuda = false;        // runs on CUDA devices, else on the host
     bool (*runsOn)(int32_t device) = nullptr;  // of several CUDA devices; null: on each
-    // What a step lacks that this kernel needs beyond its row of the table, for people, valid until this thread asks again;
-    // null where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
+    // What a step lacks that this kernel needs beyond its row of the table, for people, valid until this thread asks
+    // again; null where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
     const char* (*unmet)(const flashring_step&, flashring_direction) = nullptr;
     bool rows = false;   // forward serves batch rows of their own lengths, and pages
     int32_t scores = 0;  // flashring_score: those that it serves
@@ -52,11 +53,13 @@ struct Kernel {
 };
 
 // What CUDA kernels ask of the machine: the same words in libraries built with and without CUDA.
-constexpr const char kCudaRequirement[] = "an NVIDIA GPU of compute capability 8.0 or newer, 99 KB of shared memory a block";
+constexpr const char kCudaRequirement[] =
+    "an NVIDIA GPU of compute capability 8.0 or newer, 99 KB of shared memory a block";
 
 constexpr const char kHopperRequirement[] = "an NVIDIA GPU of compute capability 9.0";
 
-extern const Kernel kDecode, kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaDecode, kCudaWgmma, kCudaMma, kCudaReference;
+extern const Kernel kDecode, kReference, kSimd128, kAvx2, kAvx512, kAvx512Bf16, kAmx, kCudaDecode, kCudaWgmma, kCudaMma,
+    kCudaReference;
 
 // What the DECODE kernels take: queries times the query heads of a key head.
 constexpr int64_t kMaxDecodeRows = 64;
@@ -76,8 +79,8 @@ static constexpr int64_t pageEntry(const Struct& cache, int64_t batch, int64_t j
 
 // Address of the first element of key j of a batch row in a cache that may have pages: of k with its k_pages, or of v.
 template <class T, class Struct>
-static constexpr T* cached(const Struct& cache, const flashring_tensor& tensor, const void* const* addresses, int64_t batch, int64_t j,
-                           int64_t head) {
+static constexpr T* cached(const Struct& cache, const flashring_tensor& tensor, const void* const* addresses,
+                           int64_t batch, int64_t j, int64_t head) {
     if (cache.page_size == 0) {
         return row<T>(tensor, batch, j, head);
     }

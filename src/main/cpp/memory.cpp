@@ -12,7 +12,8 @@ void* allocate(int64_t bytes) {
         return nullptr;
     }
     void* memory = nullptr;
-    if (posix_memalign(&memory, bytes >= hugePage ? hugePage : line, static_cast<size_t>(bytes == 0 ? line : bytes)) != 0) {
+    if (posix_memalign(&memory, bytes >= hugePage ? hugePage : line, static_cast<size_t>(bytes == 0 ? line : bytes)) !=
+        0) {
         return nullptr;
     }
     if (bytes >= hugePage) {

@@ -1,5 +1,5 @@
-// Named ranges for NVIDIA's profilers, in a domain of our own; nothing where the library was built without nvtx3's headers, and
-// a branch on a null pointer where no tool listens.
+// Named ranges for NVIDIA's profilers, in a domain of our own; nothing where the library was built without nvtx3's
+// headers, and a branch on a null pointer where no tool listens.
 #ifndef FLASHRING_NVTX_H
 #define FLASHRING_NVTX_H
 

@@ -14,7 +14,8 @@ namespace {
 constexpr int64_t kChunk = 256;  // elements converted at a time, in the first-level cache
 
 template <class Acc>
-void load(const flashring_tensor& tensor, int32_t dtype, int64_t b, int64_t s, int64_t h, int64_t offset, int64_t count, Acc* values) {
+void load(const flashring_tensor& tensor, int32_t dtype, int64_t b, int64_t s, int64_t h, int64_t offset, int64_t count,
+          Acc* values) {
     withElement(dtype, [&](auto element) {
         const auto* const source = row<const decltype(element)>(tensor, b, s, h) + offset;
         for (int64_t d = 0; d < count; ++d) {
@@ -24,7 +25,8 @@ void load(const flashring_tensor& tensor, int32_t dtype, int64_t b, int64_t s, i
 }
 
 template <class Acc>
-void store(const flashring_tensor& tensor, int32_t dtype, int64_t b, int64_t s, int64_t h, int64_t offset, int64_t count, const Acc* values) {
+void store(const flashring_tensor& tensor, int32_t dtype, int64_t b, int64_t s, int64_t h, int64_t offset,
+           int64_t count, const Acc* values) {
     withElement(dtype, [&](auto element) {
         using Element = decltype(element);
         auto* const target = row<Element>(tensor, b, s, h) + offset;
@@ -39,7 +41,8 @@ bool headsAdjoin(const flashring_tensor& tensor, int64_t dim) { return !tensor.d
 template <class Acc>
 void combineIn(const flashring_combine_args& args) {
     // Where heads lie one behind the other, a token is one long row.
-    const bool merged = headsAdjoin(args.dst, args.dim) && headsAdjoin(args.a, args.dim) && headsAdjoin(args.b, args.dim);
+    const bool merged =
+        headsAdjoin(args.dst, args.dim) && headsAdjoin(args.a, args.dim) && headsAdjoin(args.b, args.dim);
     const int64_t heads = merged ? 1 : args.heads, dim = merged ? args.heads * args.dim : args.dim;
     const int64_t tokensPerTask = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, heads * dim));
     const int64_t tasks = ceilDiv(args.length, tokensPerTask);

@@ -6,10 +6,12 @@
 
 namespace flashring {
 
-// What the output of earlier steps weighs against a reference of lse: 1, but for what rounding took. For a row that has an lse.
+// What the output of earlier steps weighs against a reference of lse: 1, but for what rounding took. For a row that has
+// an lse.
 template <class T>
 static inline T earlierSum(const flashring_step& step, int64_t b, int64_t i, int64_t h) {
-    return step.lse_low.data ? static_cast<T>(__builtin_exp(static_cast<double>(*row<const T>(step.lse_low, b, i, h)))) : T{1};
+    return step.lse_low.data ? static_cast<T>(__builtin_exp(static_cast<double>(*row<const T>(step.lse_low, b, i, h))))
+                             : T{1};
 }
 
 // The lse that a state of head h begins with: that of its sink, of no value; -inf without one.

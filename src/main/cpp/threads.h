@@ -19,7 +19,8 @@ void parallelFor(int64_t count, Task task, const void* context);
 template <class Body>
 static inline void parallelFor(int64_t count, const Body& body) {
     parallelFor(
-        count, [](const void* context, int64_t index, char* scratch) { (*static_cast<const Body*>(context))(index, scratch); },
+        count,
+        [](const void* context, int64_t index, char* scratch) { (*static_cast<const Body*>(context))(index, scratch); },
         &body);
 }
 

@@ -22,7 +22,8 @@ void checkStream(int32_t device, const void* stream) {
     }
 }
 
-void checkPositions(int32_t device, const char* name, const flashring_positions& positions, const char* lengthName, int64_t length) {
+void checkPositions(int32_t device, const char* name, const flashring_positions& positions, const char* lengthName,
+                    int64_t length) {
     if (positions.count < 0) {
         invalid("%s.count = %lld must not be negative", name, Wide{positions.count});
     }
@@ -46,8 +47,8 @@ void checkPositions(int32_t device, const char* name, const flashring_positions&
             invalid("%s.ranges[%lld].stride = %lld must be at least 1", name, Wide{i}, Wide{range.stride});
         }
         if (range.start < next) {
-            invalid("%s.ranges[%lld].start = %lld must be at least %lld: positions start at 0 and ascend strictly", name,
-                    Wide{i}, Wide{range.start}, Wide{next});
+            invalid("%s.ranges[%lld].start = %lld must be at least %lld: positions start at 0 and ascend strictly",
+                    name, Wide{i}, Wide{range.start}, Wide{next});
         }
         int64_t last;
         if (__builtin_mul_overflow(range.length - 1, range.stride, &last) ||
@@ -159,7 +160,8 @@ void checkAttention(const flashring_step& step) {
 // The step without the addresses of operands that hold no element: nothing is shared where they coincide.
 flashring_step withoutEmptyOperands(flashring_step step) {
     if (step.q_len == 0) {
-        step.q.data = step.out.data = step.acc.data = step.lse.data = step.dout.data = step.delta.data = step.dq.data = step.lse_low.data = nullptr;
+        step.q.data = step.out.data = step.acc.data = step.lse.data = step.dout.data = step.delta.data = step.dq.data =
+            step.lse_low.data = nullptr;
     }
     if (step.kv_len == 0) {
         step.k.data = step.v.data = step.dk.data = step.dv.data = nullptr;
@@ -186,7 +188,8 @@ const flashring_step& readStep(const flashring_step* given, flashring_step& own)
     constexpr int32_t known =
         FLASHRING_RESUME | FLASHRING_FINISH | FLASHRING_ADD_DQ | FLASHRING_ADD_DKV | FLASHRING_ADD_DSINKS;
     if (step.flags & ~known) {
-        invalid("flags = 0x%x must hold known flags only, 0x%x", static_cast<unsigned>(step.flags), static_cast<unsigned>(known));
+        invalid("flags = 0x%x must hold known flags only, 0x%x", static_cast<unsigned>(step.flags),
+                static_cast<unsigned>(known));
     }
     requireAtLeast("batch", step.batch, 1);
     requireAtLeast("q_len", step.q_len, 0);
@@ -274,7 +277,8 @@ void checkBackward(const flashring_step& given) {
     requireDistinct("dq", step.dq, "dk", step.dk);
     requireDistinct("dq", step.dq, "dv", step.dv);
     requireDistinct("dk", step.dk, "dv", step.dv);
-    const std::pair<const char*, const flashring_tensor*> written[] = {{"dq", &step.dq}, {"dk", &step.dk}, {"dv", &step.dv}};
+    const std::pair<const char*, const flashring_tensor*> written[] = {
+        {"dq", &step.dq}, {"dk", &step.dk}, {"dv", &step.dv}};
     for (const auto& [name, output] : written) {
         requireNotInput(step, name, *output);
         requireDistinct(name, *output, "dout", step.dout);
@@ -316,7 +320,8 @@ const flashring_combine_args& readCombine(const flashring_combine_args* given, f
         checkTensor("b", args.b, shape, args.b_dtype, Access::Read);
     }
     const auto mayShare = [&](const char* name, const flashring_tensor& source, int32_t dtype) {
-        if (source.data && source.data == args.dst.data && (dtype != args.dst_dtype || !sameStrides(source, args.dst))) {
+        if (source.data && source.data == args.dst.data &&
+            (dtype != args.dst_dtype || !sameStrides(source, args.dst))) {
             invalid("dst.data = %p may be %s.data only where the types and strides agree", args.dst.data, name);
         }
     };

@@ -6,8 +6,8 @@
 
 namespace flashring {
 
-// The step as this release knows it, in `own` where it is another's, with shapes, dtype, device, kernel and flags checked:
-// what flashring_select and flashring_workspace_bytes read.
+// The step as this release knows it, in `own` where it is another's, with shapes, dtype, device, kernel and flags
+// checked: what flashring_select and flashring_workspace_bytes read.
 const flashring_step& readStep(const flashring_step* given, flashring_step& own);
 
 // The rest of what each entry point reads, once the shape is checked.

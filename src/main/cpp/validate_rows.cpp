@@ -63,8 +63,8 @@ void checkCache(const Cache& cache, Access access) {
     }
     const int64_t entries = (cache.kv_len - 1) / cache.page_size + 1;
     if (cache.page_table_stride < entries) {
-        invalid("page_table_stride = %lld must be at least %lld, the pages of kv_len = %lld", Wide{cache.page_table_stride},
-                Wide{entries}, Wide{cache.kv_len});
+        invalid("page_table_stride = %lld must be at least %lld, the pages of kv_len = %lld",
+                Wide{cache.page_table_stride}, Wide{entries}, Wide{cache.kv_len});
     }
     checkProduct("page_table", {cache.batch, cache.page_table_stride, 1, 1}, sizeof(void*));
     if (!byAddress) {
@@ -76,7 +76,8 @@ void checkCache(const Cache& cache, Access access) {
     if (cache.pages != 0) {
         invalid("pages = %lld must be 0 where pages are given by address", Wide{cache.pages});
     }
-    const auto strides = [&](const char* name, const flashring_tensor& tensor, const void* const* addresses, int64_t dim) {
+    const auto strides = [&](const char* name, const flashring_tensor& tensor, const void* const* addresses,
+                             int64_t dim) {
         if (tensor.data) {
             invalid("%s.data = %p must be null where pages are given by address", name, tensor.data);
         }
@@ -100,15 +101,17 @@ void checkEntries(const Cache& cache, int64_t batch, int64_t first, int64_t last
         if (cache.page_table) {
             const int64_t page = cache.page_table[entry];
             if (page < 0 || page >= cache.pages) {
-                invalid("page_table[%lld, %lld] = %lld must be from 0 to pages - 1, %lld", Wide{batch}, Wide{p}, Wide{page},
-                        Wide{cache.pages - 1});
+                invalid("page_table[%lld, %lld] = %lld must be from 0 to pages - 1, %lld", Wide{batch}, Wide{p},
+                        Wide{page}, Wide{cache.pages - 1});
             }
             continue;
         }
-        for (const void* const page : {static_cast<const void*>(cache.k_pages[entry]), static_cast<const void*>(cache.v_pages[entry])}) {
+        for (const void* const page :
+             {static_cast<const void*>(cache.k_pages[entry]), static_cast<const void*>(cache.v_pages[entry])}) {
             if (!page || reinterpret_cast<uintptr_t>(page) % size != 0) {
                 invalid("%s[%lld, %lld] = %p must be the address of a page, aligned to its element size, %zu bytes",
-                        page == cache.k_pages[entry] ? "k_pages" : "v_pages", Wide{batch}, Wide{p}, page, static_cast<size_t>(size));
+                        page == cache.k_pages[entry] ? "k_pages" : "v_pages", Wide{batch}, Wide{p}, page,
+                        static_cast<size_t>(size));
             }
         }
     }
@@ -176,8 +179,10 @@ const flashring_append_args& readAppend(const flashring_append_args* given, flas
     if (args.new_len > args.kv_len) {
         invalid("new_len = %lld must be at most kv_len = %lld", Wide{args.new_len}, Wide{args.kv_len});
     }
-    checkTensor("new_k", args.new_k, {args.batch, args.new_len, args.kv_heads, args.head_dim}, args.dtype, Access::Read);
-    checkTensor("new_v", args.new_v, {args.batch, args.new_len, args.kv_heads, args.value_dim}, args.dtype, Access::Read);
+    checkTensor("new_k", args.new_k, {args.batch, args.new_len, args.kv_heads, args.head_dim}, args.dtype,
+                Access::Read);
+    checkTensor("new_v", args.new_v, {args.batch, args.new_len, args.kv_heads, args.value_dim}, args.dtype,
+                Access::Read);
     checkProduct("k", {args.batch, args.kv_len, args.kv_heads, args.head_dim}, sizeof(double));
     checkProduct("v", {args.batch, args.kv_len, args.kv_heads, args.value_dim}, sizeof(double));
     checkCache(args, Access::Write);
@@ -200,8 +205,8 @@ const flashring_append_args& readAppend(const flashring_append_args* given, flas
         requireBetween("kv_lengths", b, length, args.kv_len, "kv_len");
         requireBetween("new_lengths", b, tokens, args.new_len, "new_len");
         if (tokens > args.kv_len - length) {
-            invalid("kv_lengths[%lld] = %lld leaves no room for %lld new tokens: kv_len = %lld", Wide{b}, Wide{length}, Wide{tokens},
-                    Wide{args.kv_len});
+            invalid("kv_lengths[%lld] = %lld leaves no room for %lld new tokens: kv_len = %lld", Wide{b}, Wide{length},
+                    Wide{tokens}, Wide{args.kv_len});
         }
         checkEntries(args, b, length, length + tokens);
     }

@@ -49,7 +49,8 @@ constexpr Interval visible(const flashring_mask& mask, const Document& document,
 
 // Whether batch rows have lengths or pages of their own.
 constexpr bool hasRows(const flashring_step& step) {
-    return step.kv_lengths || step.kv_begins || step.q_lengths || step.page_table || step.k_pages || step.v_pages || step.page_size != 0;
+    return step.kv_lengths || step.kv_begins || step.q_lengths || step.page_table || step.k_pages || step.v_pages ||
+           step.page_size != 0;
 }
 
 constexpr int64_t clamped(int64_t value, int64_t most) { return value < 0 ? 0 : value < most ? value : most; }
@@ -61,7 +62,8 @@ struct BatchRow {
 
 constexpr BatchRow batchRow(const flashring_step& step, int64_t b) {
     const int64_t end = step.kv_lengths ? clamped(step.kv_lengths[b], step.kv_len) : step.kv_len;
-    return {step.q_lengths ? clamped(step.q_lengths[b], step.q_len) : step.q_len, step.kv_begins ? clamped(step.kv_begins[b], end) : 0, end};
+    return {step.q_lengths ? clamped(step.q_lengths[b], step.q_len) : step.q_len,
+            step.kv_begins ? clamped(step.kv_begins[b], end) : 0, end};
 }
 
 // The keys that its query i sees; none where there is no such query.

@@ -9,8 +9,8 @@
 namespace flashring {
 
 flashring_step withoutAddresses(flashring_step step) {
-    for (flashring_tensor* operand : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta,
-                                      &step.dq, &step.dk, &step.dv, &step.lse_low}) {
+    for (flashring_tensor* operand : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout,
+                                      &step.delta, &step.dq, &step.dk, &step.dv, &step.lse_low}) {
         operand->data = nullptr;
     }
     return step;

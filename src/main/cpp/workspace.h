@@ -18,8 +18,8 @@ int64_t positionBytes(const flashring_step& step);
 // What one kernel needs for the step.
 int64_t workspaceBytesOf(const Kernel& kernel, const flashring_step& step, flashring_direction direction);
 
-// What is enough for each of the kernels that may run the step, whatever addresses its operands will have and whichever of
-// this process's devices it will run on.
+// What is enough for each of the kernels that may run the step, whatever addresses its operands will have and whichever
+// of this process's devices it will run on.
 int64_t mostWorkspaceBytes(const flashring_step& step, flashring_direction direction);
 
 }  // namespace flashring

@@ -1,6 +1,7 @@
-// Times the kernels without a JVM: bench_attention [kernels] [dtypes] [threads] [seconds per row] [bshd|bhsd], names as the
-// library prints them, several with commas between them, "all" for any; 0 threads for the library's own number. B1 H8 S4096, head dims 64 and 128, full and causal; the best of the runs that fit in the time, by
-// the clock and by the CPU time of all threads together, which tells more on a busy machine.
+// Times the kernels without a JVM: bench_attention [kernels] [dtypes] [threads] [seconds per row] [bshd|bhsd], names as
+// the library prints them, several with commas between them, "all" for any; 0 threads for the library's own number. B1
+// H8 S4096, head dims 64 and 128, full and causal; the best of the runs that fit in the time, by the clock and by the
+// CPU time of all threads together, which tells more on a busy machine.
 #include <chrono>
 #include <ctime>
 #include <string>
@@ -55,20 +56,26 @@ void bench(const flashring_capability& row, int64_t dim, bool causal, double bud
     const Seconds backward = best(budget, [&] { require(step.backward(0)); });
     const double pairs = 8 * (causal ? 4096.0 * 4097 / 2 : 4096.0 * 4096), width = static_cast<double>(dim);
     const double forwardWork = 1e-9 * forwardFlops(pairs, width), backwardWork = 1e-9 * backwardFlops(pairs, width);
-    std::printf("%-10s %-9s D%-4lld %-7s", row.name, nameOf(row.dtype), static_cast<long long>(dim), causal ? "causal" : "full");
-    std::printf("  forward %8.2f ms %7.1f GFLOP/s %7.1f per CPU", forward.wall * 1e3, forwardWork / forward.wall, forwardWork / forward.cpu);
+    std::printf("%-10s %-9s D%-4lld %-7s", row.name, nameOf(row.dtype), static_cast<long long>(dim),
+                causal ? "causal" : "full");
+    std::printf("  forward %8.2f ms %7.1f GFLOP/s %7.1f per CPU", forward.wall * 1e3, forwardWork / forward.wall,
+                forwardWork / forward.cpu);
     std::printf("  backward %8.2f ms %7.1f GFLOP/s %7.1f per CPU\n", backward.wall * 1e3, backwardWork / backward.wall,
                 backwardWork / backward.cpu);
     std::fflush(stdout);
 }
 
 // Whether a list with commas between its names has this one.
-bool has(const std::string& names, const std::string& name) { return ("," + names + ",").find("," + name + ",") != std::string::npos; }
+bool has(const std::string& names, const std::string& name) {
+    return ("," + names + ",").find("," + name + ",") != std::string::npos;
+}
 
 }  // namespace
 
 int main(int count, char** arguments) {
-    const auto argument = [&](int i, const char* otherwise) { return std::string(i < count ? arguments[i] : otherwise); };
+    const auto argument = [&](int i, const char* otherwise) {
+        return std::string(i < count ? arguments[i] : otherwise);
+    };
     const std::string kernels = argument(1, "all"), dtypes = argument(2, "float32");
     if (std::atoi(argument(3, "0").c_str()) != 0) {
         require(flashring_set_threads(std::atoi(arguments[3])));

@@ -1,6 +1,6 @@
-// Times the CUDA kernels without a JVM: shape, milliseconds, TFLOP/s and GB/s of operands, the median of ten runs, and the host
-// microseconds of a forward call until it is queued and returns, the least of twenty loops.
-// Options: --kernel reference|mma, --dtype bf16|fp16|fp32, --dim D, --seq S, --batch B, --heads H, --kv-heads H, --deterministic.
+// Times the CUDA kernels without a JVM: shape, milliseconds, TFLOP/s and GB/s of operands, the median of ten runs, and
+// the host microseconds of a forward call until it is queued and returns, the least of twenty loops. Options: --kernel
+// reference|mma, --dtype bf16|fp16|fp32, --dim D, --seq S, --batch B, --heads H, --kv-heads H, --deterministic.
 #include <chrono>
 #include <cstring>
 #include <random>
@@ -29,7 +29,8 @@ DeviceMemory randomTensor(int64_t elements, int32_t dtype) {
     for (int64_t i = 0; i < period; ++i) encode(dtype, block.data() + i * size, normal(random));
     DeviceMemory memory(static_cast<size_t>(elements * size));
     for (int64_t done = 0; done < elements; done += period) {
-        CUDA(cudaMemcpy(memory.data() + done * size, block.data(), static_cast<size_t>(std::min(period, elements - done) * size), cudaMemcpyHostToDevice));
+        CUDA(cudaMemcpy(memory.data() + done * size, block.data(),
+                        static_cast<size_t>(std::min(period, elements - done) * size), cudaMemcpyHostToDevice));
     }
     return memory;
 }
@@ -79,11 +80,14 @@ double hostMicroseconds(const Body& body, double milliseconds) {
 
 void bench(const Options& o, int64_t dim, bool causal) {
     const int64_t kvHeads = o.kvHeads ? o.kvHeads : o.heads;
-    const int64_t qElements = o.batch * o.length * o.heads * dim, kvElements = o.batch * o.length * kvHeads * dim, rows = o.batch * o.length * o.heads;
-    const DeviceMemory q = randomTensor(qElements, o.dtype), k = randomTensor(kvElements, o.dtype), v = randomTensor(kvElements, o.dtype);
+    const int64_t qElements = o.batch * o.length * o.heads * dim, kvElements = o.batch * o.length * kvHeads * dim,
+                  rows = o.batch * o.length * o.heads;
+    const DeviceMemory q = randomTensor(qElements, o.dtype), k = randomTensor(kvElements, o.dtype),
+                       v = randomTensor(kvElements, o.dtype);
     const DeviceMemory dout = randomTensor(qElements, o.dtype), out(static_cast<size_t>(qElements * sizeOf(o.dtype)));
     const DeviceMemory lse(static_cast<size_t>(rows * 4)), delta(static_cast<size_t>(rows * 4));
-    const DeviceMemory dq(static_cast<size_t>(qElements * 4)), dk(static_cast<size_t>(kvElements * 4)), dv(static_cast<size_t>(kvElements * 4));
+    const DeviceMemory dq(static_cast<size_t>(qElements * 4)), dk(static_cast<size_t>(kvElements * 4)),
+        dv(static_cast<size_t>(kvElements * 4));
     const flashring_range range{0, o.length, 1};
     const DeviceMemory ranges(sizeof range);
     CUDA(cudaMemcpy(ranges.data(), &range, sizeof range, cudaMemcpyHostToDevice));
@@ -127,12 +131,16 @@ void bench(const Options& o, int64_t dim, bool causal) {
     const double deltas = medianMilliseconds([&] { require(flashring_delta(&step)); });
     step.flags = 0;
     const double backward = medianMilliseconds([&] { require(flashring_backward_step(&step)); });
-    const double pairs = static_cast<double>(rows) * static_cast<double>(o.length) * (causal ? 0.5 : 1), width = static_cast<double>(dim);
+    const double pairs = static_cast<double>(rows) * static_cast<double>(o.length) * (causal ? 0.5 : 1),
+                 width = static_cast<double>(dim);
     const double bytes = static_cast<double>(sizeOf(o.dtype) * 2 * (qElements + kvElements));
-    std::printf("%-8s B%lld H%lld/%lld S%lld D%-3lld %-6s  forward %8.3f ms %6.1f TFLOP/s %6.1f GB/s %5.1f us of host   delta %6.3f ms   backward %8.3f ms %6.1f TFLOP/s\n",
-                nameOf(o.dtype), static_cast<long long>(o.batch), static_cast<long long>(o.heads), static_cast<long long>(kvHeads),
-                static_cast<long long>(o.length), static_cast<long long>(dim), causal ? "causal" : "full", forward, forwardFlops(pairs, width) / forward * 1e-9,
-                bytes / forward * 1e-6, host, deltas, backward, backwardFlops(pairs, width) / backward * 1e-9);
+    std::printf(
+        "%-8s B%lld H%lld/%lld S%lld D%-3lld %-6s  forward %8.3f ms %6.1f TFLOP/s %6.1f GB/s %5.1f us of host   delta "
+        "%6.3f ms   backward %8.3f ms %6.1f TFLOP/s\n",
+        nameOf(o.dtype), static_cast<long long>(o.batch), static_cast<long long>(o.heads),
+        static_cast<long long>(kvHeads), static_cast<long long>(o.length), static_cast<long long>(dim),
+        causal ? "causal" : "full", forward, forwardFlops(pairs, width) / forward * 1e-9, bytes / forward * 1e-6, host,
+        deltas, backward, backwardFlops(pairs, width) / backward * 1e-9);
     std::fflush(stdout);
 }
 
@@ -151,8 +159,12 @@ int main(int count, char** arguments) {
             return 2;
         }
         const char* const value = arguments[i + 1];
-        if (is("--kernel")) o.kernel = !std::strcmp(value, "reference") ? FLASHRING_KERNEL_REFERENCE : FLASHRING_KERNEL_MMA;
-        else if (is("--dtype")) o.dtype = !std::strcmp(value, "fp32") ? FLASHRING_FLOAT32 : !std::strcmp(value, "fp16") ? FLASHRING_FLOAT16 : FLASHRING_BFLOAT16;
+        if (is("--kernel"))
+            o.kernel = !std::strcmp(value, "reference") ? FLASHRING_KERNEL_REFERENCE : FLASHRING_KERNEL_MMA;
+        else if (is("--dtype"))
+            o.dtype = !std::strcmp(value, "fp32")   ? FLASHRING_FLOAT32
+                      : !std::strcmp(value, "fp16") ? FLASHRING_FLOAT16
+                                                    : FLASHRING_BFLOAT16;
         else if (is("--dim")) o.dim = std::atoll(value);
         else if (is("--seq")) o.length = std::atoll(value);
         else if (is("--batch")) o.batch = std::atoll(value);

@@ -1,13 +1,14 @@
-// Clocks that the consumers of the Hopper backward kernel take for a tile of 64 queries and 128 keys at dim 128 where nothing
-// is copied in: one block a multiprocessor, made-up tiles that stay in shared memory, and the kernel's own order of work with
-// parts of it left out:
-//   reduce        the bulk reduce that adds dQ to what is gathered, by all blocks in one order, as blocks of one head do
+// Clocks that the consumers of the Hopper backward kernel take for a tile of 64 queries and 128 keys at dim 128 where
+// nothing is copied in: one block a multiprocessor, made-up tiles that stay in shared memory, and the kernel's own
+// order of work with parts of it left out:
+//   reduce        the bulk reduce that adds dQ to what is gathered, by all blocks in one order, as blocks of one head
+//                 do
 //   staging       dQ to shared memory, from where it is reduced
 //   dQ            its product
 //   dS            dS to shared memory, and the wait for the other consumer's
 //   exponentials  with all that is not a product: P is the score
-// Beside them the clocks that the tensor cores need. Fails where what has the same P and dS disagrees about dK and dV. No
-// options.
+// Beside them the clocks that the tensor cores need. Fails where what has the same P and dS disagrees about dK and dV.
+// No options.
 #include "hopper_core.cuh"
 #include "sm90/backward_outputs.cuh"
 #include "sm90/key_rows.cuh"
@@ -18,7 +19,8 @@ namespace {
 
 constexpr int kDim = 128, kTiles = 1024, kGatheredTiles = 64;
 constexpr HopperBackwardTile kTile = hopperBackwardTile({kDim, kDim});
-constexpr int kQueries = kTile.queries, kKeys = kTile.keys(), kWarps = kTile.consumers * 4, kGradientStages = kTile.gradientStages();
+constexpr int kQueries = kTile.queries, kKeys = kTile.keys(), kWarps = kTile.consumers * 4,
+              kGradientStages = kTile.gradientStages();
 static_assert(!kTile.dqInTurn && kTile.consumers == 2, "the order of work below is that of shares of dQ");
 
 __device__ float gathered[kGatheredTiles * kQueries * kDim];  // of 16,384 queries' head a quarter: 2 MB
@@ -37,7 +39,7 @@ struct Shared {
     long long start;
 };
 
-// One consumer: BackwardConsumer in sm90/backward.cuh without tiles, masks and waiting for copies.
+// One consumer: BackwardConsumer in sm90/backward_consumer.cuh without tiles, masks and waiting for copies.
 template <int kParts>
 class Core {
 public:
@@ -117,8 +119,8 @@ private:
         multiplyTile(ds_, shared_.values, shared_.douts[now.stage], shared_.rows[now.stage].dp, now);
     }
 
-    __device__ __forceinline__ void multiplyRegisters(float (&gradient)[kDim / 2], const uint32_t (&operand)[kQueries / 16][4],
-                                                      const char* tile) {
+    __device__ __forceinline__ void multiplyRegisters(float (&gradient)[kDim / 2],
+                                                      const uint32_t (&operand)[kQueries / 16][4], const char* tile) {
         const uint64_t b = describe(sharedAddress(tile), panelBytes(kQueries));
         beginProducts();
 #pragma unroll

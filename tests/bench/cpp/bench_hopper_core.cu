@@ -1,10 +1,11 @@
 // Clocks that the consumers of the Hopper forward kernel take for a block of keys where nothing is copied: one block a
-// multiprocessor, made-up keys and values that stay in shared memory, the production tile, and every schedule that fits:
+// multiprocessor, made-up keys and values that stay in shared memory, the production tile, and every schedule that
+// fits:
 //   turns      consumers take turns in issuing their products, or in their softmax, or do both when they are ready
 //   reference  the softmax keeps its reference while the sums fit (advance()), or finds every block's maximum first
 //   queries    in registers or in shared memory
-//   chains     one: the products of a consumer wait for its softmax; two, of half the keys each or of 64 queries each (a tile
-//              of their own): the products of one are under way while the softmax of the other is computed
+//   chains     one: the products of a consumer wait for its softmax; two, of half the keys each or of 64 queries each
+//              (a tile of their own): the products of one are under way while the softmax of the other is computed
 // Beside them the clocks the tensor cores need. Fails where schedules disagree about the output. No options.
 #include <type_traits>
 
@@ -23,7 +24,8 @@ __global__ void __launch_bounds__(Schedule::kTile.threads(), 1) hopperCoreKernel
     const int warpgroup = uniform(static_cast<int>(threadIdx.x) / 128);
     if (warpgroup == 0) return lowerRegisters<Schedule::kTile.producerRegisters>();
     raiseRegisters<Schedule::kTile.consumerRegisters>();
-    std::conditional_t<Schedule::kChains == Chains::One, Core<Schedule>, ChainedCore<Schedule>> core(shared, warpgroup - 1);
+    std::conditional_t<Schedule::kChains == Chains::One, Core<Schedule>, ChainedCore<Schedule>> core(shared,
+                                                                                                     warpgroup - 1);
     core.run(blocks, scaleLog2);
     results[blockIdx.x * (blockDim.x - 128) + threadIdx.x - 128] = core.result();
 }
@@ -37,12 +39,15 @@ std::vector<float> measure(int multiprocessors) {
     constexpr int kBytes = sizeof(typename Schedule::Shared);
     require(cudaFuncSetAttribute(hopperCoreKernel<Schedule>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
     const float scaleLog2 = 1.442695f / std::sqrt(static_cast<float>(Schedule::kHeadDim));
-    const auto launch = [&] { hopperCoreKernel<Schedule><<<multiprocessors, kTile.threads(), kBytes>>>(kBlocks, scaleLog2); };
+    const auto launch = [&] {
+        hopperCoreKernel<Schedule><<<multiprocessors, kTile.threads(), kBytes>>>(kBlocks, scaleLog2);
+    };
     const double median = medianClocks(multiprocessors, launch) / kBlocks;
     const double ideal = 4.0 * kQueries * kTile.keys * Schedule::kHeadDim / kFlopsPerClock;
-    std::printf("%4d  %3d x %-3d  %-8s  %-9s  %-9s  %-7s  %12.0f  %5.0f  %4.0f %%\n", Schedule::kHeadDim, kQueries, kTile.keys,
-                kTurns[static_cast<int>(Schedule::kTurns)], Schedule::kMaximum ? "maximum" : "kept",
-                Schedule::kRegisters ? "registers" : "shared", kChains[static_cast<int>(Schedule::kChains)], median, ideal, 100 * ideal / median);
+    std::printf("%4d  %3d x %-3d  %-8s  %-9s  %-9s  %-7s  %12.0f  %5.0f  %4.0f %%\n", Schedule::kHeadDim, kQueries,
+                kTile.keys, kTurns[static_cast<int>(Schedule::kTurns)], Schedule::kMaximum ? "maximum" : "kept",
+                Schedule::kRegisters ? "registers" : "shared", kChains[static_cast<int>(Schedule::kChains)], median,
+                ideal, 100 * ideal / median);
     return std::vector<float>(results, results + multiprocessors * kTile.consumers * 128);
 }
 

@@ -1,5 +1,5 @@
-// What the benchmarks of the Hopper kernels' inner loops share: clocks of a block a multiprocessor, over data that is made
-// up once.
+// What the benchmarks of the Hopper kernels' inner loops share: clocks of a block a multiprocessor, over data that is
+// made up once.
 #ifndef FLASHRING_BENCH_HOPPER_CORE_CUH
 #define FLASHRING_BENCH_HOPPER_CORE_CUH
 

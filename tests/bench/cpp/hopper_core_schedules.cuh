@@ -1,4 +1,5 @@
-// The consumers of the Hopper forward kernel in every schedule that bench_hopper_core times, without tiles, masks and copies.
+// The consumers of the Hopper forward kernel in every schedule that bench_hopper_core times, without tiles, masks and
+// copies.
 #ifndef FLASHRING_BENCH_HOPPER_CORE_SCHEDULES_CUH
 #define FLASHRING_BENCH_HOPPER_CORE_SCHEDULES_CUH
 
@@ -22,12 +23,14 @@ struct Schedule {
     static constexpr bool kMaximum = kMaximumFirst, kRegisters = kInRegisters;
     static constexpr Chains kChains = kChained;
     static constexpr bool kByQueries = kChains == Chains::Queries;
-    static constexpr HopperTile kTile = kByQueries ? HopperTile{2, 64, 1, 4, kRegisters, false, 40, 232} : hopperTile({kDim, kDim});
+    static constexpr HopperTile kTile =
+        kByQueries ? HopperTile{2, 64, 1, 4, kRegisters, false, 40, 232} : hopperTile({kDim, kDim});
     static constexpr int kPieces = kTile.consumers * (kByQueries ? 2 : 1);  // of 64 queries
 
     struct Shared {
         char queries[kPieces][panels(kDim) * panelBytes(64)];
-        char keys[kTile.stages][panels(kDim) * panelBytes(kTile.keys)], values[kTile.stages][panels(kDim) * panelBytes(kTile.keys)];
+        char keys[kTile.stages][panels(kDim) * panelBytes(kTile.keys)],
+            values[kTile.stages][panels(kDim) * panelBytes(kTile.keys)];
         long long start;
         float scaleLog2;
     };
@@ -55,12 +58,14 @@ __device__ float sumOf(const float (&out)[kDim / 2], const SoftmaxRow (&state)[2
     return sum;
 }
 
-__device__ __forceinline__ ScoreScale scaleOf(float scaleLog2) { return {scaleLog2 * static_cast<float>(M_LN2), scaleLog2}; }
+__device__ __forceinline__ ScoreScale scaleOf(float scaleLog2) {
+    return {scaleLog2 * static_cast<float>(M_LN2), scaleLog2};
+}
 
 // As advance(), with every block's maximum found before its weights (Dao 2023, algorithm 1).
 template <int kKeys, int kColumns>
-__device__ __forceinline__ void advanceByMaximum(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4], float (&out)[kColumns],
-                                                 SoftmaxRow (&state)[2], ScoreScale scale) {
+__device__ __forceinline__ void advanceByMaximum(const float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                                 float (&out)[kColumns], SoftmaxRow (&state)[2], ScoreScale scale) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         float top = scores[half * 2];
@@ -91,9 +96,10 @@ template <class Schedule>
 class Core {
     static constexpr HopperTile kTile = Schedule::kTile;
     static constexpr Turns kTurns = Schedule::kTurns;
-    // Turns of products go between whole consumers. Exponentials are computed by each quarter of a multiprocessor for itself, and
-    // so turns of softmax go between those warps of the consumers that share a quarter.
-    static constexpr int kDim = Schedule::kHeadDim, kKeys = kTile.keys, kTurnThreads = kTurns == Turns::Softmax ? 64 : 256;
+    // Turns of products go between whole consumers. Exponentials are computed by each quarter of a multiprocessor for
+    // itself, and so turns of softmax go between those warps of the consumers that share a quarter.
+    static constexpr int kDim = Schedule::kHeadDim, kKeys = kTile.keys,
+                         kTurnThreads = kTurns == Turns::Softmax ? 64 : 256;
 
 public:
     __device__ __forceinline__ Core(typename Schedule::Shared& shared, int number) : shared_(shared), number_(number) {}
@@ -112,18 +118,22 @@ public:
         shared_.scaleLog2 = scaleLog2;
         syncNamed(kAllConsumers, kTile.consumers * 128);
         const int quarter = kTurns == Turns::Softmax ? uniform(threadIdx.x / 32 % 4) : 0;
-        const int first = 1 + quarter * kTile.consumers, own = first + number_, following = first + (number_ + 1) % kTile.consumers;
-        if (kTurns != Turns::None && number_ == kTile.consumers - 1) arriveNamed(following, kTurnThreads);  // the first consumer's turn
+        const int first = 1 + quarter * kTile.consumers, own = first + number_,
+                  following = first + (number_ + 1) % kTile.consumers;
+        // the first consumer's turn
+        if (kTurns != Turns::None && number_ == kTile.consumers - 1) arriveNamed(following, kTurnThreads);
         shared_.start = clock64();
 #pragma unroll 1
         for (int block = 1; block <= blocks; ++block) {
             const bool followed = block < blocks || number_ + 1 < kTile.consumers;
             if (kTurns == Turns::Softmax) {
                 syncNamed(own, kTurnThreads);
-                scaleLog2 = *const_cast<volatile float*>(&shared_.scaleLog2);  // read anew: no exponential comes before the turn
+                // read anew: no exponential comes before the turn
+                scaleLog2 = *const_cast<volatile float*>(&shared_.scaleLog2);
             }
-            Schedule::kMaximum ? advanceByMaximum<kKeys>(scores_, weights_, out_, state_, scaleOf(scaleLog2))
-                               : advance<Element, kKeys>(scores_, weights_, out_, state_, {true, true}, scaleOf(scaleLog2));
+            Schedule::kMaximum
+                ? advanceByMaximum<kKeys>(scores_, weights_, out_, state_, scaleOf(scaleLog2))
+                : advance<Element, kKeys>(scores_, weights_, out_, state_, {true, true}, scaleOf(scaleLog2));
             if (kTurns == Turns::Softmax && followed) arriveNamed(following, kTurnThreads);
             if (kTurns == Turns::Products) syncNamed(own, kTurnThreads);
             beginProducts();
@@ -143,7 +153,8 @@ public:
 
 private:
     __device__ __forceinline__ void multiplyKeys() {
-        const uint64_t queries = describe(sharedAddress(shared_.queries[number_]), 0), keys = describe(sharedAddress(shared_.keys[key_.stage]), 0);
+        const uint64_t queries = describe(sharedAddress(shared_.queries[number_]), 0),
+                       keys = describe(sharedAddress(shared_.keys[key_.stage]), 0);
 #pragma unroll
         for (int k = 0; k < kDim / 16; ++k) {
             const uint64_t a = queries + described(k / 4 * panelBytes(64) + k % 4 * 32);
@@ -152,7 +163,8 @@ private:
                 k ? Wgmma<kKeys>::template registers<Element, 1, 0>(scores_, queries_[k], b)
                   : Wgmma<kKeys>::template registers<Element, 0, 0>(scores_, queries_[k], b);
             } else {
-                k ? Wgmma<kKeys>::template shared<Element, 1>(scores_, a, b) : Wgmma<kKeys>::template shared<Element, 0>(scores_, a, b);
+                k ? Wgmma<kKeys>::template shared<Element, 1>(scores_, a, b)
+                  : Wgmma<kKeys>::template shared<Element, 0>(scores_, a, b);
             }
         }
         key_.advance();
@@ -179,10 +191,12 @@ private:
 template <class Schedule>
 class ChainedCore {
     static constexpr HopperTile kTile = Schedule::kTile;
-    static constexpr int kDim = Schedule::kHeadDim, kOutputs = Schedule::kByQueries ? 2 : 1, kKeys = kTile.keys * kOutputs / 2;
+    static constexpr int kDim = Schedule::kHeadDim, kOutputs = Schedule::kByQueries ? 2 : 1,
+                         kKeys = kTile.keys * kOutputs / 2;
 
 public:
-    __device__ __forceinline__ ChainedCore(typename Schedule::Shared& shared, int number) : shared_(shared), number_(number) {}
+    __device__ __forceinline__ ChainedCore(typename Schedule::Shared& shared, int number)
+        : shared_(shared), number_(number) {}
 
     __device__ __forceinline__ void run(int blocks, float scaleLog2) {
         if constexpr (Schedule::kRegisters) {
@@ -236,8 +250,8 @@ private:
     template <int kChain>
     __device__ __forceinline__ void weighChain(float scaleLog2) {
         constexpr int kOutput = kChain % kOutputs;
-        advance<Element, kKeys>(scores_[kChain], weights_[kChain], out_[kOutput], state_[kOutput], {true, true}, scaleOf(scaleLog2), kAllSeen,
-                                [] { waitForProducts<0>(); });
+        advance<Element, kKeys>(scores_[kChain], weights_[kChain], out_[kOutput], state_[kOutput], {true, true},
+                                scaleOf(scaleLog2), kAllSeen, [] { waitForProducts<0>(); });
     }
 
     template <int kChain>
@@ -262,10 +276,12 @@ private:
 
     template <int kChain>
     __device__ __forceinline__ void multiplyValues() {
-        const uint64_t values = describe(sharedAddress(shared_.values[value_.stage]), panelBytes(kTile.keys)) + firstRow<kChain>();
+        const uint64_t values =
+            describe(sharedAddress(shared_.values[value_.stage]), panelBytes(kTile.keys)) + firstRow<kChain>();
 #pragma unroll
         for (int k = 0; k < kKeys / 16; ++k) {
-            Wgmma<kDim>::template registers<Element, 1, 1>(out_[kChain % kOutputs], weights_[kChain][k], values + described(k * 16 * 128));
+            Wgmma<kDim>::template registers<Element, 1, 1>(out_[kChain % kOutputs], weights_[kChain][k],
+                                                           values + described(k * 16 * 128));
         }
     }
 

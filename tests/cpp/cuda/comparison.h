@@ -8,8 +8,8 @@ struct DeviceBars {
     double out, acc, lse, gradient;  // relative to max(1, |expected|), on N(0, 1) operands
 };
 
-// The on-device reference repeats the host's sums in another order; results are rounded once to the type they are stored in.
-// An `out` of 16 bits may land on the neighbour, and delta and with it the gradients follow.
+// The on-device reference repeats the host's sums in another order; results are rounded once to the type they are
+// stored in. An `out` of 16 bits may land on the neighbour, and delta and with it the gradients follow.
 inline DeviceBars referenceBars(int32_t dtype) {
     switch (dtype) {
         case FLASHRING_FLOAT64: return {1e-12, 1e-12, 1e-12, 1e-12};
@@ -26,8 +26,9 @@ inline DeviceBars mmaBars(int32_t dtype) {
 
 constexpr double kVanishing = 1e-3;
 
-// sqrt(sum (a - b)^2 / sum b^2): what a single large deviation does not show, many small ones do. b counts as if all its elements were
-// kVanishing at least: where one key outweighs all others the gradients of queries and keys are all but 0, and the rest is rounding.
+// sqrt(sum (a - b)^2 / sum b^2): what a single large deviation does not show, many small ones do. b counts as if all
+// its elements were kVanishing at least: where one key outweighs all others the gradients of queries and keys are all
+// but 0, and the rest is rounding.
 inline double normDifference(const Buffer& a, const Buffer& b) {
     double error = 0, size = 0, least = 0;
     a.forEach([&](int64_t i, int64_t s, int64_t h, int64_t d) {
@@ -45,8 +46,8 @@ struct Worst {
     double out = 0, acc = 0, lse = 0, gradient = 0, norm = 0;
 };
 
-inline void compare(const char* what, uint64_t seed, const Case& c, const Results& actual, const Results& expected, const DeviceBars& bars,
-             double normBar, Worst& worst) {
+inline void compare(const char* what, uint64_t seed, const Case& c, const Results& actual, const Results& expected,
+                    const DeviceBars& bars, double normBar, Worst& worst) {
     const auto check = [&](const char* name, const Buffer& a, const Buffer& b, double bar, double& most) {
         const Difference d = difference(a, b);
         most = std::max(most, d.largest);
@@ -55,8 +56,8 @@ inline void compare(const char* what, uint64_t seed, const Case& c, const Result
               static_cast<long long>(d.s), static_cast<long long>(d.h), static_cast<long long>(d.d));
         const double norm = normDifference(a, b);
         worst.norm = std::max(worst.norm, norm);
-        CHECK(norm <= normBar, "%s --from %llu: %s: %s differs by %g of its norm", what, static_cast<unsigned long long>(seed),
-              c.describe().c_str(), name, norm);
+        CHECK(norm <= normBar, "%s --from %llu: %s: %s differs by %g of its norm", what,
+              static_cast<unsigned long long>(seed), c.describe().c_str(), name, norm);
     };
     check("out", actual.out, expected.out, bars.out, worst.out);
     check("acc", actual.acc, expected.acc, bars.acc, worst.acc);
@@ -64,12 +65,13 @@ inline void compare(const char* what, uint64_t seed, const Case& c, const Result
     check("dq", actual.dq, expected.dq, bars.gradient, worst.gradient);
     check("dk", actual.dk, expected.dk, bars.gradient, worst.gradient);
     check("dv", actual.dv, expected.dv, bars.gradient, worst.gradient);
-    CHECK(actual.intact(), "%s --from %llu: %s: wrote outside a tensor", what, static_cast<unsigned long long>(seed), c.describe().c_str());
+    CHECK(actual.intact(), "%s --from %llu: %s: wrote outside a tensor", what, static_cast<unsigned long long>(seed),
+          c.describe().c_str());
 }
 
 inline void report(const char* what, int32_t dtype, const char* dims, long cases, const Worst& w) {
-    std::printf("%-10s %-9s %-8s %5ld cases   largest: out %.1e acc %.1e lse %.1e gradients %.1e   norm %.1e\n", what, nameOf(dtype), dims,
-                cases, w.out, w.acc, w.lse, w.gradient, w.norm);
+    std::printf("%-10s %-9s %-8s %5ld cases   largest: out %.1e acc %.1e lse %.1e gradients %.1e   norm %.1e\n", what,
+                nameOf(dtype), dims, cases, w.out, w.acc, w.lse, w.gradient, w.norm);
     std::fflush(stdout);
 }
 

@@ -1,6 +1,6 @@
-// Backward steps on a GPU from a log-sum-exp that the host has computed in float64, so that nothing of forward is in what is checked:
-// gradients that are added to what is there, log-sum-exps of all sizes, one key, scales of all sizes, and key heads of many query heads.
-// For what AUTO takes, deterministic and not, and for mma.
+// Backward steps on a GPU from a log-sum-exp that the host has computed in float64, so that nothing of forward is in
+// what is checked: gradients that are added to what is there, log-sum-exps of all sizes, one key, scales of all sizes,
+// and key heads of many query heads. For what AUTO takes, deterministic and not, and for mma.
 #include "cuda/device_case.h"
 
 namespace {
@@ -63,13 +63,18 @@ void compare(const char* what, Known& known, int32_t flags, double before, int64
     const double bar = known.c.dtype == FLASHRING_BFLOAT16 || size >= 1000 ? 1.5e-2 : 4e-3;
     for (const Way& way : kWays) {
         const Results actual = known.backward(way, flags, before);
-        const double added[] = {flags & FLASHRING_ADD_DQ ? before : 0, flags & FLASHRING_ADD_DKV ? before : 0, flags & FLASHRING_ADD_DKV ? before : 0};
-        const Buffer* const pairs[][2] = {{&actual.dq, &known.exact.dq}, {&actual.dk, &known.exact.dk}, {&actual.dv, &known.exact.dv}};
+        const double added[] = {flags & FLASHRING_ADD_DQ ? before : 0, flags & FLASHRING_ADD_DKV ? before : 0,
+                                flags & FLASHRING_ADD_DKV ? before : 0};
+        const Buffer* const pairs[][2] = {
+            {&actual.dq, &known.exact.dq}, {&actual.dk, &known.exact.dk}, {&actual.dv, &known.exact.dv}};
         for (int n = 0; n < 3; ++n) {
             const double off = normDifference(*pairs[n][0], *pairs[n][1], added[n], n < 2 ? skipped : 0);
-            CHECK(off <= bar, "%s, kernel %d%s: %s: %s is off by %g of its norm", what, way.kernel, way.deterministic ? ", deterministic" : "",
-                  known.c.describe().c_str(),
-                  n == 0 ? "dq" : n == 1 ? "dk" : "dv", off);
+            CHECK(off <= bar, "%s, kernel %d%s: %s: %s is off by %g of its norm", what, way.kernel,
+                  way.deterministic ? ", deterministic" : "", known.c.describe().c_str(),
+                  n == 0   ? "dq"
+                  : n == 1 ? "dk"
+                           : "dv",
+                  off);
         }
     }
 }
@@ -109,8 +114,8 @@ long checkOneKey(int32_t dtype, int64_t dim) {
         for (const bool deterministic : {false, true}) {
             const Results actual = known.backward({FLASHRING_KERNEL_AUTO, deterministic}, 0, 7);
             actual.dv.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
-                CHECK(actual.dv.get(b, s, h, d) == c.dout.get(b, s, h, d), "one key of %g: %s: dv is %g instead of %g", size, c.describe().c_str(),
-                      actual.dv.get(b, s, h, d), c.dout.get(b, s, h, d));
+                CHECK(actual.dv.get(b, s, h, d) == c.dout.get(b, s, h, d), "one key of %g: %s: dv is %g instead of %g",
+                      size, c.describe().c_str(), actual.dv.get(b, s, h, d), c.dout.get(b, s, h, d));
             });
         }
     }
@@ -136,7 +141,8 @@ int main() {
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16})
         for (const int64_t dim : {64, 96, 128, 80, 192, 256, 160}) {
             cases += checkAdding(dtype, dim) + checkOneKey(dtype, dim) + checkScales(dtype, dim);
-            for (const double offset : {50.0, -50.0, 125.0, 131.0, 1000.0, -1000.0, 10000.0}) cases += checkOffset(dtype, dim, offset);
+            for (const double offset : {50.0, -50.0, 125.0, 131.0, 1000.0, -1000.0, 10000.0})
+                cases += checkOffset(dtype, dim, offset);
             Known many(drawn(dtype, dim, 130, 12, 1, false));
             compare("one key head", many, 0, 0);
             ++cases;

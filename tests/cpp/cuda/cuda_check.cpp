@@ -50,7 +50,8 @@ std::string nameOfDims(int64_t keyDim, int64_t valueDim) {
 
 const char* nameOfChoice(int32_t kernel) { return kernel == FLASHRING_KERNEL_AUTO ? "auto" : "mma"; }
 
-long checkFast(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds, uint64_t from) {
+long checkFast(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds,
+               uint64_t from) {
     Worst worst;
     for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
         std::mt19937_64 random(seed);
@@ -59,13 +60,15 @@ long checkFast(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, 
         DeviceCase(c, expected).run(FLASHRING_KERNEL_REFERENCE, {}, false);
         const std::vector<int64_t> splits = drawSplits(random, c.shape.kvLen);
         DeviceCase(c, actual).run(kernel, splits, seed % 3 == 0);
-        compare(nameOfChoice(kernel), seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+        compare(nameOfChoice(kernel), seed, c, actual, expected, mmaBars(dtype),
+                dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
     }
     report(nameOfChoice(kernel), dtype, nameOfDims(keyDim, valueDim).c_str(), seeds, worst);
     return seeds;
 }
 
-// More tiles of queries than a GPU has multiprocessors: blocks that stay take several, with what lies between them masked.
+// More tiles of queries than a GPU has multiprocessors: blocks that stay take several, with what lies between them
+// masked.
 long checkManyTiles(int32_t dtype, int64_t keyDim, int64_t valueDim, bool small) {
     if (!keyDim) return 0;
     Worst worst;
@@ -92,9 +95,10 @@ long checkManyTiles(int32_t dtype, int64_t keyDim, int64_t valueDim, bool small)
     return cases;
 }
 
-// Documents of 1 to 300 tokens with empty ones among them, of all that sequences are packed from; they end before the last query or
-// after it.
-Case documentsCase(std::mt19937_64& random, int32_t dtype, int64_t length, int64_t heads, int64_t keyDim, int64_t valueDim) {
+// Documents of 1 to 300 tokens with empty ones among them, of all that sequences are packed from; they end before the
+// last query or after it.
+Case documentsCase(std::mt19937_64& random, int32_t dtype, int64_t length, int64_t heads, int64_t keyDim,
+                   int64_t valueDim) {
     Case c;
     c.dtype = dtype;
     c.shape = {1, length, length, heads, heads % 3 ? heads : heads / 3, keyDim, valueDim};
@@ -110,7 +114,8 @@ Case documentsCase(std::mt19937_64& random, int32_t dtype, int64_t length, int64
     return c;
 }
 
-// More tiles of queries than multiprocessors, of documents that come in no order; once also more than are sorted together.
+// More tiles of queries than multiprocessors, of documents that come in no order; once also more than are sorted
+// together.
 long checkManyDocuments(int32_t dtype, int64_t keyDim, int64_t valueDim, bool small) {
     if (!keyDim) return 0;
     Worst worst;
@@ -123,14 +128,15 @@ long checkManyDocuments(int32_t dtype, int64_t keyDim, int64_t valueDim, bool sm
         Results expected(c), actual(c);
         DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});
         DeviceCase(c, actual).forward(FLASHRING_KERNEL_AUTO, {c.shape.kvLen / 2});
-        compare("documents", static_cast<uint64_t>(seed), c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+        compare("documents", static_cast<uint64_t>(seed), c, actual, expected, mmaBars(dtype),
+                dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
     }
     report("documents", dtype, nameOfDims(keyDim, valueDim).c_str(), cases, worst);
     return cases;
 }
 
-// Calls that follow each other in one stream through one workspace, with nothing between them: kernels that start early leave
-// alone what the call before still reads, and read nothing that it still writes.
+// Calls that follow each other in one stream through one workspace, with nothing between them: kernels that start early
+// leave alone what the call before still reads, and read nothing that it still writes.
 long checkQueued(bool small) {
     const int64_t dims[] = {64, 128, 256};
     const long repeats = small ? 2 : 50;
@@ -156,8 +162,9 @@ long checkQueued(bool small) {
         }
         one.download();
         two.download();
-        CHECK(firstQueued.out.sameBits(first.out) && firstQueued.lse.sameBits(first.lse) && secondQueued.out.sameBits(second.out) &&
-                  secondQueued.lse.sameBits(second.lse), "dim %lld: calls that follow each other differ from the same ones alone", static_cast<long long>(dim));
+        CHECK(firstQueued.out.sameBits(first.out) && firstQueued.lse.sameBits(first.lse) &&
+                  secondQueued.out.sameBits(second.out) && secondQueued.lse.sameBits(second.lse),
+              "dim %lld: calls that follow each other differ from the same ones alone", static_cast<long long>(dim));
     }
     std::printf("queued: %ld rounds of %zu dims bitwise as each call alone\n", repeats, sizeof dims / sizeof dims[0]);
     return repeats * 3;
@@ -169,7 +176,8 @@ void poison(std::mt19937_64& random, Case& c) {
     Buffer* const operands[] = {&c.q, &c.k, &c.v, &c.dout};
     Buffer& operand = *operands[pick(random, 0, 3)];
     for (int64_t n = operand.seq() ? pick(random, 1, 4) : 0; n > 0; --n) {
-        const int64_t b = pick(random, 0, operand.batch() - 1), s = pick(random, 0, operand.seq() - 1), h = pick(random, 0, operand.heads() - 1);
+        const int64_t b = pick(random, 0, operand.batch() - 1), s = pick(random, 0, operand.seq() - 1),
+                      h = pick(random, 0, operand.heads() - 1);
         const int64_t only = pick(random, 0, 1) ? pick(random, 0, operand.dim() - 1) : -1;
         const double value = values[pick(random, 0, 2)];
         for (int64_t d = 0; d < operand.dim(); ++d) {
@@ -178,11 +186,14 @@ void poison(std::mt19937_64& random, Case& c) {
     }
 }
 
-// Leaves it to `compare` to find where only one of two results is finite. Whether the other is NaN or infinite may depend on a weight
-// that is 0 in one type and tiny in another.
+// Leaves it to `compare` to find where only one of two results is finite. Whether the other is NaN or infinite may
+// depend on a weight that is 0 in one type and tiny in another.
 void clearWhereNeitherIsFinite(Results& first, Results& second) {
-    Buffer* const pairs[][2] = {
-        {&first.out, &second.out}, {&first.acc, &second.acc}, {&first.dq, &second.dq}, {&first.dk, &second.dk}, {&first.dv, &second.dv}};
+    Buffer* const pairs[][2] = {{&first.out, &second.out},
+                                {&first.acc, &second.acc},
+                                {&first.dq, &second.dq},
+                                {&first.dk, &second.dk},
+                                {&first.dv, &second.dv}};
     for (const auto& pair : pairs) {
         pair[0]->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
             if (!std::isfinite(pair[0]->get(b, s, h, d)) && !std::isfinite(pair[1]->get(b, s, h, d))) {
@@ -193,8 +204,8 @@ void clearWhereNeitherIsFinite(Results& first, Results& second) {
     }
 }
 
-// Few queries against many keys, from none to more than a block's rows hold in one fragment: batches, groups, masks, windows narrower
-// than a part of the keys, rows of every alignment, states of earlier blocks, NaN and infinity.
+// Few queries against many keys, from none to more than a block's rows hold in one fragment: batches, groups, masks,
+// windows narrower than a part of the keys, rows of every alignment, states of earlier blocks, NaN and infinity.
 long checkDecode(int32_t dtype, long seeds, uint64_t from) {
     Worst worst;
     for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
@@ -223,8 +234,10 @@ long checkDecode(int32_t dtype, long seeds, uint64_t from) {
     return seeds;
 }
 
-// What is not finite reaches those who see it, and nobody else: the on-device reference as the host's, the fast kernel as the former.
-long checkNonFinite(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds, uint64_t from) {
+// What is not finite reaches those who see it, and nobody else: the on-device reference as the host's, the fast kernel
+// as the former.
+long checkNonFinite(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, int64_t longest, long seeds,
+                    uint64_t from) {
     Worst worst;
     for (uint64_t seed = from; seed < from + static_cast<uint64_t>(seeds); ++seed) {
         std::mt19937_64 random(seed);
@@ -241,7 +254,8 @@ long checkNonFinite(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t value
             compare("nonfinite, reference", seed, c, reference, host, referenceBars(dtype), 1e-2, worst);
         }
         clearWhereNeitherIsFinite(expected, actual);
-        compare("nonfinite", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+        compare("nonfinite", seed, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3,
+                worst);
     }
     report("nonfinite", dtype, nameOfDims(keyDim, valueDim).c_str(), seeds, worst);
     return seeds;
@@ -269,7 +283,8 @@ long checkDeterministic(long repeats) {
         for (long n = 1; n < repeats; ++n) {
             Results again(c);
             DeviceCase(c, again).run(FLASHRING_KERNEL_AUTO, {}, true);
-            CHECK(again.out.sameBits(first.out) && again.lse.sameBits(first.lse), "forward differs between runs, dim %lld", static_cast<long long>(dim));
+            CHECK(again.out.sameBits(first.out) && again.lse.sameBits(first.lse),
+                  "forward differs between runs, dim %lld", static_cast<long long>(dim));
             CHECK(again.dq.sameBits(first.dq) && again.dk.sameBits(first.dk) && again.dv.sameBits(first.dv),
                   "deterministic backward differs between runs, dim %lld", static_cast<long long>(dim));
         }
@@ -286,10 +301,15 @@ long checkCombine() {
             for (const Order order : {Order::BSHD, Order::BHSD, Order::Padded}) {
                 std::mt19937_64 random(static_cast<uint64_t>(++cases));
                 std::normal_distribution<double> normal;
-                Buffer first(a, 2, 33, 3, 40, order), second(dst, 2, 33, 3, 40, order), expected(dst, 2, 33, 3, 40, order);
-                first.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { first.set(b, s, h, d, normal(random)); });
-                second.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { second.set(b, s, h, d, normal(random)); });
-                flashring_combine_args args{sizeof args, FLASHRING_HOST, dst, a, dst, 0, 2, 33, 3, 40, expected.tensor(), first.tensor(), second.tensor(), nullptr};
+                Buffer first(a, 2, 33, 3, 40, order), second(dst, 2, 33, 3, 40, order),
+                    expected(dst, 2, 33, 3, 40, order);
+                first.forEach(
+                    [&](int64_t b, int64_t s, int64_t h, int64_t d) { first.set(b, s, h, d, normal(random)); });
+                second.forEach(
+                    [&](int64_t b, int64_t s, int64_t h, int64_t d) { second.set(b, s, h, d, normal(random)); });
+                flashring_combine_args args{
+                    sizeof args,    FLASHRING_HOST,  dst,    a, dst, 0, 2, 33, 3, 40, expected.tensor(),
+                    first.tensor(), second.tensor(), nullptr};
                 CHECK(flashring_combine(&args) == FLASHRING_OK, "%s", flashring_last_error());
                 DeviceMemory source(first.memoryBytes()), sum(second.memoryBytes());
                 CUDA(cudaMemcpy(source.data(), first.memory(), first.memoryBytes(), cudaMemcpyHostToDevice));
@@ -299,7 +319,8 @@ long checkCombine() {
                 args.device = 0;
                 CHECK(flashring_combine(&args) == FLASHRING_OK, "%s", flashring_last_error());
                 CUDA(cudaMemcpy(second.memory(), sum.data(), second.memoryBytes(), cudaMemcpyDeviceToHost));
-                CHECK(second.sameBits(expected), "combine %s += %s, order %d", nameOf(dst), nameOf(a), static_cast<int>(order));
+                CHECK(second.sameBits(expected), "combine %s += %s, order %d", nameOf(dst), nameOf(a),
+                      static_cast<int>(order));
             }
     return cases;
 }
@@ -310,10 +331,12 @@ long checkRefusals() {
     Step step(c, r, FLASHRING_KERNEL_AUTO, 0, 8);
     int32_t row;
     step.raw.device = flashring_device_count();
-    CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED, "a device that is not there was accepted");
+    CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED,
+          "a device that is not there was accepted");
     step.raw.device = 0;
     step.raw.kernel = FLASHRING_KERNEL_AVX2;
-    CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED, "a CPU kernel was accepted on CUDA");
+    CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED,
+          "a CPU kernel was accepted on CUDA");
     step.raw.kernel = FLASHRING_KERNEL_MMA;
     step.raw.dtype = FLASHRING_FLOAT32;
     CHECK(flashring_select(&step.raw, FLASHRING_FORWARD, &row) == FLASHRING_UNSUPPORTED, "float32 was accepted by mma");
@@ -321,7 +344,8 @@ long checkRefusals() {
     step.raw.dtype = FLASHRING_BFLOAT16;
     const int32_t plain = flashring_select(&step.raw, FLASHRING_BACKWARD, &row);  // whether there is wgmma at all
     step.raw.deterministic = 1;
-    CHECK(flashring_select(&step.raw, FLASHRING_BACKWARD, &row) == plain, "a deterministic backward step was not taken by wgmma");
+    CHECK(flashring_select(&step.raw, FLASHRING_BACKWARD, &row) == plain,
+          "a deterministic backward step was not taken by wgmma");
     return 4;
 }
 
@@ -346,7 +370,9 @@ int main(int count, char** arguments) {
         return 77;
     }
     std::printf("tiles for %d KB of shared memory a block\n", flashring_device_tiles(0) >> 10);
-    if (decodeAlone) return finish("decode", checkDecode(FLASHRING_BFLOAT16, seeds, from) + checkDecode(FLASHRING_FLOAT16, seeds, from));
+    if (decodeAlone)
+        return finish("decode",
+                      checkDecode(FLASHRING_BFLOAT16, seeds, from) + checkDecode(FLASHRING_FLOAT16, seeds, from));
     if (scoresAlone) return finish("scores", checkAllScores(seeds, from, small ? 150 : 600));
     long cases = checkRefusals() + checkCombine();
     for (int32_t dtype = 0; dtype < 4 && !only; ++dtype) cases += checkReference(dtype, seeds, from);

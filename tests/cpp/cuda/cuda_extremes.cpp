@@ -1,7 +1,7 @@
-// Hard numbers for the forward kernels on tensor cores: row maxima that rise by just less and just more than 8 in log2 units, or at
-// every key, scores of +-1e4, equal and alternating ones, denormals, queries that see nothing, NaN and infinity in queries, states of
-// earlier steps that are hard to start from, tiles that a step leaves as they are, and the same bits a hundred times. Against the
-// on-device reference, for what AUTO takes and for mma. Options: --small.
+// Hard numbers for the forward kernels on tensor cores: row maxima that rise by just less and just more than 8 in log2
+// units, or at every key, scores of +-1e4, equal and alternating ones, denormals, queries that see nothing, NaN and
+// infinity in queries, states of earlier steps that are hard to start from, tiles that a step leaves as they are, and
+// the same bits a hundred times. Against the on-device reference, for what AUTO takes and for mma. Options: --small.
 #include <cstring>
 
 #include "cuda/device_case.h"
@@ -51,7 +51,8 @@ void compare(const char* what, Case& c, double bar, const std::vector<int64_t>& 
         for (const std::vector<int64_t>& splits : {std::vector<int64_t>{}, steps}) {
             Results actual(c);
             DeviceCase(c, actual).forward(kernel.kernel, splits);
-            const std::string context = std::string(kernel.name) + " " + what + (splits.empty() ? ": " : ", resumed: ") + c.describe();
+            const std::string context =
+                std::string(kernel.name) + " " + what + (splits.empty() ? ": " : ", resumed: ") + c.describe();
             checkClose(context, "out", actual.out, expected.out, bar);
             checkClose(context, "lse", actual.lse, expected.lse, 1e-4);
             CHECK(actual.intact(), "%s: wrote outside a tensor", context.c_str());
@@ -83,11 +84,13 @@ const Pattern kPatterns[] = {
     {16, [](int64_t, int64_t) { return -kHuge; }},
     {16, [](int64_t key, int64_t) { return key % 2 ? kHuge : -kHuge; }},
     {16, [](int64_t key, int64_t keys) { return key == keys / 3 ? kHuge : 0; }},
-    {16, [](int64_t key, int64_t keys) { return key < keys / 3 ? 0 : kHuge; }},  // a resumed step starts where they jump
+    // a resumed step starts where they jump
+    {16, [](int64_t key, int64_t keys) { return key < keys / 3 ? 0 : kHuge; }},
 };
 constexpr int64_t kHeads = sizeof kPatterns / sizeof kPatterns[0];
 
-// A pattern for each head. Queries side by side take it as it is, upside down (what rises falls), halved, and as equal scores.
+// A pattern for each head. Queries side by side take it as it is, upside down (what rises falls), halved, and as equal
+// scores.
 void steer(Case& c) {
     constexpr double kFactors[] = {1, -1, 0.5, 0};
     c.scale = std::log(2.0);
@@ -117,7 +120,9 @@ long checkScores(int64_t length) {
 long checkDenormals() {
     long cases = 0;
     const auto scale = [](Buffer& buffer, double factor) {
-        buffer.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer.set(b, s, h, d, factor * buffer.get(b, s, h, d)); });
+        buffer.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            buffer.set(b, s, h, d, factor * buffer.get(b, s, h, d));
+        });
     };
     for (const int32_t dtype : kTypes)
         for (const auto& dims : kDims) {
@@ -126,7 +131,8 @@ long checkDenormals() {
             scale(c.q, tiny);
             scale(c.k, tiny);
             compare("denormal scores", c, barOf(dtype));
-            if (dtype == FLASHRING_FLOAT16) {  // bfloat16 has float32's exponents, and so no denormals that sums could keep
+            // bfloat16 has float32's exponents, and so no denormals that sums could keep
+            if (dtype == FLASHRING_FLOAT16) {
                 scale(c.v, tiny);
                 compare("denormal values", c, 2e-7);
             }
@@ -148,8 +154,8 @@ long checkNothingVisible() {
                 DeviceCase(c, r).forward(kernel.kernel, {});
                 r.out.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
                     CHECK(s < 100 || (r.out.get(b, s, h, d) == 0 && r.lse.get(b, s, h) == -INFINITY),
-                          "%s: query %lld sees nothing and gets out %g, lse %g: %s", kernel.name, static_cast<long long>(s),
-                          r.out.get(b, s, h, d), r.lse.get(b, s, h), c.describe().c_str());
+                          "%s: query %lld sees nothing and gets out %g, lse %g: %s", kernel.name,
+                          static_cast<long long>(s), r.out.get(b, s, h, d), r.lse.get(b, s, h), c.describe().c_str());
                 });
             }
             ++cases;
@@ -157,8 +163,9 @@ long checkNothingVisible() {
     return cases;
 }
 
-// Tiles whose second half sees nothing, each followed by one whose second half does not see the first keys, on the same multiprocessor:
-// blocks of keys are let pass at the end of the one and would be at the start of the other. Causal documents with a padded tail.
+// Tiles whose second half sees nothing, each followed by one whose second half does not see the first keys, on the same
+// multiprocessor: blocks of keys are let pass at the end of the one and would be at the start of the other. Causal
+// documents with a padded tail.
 long checkPassing() {
     long cases = 0;
     for (const auto& dims : kDims) {
@@ -174,8 +181,8 @@ long checkPassing() {
     return cases;
 }
 
-// Queries that see nothing, behind a gap in their tile's keys that reaches to its end: between where the first of them would begin to see and
-// the last would end, there are keys, but not of this tile. Its own are one block, then two.
+// Queries that see nothing, behind a gap in their tile's keys that reaches to its end: between where the first of them
+// would begin to see and the last would end, there are keys, but not of this tile. Its own are one block, then two.
 long checkGaps() {
     long cases = 0;
     for (const auto& dims : kDims)
@@ -198,15 +205,17 @@ long checkGaps() {
     return cases;
 }
 
-// A query that is not finite changes its own results; others by no more than a rounding, as a kernel may take another way for the
-// rows beside it.
+// A query that is not finite changes its own results; others by no more than a rounding, as a kernel may take another
+// way for the rows beside it.
 long checkPoisonedQueries() {
     long cases = 0;
     for (const int32_t dtype : kTypes)
         for (const auto& dims : kDims)
             for (const double poison : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
                 Case c = makeCase(dtype, dims, 300, 2, 1, true);
-                const auto poisoned = [](int64_t s, int64_t h) { return h == 1 && (s == 0 || s == 63 || s == 130 || s == 299); };
+                const auto poisoned = [](int64_t s, int64_t h) {
+                    return h == 1 && (s == 0 || s == 63 || s == 130 || s == 299);
+                };
                 Case bad = c;
                 bad.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
                     if (poisoned(s, h) && d == dims[0] / 2) bad.q.set(b, s, h, d, poison);
@@ -218,12 +227,14 @@ long checkPoisonedQueries() {
                     dirty.out.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
                         const double out = dirty.out.get(b, s, h, d), lse = dirty.lse.get(b, s, h);
                         const double expected = clean.out.get(b, s, h, d);
-                        const bool right = !poisoned(s, h)    ? std::abs(out - expected) <= barOf(dtype) * std::max(1.0, std::abs(expected)) &&
-                                                                    std::abs(lse - clean.lse.get(b, s, h)) <= 1e-5
+                        const bool right = !poisoned(s, h) ? std::abs(out - expected) <=
+                                                                     barOf(dtype) * std::max(1.0, std::abs(expected)) &&
+                                                                 std::abs(lse - clean.lse.get(b, s, h)) <= 1e-5
                                            : std::isnan(poison) ? std::isnan(out) && std::isnan(lse)
                                                                 : true;
-                        CHECK(right, "%s: %g in queries of head 1 gives out %g, lse %g in query %lld of head %lld: %s", kernel.name, poison,
-                              out, lse, static_cast<long long>(s), static_cast<long long>(h), c.describe().c_str());
+                        CHECK(right, "%s: %g in queries of head 1 gives out %g, lse %g in query %lld of head %lld: %s",
+                              kernel.name, poison, out, lse, static_cast<long long>(s), static_cast<long long>(h),
+                              c.describe().c_str());
                     });
                 }
                 ++cases;
@@ -231,8 +242,8 @@ long checkPoisonedQueries() {
     return cases;
 }
 
-// A zigzag shard, whose first half sees nothing of the keys between its halves, and a shard that sees nothing of the keys after it;
-// with more tiles than a GPU has multiprocessors.
+// A zigzag shard, whose first half sees nothing of the keys between its halves, and a shard that sees nothing of the
+// keys after it; with more tiles than a GPU has multiprocessors.
 long checkUnseenSteps(int64_t chunk) {
     long cases = 0;
     for (const auto& dims : kDims)
@@ -249,8 +260,8 @@ long checkUnseenSteps(int64_t chunk) {
     return cases;
 }
 
-// What a caller may have left in (acc, lse), by row: nothing, with acc that means nothing; an ordinary state; one with NaN or infinity
-// in a column; one that outweighs all keys; one that none is left of; NaN.
+// What a caller may have left in (acc, lse), by row: nothing, with acc that means nothing; an ordinary state; one with
+// NaN or infinity in a column; one that outweighs all keys; one that none is left of; NaN.
 void leaveState(Results& r) {
     constexpr double kLse[] = {-INFINITY, 5, 3, 3, 1e4, -1e4, NAN};
     std::mt19937_64 random(5);
@@ -258,7 +269,11 @@ void leaveState(Results& r) {
     r.acc.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
         const double value = normal(random);
         const bool strange = d == r.acc.dim() / 3;
-        r.acc.set(b, s, h, d, s % 7 == 0 ? NAN : strange && s % 7 == 2 ? NAN : strange && s % 7 == 3 ? INFINITY : value);
+        r.acc.set(b, s, h, d,
+                  s % 7 == 0              ? NAN
+                  : strange && s % 7 == 2 ? NAN
+                  : strange && s % 7 == 3 ? INFINITY
+                                          : value);
         r.lse.set(b, s, h, 0, kLse[s % 7]);
     });
 }
@@ -280,7 +295,8 @@ long checkStates() {
                         leaveState(actual);
                         DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, splits, true);
                         // Where wgmma copies acc as boxes, it leaves rows that do not start on 16 bytes to mma.
-                        DeviceCase(c, actual).forward(order == Order::Padded ? FLASHRING_KERNEL_AUTO : kernel.kernel, splits, true);
+                        DeviceCase(c, actual).forward(order == Order::Padded ? FLASHRING_KERNEL_AUTO : kernel.kernel,
+                                                      splits, true);
                         const auto clear = [](Buffer& one, Buffer& other) {  // an infinite element may become NaN
                             one.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
                                 if (std::isfinite(one.get(b, s, h, d)) || std::isfinite(other.get(b, s, h, d))) return;
@@ -301,18 +317,22 @@ long checkStates() {
     return cases;
 }
 
-// The first step's one key, of value 0, outweighs each of the others by 2^20: their weights keep float16's bits beside it. Those of
-// mma do not: it counts a state as 1.
+// The first step's one key, of value 0, outweighs each of the others by 2^20: their weights keep float16's bits beside
+// it. Those of mma do not: it counts a state as 1.
 long checkSmallWeights() {
     long cases = 0;
     for (const auto& dims : kDims) {
         Case c = makeCase(FLASHRING_FLOAT16, dims, 520, 1, 1, false);
         c.scale = std::log(2.0);
-        c.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { c.q.set(b, s, h, d, d == 0 ? 8 : d == 1 ? 0.5 : 0); });
+        c.q.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            c.q.set(b, s, h, d, d == 0 ? 8 : d == 1 ? 0.5 : 0);
+        });
         c.k.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
             if (d < 2) c.k.set(b, s, h, d, s == 0 ? (d == 0 ? 2 : 9) : (d == 0 ? 0 : s % 2));
         });
-        c.v.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { c.v.set(b, s, h, d, s == 0 ? 0 : 1 + c.v.get(b, s, h, d)); });
+        c.v.forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            c.v.set(b, s, h, d, s == 0 ? 0 : 1 + c.v.get(b, s, h, d));
+        });
         Results expected(c);
         DeviceCase(c, expected).forward(FLASHRING_KERNEL_REFERENCE, {});
         for (const flashring_capability& kernel : kernelsFor(c, expected)) {
@@ -325,8 +345,8 @@ long checkSmallWeights() {
                 error += std::pow(actual.acc.get(b, s, h, d) - value, 2);
                 size += value * value;
             });
-            CHECK(std::sqrt(error / size) <= 2e-3, "%s small weights: %s: acc is off by %g of its norm", kernel.name, c.describe().c_str(),
-                  std::sqrt(error / size));
+            CHECK(std::sqrt(error / size) <= 2e-3, "%s small weights: %s: acc is off by %g of its norm", kernel.name,
+                  c.describe().c_str(), std::sqrt(error / size));
         }
         ++cases;
     }
@@ -336,7 +356,8 @@ long checkSmallWeights() {
 long checkRepeats(int64_t length, int repeats) {
     long cases = 0;
     for (const auto& dims : kDims)
-        for (const int64_t heads : {4, 40}) {  // 40: more short tiles than multiprocessors, whose queries follow each other closely
+        // 40: more short tiles than multiprocessors, whose queries follow each other closely
+        for (const int64_t heads : {4, 40}) {
             Case c = makeCase(FLASHRING_BFLOAT16, dims, heads == 4 ? length : 600, heads, heads / 2, true);
             Results r(c);
             for (const flashring_capability& kernel : kernelsFor(c, r)) {
@@ -345,7 +366,8 @@ long checkRepeats(int64_t length, int repeats) {
                 const Buffer out = r.out, lse = r.lse;
                 for (int n = 1; n < repeats; ++n) {
                     device.forward(kernel.kernel, {});
-                    CHECK(r.out.sameBits(out) && r.lse.sameBits(lse), "%s: run %d differs from the first: %s", kernel.name, n + 1, c.describe().c_str());
+                    CHECK(r.out.sameBits(out) && r.lse.sameBits(lse), "%s: run %d differs from the first: %s",
+                          kernel.name, n + 1, c.describe().c_str());
                 }
                 std::printf("%s, dim %lld/%lld, %lld heads: %d runs\n", kernel.name, static_cast<long long>(dims[0]),
                             static_cast<long long>(dims[1]), static_cast<long long>(heads), repeats);
@@ -364,8 +386,8 @@ int main(int count, char** arguments) {
         return 77;
     }
     std::printf("tiles for %d KB of shared memory a block\n", flashring_device_tiles(0) >> 10);
-    const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPassing() + checkGaps() + checkPoisonedQueries() +
-                       checkUnseenSteps(small ? 70 : 300) + checkStates() + checkSmallWeights() +
-                       checkRepeats(small ? 200 : 777, small ? 2 : 100);
+    const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPassing() +
+                       checkGaps() + checkPoisonedQueries() + checkUnseenSteps(small ? 70 : 300) + checkStates() +
+                       checkSmallWeights() + checkRepeats(small ? 200 : 777, small ? 2 : 100);
     return finish("cuda extremes", cases);
 }

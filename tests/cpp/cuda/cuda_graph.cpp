@@ -1,5 +1,5 @@
-// Steps captured in a CUDA graph: forward in two steps, delta and backward in two, replayed fifty times on other inputs at
-// the same addresses, beside plain calls: the same bits, but for gradients that are gathered in no certain order.
+// Steps captured in a CUDA graph: forward in two steps, delta and backward in two, replayed fifty times on other inputs
+// at the same addresses, beside plain calls: the same bits, but for gradients that are gathered in no certain order.
 #include <random>
 
 #include "cuda/device_case.h"

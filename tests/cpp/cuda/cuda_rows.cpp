@@ -1,5 +1,5 @@
-// Batch rows of their own lengths and caches in pages on a GPU: against the host's kernel, the same bits however a cache is stored,
-// values that break their rules in device memory, appending, captured graphs. Options: --seeds N (per type), --from SEED, --small.
+// Batch rows of their own lengths and caches in pages on a GPU: against the host's kernel, same bits however a cache is
+// stored, values that break rules in device memory, appending, graphs. --seeds N (per type), --from SEED, --small.
 #include <cstring>
 
 #include "cuda/comparison.h"
@@ -64,7 +64,7 @@ long checkRandom(int32_t dtype, long seeds, uint64_t from) {
                 ++cases;
             }
         c.hide(0);
-        CHECK(onDevice(c, Cache::Contiguous, seed).sameBits(whole), "--from %llu: %s: what nobody looks at changes bits",
+        CHECK(onDevice(c, Cache::Contiguous, seed).sameBits(whole), "--from %llu: %s: what nobody sees changes bits",
               static_cast<unsigned long long>(seed), c.describe().c_str());
         cases += 2;
     }
@@ -132,15 +132,14 @@ long checkWild() {
     far.queue();
     near.queue();
     const Outcome a = far.results(), b = near.results();
-    CHECK(std::memcmp(const_cast<Outcome&>(a).lse.memory(), const_cast<Outcome&>(b).lse.memory(), a.lse.memoryBytes()) == 0,
-          "wild pages are not the ones at their bounds");
+    CHECK(a.lse.sameBits(b.lse), "wild pages are not the ones at their bounds");
     DeviceCache none(tame, Cache::Addressed, 3);
     none.raw.k_pages = none.upload(std::vector<const void*>(table.size(), nullptr));
     none.raw.v_pages = none.upload(std::vector<const void*>(table.size(), reinterpret_cast<const void*>(uintptr_t{3})));
     none.queue();
     const Outcome zeros = none.results();
-    CHECK(zeros.out.get(1, 1, 0, 0) == 0 && std::fabs(zeros.lse.get(1, 1, 0) - std::log(100.0)) < 1e-5, "no page is not zeros: %g, %g",
-          zeros.out.get(1, 1, 0, 0), zeros.lse.get(1, 1, 0));
+    CHECK(zeros.out.get(1, 1, 0, 0) == 0 && std::fabs(zeros.lse.get(1, 1, 0) - std::log(100.0)) < 1e-5,
+          "no page is not zeros: %g, %g", zeros.out.get(1, 1, 0, 0), zeros.lse.get(1, 1, 0));
     return 4;
 }
 
@@ -156,8 +155,8 @@ long checkFarPages() {
     DeviceMemory keys(static_cast<size_t>(2 * far + bytes)), values(static_cast<size_t>(2 * far + bytes));
     const int32_t page = Stored(c, Cache::Numbered, 1).table[0];
     const auto place = [&](flashring_tensor& tensor, const DeviceMemory& memory) {
-        CUDA(cudaMemcpy(memory.data() + 2 * far, static_cast<char*>(tensor.data) + page * tensor.stride_batch * 2, static_cast<size_t>(bytes),
-                        cudaMemcpyDeviceToDevice));
+        CUDA(cudaMemcpy(memory.data() + 2 * far, static_cast<char*>(tensor.data) + page * tensor.stride_batch * 2,
+                        static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice));
         tensor.data = memory.data();
         tensor.stride_batch = far;
     };
@@ -182,7 +181,9 @@ long checkAppend() {
             c.draw(random);
             Buffer newKeys(dtype, 5, 3, 2, 64, Order::Padded), newValues(dtype, 5, 3, 2, 64, Order::BHSD);
             for (Buffer* buffer : {&newKeys, &newValues}) {
-                buffer->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { buffer->set(b, s, h, d, static_cast<double>(pick(random, -99, 99))); });
+                buffer->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+                    buffer->set(b, s, h, d, static_cast<double>(pick(random, -99, 99)));
+                });
             }
             const std::vector<int32_t> before = {0, 15, 16, 42, 40}, tokens = {3, 2, 0, 0, 2}, wild = {3, 2, -1, 3, 3};
             Stored host(c, how, 9);
@@ -225,10 +226,12 @@ long checkAppend() {
             char* const values = move(args.v, own.v);
             args.kv_lengths = args.lengths_after = reinterpret_cast<int32_t*>(upload(before.data(), 20));
             args.new_lengths = reinterpret_cast<int32_t*>(upload(wild.data(), 20));
-            if (how == Cache::Numbered) args.page_table = reinterpret_cast<int32_t*>(upload(own.table.data(), own.table.size() * 4));
+            int32_t* const table = how == Cache::Numbered ? own.table.data() : nullptr;
+            if (table) args.page_table = reinterpret_cast<int32_t*>(upload(table, own.table.size() * 4));
             if (how == Cache::Addressed) {
                 const auto addresses = [&](std::vector<const void*> pages, std::ptrdiff_t by) {
-                    for (const void*& page : pages) page = page == reinterpret_cast<const void*>(uintptr_t{1}) ? nullptr : static_cast<const char*>(page) + by;
+                    const void* const none = reinterpret_cast<const void*>(uintptr_t{1});
+                    for (const void*& page : pages) page = page == none ? nullptr : static_cast<const char*>(page) + by;
                     return reinterpret_cast<void* const*>(upload(pages.data(), pages.size() * sizeof(void*)));
                 };
                 args.k_pages = addresses(own.keyPages, keys - own.k.memory());
@@ -240,7 +243,7 @@ long checkAppend() {
             CUDA(cudaMemcpy(own.k.memory(), keys, own.k.memoryBytes(), cudaMemcpyDeviceToHost));
             CUDA(cudaMemcpy(own.v.memory(), values, own.v.memoryBytes(), cudaMemcpyDeviceToHost));
             CUDA(cudaMemcpy(held.data(), args.kv_lengths, 20, cudaMemcpyDeviceToHost));
-            CHECK(own.k.sameBits(host.k) && own.v.sameBits(host.v), "%s: the device appends otherwise", c.describe().c_str());
+            CHECK(own.k.sameBits(host.k) && own.v.sameBits(host.v), "%s: appends otherwise", c.describe().c_str());
             CHECK(held == after, "%s: other lengths", c.describe().c_str());
         }
     return cases;
@@ -256,8 +259,8 @@ long checkSinks() {
     const Outcome first = device.results();
     expectNear(c, 0, first, oracle(c));
     for (int64_t h = 0; h < c.heads(); ++h) {
-        CHECK(first.lse.get(0, 0, h) == c.sinks[static_cast<size_t>(h)] && first.out.get(0, 0, h, 9) == 0, "head %lld: lse is %g where nothing is seen",
-              static_cast<long long>(h), first.lse.get(0, 0, h));
+        const double lse = first.lse.get(0, 0, h), sink = c.sinks[static_cast<size_t>(h)];
+        CHECK(lse == sink && first.out.get(0, 0, h, 9) == 0, "lse of a sink of %g that sees nothing is %g", sink, lse);
     }
     device.raw.flags |= FLASHRING_RESUME;
     device.queue();
@@ -270,7 +273,8 @@ long checkAppendWithoutPage() {
     for (const bool numbered : {true, false}) {
         constexpr int64_t kPage = 4, kDim = 8;
         std::vector<uint16_t> news(2 * 6 * kDim, 7), cache(6 * kPage * kDim, 1);  // 2 rows, 6 tokens each; 6 pages
-        DeviceMemory newTokens(news.size() * 2), keys(cache.size() * 2), values(cache.size() * 2), numbers(64), addresses(96);
+        DeviceMemory newTokens(news.size() * 2), keys(cache.size() * 2), values(cache.size() * 2);
+        DeviceMemory numbers(64), addresses(96);
         CUDA(cudaMemcpy(newTokens.data(), news.data(), news.size() * 2, cudaMemcpyHostToDevice));
         CUDA(cudaMemcpy(keys.data(), cache.data(), cache.size() * 2, cudaMemcpyHostToDevice));
         CUDA(cudaMemcpy(values.data(), cache.data(), cache.size() * 2, cudaMemcpyHostToDevice));
@@ -316,7 +320,8 @@ long checkAppendWithoutPage() {
         for (int64_t n = 0; n < static_cast<int64_t>(cache.size()); ++n) {
             const int64_t page = n / kDim / kPage, slot = n / kDim % kPage;
             const bool isNew = page == 0 || page == 3 ? slot >= 2 : page == 4;
-            CHECK(written[static_cast<size_t>(n)] == (isNew ? 7 : 1), "page %lld, key %lld", static_cast<long long>(page), static_cast<long long>(slot));
+            CHECK(written[static_cast<size_t>(n)] == (isNew ? 7 : 1), "page %lld, key %lld",
+                  static_cast<long long>(page), static_cast<long long>(slot));
         }
     }
     return 2;
@@ -329,7 +334,8 @@ long checkGraph(bool small) {
     c.keyHeads = 1;
     c.pageSize = 64;
     std::mt19937_64 random(8);
-    const std::vector<int32_t> shortOnes = c.lengths, longOnes = {static_cast<int32_t>(capacity), 1, static_cast<int32_t>(capacity / 2 + 3)};
+    const auto most = static_cast<int32_t>(capacity);
+    const std::vector<int32_t> shortOnes = c.lengths, longOnes = {most, 1, most / 2 + 3};
     c.lengths = longOnes;
     c.draw(random);
     cudaStream_t streams[2];
@@ -340,7 +346,8 @@ long checkGraph(bool small) {
     cudaGraphExec_t replays[2];
     const auto set = [&](const std::vector<int32_t>& lengths) {
         for (DeviceCache* cache : both) {
-            CUDA(cudaMemcpy(const_cast<int32_t*>(cache->raw.kv_lengths), lengths.data(), lengths.size() * 4, cudaMemcpyHostToDevice));
+            auto* const target = const_cast<int32_t*>(cache->raw.kv_lengths);
+            CUDA(cudaMemcpy(target, lengths.data(), lengths.size() * 4, cudaMemcpyHostToDevice));
         }
         CUDA(cudaDeviceSynchronize());
     };
@@ -386,7 +393,8 @@ int main(int count, char** arguments) {
         std::printf("skipped: %s\n", flashring_device_cause());
         return 77;
     }
-    long cases = checkAppend() + checkAppendWithoutPage() + checkSinks() + checkWild() + checkManyRows() + checkGraph(small) + (small ? 0 : checkFarPages());
+    long cases = checkAppend() + checkAppendWithoutPage() + checkSinks() + checkWild() + checkManyRows();
+    cases += checkGraph(small) + (small ? 0 : checkFarPages());
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) cases += checkRandom(dtype, seeds, from);
     return finish("cuda rows", cases);
 }

@@ -30,8 +30,8 @@ flashring_capability nameOf(const flashring_step& step, flashring_direction dire
 }
 
 flashring_step planned(flashring_step step) {
-    for (flashring_tensor* t : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta, &step.dq,
-                                &step.dk, &step.dv}) {
+    for (flashring_tensor* t : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta,
+                                &step.dq, &step.dk, &step.dv}) {
         *t = {};
     }
     return step;
@@ -68,7 +68,8 @@ long checkNames() {
                     const char* const name = nameOf(step, direction).name;
                     const char* const before = nameOf(planned(step), direction).name;
                     CHECK(name == expected, "%s: %s", c.describe().c_str(), name);
-                    CHECK(std::string(before) == (whole ? "wgmma" : "mma"), "planned, %s: %s", c.describe().c_str(), before);
+                    CHECK(std::string(before) == (whole ? "wgmma" : "mma"), "planned, %s: %s", c.describe().c_str(),
+                          before);
                 }
                 DeviceCase(c, automatic).run(FLASHRING_KERNEL_AUTO, {}, true);
                 DeviceCase(c, named).run(nameOf(step, FLASHRING_FORWARD).kernel, {}, true);
@@ -78,7 +79,8 @@ long checkNames() {
                 if (hopper() && expected == "mma") {
                     const int32_t status = flashring_forward_step(&byName);
                     const char* const message = flashring_last_error();
-                    CHECK(status == FLASHRING_UNSUPPORTED && std::strstr(message, "(wgmma): rows of q must start"), "%s", message);
+                    CHECK(status == FLASHRING_UNSUPPORTED && std::strstr(message, "(wgmma): rows of q must start"),
+                          "%s", message);
                 }
                 ++cases;
             }
@@ -106,8 +108,9 @@ long checkWorkspace() {
                         int64_t bytes = 0;
                         *length = tokens;
                         const int32_t status = flashring_workspace_bytes(&step, direction, &bytes);
-                        CHECK(status == FLASHRING_OK && bytes >= last, "D%lld, %lld tokens: %lld bytes, %lld with fewer",
-                              static_cast<long long>(dim), static_cast<long long>(tokens), static_cast<long long>(bytes),
+                        CHECK(status == FLASHRING_OK && bytes >= last,
+                              "D%lld, %lld tokens: %lld bytes, %lld with fewer", static_cast<long long>(dim),
+                              static_cast<long long>(tokens), static_cast<long long>(bytes),
                               static_cast<long long>(last));
                         last = bytes;
                         ++cases;
@@ -149,7 +152,8 @@ long checkNothing() {
     return cases;
 }
 
-// Heads that share keys and values by a stride of 0, as another library expands them: whoever it is that the driver lets.
+// Heads that share keys and values by a stride of 0, as another library expands them: whoever it is that the driver
+// lets.
 long checkSharedRows() {
     long cases = 0;
     for (const int64_t dim : {64, 128, 256}) {

@@ -18,7 +18,8 @@ public:
         move(raw.out, result_.out);
         move(raw.acc, result_.acc);
         move(raw.lse, result_.lse);
-        if (raw.sinks) raw.sinks = upload(std::vector<float>(c.sinks.begin(), c.sinks.end()));  // steps are of 16-bit elements
+        // steps are of 16-bit elements
+        if (raw.sinks) raw.sinks = upload(std::vector<float>(c.sinks.begin(), c.sinks.end()));
         raw.kv_lengths = upload(c.lengths);
         raw.kv_begins = upload(c.begins);
         raw.q_lengths = upload(c.queryLengths);
@@ -42,9 +43,10 @@ public:
             CUDA(cudaMemcpy(buffer->memory(), device, buffer->memoryBytes(), cudaMemcpyDeviceToHost));
         }
         std::vector<char> fence(kFence);
-        CUDA(cudaMemcpy(fence.data(), static_cast<char*>(raw.workspace) + raw.workspace_bytes, kFence, cudaMemcpyDeviceToHost));
-        CHECK(std::all_of(fence.begin(), fence.end(), [](char byte) { return byte == 0x5a; }), "%s: wrote past the workspace",
-              case_.describe().c_str());
+        CUDA(cudaMemcpy(fence.data(), static_cast<char*>(raw.workspace) + raw.workspace_bytes, kFence,
+                        cudaMemcpyDeviceToHost));
+        CHECK(std::all_of(fence.begin(), fence.end(), [](char byte) { return byte == 0x5a; }),
+              "%s: wrote past the workspace", case_.describe().c_str());
         CHECK(result_.intact(), "%s: wrote outside a tensor", case_.describe().c_str());
         return result_;
     }
@@ -64,7 +66,8 @@ public:
         return reinterpret_cast<T*>(kept_.back().data());
     }
 
-    // Moves a tensor of a buffer to a device copy of it, which results() brings back. Returns by how much addresses in it move.
+    // Moves a tensor of a buffer to a device copy of it, which results() brings back. Returns by how much addresses in
+    // it move.
     std::ptrdiff_t move(flashring_tensor& tensor, Buffer& buffer) {
         kept_.emplace_back(buffer.memoryBytes());
         CUDA(cudaMemcpy(kept_.back().data(), buffer.memory(), buffer.memoryBytes(), cudaMemcpyHostToDevice));
@@ -85,7 +88,9 @@ private:
         return pages;
     }
 
-    void require(int32_t status) { CHECK(status == FLASHRING_OK, "%s: %s", case_.describe().c_str(), flashring_last_error()); }
+    void require(int32_t status) {
+        CHECK(status == FLASHRING_OK, "%s: %s", case_.describe().c_str(), flashring_last_error());
+    }
 
     CacheCase& case_;
     Stored stored_;

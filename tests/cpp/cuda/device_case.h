@@ -44,8 +44,8 @@ public:
     DeviceCase(const DeviceCase&) = delete;
     DeviceCase& operator=(const DeviceCase&) = delete;
 
-    // Forward in blocks of keys that end at `splits`, the first of them from the state in (acc, lse) where it `resumes`; the results
-    // come back into the case's buffers.
+    // Forward in blocks of keys that end at `splits`, the first of them from the state in (acc, lse) where it
+    // `resumes`; the results come back into the case's buffers.
     void forward(int32_t kernel, std::vector<int64_t> splits, bool resumes = false) {
         queueForward(kernel, std::move(splits), resumes);
         download();
@@ -72,8 +72,8 @@ public:
         download();
     }
 
-    // The whole forward step on the device's copies, without acc as most callers have it, but for its workspace. The results come back by
-    // download().
+    // The whole forward step on the device's copies, without acc as most callers have it, but for its workspace. The
+    // results come back by download().
     flashring_step whole(int32_t kernel) {
         Step step(case_, results_, kernel, 0, case_.shape.kvLen);
         toDevice(step.raw);
@@ -86,7 +86,8 @@ public:
     void download() {
         CUDA(cudaStreamSynchronize(stream_));
         for (const Mirror& mirror : mirrors_) {
-            CUDA(cudaMemcpy(mirror.buffer->memory(), mirror.device.data(), mirror.buffer->memoryBytes(), cudaMemcpyDeviceToHost));
+            CUDA(cudaMemcpy(mirror.buffer->memory(), mirror.device.data(), mirror.buffer->memoryBytes(),
+                            cudaMemcpyDeviceToHost));
         }
     }
 
@@ -99,7 +100,8 @@ private:
     static DeviceMemory upload(const void* source, size_t bytes) {
         DeviceMemory memory(bytes);
         CUDA(cudaMemcpy(memory.data(), source, bytes, cudaMemcpyHostToDevice));
-        CUDA(cudaStreamSynchronize(nullptr));  // the copy may return before it has arrived, and other streams do not wait for it
+        // the copy may return before it has arrived, and other streams do not wait for it
+        CUDA(cudaStreamSynchronize(nullptr));
         return memory;
     }
 
@@ -113,8 +115,8 @@ private:
     void toDevice(flashring_step& raw) {
         raw.device = 0;
         raw.stream = stream_;
-        for (flashring_tensor* tensor : {&raw.q, &raw.k, &raw.v, &raw.out, &raw.acc, &raw.lse, &raw.dout, &raw.delta, &raw.dq, &raw.dk, &raw.dv,
-                                         &raw.lse_low}) {
+        for (flashring_tensor* tensor : {&raw.q, &raw.k, &raw.v, &raw.out, &raw.acc, &raw.lse, &raw.dout, &raw.delta,
+                                         &raw.dq, &raw.dk, &raw.dv, &raw.lse_low}) {
             for (const Mirror& mirror : mirrors_) {
                 char* const address = static_cast<char*>(tensor->data);
                 char* const base = mirror.buffer->memory();
@@ -140,14 +142,16 @@ private:
         splits.push_back(case_.shape.kvLen);
         int64_t first = 0;
         for (size_t i = 0; i < splits.size(); ++i) {
-            const int32_t flags = (i > 0 || resumes ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
-            step(kernel, first, splits[i] - first, flags, false, FLASHRING_FORWARD, case_.keepsLow && !resumes && splits.size() > 1);
+            const int32_t flags =
+                (i > 0 || resumes ? FLASHRING_RESUME : 0) | (i + 1 == splits.size() ? FLASHRING_FINISH : 0);
+            step(kernel, first, splits[i] - first, flags, false, FLASHRING_FORWARD,
+                 case_.keepsLow && !resumes && splits.size() > 1);
             first = splits[i];
         }
     }
 
-    void step(int32_t kernel, int64_t first, int64_t count, int32_t flags, bool deterministic, flashring_direction direction,
-              bool keepsLow = false) {
+    void step(int32_t kernel, int64_t first, int64_t count, int32_t flags, bool deterministic,
+              flashring_direction direction, bool keepsLow = false) {
         constexpr size_t kFence = 256;
         Step step(case_, results_, kernel, first, count);
         if (keepsLow) step.raw.lse_low = results_.lseLow.tensor();
@@ -164,7 +168,8 @@ private:
         CUDA(cudaStreamSynchronize(stream_));
         std::vector<char> after(kFence);
         CUDA(cudaMemcpy(after.data(), kept_.back().data() + bytes, kFence, cudaMemcpyDeviceToHost));
-        CHECK(std::equal(after.begin(), after.end(), canary.begin()), "%s: wrote past the workspace", case_.describe().c_str());
+        CHECK(std::equal(after.begin(), after.end(), canary.begin()), "%s: wrote past the workspace",
+              case_.describe().c_str());
     }
 
     void require(int32_t status, const char* what) {

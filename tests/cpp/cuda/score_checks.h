@@ -115,7 +115,8 @@ inline long checkFarPositions(int32_t kernel, int32_t dtype) {
     return 1;
 }
 
-// ALiBi where a tile of keys straddles a gap that float32 does not resolve: queries of zeros, so that lse is that of -distance.
+// ALiBi where a tile of keys straddles a gap that float32 does not resolve: queries of zeros, so that lse is that of
+// -distance.
 inline long checkGaps(int32_t kernel, int32_t dtype) {
     const int64_t gaps[] = {INT64_C(1) << 25, INT64_C(1) << 31, INT64_C(1) << 60};
     for (const int64_t gap : gaps) {
@@ -132,9 +133,11 @@ inline long checkGaps(int32_t kernel, int32_t dtype) {
         DeviceCase(c, actual).forward(kernel, {});
         for (int64_t i = 0; i < 8; ++i) {
             double sum = 0;
-            for (int64_t j = 0; j < 32; ++j) sum += std::exp(-std::fabs(static_cast<double>(i < 4 ? 5 + i - j : 4 + i - 4 - j)));
-            CHECK(std::fabs(actual.lse.get(0, i, 0) - std::log(sum)) < 1e-5, "kernel %d, %s: query %lld at a gap of %lld has lse %g instead of %g",
-                  kernel, nameOf(dtype), static_cast<long long>(i), static_cast<long long>(gap), actual.lse.get(0, i, 0), std::log(sum));
+            for (int64_t j = 0; j < 32; ++j)
+                sum += std::exp(-std::fabs(static_cast<double>(i < 4 ? 5 + i - j : 4 + i - 4 - j)));
+            CHECK(std::fabs(actual.lse.get(0, i, 0) - std::log(sum)) < 1e-5,
+                  "kernel %d, %s: query %lld at a gap of %lld has lse %g instead of %g", kernel, nameOf(dtype),
+                  static_cast<long long>(i), static_cast<long long>(gap), actual.lse.get(0, i, 0), std::log(sum));
         }
     }
     // Behind the last of two far ranges of keys, of which the first is too far to weigh anything.
@@ -151,8 +154,9 @@ inline long checkGaps(int32_t kernel, int32_t dtype) {
     DeviceCase(c, actual).forward(kernel, {});
     double sum = 0;
     for (int64_t j = 0; j < 64; ++j) sum += std::exp(-0.0625 * static_cast<double>(64 - j));
-    CHECK(std::fabs(actual.lse.get(0, 0, 0) - std::log(sum)) < 1e-5, "kernel %d, %s: lse behind far keys is %g instead of %g", kernel, nameOf(dtype),
-          actual.lse.get(0, 0, 0), std::log(sum));
+    CHECK(std::fabs(actual.lse.get(0, 0, 0) - std::log(sum)) < 1e-5,
+          "kernel %d, %s: lse behind far keys is %g instead of %g", kernel, nameOf(dtype), actual.lse.get(0, 0, 0),
+          std::log(sum));
     return 4;
 }
 

@@ -1,4 +1,5 @@
-// Divisor against the processor's own division: small divisors, powers of 2 and their neighbours, numbers around whole multiples.
+// Divisor against the processor's own division: small divisors, powers of 2 and their neighbours, numbers around whole
+// multiples.
 #include <climits>
 #include <cstdint>
 
@@ -17,7 +18,8 @@ long checkDivisor(int64_t divisor) {
         for (int64_t number = border - 2; number <= border + 2; ++number) {
             if (number >= 0 && number <= INT_MAX) {
                 const int got = by.quotient(static_cast<int>(number));
-                CHECK(got == number / divisor, "%lld / %lld: %d", static_cast<long long>(number), static_cast<long long>(divisor), got);
+                CHECK(got == number / divisor, "%lld / %lld: %d", static_cast<long long>(number),
+                      static_cast<long long>(divisor), got);
             }
         }
     }

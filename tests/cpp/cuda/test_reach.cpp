@@ -1,5 +1,5 @@
-// Which operands the Hopper kernels can have copied, without a GPU: addresses, strides and dims one step off what the copy
-// engine needs, each of each operand that a step copies, and of no other.
+// Which operands the Hopper kernels can have copied, without a GPU: addresses, strides and dims one step off what the
+// copy engine needs, each of each operand that a step copies, and of no other.
 #include "buffers.h"
 #include "sm90/reach.h"
 
@@ -19,8 +19,8 @@ flashring_step stepOf(int64_t dim, int32_t flags) {
     step.kv_heads = 3;
     step.head_dim = step.value_dim = dim;
     uintptr_t address = 0x10000;
-    for (flashring_tensor* t : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta, &step.dq,
-                                &step.dk, &step.dv}) {
+    for (flashring_tensor* t : {&step.q, &step.k, &step.v, &step.out, &step.acc, &step.lse, &step.dout, &step.delta,
+                                &step.dq, &step.dk, &step.dv}) {
         *t = {reinterpret_cast<void*>(address), 10 * 6 * dim, 6 * dim, dim};
         address += 0x10000;
     }

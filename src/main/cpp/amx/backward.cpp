@@ -1,9 +1,11 @@
-// Backward on AMX tiles: one task per tile of keys, scores and their gradients transposed (keys in rows, queries in lanes):
+// Backward on AMX tiles: one task per tile of keys, scores and their gradients transposed (keys in rows, queries in
+// lanes):
 //
 //     S^T = K Q^T    dP^T = V dO^T    P = e^(scale S - lse)    dS = P (dP - delta)
 //     dV += P^T dO    dK += dS^T Q    dQ^T += K^T dS^T
 //
-// Tasks that share queries add to dQ in the order of their keys, whatever the threads do: the sum has the same bits always.
+// Tasks that share queries add to dQ in the order of their keys, whatever the threads do: the sum has the same bits
+// always.
 #include <sched.h>
 
 #include "amx/kernel.h"
@@ -72,7 +74,8 @@ private:
                 packRows(scratch.valueRows[2 * s + i], values, first + i * kTileRows);
             }
             packPairs(nullptr, scratch.keyPairColumns[s], keys, first);
-            scratch.keysNonFinite = scratch.keysNonFinite || anyNonFinite(scratch.keyPairColumns[s], 2 * queries_.keyDepth);
+            scratch.keysNonFinite =
+                scratch.keysNonFinite || anyNonFinite(scratch.keyPairColumns[s], 2 * queries_.keyDepth);
         }
     }
 
@@ -97,8 +100,16 @@ private:
         const int64_t last = firstQuery + count - 1;
         const int64_t lo = problem_.lo[firstQuery] - firstKey, hi = problem_.hi[last] - firstKey;
         const int64_t begin = lo > 0 ? lo / kStep : 0, end = stepsOf(hi, kKeySteps);
-        const bool border = problem_.lo[last] > firstKey + begin * kStep || problem_.hi[firstQuery] < firstKey + end * kStep;
-        return {queries_.tile(b, h, queryTile), firstQuery, count, stepsOf(count, kQuerySteps), firstKey, begin, end, border};
+        const bool border =
+            problem_.lo[last] > firstKey + begin * kStep || problem_.hi[firstQuery] < firstKey + end * kStep;
+        return {queries_.tile(b, h, queryTile),
+                firstQuery,
+                count,
+                stepsOf(count, kQuerySteps),
+                firstKey,
+                begin,
+                end,
+                border};
     }
 
     void advance(const Pair& pair, int64_t keyTile, bool first, Scratch& scratch) const {
@@ -106,8 +117,10 @@ private:
             gradeQueries(pair, u, scratch);
         }
         for (int64_t s = pair.begin; s < pair.end; ++s) {
-            accumulate(&scratch.dv[2 * s], &scratch.weights[2 * s], pair, pair.queries.doutPairs, 2 * queries_.valueDepth);
-            accumulate(&scratch.dk[2 * s], &scratch.scoreGradientRows[2 * s], pair, pair.queries.queryPairs, 2 * queries_.keyDepth);
+            accumulate(&scratch.dv[2 * s], &scratch.weights[2 * s], pair, pair.queries.doutPairs,
+                       2 * queries_.valueDepth);
+            accumulate(&scratch.dk[2 * s], &scratch.scoreGradientRows[2 * s], pair, pair.queries.queryPairs,
+                       2 * queries_.keyDepth);
         }
         int32_t* const turn = &pair.queries.statistics->turn;
         await(turn, static_cast<int32_t>(keyTile));
@@ -167,23 +180,36 @@ private:
         const Tile* const query = queries.queryColumns + 2 * u * queries_.keyDepth;
         const Tile* const dout = queries.doutColumns + 2 * u * queries_.valueDepth;
         Products products;
-        products.multiply({block(scratch.scores), {scratch.keyRows[2 * s], 1}, {scratch.keyRows[2 * s + 1], 1}, {query, 1},
-                           {query + queries_.keyDepth, 1}, queries_.keyDepth, TileStart::Zero});
-        products.multiply({block(scratch.weightGradients), {scratch.valueRows[2 * s], 1}, {scratch.valueRows[2 * s + 1], 1},
-                           {dout, 1}, {dout + queries_.valueDepth, 1}, queries_.valueDepth, TileStart::Zero});
+        products.multiply({block(scratch.scores),
+                           {scratch.keyRows[2 * s], 1},
+                           {scratch.keyRows[2 * s + 1], 1},
+                           {query, 1},
+                           {query + queries_.keyDepth, 1},
+                           queries_.keyDepth,
+                           TileStart::Zero});
+        products.multiply({block(scratch.weightGradients),
+                           {scratch.valueRows[2 * s], 1},
+                           {scratch.valueRows[2 * s + 1], 1},
+                           {dout, 1},
+                           {dout + queries_.valueDepth, 1},
+                           queries_.valueDepth,
+                           TileStart::Zero});
     }
 
     // From S^T and dP^T to the operands P^T and dS^T.
     template <bool border, bool near>
     void grade(const Lanes (&lanes)[2], int64_t u, int64_t s, Scratch& scratch) const {
-        const __m512 log2e = _mm512_set1_ps(kLog2E), scale = _mm512_set1_ps(scale_), scale2 = _mm512_mul_ps(scale, log2e);
+        const __m512 log2e = _mm512_set1_ps(kLog2E), scale = _mm512_set1_ps(scale_),
+                     scale2 = _mm512_mul_ps(scale, log2e);
         const __m512 lse2[2] = {_mm512_mul_ps(lanes[0].lse, log2e), _mm512_mul_ps(lanes[1].lse, log2e)};
         const auto weigh = [&](__m512 raw, int64_t j) {
             if (near) {
-                return exp2Vector(_mm512_fmsub_ps(raw, scale2, lse2[j]));  // above 1 by less than bfloat16 resolves, if at all
+                // above 1 by less than bfloat16 resolves, if at all
+                return exp2Vector(_mm512_fmsub_ps(raw, scale2, lse2[j]));
             }
             const __m512 x = _mm512_sub_ps(scaledScore(raw, scale), lanes[j].lse);
-            return exp2Vector(_mm512_mul_ps(_mm512_min_ps(_mm512_setzero_ps(), x), log2e));  // min: the second where that is NaN
+            // min: the second where that is NaN
+            return exp2Vector(_mm512_mul_ps(_mm512_min_ps(_mm512_setzero_ps(), x), log2e));
         };
         for (int64_t w = 0; w < kTileRows; ++w) {
             __m512i p[2][2], ds[2][2];
@@ -204,16 +230,19 @@ private:
                     ds[i][j] = roundUp(gradient);
                 }
                 _mm512_store_si512(scratch.weights[2 * s + i][u].bytes + 64 * w, pairWords(p[i][0], p[i][1]));
-                _mm512_store_si512(scratch.scoreGradientRows[2 * s + i][u].bytes + 64 * w, pairWords(ds[i][0], ds[i][1]));
+                _mm512_store_si512(scratch.scoreGradientRows[2 * s + i][u].bytes + 64 * w,
+                                   pairWords(ds[i][0], ds[i][1]));
             }
             for (int64_t j = 0; j < 2; ++j) {
-                _mm512_store_si512(scratch.scoreGradientPairs[2 * u + j][s].bytes + 64 * w, pairWords(ds[0][j], ds[1][j]));
+                _mm512_store_si512(scratch.scoreGradientPairs[2 * u + j][s].bytes + 64 * w,
+                                   pairWords(ds[0][j], ds[1][j]));
             }
         }
     }
 
     // 32 rows of dV or dK [2][count] += P^T or dS^T times dO or Q as pairs [querySteps][count].
-    static void accumulate(Tile (*c)[2 * kMaxDepth], const Tile (*a)[kQuerySteps], const Pair& pair, const Tile* b, int64_t count) {
+    static void accumulate(Tile (*c)[2 * kMaxDepth], const Tile (*a)[kQuerySteps], const Pair& pair, const Tile* b,
+                           int64_t count) {
         const int64_t steps = pair.querySteps;
         if (pair.border && anyNonFinite(b, steps * count)) {
             for (int64_t i = 0; i < 2; ++i) {
@@ -260,16 +289,20 @@ private:
         for (int64_t d = 0; d < 2 * queries_.keyDepth; d += 2) {
             for (int64_t j = 0; j < columns; j += 2) {
                 Tile *const upper = gradient + d * columns + j, *const lower = upper + columns;
-                products.multiply({{upper, upper + 1, lower, lower + 1}, {keys + d, keyStride}, {keys + d + 1, keyStride},
-                                   {scratch.scoreGradientPairs[j] + begin, 1}, {scratch.scoreGradientPairs[j + 1] + begin, 1},
-                                   depth, first ? TileStart::Zero : TileStart::Load});
+                products.multiply({{upper, upper + 1, lower, lower + 1},
+                                   {keys + d, keyStride},
+                                   {keys + d + 1, keyStride},
+                                   {scratch.scoreGradientPairs[j] + begin, 1},
+                                   {scratch.scoreGradientPairs[j + 1] + begin, 1},
+                                   depth,
+                                   first ? TileStart::Zero : TileStart::Load});
             }
         }
     }
 
     // 16 rows of dK or dV from tiles[dim / 16].
-    void writeRows(const flashring_tensor& target, int64_t b, int64_t g, int64_t first, int64_t dim, const Tile* tiles, float factor,
-                   bool add) const {
+    void writeRows(const flashring_tensor& target, int64_t b, int64_t g, int64_t first, int64_t dim, const Tile* tiles,
+                   float factor, bool add) const {
         for (int64_t i = 0; i < kTileRows && first + i < step_.kv_len; ++i) {
             float* const values = row<float>(target, b, first + i, g);
             for (int64_t d = 0; d < dim; d += kTileRows) {
@@ -303,7 +336,8 @@ void amxBackward(const Problem& problem) {
     const int64_t heads = step.batch * step.kv_heads;
     parallelFor(heads * ceilDiv(step.kv_len, kKeyTile), [&](int64_t index, char* scratch) {
         const int64_t head = index % heads;
-        backward.attend(head / step.kv_heads, head % step.kv_heads, index / heads, *reinterpret_cast<Scratch*>(scratch));
+        backward.attend(head / step.kv_heads, head % step.kv_heads, index / heads,
+                        *reinterpret_cast<Scratch*>(scratch));
     });
     forEachQueryTile([&](int64_t b, int64_t h, int64_t tile) { queries.finish(b, h, tile); });
 }

@@ -1,5 +1,5 @@
-// Forward on AMX tiles. Scores are held transposed, S^T = K Q^T with queries in the vector lanes, so that the softmax needs
-// no step across lanes; O^T += V^T P^T.
+// Forward on AMX tiles. Scores are held transposed, S^T = K Q^T with queries in the vector lanes, so that the softmax
+// needs no step across lanes; O^T += V^T P^T.
 #include <math.h>
 
 #include "amx/kernel.h"
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kStep = kTileDepth;           // keys per tile of the inner dimension of V^T P^T
 constexpr int64_t kBlockSteps = 2;              // keys of a block, in steps
-constexpr int64_t kSpanSteps = 32;              // keys that stay in the second-level cache for all groups of a task, in steps
+constexpr int64_t kSpanSteps = 32;              // keys that stay in the L2 cache for all groups of a task, in steps
 constexpr int64_t kBlock = kBlockSteps * kStep;
 constexpr int64_t kGroup = 2 * kTileRows;       // queries that take part in one product
 constexpr int64_t kGroups = 4;                  // groups of a task: reuse of a block of keys while it is in the caches
@@ -171,8 +171,8 @@ private:
         if (border && anyNonFinite(values, steps * shape_.valueTiles)) {
             for (int64_t t = 0; t < shape_.valueTiles; ++t) {
                 for (int64_t j = 0; j < 2; ++j) {
-                    multiplyNonZero<Weights::B>(&group.output[t][j], {values + t, shape_.valueTiles}, {scratch.weights[j], 1},
-                                                steps);
+                    multiplyNonZero<Weights::B>(&group.output[t][j], {values + t, shape_.valueTiles},
+                                                {scratch.weights[j], 1}, steps);
                 }
             }
             return;
@@ -180,8 +180,12 @@ private:
         Products products;
         for (int64_t t = 0; t < shape_.valueTiles; t += 2) {
             Tile(&upper)[2] = group.output[t], (&lower)[2] = group.output[t + 1];
-            products.multiply({{upper, upper + 1, lower, lower + 1}, {values + t, shape_.valueTiles},
-                               {values + t + 1, shape_.valueTiles}, {scratch.weights[0], 1}, {scratch.weights[1], 1}, steps,
+            products.multiply({{upper, upper + 1, lower, lower + 1},
+                               {values + t, shape_.valueTiles},
+                               {values + t + 1, shape_.valueTiles},
+                               {scratch.weights[0], 1},
+                               {scratch.weights[1], 1},
+                               steps,
                                TileStart::Load});
         }
     }
@@ -193,8 +197,12 @@ private:
             const auto tile = [&](int64_t j, int64_t key) { return reinterpret_cast<Tile*>(scratch.scores[j][key]); };
             const int64_t upper = s * kStep, lower = upper + kTileRows;
             products.multiply({{tile(0, upper), tile(1, upper), tile(0, lower), tile(1, lower)},
-                               {keys + 2 * s * shape_.keyDepth, 1}, {keys + (2 * s + 1) * shape_.keyDepth, 1}, {group.query[0], 1},
-                               {group.query[1], 1}, shape_.keyDepth, TileStart::Zero});
+                               {keys + 2 * s * shape_.keyDepth, 1},
+                               {keys + (2 * s + 1) * shape_.keyDepth, 1},
+                               {group.query[0], 1},
+                               {group.query[1], 1},
+                               shape_.keyDepth,
+                               TileStart::Zero});
         }
     }
 
@@ -206,12 +214,14 @@ private:
         for (int64_t key = 0; key < keys; ++key) {
             const __m512i k = _mm512_set1_epi32(static_cast<int32_t>(key));
             const __mmask16 seen = _mm512_mask_cmplt_epi32_mask(_mm512_cmple_epi32_mask(lo, k), k, hi);
-            _mm512_store_ps(scores[key], _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen, _mm512_load_ps(scores[key])));
+            _mm512_store_ps(scores[key],
+                            _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen, _mm512_load_ps(scores[key])));
         }
     }
 
     // Scores of half j of the group to weights e^(s - maximum), and the state with them. Any maximum will do that keeps
-    // the weights in range, so it is looked up only for lanes that have none yet, and where the weights turn out too large.
+    // the weights in range, so it is looked up only for lanes that have none yet, and where the weights turn out too
+    // large.
     void weigh(Group& group, int64_t j, int64_t keys, Scratch& scratch) const {
         const __m512 nothing = _mm512_set1_ps(-INFINITY);
         bool raised = _mm512_cmp_ps_mask(_mm512_load_ps(group.maximum[j]), nothing, _CMP_EQ_OQ) != 0;
@@ -222,8 +232,9 @@ private:
             const __m512 maximum = _mm512_load_ps(group.maximum[j]);
             const __mmask16 any = _mm512_cmp_ps_mask(maximum, nothing, _CMP_NEQ_UQ);
             const __m512 reference = _mm512_maskz_mov_ps(any, maximum);
-            const __m512 sum = allNear(reference) ? exponentiate<true>(scratch.scores[j], keys, reference, scratch.weights[j])
-                                                  : exponentiate<false>(scratch.scores[j], keys, reference, scratch.weights[j]);
+            const __m512 sum = allNear(reference)
+                                   ? exponentiate<true>(scratch.scores[j], keys, reference, scratch.weights[j])
+                                   : exponentiate<false>(scratch.scores[j], keys, reference, scratch.weights[j]);
             if (raised || _mm512_cmp_ps_mask(sum, _mm512_set1_ps(kLargestSum), _CMP_GT_OQ) == 0) {
                 _mm512_store_ps(group.sum[j], _mm512_add_ps(_mm512_load_ps(group.sum[j]), sum));
                 return;
@@ -235,7 +246,8 @@ private:
     // Weights of a block of keys; returns their sum.
     template <bool near>
     __m512 exponentiate(const float (*scores)[16], int64_t keys, __m512 reference, Tile* weights) const {
-        const __m512 log2e = _mm512_set1_ps(kLog2E), scale = _mm512_set1_ps(scale_), scale2 = _mm512_mul_ps(scale, log2e);
+        const __m512 log2e = _mm512_set1_ps(kLog2E), scale = _mm512_set1_ps(scale_),
+                     scale2 = _mm512_mul_ps(scale, log2e);
         const __m512 reference2 = _mm512_mul_ps(reference, log2e);
         const auto weigh = [&](const float* scores) {
             const __m512 raw = _mm512_load_ps(scores);
@@ -263,7 +275,8 @@ private:
         const __m512 old = _mm512_load_ps(group.maximum[j]);
         const __m512 maximum = _mm512_max_ps(scaledScore(top, _mm512_set1_ps(scale_)), old);
         const __mmask16 begun = _mm512_cmp_ps_mask(old, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
-        const __m512 factor = _mm512_maskz_mov_ps(begun, exp2Vector(_mm512_mul_ps(_mm512_sub_ps(old, maximum), _mm512_set1_ps(kLog2E))));
+        const __m512 factor =
+            _mm512_maskz_mov_ps(begun, exp2Vector(_mm512_mul_ps(_mm512_sub_ps(old, maximum), _mm512_set1_ps(kLog2E))));
         _mm512_store_ps(group.maximum[j], maximum);
         _mm512_store_ps(group.sum[j], _mm512_mul_ps(factor, _mm512_load_ps(group.sum[j])));
         for (int64_t t = 0; t < shape_.valueTiles; ++t) {
@@ -326,13 +339,15 @@ int64_t amxForwardWorkspace(const flashring_step& step) {
 void amxForward(const Problem& problem) {
     const Forward forward(problem);
     const flashring_step& step = problem.step;
-    parallelFor(step.batch * step.kv_heads * ceilDiv(step.kv_len, kPackKeys), [&](int64_t index, char*) { forward.pack(index); });
-    // One head after the other, since its keys and values fit into the caches; the last queries first, since under a causal
-    // mask they see the most keys.
+    parallelFor(step.batch * step.kv_heads * ceilDiv(step.kv_len, kPackKeys),
+                [&](int64_t index, char*) { forward.pack(index); });
+    // One head after the other, since its keys and values fit into the caches; the last queries first, since under a
+    // causal mask they see the most keys.
     const int64_t tiles = ceilDiv(step.q_len, kQueryTile), heads = step.batch * step.q_heads;
     parallelFor(tiles * heads, [&](int64_t index, char* scratch) {
         const int64_t head = index / tiles;
-        forward.attend(head / step.q_heads, head % step.q_heads, tiles - 1 - index % tiles, *reinterpret_cast<Scratch*>(scratch));
+        forward.attend(head / step.q_heads, head % step.q_heads, tiles - 1 - index % tiles,
+                       *reinterpret_cast<Scratch*>(scratch));
     });
 }
 

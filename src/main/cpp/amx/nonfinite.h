@@ -1,4 +1,5 @@
-// NaN and infinity in the operands of the AMX kernels (kernels.h): products of tiles where a border of the mask and such a value meet.
+// NaN and infinity in the operands of the AMX kernels (kernels.h): products of tiles where a border of the mask and
+// such a value meet.
 #ifndef FLASHRING_AMX_NONFINITE_H
 #define FLASHRING_AMX_NONFINITE_H
 
@@ -13,7 +14,8 @@ static inline bool anyNonFinite(const Tile* tiles, int64_t count) {
     const __m512i exponent = _mm512_set1_epi16(0x7f80);
     __mmask32 found = 0;
     for (int64_t i = 0; i < 16 * count; ++i) {
-        found |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(_mm512_load_si512(tiles->bytes + 64 * i), exponent), exponent);
+        found |=
+            _mm512_cmpeq_epi16_mask(_mm512_and_si512(_mm512_load_si512(tiles->bytes + 64 * i), exponent), exponent);
     }
     return found != 0;
 }
@@ -36,7 +38,8 @@ static inline void multiplyNonZero(Tile* c, Panel a, Panel b, int64_t depth) {
                                              {_mm512_and_si512(x, high), _mm512_and_si512(y, high)}};
                 for (const auto& pair : pairs) {
                     const __m512 p = _mm512_castsi512_ps(pair[0]), q = _mm512_castsi512_ps(pair[1]);
-                    const __mmask16 counts = _mm512_cmp_ps_mask(weights == Weights::A ? p : q, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+                    const __mmask16 counts =
+                        _mm512_cmp_ps_mask(weights == Weights::A ? p : q, _mm512_setzero_ps(), _CMP_NEQ_UQ);
                     sum = _mm512_mask3_fmadd_ps(p, q, sum, counts);
                 }
             }

@@ -42,8 +42,10 @@ static inline void transpose(__m512i (&r)[16]) {
         r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
     for (int c = 0; c < 4; ++c) {
-        const __m512i even0 = _mm512_shuffle_i32x4(r[c], r[c + 4], 0x88), even1 = _mm512_shuffle_i32x4(r[c + 8], r[c + 12], 0x88);
-        const __m512i odd0 = _mm512_shuffle_i32x4(r[c], r[c + 4], 0xdd), odd1 = _mm512_shuffle_i32x4(r[c + 8], r[c + 12], 0xdd);
+        const __m512i even0 = _mm512_shuffle_i32x4(r[c], r[c + 4], 0x88),
+                      even1 = _mm512_shuffle_i32x4(r[c + 8], r[c + 12], 0x88);
+        const __m512i odd0 = _mm512_shuffle_i32x4(r[c], r[c + 4], 0xdd),
+                      odd1 = _mm512_shuffle_i32x4(r[c + 8], r[c + 12], 0xdd);
         t[c] = _mm512_shuffle_i32x4(even0, even1, 0x88);
         t[c + 4] = _mm512_shuffle_i32x4(odd0, odd1, 0x88);
         t[c + 8] = _mm512_shuffle_i32x4(even0, even1, 0xdd);
@@ -125,8 +127,8 @@ static inline void packPairs(Tile* pairs, Tile* pairColumns, const Rows& x, int6
     }
 }
 
-// The words of two vectors of float32 as pairs of bfloat16, `first` in the low halves. Halves round up, unlike IEEE ties,
-// which takes one addition; a NaN that products of bfloat16 give stays one.
+// The words of two vectors of float32 as pairs of bfloat16, `first` in the low halves. Halves round up, unlike IEEE
+// ties, which takes one addition; a NaN that products of bfloat16 give stays one.
 static inline __m512i roundUp(__m512 x) { return _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000)); }
 
 static inline __m512i pairWords(__m512i roundedFirst, __m512i roundedSecond) {
@@ -135,9 +137,9 @@ static inline __m512i pairWords(__m512i roundedFirst, __m512i roundedSecond) {
 
 constexpr float kLog2E = 1.44269504f;
 
-// How a score s = fl(scale raw) leads to e^(s - reference). The subtraction comes first, in the units of lse, since it is exact where s
-// is near the reference: what follows is the exponential of a small number whatever the size of both. Only where the reference
-// itself is small may all be one instruction (`near`): no rounding of s matters then.
+// How a score s = fl(scale raw) leads to e^(s - reference). The subtraction comes first, in the units of lse, since it
+// is exact where s is near the reference: what follows is the exponential of a small number whatever the size of both.
+// Only where the reference itself is small may all be one instruction (`near`): no rounding of s matters then.
 constexpr float kNear = 64;  // such weights are off by 4e-6 at most, relative: bfloat16 has 2e-3
 
 // Whether all lanes may be weighed that way; an infinite reference belongs to a query that sees nothing.
@@ -154,7 +156,8 @@ static inline __m512 scaledScore(__m512 raw, __m512 scale) {
     return product;
 }
 
-// 2^x within 3.0e-6 relative; 1 for 0, 0 for -infinity, NaN for NaN. The minimax polynomial of degree 4 on [0, 1] that begins with 1.
+// 2^x within 3.0e-6 relative; 1 for 0, 0 for -infinity, NaN for NaN. The minimax polynomial of degree 4 on [0, 1] that
+// begins with 1.
 static inline __m512 exp2Vector(__m512 x) {
     const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     __m512 p = _mm512_set1_ps(1.34266843e-2f);

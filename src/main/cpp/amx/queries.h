@@ -1,4 +1,5 @@
-// The query side of the backward pass on AMX tiles: operands that every tile of keys reads, packed once, and the sum of dQ.
+// The query side of the backward pass on AMX tiles: operands that every tile of keys reads, packed once, and the sum of
+// dQ.
 #ifndef FLASHRING_AMX_QUERIES_H
 #define FLASHRING_AMX_QUERIES_H
 
@@ -62,7 +63,8 @@ public:
 
     // The tiles of keys that a tile of queries sees.
     Range keyTiles(int64_t tile) const {
-        const int64_t first = tile * kQueryTile, end = first + kQueryTile < step_.q_len ? first + kQueryTile : step_.q_len;
+        const int64_t first = tile * kQueryTile,
+                      end = first + kQueryTile < step_.q_len ? first + kQueryTile : step_.q_len;
         const int64_t lo = problem_->lo[first], hi = problem_->hi[end - 1];
         return lo < hi ? Range{lo / kKeyTile, ceilDiv(hi, kKeyTile)} : Range{0, 0};
     }
@@ -75,7 +77,8 @@ public:
         Tile* const doutPairs = queryPairs + 2 * kQuerySteps * keyDepth;
         Tile* const gradient = doutPairs + 2 * kQuerySteps * valueDepth;
         Tile* const end = gradient + 4 * kQuerySteps * keyDepth;
-        return {queryColumns, doutColumns, queryPairs, doutPairs, gradient, reinterpret_cast<QueryTile::Statistics*>(end)};
+        return {queryColumns, doutColumns, queryPairs,
+                doutPairs,    gradient,    reinterpret_cast<QueryTile::Statistics*>(end)};
     }
 
     void pack(int64_t b, int64_t h, int64_t index) const {

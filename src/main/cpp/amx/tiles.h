@@ -2,7 +2,8 @@
 //
 //     C[16 x 16] float32 += A[16 x 32] bfloat16 * B[32 x 16] bfloat16
 //
-// Row w of a B tile holds row pairs of the matrix, as the instruction wants them: (b[2w][0], b[2w + 1][0]), (b[2w][1], ...
+// Row w of a B tile holds row pairs of the matrix, as the instruction wants them: (b[2w][0], b[2w + 1][0]), (b[2w][1],
+// ...
 #ifndef FLASHRING_AMX_TILES_H
 #define FLASHRING_AMX_TILES_H
 
@@ -18,8 +19,8 @@ struct alignas(64) Tile {
 constexpr int64_t kTileRows = 16;   // also the float32 columns of a C tile
 constexpr int64_t kTileDepth = 32;  // bfloat16 columns of an A tile
 
-// Keeps this thread's tile registers configured, all of full size. Without tiles in use the kernel has less to save when it
-// switches threads, hence a scope and not a once-per-thread call.
+// Keeps this thread's tile registers configured, all of full size. Without tiles in use the kernel has less to save
+// when it switches threads, hence a scope and not a once-per-thread call.
 class TileScope {
 public:
     TileScope() {
@@ -69,8 +70,8 @@ struct Block {
 
 enum class TileStart { Zero, Load };
 
-// C = A B (TileStart::Zero) or C += A B (TileStart::Load) for a 32 x 32 block of C and `depth` >= 1 tiles of the inner dimension; a1
-// and b1 are the second 16 rows of A and columns of B.
+// C = A B (TileStart::Zero) or C += A B (TileStart::Load) for a 32 x 32 block of C and `depth` >= 1 tiles of the inner
+// dimension; a1 and b1 are the second 16 rows of A and columns of B.
 struct Product {
     Block c;
     Panel a0, a1, b0, b1;

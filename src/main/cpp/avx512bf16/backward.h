@@ -160,7 +160,8 @@ private:
 
     Query queryOf(const Panel& panel, int64_t h, int64_t query, bool border) const {
         const float lse = *row<const float>(step_.lse, b_, query, h);
-        Query result{lse == -kInfinity<float> ? kInfinity<float> : lse, *row<const float>(step_.delta, b_, query, h), 0, 0};
+        Query result{lse == -kInfinity<float> ? kInfinity<float> : lse, *row<const float>(step_.delta, b_, query, h), 0,
+                     0};
         if (border) {
             result.from = static_cast<float>(most(0, problem_.lo[query] - panel.first));
             result.to = static_cast<float>(most(0, least(panel.count, problem_.hi[query] - panel.first)));

@@ -1,4 +1,5 @@
-// The host's kernel for few queries against many keys. What sets its pace is reading them once, for which AVX2 is enough.
+// The host's kernel for few queries against many keys. What sets its pace is reading them once, for which AVX2 is
+// enough.
 namespace flashring {
 namespace {
 constexpr int kVectorBytes = 32;
@@ -32,7 +33,8 @@ void forwardOf(const Problem& problem) {
         }
     });
     parallelFor(step.batch * step.kv_heads * states.rows, [&](int64_t index, char* scratch) {
-        const int64_t r = index % states.rows, g = index / states.rows % step.kv_heads, b = index / states.rows / step.kv_heads;
+        const int64_t r = index % states.rows, g = index / states.rows % step.kv_heads,
+                      b = index / states.rows / step.kv_heads;
         mergePieces<T, Element>(problem, states, Span(problem, b), b, g, r, reinterpret_cast<T*>(scratch));
     });
 }
@@ -42,17 +44,29 @@ void forward(const Problem& problem) {
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction) {
-    return accumulatorType(step.dtype) == FLASHRING_FLOAT64 ? States<double>{step}.bytes() : States<float>{step}.bytes();
+    return accumulatorType(step.dtype) == FLASHRING_FLOAT64 ? States<double>{step}.bytes()
+                                                            : States<float>{step}.bytes();
 }
 
 const char* unmet(const flashring_step& step, flashring_direction) {
-    return step.q_len * (step.q_heads / step.kv_heads) > kMaxDecodeRows ? "it takes up to 64 rows: q_len * q_heads / kv_heads" : nullptr;
+    return step.q_len * (step.q_heads / step.kv_heads) > kMaxDecodeRows
+               ? "it takes up to 64 rows: q_len * q_heads / kv_heads"
+               : nullptr;
 }
 
 }  // namespace
 
-const Kernel kDecode = Kernel{FLASHRING_KERNEL_DECODE, "decode", "AVX2, FMA and F16C", available, forward, nullptr, workspaceBytes, false,
-                              nullptr,                 unmet,    true}
+const Kernel kDecode = Kernel{FLASHRING_KERNEL_DECODE,
+                              "decode",
+                              "AVX2, FMA and F16C",
+                              available,
+                              forward,
+                              nullptr,
+                              workspaceBytes,
+                              false,
+                              nullptr,
+                              unmet,
+                              true}
                            .serving(FLASHRING_SOFTCAP | FLASHRING_SINKS);
 
 }  // namespace flashring

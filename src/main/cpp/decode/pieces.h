@@ -1,6 +1,7 @@
-// Few queries against many keys, as Flash-Decoding (Dao, Haziza, Massa, Sizov 2023) has it: the query heads of a key head are
-// packed, so that each key is read once for all of them, and the keys are cut at multiples of kPiece. A piece leaves its
-// state; the states are merged in the order of the keys. So the bits depend neither on threads nor on other batch rows.
+// Few queries against many keys, as Flash-Decoding (Dao, Haziza, Massa, Sizov 2023) has it: the query heads of a key
+// head are packed, so that each key is read once for all of them, and the keys are cut at multiples of kPiece. A piece
+// leaves its state; the states are merged in the order of the keys. So the bits depend neither on threads nor on other
+// batch rows.
 #ifndef FLASHRING_DECODE_PIECES_H
 #define FLASHRING_DECODE_PIECES_H
 
@@ -15,12 +16,15 @@ namespace {
 constexpr int64_t kPiece = 1024;
 static_assert(kPiece % kKeys == 0, "whole tiles");
 
-// What a step's pieces leave in the workspace: of each batch row, key head and piece the rows' maxima, sums and outputs.
+// What a step's pieces leave in the workspace: of each batch row, key head and piece the rows' maxima, sums and
+// outputs.
 template <class T>
 struct States {
     const flashring_step& step;
-    const int64_t group = step.q_heads / step.kv_heads, rows = step.q_len * group, pieces = ceilDiv(step.kv_len, kPiece);
-    const int64_t lanes = wholeVectors<T>(rows), pitch = wholeVectors<T>(step.value_dim), size = roundUp(2 * lanes + rows * pitch, int64_t{16});
+    const int64_t group = step.q_heads / step.kv_heads, rows = step.q_len * group,
+                  pieces = ceilDiv(step.kv_len, kPiece);
+    const int64_t lanes = wholeVectors<T>(rows), pitch = wholeVectors<T>(step.value_dim),
+                  size = roundUp(2 * lanes + rows * pitch, int64_t{16});
 
     T* at(char* workspace, int64_t b, int64_t g, int64_t piece) const {
         return reinterpret_cast<T*>(workspace) + ((b * step.kv_heads + g) * pieces + piece) * size;
@@ -91,7 +95,8 @@ public:
         Lines<Element> keys = find(step_.k, step_.k_pages, first, begin, end);
         keys.prefetch(begin - first, least(kKeys, end - first), step_.head_dim);
         for (int64_t tile = first; tile < end; tile += kKeys) {
-            const int64_t next = tile + kKeys, last = least(end, next) - tile, ahead = most(0, least(kKeys, end - next));
+            const int64_t next = tile + kKeys, last = least(end, next) - tile,
+                          ahead = most(0, least(kKeys, end - next));
             const Lines<Element> values = find(step_.v, step_.v_pages, tile, begin, end);
             const Lines<Element> nextKeys = find(step_.k, step_.k_pages, next, begin, end);
             const bool bordered = see(tile, most(begin, tile) - tile, last);
@@ -114,7 +119,8 @@ private:
     // The packed queries, scaled as the backward pass scales them, and the empty state.
     void start() {
         for (int64_t r = 0; r < lanes_; ++r) {
-            const Element* const from = r < rows_ ? row<const Element>(step_.q, b_, r / group_, g_ * group_ + r % group_) : nullptr;
+            const Element* const from =
+                r < rows_ ? row<const Element>(step_.q, b_, r / group_, g_ * group_ + r % group_) : nullptr;
             for (int64_t d = 0; d < step_.head_dim; ++d) {
                 *queries_.from(d, r).data = from ? widen(from[d]) * static_cast<T>(step_.softmax_scale) : 0;
             }
@@ -126,7 +132,8 @@ private:
         }
     }
 
-    Lines<Element> find(const flashring_tensor& tensor, const void* const* pages, int64_t tile, int64_t begin, int64_t end) const {
+    Lines<Element> find(const flashring_tensor& tensor, const void* const* pages, int64_t tile, int64_t begin,
+                        int64_t end) const {
         Lines<Element> lines{};
         for (int64_t key = most(tile, begin); key < least(tile + kKeys, end); ++key) {
             lines.of[key - tile] = cached<const Element>(step_, tensor, pages, b_, key, g_);
@@ -166,15 +173,16 @@ private:
         return result;
     }
 
-    // S^T = K Q^T, by the product of the SIMD kernels: backward finds the same scores to the last bit, and with them weights that
-    // agree with lse whatever the scores' size. Asks for the values meanwhile, which come next.
+    // S^T = K Q^T, by the product of the SIMD kernels: backward finds the same scores to the last bit, and with them
+    // weights that agree with lse whatever the scores' size. Asks for the values meanwhile, which come next.
     void score(const Lines<Element>& keys, const Lines<Element>& values, int64_t first, int64_t last) {
         const int64_t pitch = wholeVectors<T>(step_.head_dim);
         copied(keys, first, last, step_.head_dim, pitch);
         for (int64_t j = first; j < last; j += kBlockRows) {
             const int64_t count = least(kBlockRows, last - j);
             values.prefetch(j, j + count, step_.value_dim);
-            scores<T>(count, lanes_, step_.head_dim, Matrix<const T>{copy_ + j * pitch, pitch}, queries_, scores_.from(j, 0));
+            scores<T>(count, lanes_, step_.head_dim, Matrix<const T>{copy_ + j * pitch, pitch}, queries_,
+                      scores_.from(j, 0));
         }
     }
 
@@ -217,17 +225,19 @@ private:
         store<T>(decay_ + lane, decay);
     }
 
-    void weigh(const Lines<Element>& values, const Lines<Element>& nextKeys, int64_t first, int64_t last, int64_t ahead, bool bordered) {
+    void weigh(const Lines<Element>& values, const Lines<Element>& nextKeys, int64_t first, int64_t last, int64_t ahead,
+               bool bordered) {
         if (direct(step_.value_dim)) {
             return weigh(values.of, nextKeys, first, last, ahead, bordered);
         }
         weigh(copied(values, first, last, step_.value_dim, pitch_).of, nextKeys, first, last, ahead, bordered);
     }
 
-    // Asks for the next keys meanwhile. In a tile that some rows see in part each takes what it sees, for a weight of 0 would
-    // not keep NaN from it.
+    // Asks for the next keys meanwhile. In a tile that some rows see in part each takes what it sees, for a weight of 0
+    // would not keep NaN from it.
     template <class Value>
-    void weigh(const Value* const* values, const Lines<Element>& nextKeys, int64_t first, int64_t last, int64_t ahead, bool bordered) {
+    void weigh(const Value* const* values, const Lines<Element>& nextKeys, int64_t first, int64_t last, int64_t ahead,
+               bool bordered) {
         const int64_t share = ceilDiv(kKeys * kValueVectors * kLanes<T>, pitch_);
         const auto meanwhile = [&](int64_t r, int64_t column) {
             if (r == 0) {
@@ -237,13 +247,14 @@ private:
         };
         if (bordered) {
             for (int64_t r = 0; r < rows_; ++r) {
-                weighValues<1>(scores_.data + r, lanes_, values, from_[r], to_[r], decay_ + r, out_ + r * pitch_, pitch_,
-                               [&](int64_t column) { meanwhile(r, column); });
+                weighValues<1>(scores_.data + r, lanes_, values, from_[r], to_[r], decay_ + r, out_ + r * pitch_,
+                               pitch_, [&](int64_t column) { meanwhile(r, column); });
             }
             return;
         }
         forEachBlock(rows_, [&](auto block, int64_t r) {
-            weighValues<decltype(block)::value>(scores_.data + r, lanes_, values, first, last, decay_ + r, out_ + r * pitch_, pitch_,
+            weighValues<decltype(block)::value>(scores_.data + r, lanes_, values, first, last, decay_ + r,
+                                                out_ + r * pitch_, pitch_,
                                                 [&](int64_t column) { meanwhile(r, column); });
         });
     }
@@ -262,7 +273,8 @@ private:
 
 // The states of a row's pieces, and that of earlier steps or its head's sink, become its result.
 template <class T, class Element>
-void mergePieces(const Problem& problem, const States<T>& states, const Span& span, int64_t b, int64_t g, int64_t r, T* out) {
+void mergePieces(const Problem& problem, const States<T>& states, const Span& span, int64_t b, int64_t g, int64_t r,
+                 T* out) {
     const flashring_step& step = problem.step;
     const int64_t i = r / states.group, h = g * states.group + r % states.group;
     const bool resumes = step.flags & FLASHRING_RESUME;

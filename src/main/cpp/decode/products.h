@@ -28,11 +28,11 @@ inline Vec<float> widenVector(const float16* from) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 
-// out[r] = out[r] * decay[r] + sum of weights[j][r] values[j] over the keys [first, last) of a tile, in V vectors of columns.
-// A row of weights is of `stride` numbers.
+// out[r] = out[r] * decay[r] + sum of weights[j][r] values[j] over the keys [first, last) of a tile, in V vectors of
+// columns. A row of weights is of `stride` numbers.
 template <int R, int V, class T, class Element>
-inline void weighColumns(const T* weights, int64_t stride, const Element* const* values, int64_t column, int64_t first, int64_t last,
-                         const T* decay, T* out, int64_t pitch) {
+inline void weighColumns(const T* weights, int64_t stride, const Element* const* values, int64_t column, int64_t first,
+                         int64_t last, const T* decay, T* out, int64_t pitch) {
     Vec<T> sum[R][V];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
@@ -67,8 +67,8 @@ inline void weighColumns(const T* weights, int64_t stride, const Element* const*
 
 // The same in all columns, which are whole vectors. Calls meanwhile(column) before it computes those from there on.
 template <int R, class T, class Element, class Meanwhile>
-void weighValues(const T* weights, int64_t stride, const Element* const* values, int64_t first, int64_t last, const T* decay, T* out,
-                 int64_t pitch, const Meanwhile& meanwhile) {
+void weighValues(const T* weights, int64_t stride, const Element* const* values, int64_t first, int64_t last,
+                 const T* decay, T* out, int64_t pitch, const Meanwhile& meanwhile) {
     int64_t column = 0;
     for (; column + kValueVectors * kLanes<T> <= pitch; column += kValueVectors * kLanes<T>) {
         meanwhile(column);

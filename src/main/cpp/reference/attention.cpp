@@ -27,8 +27,12 @@ struct Reference {
 
     int64_t lo(int64_t b, int64_t i) const { return problem.lo[b * problem.ofRow + i]; }
     int64_t hi(int64_t b, int64_t i) const { return problem.hi[b * problem.ofRow + i]; }
-    const Element* key(int64_t b, int64_t j, int64_t g) const { return cached<const Element>(step, step.k, step.k_pages, b, j, g); }
-    const Element* value(int64_t b, int64_t j, int64_t g) const { return cached<const Element>(step, step.v, step.v_pages, b, j, g); }
+    const Element* key(int64_t b, int64_t j, int64_t g) const {
+        return cached<const Element>(step, step.k, step.k_pages, b, j, g);
+    }
+    const Element* value(int64_t b, int64_t j, int64_t g) const {
+        return cached<const Element>(step, step.v, step.v_pages, b, j, g);
+    }
     int64_t keyHead(int64_t h) const { return h / (step.q_heads / step.kv_heads); }
 
     struct Score {
@@ -49,7 +53,8 @@ struct Reference {
         return {static_cast<double>(static_cast<Acc>(value)), 1 - bounded * bounded};
     }
 
-    // O = sum_j exp(s_j - lse) v_j with lse = log(sum_j exp(s_j)); the state takes part as one more key of score `lse` and value `acc`.
+    // O = sum_j exp(s_j - lse) v_j with lse = log(sum_j exp(s_j)); the state takes part as one more key of score `lse`
+    // and value `acc`.
     void forwardRow(int64_t b, int64_t i, int64_t h) const {
         const bool resume = step.flags & FLASHRING_RESUME;
         Acc* const state = step.acc.data ? row<Acc>(step.acc, b, i, h) : nullptr;
@@ -182,8 +187,17 @@ bool available() { return true; }
 
 }  // namespace
 
-const Kernel kReference =
-    Kernel{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", available, forward, backward, nullptr, false, nullptr, nullptr, true}.serving(
-        kAllScores);
+const Kernel kReference = Kernel{FLASHRING_KERNEL_REFERENCE,
+                                 "reference",
+                                 "nothing",
+                                 available,
+                                 forward,
+                                 backward,
+                                 nullptr,
+                                 false,
+                                 nullptr,
+                                 nullptr,
+                                 true}
+                              .serving(kAllScores);
 
 }  // namespace flashring

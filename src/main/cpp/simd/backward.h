@@ -1,6 +1,6 @@
-// Backward: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past them. From S = (scale Q) K^T,
-// summed and rounded as forward does it, and dP = dO V^T come P and dS, and from these dV += P^T dO and dK += dS^T (scale Q),
-// which belong to the task, and dQ += scale dS K, which tasks share.
+// Backward: a task holds up to kPanels tiles of keys in the vector lanes and streams queries past them. From S = (scale
+// Q) K^T, summed and rounded as forward does it, and dP = dO V^T come P and dS, and from these dV += P^T dO and dK +=
+// dS^T (scale Q), which belong to the task, and dQ += scale dS K, which tasks share.
 #ifndef FLASHRING_SIMD_BACKWARD_H
 #define FLASHRING_SIMD_BACKWARD_H
 
@@ -15,8 +15,15 @@ class BackwardTask {
 public:
     // The keys [index * size, (index + 1) * size) of one key head.
     BackwardTask(const Problem& problem, int64_t b, int64_t keyHead, int64_t index, int64_t size, char* memory)
-        : problem_(problem), step_(problem.step), b_(b), keyHead_(keyHead), index_(index), size_(size), first_(index * size),
-          count_(least(size, step_.kv_len - first_)), panels_(tiles(count_)) {
+        : problem_(problem),
+          step_(problem.step),
+          b_(b),
+          keyHead_(keyHead),
+          index_(index),
+          size_(size),
+          first_(index * size),
+          count_(least(size, step_.kv_len - first_)),
+          panels_(tiles(count_)) {
         const int64_t width = wholeVectors<T>(step_.head_dim), valueWidth = wholeVectors<T>(step_.value_dim);
         Scratch scratch(memory);
         queries_ = scratch.take<T>(kTile, width);
@@ -40,7 +47,8 @@ public:
     // Panels whose scratch fits the second-level cache of the time.
     static int64_t panelsThatFit(const flashring_step& step) {
         const int64_t width = wholeVectors<T>(step.head_dim), valueWidth = wholeVectors<T>(step.value_dim);
-        const int64_t each = kTile * (3 * width + 2 * valueWidth), shared = kTile * (2 * width + valueWidth + 2 * kTile);
+        const int64_t each = kTile * (3 * width + 2 * valueWidth),
+                      shared = kTile * (2 * width + valueWidth + 2 * kTile);
         constexpr int64_t cache = 5 * kScratchBytes / 8 / static_cast<int64_t>(sizeof(T));
         return most(1, least(kPanels, (cache - shared) / each));
     }
@@ -95,7 +103,8 @@ private:
     void attend(int64_t h, int64_t query, int64_t queries) {
         const int64_t* const lo = problem_.lo + query;
         const int64_t* const hi = problem_.hi + query;
-        copyRows<T, Element>(step_.q, b_, query, queries, h, step_.head_dim, queries_, static_cast<T>(step_.softmax_scale));
+        copyRows<T, Element>(step_.q, b_, query, queries, h, step_.head_dim, queries_,
+                             static_cast<T>(step_.softmax_scale));
         copyRows<T, Element>(step_.dout, b_, query, queries, h, step_.value_dim, dout_);
         Initial initial = Initial::Zero;
         for (int64_t n = 0; n < panels_; ++n) {
@@ -107,14 +116,17 @@ private:
             // A panel with lanes to spare counts as border: the spare lanes are masked too.
             const bool border = lo[queries - 1] > panel.first || hi[0] < panel.first + panel.lanes();
             scores<T>(queries, panel.lanes(), step_.head_dim, queries_, panel.keysAcross, p_);
-            product<T, Layout::Rows>(queries, panel.lanes(), step_.value_dim, dout_, panel.valuesAcross, ds_, Initial::Zero);
+            product<T, Layout::Rows>(queries, panel.lanes(), step_.value_dim, dout_, panel.valuesAcross, ds_,
+                                     Initial::Zero);
             softmaxGradient(panel, h, query, queries, border);
             if (border && !(panel.finite && allFinite<T>(queries_, queries, step_.head_dim) &&
                             allFinite<T>(dout_, queries, step_.value_dim))) {
                 accumulateVisible(panel, lo, hi, queries, initial);
             } else {
-                product<T, Layout::Transposed>(panel.count, dout_.stride, queries, p_, dout_, panel.dv, Initial::Itself);
-                product<T, Layout::Transposed>(panel.count, queries_.stride, queries, ds_, queries_, panel.dk, Initial::Itself);
+                product<T, Layout::Transposed>(panel.count, dout_.stride, queries, p_, dout_, panel.dv,
+                                               Initial::Itself);
+                product<T, Layout::Transposed>(panel.count, queries_.stride, queries, ds_, queries_, panel.dk,
+                                               Initial::Itself);
                 product<T, Layout::Rows>(queries, queries_.stride, panel.count, ds_, panel.keys, dq_, initial);
             }
             initial = Initial::Itself;
@@ -137,7 +149,8 @@ private:
             if (shaping.any()) {
                 shaping.row(p_.from(i, 0).data, panel.lanes(), keys.from(problem_.qPositions, query + i), growths);
             }
-            const T lse = *row<const T>(step_.lse, b_, query + i, h), delta = *row<const T>(step_.delta, b_, query + i, h);
+            const T lse = *row<const T>(step_.lse, b_, query + i, h),
+                    delta = *row<const T>(step_.delta, b_, query + i, h);
             if (border) {
                 const bool seesNothing = lse == -kInfinity<T>;
                 softmaxGradientRow<true>(
@@ -171,18 +184,18 @@ private:
         }
     }
 
-    // The three products for a border tile with a NaN or infinity among its operands, over visible pairs only: 0 times it
-    // must not reach who cannot see it.
+    // The three products for a border tile with a NaN or infinity among its operands, over visible pairs only: 0 times
+    // it must not reach who cannot see it.
     void accumulateVisible(const Panel& panel, const int64_t* lo, const int64_t* hi, int64_t queries, Initial initial) {
         for (int64_t i = 0; i < queries; ++i) {
             const int64_t from = most(0, lo[i] - panel.first);
             const int64_t visible = most(0, least(panel.count, hi[i] - panel.first) - from);
-            product<T, Layout::Transposed>(visible, dout_.stride, 1, p_.from(i, from), dout_.from(i, 0), panel.dv.from(from, 0),
-                                           Initial::Itself);
+            product<T, Layout::Transposed>(visible, dout_.stride, 1, p_.from(i, from), dout_.from(i, 0),
+                                           panel.dv.from(from, 0), Initial::Itself);
             product<T, Layout::Transposed>(visible, queries_.stride, 1, ds_.from(i, from), queries_.from(i, 0),
                                            panel.dk.from(from, 0), Initial::Itself);
-            product<T, Layout::Rows>(1, queries_.stride, visible, ds_.from(i, from), panel.keys.from(from, 0), dq_.from(i, 0),
-                                     initial);
+            product<T, Layout::Rows>(1, queries_.stride, visible, ds_.from(i, from), panel.keys.from(from, 0),
+                                     dq_.from(i, 0), initial);
         }
     }
 
@@ -192,14 +205,16 @@ private:
         turn.await(mine);
         const bool add = mine > 0 || step_.flags & FLASHRING_ADD_DQ;
         for (int64_t i = 0; i < queries; ++i) {
-            writeRow(dq_.from(i, 0).data, static_cast<T>(step_.softmax_scale), row<T>(step_.dq, b_, query + i, h), step_.head_dim, add);
+            writeRow(dq_.from(i, 0).data, static_cast<T>(step_.softmax_scale), row<T>(step_.dq, b_, query + i, h),
+                     step_.head_dim, add);
         }
         turn.pass(mine);
     }
 
     void write(const Panel& panel, Matrix<T> sum, const flashring_tensor& tensor, int64_t dim) {
         for (int64_t j = 0; j < panel.count; ++j) {
-            writeRow(sum.from(j, 0).data, 1, row<T>(tensor, b_, panel.first + j, keyHead_), dim, step_.flags & FLASHRING_ADD_DKV);
+            writeRow(sum.from(j, 0).data, 1, row<T>(tensor, b_, panel.first + j, keyHead_), dim,
+                     step_.flags & FLASHRING_ADD_DKV);
         }
     }
 

@@ -1,5 +1,5 @@
-// Forward: a task holds up to kPanels tiles of queries in the vector lanes and streams keys and values past them. Scores
-// S^T = K Q^T, so the softmax runs down the registers with no horizontal step, then O^T += V^T P^T.
+// Forward: a task holds up to kPanels tiles of queries in the vector lanes and streams keys and values past them.
+// Scores S^T = K Q^T, so the softmax runs down the registers with no horizontal step, then O^T += V^T P^T.
 #ifndef FLASHRING_SIMD_FORWARD_H
 #define FLASHRING_SIMD_FORWARD_H
 
@@ -71,7 +71,8 @@ private:
 
     // The packed queries, scaled as the backward pass scales them, and the running state.
     void begin(const Panel& panel) {
-        copyRows<T, Element>(step_.q, b_, panel.first, panel.count, h_, step_.head_dim, keys_, static_cast<T>(step_.softmax_scale));
+        copyRows<T, Element>(step_.q, b_, panel.first, panel.count, h_, step_.head_dim, keys_,
+                             static_cast<T>(step_.softmax_scale));
         transpose<T>(keys_, panel.count, step_.head_dim, panel.queries);
         for (int64_t i = 0; i < kTile * step_.value_dim; ++i) {
             panel.output.data[i] = 0;
@@ -183,7 +184,8 @@ private:
         store<T>(rescale_ + lane, rescale);
     }
 
-    // The product for a border tile with a NaN or infinity among its values: 0 times it must not reach who cannot see it.
+    // The product for a border tile with a NaN or infinity among its values: 0 times it must not reach who cannot see
+    // it.
     void accumulateVisible(const Panel& panel, int64_t keys) {
         for (int64_t i = 0; i < panel.count; ++i) {
             for (int64_t d = 0; d < step_.value_dim; ++d) {

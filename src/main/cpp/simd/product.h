@@ -20,8 +20,8 @@ struct Matrix {
     operator Matrix<const T>() const { return {data, stride}; }
 };
 
-// What C starts from: 0 or itself; where a factor is given, itself with column j scaled by factor[j]. Or from 0, with itself
-// added once to the finished sum.
+// What C starts from: 0 or itself; where a factor is given, itself with column j scaled by factor[j]. Or from 0, with
+// itself added once to the finished sum.
 enum class Initial { Zero, Itself, AddedLast };
 
 template <class T, Layout layout, int R, int V>
@@ -46,7 +46,8 @@ inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T>
         }
 #pragma GCC unroll 16
         for (int i = 0; i < R; ++i) {
-            const Vec<T> left = broadcast<T>(layout == Layout::Rows ? a.data[i * a.stride + k] : a.data[k * a.stride + i]);
+            const Vec<T> left =
+                broadcast<T>(layout == Layout::Rows ? a.data[i * a.stride + k] : a.data[k * a.stride + i]);
 #pragma GCC unroll 16
             for (int v = 0; v < V; ++v) {
                 sum[i][v] += left * right[v];
@@ -65,7 +66,8 @@ inline void block(int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T>
 
 // One panel of V vectors of columns: blocks of R rows, then the rows left over in ever smaller blocks.
 template <class T, Layout layout, int V, int R = kBlockRows>
-void panel(int64_t rows, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Initial initial, const T* factor) {
+void panel(int64_t rows, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Initial initial,
+           const T* factor) {
     for (; rows >= R; rows -= R) {
         block<T, layout, R, V>(depth, a, b, c, initial, factor);
         a.data += layout == Layout::Rows ? R * a.stride : R;
@@ -80,8 +82,8 @@ void panel(int64_t rows, int64_t depth, Matrix<const T> a, Matrix<const T> b, Ma
 
 // C[rows x columns] from A[rows x depth] and B[depth x columns]; columns are rounded up to whole vectors.
 template <class T, Layout layout, int V = kBlockVectors>
-void product(int64_t rows, int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, Initial initial,
-             const T* factor = nullptr) {
+void product(int64_t rows, int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
+             Initial initial, const T* factor = nullptr) {
     constexpr int64_t width = V * kLanes<T>;
     for (; columns > width - kLanes<T>; columns -= width) {
         panel<T, layout, V>(rows, depth, a, b, c, initial, factor);
@@ -96,8 +98,8 @@ void product(int64_t rows, int64_t columns, int64_t depth, Matrix<const T> a, Ma
     }
 }
 
-// Scores: a product whose sums over the depth are taken in pieces, each from 0. In one sum a large first term would round
-// every one that follows.
+// Scores: a product whose sums over the depth are taken in pieces, each from 0. In one sum a large first term would
+// round every one that follows.
 template <class T>
 void scores(int64_t rows, int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T> b, Matrix<T> c) {
     constexpr int64_t piece = 64;

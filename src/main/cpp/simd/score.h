@@ -17,7 +17,8 @@ Vec<T> tanhNear(Vec<T> x) {
                           1.33314422036e-1f) * square + -3.33332819422e-1f;
         return x + x * square * p;
     } else {
-        const Vec<T> p = (square * -9.64399179425052238628e-1 + -9.92877231001918586564e1) * square + -1.61468768441708447952e3;
+        const Vec<T> p =
+            (square * -9.64399179425052238628e-1 + -9.92877231001918586564e1) * square + -1.61468768441708447952e3;
         const Vec<T> q = ((square + 1.12811678491632931402e2) * square + 2.23548839060100448583e3) * square +
                          4.84406305325125486048e3;
         return x + x * square * (p / q);
@@ -44,8 +45,8 @@ struct Shaping {
 
     bool any() const { return softcap != 0 || slope != 0; }
 
-    // A row of scaled products becomes scores. distances[lane] is that of query and key, where there is a slope. Where `growth` is
-    // given, it gets dscore / d(scaled product).
+    // A row of scaled products becomes scores. distances[lane] is that of query and key, where there is a slope. Where
+    // `growth` is given, it gets dscore / d(scaled product).
     void row(T* scores, int64_t lanes, const T* distances, T* growth = nullptr) const {
         for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
             Vec<T> score = load(scores + lane);
@@ -64,12 +65,15 @@ struct Shaping {
     }
 };
 
-// How far one token after the other is from the `count` tokens of a tile, which are in the vector lanes. 0 without positions.
+// How far one token after the other is from the `count` tokens of a tile, which are in the vector lanes. 0 without
+// positions.
 template <class T>
 class Distances {
 public:
     Distances(const int64_t* positions, int64_t first, int64_t count)
-        : lanes_(positions ? positions + first : nullptr), count_(count), near_(lanes_ && lanes_[count - 1] - lanes_[0] < kExact) {
+        : lanes_(positions ? positions + first : nullptr),
+          count_(count),
+          near_(lanes_ && lanes_[count - 1] - lanes_[0] < kExact) {
         for (int64_t n = 0; lanes_ && n < count; ++n) {
             offsets_[n] = static_cast<T>(lanes_[n] - lanes_[0]);
         }

@@ -2,7 +2,8 @@
 namespace flashring {
 namespace {
 constexpr int kVectorBytes = 16;
-constexpr int kBlockRows = 4, kBlockVectors = 2;  // of C in registers: 8 of 16 registers, as there is no fused multiply-add
+// of C in registers: 8 of 16 registers, as there is no fused multiply-add
+constexpr int kBlockRows = 4, kBlockVectors = 2;
 }  // namespace
 }  // namespace flashring
 

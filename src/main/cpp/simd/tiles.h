@@ -36,10 +36,11 @@ private:
     char* next_;
 };
 
-// The rows [first, first + count) of one head, converted, times a factor where one is given; columns beyond `dim` become 0.
+// The rows [first, first + count) of one head, converted, times a factor where one is given; columns beyond `dim`
+// become 0.
 template <class T, class Element, class... Factor>
-void copyRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim, Matrix<T> to,
-              Factor... factor) {
+void copyRows(const flashring_tensor& tensor, int64_t b, int64_t first, int64_t count, int64_t head, int64_t dim,
+              Matrix<T> to, Factor... factor) {
     for (int64_t i = 0; i < count; ++i) {
         const Element* const from = row<const Element>(tensor, b, first + i, head);
         T* const line = to.data + i * to.stride;

@@ -1,5 +1,6 @@
 // Vectors of the width that the including file names in kVectorBytes, with the compiler's vector extensions. Everything
-// here and in the other headers of this folder lives in an unnamed namespace: each instruction set gets its own copy that the linker never merges.
+// here and in the other headers of this folder lives in an unnamed namespace: each instruction set gets its own copy
+// that the linker never merges.
 #ifndef FLASHRING_SIMD_VECTOR_H
 #define FLASHRING_SIMD_VECTOR_H
 
@@ -51,8 +52,8 @@ inline Vec<T> broadcast(T value) {
     return value - Vec<T>{};
 }
 
-// The same value, unknown to the compiler: where it knows one operand it swaps them, and no single instruction has the NaN rule of
-// the swapped minimum or maximum.
+// The same value, unknown to the compiler: where it knows one operand it swaps them, and no single instruction has the
+// NaN rule of the swapped minimum or maximum.
 template <class V>
 inline V opaque(V value) {
     asm("" : "+v"(value));
@@ -93,8 +94,8 @@ constexpr bool kFused = false;
 constexpr double kLog2E = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
 
-// What exp reduces its argument by, and the minimax polynomial of e^r on [-ln2 / 2, ln2 / 2]: errors 3.1e-9 (float) and 7.7e-18
-// (double), relative. Coefficients 0 and 1 are 1, so that e^0 is.
+// What exp reduces its argument by, and the minimax polynomial of e^r on [-ln2 / 2, ln2 / 2]: errors 3.1e-9 (float) and
+// 7.7e-18 (double), relative. Coefficients 0 and 1 are 1, so that e^0 is.
 template <class T>
 struct Exp;
 
@@ -150,9 +151,9 @@ inline Vec<T> polynomial(Vec<T> r) {
     }
 }
 
-// e^x for x < 88 (float) or 709 (double): 2^n e^r, n the integer nearest to x / ln2 and |r| <= ln2 / 2. The addition of `round`
-// leaves n plus the exponent bias in the low bits of the sum: at `lowest` that is 0, and so is 2^n then. So results below the
-// smallest normal number may be 0, and that of -inf is. NaN stays NaN; exp(0) is 1.
+// e^x for x < 88 (float) or 709 (double): 2^n e^r, n the integer nearest to x / ln2 and |r| <= ln2 / 2. The addition of
+// `round` leaves n plus the exponent bias in the low bits of the sum: at `lowest` that is 0, and so is 2^n then. So
+// results below the smallest normal number may be 0, and that of -inf is. NaN stays NaN; exp(0) is 1.
 template <class T>
 inline Vec<T> exp(Vec<T> x) {
     using E = Exp<T>;
