@@ -9,7 +9,7 @@ import java.util.Deque;
  * <pre>{@code
  * try (Made made = new Made()) {
  *     this.block = made.add(OwnedMemory.allocate(device, bytes));
- *     this.combiner = made.add(new TensorMath(device));
+ *     this.math = made.add(new TensorMath(device));
  *     made.keep();
  * }
  * }</pre>

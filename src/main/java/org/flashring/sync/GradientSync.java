@@ -52,7 +52,7 @@ public final class GradientSync implements AutoCloseable {
     private final int[] missing; // gradients each bucket still waits for
     private final long[] addresses; // of the gradients that are ready, else 0
     private final OwnedMemory packed;
-    private final TensorMath combiner;
+    private final TensorMath math;
     private final HostDivider divider; // null where the divisor is 1
     private final Stream stream; // of the sums; null on the host
     private final Event mark;
@@ -95,14 +95,14 @@ public final class GradientSync implements AutoCloseable {
         try (Made made = new Made()) {
             this.packed =
                     made.add(OwnedMemory.allocate(device, Checks.product("bytes", buckets.packed(), dtype.bytes())));
-            this.combiner = made.add(new TensorMath(device));
+            this.math = made.add(new TensorMath(device));
             this.divider = reduction.divisor() == 1 ? null : made.add(new HostDivider(reduction.divisor()));
             this.stream = device.isCuda() ? made.add(Stream.create(device)) : null;
             this.mark = device.isCuda() ? made.add(Event.create(device)) : null;
             made.keep();
         }
         if (stream != null) {
-            combiner.stream(stream.handle());
+            math.stream(stream.handle());
         }
         reset();
     }
@@ -160,7 +160,7 @@ public final class GradientSync implements AutoCloseable {
         follow(caller);
         int own = buckets.bucketOf(parameter);
         if (buckets.get(own).isPacked()) {
-            combiner.copyBytes(buffer + bytes(buckets.offset(parameter)), address, bytes(counts[parameter]));
+            math.copyBytes(buffer + bytes(buckets.offset(parameter)), address, bytes(counts[parameter]));
         }
         missing[own]--;
         while (started < buckets.size() && missing[started] == 0) {
@@ -222,11 +222,11 @@ public final class GradientSync implements AutoCloseable {
             int parameter = piece.parameter();
             long target = addresses[parameter] + bytes(piece.first());
             if (buckets.get(buckets.bucketOf(parameter)).isPacked()) {
-                combiner.copyBytes(
+                math.copyBytes(
                         target, buffer + bytes(buckets.offset(parameter) + piece.first()), bytes(piece.count()));
             }
             if (divider != null) {
-                divider.divide(combiner, target, dtype, piece.count());
+                divider.divide(math, target, dtype, piece.count());
             }
         }
         lead(caller);
@@ -270,7 +270,7 @@ public final class GradientSync implements AutoCloseable {
         for (Piece piece : owned) {
             int parameter = piece.parameter();
             if (buckets.get(buckets.bucketOf(parameter)).isPacked()) {
-                combiner.copyBytes(
+                math.copyBytes(
                         buffer + bytes(buckets.offset(parameter) + piece.first()),
                         tensors[parameter] + bytes(piece.first()),
                         bytes(piece.count()));
@@ -280,7 +280,7 @@ public final class GradientSync implements AutoCloseable {
             Bucket bucket = buckets.get(i);
             gather(bucket, bucket.isPacked() ? buffer + bytes(bucket.offset()) : tensors[bucket.first()]);
             for (int p = bucket.first(); p <= bucket.last() && bucket.isPacked(); p++) {
-                combiner.copyBytes(tensors[p], buffer + bytes(buckets.offset(p)), bytes(counts[p]));
+                math.copyBytes(tensors[p], buffer + bytes(buckets.offset(p)), bytes(counts[p]));
             }
         }
         lead(caller);
@@ -307,7 +307,7 @@ public final class GradientSync implements AutoCloseable {
     /** Frees the buffers. Closing twice is harmless; the communicator stays open. */
     @Override
     public synchronized void close() {
-        combiner.close();
+        math.close();
         packed.close();
         if (divider != null) {
             divider.close();

@@ -24,7 +24,7 @@ final class DeviceContender implements AutoCloseable {
     private final long length;
     private final boolean causal;
     private final FlashAttention attention;
-    private final TensorMath combiner;
+    private final TensorMath math;
     private Operands on;
 
     private DeviceContender(BenchCase bench, Kernel kernel, Device device) {
@@ -36,12 +36,12 @@ final class DeviceContender implements AutoCloseable {
         Plan plan = Plan.of(
                 shape, Layout.contiguous(length, 1), bench.mask(), device.isCuda() ? options.onCuda() : options);
         this.attention = new FlashAttention(plan, device);
-        this.combiner = new TensorMath(device);
+        this.math = new TensorMath(device);
     }
 
     /** Returns the fastest kernel on inputs from N(0, 1), dense [batch, length, heads, dim]. */
     static DeviceContender drawn(BenchCase bench, Device device) {
-        return new DeviceContender(bench, Kernel.AUTO, device).filled(drawn -> drawn.on.draw(drawn.combiner, 1));
+        return new DeviceContender(bench, Kernel.AUTO, device).filled(drawn -> drawn.on.draw(drawn.math, 1));
     }
 
     /**
@@ -52,10 +52,10 @@ final class DeviceContender implements AutoCloseable {
         AttentionShape one =
                 AttentionShape.of(1, shape.queryHeads() / shape.kvHeads(), 1, shape.headDim(), DType.FLOAT64);
         return new DeviceContender(new BenchCase(one, length, causal), Kernel.REFERENCE, device).filled(exact -> {
-            exact.combiner.convert(exact.on.q, first(exact.on.q.heads(), on.q));
-            exact.combiner.convert(exact.on.k, first(exact.on.k.heads(), on.k));
-            exact.combiner.convert(exact.on.v, first(exact.on.v.heads(), on.v));
-            exact.combiner.convert(exact.on.dout, first(exact.on.dout.heads(), on.dout));
+            exact.math.convert(exact.on.q, first(exact.on.q.heads(), on.q));
+            exact.math.convert(exact.on.k, first(exact.on.k.heads(), on.k));
+            exact.math.convert(exact.on.v, first(exact.on.v.heads(), on.v));
+            exact.math.convert(exact.on.dout, first(exact.on.dout.heads(), on.dout));
         });
     }
 
@@ -126,7 +126,7 @@ final class DeviceContender implements AutoCloseable {
         ByteBuffer host = ByteBuffer.allocateDirect(Math.toIntExact(tensor.elements() * Double.BYTES))
                 .order(ByteOrder.nativeOrder());
         try (OwnedMemory staging = OwnedMemory.allocate(device, host.capacity())) {
-            combiner.convert(
+            math.convert(
                     Tensor.bshd(
                             staging.memory(),
                             DType.FLOAT64,
@@ -135,7 +135,7 @@ final class DeviceContender implements AutoCloseable {
                             tensor.heads(),
                             tensor.dim()),
                     tensor);
-            combiner.copyBytes(Native.address(host), staging.address(), host.capacity());
+            math.copyBytes(Native.address(host), staging.address(), host.capacity());
             synchronize();
         }
         return host.asDoubleBuffer();
@@ -144,7 +144,7 @@ final class DeviceContender implements AutoCloseable {
     @Override
     public void close() {
         attention.close();
-        combiner.close();
+        math.close();
         if (on != null) {
             on.close();
         }

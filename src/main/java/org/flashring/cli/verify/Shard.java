@@ -26,18 +26,18 @@ final class Shard implements AutoCloseable {
     private final ByteBuffer memory; // of that
     private final DeviceBuffer copy; // of that memory on a CUDA device; null on the host
     private final Tensor onDevice;
-    private final TensorMath combiner; // of the host
+    private final TensorMath math; // of the host
 
     Shard(
             Device device,
-            TensorMath combiner,
+            TensorMath math,
             DType dtype,
             long batch,
             Positions positions,
             long heads,
             long dim,
             boolean headsFirst) {
-        this.combiner = combiner;
+        this.math = math;
         this.positions = positions;
         this.batch = (int) batch;
         this.row = Math.toIntExact(heads * dim);
@@ -80,7 +80,7 @@ final class Shard implements AutoCloseable {
     /** Fills the tensor from the whole, and returns this. */
     Shard load(double[] whole) {
         forEachToken(whole, (local, global) -> values.put(local, whole, global, row));
-        combiner.convert(tensor, wide);
+        math.convert(tensor, wide);
         upload();
         return this;
     }
@@ -90,7 +90,7 @@ final class Shard implements AutoCloseable {
         if (copy != null) {
             copy.download(new BytePointer(memory));
         }
-        combiner.convert(wide, tensor);
+        math.convert(wide, tensor);
         forEachToken(whole, (local, global) -> values.get(local, whole, global, row));
     }
 

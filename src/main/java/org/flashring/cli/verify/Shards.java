@@ -13,7 +13,7 @@ final class Shards implements AutoCloseable {
     private final long batch;
     private final Positions positions;
     private final boolean headsFirst;
-    private final TensorMath combiner = new TensorMath(Device.HOST);
+    private final TensorMath math = new TensorMath(Device.HOST);
     private final List<Shard> shards = new ArrayList<>();
 
     Shards(Device device, long batch, Positions positions, boolean headsFirst) {
@@ -25,7 +25,7 @@ final class Shards implements AutoCloseable {
 
     /** Returns a new tensor [batch, local length, heads, dim] on the rank's device. */
     Shard make(DType dtype, long heads, long dim) {
-        Shard shard = new Shard(device, combiner, dtype, batch, positions, heads, dim, headsFirst);
+        Shard shard = new Shard(device, math, dtype, batch, positions, heads, dim, headsFirst);
         shards.add(shard);
         return shard;
     }
@@ -33,6 +33,6 @@ final class Shards implements AutoCloseable {
     @Override
     public void close() {
         shards.forEach(Shard::close);
-        combiner.close();
+        math.close();
     }
 }

@@ -23,7 +23,7 @@ import org.flashring.kernel.TensorMath;
  */
 final class LocalQueue implements AutoCloseable {
     private final Device device;
-    private final TensorMath combiner;
+    private final TensorMath math;
     private final RankSum sums;
     private final Stream transfers;
     private final Event[] posted; // [batch of this rank]: its memory is ready, at both ends
@@ -35,8 +35,8 @@ final class LocalQueue implements AutoCloseable {
     LocalQueue(Device device, int worldSize) {
         this.device = device;
         try (Made made = new Made()) {
-            combiner = made.add(new TensorMath(device));
-            sums = made.add(new RankSum(device, combiner, !device.isCuda() || Cuda.beyondReach(device) == null));
+            math = made.add(new TensorMath(device));
+            sums = made.add(new RankSum(device, math, !device.isCuda() || Cuda.beyondReach(device) == null));
             if (device.isCuda()) {
                 transfers = made.add(Stream.create(device));
                 posted = events(made);
@@ -68,7 +68,7 @@ final class LocalQueue implements AutoCloseable {
 
     void stream(long caller) {
         stream = caller;
-        combiner.stream(caller);
+        math.stream(caller);
     }
 
     /** Returns the event after which the memory of this rank's batch may be touched. */
@@ -90,7 +90,7 @@ final class LocalQueue implements AutoCloseable {
     /** Copies a piece of a message. */
     void fetch(long to, long from, long bytes) {
         if (transfers == null) {
-            combiner.copyBytes(to, from, bytes);
+            math.copyBytes(to, from, bytes);
         } else if (bytes > 0) {
             Cudart.copy(to, from, bytes, transfers.handle());
         }
@@ -157,7 +157,7 @@ final class LocalQueue implements AutoCloseable {
     }
 
     void copy(long to, long from, long bytes) {
-        combiner.copyBytes(to, from, bytes);
+        math.copyBytes(to, from, bytes);
     }
 
     /**
@@ -169,7 +169,7 @@ final class LocalQueue implements AutoCloseable {
 
     @Override
     public void close() {
-        combiner.close();
+        math.close();
         sums.close();
         if (transfers != null) {
             transfers.close();
