@@ -263,10 +263,12 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
     /** Shows the kernel the keys of a block, and which heads it is to compute. */
     private void meet(BoundBlock block, Forward operands) {
         kernel.heads(block.heads().from(), block.heads().count());
+        boolean own = block.keys() == null;
         kernel.meet(
                 block.source(),
-                block.keys() == null ? operands.k() : block.keys().keys(),
-                block.keys() == null ? operands.v() : block.keys().values());
+                own ? operands.k() : block.keys().keys(),
+                own ? operands.v() : block.keys().values(),
+                own ? block.heads().from() : 0);
     }
 
     /** Computes a block's gradients, in the caller's tensors where they are all of them and the type allows. */
