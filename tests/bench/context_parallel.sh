@@ -14,9 +14,9 @@ torch() {
 ours() {
     for heads in 64/8/2 64/8/4 64/64/16 64/64/32; do
         IFS=/ read -r query key carried <<< "$heads"
-        timeout -k 5 120 "$bundle/run" launch --nproc 2 -- bench --device cuda --transport "${TRANSPORT:-peer}" --dtype bfloat16 \
+        timeout -k 5 120 "$bundle/run" launch --nproc 2 -- bench --ranks 2 --device cuda --transport "${TRANSPORT:-peer}" --dtype bfloat16 \
             --heads "$query" --kv-heads "$key" --length 16384 --dim 128 --causal --strategy ring --ring-heads "$carried" --repeats 15 |
-            grep -E '^(bfloat16|Strategy|ring)|ring'
+            grep -E 'B1 H| ring'
     done
 }
 nvidia-smi --query-gpu=index,name,driver_version --format=csv,noheader

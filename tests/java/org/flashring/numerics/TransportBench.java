@@ -99,6 +99,7 @@ public final class TransportBench {
         long tokens = GPU ? local : 64;
         Problem problem = Problem.of(shape, Layout.zigzag(tokens * world, world), Mask.causal());
         Ring halves = new Ring((shape.kvHeads() + 1) / 2);
+        Ring quarters = new Ring((shape.kvHeads() + 3) / 4);
         List<Way> ways = new ArrayList<>();
         try (NoiseTensors tensors = new NoiseTensors(ranks.device(), shape, tokens, new Random(ranks.rank()))) {
             ways.add(way("alone", problem, new Ring(), null));
@@ -106,6 +107,9 @@ public final class TransportBench {
             transports.forEach((name, transport) -> {
                 ways.add(way(name, problem, new Ring(), transport));
                 ways.add(way(name + ", half the heads at a time", problem, halves, transport));
+                if (world == 2) {
+                    ways.add(way(name + ", a quarter at a time", problem, quarters, transport));
+                }
                 if (world > 2) { // of two there is nothing to fetch earlier
                     ways.add(way(name + ", ahead", problem, new Ring(true), transport));
                 }
