@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """PyTorch's context_parallel over all GPUs of the host, for the shapes of RingBench: torchrun --nproc_per_node N context_parallel_torch.py
 
+With arguments the shapes that they name, causal, with cuDNN: 64/8/16384 is heads, key heads and tokens.
+
 bfloat16, batch 1, dim 128; causal is head-tail balanced. Median of 8 passes, the slowest rank's, by CUDA events. FLOPs 4 H S^2 D
 forward, 2.5 times that backward, half of it when causal.
 """
 import itertools
 import os
 import statistics
+import sys
 
 import torch
 import torch.distributed as dist
@@ -67,7 +70,11 @@ def main():
     say("| heads | mask | tokens | backend, rotation | forward, ms | TFLOP/s per GPU | forward + backward, ms | TFLOP/s per GPU | peak bytes, rank 0 |")
     say("|---|---|---:|---|---:|---:|---:|---:|---:|")
     shapes = ((64, 8, 8192 * WORLD, True), (64, 64, 8192 * WORLD, True), (64, 64, 8192 * WORLD, False), (32, 8, 131072, True), (32, 32, 131072, True))
-    for backend, rotation in itertools.product((SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION), ("allgather", "alltoall")):
+    backends = (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION)
+    if len(sys.argv) > 1:
+        backends = backends[:1]
+        shapes = [(*map(int, shape.split("/")), True) for shape in sys.argv[1:]]
+    for backend, rotation in itertools.product(backends, ("allgather", "alltoall")):
         set_rotate_method(rotation)
         for heads, kv_heads, tokens, causal in shapes:
             _cp_options.enable_load_balance = causal

@@ -22,9 +22,10 @@ import org.flashring.support.MaskRule;
 import org.flashring.support.Placement;
 import org.flashring.support.Problem;
 import org.flashring.support.RankTensors;
+import org.flashring.support.Strategies;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** What a gather's plan says of bytes, and who may run it. What it computes is proven by the grid of cases. */
 class GatherTest {
@@ -39,9 +40,9 @@ class GatherTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"0", "1", "2", "3"})
-    void sendsWhatWasPlanned(long heads) {
-        Plan plan = plan(heads == 0 ? new Ring() : new Gather(heads));
+    @ValueSource(strings = {"ring", "ring 1", "ring 2", "gather 1", "gather 2", "gather 3"})
+    void sendsWhatWasPlanned(String strategy) {
+        Plan plan = plan(Strategies.named(strategy));
         LocalGroup.run(3, communicator -> {
             int rank = communicator.rank();
             AtomicLong sent = new AtomicLong();

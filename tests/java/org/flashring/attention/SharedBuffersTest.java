@@ -49,6 +49,8 @@ class SharedBuffersTest {
         "ring, 16, 4",
         "ring, 4, 16",
         "ring ahead, 8, 4",
+        "ring 1, 16, 4",
+        "ring 2, 4, 8",
         "gather 1, 8, 4",
         "halo, 4, 8",
         "ulysses, 8, 8",

@@ -89,8 +89,9 @@ class AttentionPropertiesTest {
             @ForAll @IntRange(min = 1, max = 5) int world) {
         Problem problem = problem(seed, DType.FLOAT64);
         Result exact = Oracle.float64(problem);
-        List<Strategy> strategies =
-                new ArrayList<>(List.of(new Ring(seed % 2 == 0), new Gather(1 + Math.floorMod(seed, 3)), new Halo()));
+        long heads = 1 + Math.floorMod(seed, 3);
+        Ring ring = Math.floorMod(seed, 4) == 3 ? new Ring(heads) : new Ring(seed % 2 == 0);
+        List<Strategy> strategies = new ArrayList<>(List.of(ring, new Gather(heads), new Halo()));
         if (problem.shape().queryHeads() >= world) {
             strategies.add(new Ulysses());
         }

@@ -55,7 +55,8 @@ class GpuRingTest {
                     AttentionShape shape =
                             AttentionShape.of(1 + number % 2, heads[0], heads[1], number % 4 < 2 ? 64 : 128, dtype);
                     Problem problem = Problem.of(shape, length, mask(mask, length), number);
-                    cases.add(new Case(problem, Layout.of(policy, length, world), new Ring()));
+                    Ring ring = number % 2 == 0 ? new Ring(1 + number / 2 % 2) : new Ring();
+                    cases.add(new Case(problem, Layout.of(policy, length, world), ring));
                     Strategy other = mask > 1 && heads[0] >= world ? new Ulysses() : new Gather(1 + number % 2);
                     cases.add(new Case(problem, Layout.of(policy, length, world), other));
                     cases.add(new Case(problem, Layout.of(policy, length, world), new Halo()));

@@ -84,6 +84,18 @@ class GridTest {
         return by("halo", gridCase -> new Halo(), number -> number % 17 != 0);
     }
 
+    /** Every 31st case by a ring of some heads; with those of the profile "full" all of them. */
+    @TestFactory
+    Stream<DynamicTest> ringOfSomeHeadsAgreesWithPyTorch() {
+        return by("ring of some heads", GridTest::ringOfSomeHeads, number -> number % 31 == 0);
+    }
+
+    @Tag("full")
+    @TestFactory
+    Stream<DynamicTest> ringOfSomeHeadsAgreesInTheOtherCasesToo() {
+        return by("ring of some heads", GridTest::ringOfSomeHeads, number -> number % 31 != 0);
+    }
+
     private Stream<DynamicTest> by(String name, Function<GridCase, Strategy> strategy, IntPredicate taken) {
         Integer only = Integer.getInteger("flashring.case");
         return CASES.stream()
@@ -97,6 +109,11 @@ class GridTest {
     private static Strategy gather(GridCase gridCase) {
         int turn = gridCase.number() % 4;
         return new Gather(turn == 3 ? Long.MAX_VALUE : 1 + turn);
+    }
+
+    /** Returns a ring of one to three heads at once. */
+    private static Strategy ringOfSomeHeads(GridCase gridCase) {
+        return new Ring(1 + gridCase.number() % 3);
     }
 
     /** Every 24th case by one of the ways to exchange heads in it; with those of the profile "full" by all of them. */
@@ -182,8 +199,8 @@ class GridTest {
         return switch (turn % 4) {
             case 1 -> new Halo();
             case 2 -> ways.isEmpty() ? new Ring() : ways.get(turn / 4 % ways.size());
-            case 3 -> gather(gridCase);
-            default -> new Ring();
+            case 3 -> turn / 4 % 2 == 0 ? gather(gridCase) : ringOfSomeHeads(gridCase);
+            default -> turn / 4 % 2 == 0 ? new Ring() : ringOfSomeHeads(gridCase);
         };
     }
 

@@ -69,7 +69,8 @@ class NcclRingTest {
                             MaskRule.CAUSAL.documents(0, length / 3, length / 3, length / 2, length))) {
                         Problem problem = Problem.of(shape, length, mask, cases.size());
                         for (Layout.Policy policy : Layout.Policy.values()) {
-                            cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Ring()));
+                            Ring ring = cases.size() % 3 == 0 ? new Ring(1 + cases.size() / 3 % 3) : new Ring();
+                            cases.add(new Case(problem, Layout.of(policy, length, worldSize), ring));
                             if (policy == Layout.Policy.CONTIGUOUS) {
                                 cases.add(new Case(problem, Layout.of(policy, length, worldSize), new Halo()));
                             } else if (policy == Layout.Policy.ZIGZAG && shape.queryHeads() >= worldSize) {

@@ -120,6 +120,7 @@ class ScoresTest {
         private static List<Strategy> strategies(int world, int queryHeads) {
             List<Strategy> all = new ArrayList<>(List.of(new Ring(), new Gather(1), new Halo(), new Gather(3)));
             all.add(new Ring(true));
+            all.add(new Ring(1));
             if (world > 1 && queryHeads >= world) {
                 all.add(new Ulysses());
             }

@@ -98,11 +98,18 @@ public final class TransportBench {
                 AttentionShape.of(1, GPU ? heads : heads / 8, GPU ? kvHeads : kvHeads / 8, DIM, DType.BFLOAT16);
         long tokens = GPU ? local : 64;
         Problem problem = Problem.of(shape, Layout.zigzag(tokens * world, world), Mask.causal());
+        Ring halves = new Ring((shape.kvHeads() + 1) / 2);
+        Ring quarters = new Ring((shape.kvHeads() + 3) / 4);
         List<Way> ways = new ArrayList<>();
         try (NoiseTensors tensors = new NoiseTensors(ranks.device(), shape, tokens, new Random(ranks.rank()))) {
             ways.add(way("alone", problem, new Ring(), null));
+            ways.add(way("alone, half the heads at a time", problem, halves, null));
             transports.forEach((name, transport) -> {
                 ways.add(way(name, problem, new Ring(), transport));
+                ways.add(way(name + ", half the heads at a time", problem, halves, transport));
+                if (world == 2) {
+                    ways.add(way(name + ", a quarter at a time", problem, quarters, transport));
+                }
                 if (world > 2) { // of two there is nothing to fetch earlier
                     ways.add(way(name + ", ahead", problem, new Ring(true), transport));
                 }

@@ -115,7 +115,7 @@ final class HandWritten {
                 List.of(new Step(null, new Block(0, one, queries, keys, List.of()), true, null)),
                 List.of(new Step(null, new Block(0, one, queries, keys, grads), true, null)),
                 List.of(),
-                new Room(1, 4 * (3 + 3), 0, 0),
+                new Room(1, 4 * (3 + 3), 0, 0, false),
                 new HeadExchange(
                         problem, part, 0, List.of(0, 1), rank, List.of(new Share(0, 2, 0, 1), new Share(2, 2, 1, 1))));
     }

@@ -248,6 +248,18 @@ final class ScheduleSimulation {
         require(step.computes() || triples.isEmpty(), "rank " + rank + " leaves out " + triples);
         if (step.computes()) {
             add(ranks.get(rank).computed, triples);
+            requireInPlace(rank, block);
+        }
+    }
+
+    /** Gradients that are computed in their place have it to themselves from the beginning. */
+    private void requireInPlace(int rank, Block block) {
+        if (schedules.get(rank).room().inPlace()) {
+            require(block.results().size() <= 1, block + " has several results, but no place of its own");
+            block.results().stream()
+                    .map(Held::slot)
+                    .filter(slot -> slot != Schedule.OWN)
+                    .forEach(slot -> ranks.get(rank).requireFree(slot, block + " is computed"));
         }
     }
 
@@ -302,10 +314,13 @@ final class ScheduleSimulation {
                 add(at.keyGrads, triples);
             } else {
                 at.requireFree(held.slot(), piece + " is written");
-                Content before = at.slots.get(held.slot());
-                if (at.arrived.contains(held.slot()) && before.piece().equals(piece)) {
-                    add(triples, before.triples());
-                }
+                at.arrived.stream()
+                        .filter(slot -> at.slots.get(slot).piece().equals(piece))
+                        .findFirst()
+                        .ifPresent(slot -> {
+                            add(triples, at.slots.get(slot).triples());
+                            at.arrived.remove(slot);
+                        });
                 put(rank, held, triples);
             }
         }

@@ -11,8 +11,10 @@ import java.util.function.UnaryOperator;
 import java.util.stream.IntStream;
 import java.util.stream.LongStream;
 import java.util.stream.Stream;
+import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
+import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.Positions;
@@ -101,6 +103,40 @@ class ScheduleTest {
                         new Ring().schedules(SMALL).apply(0).slots()));
     }
 
+    /**
+     * Own keys are met at both ends; behind every step of others' keys something is computed while gradients travel.
+     */
+    @ParameterizedTest
+    @ValueSource(ints = {2, 3, 5})
+    void aRingOfSomeHeadsEndsWithOwnKeys(int world) {
+        Problem problem = Problem.of(shape(3), Layout.zigzag(24, world), Mask.causal());
+        for (Schedule schedule : all(problem, new Ring(1).schedules(problem))) {
+            List<Step> steps = schedule.backward();
+            assertThat(steps).hasSize(3 * world);
+            assertThat(steps.get(steps.size() - 1).after()).isNull();
+            for (int step = 0; step < steps.size(); step++) {
+                boolean own = steps.get(step).block().keys().get(0).slot() == Schedule.OWN;
+                assertThat(own).isEqualTo(step == 0 || step > world && (step + 1) % world == 0);
+                assertThat(steps.get(step).after() == null).isEqualTo(own);
+            }
+        }
+    }
+
+    /** A third of the heads: three slots of keys and three of gradients of that size, and no block beside them. */
+    @Test
+    void aRingOfSomeHeadsHoldsAndMovesThose() {
+        AttentionShape shape = AttentionShape.of(1, 6, 3, 4, DType.BFLOAT16);
+        Problem problem = Problem.of(shape, Layout.contiguous(8, 2), Mask.full());
+        Plan thirds = Plan.of(problem, new Ring(1), AttentionOptions.defaults().withKernel(Kernel.REFERENCE));
+        Plan whole = Plan.of(problem, new Ring(), AttentionOptions.defaults().withKernel(Kernel.REFERENCE));
+        long keys = 4 * 3 * (4 + 4) * 2L;
+        assertThat(whole.bytesHeld(0) - thirds.bytesHeld(0))
+                .isEqualTo(2 * keys + 3 * 2 * keys - 3 * keys / 3 - 4 * 2 * keys / 3);
+        assertThat(thirds.forwardBytesSent(0)).isEqualTo(keys).isEqualTo(whole.forwardBytesSent(0));
+        assertThat(thirds.backwardBytesSent(0)).as("gradients of own keys stay").isEqualTo(keys + 2 * keys);
+        assertThat(whole.backwardBytesSent(0)).isEqualTo(keys + 2 * 2 * keys);
+    }
+
     @Test
     void keysThatComeAheadIntoASlotInUseAreSeen() {
         Problem problem = Problem.of(shape(1), Layout.contiguous(9, 5), Mask.full());
@@ -127,7 +163,14 @@ class ScheduleTest {
         for (int seed = 0; seed < 60; seed++) {
             Problem problem = random(new Random(seed), 5);
             for (Strategy strategy : List.of(
-                    new Ring(), new Ring(true), new Gather(1), new Gather(2), new Gather(Long.MAX_VALUE), new Halo())) {
+                    new Ring(),
+                    new Ring(true),
+                    new Ring(1),
+                    new Ring(2),
+                    new Gather(1),
+                    new Gather(2),
+                    new Gather(Long.MAX_VALUE),
+                    new Halo())) {
                 try {
                     ScheduleSimulation.run(problem, all(problem, strategy.schedules(problem)));
                 } catch (AssertionError e) {

@@ -59,7 +59,7 @@ public final class StepRun {
                     0);
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);
-                step.meet(i, block.k.tensor(), block.v.tensor());
+                step.meet(i, block.k.tensor(), block.v.tensor(), 0);
                 step.forward(i > 0, i == held.size() - 1);
             }
             step.bindBackward(
@@ -72,7 +72,7 @@ public final class StepRun {
             step.delta(null, null);
             for (int i = 0; i < held.size(); i++) {
                 RankTensors block = held.get(i);
-                step.meet(i, block.k.tensor(), block.v.tensor());
+                step.meet(i, block.k.tensor(), block.v.tensor(), 0);
                 step.backward(block.dk.tensor(), block.dv.tensor(), i > 0);
             }
         }

@@ -10,7 +10,9 @@ import org.flashring.plan.Ulysses;
 public final class Strategies {
     private Strategies() {}
 
-    /** Returns the strategy of a name: "ring", "ring ahead", "gather 2", "halo", "ulysses", "2 x halo" (2-D). */
+    /**
+     * Returns the strategy of a name: "ring", "ring ahead", "ring 2", "gather 2", "halo", "ulysses", "2 x halo" (2-D).
+     */
     public static Strategy named(String name) {
         int times = name.indexOf(" x ");
         if (times > 0) {
@@ -18,6 +20,9 @@ public final class Strategies {
         }
         if (name.startsWith("gather ")) {
             return new Gather(Long.parseLong(name.substring("gather ".length())));
+        }
+        if (name.matches("ring \\d+")) {
+            return new Ring(Long.parseLong(name.substring("ring ".length())));
         }
         return switch (name) {
             case "ring" -> new Ring();

@@ -8,8 +8,8 @@ sealed interface Move {
     /** Sets {@code to} to {@code from}, rounded to its type. */
     record Copy(KeyTensors to, KeyTensors from) implements Move {}
 
-    /** Adds {@code from} to {@code to}. */
-    record Add(KeyTensors to, KeyTensors from) implements Move {}
+    /** Sets {@code to} to {@code x + y}, rounded to its type. */
+    record Sum(KeyTensors to, KeyTensors x, KeyTensors y) implements Move {}
 
     /** Sets {@code to} to the part of the caller's own that begins at a row and a head. */
     record Load(KeyTensors to, long row, long head) implements Move {}
@@ -23,9 +23,9 @@ sealed interface Move {
             if (move instanceof Copy copy) {
                 math.convert(copy.to().keys(), copy.from().keys());
                 math.convert(copy.to().values(), copy.from().values());
-            } else if (move instanceof Add add) {
-                math.sum(add.to().keys(), add.from().keys(), add.to().keys());
-                math.sum(add.to().values(), add.from().values(), add.to().values());
+            } else if (move instanceof Sum sum) {
+                math.sum(sum.to().keys(), sum.x().keys(), sum.y().keys());
+                math.sum(sum.to().values(), sum.x().values(), sum.y().values());
             } else if (move instanceof Load load) {
                 math.load(load.to().keys(), keys, load.row(), load.head());
                 math.load(load.to().values(), values, load.row(), load.head());

@@ -60,10 +60,11 @@ abstract sealed class Pass<T> permits ForwardPass, BackwardPass {
 
     /** Shows the kernel the keys of a block, and which heads it is to compute. */
     final void meet(BoundBlock block) {
-        Tensor keys = block.keys() == null ? stepOperands().k() : block.keys().keys();
-        Tensor values = block.keys() == null ? stepOperands().v() : block.keys().values();
+        boolean ofCaller = block.keys() == null;
+        Tensor keys = ofCaller ? stepOperands().k() : block.keys().keys();
+        Tensor values = ofCaller ? stepOperands().v() : block.keys().values();
         own.kernel().heads(block.heads().from(), block.heads().count());
-        own.kernel().meet(block.source(), keys, values);
+        own.kernel().meet(block.source(), keys, values, ofCaller ? block.heads().from() : 0);
     }
 
     /** Returns what the steps compute with: the caller's own, or what an exchange of heads has brought. */

@@ -2,11 +2,12 @@ package org.flashring.attention;
 
 import java.util.ArrayList;
 import java.util.HashMap;
-import java.util.HashSet;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.BiConsumer;
+import java.util.stream.Stream;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Positions;
@@ -19,6 +20,7 @@ import org.flashring.plan.Problem;
 import org.flashring.plan.Schedule;
 import org.flashring.plan.Schedule.Block;
 import org.flashring.plan.Schedule.Exchange;
+import org.flashring.plan.Schedule.Heads;
 import org.flashring.plan.Schedule.Held;
 import org.flashring.plan.Schedule.Message;
 import org.flashring.plan.Schedule.Part;
@@ -37,8 +39,9 @@ final class StepBinder {
     private final Footprint footprint;
     private final int rank;
     private final long base;
-    private Piece atHome; // own keys whose gradients are being added up
-    private final Set<Held> arrived = new HashSet<>(); // gradients of other ranks' keys that this rank adds to
+    private final Set<Heads> atHome = new LinkedHashSet<>(); // heads of own gradients that are being added up
+    private final Map<Heads, Integer> lastReceipts = new HashMap<>(); // steps after which the last of those come
+    private final Map<Piece, Held> arrived = new HashMap<>(); // gradients of other ranks' keys that this rank adds to
     private final Map<Integer, Piece> packed = new HashMap<>(); // own keys that are in a slot already
 
     StepBinder(Plan plan, Schedule schedule, Footprint footprint, int rank, long base) {
@@ -61,6 +64,11 @@ final class StepBinder {
 
     private BoundStep[] bind(List<Step> steps) {
         packed.clear();
+        if (addsAtHome()) {
+            for (int i = 0; i < steps.size(); i++) {
+                noteReceipts(steps.get(i).after(), i);
+            }
+        }
         BoundStep[] bound = new BoundStep[steps.size()];
         for (int i = 0; i < bound.length; i++) {
             bound[i] = bind(steps, i);
@@ -76,7 +84,12 @@ final class StepBinder {
         pack(step.ahead(), ready);
         BoundBlock bound = block == null
                 ? null
-                : bind(block, Schedule.resumes(steps, number), Schedule.finishes(steps, number), ready);
+                : bind(
+                        block,
+                        Schedule.resumes(steps, number),
+                        Schedule.finishes(steps, number),
+                        ready,
+                        beside(steps, number));
         return new BoundStep(
                 number,
                 Plan.sourceOf(schedule, block),
@@ -85,14 +98,16 @@ final class StepBinder {
                 transfers(step.ahead()),
                 step.computes() ? bound : null,
                 transfers(step.after()),
-                deliver(
-                        step.after(),
-                        number + 1 == steps.size()
-                                || hasOwn(steps.get(number + 1).block())),
+                deliver(steps, number),
                 plan.bytesSent(step));
     }
 
-    private BoundBlock bind(Block block, boolean resume, boolean finish, List<Move> ready) {
+    /** Returns what gradients are exchanged while the block of step {@code number} is computed; null for none. */
+    private static Exchange beside(List<Step> steps, int number) {
+        return number == 0 ? null : steps.get(number - 1).after();
+    }
+
+    private BoundBlock bind(Block block, boolean resume, boolean finish, List<Move> ready, Exchange beside) {
         Held first = block.keys().get(0);
         KeyTensors keys = first.slot() == Schedule.OWN ? null : slot(first);
         if (gathers(block)) {
@@ -100,7 +115,7 @@ final class StepBinder {
             order(block, keys, ready);
         }
         long rows = schedule.sources().get(block.source()).length();
-        return new BoundBlock(block.source(), rows, block.heads(), keys, resume, finish, grads(block));
+        return new BoundBlock(block.source(), rows, block.heads(), keys, resume, finish, grads(block, beside));
     }
 
     /** Returns whether a block's keys lie in several places. */
@@ -156,54 +171,98 @@ final class StepBinder {
         return problem.keys().positions(piece.rows().owner());
     }
 
-    private BlockGrads grads(Block block) {
+    private BlockGrads grads(Block block, Exchange beside) {
         if (block.results().isEmpty()) {
             return null;
         }
-        if (hasOwn(block)) {
-            atHome = ownOf(block);
-        }
         if (!gathers(block) && hasOwn(block)) {
             boolean direct = !addsAtHome();
-            return new BlockGrads(direct ? ofBlock(block) : home(), direct, NONE);
+            return new BlockGrads(direct ? ofBlock(block) : home(block.heads()), direct, NONE);
         }
+        return gathers(block) ? gatheredGrads(block) : othersGrads(block, beside);
+    }
+
+    /** Gradients of keys of several ranks go to the places of each. */
+    private BlockGrads gatheredGrads(Block block) {
         KeyTensors grads = ofBlock(block);
         List<Move> moves = new ArrayList<>();
         for (Held held : block.results()) {
-            if (gathers(block)) {
-                KeyTensors to = held.slot() == Schedule.OWN ? home() : slot(held);
-                for (KeyTensors.Range range : ranges(held, block)) {
-                    moves.add(new Move.Copy(
-                            to.rows(range.ownRow(), range.count(), 1),
-                            grads.rows(range.row(), range.count(), range.stride())));
-                }
-            } else {
-                moves.add(arrived.contains(held) ? new Move.Add(slot(held), grads) : new Move.Copy(slot(held), grads));
+            KeyTensors to = held.slot() == Schedule.OWN ? home(block.heads()) : slot(held);
+            for (KeyTensors.Range range : ranges(held, block)) {
+                moves.add(new Move.Copy(
+                        to.rows(range.ownRow(), range.count(), 1),
+                        grads.rows(range.row(), range.count(), range.stride())));
             }
         }
         return new BlockGrads(grads, false, array(moves));
     }
 
+    /** Gradients of another rank's keys go to a slot, added to those that have come; straight if it may be written. */
+    private BlockGrads othersGrads(Block block, Exchange beside) {
+        Held held = block.results().get(0);
+        boolean straight = plan.wireDType() == shape.dtype().accumulator() && !touches(beside, held.slot());
+        KeyTensors grads = straight ? slot(held) : ofBlock(block);
+        Held came = arrived.get(held.piece());
+        if (came != null) {
+            return new BlockGrads(grads, false, new Move[] {new Move.Sum(slot(held), slot(came), grads)});
+        }
+        return new BlockGrads(grads, false, straight ? NONE : new Move[] {new Move.Copy(slot(held), grads)});
+    }
+
+    private static boolean touches(Exchange exchange, int slot) {
+        return exchange != null
+                && Stream.concat(exchange.sends().stream(), exchange.receives().stream())
+                        .anyMatch(message -> message.held().slot() == slot);
+    }
+
+    private void noteReceipts(Exchange exchange, int step) {
+        if (exchange != null) {
+            exchange.receives().stream()
+                    .map(message -> message.held().piece())
+                    .filter(piece -> piece.rows().owner() == rank)
+                    .forEach(piece -> lastReceipts.put(piece.heads(), step));
+        }
+    }
+
     /**
-     * Gradients that come for own keys go home: straight, or added to what this rank has computed of them, which is
-     * done after the {@code last} of them.
+     * Gradients that come for own keys go home: straight, or added to what this rank has computed of them, until the
+     * last of them has come. They are taken there after the next block is computed, which may be of those keys.
      */
-    private Move[] deliver(Exchange exchange, boolean last) {
+    private Move[] deliver(List<Step> steps, int number) {
         List<Move> moves = new ArrayList<>();
+        Exchange exchange = steps.get(number).after();
         for (int i = 0; exchange != null && i < exchange.receives().size(); i++) {
             Held held = exchange.receives().get(i).held();
+            Heads heads = held.piece().heads();
             if (held.piece().rows().owner() != rank) {
-                arrived.add(held);
+                arrived.put(held.piece(), held);
             } else if (addsAtHome()) {
-                forEachRun(held, (run, rows) -> moves.add(new Move.Add(home().rows(run.from(), run.count(), 1), rows)));
+                forEachRun(held, (run, rows) -> {
+                    KeyTensors to = home(heads).rows(run.from(), run.count(), 1);
+                    moves.add(new Move.Sum(to, to, rows));
+                });
             } else {
-                moves.add(new Move.Store(slot(held), held.piece().heads().from()));
+                moves.add(new Move.Store(slot(held), heads.from()));
             }
         }
-        if (exchange != null && addsAtHome() && last) {
-            moves.add(new Move.Store(home(), atHome.heads().from()));
+        if (addsAtHome()) {
+            Block block = steps.get(number).block();
+            Block next =
+                    number + 1 == steps.size() ? null : steps.get(number + 1).block();
+            noteOwn(number == 0 || gathers(block) ? block : null);
+            noteOwn(gathers(next) ? null : next); // those are taken home later
+            atHome.removeIf(heads -> {
+                boolean last = lastReceipts.getOrDefault(heads, -1) <= number;
+                return last && moves.add(new Move.Store(home(heads), heads.from()));
+            });
         }
         return array(moves);
+    }
+
+    private void noteOwn(Block block) {
+        if (hasOwn(block)) {
+            atHome.add(block.heads());
+        }
     }
 
     /** Returns whether gradients of own keys come from several ranks. */
@@ -213,27 +272,14 @@ final class StepBinder {
 
     /** Returns whether gradients of own keys come from {@code block}, which may be null. */
     private static boolean hasOwn(Block block) {
-        return ownOf(block) != null;
+        return block != null && block.results().stream().anyMatch(held -> held.slot() == Schedule.OWN);
     }
 
-    private static Piece ownOf(Block block) {
-        return block == null
-                ? null
-                : block.results().stream()
-                        .filter(held -> held.slot() == Schedule.OWN)
-                        .map(Held::piece)
-                        .findFirst()
-                        .orElse(null);
-    }
-
-    private KeyTensors home() {
+    /** Returns where gradients of own keys are added up. */
+    private KeyTensors home(Heads heads) {
         DType wide = shape.dtype().accumulator();
         return KeyTensors.at(
-                base + footprint.home(),
-                shape,
-                wide,
-                atHome.rows().count(),
-                atHome.heads().count());
+                base + footprint.home(), shape, wide, problem.keys().localLength(rank), heads.count());
     }
 
     private KeyTensors ofBlock(Block block) {

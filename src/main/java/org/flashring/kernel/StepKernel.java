@@ -38,6 +38,7 @@ public final class StepKernel implements AutoCloseable {
     private final MaskTables masks;
     private Tensor key; // met last, with its value
     private Tensor value;
+    private long keyHead; // where the heads computed begin in those
     private final long[] bytes = new long[1];
     private long heads; // key heads that the step computes
     private OwnedMemory tables; // what the step points at besides tensors
@@ -161,14 +162,18 @@ public final class StepKernel implements AutoCloseable {
         headNumbers.from(first * queryHeads);
     }
 
-    /** Has the step that follows meet the keys of {@code source}: tensors of the heads computed. */
-    public void meet(int source, Tensor key, Tensor value) {
+    /**
+     * Has the step that follows meet the keys of {@code source}: tensors in which the heads computed begin at
+     * {@code head}.
+     */
+    public void meet(int source, Tensor key, Tensor value, long head) {
         step.keyLength(keys.get(source).length());
         keyPositions.ranges(keyTables[source]).count(keyRanges[source]);
         this.key = key;
         this.value = value;
-        Views.set(k, key);
-        Views.set(v, value);
+        this.keyHead = head;
+        Views.set(k, key, 0, 0, head);
+        Views.set(v, value, 0, 0, head);
     }
 
     /** Has the launch that follows compute its row of the batch; where rows share a mask one launch computes all. */
@@ -181,8 +186,8 @@ public final class StepKernel implements AutoCloseable {
 
     private void keysOf(int launch) {
         if (masks.byRow()) {
-            Views.set(k, key, launch, 0, 0);
-            Views.set(v, value, launch, 0, 0);
+            Views.set(k, key, launch, 0, keyHead);
+            Views.set(v, value, launch, 0, keyHead);
         }
     }
 

@@ -67,8 +67,9 @@ public record Footprint(
         long delta = ofBackward.next(backward, wideQueries);
         boolean ownGrads = rounded && schedule.heads() == null; // else they gather in an exchange's wide ones
         long queryGrads = ofBackward.next(backward && ownGrads, wideQueries * shape.headDim());
+        boolean inPlace = schedule.room().inPlace() && plan.wireDType() == wide;
         long blockGrads = ofBackward.next(
-                backward && (ownGrads || !schedule.slots().isEmpty()),
+                backward && (ownGrads || !schedule.slots().isEmpty()) && !inPlace,
                 schedule.room().block() * wide.bytes());
         long home = ofBackward.next(backward, schedule.room().home() * wide.bytes());
         ExchangeFootprint exchange = kept == null ? null : kept.withGradients(schedule.heads(), backward, ofBackward);

@@ -65,7 +65,7 @@ public record Gather(long heads) implements Strategy {
                     Schedule.steps(steps, this::forward),
                     Schedule.steps(steps, this::backward),
                     List.copyOf(slots),
-                    new Room(atOnce, all, all, shard));
+                    new Room(atOnce, all, all, shard, false));
         }
 
         private Step forward(int step) {

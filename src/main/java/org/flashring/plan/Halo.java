@@ -71,7 +71,7 @@ public record Halo() implements Strategy {
                     Schedule.steps(steps(), this::forward),
                     Schedule.steps(steps(), this::backward),
                     alone ? List.of() : slots(elements(sent), elements(received)),
-                    new Room(problem.shape().kvHeads(), alone ? own : elements(received), 0, alone ? 0 : own));
+                    new Room(problem.shape().kvHeads(), alone ? own : elements(received), 0, alone ? 0 : own, false));
         }
 
         private List<Slot> slots(long sent, long received) {

@@ -6,6 +6,7 @@ import java.util.function.IntFunction;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.flashring.Positions;
+import org.flashring.internal.Checks;
 import org.flashring.plan.Schedule.Block;
 import org.flashring.plan.Schedule.Exchange;
 import org.flashring.plan.Schedule.Heads;
@@ -29,15 +30,43 @@ import org.flashring.plan.Schedule.Step;
  * same bytes and computes the same bits, in four slots for keys; gradients go as before. It pays where an exchange
  * takes as long as a step and is not hidden behind one.
  *
+ * <p>With fewer {@code heads} at a time than there are, key heads go round in groups, one group after the other, and
+ * own keys are met first in the first group, last in the others. The gradients' way home is then hidden too, which
+ * matters where rings are short, gradients of own keys stay at home, and exchanges need room for a group's heads alone,
+ * three times for keys and four for gradients. It takes as many launches more as there are groups. A rank's dK and dV
+ * are its own plus the sum of the others' in the order of the ring, begun by the rank behind.
+ *
  * @param ahead whether keys come a step ahead
+ * @param heads key heads that go round at once; all by default. With any other number, those that there are may be
+ *     fewer
  */
-public record Ring(boolean ahead) implements Strategy {
+public record Ring(boolean ahead, long heads) implements Strategy {
     /** Slots that keys of other ranks take in turn, a step ahead: one computed, one awaited, one under way. */
     private static final int TURNS = 3;
+
+    private static final long ALL = Long.MAX_VALUE;
+
+    /** @throws IllegalArgumentException unless heads ≥ 1, and all where keys come a step ahead */
+    public Ring {
+        Checks.atLeast("heads", heads, 1);
+        if (ahead && heads != ALL) {
+            throw Checks.broken("heads", heads, "be left out where keys come a step ahead");
+        }
+    }
 
     /** Makes the one whose keys go from rank to rank. */
     public Ring() {
         this(false);
+    }
+
+    /** Makes the one of all heads at once. */
+    public Ring(boolean ahead) {
+        this(ahead, ALL);
+    }
+
+    /** Makes the one whose keys go from rank to rank, {@code heads} key heads at a time. */
+    public Ring(long heads) {
+        this(false, heads);
     }
 
     @Override
@@ -54,6 +83,9 @@ public record Ring(boolean ahead) implements Strategy {
         List<Positions> sources =
                 IntStream.range(0, world).mapToObj(problem.keys()::positions).toList();
         int steps = last + 1;
+        if (heads != ALL && steps > 1) {
+            return rank -> new HeadRing(problem, rank, steps, sees, heads).schedule(sources);
+        }
         long largest = problem.keyElements(
                 problem.keys().maxLocalLength(), problem.shape().kvHeads());
         return rank -> new OfRank(problem, rank, steps, sees[rank], ahead).schedule(sources, largest);
@@ -61,7 +93,8 @@ public record Ring(boolean ahead) implements Strategy {
 
     @Override
     public String toString() {
-        return ahead ? "ring, a step ahead" : "ring";
+        String carried = heads == ALL ? "ring" : "ring of " + heads + (heads == 1 ? " head" : " heads");
+        return carried + (ahead ? ", a step ahead" : "");
     }
 
     private record OfRank(Problem problem, int rank, int steps, boolean[] sees, boolean ahead) {
@@ -79,7 +112,7 @@ public record Ring(boolean ahead) implements Strategy {
                     Schedule.steps(steps, this::forward),
                     Schedule.steps(steps, this::backward),
                     slots,
-                    new Room(heads, block, 0, 0));
+                    new Room(heads, block, 0, 0, false));
         }
 
         private Step forward(int step) {

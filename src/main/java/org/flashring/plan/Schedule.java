@@ -15,8 +15,9 @@ import org.flashring.Positions;
  * together in order of their positions. {@code before} is posted, {@code ahead} behind it, the block is computed, and
  * everything posted so far but {@code ahead} is awaited. Gradients that have come for this rank's own keys are added to
  * those, or are all there are of them where {@link Room#home} is 0. The block's gradients, if it was computed, go to
- * their places: added to what has come there for the same keys, or written. {@code after} is posted. After the last
- * step everything is awaited once more. All ranks have as many steps, with an exchange in the same ones.
+ * their places, what has come for the same keys, there or into another slot, added to them. They are computed in their
+ * place if that is one slot in no exchange, and the types allow. {@code after} is posted. After the last step
+ * everything is awaited once more. All ranks have as many steps, with an exchange in the same ones.
  *
  * @param sources positions of keys that blocks have, by {@link Block#source}
  * @param forward steps of a forward pass
@@ -132,8 +133,9 @@ public record Schedule(
      * @param ordered elements of keys and values of a block that lie in several places and are copied together; 0 if
      *     none are
      * @param home elements of own keys and values whose gradients come from several ranks; 0 if they come from one
+     * @param inPlace whether every block's gradients are computed where they go, if they need not be rounded for it
      */
-    public record Room(long heads, long block, long ordered, long home) {}
+    public record Room(long heads, long block, long ordered, long home, boolean inPlace) {}
 
     /** Returns what the steps solve where the ranks solve {@code whole}. */
     public Problem problem(Problem whole) {

@@ -80,7 +80,7 @@ class LaunchTest {
             "--dim",
             "32",
             "--ranks",
-            "2",
+            "4",
             "--out"
         };
         List<String> threads = new ArrayList<>(List.of(options));

@@ -40,6 +40,13 @@ public final class StrategyOption {
     private boolean ahead;
 
     @Option(
+            names = "--ring-heads",
+            paramLabel = "HEADS",
+            description = "Key heads that the ring carries at once (default: all). Fewer need less memory, and hide the"
+                    + " gradients' way home.")
+    private Long ringHeads;
+
+    @Option(
             names = "--gather-heads",
             defaultValue = "1",
             paramLabel = "HEADS",
@@ -64,7 +71,7 @@ public final class StrategyOption {
      * Returns the strategy for any number of ranks.
      *
      * @throws IllegalArgumentException unless it is one, heads and ranks ≥ 1, groups have a strategy between them that
-     *     leaves heads where they are, and a ring carries keys where it is to fetch them ahead
+     *     leaves heads where they are, and a ring carries keys where it is told how
      */
     public Strategy strategy() {
         return strategy(Integer.MAX_VALUE);
@@ -76,9 +83,9 @@ public final class StrategyOption {
             throw Checks.broken("--strategy", "all", "be ring, gather, halo or ulysses");
         }
         check();
-        if (ahead && kind == Kind.ULYSSES && ranks() >= worldSize) {
-            throw new IllegalArgumentException("--ahead is given; it must be left out where no ring carries keys: all"
-                    + " ranks are in one group, unless --ulysses-ranks is fewer");
+        if (ofRing() != null && kind == Kind.ULYSSES && ranks() >= worldSize) {
+            throw new IllegalArgumentException(ofRing() + " is given; it must be left out where no ring carries keys:"
+                    + " all ranks are in one group, unless --ulysses-ranks is fewer");
         }
         return of(kind, ranks());
     }
@@ -131,9 +138,20 @@ public final class StrategyOption {
         if (between == Kind.ULYSSES || between == Kind.ALL) {
             throw Checks.broken("--between", name(between), "be ring, gather or halo");
         }
-        if (ahead && kind != Kind.ALL && (kind == Kind.ULYSSES ? between : kind) != Kind.RING) {
-            throw new IllegalArgumentException("--ahead is given; it must be left out where no ring carries keys");
+        if (ofRing() != null && kind != Kind.ALL && (kind == Kind.ULYSSES ? between : kind) != Kind.RING) {
+            throw new IllegalArgumentException(ofRing() + " is given; it must be left out where no ring carries keys");
         }
+        if (ringHeads != null) {
+            Checks.atLeast("--ring-heads", ringHeads, 1);
+            if (ahead) {
+                throw new IllegalArgumentException("--ahead is given; it must be left out with --ring-heads");
+            }
+        }
+    }
+
+    /** Returns the option that is for a ring alone, if it is given. */
+    private String ofRing() {
+        return ahead ? "--ahead" : ringHeads != null ? "--ring-heads" : null;
     }
 
     /**
@@ -158,7 +176,7 @@ public final class StrategyOption {
 
     private Strategy of(Kind any, int ranks) {
         return switch (any) {
-            case RING -> new Ring(ahead);
+            case RING -> ringHeads == null ? new Ring(ahead) : new Ring(ringHeads);
             case GATHER -> new Gather(heads);
             case HALO -> new Halo();
             case ULYSSES -> new Ulysses(ranks, of(between, 1));
@@ -176,7 +194,7 @@ public final class StrategyOption {
                                 : (ulyssesRanks == null ? "" : " --ulysses-ranks " + ulyssesRanks) + " --between "
                                         + name(between))
                         + (kind == Kind.GATHER || between == Kind.GATHER ? " --gather-heads " + heads : "");
-        return strategy + (ahead ? " --ahead" : "");
+        return strategy + (ahead ? " --ahead" : "") + (ringHeads == null ? "" : " --ring-heads " + ringHeads);
     }
 
     private static String name(Kind kind) {

@@ -179,9 +179,10 @@ public final class TrainCommand implements Callable<Integer> {
         } else if (compare) {
             throw new ParameterException(spec.commandLine(), "--compare is for --engine torch alone.");
         }
+        Mesh group = mesh();
         Settings settings = new Settings(
                 new Model(layers, heads, kvHeads, dim),
-                mesh(),
+                group,
                 steps,
                 context,
                 batch,
@@ -189,7 +190,7 @@ public final class TrainCommand implements Callable<Integer> {
                 layout,
                 window,
                 seed,
-                strategy.strategy());
+                strategy.strategy(group.size("cp")));
         try (Corpus corpus = Corpus.read(text)) {
             if (corpus.length() < context) {
                 console.printf(
