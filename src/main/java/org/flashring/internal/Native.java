@@ -145,7 +145,8 @@ public final class Native extends NativeStructs {
     @Name("flashring_forward_step") public static native int forwardStep(@Const Step step);
     @Name("flashring_delta") public static native int delta(@Const Step step);
     @Name("flashring_backward_step") public static native int backwardStep(@Const Step step);
-    @Name("flashring_workspace_bytes") public static native int workspaceBytes(@Const Step step, int direction, @Cast("int64_t*") long[] bytes);
+    @Name("flashring_workspace_bytes") public static native int workspaceBytes(
+            @Const Step step, int direction, @Cast("int64_t*") long[] bytes);
     @Name("flashring_combine") public static native int combine(@Const Combine args);
     @Name("flashring_append") public static native int append(@Const Append args);
     @Name("flashring_dtype_count") private static native int dtypeCountUnchecked();

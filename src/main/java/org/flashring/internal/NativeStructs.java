@@ -74,7 +74,8 @@ public abstract class NativeStructs {
         public native long documents();
         public native MaskView documents(long count);
         @MemberGetter @Name("prefix_lengths") public native @Cast("const int64_t*") long prefixLengths();
-        @MemberSetter @Name("prefix_lengths") public native MaskView prefixLengths(@Cast("const int64_t*") long address);
+        @MemberSetter @Name("prefix_lengths")
+        public native MaskView prefixLengths(@Cast("const int64_t*") long address);
     }
 
     /** {@code flashring_step}. */
