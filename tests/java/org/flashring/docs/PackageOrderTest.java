@@ -38,6 +38,7 @@ class PackageOrderTest {
             List.of("comm.peer"),
             List.of("attention"),
             List.of("sync"),
+            List.of("serve"),
             List.of("djl", "nd4j", "pytorch"),
             List.of("cli.support"),
             List.of("cli.train.dense"),
