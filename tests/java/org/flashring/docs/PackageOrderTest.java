@@ -42,7 +42,7 @@ class PackageOrderTest {
             List.of("djl", "nd4j", "pytorch"),
             List.of("cli.support"),
             List.of("cli.train.dense"),
-            List.of("cli.bench", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"),
+            List.of("cli.bench", "cli.generate", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"),
             List.of("cli"));
 
     private static final Pattern PACKAGE = Pattern.compile("(?m)^package ([\\w.]+);");

@@ -59,6 +59,12 @@ public final class Native {
     }
 
     /** Returns arguments with every field zero but their size. */
+    public static Merge newMerge() {
+        NativeLoader.requireLoaded();
+        return new Merge();
+    }
+
+    /** Returns arguments with every field zero but their size. */
     public static Append newAppend() {
         NativeLoader.requireLoaded();
         return new Append();
@@ -286,6 +292,10 @@ public final class Native {
         public native Step pages(long count);
         @Name("page_table_stride") public native long pageTableStride();
         @Name("page_table_stride") public native Step pageTableStride(long entries);
+        public native long shard();
+        public native Step shard(long number);
+        public native long shards();
+        public native Step shards(long count);
     }
 
     /** {@code flashring_combine_args}. */
@@ -375,6 +385,46 @@ public final class Native {
         @Name("page_table_stride") public native Append pageTableStride(long entries);
         public native @Cast("void*") long stream();
         public native Append stream(@Cast("void*") long stream);
+        public native long shard();
+        public native Append shard(long number);
+        public native long shards();
+        public native Append shards(long count);
+    }
+
+    /** {@code flashring_merge_args}. */
+    @Name("flashring_merge_args")
+    @NoException
+    public static final class Merge extends Struct {
+        private Merge() {
+            size(own());
+        }
+
+        private native void allocate(); // never called: JavaCPP keeps the sizes of structs that declare it
+
+        public native @Cast("uint32_t") int size();
+        public native Merge size(@Cast("uint32_t") int bytes);
+        public native int device();
+        public native Merge device(int device);
+        public native int dtype();
+        public native Merge dtype(int dtype);
+        public native long states();
+        public native Merge states(long count);
+        @Name("state_stride") public native long stateStride();
+        @Name("state_stride") public native Merge stateStride(long elements);
+        public native long batch();
+        public native Merge batch(long batch);
+        public native long length();
+        public native Merge length(long tokens);
+        public native long heads();
+        public native Merge heads(long heads);
+        public native long dim();
+        public native Merge dim(long dim);
+        @MemberGetter public native @ByRef TensorView acc();
+        @MemberGetter @Name("state_lse") public native @ByRef TensorView stateLse();
+        @MemberGetter public native @ByRef TensorView out();
+        @MemberGetter public native @ByRef TensorView lse();
+        public native @Cast("void*") long stream();
+        public native Merge stream(@Cast("void*") long stream);
     }
 
     /** {@code flashring_capability}. */
@@ -408,6 +458,7 @@ public final class Native {
     @Name("flashring_backward_step") public static native int backwardStep(@Const Step step);
     @Name("flashring_workspace_bytes") public static native int workspaceBytes(@Const Step step, int direction, @Cast("int64_t*") long[] bytes);
     @Name("flashring_combine") public static native int combine(@Const Combine args);
+    @Name("flashring_merge") public static native int merge(@Const Merge args);
     @Name("flashring_append") public static native int append(@Const Append args);
     @Name("flashring_dtype_count") private static native int dtypeCountUnchecked();
     @Name("flashring_dtype_name") public static native @Cast("const char*") String dtypeName(int dtype);

@@ -33,11 +33,13 @@ public final class CacheStep implements AutoCloseable {
     private final long[] bytes = new long[1];
 
     /**
-     * Makes the step against rows of at most {@code capacity} keys.
+     * Makes the step against rows of at most {@code capacity} keys on this rank.
      *
      * @param pageSize keys of a page; 0 for a cache in one piece
      * @param pages that k and v of each layer have
      * @param window keys that a query sees, its own included; 0 for all before it
+     * @param rank whose keys are here
+     * @param ranks over which pages are dealt
      */
     public CacheStep(
             AttentionShape shape,
@@ -46,7 +48,9 @@ public final class CacheStep implements AutoCloseable {
             long capacity,
             long pageSize,
             long pages,
-            long window) {
+            long window,
+            int rank,
+            int ranks) {
         this.shape = shape;
         int device = options.cuda() ? 0 : Native.HOST;
         step.device(device)
@@ -56,10 +60,11 @@ public final class CacheStep implements AutoCloseable {
         step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(score.scaleFor(shape));
         step.keyLength(capacity).pageSize(pageSize).pages(pages);
         step.mask().left(window == 0 ? -1 : window - 1).right(0);
+        step.shard(rank).shards(ranks);
         step.keyLengths(PLANNED).pageTable(pageSize == 0 ? 0 : PLANNED);
         append.device(device).dtype(shape.dtype().code()).batch(shape.batch()).kvHeads(shape.kvHeads());
         append.headDim(shape.headDim()).valueDim(shape.valueDim());
-        append.keyLength(capacity).pageSize(pageSize).pages(pages);
+        append.keyLength(capacity).pageSize(pageSize).pages(pages).shard(rank).shards(ranks);
         this.headNumbers = new HeadNumbers(step, score, shape.dtype().accumulator());
     }
 

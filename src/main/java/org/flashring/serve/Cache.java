@@ -5,6 +5,7 @@ import java.util.Arrays;
 import java.util.List;
 import org.flashring.Tensor;
 import org.flashring.attention.Entrance;
+import org.flashring.comm.Communicator;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.Memory;
@@ -24,6 +25,11 @@ import org.flashring.kernel.TensorMath;
  * replayed, each replay going on where the one before ended. Calls allocate nothing and do not wait for the device. They
  * queue their work in the order of a stream, which is to be the same for all calls, or ordered by the caller.
  *
+ * <p>Where the plan deals pages over ranks, every rank makes its cache with its communicator and calls the same methods
+ * in the same order, with the same tokens and lengths: the cache keeps those that are the rank's. Each rank computes all
+ * queries over its own keys, outputs and lse of all ranks are gathered and merged in the order of ranks, and every rank
+ * gets the same bits. A row grows without moving what it has.
+ *
  * <p>One thread at a time uses a cache.
  */
 public final class Cache implements AutoCloseable {
@@ -31,12 +37,12 @@ public final class Cache implements AutoCloseable {
     private final Entrance entrance;
     private final CacheChecks checks;
     private final List<Runnable> frees = new ArrayList<>();
-    private final List<Tensor> keys = new ArrayList<>(); // of each layer
-    private final List<Tensor> values = new ArrayList<>();
-    private final Tensor[] sinks;
+    private final Layers layers;
     private final CacheStep step;
     private final TensorMath math;
     private final Rows rows;
+    private final States states; // null for a cache on one device
+    private final int rank;
     private final OwnedMemory scratch; // lse that nobody wants
     private final boolean[] appended; // layers in this step
     private long tokens; // of this step; 0 before its first append
@@ -50,7 +56,24 @@ public final class Cache implements AutoCloseable {
      * @throws OutOfMemoryError if the device has no such memory
      */
     public Cache(CachePlan plan, Device device) {
-        this(plan, device, null, null);
+        this(plan, device, null, null, null);
+    }
+
+    /**
+     * Makes this rank's share of an empty cache that is dealt over ranks, in memory of its own on their device.
+     * Collective.
+     *
+     * @throws IllegalArgumentException if the plan is for another number of ranks or for the other kind of device
+     * @throws org.flashring.comm.CommunicationException if ranks have different plans
+     * @throws UnsupportedOperationException if no kernel serves the plan, which the message says
+     */
+    public Cache(CachePlan plan, Communicator ranks) {
+        this(plan, Checks.notNull("ranks", ranks).device(), ranks, null, null);
+    }
+
+    /** Makes this rank's share in the caller's memory: as the constructors with ranks, and with memory. */
+    public Cache(CachePlan plan, Communicator ranks, List<Tensor> keys, List<Tensor> values) {
+        this(plan, Checks.notNull("ranks", ranks).device(), ranks, Checks.notNull("keys", keys), values);
     }
 
     /**
@@ -61,7 +84,7 @@ public final class Cache implements AutoCloseable {
      * @throws UnsupportedOperationException if no kernel serves the plan, which the message says
      */
     public Cache(CachePlan plan, List<Tensor> keys, List<Tensor> values) {
-        this(plan, deviceOf(keys), keys, Checks.notNull("values", values));
+        this(plan, deviceOf(keys), null, keys, values);
     }
 
     private static Device deviceOf(List<Tensor> keys) {
@@ -69,10 +92,15 @@ public final class Cache implements AutoCloseable {
         return Checks.notNull("keys[0]", keys.get(0)).memory().device();
     }
 
-    private Cache(CachePlan plan, Device device, List<Tensor> givenKeys, List<Tensor> givenValues) {
+    private Cache(
+            CachePlan plan,
+            Device device,
+            Communicator ranks,
+            List<Tensor> givenKeys,
+            List<Tensor> givenValues) {
         this.plan = Checks.notNull("plan", plan);
         Cuda.require("device", device);
-        Checks.equal("plan.ranks", plan.ranks(), 1, "for a cache on one device");
+        Checks.equal("plan.ranks", plan.ranks(), ranks == null ? 1 : ranks.worldSize(), "the ranks that there are");
         if (device.isCuda() != plan.options().cuda()) {
             throw Checks.broken(
                     "device",
@@ -82,58 +110,33 @@ public final class Cache implements AutoCloseable {
         this.entrance = new Entrance("Cache", "", device);
         this.checks = new CacheChecks(plan, device);
         this.appended = new boolean[plan.layers()];
-        this.sinks = new Tensor[plan.layers()];
+        this.rank = ranks == null ? 0 : ranks.rank();
+        if (ranks != null) {
+            ranks.agree(plan.terms());
+        }
         try (Made made = new Made()) {
-            this.step = made.add(plan.step(0));
+            this.step = made.add(plan.step(rank));
             step.requireSupported(plan.tokensAtOnce());
             this.math = made.add(new TensorMath(device));
-            this.rows = made.add(new Rows(plan, 0, device));
-            this.scratch = made.add(OwnedMemory.allocate(device, plan.lseBytes()));
+            this.rows = made.add(new Rows(plan, rank, device));
+            this.states = ranks == null ? null : made.add(new States(plan, ranks));
+            this.scratch = made.add(OwnedMemory.allocate(device, states == null ? plan.lseBytes() : 0));
             long bytes = step.workspaceBytes(plan.tokensAtOnce());
             OwnedMemory workspace = made.add(OwnedMemory.allocate(device, bytes));
             step.place(device, workspace.address(), bytes, rows.pageTable(), plan.pagesOfRow());
             frees.addAll(List.of(step::close, math::close, rows::close, scratch::close, workspace::close));
+            if (states != null) {
+                frees.add(states::close);
+            }
             if (givenKeys == null) {
-                long ofLayer = plan.keyBytes() + plan.valueBytes();
-                OwnedMemory memory = made.add(OwnedMemory.allocate(device, plan.layers() * ofLayer));
+                OwnedMemory memory = made.add(OwnedMemory.allocate(device, Layers.bytes(plan)));
                 frees.add(memory::close);
-                layOut(memory.memory(), ofLayer);
+                this.layers = new Layers(plan, memory.memory());
             } else {
-                take(givenKeys, givenValues);
+                this.layers = new Layers(plan, checks, givenKeys, givenValues);
             }
             made.keep();
         }
-    }
-
-    private void layOut(Memory memory, long ofLayer) {
-        for (int layer = 0; layer < plan.layers(); layer++) {
-            keys.add(view(memory.slice(layer * ofLayer, plan.keyBytes()), plan.shape().headDim()));
-            values.add(view(
-                    memory.slice(layer * ofLayer + plan.keyBytes(), plan.valueBytes()),
-                    plan.shape().valueDim()));
-        }
-    }
-
-    private Tensor view(Memory memory, long dim) {
-        boolean paged = plan.pageSize() > 0;
-        return Tensor.bshd(
-                memory,
-                plan.shape().dtype(),
-                paged ? plan.pages() : plan.shape().batch(),
-                paged ? plan.pageSize() : plan.capacity(),
-                plan.shape().kvHeads(),
-                dim);
-    }
-
-    private void take(List<Tensor> givenKeys, List<Tensor> givenValues) {
-        Checks.equal("keys.size", givenKeys.size(), plan.layers(), "a tensor a layer");
-        Checks.equal("values.size", givenValues.size(), plan.layers(), "a tensor a layer");
-        for (int layer = 0; layer < plan.layers(); layer++) {
-            checks.cache("keys[" + layer + "]", givenKeys.get(layer), plan.shape().headDim());
-            checks.cache("values[" + layer + "]", givenValues.get(layer), plan.shape().valueDim());
-        }
-        keys.addAll(givenKeys);
-        values.addAll(givenValues);
     }
 
     /** Returns the plan. */
@@ -143,12 +146,12 @@ public final class Cache implements AutoCloseable {
 
     /** Returns the keys of a layer, as they lie: [batch, capacity, kvHeads, dim], or in pages. */
     public Tensor keys(int layer) {
-        return keys.get(checkedLayer(layer));
+        return layers.keys(checkedLayer(layer));
     }
 
     /** Returns the values of a layer, as they lie. */
     public Tensor values(int layer) {
-        return values.get(checkedLayer(layer));
+        return layers.values(checkedLayer(layer));
     }
 
     /** Returns the lengths of all rows on the device, int32: what each held when the step began. */
@@ -183,7 +186,7 @@ public final class Cache implements AutoCloseable {
     /** Sets a layer's sinks, [1, 1, heads, 1], which are read by each step; they are to stay until the close. */
     public void sinks(int layer, Tensor ofHeads) {
         checks.sinks(ofHeads);
-        sinks[checkedLayer(layer)] = ofHeads;
+        layers.sinks(checkedLayer(layer), ofHeads);
     }
 
     /** As {@link #newLengths(int[], long)}, on the default stream. */
@@ -261,7 +264,7 @@ public final class Cache implements AutoCloseable {
             }
             tokens = length;
             step.stream(stream);
-            step.layer(keys.get(layer), values.get(layer));
+            step.layer(layers.keys(layer), layers.values(layer));
             long most = plan.tokensAtOnce();
             for (long part = 0, done = 0; done < length; part++, done += most) {
                 step.append(
@@ -286,7 +289,7 @@ public final class Cache implements AutoCloseable {
 
     /**
      * Computes the attention of the step's new tokens over all keys that their rows hold, those of the step included,
-     * which are to be appended before.
+     * which are to be appended before. Collective where the cache is dealt over ranks.
      *
      * @param q [batch, tokens, queryHeads, headDim]
      * @param out [batch, tokens, queryHeads, valueDim]
@@ -303,21 +306,22 @@ public final class Cache implements AutoCloseable {
                         "nothing has been appended to layer " + layer + " in this step; append comes before forward");
             }
             checks.queries(q, out, lse, tokens);
-            if (plan.score().sinks() && sinks[layer] == null) {
+            if (plan.score().sinks() && layers.sinks(layer) == null) {
                 throw new IllegalStateException("layer " + layer + " has no sinks yet, as the plan's score wants");
             }
             step.stream(stream);
-            step.layer(keys.get(layer), values.get(layer));
+            step.layer(layers.keys(layer), layers.values(layer));
             long most = plan.tokensAtOnce();
             for (long part = 0, done = 0; done < tokens; part++, done += most) {
-                step.queries(
-                        q,
-                        done,
-                        Math.min(most, tokens - done),
-                        rows.lengths(part + 1),
-                        rows.newTokens(part),
-                        sinks[layer]);
-                step.forward(out, lse, done, scratch.address());
+                long count = Math.min(most, tokens - done);
+                Tensor ofRank = rank == 0 ? layers.sinks(layer) : null; // they count once
+                step.queries(q, done, count, rows.lengths(part + 1), rows.newTokens(part), ofRank);
+                if (states == null) {
+                    step.forward(out, lse, done, scratch.address());
+                } else {
+                    step.partial(states.outputs(count), states.sums(count));
+                    states.merge(layer, count, out, lse, done, stream);
+                }
             }
         } finally {
             entrance.leave(current);

@@ -50,9 +50,12 @@ public record CachePlan(
         } else {
             Checks.between("pages", pages, 1, Integer.MAX_VALUE);
         }
+        Checks.atLeast("ranks", ranks, 1);
         Checks.between("window", window, 0, Integer.MAX_VALUE);
         Checks.between("newTokens", newTokens, 1, capacity);
-        Checks.atLeast("ranks", ranks, 1);
+        if (pageSize > 0 && (1 + (capacity - 1) / pageSize / ranks) * pageSize > Integer.MAX_VALUE / ranks) {
+            throw Checks.broken("capacity", capacity, "be below 2^31 in whole pages of " + pageSize + " of all ranks");
+        }
         Checks.notNull("score", score);
         Checks.notNull("options", options);
         if (!score.alibiSlopes().isEmpty()) {
@@ -183,7 +186,7 @@ public record CachePlan(
     }
 
     CacheStep step(int rank) {
-        return new CacheStep(shape, score, options, keysOfRow(), pageSize, pages, window);
+        return new CacheStep(shape, score, options, keysOfRow(), pageSize, pages, window, rank, ranks);
     }
 
     /**
