@@ -38,8 +38,8 @@ import picocli.CommandLine.Spec;
         footer = {
             "",
             "Example:",
-            "  flashring generate --model flashring-train --prompt-file README.md --bytes 500 --ranks 4",
-            "  flashring generate --model flashring-train --prompt FlashRing --temperature 0.8 --seed 3"
+            "  flashring generate --model runs --prompt-file README.md --ranks 4",
+            "  flashring generate --model runs --prompt FlashRing --temperature 0.8"
         })
 public final class GenerateCommand implements Callable<Integer> {
     private static final int MOST_RANKS = 1024; // threads of this process
