@@ -63,14 +63,16 @@ struct BatchRow {
 template <class Cache>
 constexpr int64_t capacityOf(const Cache& cache) { return cache.shards > 1 ? cache.kv_len * cache.shards : cache.kv_len; }
 
-// How many of a row's first `keys` keys are on this shard.
+// How many of a row's first `keys` keys are on this shard. In 32 bits, which dealt rows keep to: GPUs divide 64 slowly.
 template <class Cache>
 constexpr int64_t keysOnShard(const Cache& cache, int64_t keys) {
     if (cache.shards <= 1) {
         return keys;
     }
-    const int64_t round = cache.page_size * cache.shards, before = keys / round, rest = keys - before * round;
-    return before * cache.page_size + clamped(rest - cache.shard * cache.page_size, cache.page_size);
+    const auto page = static_cast<uint32_t>(cache.page_size), all = static_cast<uint32_t>(keys);
+    const uint32_t round = page * static_cast<uint32_t>(cache.shards), rounds = all / round, rest = all - rounds * round,
+                   before = page * static_cast<uint32_t>(cache.shard), own = rest > before ? rest - before : 0;
+    return rounds * page + (own < page ? own : page);
 }
 
 constexpr BatchRow batchRow(const flashring_step& step, int64_t b) {
