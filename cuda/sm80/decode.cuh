@@ -222,7 +222,7 @@ __device__ void decode(const DecodeArguments& a) {
 
     // What a query of this batch row sees, and what all of them do.
     const auto seenBy = [&](const BatchRow& row, int query) {
-        const Interval seen = a.ownRows ? visible(step.mask, row, query) : Interval{sight.lo[query], sight.hi[query]};
+        const Interval seen = a.ownRows ? visible(step, row, query) : Interval{sight.lo[query], sight.hi[query]};
         return DecodeSpan{static_cast<int>(seen.first), static_cast<int>(seen.last)};
     };
     const auto rowOf = [&](int batch) { return a.ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };

@@ -28,6 +28,7 @@ const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kC
 
 void deltaOnDevice(const flashring_step&) { refuse(); }
 void combineOnDevice(const flashring_combine_args&) { refuse(); }
+void mergeOnDevice(const flashring_merge_args&) { refuse(); }
 void appendOnDevice(const flashring_append_args&) { refuse(); }
 
 }  // namespace flashring

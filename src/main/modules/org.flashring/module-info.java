@@ -22,6 +22,7 @@ module org.flashring {
     exports org.flashring.kernel;
     exports org.flashring.launch;
     exports org.flashring.plan;
+    exports org.flashring.serve;
     exports org.flashring.sync;
     exports org.flashring.internal to org.flashring.cli, org.flashring.djl;
 }
