@@ -134,7 +134,8 @@ __device__ void shape(float (&scores)[1][kN][4], const DecodeArguments& a, int k
         [&](int col) { return keys.positionOf(min(int64_t{key} + col, step.kv_len - 1)); });
 }
 
-template <class Element, int kDim, int kIndex>
+// kPlain: all batch rows see the same, nothing is in pages, and scores are products.
+template <class Element, int kDim, int kIndex, bool kPlain>
 __device__ void decode(const DecodeArguments& a) {
     using Config = DecodeConfig<kDim, kIndex>;
     using Tile = typename Config::Tile;
@@ -142,8 +143,10 @@ __device__ void decode(const DecodeArguments& a) {
     extern __shared__ __align__(16) char memory[];
     __shared__ DecodeSight sight;
     __shared__ DecodeScan scan;
-    __shared__ int4 places[kMaxDecodeThreads / kThreads * kStages];  // of the tiles in the buffers
+    __shared__ int4 places[kPlain ? 1 : kMaxDecodeThreads / kThreads * kStages];  // of the tiles in the buffers
     static_assert(sizeof sight + sizeof scan + sizeof places <= kDecodeStaticBytes);
+    const bool ownRows = !kPlain && a.ownRows, shaped = !kPlain && a.shape.any;
+    const int pageSize = kPlain ? 0 : a.pageSize;
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
     // Key heads side by side, as their rows lie. Parts go to different blocks before any block gets a second.
@@ -153,7 +156,7 @@ __device__ void decode(const DecodeArguments& a) {
 
     DecodeCut cut{0, 0};
     DecodeSpan all{};  // where all batch rows see the same
-    if (a.ownRows) {
+    if (ownRows) {
         cut = planRows(a, scan, firstPart);
     } else {
         for (int i = threadIdx.x; i < length; i += blockDim.x) {
@@ -173,7 +176,7 @@ __device__ void decode(const DecodeArguments& a) {
     }
     const int count = cut.least + (part < cut.longer);
     DecodePlace ahead{};
-    if (a.ownRows) {
+    if (ownRows) {
         const int2 start = scan.starts[team];
         ahead = {start.x, 0, spanOf(step, start.x)};
         ahead.key = ahead.keys.firstKey(kKeys) + start.y * kKeys;
@@ -181,12 +184,12 @@ __device__ void decode(const DecodeArguments& a) {
         const int first = cut.firstOf(part), tiles = all.tiles(kKeys);
         ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
     }
-    const int firstBatch = ahead.batch;
-    const Pages pages{step, a.pageSize, keyHead};
+    DecodePlace now = ahead;  // of the tile that is computed
+    const Pages pages{step, pageSize, keyHead};
     constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for it
     PageEntry entry{};
     const auto askAhead = [&] {
-        if (kAsksAhead && a.pageSize > 0) {
+        if (kAsksAhead && pageSize > 0) {
             entry = pages.ask(ahead);
         }
     };
@@ -201,11 +204,11 @@ __device__ void decode(const DecodeArguments& a) {
         return {place.x, place.y, {place.z, place.w}};
     };
     const auto load = [&](int stage) {
-        if (threadIdx.x % kThreads == 0) {
+        if (!kPlain && threadIdx.x % kThreads == 0) {
             places[team * kStages + stage] = {ahead.batch, ahead.key, ahead.keys.begin, ahead.keys.end};
         }
         const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
-        if (a.pageSize > 0) {
+        if (pageSize > 0) {
             const CachedRow<Element> known = pages.find<Element>(ahead, kAsksAhead ? entry : pages.ask(ahead));
             loadRows<kThreads>(keysOf(stage), valuesOf(stage), known, keyDim, valueDim, a.vectorInputs, step.q.data);
         } else {
@@ -215,19 +218,19 @@ __device__ void decode(const DecodeArguments& a) {
             flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead),
                                             step.v.stride_seq, ahead.key, begin, end, valueDim, a.vectorInputs);
         }
-        ahead.advance(step, kKeys, a.ownRows);
+        ahead.advance(step, kKeys, ownRows);
         askAhead();
     };
 
     // What a query of this batch row sees, and what all of them do.
     const auto seenBy = [&](const BatchRow& row, int query) {
-        const Interval seen = a.ownRows ? visible(step.mask, row, query) : Interval{sight.lo[query], sight.hi[query]};
+        const Interval seen = ownRows ? visible(step.mask, row, query) : Interval{sight.lo[query], sight.hi[query]};
         return DecodeSpan{static_cast<int>(seen.first), static_cast<int>(seen.last)};
     };
-    const auto rowOf = [&](int batch) { return a.ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
+    const auto rowOf = [&](int batch) { return ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
     int innerBegin = 0, innerEnd = 0;
     // Hides the columns of a tile that this lane's two rows do not see; rows past the last do as it does.
-    const auto hide = [&](float (&tile)[1][kKeys / 8][4], const DecodePlace& now, float hidden) {
+    const auto hide = [&](float (&tile)[1][kKeys / 8][4], float hidden) {
         const BatchRow row = rowOf(now.batch);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -245,12 +248,14 @@ __device__ void decode(const DecodeArguments& a) {
     float out[1][kDim / 8][4];
     RowState state[2];
     for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
-        if (i == 1 - kStages || (i > 0 && placeOf(stage).startsRow())) {
-            const int batch = i > 0 ? placeOf(stage).batch : firstBatch;
-            const BatchRow row = rowOf(batch);
+        if (!kPlain && i > 0) {
+            now = placeOf(stage);
+        }
+        if (i == 1 - kStages || (i > 0 && now.startsRow())) {
+            const BatchRow row = rowOf(now.batch);
             innerBegin = seenBy(row, static_cast<int>(row.queries) - 1).begin;
             innerEnd = seenBy(row, 0).end;
-            loadQueries<Element, kDim>(queries, a, batch, keyHead, firstRow);
+            loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
             clear(out);
             state[0] = state[1] = {-INFINITY, 0};
         }
@@ -266,17 +271,16 @@ __device__ void decode(const DecodeArguments& a) {
             continue;
         }
         const Tile keys = keysOf(stage), values = valuesOf(stage);
-        const int key = placeOf(stage).key;
-        const bool bordered = key < innerBegin || key + kKeys > innerEnd;
+        const bool bordered = now.key < innerBegin || now.key + kKeys > innerEnd;
 
         float scores[1][kKeys / 8][4];
         clear(scores);
         multiplyKeys<Element, kDim>(scores, queries, keys);
-        if (a.shape.any) {
-            shape(scores, a, keyHead, firstRow, key);
+        if (shaped) {
+            shape(scores, a, keyHead, firstRow, now.key);
         }
         if (bordered) {
-            hide(scores, placeOf(stage), -INFINITY);
+            hide(scores, -INFINITY);
         }
         float decay[2];
 #pragma unroll
@@ -319,13 +323,12 @@ __device__ void decode(const DecodeArguments& a) {
                 for (auto& pair : seen[0]) {
                     pair[0] = pair[1] = pair[2] = pair[3] = FLT_MAX / 2;
                 }
-                hide(seen, placeOf(stage), 0);
+                hide(seen, 0);
                 multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
             }
         }
         multiply<Element, kKeys>(out, scores, values);
 
-        const DecodePlace now = placeOf(stage);
         if (i + 1 == count || now.endsRow(kKeys)) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
@@ -346,22 +349,25 @@ __device__ void decode(const DecodeArguments& a) {
                 }
             }
         }
+        if (kPlain) {
+            now.advance(step, kKeys, false);
+        }
     }
 }
 
-template <class Element, int kDim, int kIndex>
+template <class Element, int kDim, int kIndex, bool kPlain>
 __global__ void __launch_bounds__(kMaxDecodeThreads, 1) decodeKernel(const __grid_constant__ DecodeArguments a) {
 #if __CUDA_ARCH__ >= 900
     waitForEarlierKernel();
     letNextKernelStart();
 #endif
-    decode<Element, kDim, kIndex>(a);
+    decode<Element, kDim, kIndex, kPlain>(a);
 }
 
-template <class Element, int kDim, int kIndex>
+template <class Element, int kDim, int kIndex, bool kPlain = false>
 void launchDecode(const DecodeArguments& a) {
     using Config = DecodeConfig<kDim, kIndex>;
-    launch(decodeKernel<Element, kDim, kIndex>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads,
+    launch(decodeKernel<Element, kDim, kIndex, kPlain>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads,
            a.teams * Config::kThreads, a.teams * Config::kTile.teamBytes(kDim), a.step.stream, a);
 }
 
@@ -372,8 +378,8 @@ void launchDecode(const DecodeArguments& a) {
             return launchDecode<Element, kDim, 0>(a);
         case 1:
             return launchDecode<Element, kDim, 1>(a);
-        default:
-            return launchDecode<Element, kDim, 2>(a);
+        default:  // bound by its instructions: with those of rows, pages and scores it took a quarter longer
+            return a.ownRows || a.shape.any ? launchDecode<Element, kDim, 2>(a) : launchDecode<Element, kDim, 2, true>(a);
     }
 }
 
