@@ -184,7 +184,8 @@ __device__ void decode(const DecodeArguments& a) {
         const int first = cut.firstOf(part), tiles = all.tiles(kKeys);
         ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
     }
-    DecodePlace now = ahead;  // of the tile that is computed
+    DecodePlace own = ahead;  // of the tile that is computed, where it is not looked up
+    const int firstBatch = ahead.batch;
     const Pages pages{step, pageSize, keyHead};
     constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for it
     PageEntry entry{};
@@ -195,11 +196,16 @@ __device__ void decode(const DecodeArguments& a) {
     };
     askAhead();
 
-    char* const own = memory + team * (kStages * Config::kStageBytes);
-    const auto keysOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes}; };
-    const auto valuesOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes + Config::kStageBytes / 2}; };
+    char* const buffers = memory + team * (kStages * Config::kStageBytes);
+    const auto keysOf = [&](int stage) { return Tile{buffers + stage * Config::kStageBytes}; };
+    const auto valuesOf = [&](int stage) {
+        return Tile{buffers + stage * Config::kStageBytes + Config::kStageBytes / 2};
+    };
     // Written when a tile is asked for, which is two barriers of the team or more before it is computed.
     const auto placeOf = [&](int stage) -> DecodePlace {
+        if (kPlain) {
+            return own;
+        }
         const int4 place = places[team * kStages + stage];
         return {place.x, place.y, {place.z, place.w}};
     };
@@ -230,7 +236,7 @@ __device__ void decode(const DecodeArguments& a) {
     const auto rowOf = [&](int batch) { return ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
     int innerBegin = 0, innerEnd = 0;
     // Hides the columns of a tile that this lane's two rows do not see; rows past the last do as it does.
-    const auto hide = [&](float (&tile)[1][kKeys / 8][4], float hidden) {
+    const auto hide = [&](float (&tile)[1][kKeys / 8][4], const DecodePlace& now, float hidden) {
         const BatchRow row = rowOf(now.batch);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -248,14 +254,12 @@ __device__ void decode(const DecodeArguments& a) {
     float out[1][kDim / 8][4];
     RowState state[2];
     for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
-        if (!kPlain && i > 0) {
-            now = placeOf(stage);
-        }
-        if (i == 1 - kStages || (i > 0 && now.startsRow())) {
-            const BatchRow row = rowOf(now.batch);
+        if (i == 1 - kStages || (i > 0 && placeOf(stage).startsRow())) {
+            const int batch = i > 0 ? placeOf(stage).batch : firstBatch;
+            const BatchRow row = rowOf(batch);
             innerBegin = seenBy(row, static_cast<int>(row.queries) - 1).begin;
             innerEnd = seenBy(row, 0).end;
-            loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
+            loadQueries<Element, kDim>(queries, a, batch, keyHead, firstRow);
             clear(out);
             state[0] = state[1] = {-INFINITY, 0};
         }
@@ -271,16 +275,17 @@ __device__ void decode(const DecodeArguments& a) {
             continue;
         }
         const Tile keys = keysOf(stage), values = valuesOf(stage);
-        const bool bordered = now.key < innerBegin || now.key + kKeys > innerEnd;
+        const int key = placeOf(stage).key;
+        const bool bordered = key < innerBegin || key + kKeys > innerEnd;
 
         float scores[1][kKeys / 8][4];
         clear(scores);
         multiplyKeys<Element, kDim>(scores, queries, keys);
         if (shaped) {
-            shape(scores, a, keyHead, firstRow, now.key);
+            shape(scores, a, keyHead, firstRow, key);
         }
         if (bordered) {
-            hide(scores, -INFINITY);
+            hide(scores, placeOf(stage), -INFINITY);
         }
         float decay[2];
 #pragma unroll
@@ -323,12 +328,13 @@ __device__ void decode(const DecodeArguments& a) {
                 for (auto& pair : seen[0]) {
                     pair[0] = pair[1] = pair[2] = pair[3] = FLT_MAX / 2;
                 }
-                hide(seen, 0);
+                hide(seen, placeOf(stage), 0);
                 multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
             }
         }
         multiply<Element, kKeys>(out, scores, values);
 
+        const DecodePlace now = placeOf(stage);
         if (i + 1 == count || now.endsRow(kKeys)) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
@@ -350,7 +356,7 @@ __device__ void decode(const DecodeArguments& a) {
             }
         }
         if (kPlain) {
-            now.advance(step, kKeys, false);
+            own.advance(step, kKeys, false);
         }
     }
 }
