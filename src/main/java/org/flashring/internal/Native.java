@@ -58,12 +58,6 @@ public final class Native extends NativeStructs {
     }
 
     /** Returns arguments with every field zero but their size. */
-    public static Merge newMerge() {
-        NativeLoader.requireLoaded();
-        return new Merge();
-    }
-
-    /** Returns arguments with every field zero but their size. */
     public static Append newAppend() {
         NativeLoader.requireLoaded();
         return new Append();
@@ -160,7 +154,6 @@ public final class Native extends NativeStructs {
     @Name("flashring_workspace_bytes") public static native int workspaceBytes(
             @Const Step step, int direction, @Cast("int64_t*") long[] bytes);
     @Name("flashring_combine") public static native int combine(@Const Combine args);
-    @Name("flashring_merge") public static native int merge(@Const Merge args);
     @Name("flashring_merge") public static native int merge(@Const Merge args);
     @Name("flashring_append") public static native int append(@Const Append args);
     @Name("flashring_dtype_count") private static native int dtypeCountUnchecked();
