@@ -9,7 +9,8 @@ import org.bytedeco.javacpp.annotation.NoException;
 
 /**
  * {@code flashring.h} and the {@code flashring_library.h} that it includes, one for one: same names, same order,
- * addresses as {@code long}. The rules are documented there. Here are its functions; its structs are members too.
+ * addresses as {@code long}. The rules are documented there. Here are their functions; JavaCPP makes one library of
+ * this class and the structs, since it extends theirs.
  *
  * <p>Structs are made by methods of this class, never by their constructors, so that this class's initialisation, which
  * holds the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too. Where the
