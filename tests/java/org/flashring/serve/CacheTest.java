@@ -44,11 +44,11 @@ class CacheTest {
     }
 
     private static List<Double> decoded(CachePlan plan) {
-        Decoding decoding = new Decoding(plan, 7);
-        try (Cache cache = new Cache(plan, Device.HOST)) {
+        try (Decoding decoding = new Decoding(plan, 7);
+                Cache cache = new Cache(plan, Device.HOST)) {
             decode(decoding, cache);
+            return decoding.results();
         }
-        return decoding.results();
     }
 
     @ParameterizedTest
@@ -86,12 +86,12 @@ class CacheTest {
             owners.add(TestTensor.padded(DType.FLOAT32, blocks, keys, 2, 16, 5));
             v.add(owners.get(2 * layer + 1).tensor());
         }
-        Decoding decoding = new Decoding(plan, 7);
-        try (Cache cache = new Cache(plan, k, v)) {
+        try (Decoding decoding = new Decoding(plan, 7);
+                Cache cache = new Cache(plan, k, v)) {
             assertThat(cache.keys(1)).isSameAs(k.get(1));
             decode(decoding, cache);
+            assertThat(decoding.results()).isEqualTo(decoded(plan));
         }
-        assertThat(decoding.results()).isEqualTo(decoded(plan));
     }
 
     /** 3 rows of 90 keys in 8 pages of 8: what falls behind the window serves again. */
@@ -100,8 +100,8 @@ class CacheTest {
         CachePlan plan = CachePlan.paged(shape(DType.FLOAT64), 1, 90, 8)
                 .withWindow(10)
                 .withPages(9);
-        Decoding decoding = new Decoding(plan, 3);
-        try (Cache cache = new Cache(plan, Device.HOST)) {
+        try (Decoding decoding = new Decoding(plan, 3);
+                Cache cache = new Cache(plan, Device.HOST)) {
             for (int i = 0; i < 90; i++) {
                 decoding.step(cache, 1);
             }
@@ -112,8 +112,8 @@ class CacheTest {
     @Test
     void releasedRowsBeginAnew() {
         CachePlan plan = CachePlan.paged(shape(DType.FLOAT64), 2, 40, 8).withPages(12).withNewTokens(30);
-        Decoding decoding = new Decoding(plan, 3);
-        try (Cache cache = new Cache(plan, Device.HOST)) {
+        try (Decoding decoding = new Decoding(plan, 3);
+                Cache cache = new Cache(plan, Device.HOST)) {
             decoding.step(cache, 30);
             assertThat(cache.freePages()).isZero();
             decoding.forget(cache, 1);

@@ -200,7 +200,7 @@ public final class Cache implements AutoCloseable {
      * tensors are long.
      *
      * @throws IllegalArgumentException unless there is one for each row, or none, from 0 to the plan's newTokens
-     * @throws IllegalStateException in the midst of a step
+     * @throws IllegalStateException in the midst of a step, or if the stream is being captured in a CUDA graph
      */
     public void newLengths(int[] ofRow, long stream) {
         Checks.notNull("ofRow", ofRow);
@@ -223,7 +223,7 @@ public final class Cache implements AutoCloseable {
      * Makes sure that a row has the pages of its first {@code keysOfRow} keys, which {@link #append} does otherwise: so
      * that a graph can be captured and replayed up to there.
      *
-     * @throws IllegalStateException if there are not so many free pages
+     * @throws IllegalStateException if there are not so many free pages, or the stream is being captured in a CUDA graph
      */
     public void reserve(int row, long keysOfRow, long stream) {
         checkedRow(row);
@@ -248,7 +248,8 @@ public final class Cache implements AutoCloseable {
      * @param k [batch, tokens, kvHeads, headDim]
      * @param v [batch, tokens, kvHeads, valueDim]
      * @throws IllegalArgumentException if a tensor does not fit, or a row has no room
-     * @throws IllegalStateException if there are not enough free pages; nothing has then changed
+     * @throws IllegalStateException if there are not enough free pages, or if it takes some and the stream is being
+     *     captured in a CUDA graph; nothing has then changed
      */
     public void append(int layer, Tensor k, Tensor v, long stream) {
         checkedLayer(layer);
@@ -373,7 +374,7 @@ public final class Cache implements AutoCloseable {
     /**
      * Empties a row, for another sequence; its pages are free.
      *
-     * @throws IllegalStateException in the midst of a step
+     * @throws IllegalStateException in the midst of a step, or if the stream is being captured in a CUDA graph
      */
     public void release(int row, long stream) {
         checkedRow(row);
