@@ -59,7 +59,8 @@ class DealtCacheTest {
     /** A sink is one key of all ranks together. */
     @Test
     void scores() {
-        decoded(plan(DType.FLOAT64, 8, 3).with(Score.scaledBy(0.4).withSoftcap(3).withSinks()));
+        decoded(plan(DType.FLOAT64, 8, 3)
+                .with(Score.scaledBy(0.4).withSoftcap(3).withSinks()));
     }
 
     /** Rows of 90 keys in pages of 8, of which the first rank gets the longer share. */
