@@ -222,8 +222,7 @@ public final class GradientSync implements AutoCloseable {
             int parameter = piece.parameter();
             long target = addresses[parameter] + bytes(piece.first());
             if (buckets.get(buckets.bucketOf(parameter)).isPacked()) {
-                math.copyBytes(
-                        target, buffer + bytes(buckets.offset(parameter) + piece.first()), bytes(piece.count()));
+                math.copyBytes(target, buffer + bytes(buckets.offset(parameter) + piece.first()), bytes(piece.count()));
             }
             if (divider != null) {
                 divider.divide(math, target, dtype, piece.count());
