@@ -12,11 +12,11 @@ namespace {
 constexpr int kThreads = 256;
 
 __device__ int64_t heldBy(const flashring_append_args& a, int64_t batch) {
-    return clamped(a.kv_lengths[batch], a.kv_len);
+    return clamped(a.kv_lengths[batch], capacityOf(a));
 }
 
 __device__ int64_t newOf(const flashring_append_args& a, int64_t batch) {
-    return min(a.new_lengths ? clamped(a.new_lengths[batch], a.new_len) : a.new_len, a.kv_len - heldBy(a, batch));
+    return min(a.new_lengths ? clamped(a.new_lengths[batch], a.new_len) : a.new_len, capacityOf(a) - heldBy(a, batch));
 }
 
 // Where the heads of key j start in k or v; null where the table names no page.
@@ -48,9 +48,20 @@ __global__ void __launch_bounds__(kThreads) appendKernel(const __grid_constant__
     if (i >= newOf(a, batch)) {
         return;
     }
-    const int64_t j = heldBy(a, batch) + i;
+    const int64_t key = heldBy(a, batch) + i, j = keysOnShard(a, key);
+    if (keysOnShard(a, key + 1) == j) {
+        return;  // another shard's
+    }
     copyHeads(a, a.new_k, batch, i, place<Word>(a, a.k, a.k_pages, batch, j), a.k.stride_head, a.head_dim);
     copyHeads(a, a.new_v, batch, i, place<Word>(a, a.v, a.v_pages, batch, j), a.v.stride_head, a.value_dim);
+}
+
+// Whether a key that is on this shard has a place; others' are their own shards' affair.
+template <class Word>
+__device__ bool placed(const flashring_append_args& a, int64_t batch, int64_t key) {
+    const int64_t j = keysOnShard(a, key);
+    return keysOnShard(a, key + 1) == j ||
+           (place<Word>(a, a.k, a.k_pages, batch, j) && place<Word>(a, a.v, a.v_pages, batch, j));
 }
 
 // What has no page is not held, nor is what comes after it.
@@ -62,8 +73,7 @@ __global__ void __launch_bounds__(kThreads) lengthsKernel(const __grid_constant_
     }
     int64_t held = heldBy(a, batch);
     const int64_t wanted = held + newOf(a, batch);
-    while (held < wanted && place<Word>(a, a.k, a.k_pages, batch, held) &&
-           place<Word>(a, a.v, a.v_pages, batch, held)) {
+    while (held < wanted && placed<Word>(a, batch, held)) {
         held = a.page_size > 0 ? min(wanted, (held / a.page_size + 1) * a.page_size) : wanted;
     }
     a.lengths_after[batch] = static_cast<int32_t>(held);

@@ -158,6 +158,40 @@ __global__ void __launch_bounds__(kSinkThreads) sinkGradientKernel(const __grid_
     }
 }
 
+// One warp a row of states, in their order.
+template <class Element>
+__global__ void mergeKernel(const __grid_constant__ flashring_merge_args args) {
+    using Acc = typename Accumulator<Element>::type;
+    const int64_t index = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
+    if (index >= args.batch * args.length * args.heads) {
+        return;
+    }
+    const RowIndex r = rowIndex(index, args.length, args.heads);
+    const Acc* const lse = row<const Acc>(args.state_lse, r.batch, r.seq, r.head);
+    const Acc* const acc = row<const Acc>(args.acc, r.batch, r.seq, r.head);
+    Element* const out = row<Element>(args.out, r.batch, r.seq, r.head);
+    const auto lseOf = [&](int64_t s) { return lse[s * args.state_stride]; };
+    Acc top = -INFINITY, total = 0;
+    for (int64_t s = 0; s < args.states; ++s) {
+        top = lseOf(s) > top || isnan(lseOf(s)) ? lseOf(s) : top;
+    }
+    for (int64_t s = 0; s < args.states; ++s) {
+        total += lseOf(s) == -INFINITY ? Acc(0) : exp(lseOf(s) - top);
+    }
+    for (int64_t d = threadIdx.x % 32; d < args.dim; d += 32) {
+        Acc sum = 0;
+        for (int64_t s = 0; s < args.states; ++s) {
+            if (lseOf(s) != -INFINITY) {
+                sum += exp(lseOf(s) - top) / total * acc[s * args.state_stride + d];
+            }
+        }
+        out[d] = narrow<Element>(sum);
+    }
+    if (args.lse.data && threadIdx.x % 32 == 0) {
+        *row<Acc>(args.lse, r.batch, r.seq, r.head) = total == 0 ? -INFINITY : top + log(total);
+    }
+}
+
 // One warp a row.
 template <class Element>
 __global__ void fillKernel(const __grid_constant__ flashring_tensor tensor, int64_t seq, int64_t heads, int64_t dim,
@@ -255,6 +289,15 @@ void deltaOnDevice(const flashring_step& step) {
     });
 }
 
+void mergeOnDevice(const flashring_merge_args& args) {
+    const DeviceScope scope(args.device);
+    withDeviceElement(args.dtype, [&](auto element) {
+        launch(mergeKernel<decltype(element)>, "merge of states",
+               ceilDiv(args.batch * args.length * args.heads, kWarps), kThreads, 0,
+               args.stream, args);
+    });
+}
+
 void clearOnDevice(const flashring_tensor& tensor, const Extents& extents, void* stream) {
     fill(tensor, extents, 0.0f, stream);
 }
@@ -265,7 +308,12 @@ void forwardOfNothing(const flashring_step& s) {
     const bool finish = s.flags & FLASHRING_FINISH;
     if (!(s.flags & FLASHRING_RESUME)) {
         fill(s.acc, outputs, 0.0f, s.stream);
-        fill(s.lse, rows, -INFINITY, s.stream);
+        if (s.sinks) {  // the same for all of a head's rows
+            combineOnDevice({sizeof(flashring_combine_args), s.device, FLASHRING_FLOAT32, FLASHRING_FLOAT32,
+                             FLASHRING_FLOAT32, 0, s.batch, s.q_len, s.q_heads, 1, s.lse, {const_cast<void*>(s.sinks), 0, 0, 1}, {}, s.stream});
+        } else {
+            fill(s.lse, rows, -INFINITY, s.stream);
+        }
         fill(s.lse_low, rows, 0.0f, s.stream);
         if (finish) {
             with16BitElement(s.dtype, [&](auto element) { fill(s.out, outputs, decltype(element)(0.0f), s.stream); });

@@ -94,28 +94,6 @@ __device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries
     }
 }
 
-// Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where
-// it was, 0 elsewhere.
-// the largest bfloat16: times half the largest float32 it is infinite, times 0 it is 0
-constexpr uint32_t kMark = 0x7f7f;
-
-template <class Element>
-__device__ uint32_t marksOf(uint32_t pair) {
-    const uint32_t finite = finitePart<Element>(pair), gone = finite ^ pair;
-    return (gone & 0xffff ? kMark : 0) | (gone >> 16 ? kMark << 16 : 0);
-}
-
-template <class Element, int kThreads, class Tile>
-__device__ void markNonFinite(const Tile& values, const Tile& marks) {
-    const auto offset = marks.memory - values.memory;
-    Share<kThreads, Tile::kTileRows, Tile::kTileCols>::forEachWord(values, [&](uint4& word) {
-        uint4& mark = *reinterpret_cast<uint4*>(reinterpret_cast<char*>(&word) + offset);
-        mark = {marksOf<Element>(word.x), marksOf<Element>(word.y), marksOf<Element>(word.z), marksOf<Element>(word.w)};
-        word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z),
-                finitePart<Element>(word.w)};
-    });
-}
-
 // Products of a warp's rows and the keys from `key` on become scores. A row has a head, and so a slope, of its own.
 template <int kN>
 __device__ void shape(float (&scores)[1][kN][4], const DecodeArguments& a, int keyHead, int firstRow, int key) {
@@ -135,7 +113,8 @@ __device__ void shape(float (&scores)[1][kN][4], const DecodeArguments& a, int k
         [&](int col) { return keys.positionOf(min(int64_t{key} + col, step.kv_len - 1)); });
 }
 
-template <class Element, int kDim, int kIndex>
+// kPlain: all batch rows see the same, nothing is in pages, and scores are products.
+template <class Element, int kDim, int kIndex, bool kPlain>
 __device__ void decode(const DecodeArguments& a) {
     using Config = DecodeConfig<kDim, kIndex>;
     using Tile = typename Config::Tile;
@@ -143,8 +122,10 @@ __device__ void decode(const DecodeArguments& a) {
     extern __shared__ __align__(16) char memory[];
     __shared__ DecodeSight sight;
     __shared__ DecodeScan scan;
-    __shared__ int4 places[kMaxDecodeThreads / kThreads * kStages];  // of the tiles in the buffers
+    __shared__ int4 places[kPlain ? 1 : kMaxDecodeThreads / kThreads * kStages];  // of the tiles in the buffers
     static_assert(sizeof sight + sizeof scan + sizeof places <= kDecodeStaticBytes);
+    const bool ownRows = !kPlain && a.ownRows, shaped = !kPlain && a.shape.any;
+    const int pageSize = kPlain ? 0 : a.pageSize;
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
     // Key heads side by side, as their rows lie. Parts go to different blocks before any block gets a second.
@@ -154,7 +135,7 @@ __device__ void decode(const DecodeArguments& a) {
 
     DecodeCut cut{0, 0};
     DecodeSpan all{};  // where all batch rows see the same
-    if (a.ownRows) {
+    if (ownRows) {
         cut = planRows(a, scan, firstPart);
     } else {
         for (int i = threadIdx.x; i < length; i += blockDim.x) {
@@ -174,7 +155,7 @@ __device__ void decode(const DecodeArguments& a) {
     }
     const int count = cut.least + (part < cut.longer);
     DecodePlace ahead{};
-    if (a.ownRows) {
+    if (ownRows) {
         const int2 start = scan.starts[team];
         ahead = {start.x, 0, spanOf(step, start.x)};
         ahead.key = ahead.keys.firstKey(kKeys) + start.y * kKeys;
@@ -182,31 +163,37 @@ __device__ void decode(const DecodeArguments& a) {
         const int first = cut.firstOf(part), tiles = all.tiles(kKeys);
         ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
     }
+    DecodePlace own = ahead;  // of the tile that is computed, where it is not looked up
     const int firstBatch = ahead.batch;
-    const Pages pages{step, a.pageSize, keyHead};
+    const Pages pages{step, pageSize, keyHead};
     constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for it
     PageEntry entry{};
     const auto askAhead = [&] {
-        if (kAsksAhead && a.pageSize > 0) {
+        if (kAsksAhead && pageSize > 0) {
             entry = pages.ask(ahead);
         }
     };
     askAhead();
 
-    char* const own = memory + team * (kStages * Config::kStageBytes);
-    const auto keysOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes}; };
-    const auto valuesOf = [&](int stage) { return Tile{own + stage * Config::kStageBytes + Config::kStageBytes / 2}; };
+    char* const buffers = memory + team * (kStages * Config::kStageBytes);
+    const auto keysOf = [&](int stage) { return Tile{buffers + stage * Config::kStageBytes}; };
+    const auto valuesOf = [&](int stage) {
+        return Tile{buffers + stage * Config::kStageBytes + Config::kStageBytes / 2};
+    };
     // Written when a tile is asked for, which is two barriers of the team or more before it is computed.
     const auto placeOf = [&](int stage) -> DecodePlace {
+        if (kPlain) {
+            return own;
+        }
         const int4 place = places[team * kStages + stage];
         return {place.x, place.y, {place.z, place.w}};
     };
     const auto load = [&](int stage) {
-        if (threadIdx.x % kThreads == 0) {
+        if (!kPlain && threadIdx.x % kThreads == 0) {
             places[team * kStages + stage] = {ahead.batch, ahead.key, ahead.keys.begin, ahead.keys.end};
         }
         const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
-        if (a.pageSize > 0) {
+        if (pageSize > 0) {
             const CachedRow<Element> known = pages.find<Element>(ahead, kAsksAhead ? entry : pages.ask(ahead));
             loadRows<kThreads>(keysOf(stage), valuesOf(stage), known, keyDim, valueDim, a.vectorInputs, step.q.data);
         } else {
@@ -216,16 +203,16 @@ __device__ void decode(const DecodeArguments& a) {
             flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead),
                                             step.v.stride_seq, ahead.key, begin, end, valueDim, a.vectorInputs);
         }
-        ahead.advance(step, kKeys, a.ownRows);
+        ahead.advance(step, kKeys, ownRows);
         askAhead();
     };
 
     // What a query of this batch row sees, and what all of them do.
     const auto seenBy = [&](const BatchRow& row, int query) {
-        const Interval seen = a.ownRows ? visible(step.mask, row, query) : Interval{sight.lo[query], sight.hi[query]};
+        const Interval seen = ownRows ? visible(step, row, query) : Interval{sight.lo[query], sight.hi[query]};
         return DecodeSpan{static_cast<int>(seen.first), static_cast<int>(seen.last)};
     };
-    const auto rowOf = [&](int batch) { return a.ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
+    const auto rowOf = [&](int batch) { return ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
     int innerBegin = 0, innerEnd = 0;
     // Hides the columns of a tile that this lane's two rows do not see; rows past the last do as it does.
     const auto hide = [&](float (&tile)[1][kKeys / 8][4], const DecodePlace& now, float hidden) {
@@ -273,7 +260,7 @@ __device__ void decode(const DecodeArguments& a) {
         float scores[1][kKeys / 8][4];
         clear(scores);
         multiplyKeys<Element, kDim>(scores, queries, keys);
-        if (a.shape.any) {
+        if (shaped) {
             shape(scores, a, keyHead, firstRow, key);
         }
         if (bordered) {
@@ -347,22 +334,25 @@ __device__ void decode(const DecodeArguments& a) {
                 }
             }
         }
+        if (kPlain) {
+            own.advance(step, kKeys, false);
+        }
     }
 }
 
-template <class Element, int kDim, int kIndex>
+template <class Element, int kDim, int kIndex, bool kPlain>
 __global__ void __launch_bounds__(kMaxDecodeThreads, 1) decodeKernel(const __grid_constant__ DecodeArguments a) {
 #if __CUDA_ARCH__ >= 900
     waitForEarlierKernel();
     letNextKernelStart();
 #endif
-    decode<Element, kDim, kIndex>(a);
+    decode<Element, kDim, kIndex, kPlain>(a);
 }
 
-template <class Element, int kDim, int kIndex>
+template <class Element, int kDim, int kIndex, bool kPlain = false>
 void launchDecode(const DecodeArguments& a) {
     using Config = DecodeConfig<kDim, kIndex>;
-    launch(decodeKernel<Element, kDim, kIndex>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads,
+    launch(decodeKernel<Element, kDim, kIndex, kPlain>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads,
            a.teams * Config::kThreads, a.teams * Config::kTile.teamBytes(kDim), a.step.stream, a);
 }
 
@@ -373,8 +363,9 @@ void launchDecode(const DecodeArguments& a) {
             return launchDecode<Element, kDim, 0>(a);
         case 1:
             return launchDecode<Element, kDim, 1>(a);
-        default:
-            return launchDecode<Element, kDim, 2>(a);
+        default:  // bound by its instructions: with those of rows, pages and scores it took a quarter longer
+            return a.ownRows || a.shape.any ? launchDecode<Element, kDim, 2>(a)
+                                            : launchDecode<Element, kDim, 2, true>(a);
     }
 }
 

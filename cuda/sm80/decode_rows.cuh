@@ -22,7 +22,7 @@ __device__ inline DecodeSpan spanOf(const flashring_step& step, int batch) {
     if (row.queries == 0) {
         return {0, 0};
     }
-    const int64_t first = visible(step.mask, row, 0).first, last = visible(step.mask, row, row.queries - 1).last;
+    const int64_t first = visible(step, row, 0).first, last = visible(step, row, row.queries - 1).last;
     return {static_cast<int>(first), static_cast<int>(last)};
 }
 

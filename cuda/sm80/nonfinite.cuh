@@ -79,6 +79,28 @@ __device__ void addNonFinite(const Element* source, int64_t stride, int rows, in
     }
 }
 
+// Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where
+// it was, 0 elsewhere.
+// the largest bfloat16: times half the largest float32 it is infinite, times 0 it is 0
+constexpr uint32_t kMark = 0x7f7f;
+
+template <class Element>
+__device__ uint32_t marksOf(uint32_t pair) {
+    const uint32_t finite = finitePart<Element>(pair), gone = finite ^ pair;
+    return (gone & 0xffff ? kMark : 0) | (gone >> 16 ? kMark << 16 : 0);
+}
+
+template <class Element, int kThreads, class Tile>
+__device__ void markNonFinite(const Tile& values, const Tile& marks) {
+    const auto offset = marks.memory - values.memory;
+    Share<kThreads, Tile::kTileRows, Tile::kTileCols>::forEachWord(values, [&](uint4& word) {
+        uint4& mark = *reinterpret_cast<uint4*>(reinterpret_cast<char*>(&word) + offset);
+        mark = {marksOf<Element>(word.x), marksOf<Element>(word.y), marksOf<Element>(word.z), marksOf<Element>(word.w)};
+        word = {finitePart<Element>(word.x), finitePart<Element>(word.y), finitePart<Element>(word.z),
+                finitePart<Element>(word.w)};
+    });
+}
+
 }  // namespace flashring
 
 #endif

@@ -326,7 +326,9 @@ private:
         commitProducts();
         endTurn(more_);
         RowEnds ends;
-        const auto findEnds = [&] { ends = endsOf(h_.a.step, state_, tile.first + warpQuery_, tile.head, tile.batch); };
+        const auto findEnds = [&] {
+            ends = endsOf<Config::kResumes>(h_.a.step, state_, tile.first + warpQuery_, tile.head, tile.batch);
+        };
         if (last && kOwnLastStep) {
             findEnds();
         }

@@ -311,7 +311,8 @@ void backward(const Problem& problem) {
 
 }  // namespace
 
-const Kernel kCudaWgmma = {FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
-                           forward, backward, workspaceBytes, true, isHopper, unmet};
+const Kernel kCudaWgmma = Kernel{FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
+                                 forward, backward, workspaceBytes, true, isHopper, unmet}
+                              .serving(FLASHRING_SINKS);
 
 }  // namespace flashring

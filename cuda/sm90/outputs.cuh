@@ -189,23 +189,34 @@ struct RowEnds {
     float* lseTarget;
 };
 
+// A sink is one more key, of weight e^(sink - reference) and no value; steps that resume find it in lse.
+template <bool kResumes>
 __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const SoftmaxRow (&state)[2], int first, int head,
                                           int batch) {
     const int lane = threadIdx.x % 32, query = first + lane / 4;
     const bool second = lane % 4 == 1;
     RowEnds ends{first, head, batch};
-    float sums[2];
+    float sums[2], references[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         float sum = state[half].sum;
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
+        references[half] = state[half].reference;
+        float decay = 1;
+        if (!kResumes && step.sinks) {
+            const float sink = startLse(step, batch, query, head).high, common = fmaxf(references[half], sink);
+            const float shift = common == -INFINITY ? 0 : common;
+            decay = expDifference(references[half], shift);
+            sum = fmaf(sum, decay, expDifference(sink, shift));
+            references[half] = common;
+        }
         sums[half] = sum;
         ends.columns[half] = query >= 0 && query + half * 8 < step.q_len ? static_cast<int>(step.value_dim) : 0;
-        ends.inverses[half] = inverseOf(sum);
+        ends.inverses[half] = decay * inverseOf(sum);
         ends.numbers[half] = sum == sum;
     }
-    ends.lse = lseOf(second ? state[1].reference : state[0].reference, second ? sums[1] : sums[0]);
+    ends.lse = lseOf(second ? references[1] : references[0], second ? sums[1] : sums[0]);
     ends.lseTarget = opaque(row<float>(step.lse, batch, first, head) + (lane / 4 + second * 8) * step.lse.stride_seq);
     return ends;
 }

@@ -14,7 +14,9 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
     const int lane = threadIdx.x % 32, keyHead = head / static_cast<int>(step.q_heads / step.kv_heads);
     const int dim = static_cast<int>(step.head_dim), columns = static_cast<int>(step.value_dim);
     const Element* const q = row<const Element>(step.q, batch, query, head);
-    float reference = -INFINITY, sum = 0, out[kColumns / 32] = {};
+    const bool resumes = step.flags & FLASHRING_RESUME;
+    float reference = resumes ? -INFINITY : startLse(step, batch, query, head).high;
+    float sum = reference == -INFINITY ? 0 : 1, out[kColumns / 32] = {};
     const auto add = [&](float score, float low, const auto* value) {
         const float common = fmaxf(reference, score), shift = common == -INFINITY ? 0 : common;
         const float decay = expDifference(reference, shift),
@@ -40,7 +42,7 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
         add(scaleOf(a).score(score), 0, row<const Element>(step.v, batch, key, keyHead));
     }
     float* const acc = row<float>(step.acc, batch, query, head);
-    if (step.flags & FLASHRING_RESUME) {
+    if (resumes) {
         const Lse lse = loadLse(step, batch, query, head);
         if (lse.high != -INFINITY) {
             add(lse.high, lse.low, acc);

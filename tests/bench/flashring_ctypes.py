@@ -35,7 +35,7 @@ class Step(c.Structure):
          ("workspace", PTR), ("workspace_bytes", I64), ("stream", PTR)] + [(n, Tensor) for n in OPERANDS] + \
         [("softcap", c.c_double)] + [(n, PTR) for n in ("sinks", "alibi_slopes", "dsinks")] + \
         [(n, PTR) for n in ("kv_lengths", "kv_begins", "q_lengths", "page_table", "k_pages", "v_pages")] + \
-        [(n, I64) for n in ("page_size", "pages", "page_table_stride")]
+        [(n, I64) for n in ("page_size", "pages", "page_table_stride", "shard", "shards")]
 
 
 class Capability(c.Structure):

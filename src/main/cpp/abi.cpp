@@ -137,6 +137,17 @@ int32_t flashring_combine(const flashring_combine_args* given) {
     });
 }
 
+int32_t flashring_merge(const flashring_merge_args* given) {
+    return guarded([&] {
+        const Range entry("merge");
+        calls.fetch_add(1, std::memory_order_relaxed);
+        flashring_merge_args own;
+        const flashring_merge_args& args = readMerge(given, own);
+        requireDevice(args.device);
+        args.device == FLASHRING_HOST ? merge(args) : mergeOnDevice(args);
+    });
+}
+
 int32_t flashring_append(const flashring_append_args* given) {
     return guarded([&] {
         const Range entry("append");

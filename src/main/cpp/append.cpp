@@ -6,6 +6,7 @@
 #include "elements.h"
 #include "kernels.h"
 #include "threads.h"
+#include "visibility.h"
 
 namespace flashring {
 
@@ -17,7 +18,10 @@ void append(const flashring_append_args& args) {
         }
         withElement(args.dtype, [&](auto element) {
             using Element = decltype(element);
-            const int64_t j = args.kv_lengths[b] + i;
+            const int64_t key = args.kv_lengths[b] + i, j = keysOnShard(args, key);
+            if (keysOnShard(args, key + 1) == j) {
+                return;  // another shard's
+            }
             const auto copy = [&](const flashring_tensor& from, const flashring_tensor& to, const void* const* pages,
                                   int64_t dim) {
                 for (int64_t g = 0; g < args.kv_heads; ++g) {

@@ -22,12 +22,13 @@ constexpr Kernel decodeAlone(Kernel kernel) {
 }  // namespace
 
 const Kernel kCudaDecode = decodeAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement)).serving(kAllScores);
-const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement);
+const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement).serving(FLASHRING_SINKS);
 const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement).serving(kAllScores);
 const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement).serving(kAllScores);
 
 void deltaOnDevice(const flashring_step&) { refuse(); }
 void combineOnDevice(const flashring_combine_args&) { refuse(); }
+void mergeOnDevice(const flashring_merge_args&) { refuse(); }
 void appendOnDevice(const flashring_append_args&) { refuse(); }
 
 }  // namespace flashring

@@ -199,6 +199,13 @@ typedef struct flashring_step {
     int64_t page_size;              /* 0: no pages */
     int64_t pages;                  /* that k and v have; by address 0 */
     int64_t page_table_stride;      /* entries from one row of a table to the next */
+
+    /* A cache dealt over shards: of each row's keys, page p is on shard p % shards, as its page p / shards there.
+       kv_lengths (not null), kv_begins and what queries see count the keys of all shards; kv_len and tables are of this
+       shard alone, and lengths may come to kv_len * shards. What the queries see of this shard's keys is the step: its
+       state is one of those that flashring_merge makes a result of. */
+    int64_t shard;                  /* 0 to shards - 1 */
+    int64_t shards;                 /* 0 or 1: all keys are here; more: by number or by address, page_size at least 1 */
 } flashring_step;
 
 typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1 } flashring_direction;
@@ -247,7 +254,8 @@ FLASHRING_API int32_t flashring_combine(const flashring_combine_args* args);
 /*
  * Writes new keys and values into a cache, behind those that each batch row holds: token i of row b becomes key
  * kv_lengths[b] + i. What a row has no room for, or no page, is refused on the host, and is left out on a device, where
- * lengths are clamped. The cache's pages are those of flashring_step; pages that get nothing are not looked up.
+ * lengths are clamped. The cache's pages and shards are those of flashring_step; pages that get nothing are not looked
+ * up, nor are those of other shards, whose tokens are left out.
  */
 typedef struct flashring_append_args {
     uint32_t size;                  /* sizeof(flashring_append_args) */
@@ -269,9 +277,32 @@ typedef struct flashring_append_args {
     void* const* v_pages;
     int64_t page_size, pages, page_table_stride;
     void* stream;
+    int64_t shard, shards;          /* as flashring_step has them */
 } flashring_append_args;
 
 FLASHRING_API int32_t flashring_append(const flashring_append_args* args);
+
+/*
+ * Makes one result of states over disjoint keys: out = sum exp(lse_s - lse) acc_s, lse = log sum exp(lse_s), added up
+ * in their order, so that the same states give the same bits wherever they are merged. A state of lse -inf weighs
+ * nothing, whatever its acc; where all are, out is 0 and lse -inf.
+ */
+typedef struct flashring_merge_args {
+    uint32_t size;                  /* sizeof(flashring_merge_args) */
+    int32_t device;
+    int32_t dtype;                  /* of out; acc and lse are of its acc type */
+    int32_t reserved;
+    int64_t states;                 /* at least 1 */
+    int64_t state_stride;           /* elements from a state's acc to the next one's, and so of lse */
+    int64_t batch, length, heads, dim;
+    flashring_tensor acc;           /* of the first state: [batch, length, heads, dim] */
+    flashring_tensor state_lse;     /* of the first state: [batch, length, heads] */
+    flashring_tensor out;           /* as acc, dtype */
+    flashring_tensor lse;           /* as state_lse, or data null: not wanted */
+    void* stream;
+} flashring_merge_args;
+
+FLASHRING_API int32_t flashring_merge(const flashring_merge_args* args);
 
 /*
  * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does.

@@ -35,7 +35,7 @@ void visibleKeys(const flashring_step& step, int64_t* lo, int64_t* hi) {
         for (int64_t b = 0; b < step.batch; ++b) {
             const BatchRow row = batchRow(step, b);
             for (int64_t n = 0; n < step.q_len; ++n) {
-                const Interval keys = visible(mask, row, n);
+                const Interval keys = visible(step, row, n);
                 *lo++ = keys.first;
                 *hi++ = keys.last;
             }

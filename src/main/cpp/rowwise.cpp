@@ -85,6 +85,40 @@ void sinkGradients(const flashring_step& step) {
     });
 }
 
+template <class Element, class Acc>
+void mergeRow(const flashring_merge_args& args, int64_t b, int64_t i, int64_t h) {
+    const Acc* const lse = row<const Acc>(args.state_lse, b, i, h);
+    const Acc* const acc = row<const Acc>(args.acc, b, i, h);
+    Element* const out = row<Element>(args.out, b, i, h);
+    const auto lseOf = [&](int64_t s) { return static_cast<double>(lse[s * args.state_stride]); };
+    double top = -INFINITY, total = 0;
+    for (int64_t s = 0; s < args.states; ++s) {
+        top = lseOf(s) > top || std::isnan(lseOf(s)) ? lseOf(s) : top;
+    }
+    for (int64_t s = 0; s < args.states; ++s) {
+        total += lseOf(s) == -INFINITY ? 0 : std::exp(lseOf(s) - top);
+    }
+    for (int64_t first = 0; first < args.dim; first += kChunk) {
+        const int64_t count = std::min(kChunk, args.dim - first);
+        double sum[kChunk] = {};
+        for (int64_t s = 0; s < args.states; ++s) {
+            if (lseOf(s) == -INFINITY) {
+                continue;
+            }
+            const double weight = std::exp(lseOf(s) - top) / total;
+            for (int64_t d = 0; d < count; ++d) {
+                sum[d] += weight * static_cast<double>(acc[s * args.state_stride + first + d]);
+            }
+        }
+        for (int64_t d = 0; d < count; ++d) {
+            out[first + d] = Narrow<Element>::from(static_cast<Acc>(sum[d]));
+        }
+    }
+    if (args.lse.data) {
+        *row<Acc>(args.lse, b, i, h) = static_cast<Acc>(total == 0 ? -INFINITY : top + std::log(total));
+    }
+}
+
 }  // namespace
 
 void delta(const flashring_step& step) {
@@ -110,6 +144,17 @@ void delta(const flashring_step& step) {
         if (step.dsinks) {
             sinkGradients<Acc>(step);
         }
+    });
+}
+
+void merge(const flashring_merge_args& args) {
+    withElement(args.dtype, [&](auto element) {
+        using Element = decltype(element);
+        using Acc = typename Accumulator<Element>::type;
+        parallelFor(args.batch * args.length * args.heads, [&](int64_t index, char*) {
+            mergeRow<Element, Acc>(args, index / args.heads / args.length, index / args.heads % args.length,
+                                   index % args.heads);
+        });
     });
 }
 

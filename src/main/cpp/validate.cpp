@@ -299,6 +299,37 @@ void checkWorkspace(const flashring_step& step, int64_t needed) {
     }
 }
 
+const flashring_merge_args& readMerge(const flashring_merge_args* given, flashring_merge_args& own) {
+    const flashring_merge_args& args = readStruct("args", "flashring_merge_args", given, sizeof own, own);
+    if (args.device < FLASHRING_HOST) {
+        invalid("device = %d must be -1 (the host) or a CUDA device", args.device);
+    }
+    checkStream(args.device, args.stream);
+    requireDtype("dtype", args.dtype);
+    requireWithin("reserved", args.reserved, 0, 0);
+    requireAtLeast("states", args.states, 1);
+    requireAtLeast("state_stride", args.state_stride, 0);
+    requireAtLeast("batch", args.batch, 0);
+    requireAtLeast("length", args.length, 0);
+    requireAtLeast("heads", args.heads, 0);
+    requireAtLeast("dim", args.dim, 0);
+    const Shape outputs{args.batch, args.length, args.heads, args.dim}, sums{args.batch, args.length, args.heads, 1};
+    const int32_t accType = accumulatorType(args.dtype);
+    checkProduct("states", {args.states, args.state_stride, 1, 1}, sizeof(double));
+    checkTensor("acc", args.acc, outputs, accType, Access::Read);
+    checkTensor("state_lse", args.state_lse, sums, accType, Access::Read);
+    checkTensor("out", args.out, outputs, args.dtype, Access::Write);
+    requireDistinct("out", args.out, "acc", args.acc);
+    requireDistinct("out", args.out, "state_lse", args.state_lse);
+    if (args.lse.data) {
+        checkTensor("lse", args.lse, sums, accType, Access::Write);
+        requireDistinct("lse", args.lse, "acc", args.acc);
+        requireDistinct("lse", args.lse, "state_lse", args.state_lse);
+        requireDistinct("lse", args.lse, "out", args.out);
+    }
+    return args;
+}
+
 const flashring_combine_args& readCombine(const flashring_combine_args* given, flashring_combine_args& own) {
     const flashring_combine_args& args = readStruct("args", "flashring_combine_args", given, sizeof own, own);
     if (args.device < FLASHRING_HOST) {

@@ -17,6 +17,7 @@ void checkBackward(const flashring_step& step);
 void checkWorkspace(const flashring_step& step, int64_t needed);
 
 // The arguments in the same way, all checked.
+const flashring_merge_args& readMerge(const flashring_merge_args* given, flashring_merge_args& own);
 const flashring_combine_args& readCombine(const flashring_combine_args* given, flashring_combine_args& own);
 
 }  // namespace flashring

@@ -1,6 +1,7 @@
 #include "validate_rows.h"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "checks.h"
 #include "dtypes.h"
@@ -29,9 +30,38 @@ void requireInts(const char* field, const void* address) {
     }
 }
 
+void requireBetween(const char* field, int64_t value, int64_t most, const char* rule) {
+    if (value < 0 || value > most) {
+        invalid("%s = %lld must be from 0 to %s, %lld", field, Wide{value}, rule, Wide{most});
+    }
+}
+
+// The name of what bounds a row's length.
+template <class Cache>
+const char* roomOf(const Cache& cache) { return cache.shards > 1 ? "kv_len * shards" : "kv_len"; }
+
 void requireBetween(const char* field, int64_t row, int64_t value, int64_t most, const char* rule) {
     if (value < 0 || value > most) {
         invalid("%s[%lld] = %lld must be from 0 to %s, %lld", field, Wide{row}, Wide{value}, rule, Wide{most});
+    }
+}
+
+template <class Cache>
+void checkShards(const Cache& cache) {
+    requireAtLeast("shards", cache.shards, 0);
+    requireBetween("shard", cache.shard, std::max<int64_t>(cache.shards, 1) - 1, "shards - 1");
+    if (cache.shards <= 1) {
+        return;
+    }
+    if (cache.page_size == 0) {
+        invalid("shards = %lld asks for pages, which are what is dealt", Wide{cache.shards});
+    }
+    if (!cache.kv_lengths) {
+        invalid("kv_lengths must not be null where a cache is dealt over shards");
+    }
+    if (cache.kv_len > INT32_MAX / cache.shards || cache.page_size > INT32_MAX / cache.shards) {
+        invalid("kv_len = %lld and page_size = %lld must be at most %lld, so that rows on %lld shards stay below 2^31",
+                Wide{cache.kv_len}, Wide{cache.page_size}, Wide{INT32_MAX / cache.shards}, Wide{cache.shards});
     }
 }
 
@@ -39,6 +69,7 @@ void requireBetween(const char* field, int64_t row, int64_t value, int64_t most,
 template <class Cache>
 void checkCache(const Cache& cache, Access access) {
     const bool byAddress = cache.k_pages || cache.v_pages;
+    checkShards(cache);
     requireInts("page_table", cache.page_table);
     requireAligned("k_pages", cache.k_pages);
     requireAligned("v_pages", cache.v_pages);
@@ -134,8 +165,8 @@ void checkRows(const flashring_step& step) {
         return;  // the values live there
     }
     for (int64_t b = 0; b < step.batch; ++b) {
-        const int64_t length = step.kv_lengths ? step.kv_lengths[b] : step.kv_len;
-        requireBetween("kv_lengths", b, length, step.kv_len, "kv_len");
+        const int64_t most = capacityOf(step), length = step.kv_lengths ? step.kv_lengths[b] : most;
+        requireBetween("kv_lengths", b, length, most, roomOf(step));
         if (step.kv_begins) {
             requireBetween("kv_begins", b, step.kv_begins[b], length, "the length of the row");
         }
@@ -158,7 +189,8 @@ void checkPages(const flashring_step& step, const int64_t* lo, const int64_t* hi
 }
 
 const flashring_append_args& readAppend(const flashring_append_args* given, flashring_append_args& own) {
-    const flashring_append_args& args = readStruct("args", "flashring_append_args", given, sizeof own, own);
+    const flashring_append_args& args =
+        readStruct("args", "flashring_append_args", given, offsetof(flashring_append_args, shard), own);
     if (args.device < FLASHRING_HOST) {
         invalid("device = %d must be -1 (the host) or a CUDA device", args.device);
     }
@@ -176,8 +208,10 @@ const flashring_append_args& readAppend(const flashring_append_args* given, flas
     if (args.kv_len > INT32_MAX) {
         invalid("kv_len = %lld must be at most %d, the largest length of a row", Wide{args.kv_len}, INT32_MAX);
     }
-    if (args.new_len > args.kv_len) {
-        invalid("new_len = %lld must be at most kv_len = %lld", Wide{args.new_len}, Wide{args.kv_len});
+    checkShards(args);
+    const int64_t most = capacityOf(args);
+    if (args.new_len > most) {
+        invalid("new_len = %lld must be at most %s = %lld", Wide{args.new_len}, roomOf(args), Wide{most});
     }
     checkTensor("new_k", args.new_k, {args.batch, args.new_len, args.kv_heads, args.head_dim}, args.dtype,
                 Access::Read);
@@ -202,13 +236,13 @@ const flashring_append_args& readAppend(const flashring_append_args* given, flas
     }
     for (int64_t b = 0; b < args.batch; ++b) {
         const int64_t length = args.kv_lengths[b], tokens = args.new_lengths ? args.new_lengths[b] : args.new_len;
-        requireBetween("kv_lengths", b, length, args.kv_len, "kv_len");
+        requireBetween("kv_lengths", b, length, most, roomOf(args));
         requireBetween("new_lengths", b, tokens, args.new_len, "new_len");
-        if (tokens > args.kv_len - length) {
-            invalid("kv_lengths[%lld] = %lld leaves no room for %lld new tokens: kv_len = %lld", Wide{b}, Wide{length},
-                    Wide{tokens}, Wide{args.kv_len});
+        if (tokens > most - length) {
+            invalid("kv_lengths[%lld] = %lld leaves no room for %lld new tokens: %s = %lld", Wide{b}, Wide{length},
+                    Wide{tokens}, roomOf(args), Wide{most});
         }
-        checkEntries(args, b, length, length + tokens);
+        checkEntries(args, b, keysOnShard(args, length), keysOnShard(args, length + tokens));
     }
     return args;
 }

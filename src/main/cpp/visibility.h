@@ -60,21 +60,42 @@ struct BatchRow {
     int64_t queries, begin, end;
 };
 
+// Keys that batch rows may come to, on all shards.
+template <class Cache>
+constexpr int64_t capacityOf(const Cache& cache) {
+    return cache.shards > 1 ? cache.kv_len * cache.shards : cache.kv_len;
+}
+
+// How many of a row's first `keys` keys are on this shard. In 32 bits, which dealt rows keep to: GPUs divide 64 slowly.
+template <class Cache>
+constexpr int64_t keysOnShard(const Cache& cache, int64_t keys) {
+    if (cache.shards <= 1) {
+        return keys;
+    }
+    const auto page = static_cast<uint32_t>(cache.page_size), all = static_cast<uint32_t>(keys);
+    const uint32_t round = page * static_cast<uint32_t>(cache.shards), rounds = all / round,
+                   rest = all - rounds * round, before = page * static_cast<uint32_t>(cache.shard),
+                   own = rest > before ? rest - before : 0;
+    return rounds * page + (own < page ? own : page);
+}
+
 constexpr BatchRow batchRow(const flashring_step& step, int64_t b) {
-    const int64_t end = step.kv_lengths ? clamped(step.kv_lengths[b], step.kv_len) : step.kv_len;
+    const int64_t most = capacityOf(step), end = step.kv_lengths ? clamped(step.kv_lengths[b], most) : most;
     return {step.q_lengths ? clamped(step.q_lengths[b], step.q_len) : step.q_len,
             step.kv_begins ? clamped(step.kv_begins[b], end) : 0, end};
 }
 
-// The keys that its query i sees; none where there is no such query.
-constexpr Interval visible(const flashring_mask& mask, const BatchRow& row, int64_t i) {
+// The keys of this shard that its query i sees; none where there is no such query.
+constexpr Interval visible(const flashring_step& step, const BatchRow& row, int64_t i) {
     if (i >= row.queries) {
-        return {row.end, row.end};
+        const int64_t end = keysOnShard(step, row.end);
+        return {end, end};
     }
+    const flashring_mask& mask = step.mask;
     const int64_t q = row.end - row.queries + i;
     const int64_t first = mask.left >= 0 && mask.left < q - row.begin ? q - mask.left : row.begin;
     const int64_t last = mask.right >= 0 && mask.right < row.end - q - 1 ? q + mask.right + 1 : row.end;
-    return {first, last < first ? first : last};
+    return {keysOnShard(step, first), keysOnShard(step, last < first ? first : last)};
 }
 
 // How many positions of the range lie below the bound.

@@ -1,6 +1,7 @@
 /**
- * Flash attention and context-parallel attention. Start at {@code org.flashring.attention}; the natives come with it. For
- * GPUs the module graph also needs {@code org.bytedeco.cuda.linux.x86_64}, for events of Flight Recorder {@code jdk.jfr}.
+ * Flash attention and context-parallel attention. Start at {@code org.flashring.attention}; the natives come with it.
+ * For GPUs the module graph also needs {@code org.bytedeco.cuda.linux.x86_64}, for events of Flight Recorder
+ * {@code jdk.jfr}.
  */
 module org.flashring {
     requires transitive org.bytedeco.javacpp;
@@ -21,6 +22,7 @@ module org.flashring {
     exports org.flashring.kernel;
     exports org.flashring.launch;
     exports org.flashring.plan;
+    exports org.flashring.serve;
     exports org.flashring.sync;
     exports org.flashring.internal to org.flashring.cli, org.flashring.djl;
 }

@@ -62,6 +62,23 @@ class ExamplesTest {
         }
     }
 
+    /** 1 came behind 3 in the prompt, 4 behind 1, and so on, round and round. */
+    @Test
+    void greedyDecoding() throws Exception {
+        assertThat(run("GreedyDecoding").strip()).isEqualTo("[1, 4, 5, 9, 2, 6, 3, 1, 4, 5, 9, 2]");
+    }
+
+    /** The documentation of the package shows the method that the program runs. */
+    @Test
+    void servingIsDocumentedByAProgram() throws IOException {
+        String shown = Files.readString(Path.of("src/main/java/org/flashring/serve/package-info.java"))
+                .replaceFirst("(?s).*<pre>\\{@code\n", "")
+                .replaceFirst("(?s)\n \\* \\}</pre>.*", "")
+                .replaceAll("(?m)^ \\* ?", "    ");
+        assertThat(shown).contains("cache.append(layer");
+        assertThat(Files.readString(Examples.FOLDER.resolve("GreedyDecoding.java"))).contains(shown);
+    }
+
     @Test
     void paddedBatch() throws Exception {
         assertThat(lines(run("PaddedBatch"), "sees no padding: (\\S+)", 3))

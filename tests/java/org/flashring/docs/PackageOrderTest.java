@@ -38,10 +38,11 @@ class PackageOrderTest {
             List.of("comm.peer"),
             List.of("attention"),
             List.of("sync"),
+            List.of("serve"),
             List.of("djl", "nd4j", "pytorch"),
             List.of("cli.support"),
             List.of("cli.train.dense"),
-            List.of("cli.bench", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"),
+            List.of("cli.bench", "cli.generate", "cli.info", "cli.launch", "cli.plan", "cli.train", "cli.verify"),
             List.of("cli"));
 
     private static final Pattern PACKAGE = Pattern.compile("(?m)^package ([\\w.]+);");

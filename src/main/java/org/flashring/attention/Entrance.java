@@ -8,7 +8,7 @@ import org.flashring.device.Device;
  * Lets one thread at a time into an operation, and none after its close; whoever is inside has its device as the
  * current one.
  */
-final class Entrance {
+public final class Entrance {
     private final String name;
     private final String owner;
     private final Device device;
@@ -16,14 +16,14 @@ final class Entrance {
     private boolean closed;
 
     /** {@code owner} follows the name where it is said to be closed, such as " of rank 2". */
-    Entrance(String name, String owner, Device device) {
+    public Entrance(String name, String owner, Device device) {
         this.name = name;
         this.owner = owner;
         this.device = device;
     }
 
     /** Returns what {@link #leave} wants afterwards. */
-    int enter() {
+    public int enter() {
         if (!busy.compareAndSet(false, true)) {
             throw new IllegalStateException("another thread is inside this " + name + "; each thread needs its own");
         }
@@ -38,13 +38,13 @@ final class Entrance {
         }
     }
 
-    void leave(int current) {
+    public void leave(int current) {
         CurrentDevice.leave(current);
         busy.set(false);
     }
 
     /** Runs {@code free} the first time. */
-    void close(Runnable free) {
+    public void close(Runnable free) {
         if (!busy.compareAndSet(false, true)) {
             throw new IllegalStateException("another thread is inside this " + name + "; it cannot be closed yet");
         }

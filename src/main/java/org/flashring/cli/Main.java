@@ -3,6 +3,7 @@ package org.flashring.cli;
 import java.io.IOException;
 import java.nio.file.Path;
 import org.flashring.cli.bench.BenchCommand;
+import org.flashring.cli.generate.GenerateCommand;
 import org.flashring.cli.info.InfoCommand;
 import org.flashring.cli.launch.LaunchCommand;
 import org.flashring.cli.plan.PlanCommand;
@@ -29,6 +30,7 @@ import picocli.CommandLine.Spec;
         subcommands = {
             InfoCommand.class,
             TrainCommand.class,
+            GenerateCommand.class,
             VerifyCommand.class,
             BenchCommand.class,
             PlanCommand.class,

@@ -52,6 +52,18 @@ public final class Native extends NativeStructs {
     }
 
     /** Returns arguments with every field zero but their size. */
+    public static Merge newMerge() {
+        NativeLoader.requireLoaded();
+        return new Merge();
+    }
+
+    /** Returns arguments with every field zero but their size. */
+    public static Merge newMerge() {
+        NativeLoader.requireLoaded();
+        return new Merge();
+    }
+
+    /** Returns arguments with every field zero but their size. */
     public static Append newAppend() {
         NativeLoader.requireLoaded();
         return new Append();
@@ -145,8 +157,11 @@ public final class Native extends NativeStructs {
     @Name("flashring_forward_step") public static native int forwardStep(@Const Step step);
     @Name("flashring_delta") public static native int delta(@Const Step step);
     @Name("flashring_backward_step") public static native int backwardStep(@Const Step step);
-    @Name("flashring_workspace_bytes") public static native int workspaceBytes(@Const Step step, int direction, @Cast("int64_t*") long[] bytes);
+    @Name("flashring_workspace_bytes") public static native int workspaceBytes(
+            @Const Step step, int direction, @Cast("int64_t*") long[] bytes);
     @Name("flashring_combine") public static native int combine(@Const Combine args);
+    @Name("flashring_merge") public static native int merge(@Const Merge args);
+    @Name("flashring_merge") public static native int merge(@Const Merge args);
     @Name("flashring_append") public static native int append(@Const Append args);
     @Name("flashring_dtype_count") private static native int dtypeCountUnchecked();
     @Name("flashring_dtype_name") public static native @Cast("const char*") String dtypeName(int dtype);

@@ -74,7 +74,8 @@ public abstract class NativeStructs {
         public native long documents();
         public native MaskView documents(long count);
         @MemberGetter @Name("prefix_lengths") public native @Cast("const int64_t*") long prefixLengths();
-        @MemberSetter @Name("prefix_lengths") public native MaskView prefixLengths(@Cast("const int64_t*") long address);
+        @MemberSetter @Name("prefix_lengths")
+        public native MaskView prefixLengths(@Cast("const int64_t*") long address);
     }
 
     /** {@code flashring_step}. */
@@ -162,6 +163,10 @@ public abstract class NativeStructs {
         public native Step pages(long count);
         @Name("page_table_stride") public native long pageTableStride();
         @Name("page_table_stride") public native Step pageTableStride(long entries);
+        public native long shard();
+        public native Step shard(long number);
+        public native long shards();
+        public native Step shards(long count);
     }
 
     /** {@code flashring_combine_args}. */
@@ -251,6 +256,46 @@ public abstract class NativeStructs {
         @Name("page_table_stride") public native Append pageTableStride(long entries);
         public native @Cast("void*") long stream();
         public native Append stream(@Cast("void*") long stream);
+        public native long shard();
+        public native Append shard(long number);
+        public native long shards();
+        public native Append shards(long count);
+    }
+
+    /** {@code flashring_merge_args}. */
+    @Name("flashring_merge_args")
+    @NoException
+    public static final class Merge extends Struct {
+        Merge() {
+            size(own());
+        }
+
+        private native void allocate(); // never called: JavaCPP keeps the sizes of structs that declare it
+
+        public native @Cast("uint32_t") int size();
+        public native Merge size(@Cast("uint32_t") int bytes);
+        public native int device();
+        public native Merge device(int device);
+        public native int dtype();
+        public native Merge dtype(int dtype);
+        public native long states();
+        public native Merge states(long count);
+        @Name("state_stride") public native long stateStride();
+        @Name("state_stride") public native Merge stateStride(long elements);
+        public native long batch();
+        public native Merge batch(long batch);
+        public native long length();
+        public native Merge length(long tokens);
+        public native long heads();
+        public native Merge heads(long heads);
+        public native long dim();
+        public native Merge dim(long dim);
+        @MemberGetter public native @ByRef TensorView acc();
+        @MemberGetter @Name("state_lse") public native @ByRef TensorView stateLse();
+        @MemberGetter public native @ByRef TensorView out();
+        @MemberGetter public native @ByRef TensorView lse();
+        public native @Cast("void*") long stream();
+        public native Merge stream(@Cast("void*") long stream);
     }
 
     /** {@code flashring_capability}. */

@@ -20,24 +20,27 @@ import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.attention.AttentionCalls;
 import org.flashring.attention.Backward;
 import org.flashring.attention.Forward;
+import org.flashring.device.Device;
 
 /**
  * What backward of one call needs, and the hooks by which PyTorch's autograd comes to it. Java cannot define a node of
  * the graph, so one is made of nodes that PyTorch has:
  *
  * <pre>
- *   q -- alias --+
- *   k -- alias --+-- a number of no elements of each -- index_fill_ of no row -- out
- *   v -- alias --+                              token --+
+ *   q -- alias -- sum --+
+ *   k -- alias -- sum --+-- added to a token of no elements -- put_ nowhere in -- out
+ *   v -- alias -- sum --+
  * </pre>
  *
- * No value is read or written by them. The hook of out computes all gradients, those of the aliases replace zeros by
- * them. The token is a leaf that the graph alone holds: its memory is given back when the graph is gone, which is when
- * the next call may use this object again.
+ * The sums are put nowhere, and what comes back to an alias is one zero seen as all elements: it takes no memory. The
+ * hook of out computes all gradients, those of the aliases put them in place of the zeros. The token is a leaf that the
+ * graph alone holds: its memory is given back when the graph is gone, which is when the next call may use this object
+ * again.
  */
 final class AttentionNode {
     private static final Queue<AttentionNode> FREE = new ConcurrentLinkedQueue<>();
     private static final ConcurrentMap<Long, AttentionNode> ALL = new ConcurrentHashMap<>();
+    private static final ConcurrentMap<Device, Tensor> NOWHERE = new ConcurrentHashMap<>();
     private static final GraphGone GRAPH_GONE = new GraphGone();
 
     static {
@@ -85,30 +88,34 @@ final class AttentionNode {
 
     private void attachTo(AttentionCalls operation, Tensor[] inputs, Tensor out, Tensor lse) {
         kernel = operation;
-        Tensor number = torch.from_blob(
-                        token, new long[] {0}, GRAPH_GONE, out.options(), new DeviceOptional(out.device()))
-                .requires_grad_(true)
-                .sum();
+        Tensor number = null;
         for (int i = 0; i < inputs.length; i++) {
             saved[i] = kept(inputs[i].detach());
             learns[i] = inputs[i].requires_grad();
             if (learns[i]) {
                 Tensor alias = inputs[i].alias();
                 alias.register_hook(inputHooks[i]);
-                number = number.add(alias.narrow(0, 0, 0).sum());
+                Tensor sum = alias.sum();
+                number = number == null ? sum : number.add(sum);
             }
         }
         saved[3] = kept(out.detach());
         saved[4] = kept(lse);
-        out.index_fill_(0, noRow(out), number);
+        Tensor nothing = torch.from_blob(
+                        token, new long[] {0}, GRAPH_GONE, out.options(), new DeviceOptional(out.device()))
+                .requires_grad_(true);
+        out.put_(nowhere(out), nothing.add(number));
         out.register_hook(outputHook);
         for (int i = 0; i < versions.length; i++) {
             versions[i] = saved[i]._version();
         }
     }
 
-    private static Tensor noRow(Tensor like) {
-        return torch.empty(new long[] {0}, like.options().dtype(new ScalarTypeOptional(ScalarType.Long)), null);
+    private static Tensor nowhere(Tensor like) {
+        return NOWHERE.computeIfAbsent(
+                TorchTensors.device("the result", like),
+                device -> kept(torch.empty(
+                        new long[] {0}, like.options().dtype(new ScalarTypeOptional(ScalarType.Long)), null)));
     }
 
     private static <P extends Pointer> P kept(P pointer) {
@@ -157,14 +164,14 @@ final class AttentionNode {
         }
     }
 
-    /** Returns the operands of forward: q, k, v, out and lse. */
+    /** Returns the operands of forward: q, k, v, out and the lse, null where there is none. */
     static Forward operands(Tensor... tensors) {
         return new Forward(
                 TorchTensors.bhsd("q", tensors[0]),
                 TorchTensors.bhsd("k", tensors[1]),
                 TorchTensors.bhsd("v", tensors[2]),
                 TorchTensors.bhsd("out", tensors[3]),
-                TorchTensors.lse("lse", tensors[4]));
+                tensors[4] == null ? null : TorchTensors.lse("lse", tensors[4]));
     }
 
     private void recycle() {

@@ -52,12 +52,12 @@ public final class ShardedTorchAttention implements AutoCloseable {
      */
     public Tensor forward(Tensor q, Tensor k, Tensor v) {
         TorchAttention.Inputs inputs = TorchAttention.Inputs.of(q, k, v);
-        boolean differentiable = inputs.requireGradient();
-        if (differentiable && !plan().options().backward()) {
+        boolean backward = plan().options().backward();
+        if (inputs.requireGradient() && !backward) {
             throw new IllegalStateException(
                     "an input requires a gradient, but the plan is forwardOnly: turn gradients off or plan without it");
         }
-        return inputs.attend(attention, differentiable);
+        return inputs.attend(attention, backward);
     }
 
     /** Frees the buffers. Graphs of its results cannot be differentiated afterwards. The communicator stays open. */

@@ -3,6 +3,7 @@ package org.flashring.pytorch;
 import org.bytedeco.pytorch.GradMode;
 import org.bytedeco.pytorch.ScalarTypeOptional;
 import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorOptions;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.AttentionShape;
@@ -106,8 +107,13 @@ public final class TorchAttention {
             return GradMode.is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
         }
 
-        /** Returns the output of {@code kernel}, which is null where there is no element, and attaches it if asked. */
-        Tensor attend(AttentionCalls kernel, boolean differentiable) {
+        /**
+         * Returns the output of {@code kernel}, attached to the graph where an input requires it.
+         *
+         * @param kernel null where there is no element
+         * @param backward whether {@code kernel} wants a place for the lse
+         */
+        Tensor attend(AttentionCalls kernel, boolean backward) {
             long batch = q.size(0);
             long heads = q.size(1);
             long length = q.size(2);
@@ -116,20 +122,22 @@ public final class TorchAttention {
                     new long[] {batch, heads, length, dim},
                     new long[] {length * heads * dim, dim, heads * dim, 1},
                     q.options());
-            Tensor lse = torch.empty(
-                    new long[] {batch, heads, length}, out.options().dtype(new ScalarTypeOptional(wide())), null);
+            Tensor lse = backward ? lse(out.options(), batch, heads, length) : null;
             if (kernel != null) {
                 kernel.forward(AttentionNode.operands(q, k, v, out, lse), CudaStreams.current(device));
             }
-            if (differentiable) {
+            if (requireGradient()) {
                 AttentionNode.attach(kernel, new Tensor[] {q, k, v}, out, lse);
             }
-            lse.close();
+            if (lse != null) {
+                lse.close();
+            }
             return out;
         }
 
-        private ScalarType wide() {
-            return dtype == DType.FLOAT64 ? ScalarType.Double : ScalarType.Float;
+        private Tensor lse(TensorOptions options, long... shape) {
+            ScalarType wide = dtype == DType.FLOAT64 ? ScalarType.Double : ScalarType.Float;
+            return torch.empty(shape, options.dtype(new ScalarTypeOptional(wide)), null);
         }
     }
 }

@@ -59,11 +59,16 @@ public final class Checkpoint {
      * @throws IllegalArgumentException if there is none
      */
     public static Path latest(Path path) {
+        return latest("--resume", path);
+    }
+
+    /** As {@link #latest(Path)}, which {@code option} named. */
+    static Path latest(String option, Path path) {
         if (Files.isRegularFile(path.resolve(STATE))) {
             return path;
         }
         return in(path).orElseThrow(() -> new IllegalArgumentException(
-                "--resume is " + path + "; it must be a checkpoint, or hold one: a folder with " + STATE));
+                option + " is " + path + "; it must be a checkpoint, or hold one: a folder with " + STATE));
     }
 
     /**
@@ -291,7 +296,7 @@ public final class Checkpoint {
         }
     }
 
-    private static UncheckedIOException unreadable(IOException e) {
+    static UncheckedIOException unreadable(IOException e) {
         String why = e instanceof NoSuchFileException ? e.getMessage() + " is not there" : e.getMessage();
         return new UncheckedIOException("the checkpoint cannot be read: " + why, e);
     }

@@ -1,0 +1,394 @@
+package org.flashring.serve;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.flashring.Tensor;
+import org.flashring.attention.Entrance;
+import org.flashring.comm.Communicator;
+import org.flashring.device.Cuda;
+import org.flashring.device.Device;
+import org.flashring.device.Memory;
+import org.flashring.device.OwnedMemory;
+import org.flashring.internal.Checks;
+import org.flashring.internal.Made;
+import org.flashring.kernel.CacheStep;
+import org.flashring.kernel.TensorMath;
+
+/**
+ * The keys and values of sequences that are decoded, a sequence a row, of all layers; and attention of new tokens over
+ * them. A step brings each row the same number of new tokens, or as many as {@link #newLengths} says: for each layer
+ * {@link #append} and {@link #forward}, then {@link #advance}. A row's new tokens are its last ones: each sees the keys
+ * before it, and itself. A prompt is a step of many tokens.
+ *
+ * <p>Lengths lie on the device, and each step reads them there: a step that has been captured in a CUDA graph can be
+ * replayed, each replay going on where the one before ended. Calls allocate nothing and do not wait for the device. They
+ * queue their work in the order of a stream, which is to be the same for all calls, or ordered by the caller.
+ *
+ * <p>Where the plan deals pages over ranks, every rank makes its cache with its communicator and calls the same methods
+ * in the same order, with the same tokens and lengths: the cache keeps those that are the rank's. Each rank computes all
+ * queries over its own keys, outputs and lse of all ranks are gathered and merged in the order of ranks, and every rank
+ * gets the same bits. A row grows without moving what it has.
+ *
+ * <p>One thread at a time uses a cache.
+ */
+public final class Cache implements AutoCloseable {
+    private final CachePlan plan;
+    private final Entrance entrance;
+    private final CacheChecks checks;
+    private final List<Runnable> frees = new ArrayList<>();
+    private final Layers layers;
+    private final CacheStep step;
+    private final TensorMath math;
+    private final Rows rows;
+    private final States states; // null for a cache on one device
+    private final int rank;
+    private final OwnedMemory scratch; // lse that nobody wants
+    private final boolean[] appended; // layers in this step
+    private long tokens; // of this step; 0 before its first append
+    private long before; // of the step before
+
+    /**
+     * Makes an empty cache in memory of its own on a device.
+     *
+     * @throws IllegalArgumentException if the plan is for several ranks or for the other kind of device
+     * @throws UnsupportedOperationException if no kernel serves the plan, which the message says
+     * @throws OutOfMemoryError if the device has no such memory
+     */
+    public Cache(CachePlan plan, Device device) {
+        this(plan, device, null, null, null);
+    }
+
+    /**
+     * Makes this rank's share of an empty cache that is dealt over ranks, in memory of its own on their device.
+     * Collective.
+     *
+     * @throws IllegalArgumentException if the plan is for another number of ranks or for the other kind of device
+     * @throws org.flashring.comm.CommunicationException if ranks have different plans
+     * @throws UnsupportedOperationException if no kernel serves the plan, which the message says
+     */
+    public Cache(CachePlan plan, Communicator ranks) {
+        this(plan, Checks.notNull("ranks", ranks).device(), ranks, null, null);
+    }
+
+    /** Makes this rank's share in the caller's memory: as the constructors with ranks, and with memory. */
+    public Cache(CachePlan plan, Communicator ranks, List<Tensor> keys, List<Tensor> values) {
+        this(plan, Checks.notNull("ranks", ranks).device(), ranks, Checks.notNull("keys", keys), values);
+    }
+
+    /**
+     * Makes an empty cache in the caller's memory, which is to stay until the cache is closed: a tensor a layer of
+     * [batch, capacity, kvHeads, dim], or where there are pages [pages, pageSize, kvHeads, dim], in any strides.
+     *
+     * @throws IllegalArgumentException as the other constructor, or if a tensor does not fit
+     * @throws UnsupportedOperationException if no kernel serves the plan, which the message says
+     */
+    public Cache(CachePlan plan, List<Tensor> keys, List<Tensor> values) {
+        this(plan, deviceOf(keys), null, keys, values);
+    }
+
+    private static Device deviceOf(List<Tensor> keys) {
+        Checks.atLeast("keys.size", Checks.notNull("keys", keys).size(), 1);
+        return Checks.notNull("keys[0]", keys.get(0)).memory().device();
+    }
+
+    private Cache(
+            CachePlan plan,
+            Device device,
+            Communicator ranks,
+            List<Tensor> givenKeys,
+            List<Tensor> givenValues) {
+        this.plan = Checks.notNull("plan", plan);
+        Cuda.require("device", device);
+        Checks.equal("plan.ranks", plan.ranks(), ranks == null ? 1 : ranks.worldSize(), "the ranks that there are");
+        if (device.isCuda() != plan.options().cuda()) {
+            throw Checks.broken(
+                    "device",
+                    device,
+                    "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+        }
+        this.entrance = new Entrance("Cache", "", device);
+        this.checks = new CacheChecks(plan, device);
+        this.appended = new boolean[plan.layers()];
+        this.rank = ranks == null ? 0 : ranks.rank();
+        if (ranks != null) {
+            ranks.agree(plan.terms());
+        }
+        try (Made made = new Made()) {
+            this.step = made.add(plan.step(rank));
+            step.requireSupported(plan.tokensAtOnce());
+            this.math = made.add(new TensorMath(device));
+            this.rows = made.add(new Rows(plan, rank, device));
+            this.states = ranks == null ? null : made.add(new States(plan, ranks));
+            this.scratch = made.add(OwnedMemory.allocate(device, states == null ? plan.lseBytes() : 0));
+            long bytes = step.workspaceBytes(plan.tokensAtOnce());
+            OwnedMemory workspace = made.add(OwnedMemory.allocate(device, bytes));
+            step.place(device, workspace.address(), bytes, rows.pageTable(), plan.pagesOfRow());
+            frees.addAll(List.of(step::close, math::close, rows::close, scratch::close, workspace::close));
+            if (states != null) {
+                frees.add(states::close);
+            }
+            if (givenKeys == null) {
+                OwnedMemory memory = made.add(OwnedMemory.allocate(device, Layers.bytes(plan)));
+                frees.add(memory::close);
+                this.layers = new Layers(plan, memory.memory());
+            } else {
+                this.layers = new Layers(plan, checks, givenKeys, givenValues);
+            }
+            made.keep();
+        }
+    }
+
+    /** Returns the plan. */
+    public CachePlan plan() {
+        return plan;
+    }
+
+    /** Returns the keys of a layer, as they lie: [batch, capacity, kvHeads, dim], or in pages. */
+    public Tensor keys(int layer) {
+        return layers.keys(checkedLayer(layer));
+    }
+
+    /** Returns the values of a layer, as they lie. */
+    public Tensor values(int layer) {
+        return layers.values(checkedLayer(layer));
+    }
+
+    /** Returns the lengths of all rows on the device, int32: what each held when the step began. */
+    public Memory lengths() {
+        return rows.lengths();
+    }
+
+    /** Returns the keys that a row held when the step began, as the host counts them: see {@link #replayed}. */
+    public long length(int row) {
+        return rows.length(checkedRow(row));
+    }
+
+    /** Returns the pages that no row has; 0 where rows lie in one piece. */
+    public int freePages() {
+        return rows.freePages();
+    }
+
+    private int checkedLayer(int layer) {
+        return (int) Checks.between("layer", layer, 0, plan.layers() - 1L);
+    }
+
+    private int checkedRow(int row) {
+        return (int) Checks.between("row", row, 0, rows.count() - 1L);
+    }
+
+    private void requireBetweenSteps(String what) {
+        if (tokens > 0) {
+            throw new IllegalStateException(what + " come between steps; advance ends the one that is under way");
+        }
+    }
+
+    /** Sets a layer's sinks, [1, 1, heads, 1], which are read by each step; they are to stay until the close. */
+    public void sinks(int layer, Tensor ofHeads) {
+        checks.sinks(ofHeads);
+        layers.sinks(checkedLayer(layer), ofHeads);
+    }
+
+    /** As {@link #newLengths(int[], long)}, on the default stream. */
+    public void newLengths(int... ofRow) {
+        newLengths(ofRow, 0);
+    }
+
+    /**
+     * Says how many new tokens each row has in the steps that follow: of tensors that may be longer, the first ones; 0
+     * for rows that rest. The rest of out is then 0, of lse -infinity. Without any, all rows have as many as the
+     * tensors are long.
+     *
+     * @throws IllegalArgumentException unless there is one for each row, or none, from 0 to the plan's newTokens
+     * @throws IllegalStateException in the midst of a step
+     */
+    public void newLengths(int[] ofRow, long stream) {
+        Checks.notNull("ofRow", ofRow);
+        if (ofRow.length > 0) {
+            Checks.equal("ofRow.length", ofRow.length, rows.count(), "one for each row");
+        }
+        for (int tokensOfRow : ofRow) {
+            Checks.between("ofRow", tokensOfRow, 0, plan.newTokens());
+        }
+        int current = entrance.enter();
+        try {
+            requireBetweenSteps("new lengths");
+            rows.newLengths(ofRow, stream);
+        } finally {
+            entrance.leave(current);
+        }
+    }
+
+    /**
+     * Makes sure that a row has the pages of its first {@code keysOfRow} keys, which {@link #append} does otherwise: so
+     * that a graph can be captured and replayed up to there.
+     *
+     * @throws IllegalStateException if there are not so many free pages
+     */
+    public void reserve(int row, long keysOfRow, long stream) {
+        checkedRow(row);
+        Checks.between("keysOfRow", keysOfRow, 0, plan.capacity());
+        int current = entrance.enter();
+        try {
+            rows.reserve(row, keysOfRow, stream);
+        } finally {
+            entrance.leave(current);
+        }
+    }
+
+    /** As {@link #append(int, Tensor, Tensor, long)}, on the default stream. */
+    public void append(int layer, Tensor k, Tensor v) {
+        append(layer, k, v, 0);
+    }
+
+    /**
+     * Brings a layer the step's new keys and values, behind those that each row holds. The first one of a step says how
+     * many tokens it has.
+     *
+     * @param k [batch, tokens, kvHeads, headDim]
+     * @param v [batch, tokens, kvHeads, valueDim]
+     * @throws IllegalArgumentException if a tensor does not fit, or a row has no room
+     * @throws IllegalStateException if there are not enough free pages; nothing has then changed
+     */
+    public void append(int layer, Tensor k, Tensor v, long stream) {
+        checkedLayer(layer);
+        long length = tokens > 0 ? tokens : Checks.notNull("k", k).length();
+        Checks.between("k.length", length, 1, plan.newTokens());
+        checks.newKeys("k", k, length, plan.shape().headDim());
+        checks.newKeys("v", v, length, plan.shape().valueDim());
+        int current = entrance.enter();
+        try {
+            boolean first = tokens == 0;
+            if (first) {
+                rows.makeRoom(length, stream);
+            }
+            tokens = length;
+            step.stream(stream);
+            step.layer(layers.keys(layer), layers.values(layer));
+            long most = plan.tokensAtOnce();
+            for (long part = 0, done = 0; done < length; part++, done += most) {
+                step.append(
+                        k,
+                        v,
+                        done,
+                        Math.min(most, length - done),
+                        rows.lengths(part),
+                        rows.newTokens(part),
+                        first ? rows.lengths(part + 1) : 0); // the same for all layers
+            }
+            appended[layer] = true;
+        } finally {
+            entrance.leave(current);
+        }
+    }
+
+    /** As {@link #forward(int, Tensor, Tensor, Tensor, long)}, without lse, on the default stream. */
+    public void forward(int layer, Tensor q, Tensor out) {
+        forward(layer, q, out, null, 0);
+    }
+
+    /**
+     * Computes the attention of the step's new tokens over all keys that their rows hold, those of the step included,
+     * which are to be appended before. Collective where the cache is dealt over ranks.
+     *
+     * @param q [batch, tokens, queryHeads, headDim]
+     * @param out [batch, tokens, queryHeads, valueDim]
+     * @param lse [batch, tokens, queryHeads, 1] of the accumulator type, natural log; null if it is not wanted
+     * @throws IllegalArgumentException if a tensor does not fit
+     * @throws IllegalStateException if nothing has been appended to the layer in this step
+     */
+    public void forward(int layer, Tensor q, Tensor out, Tensor lse, long stream) {
+        checkedLayer(layer);
+        int current = entrance.enter();
+        try {
+            if (!appended[layer]) {
+                throw new IllegalStateException(
+                        "nothing has been appended to layer " + layer + " in this step; append comes before forward");
+            }
+            checks.queries(q, out, lse, tokens);
+            if (plan.score().sinks() && layers.sinks(layer) == null) {
+                throw new IllegalStateException("layer " + layer + " has no sinks yet, as the plan's score wants");
+            }
+            step.stream(stream);
+            step.layer(layers.keys(layer), layers.values(layer));
+            long most = plan.tokensAtOnce();
+            for (long part = 0, done = 0; done < tokens; part++, done += most) {
+                long count = Math.min(most, tokens - done);
+                Tensor ofRank = rank == 0 ? layers.sinks(layer) : null; // they count once
+                step.queries(q, done, count, rows.lengths(part + 1), rows.newTokens(part), ofRank);
+                if (states == null) {
+                    step.forward(out, lse, done, scratch.address());
+                } else {
+                    step.partial(states.outputs(count), states.sums(count));
+                    states.merge(layer, count, out, lse, done, stream);
+                }
+            }
+        } finally {
+            entrance.leave(current);
+        }
+    }
+
+    /** As {@link #advance(long)}, on the default stream. */
+    public void advance() {
+        advance(0);
+    }
+
+    /**
+     * Ends a step: the new tokens belong to what the rows hold. Without it the next step would begin where this one
+     * did.
+     *
+     * @throws IllegalStateException if nothing has been appended in this step
+     */
+    public void advance(long stream) {
+        int current = entrance.enter();
+        try {
+            if (tokens == 0) {
+                throw new IllegalStateException("nothing has been appended in this step");
+            }
+            math.stream(stream);
+            math.copyBytes(rows.lengths(0), rows.lengths(plan.parts(tokens)), (long) rows.count() * Integer.BYTES);
+            rows.advance(tokens);
+            before = tokens;
+            tokens = 0;
+            Arrays.fill(appended, false);
+        } finally {
+            entrance.leave(current);
+        }
+    }
+
+    /**
+     * Has the host count one more step like the last one: a graph that was captured from it has been replayed. Else the
+     * device's lengths go on alone, and pages are neither taken nor given back.
+     */
+    public void replayed() {
+        int current = entrance.enter();
+        try {
+            requireBetweenSteps("replays");
+            rows.advance(before);
+        } finally {
+            entrance.leave(current);
+        }
+    }
+
+    /**
+     * Empties a row, for another sequence; its pages are free.
+     *
+     * @throws IllegalStateException in the midst of a step
+     */
+    public void release(int row, long stream) {
+        checkedRow(row);
+        int current = entrance.enter();
+        try {
+            requireBetweenSteps("releases");
+            rows.release(row, stream);
+        } finally {
+            entrance.leave(current);
+        }
+    }
+
+    /** Frees what the cache owns. Closing twice is harmless. */
+    @Override
+    public void close() {
+        entrance.close(() -> frees.forEach(Runnable::run));
+    }
+}

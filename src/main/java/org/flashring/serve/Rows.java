@@ -1,0 +1,160 @@
+package org.flashring.serve;
+
+import org.flashring.device.Device;
+import org.flashring.device.Memory;
+import org.flashring.internal.Checks;
+
+/**
+ * How many keys each row holds, how many new tokens it gets, and its pages: on the device, where kernels read them, and
+ * on the host, which makes room. A step of many tokens has parts, as many tokens as kernels take at a time; there are
+ * lengths before each and behind the last one.
+ */
+final class Rows implements AutoCloseable {
+    private final CachePlan plan;
+    private final int rows;
+    private final long parts; // of the longest step
+    private final DeviceInts ints; // lengths before each part and behind the last, each part's tokens, the pages
+    private final Pages pages; // null where rows lie in one piece
+    private final long[] held; // keys of each row before this step
+    private final int[] counts; // new tokens of each row
+    private boolean ragged; // counts count
+
+    Rows(CachePlan plan, int rank, Device device) {
+        this.plan = plan;
+        this.rows = Math.toIntExact(plan.shape().batch());
+        this.parts = plan.parts(plan.newTokens());
+        this.held = new long[rows];
+        this.counts = new int[rows];
+        this.ints = new DeviceInts(device, tableStart() + rows * plan.pagesOfRow());
+        this.pages = plan.pageSize() == 0 ? null : new Pages(plan, rank, ints, tableStart());
+    }
+
+    private long countsStart() {
+        return rows * (parts + 1);
+    }
+
+    private long tableStart() {
+        return countsStart() + rows * parts;
+    }
+
+    int count() {
+        return rows;
+    }
+
+    /** Returns the address of the lengths before a part, which are those behind the part before. */
+    long lengths(long part) {
+        return ints.address(part * rows);
+    }
+
+    /** Returns the address of the new tokens of each row in a part; 0 where all rows have as many as the part. */
+    long newTokens(long part) {
+        return ragged ? ints.address(countsStart() + part * rows) : 0;
+    }
+
+    /** Returns the address of the table of pages; 0 where there are none. */
+    long pageTable() {
+        return pages == null ? 0 : ints.address(tableStart());
+    }
+
+    /** Returns the lengths of all rows on the device. */
+    Memory lengths() {
+        return ints.memory(0, rows);
+    }
+
+    long length(int row) {
+        return held[row];
+    }
+
+    int freePages() {
+        return pages == null ? 0 : pages.free();
+    }
+
+    /** Gives each row a number of new tokens of its own, or with none of them all as many as there are. */
+    void newLengths(int[] ofRow, long stream) {
+        ragged = ofRow.length > 0;
+        if (!ragged) {
+            return;
+        }
+        System.arraycopy(ofRow, 0, counts, 0, rows);
+        for (long part = 0; part < parts; part++) {
+            for (int row = 0; row < rows; row++) {
+                long rest = counts[row] - part * plan.tokensAtOnce();
+                ints.put(countsStart() + part * rows + row, (int) Math.max(0, Math.min(rest, plan.tokensAtOnce())));
+            }
+        }
+        ints.upload(countsStart(), rows * parts, stream);
+    }
+
+    private long newTokens(int row, long tokens) {
+        return ragged ? counts[row] : tokens;
+    }
+
+    /**
+     * Gives all rows the pages that {@code tokens} new tokens need.
+     *
+     * @throws IllegalArgumentException if a row has no room, or wants more than {@code tokens}
+     * @throws IllegalStateException if there are not enough free pages; nothing has then changed
+     */
+    void makeRoom(long tokens, long stream) {
+        long missing = 0;
+        for (int row = 0; row < rows; row++) {
+            long more = newTokens(row, tokens);
+            if (more > tokens) {
+                throw Checks.broken("k.length", tokens, "be at least " + more + ", the new length of row " + row);
+            }
+            if (held[row] + more > plan.capacity()) {
+                throw Checks.broken(
+                        "length of row " + row,
+                        held[row] + " + " + more,
+                        "be at most " + plan.capacity() + ", the plan's capacity");
+            }
+            missing += pages == null ? 0 : pages.missing(row, held[row] + more);
+        }
+        if (missing > 0) {
+            requireFree(missing);
+            for (int row = 0; row < rows; row++) {
+                pages.take(row, held[row] + newTokens(row, tokens), stream);
+            }
+        }
+    }
+
+    /** Gives a row the pages of its first {@code keys} keys. */
+    void reserve(int row, long keys, long stream) {
+        if (pages != null) {
+            requireFree(pages.missing(row, keys));
+            pages.take(row, keys, stream);
+        }
+    }
+
+    private void requireFree(long missing) {
+        if (missing > pages.free()) {
+            throw new IllegalStateException("the cache has " + pages.free() + " free pages of " + plan.pages()
+                    + ", and " + missing + " more are needed: release a row, or plan more pages");
+        }
+    }
+
+    /** Counts a step's tokens as held, and takes back pages that no later query sees. */
+    void advance(long tokens) {
+        for (int row = 0; row < rows; row++) {
+            held[row] = Math.min(held[row] + newTokens(row, tokens), plan.capacity());
+            if (pages != null && plan.window() > 0) {
+                pages.leave(row, held[row] - plan.window() + 1);
+            }
+        }
+    }
+
+    /** Empties a row. */
+    void release(int row, long stream) {
+        held[row] = 0;
+        ints.put(row, 0);
+        ints.upload(row, 1, stream);
+        if (pages != null) {
+            pages.release(row);
+        }
+    }
+
+    @Override
+    public void close() {
+        ints.close();
+    }
+}

@@ -1,0 +1,53 @@
+package org.flashring.serve;
+
+import org.flashring.Tensor;
+import org.flashring.comm.Communicator;
+import org.flashring.device.OwnedMemory;
+import org.flashring.internal.Made;
+import org.flashring.kernel.StateMerge;
+
+/**
+ * What each rank finds over its own keys, gathered on all of them and merged in the order of ranks: every rank gets the
+ * same bits.
+ */
+final class States implements AutoCloseable {
+    private final Communicator ranks;
+    private final StateMerge merge;
+    private final OwnedMemory memory; // the states of all ranks, in their order
+
+    States(CachePlan plan, Communicator ranks) {
+        this.ranks = ranks;
+        try (Made made = new Made()) {
+            this.merge = made.add(new StateMerge(plan.shape(), ranks.worldSize(), ranks.device()));
+            this.memory = made.add(OwnedMemory.allocate(
+                    ranks.device(), ranks.worldSize() * plan.stateBytes(plan.tokensAtOnce())));
+            made.keep();
+        }
+    }
+
+    /** Returns the address of this rank's outputs of {@code tokens} tokens a row. */
+    long outputs(long tokens) {
+        return memory.address() + ranks.rank() * merge.stateBytes(tokens);
+    }
+
+    /** Returns the address of this rank's lse. */
+    long sums(long tokens) {
+        return outputs(tokens) + merge.outputBytes(tokens);
+    }
+
+    /** Sets tokens of outputs, and of lse unless it is null, from {@code first} on. Collective. */
+    void merge(int layer, long tokens, Tensor out, Tensor lse, long first, long stream) {
+        ranks.at("states of layer", layer);
+        ranks.stream(stream);
+        ranks.allGather(outputs(tokens), merge.stateBytes(tokens), memory.address());
+        ranks.at(null, 0);
+        merge.stream(stream);
+        merge.run(memory.address(), tokens, out, lse, first);
+    }
+
+    @Override
+    public void close() {
+        merge.close();
+        memory.close();
+    }
+}

@@ -1,0 +1,92 @@
+package org.flashring.serve;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.offset;
+
+import java.util.List;
+import org.flashring.AttentionShape;
+import org.flashring.DType;
+import org.flashring.Score;
+import org.flashring.comm.CommunicationException;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.device.Device;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** Pages dealt over ranks: {@link Decoding} compares each rank's outputs with the formula over all keys. */
+class DealtCacheTest {
+    private static CachePlan plan(DType dtype, long pageSize, int ranks) {
+        AttentionShape shape = new AttentionShape(2, 6, 2, 16, 24, dtype);
+        return CachePlan.paged(shape, 2, 90, pageSize).withNewTokens(40).dealtOver(ranks);
+    }
+
+    private static List<List<Double>> decoded(CachePlan plan) {
+        return LocalGroup.run(plan.ranks(), ranks -> {
+            Decoding decoding = new Decoding(plan, 11);
+            try (Cache cache = new Cache(plan, ranks)) {
+                decoding.begin(cache);
+                decoding.step(cache, 3); // ranks without any key
+                decoding.step(cache, 40, 40, 7);
+                decoding.step(cache, 1);
+                decoding.step(cache, 5, 0, 5); // across a page, several ranks holding new keys
+                decoding.forget(cache, 0);
+                decoding.step(cache, 33);
+                decoding.step(cache, 1);
+                assertThat(cache.length(0)).isEqualTo(34);
+                assertThat(cache.length(1)).isEqualTo(50);
+            }
+            return decoding.results();
+        });
+    }
+
+    @ParameterizedTest
+    @CsvSource({
+        "FLOAT64, 1, 2, 0",
+        "FLOAT64, 8, 3, 0",
+        "FLOAT64, 8, 4, 13",
+        "FLOAT64, 16, 1, 0",
+        "FLOAT32, 4, 4, 0",
+        "BFLOAT16, 16, 2, 0",
+        "FLOAT16, 64, 4, 5"
+    })
+    void everyRankGetsTheSame(DType dtype, long pageSize, int ranks, long window) {
+        List<List<Double>> results = decoded(plan(dtype, pageSize, ranks).withWindow(window));
+        assertThat(results).allMatch(results.get(0)::equals);
+    }
+
+    /** A sink is one key of all ranks together. */
+    @Test
+    void scores() {
+        decoded(plan(DType.FLOAT64, 8, 3).with(Score.scaledBy(0.4).withSoftcap(3).withSinks()));
+    }
+
+    /** Rows of 90 keys in pages of 8, of which the first rank gets the longer share. */
+    @Test
+    void sharesAndBytes() {
+        CachePlan whole = plan(DType.BFLOAT16, 8, 1);
+        CachePlan dealt = whole.dealtOver(4);
+        assertThat(whole.pages()).isEqualTo(2 * 12);
+        assertThat(dealt.pages()).isEqualTo(2 * 3);
+        assertThat(dealt.bytesSent(1)).isEqualTo(2L * 3 * 2 * 6 * (24 + 1) * 4);
+        assertThat((double) dealt.bytesRead(90)).isCloseTo(whole.bytesRead(90) / 4.0, offset(8 * 2 * 2 * 2 * 80.0));
+    }
+
+    @Test
+    void refusals() {
+        CachePlan plan = plan(DType.FLOAT32, 8, 2);
+        assertThatThrownBy(() -> new Cache(plan, Device.HOST))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining("plan.ranks is 2; it must be 1");
+        assertThatThrownBy(() -> CachePlan.contiguous(plan.shape(), 1, 8).dealtOver(2))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining("pages are what is dealt");
+        assertThatThrownBy(() -> LocalGroup.run(2, ranks -> {
+                    new Cache(ranks.rank() == 0 ? plan : plan.withWindow(3), ranks).close();
+                    return null;
+                }))
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("window");
+    }
+}
