@@ -23,6 +23,7 @@ import org.flashring.plan.Schedule.Rows;
 import org.flashring.plan.Schedule.Run;
 import org.flashring.plan.Schedule.Slot;
 import org.flashring.plan.Schedule.Step;
+import org.flashring.plan.Schedule.Use;
 
 /**
  * Runs the schedules of all ranks symbolically, step by step, and throws {@link AssertionError} where one reads what it
@@ -73,12 +74,14 @@ final class ScheduleSimulation {
 
     private final Problem problem;
     private final List<Schedule> schedules;
+    private final boolean differentiates;
     private final List<Rank> ranks = new ArrayList<>();
     private final Deque<Posted> posted = new ArrayDeque<>(); // and not awaited
 
-    private ScheduleSimulation(Problem problem, List<Schedule> schedules) {
+    private ScheduleSimulation(Problem problem, List<Schedule> schedules, boolean differentiates) {
         this.problem = problem;
         this.schedules = schedules;
+        this.differentiates = differentiates;
         schedules.forEach(schedule -> ranks.add(new Rank()));
     }
 
@@ -88,13 +91,13 @@ final class ScheduleSimulation {
             HeadExchangeSimulation.run(problem, schedules);
             return;
         }
-        ScheduleSimulation forward = new ScheduleSimulation(problem, schedules);
-        forward.pass(schedules.stream().map(Schedule::forward).toList(), false);
-        ScheduleSimulation backward = new ScheduleSimulation(problem, schedules);
-        backward.pass(schedules.stream().map(Schedule::backward).toList(), true);
+        new ScheduleSimulation(problem, schedules, false)
+                .pass(schedules.stream().map(Schedule::forward).toList());
+        new ScheduleSimulation(problem, schedules, true)
+                .pass(schedules.stream().map(Schedule::backward).toList());
     }
 
-    private void pass(List<List<Step>> steps, boolean differentiates) {
+    private void pass(List<List<Step>> steps) {
         int count = steps.get(0).size();
         for (int i = 0; i < count; i++) {
             for (int rank = 0; rank < ranks.size(); rank++) {
@@ -109,13 +112,13 @@ final class ScheduleSimulation {
             }
             awaitAllBut(ahead ? 1 : 0);
             for (int rank = 0; rank < ranks.size(); rank++) {
-                results(rank, steps.get(rank).get(i), differentiates, last(steps.get(rank), i));
+                results(rank, steps.get(rank).get(i), last(steps.get(rank), i));
             }
             post(rank -> steps.get(rank).get(step).after());
         }
         awaitAllBut(0);
         for (int rank = 0; rank < ranks.size(); rank++) {
-            requireComplete(rank, differentiates);
+            requireComplete(rank);
         }
     }
 
@@ -161,7 +164,9 @@ final class ScheduleSimulation {
 
     private void put(int rank, Held held, Set<Triple> triples) {
         Slot slot = schedules.get(rank).slots().get(held.slot());
-        require(slot.part() == held.piece().part(), held + " does not belong into " + slot);
+        require(
+                slot.part() == held.piece().part() && slot.use() != (differentiates ? Use.FORWARD : Use.BACKWARD),
+                held + " does not belong into " + slot);
         long elements = problem.keyElements(
                 held.piece().rows().count(), held.piece().heads().count());
         require(elements <= slot.elements(), held + " has " + elements + " elements, too many for " + slot);
@@ -298,7 +303,7 @@ final class ScheduleSimulation {
     }
 
     /** Takes the results of a block to their places; those of own queries stay where they are. */
-    private void results(int rank, Step step, boolean differentiates, Predicate<Heads> last) {
+    private void results(int rank, Step step, Predicate<Heads> last) {
         if (!step.computes()) {
             return;
         }
@@ -352,7 +357,7 @@ final class ScheduleSimulation {
         }
     }
 
-    private void requireComplete(int rank, boolean differentiates) {
+    private void requireComplete(int rank) {
         Heads heads = new Heads(0, problem.shape().kvHeads());
         Set<Triple> everything = new HashSet<>();
         for (int owner = 0; owner < ranks.size(); owner++) {

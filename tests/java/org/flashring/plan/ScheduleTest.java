@@ -122,6 +122,24 @@ class ScheduleTest {
         }
     }
 
+    /** Forward is the plain ring's; with a share of the heads in backward, its two whole slots may be the most. */
+    @Test
+    void aRingOfSomeHeadsCarriesAllForward() {
+        Problem problem = Problem.of(shape(3), Layout.zigzag(24, 3), Mask.causal());
+        for (int rank = 0; rank < 3; rank++) {
+            assertThat(new Ring(1).schedules(problem).apply(rank).forward())
+                    .isEqualTo(new Ring().schedules(problem).apply(rank).forward());
+        }
+        Plan thirds = Plan.of(problem, new Ring(1), AttentionOptions.defaults());
+        assertThat(List.of(thirds.steps(), thirds.backwardSteps())).containsExactly(3, 9);
+        AttentionOptions forward = AttentionOptions.defaults().forwardOnly();
+        for (int rank = 0; rank < 3; rank++) {
+            long plain = Plan.of(problem, new Ring(), forward).bytesHeld(rank);
+            assertThat(Plan.of(problem, new Ring(1), forward).bytesHeld(rank)).isEqualTo(plain);
+            assertThat(thirds.bytesHeld(rank)).isGreaterThan(plain);
+        }
+    }
+
     /** A third of the heads: three slots of keys and three of gradients of that size, and no block beside them. */
     @Test
     void aRingOfSomeHeadsHoldsAndMovesThose() {

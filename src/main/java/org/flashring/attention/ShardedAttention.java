@@ -72,7 +72,7 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
         this.backward = new BackwardPass(own, own.backward());
         this.posted = new Posted(communicator);
         this.progress = new StepProgress(communicator, own.heads() == null ? 0 : 1);
-        this.loop = new StepLoop(own.heads(), plan.steps(), posted, progress);
+        this.loop = new StepLoop(own.heads(), posted, progress);
     }
 
     /** Returns the plan. */

@@ -5,13 +5,11 @@ import org.flashring.plan.HeadExchange.Leg;
 /** Runs the steps of a pass: one loop for every strategy, forward and backward. Allocates nothing. */
 final class StepLoop {
     private final HeadExchanger heads; // null where each rank keeps its rows
-    private final int lastNumber; // of an exchange of heads behind the steps
     private final Posted posted;
     private final StepProgress progress;
 
-    StepLoop(HeadExchanger heads, int numbers, Posted posted, StepProgress progress) {
+    StepLoop(HeadExchanger heads, Posted posted, StepProgress progress) {
         this.heads = heads;
-        this.lastNumber = numbers - 1;
         this.posted = posted;
         this.progress = progress;
     }
@@ -48,7 +46,7 @@ final class StepLoop {
 
     private void exchangeHeads(Pass<?> pass, Leg leg) {
         if (heads != null) {
-            int number = leg.toShares() ? 0 : lastNumber;
+            int number = leg.toShares() ? 0 : pass.steps().length + 1;
             progress.begin(pass, number);
             pass.pack(leg);
             posted.post(heads.transfers(leg));

@@ -5,6 +5,7 @@ import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.plan.Schedule.Part;
 import org.flashring.plan.Schedule.Slot;
+import org.flashring.plan.Schedule.Use;
 
 /**
  * Where each buffer of a rank's operation lies in its one block of memory, in bytes from the start; a buffer that is
@@ -53,17 +54,18 @@ public record Footprint(
 
         Offsets offsets = new Offsets(0);
         Long[] slots = new Long[schedule.slots().size()];
-        place(slots, schedule, Part.KEYS, true, type, offsets);
+        place(slots, schedule, Use.BOTH, true, plan, offsets);
         long ordered = offsets.next(true, schedule.room().ordered() * type.bytes());
         long lse = offsets.next(!backward && schedule.heads() == null, wideQueries);
         ExchangeFootprint kept = ExchangeFootprint.of(schedule.heads(), plan.wireDType(), backward, offsets);
 
         Offsets ofForward = offsets.fork();
+        place(slots, schedule, Use.FORWARD, true, plan, ofForward);
         long state = ofForward.next(rounded && resumes, wideQueries * shape.valueDim());
         long lseLow = ofForward.next(resumes, wideQueries);
 
         Offsets ofBackward = offsets.fork();
-        place(slots, schedule, Part.KEY_GRADS, backward, plan.wireDType(), ofBackward);
+        place(slots, schedule, Use.BACKWARD, backward, plan, ofBackward);
         long delta = ofBackward.next(backward, wideQueries);
         boolean ownGrads = rounded && schedule.heads() == null; // else they gather in an exchange's wide ones
         long queryGrads = ofBackward.next(backward && ownGrads, wideQueries * shape.headDim());
@@ -96,11 +98,14 @@ public record Footprint(
         return totalBytes - workspace;
     }
 
-    /** Puts the schedule's slots of one part one behind the other; they have no bytes unless {@code needed}. */
-    private static void place(Long[] slots, Schedule schedule, Part part, boolean needed, DType type, Offsets offsets) {
+    /** Puts the schedule's slots of one use one behind the other; they have no bytes unless {@code needed}. */
+    private static void place(Long[] slots, Schedule schedule, Use use, boolean needed, Plan plan, Offsets offsets) {
         for (int i = 0; i < slots.length; i++) {
             Slot slot = schedule.slots().get(i);
-            if (slot.part() == part) {
+            if (slot.use() == use) {
+                DType type = slot.part() == Part.KEY_GRADS
+                        ? plan.wireDType()
+                        : plan.shape().dtype();
                 slots[i] = offsets.next(needed, slot.elements() * type.bytes());
             }
         }

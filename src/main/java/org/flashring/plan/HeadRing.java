@@ -3,7 +3,6 @@ package org.flashring.plan;
 import java.util.Collections;
 import java.util.List;
 import java.util.stream.Stream;
-import org.flashring.Positions;
 import org.flashring.plan.Schedule.Block;
 import org.flashring.plan.Schedule.Exchange;
 import org.flashring.plan.Schedule.Heads;
@@ -15,10 +14,12 @@ import org.flashring.plan.Schedule.Room;
 import org.flashring.plan.Schedule.Rows;
 import org.flashring.plan.Schedule.Slot;
 import org.flashring.plan.Schedule.Step;
+import org.flashring.plan.Schedule.Use;
 
 /**
- * What one rank does in a {@link Ring} that carries some key heads at a time: the heads go round in groups, one after
- * the other. In a group, keys come from distance 1, 2, … before this rank, so that a step is a group and a distance.
+ * What one rank does in backward of a {@link Ring} that carries some key heads at a time: the heads go round in groups,
+ * one after the other. In a group, keys come from distance 1, 2, … before this rank, so that a step is a group and a
+ * distance. Forward, where nothing has to come home, is that of the ring of all heads.
  *
  * <p>Own keys, distance 0, are met first in the first group and last in the others. So the first exchange is hidden
  * behind own keys of the first group, each group's way home behind what the next one or own keys of the last one take,
@@ -29,6 +30,8 @@ final class HeadRing {
     /** Slots of each kind, of which a step uses one, the exchange beside it the two others. */
     private static final int TURNS = 3;
 
+    private final Schedule whole; // of the ring of all heads
+    private final List<Slot> forwardSlots;
     private final Problem problem;
     private final int rank;
     private final int distances;
@@ -37,7 +40,12 @@ final class HeadRing {
     private final int groups;
     private final int[] leftOut; // how many of the distances from 1 to this one are not computed
 
-    HeadRing(Problem problem, int rank, int distances, boolean[][] sees, long heads) {
+    HeadRing(Schedule whole, Problem problem, int rank, int distances, boolean[][] sees, long heads) {
+        this.whole = whole;
+        this.forwardSlots = whole.slots().stream()
+                .filter(slot -> slot.part() == Part.KEYS)
+                .map(slot -> new Slot(Part.KEYS, slot.elements(), Use.FORWARD))
+                .toList();
         this.problem = problem;
         this.rank = rank;
         this.distances = distances;
@@ -50,26 +58,32 @@ final class HeadRing {
         }
     }
 
-    Schedule schedule(List<Positions> sources) {
+    Schedule schedule() {
         long largest = problem.keyElements(problem.keys().maxLocalLength(), atOnce);
-        int steps = groups * distances;
+        List<Slot> keys = Collections.nCopies(keySlots(), new Slot(Part.KEYS, largest, Use.BACKWARD));
+        List<Slot> grads = Collections.nCopies(TURNS, new Slot(Part.KEY_GRADS, largest));
         return new Schedule(
-                sources,
-                Schedule.steps(steps, step -> step(step, false)),
-                Schedule.steps(steps, step -> step(step, true)),
-                Stream.concat(
-                                Collections.nCopies(keySlots(), new Slot(Part.KEYS, largest)).stream(),
-                                Collections.nCopies(TURNS, new Slot(Part.KEY_GRADS, largest)).stream())
-                        .toList(),
-                new Room(atOnce, largest, 0, problem.keyElements(problem.keys().localLength(rank), atOnce), true));
+                whole.sources(),
+                whole.forward(),
+                Schedule.steps(groups * distances, this::step),
+                Stream.of(forwardSlots, keys, grads).flatMap(List::stream).toList(),
+                new Room(
+                        whole.room().forwardHeads(),
+                        atOnce,
+                        largest,
+                        0,
+                        problem.keyElements(problem.keys().localLength(rank), atOnce),
+                        true));
     }
 
-    private Step step(int step, boolean differentiates) {
+    private Step step(int step) {
         int group = group(step);
         int distance = distance(step);
-        boolean computes = distance == 0 || sees[rank][distance];
-        Exchange after = differentiates && distance > 0 ? grads(group, distance) : null;
-        return new Step(keys(step + 1), block(group, distance, differentiates), computes, after);
+        return new Step(
+                keys(step + 1),
+                block(group, distance),
+                distance == 0 || sees[rank][distance],
+                distance == 0 ? null : grads(group, distance));
     }
 
     private int group(int step) {
@@ -81,19 +95,14 @@ final class HeadRing {
         return step < distances ? number : (number + 1) % distances;
     }
 
-    private Block block(int group, int distance, boolean differentiates) {
+    private Block block(int group, int distance) {
         int source = neighbour(-distance);
         Piece queries =
                 new Piece(Part.QUERIES, new Rows(rank, 0, problem.queries().localLength(rank)), heads(group));
         Held keys = new Held(piece(Part.KEYS, source, group), distance == 0 ? Schedule.OWN : keySlot(group, distance));
         Held grads = new Held(
                 piece(Part.KEY_GRADS, source, group), distance == 0 ? Schedule.OWN : gradSlot(group, distance, 0));
-        return new Block(
-                source,
-                heads(group),
-                List.of(new Held(queries, Schedule.OWN)),
-                List.of(keys),
-                differentiates ? List.of(grads) : List.of());
+        return new Block(source, heads(group), List.of(new Held(queries, Schedule.OWN)), List.of(keys), List.of(grads));
     }
 
     /** Returns the exchange of the keys that {@code step} meets, if it needs one. */
@@ -140,7 +149,7 @@ final class HeadRing {
 
     /** Returns the slot of keys in the order in which they are sent and met; own ones, distance 0, are only sent. */
     private int keySlot(int group, int distance) {
-        return (int) (((long) group * distances + distance) % keySlots());
+        return (int) (((long) group * distances + distance) % keySlots()) + forwardSlots.size();
     }
 
     /**
@@ -151,7 +160,7 @@ final class HeadRing {
     private int gradSlot(int group, int distance, int further) {
         long sentBefore = (long) group * (distances - 1) + distance - 1;
         long passedOn = (long) group * leftOut[distances - 1] + leftOut[distance];
-        return (int) ((sentBefore + passedOn + further) % TURNS) + keySlots();
+        return (int) ((sentBefore + passedOn + further) % TURNS) + forwardSlots.size() + keySlots();
     }
 
     private Piece piece(Part part, int owner, int group) {

@@ -30,6 +30,7 @@ public final class Plan {
     private final AttentionOptions options;
     private final IntFunction<Schedule> schedules;
     private final int steps;
+    private final int backwardSteps;
     private final long[] workspace; // by rank
     private volatile Map<String, String> terms; // made when first asked for
 
@@ -44,7 +45,9 @@ public final class Plan {
                     "wireDType", wire, "be the tensors' own " + type + " or its accumulator " + type.accumulator());
         }
         this.schedules = strategy.schedules(problem);
-        this.steps = RankPlan.steps(schedules.apply(0));
+        RankPlan first = new RankPlan(this, 0);
+        this.steps = first.steps();
+        this.backwardSteps = first.backwardSteps();
         this.workspace = new long[worldSize()];
         for (int rank = 0; rank < worldSize(); rank++) {
             workspace[rank] = requireServed(rank);
@@ -54,8 +57,15 @@ public final class Plan {
     /** Returns the workspace that the kernels of {@code rank} need; throws if a step is served by none. */
     private long requireServed(int rank) {
         long most = 0;
-        try (StepKernel kernel = kernel(rank, schedule(rank))) {
+        Schedule schedule = schedule(rank);
+        try (StepKernel kernel = kernel(rank, schedule)) {
             for (int direction = 0; direction <= (options.backward() ? Native.BACKWARD : Native.FORWARD); direction++) {
+                boolean forward = direction == Native.FORWARD;
+                kernel.heads(
+                        0,
+                        forward
+                                ? schedule.room().forwardHeads()
+                                : schedule.room().backwardHeads());
                 kernel.requireSupported(direction);
                 most = Math.max(most, kernel.workspaceBytes(direction));
             }
@@ -134,15 +144,13 @@ public final class Plan {
     /** Returns a new step kernel of {@code rank}, which runs {@code schedule}; to be placed on a device and closed. */
     public StepKernel kernel(int rank, Schedule schedule) {
         Problem solved = schedule.problem(problem);
-        StepKernel kernel = new StepKernel(
+        return new StepKernel(
                 solved.shape(),
                 solved.score(),
                 options,
                 solved.mask(),
                 solved.queries().positions(schedule.rank(rank)),
                 schedule.sources());
-        kernel.heads(0, schedule.room().heads());
-        return kernel;
     }
 
     /**
@@ -184,9 +192,14 @@ public final class Plan {
         return problem.worldSize();
     }
 
-    /** Returns the number of steps, exchanges of heads included; of a ring in [1, worldSize()]. */
+    /** Returns the number of steps of a forward pass, exchanges of heads included; of a ring in [1, worldSize()]. */
     public int steps() {
         return steps;
+    }
+
+    /** Returns the number of steps of a backward pass: as many, unless a ring carries some heads at a time. */
+    public int backwardSteps() {
+        return backwardSteps;
     }
 
     /** Returns what {@code rank} meets, computes and sends, step by step. */

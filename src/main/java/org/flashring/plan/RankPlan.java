@@ -18,7 +18,6 @@ public final class RankPlan {
     private final Plan plan;
     private final int rank;
     private final Schedule schedule;
-    private final int steps;
     private int knownStep; // of forward, the one that was looked at last
     private Step known;
     private int knownSource = -1; // the one whose pairs were counted last
@@ -28,22 +27,26 @@ public final class RankPlan {
         this.plan = plan;
         this.rank = rank;
         this.schedule = plan.schedule(rank);
-        this.steps = steps(schedule);
     }
 
-    /** Returns the number of steps of {@code schedule}, exchanges of heads included. */
-    static int steps(Schedule schedule) {
-        return schedule.forward().size() + 2 * ends(schedule);
+    /** Returns the number of {@code own} steps of the schedule and of those that exchange heads. */
+    private int count(List<Step> own) {
+        return own.size() + 2 * ends();
     }
 
     /** Returns the number of steps before a schedule's own, and behind them: those that exchange heads. */
-    private static int ends(Schedule schedule) {
+    private int ends() {
         return schedule.heads() == null ? 0 : 1;
     }
 
-    /** Returns the number of steps, exchanges of heads included; all ranks have as many. */
+    /** Returns the number of steps of a forward pass, exchanges of heads included; all ranks have as many. */
     public int steps() {
-        return steps;
+        return count(schedule.forward());
+    }
+
+    /** Returns the number of steps of a backward pass, exchanges of heads included; all ranks have as many. */
+    public int backwardSteps() {
+        return count(schedule.backward());
     }
 
     /** Returns the rank whose keys are met in {@code step}; -1 where they are no rank's or several ranks'. */
@@ -58,7 +61,7 @@ public final class RankPlan {
 
     /** Returns the last step that computes. */
     public int lastComputed() {
-        int step = steps - 1;
+        int step = steps() - 1;
         while (!computes(step)) {
             step--;
         }
@@ -76,8 +79,8 @@ public final class RankPlan {
 
     /** Returns a step of the schedule; an exchange of heads has nothing in it. */
     private Step step(List<Step> of, int step) {
-        Checks.between("step", step, 0, steps - 1L);
-        int number = step - ends(schedule);
+        Checks.between("step", step, 0, count(of) - 1L);
+        int number = step - ends();
         return number < 0 || number == of.size() ? NONE : of.get(number);
     }
 
@@ -129,34 +132,35 @@ public final class RankPlan {
      * outputs and lse too.
      */
     public long forwardBytesSent(int step) {
-        return plan.bytesSent(forward(step)) + headBytesSent(step, Leg.FORWARD_OPERANDS, Leg.FORWARD_RESULTS);
+        return plan.bytesSent(forward(step)) + headBytesSent(step, steps(), Leg.FORWARD_OPERANDS, Leg.FORWARD_RESULTS);
     }
 
     /** Returns the bytes sent in a forward pass. */
     public long forwardBytesSent() {
-        return bytesSent(schedule.forward())
-                + headBytesSent(0, Leg.FORWARD_OPERANDS, null)
-                + headBytesSent(steps - 1, null, Leg.FORWARD_RESULTS);
+        return bytesSent(schedule.forward()) + headBytesSent(Leg.FORWARD_OPERANDS) + headBytesSent(Leg.FORWARD_RESULTS);
     }
 
     /** Returns the bytes sent in {@code step} of a backward pass: as in forward, and dK and dV in the wire type. */
     public long backwardBytesSent(int step) {
         return plan.bytesSent(step(schedule.backward(), step))
-                + headBytesSent(step, Leg.BACKWARD_OPERANDS, Leg.BACKWARD_RESULTS);
+                + headBytesSent(step, backwardSteps(), Leg.BACKWARD_OPERANDS, Leg.BACKWARD_RESULTS);
     }
 
     /** Returns the bytes sent in a backward pass. */
     public long backwardBytesSent() {
         return bytesSent(schedule.backward())
-                + headBytesSent(0, Leg.BACKWARD_OPERANDS, null)
-                + headBytesSent(steps - 1, null, Leg.BACKWARD_RESULTS);
+                + headBytesSent(Leg.BACKWARD_OPERANDS)
+                + headBytesSent(Leg.BACKWARD_RESULTS);
     }
 
-    /** Returns the bytes of heads that are sent, in the first step or the last one. */
-    private long headBytesSent(int step, Leg first, Leg last) {
+    /** Returns the bytes of heads that are sent in one of {@code steps} steps: the first or the last. */
+    private long headBytesSent(int step, int steps, Leg first, Leg last) {
+        return step == 0 ? headBytesSent(first) : step == steps - 1 ? headBytesSent(last) : 0;
+    }
+
+    private long headBytesSent(Leg leg) {
         HeadExchange heads = schedule.heads();
-        Leg leg = step == 0 ? first : step == steps - 1 ? last : null;
-        return heads == null || leg == null ? 0 : heads.bytesSent(leg, plan.wireDType());
+        return heads == null ? 0 : heads.bytesSent(leg, plan.wireDType());
     }
 
     private long bytesSent(List<Step> of) {

@@ -30,15 +30,16 @@ import org.flashring.plan.Schedule.Step;
  * same bytes and computes the same bits, in four slots for keys; gradients go as before. It pays where an exchange
  * takes as long as a step and is not hidden behind one.
  *
- * <p>With fewer {@code heads} at a time than there are, key heads go round in groups, one group after the other, and
- * own keys are met first in the first group, last in the others. The gradients' way home is then hidden too, which
- * matters where rings are short, gradients of own keys stay at home, and exchanges need room for a group's heads alone,
- * three times for keys and four for gradients. It takes as many launches more as there are groups. A rank's dK and dV
- * are its own plus the sum of the others' in the order of the ring, begun by the rank behind.
+ * <p>With fewer {@code heads} at a time than there are, key heads go round in groups in backward, one group after the
+ * other, and own keys are met first in the first group, last in the others. The gradients' way home is then hidden too,
+ * which matters where rings are short, gradients of own keys stay at home, and exchanges need room for a group's heads
+ * alone, three times for keys and four for gradients. It takes as many launches as there are groups for one. A rank's
+ * dK and dV are its own plus the sum of the others' in the order of the ring, begun by the rank behind. Forward carries
+ * all heads at once: it has nothing to bring home, and large launches are faster.
  *
  * @param ahead whether keys come a step ahead
- * @param heads key heads that go round at once; all by default. With any other number, those that there are may be
- *     fewer
+ * @param heads key heads that go round at once in backward; all by default. With any other number, those that there are
+ *     may be fewer
  */
 public record Ring(boolean ahead, long heads) implements Strategy {
     /** Slots that keys of other ranks take in turn, a step ahead: one computed, one awaited, one under way. */
@@ -64,7 +65,7 @@ public record Ring(boolean ahead, long heads) implements Strategy {
         this(ahead, ALL);
     }
 
-    /** Makes the one whose keys go from rank to rank, {@code heads} key heads at a time. */
+    /** Makes the one whose keys go from rank to rank, in backward {@code heads} key heads at a time. */
     public Ring(long heads) {
         this(false, heads);
     }
@@ -83,12 +84,13 @@ public record Ring(boolean ahead, long heads) implements Strategy {
         List<Positions> sources =
                 IntStream.range(0, world).mapToObj(problem.keys()::positions).toList();
         int steps = last + 1;
-        if (heads != ALL && steps > 1) {
-            return rank -> new HeadRing(problem, rank, steps, sees, heads).schedule(sources);
-        }
         long largest = problem.keyElements(
                 problem.keys().maxLocalLength(), problem.shape().kvHeads());
-        return rank -> new OfRank(problem, rank, steps, sees[rank], ahead).schedule(sources, largest);
+        IntFunction<Schedule> whole =
+                rank -> new OfRank(problem, rank, steps, sees[rank], ahead).schedule(sources, largest);
+        return heads == ALL || steps == 1
+                ? whole
+                : rank -> new HeadRing(whole.apply(rank), problem, rank, steps, sees, heads).schedule();
     }
 
     @Override

@@ -17,7 +17,7 @@ import org.flashring.Positions;
  * those, or are all there are of them where {@link Room#home} is 0. The block's gradients, if it was computed, go to
  * their places, what has come for the same keys, there or into another slot, added to them. They are computed in their
  * place if that is one slot in no exchange, and the types allow. {@code after} is posted. After the last step
- * everything is awaited once more. All ranks have as many steps, with an exchange in the same ones.
+ * everything is awaited once more. All ranks have as many steps in a pass, with an exchange in the same ones.
  *
  * @param sources positions of keys that blocks have, by {@link Block#source}
  * @param forward steps of a forward pass
@@ -122,20 +122,40 @@ public record Schedule(
         }
     }
 
-    /** Memory that a piece of {@code part} with up to {@code elements} elements fits in. */
-    public record Slot(Part part, long elements) {}
+    /** Which passes use something. */
+    public enum Use {
+        FORWARD,
+        BACKWARD,
+        BOTH
+    }
+
+    /**
+     * Memory that a piece of {@code part} with up to {@code elements} elements fits in, in the passes of {@code use}.
+     */
+    public record Slot(Part part, long elements, Use use) {
+        /** Makes one of keys for both passes, or of their gradients. */
+        public Slot(Part part, long elements) {
+            this(part, elements, part == Part.KEY_GRADS ? Use.BACKWARD : Use.BOTH);
+        }
+    }
 
     /**
      * Sizes of what steps need beside slots.
      *
-     * @param heads most key heads of a block
+     * @param forwardHeads most key heads of a block in forward
+     * @param backwardHeads most key heads of a block in backward
      * @param block most elements of keys and values of a block
      * @param ordered elements of keys and values of a block that lie in several places and are copied together; 0 if
      *     none are
      * @param home elements of own keys and values whose gradients come from several ranks; 0 if they come from one
      * @param inPlace whether every block's gradients are computed where they go, if they need not be rounded for it
      */
-    public record Room(long heads, long block, long ordered, long home, boolean inPlace) {}
+    public record Room(long forwardHeads, long backwardHeads, long block, long ordered, long home, boolean inPlace) {
+        /** Makes that of steps with as many heads in both passes. */
+        public Room(long heads, long block, long ordered, long home, boolean inPlace) {
+            this(heads, heads, block, ordered, home, inPlace);
+        }
+    }
 
     /** Returns what the steps solve where the ranks solve {@code whole}. */
     public Problem problem(Problem whole) {

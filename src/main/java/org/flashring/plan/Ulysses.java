@@ -147,7 +147,7 @@ public record Ulysses(int ranks, Strategy inner) implements Strategy {
             parts.forEach(part -> known.computeIfAbsent(part.shape(), shape -> inner.schedules(part)));
             Schedule longest = known.values().stream()
                     .map(schedules -> schedules.apply(0))
-                    .reduce((a, b) -> b.forward().size() > a.forward().size() ? b : a)
+                    .reduce((a, b) -> b.backward().size() > a.backward().size() ? b : a)
                     .orElseThrow();
             return rank -> {
                 Problem part = parts.get(groups.member(rank));

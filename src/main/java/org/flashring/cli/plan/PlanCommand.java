@@ -166,21 +166,25 @@ public final class PlanCommand implements Callable<Integer> {
                 * (plan.shape().headDim() + plan.shape().valueDim());
     }
 
-    /** Returns the steps of all ranks, those of one step one behind the other. */
+    /** Returns the steps of all ranks, those of one step one behind the other: of forward, and what backward sends. */
     private static List<Step> steps(Plan plan) {
         int ranks = plan.worldSize();
-        Step[] steps = new Step[plan.steps() * ranks];
+        int count = Math.max(plan.steps(), plan.backwardSteps());
+        Step[] steps = new Step[count * ranks];
         IntStream.range(0, ranks).parallel().forEach(rank -> {
             RankPlan of = plan.ofRank(rank);
-            for (int step = 0; step < plan.steps(); step++) {
-                steps[step * ranks + rank] = new Step(
-                        step,
-                        rank,
-                        of.source(step),
-                        of.computes(step),
-                        of.visiblePairs(step),
-                        of.forwardBytesSent(step),
-                        of.backwardBytesSent(step));
+            for (int step = 0; step < count; step++) {
+                long backward = step < of.backwardSteps() ? of.backwardBytesSent(step) : 0;
+                steps[step * ranks + rank] = step < of.steps()
+                        ? new Step(
+                                step,
+                                rank,
+                                of.source(step),
+                                of.computes(step),
+                                of.visiblePairs(step),
+                                of.forwardBytesSent(step),
+                                backward)
+                        : new Step(step, rank, -1, false, 0, 0, backward);
             }
         });
         return List.of(steps);

@@ -22,7 +22,15 @@ final class PlanReport {
     void print(PrintWriter out) {
         out.printf(Locale.ROOT, "%d layers of %s, hidden size %d%n", result.layers(), plan.shape(), result.hidden());
         out.printf(Locale.ROOT, "%s, mask: %s%n", plan.queries(), plan.mask());
-        out.printf(Locale.ROOT, "%d %s by %s%n", plan.steps(), plan.steps() == 1 ? "step" : "steps", plan.strategy());
+        String backward =
+                plan.backwardSteps() == plan.steps() ? "" : " forward, " + plan.backwardSteps() + " backward,";
+        out.printf(
+                Locale.ROOT,
+                "%d %s%s by %s%n",
+                plan.steps(),
+                plan.steps() == 1 ? "step" : "steps",
+                backward,
+                plan.strategy());
         if (!plan.headsDealt().isEmpty()) {
             out.println(plan.headsDealt());
         }
@@ -55,7 +63,7 @@ final class PlanReport {
                 Saved tensors  q, k, v, output and lse that the other layers keep for backward
                 Hidden states  the input of each layer; weights and all else are not counted
 
-                Per step, one layer: ranks that compute, and the most that a rank sends""");
+                Per step, one layer: ranks that compute in forward, and the most that a rank sends""");
         merged(
                         new Table(
                                 "Step", " Computing", " Busiest rank", " Mean rank", " Sent forward", " Sent backward"),
@@ -95,7 +103,7 @@ final class PlanReport {
     private List<List<PlanCommand.Step>> steps() {
         List<List<PlanCommand.Step>> steps = new ArrayList<>();
         int ranks = plan.worldSize();
-        for (int step = 0; step < result.steps(); step++) {
+        for (int step = 0; step < result.perStep().size() / ranks; step++) {
             steps.add(result.perStep().subList(step * ranks, (step + 1) * ranks));
         }
         return steps;

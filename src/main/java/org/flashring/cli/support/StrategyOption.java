@@ -42,8 +42,8 @@ public final class StrategyOption {
     @Option(
             names = "--ring-heads",
             paramLabel = "HEADS",
-            description = "Key heads that the ring carries at once (default: all). Fewer need less memory, and hide the"
-                    + " gradients' way home.")
+            description = "Key heads that the ring carries at once in backward (default: all). Fewer need less memory,"
+                    + " and hide the gradients' way home.")
     private Long ringHeads;
 
     @Option(
