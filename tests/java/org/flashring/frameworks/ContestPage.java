@@ -39,8 +39,8 @@ final class ContestPage {
                     title(one),
                     median(one.forward()),
                     median(one.step()),
-                    one.forwardBytes() / MEBIBYTE,
-                    one.stepBytes() / MEBIBYTE,
+                    Math.max(0, one.forwardBytes()) / MEBIBYTE,
+                    Math.max(0, one.stepBytes()) / MEBIBYTE,
                     one == own ? "" : ratio(own.forward(), one.forward()),
                     one == own ? "" : ratio(own.step(), one.step()));
         }
