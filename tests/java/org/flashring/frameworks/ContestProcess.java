@@ -14,9 +14,9 @@ import java.util.stream.Collectors;
 
 /**
  * A process with one contestant, which does at each line of its input what the line says and answers on a line that
- * begins with {@value #ANSWER}: "forward" and "step" with milliseconds of
- * processor time, which counts what others do on the machine least, "base" with nothing, "peak" with the most bytes
- * that the process has held since then over what it held before, "sums" with numbers.
+ * begins with {@value #ANSWER}: "forward" and "step" with milliseconds of processor time, which counts what others do
+ * on the machine least, "base" with nothing, "peak" with the most bytes that the process has held since then over what
+ * it held before, "sums" with numbers.
  */
 final class ContestProcess {
     static final String ANSWER = "contest ";

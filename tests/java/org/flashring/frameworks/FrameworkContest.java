@@ -13,9 +13,9 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
- * The attention of three Java frameworks, each beside this library in its place: a process for each of the six, of
- * one thread, which take turns, so that what disturbs the machine disturbs all. Arguments: tokens, timed turns, "full" or "causal" (then
- * without ND4J, whose attention cannot), and a file for the picture.
+ * The attention of three Java frameworks, each beside this library in its place: a process for each of the six, of one
+ * thread, which take turns, so that what disturbs the machine disturbs all. Arguments: tokens, timed turns, "full" or
+ * "causal" (then without ND4J, whose attention cannot), and a file for the picture.
  */
 public final class FrameworkContest {
     private static final int PAUSE_MILLIS = 50; // for the workers of the last one to go to sleep

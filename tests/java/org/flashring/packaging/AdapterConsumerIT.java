@@ -25,7 +25,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 @Timeout(120)
 class AdapterConsumerIT {
     private static final Path EXAMPLES = Path.of("examples");
-    private static final String RIGHT = "means of ones: (1\\.0|0\\.9999)\\S*\nsum of their gradients: 51[12]\\d\\d\\.\\S+";
+    private static final String RIGHT =
+            "means of ones: (1\\.0|0\\.9999)\\S*\nsum of their gradients: 51[12]\\d\\d\\.\\S+";
 
     @TempDir
     Path folder;

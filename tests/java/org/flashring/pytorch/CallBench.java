@@ -130,8 +130,7 @@ public class CallBench {
     }
 
     private static Tensor attend(Tensor q, Tensor k, Tensor v) {
-        return torch.scaled_dot_product_attention(
-                q, k, v, new TensorOptional(), 0, true, new DoubleOptional(), false);
+        return torch.scaled_dot_product_attention(q, k, v, new TensorOptional(), 0, true, new DoubleOptional(), false);
     }
 
     private void differentiate(Tensor out) {

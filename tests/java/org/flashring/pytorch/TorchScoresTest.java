@@ -51,9 +51,8 @@ class TorchScoresTest {
         double[] bias = new double[HEADS * LENGTH * LENGTH];
         for (int i = 0; i < bias.length; i++) {
             int distance = i / LENGTH % LENGTH - i % LENGTH;
-            double slope = score.alibiSlopes().isEmpty()
-                    ? 0
-                    : score.alibiSlopes().get(i / (LENGTH * LENGTH));
+            double slope =
+                    score.alibiSlopes().isEmpty() ? 0 : score.alibiSlopes().get(i / (LENGTH * LENGTH));
             bias[i] = distance < 0 ? java.lang.Double.NEGATIVE_INFINITY : -slope * distance;
         }
         scores = scores.add(Tensor.create(bias, 1, HEADS, LENGTH, LENGTH));
@@ -78,12 +77,14 @@ class TorchScoresTest {
         score = alibi ? score.withAlibi(SLOPES) : score;
         score = sunk ? score.withSinks() : score;
         Tensor[] inputs = {
-            leaf(1, type, 2, HEADS, LENGTH, DIM), leaf(2, type, 2, HEADS, LENGTH, DIM), leaf(3, type, 2, HEADS, LENGTH, DIM)
+            leaf(1, type, 2, HEADS, LENGTH, DIM),
+            leaf(2, type, 2, HEADS, LENGTH, DIM),
+            leaf(3, type, 2, HEADS, LENGTH, DIM)
         };
         Tensor sinks = sunk ? leaf(4, type == Double ? Double : ScalarType.Float, HEADS) : null;
         Tensor dout = Torch.random(5, type, 2, HEADS, LENGTH, DIM);
-        Tensor out = TorchAttention.scaledDotProductAttention(
-                inputs[0], inputs[1], inputs[2], Mask.causal(), score, sinks);
+        Tensor out =
+                TorchAttention.scaledDotProductAttention(inputs[0], inputs[1], inputs[2], Mask.causal(), score, sinks);
         out.mul(dout).sum().backward();
         Tensor[] exact = {Torch.exact(inputs[0]), Torch.exact(inputs[1]), Torch.exact(inputs[2])};
         Tensor exactSinks = sunk ? Torch.exact(sinks) : null;
@@ -132,8 +133,8 @@ class TorchScoresTest {
         assertThatThrownBy(() -> TorchAttention.scaledDotProductAttention(q, q, q, Mask.causal(), sunk))
                 .isInstanceOf(IllegalArgumentException.class)
                 .hasMessageStartingWith("sinks is null");
-        assertThatThrownBy(() -> TorchAttention.scaledDotProductAttention(
-                        q, q, q, Mask.causal(), Score.standard(), sinks))
+        assertThatThrownBy(
+                        () -> TorchAttention.scaledDotProductAttention(q, q, q, Mask.causal(), Score.standard(), sinks))
                 .isInstanceOf(IllegalArgumentException.class)
                 .hasMessageStartingWith("sinks");
         for (Tensor wrong : new Tensor[] {sinks.narrow(0, 0, 2), sinks.to(ScalarType.Float), sinks.view(1, HEADS)}) {

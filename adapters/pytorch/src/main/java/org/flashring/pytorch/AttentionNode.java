@@ -32,10 +32,10 @@ import org.flashring.device.Device;
  *   v -- alias -- sum --+
  * </pre>
  *
- * and sinks likewise where there are some. The sums are put nowhere, and what comes back to an alias is one zero seen as all elements: it takes no memory. The
- * hook of out computes all gradients, those of the aliases put them in place of the zeros. The token is a leaf that the
- * graph alone holds: its memory is given back when the graph is gone, which is when the next call may use this object
- * again.
+ * and sinks likewise where there are some. The sums are put nowhere, and what comes back to an alias is one zero seen
+ * as all elements: it takes no memory. The hook of out computes all gradients, those of the aliases put them in place
+ * of the zeros. The token is a leaf that the graph alone holds: its memory is given back when the graph is gone, which
+ * is when the next call may use this object again.
  */
 final class AttentionNode {
     private static final Queue<AttentionNode> FREE = new ConcurrentLinkedQueue<>();
@@ -54,9 +54,7 @@ final class AttentionNode {
 
     private final BytePointer token = new BytePointer(Double.BYTES); // never read: its address is this node's name
     private final OutputHook outputHook = new OutputHook();
-    private final InputHook[] inputHooks = {
-        new InputHook(0), new InputHook(1), new InputHook(2), new InputHook(SINKS)
-    };
+    private final InputHook[] inputHooks = {new InputHook(0), new InputHook(1), new InputHook(2), new InputHook(SINKS)};
     private final Tensor[] saved = new Tensor[6]; // q, k, v, sinks, out, lse, without their history
     private final long[] versions = new long[5];
     private final boolean[] learns = new boolean[4]; // whether an input's hook will take its gradient
@@ -173,7 +171,9 @@ final class AttentionNode {
         }
     }
 
-    /** Returns the operands of forward: q, k, v, the sinks, out and the lse; sinks and lse are null if there are none. */
+    /**
+     * Returns the operands of forward: q, k, v, the sinks, out and the lse; sinks and lse are null if there are none.
+     */
     static Forward operands(Tensor... tensors) {
         return new Forward(
                 TorchTensors.bhsd("q", tensors[0]),

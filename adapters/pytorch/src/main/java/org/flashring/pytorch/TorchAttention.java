@@ -56,8 +56,7 @@ public final class TorchAttention {
      * @param score one {@linkplain Score#withSinks() with sinks}
      * @param sinks [queryHeads], contiguous, Double with inputs of Double, else Float; null for a score without sinks
      */
-    public static Tensor scaledDotProductAttention(
-            Tensor q, Tensor k, Tensor v, Mask mask, Score score, Tensor sinks) {
+    public static Tensor scaledDotProductAttention(Tensor q, Tensor k, Tensor v, Mask mask, Score score, Tensor sinks) {
         Inputs inputs = Inputs.of(q, k, v, sinks);
         if (mask == null || score == null) {
             throw new IllegalArgumentException((mask == null ? "mask" : "score") + " is null");
