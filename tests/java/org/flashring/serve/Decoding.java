@@ -81,8 +81,8 @@ final class Decoding implements AutoCloseable {
             TestTensor v = drawn(tokens, shape.kvHeads(), shape.valueDim());
             TestTensor out =
                     TestTensor.padded(shape.dtype(), shape.batch(), tokens, shape.queryHeads(), shape.valueDim(), 3);
-            TestTensor lse = TestTensor.headsFirst(
-                    shape.dtype().accumulator(), shape.batch(), tokens, shape.queryHeads(), 1);
+            TestTensor lse =
+                    TestTensor.headsFirst(shape.dtype().accumulator(), shape.batch(), tokens, shape.queryHeads(), 1);
             try (DeviceCopies copies = new DeviceCopies(device)) {
                 cache.append(layer, copies.tensor(k), copies.tensor(v));
                 cache.forward(layer, copies.tensor(q), copies.tensor(out), copies.tensor(lse), 0);

@@ -32,9 +32,7 @@ class GpuCacheTest {
 
     private static CachePlan plan(long pageSize) {
         AttentionShape shape = AttentionShape.of(2, 8, 2, 64, DType.BFLOAT16);
-        CachePlan plan = pageSize == 0
-                ? CachePlan.contiguous(shape, 2, 150)
-                : CachePlan.paged(shape, 2, 150, pageSize);
+        CachePlan plan = pageSize == 0 ? CachePlan.contiguous(shape, 2, 150) : CachePlan.paged(shape, 2, 150, pageSize);
         return plan.withNewTokens(40).with(ON_CUDA);
     }
 
@@ -100,7 +98,10 @@ class GpuCacheTest {
                 DeviceBuffer outputs = DeviceBuffer.allocate(GPU, 2 * 8 * 64 * 2)) {
             long s = stream.handle();
             Tensor[] t = {
-                view(inputs, 0, 8), view(inputs, 2 * 8 * 64 * 2, 2), view(inputs, 2 * 10 * 64 * 2, 2), view(outputs, 0, 8)
+                view(inputs, 0, 8),
+                view(inputs, 2 * 8 * 64 * 2, 2),
+                view(inputs, 2 * 10 * 64 * 2, 2),
+                view(outputs, 0, 8)
             };
             draw(inputs, 0);
             step(plain, t, s);
@@ -149,8 +150,7 @@ class GpuCacheTest {
     }
 
     private static Tensor view(DeviceBuffer buffer, long offset, long heads) {
-        return Tensor.bshd(
-                buffer.memory().slice(offset, 2 * heads * 64 * 2), DType.BFLOAT16, 2, 1, heads, 64);
+        return Tensor.bshd(buffer.memory().slice(offset, 2 * heads * 64 * 2), DType.BFLOAT16, 2, 1, heads, 64);
     }
 
     private static void draw(DeviceBuffer inputs, int seed) {

@@ -53,9 +53,7 @@ public final class CacheStep implements AutoCloseable {
             int ranks) {
         this.shape = shape;
         int device = options.cuda() ? 0 : Native.HOST;
-        step.device(device)
-                .dtype(shape.dtype().code())
-                .kernel(options.kernel().code());
+        step.device(device).dtype(shape.dtype().code()).kernel(options.kernel().code());
         step.batch(shape.batch()).queryHeads(shape.queryHeads()).kvHeads(shape.kvHeads());
         step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(score.scaleFor(shape));
         step.keyLength(capacity).pageSize(pageSize).pages(pages);

@@ -22,13 +22,13 @@ import org.flashring.kernel.TensorMath;
  * before it, and itself. A prompt is a step of many tokens.
  *
  * <p>Lengths lie on the device, and each step reads them there: a step that has been captured in a CUDA graph can be
- * replayed, each replay going on where the one before ended. Calls allocate nothing and do not wait for the device. They
- * queue their work in the order of a stream, which is to be the same for all calls, or ordered by the caller.
+ * replayed, each replay going on where the one before ended. Calls allocate nothing and do not wait for the device.
+ * They queue their work in the order of a stream, which is to be the same for all calls, or ordered by the caller.
  *
  * <p>Where the plan deals pages over ranks, every rank makes its cache with its communicator and calls the same methods
- * in the same order, with the same tokens and lengths: the cache keeps those that are the rank's. Each rank computes all
- * queries over its own keys, outputs and lse of all ranks are gathered and merged in the order of ranks, and every rank
- * gets the same bits. A row grows without moving what it has.
+ * in the same order, with the same tokens and lengths: the cache keeps those that are the rank's. Each rank computes
+ * all queries over its own keys, outputs and lse of all ranks are gathered and merged in the order of ranks, and every
+ * rank gets the same bits. A row grows without moving what it has.
  *
  * <p>One thread at a time uses a cache.
  */
@@ -92,20 +92,13 @@ public final class Cache implements AutoCloseable {
         return Checks.notNull("keys[0]", keys.get(0)).memory().device();
     }
 
-    private Cache(
-            CachePlan plan,
-            Device device,
-            Communicator ranks,
-            List<Tensor> givenKeys,
-            List<Tensor> givenValues) {
+    private Cache(CachePlan plan, Device device, Communicator ranks, List<Tensor> givenKeys, List<Tensor> givenValues) {
         this.plan = Checks.notNull("plan", plan);
         Cuda.require("device", device);
         Checks.equal("plan.ranks", plan.ranks(), ranks == null ? 1 : ranks.worldSize(), "the ranks that there are");
         if (device.isCuda() != plan.options().cuda()) {
             throw Checks.broken(
-                    "device",
-                    device,
-                    "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+                    "device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
         }
         this.entrance = new Entrance("Cache", "", device);
         this.checks = new CacheChecks(plan, device);
@@ -223,7 +216,8 @@ public final class Cache implements AutoCloseable {
      * Makes sure that a row has the pages of its first {@code keysOfRow} keys, which {@link #append} does otherwise: so
      * that a graph can be captured and replayed up to there.
      *
-     * @throws IllegalStateException if there are not so many free pages, or the stream is being captured in a CUDA graph
+     * @throws IllegalStateException if there are not so many free pages, or the stream is being captured in a CUDA
+     *     graph
      */
     public void reserve(int row, long keysOfRow, long stream) {
         checkedRow(row);
@@ -263,7 +257,6 @@ public final class Cache implements AutoCloseable {
             if (first) {
                 rows.makeRoom(length, stream);
             }
-            tokens = length;
             step.stream(stream);
             step.layer(layers.keys(layer), layers.values(layer));
             long most = plan.tokensAtOnce();
@@ -277,6 +270,7 @@ public final class Cache implements AutoCloseable {
                         rows.newTokens(part),
                         first ? rows.lengths(part + 1) : 0); // the same for all layers
             }
+            tokens = length; // now that it has all gone well
             appended[layer] = true;
         } finally {
             entrance.leave(current);
