@@ -82,15 +82,15 @@ constexpr BatchRow batchRow(const flashring_step& step, int64_t b) {
 
 // The keys of this shard that its query i sees; none where there is no such query.
 constexpr Interval visible(const flashring_step& step, const BatchRow& row, int64_t i) {
-    if (i >= row.queries) {
-        const int64_t end = keysOnShard(step, row.end);
-        return {end, end};
-    }
     const flashring_mask& mask = step.mask;
     const int64_t q = row.end - row.queries + i;
-    const int64_t first = mask.left >= 0 && mask.left < q - row.begin ? q - mask.left : row.begin;
-    const int64_t last = mask.right >= 0 && mask.right < row.end - q - 1 ? q + mask.right + 1 : row.end;
-    return {keysOnShard(step, first), keysOnShard(step, last < first ? first : last)};
+    Interval keys{row.end, row.end};
+    if (i < row.queries) {
+        keys.first = mask.left >= 0 && mask.left < q - row.begin ? q - mask.left : row.begin;
+        const int64_t last = mask.right >= 0 && mask.right < row.end - q - 1 ? q + mask.right + 1 : row.end;
+        keys.last = last < keys.first ? keys.first : last;
+    }
+    return {keysOnShard(step, keys.first), keysOnShard(step, keys.last)};
 }
 
 // How many positions of the range lie below the bound.
