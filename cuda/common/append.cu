@@ -11,7 +11,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__device__ int64_t heldBy(const flashring_append_args& a, int64_t batch) { return clamped(a.kv_lengths[batch], capacityOf(a)); }
+__device__ int64_t heldBy(const flashring_append_args& a, int64_t batch) {
+    return clamped(a.kv_lengths[batch], capacityOf(a));
+}
 
 __device__ int64_t newOf(const flashring_append_args& a, int64_t batch) {
     return min(a.new_lengths ? clamped(a.new_lengths[batch], a.new_len) : a.new_len, capacityOf(a) - heldBy(a, batch));
@@ -57,7 +59,8 @@ __global__ void __launch_bounds__(kThreads) appendKernel(const __grid_constant__
 template <class Word>
 __device__ bool placed(const flashring_append_args& a, int64_t batch, int64_t key) {
     const int64_t j = keysOnShard(a, key);
-    return keysOnShard(a, key + 1) == j || (place<Word>(a, a.k, a.k_pages, batch, j) && place<Word>(a, a.v, a.v_pages, batch, j));
+    return keysOnShard(a, key + 1) == j ||
+           (place<Word>(a, a.k, a.k_pages, batch, j) && place<Word>(a, a.v, a.v_pages, batch, j));
 }
 
 // What has no page is not held, nor is what comes after it.

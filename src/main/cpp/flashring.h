@@ -237,10 +237,10 @@ typedef struct flashring_step {
     int64_t pages;                  /* that k and v have; by address 0 */
     int64_t page_table_stride;      /* entries from one row of a table to the next */
 
-    /* A cache dealt over shards: of each row's keys, page p is on shard p % shards, as its page p / shards there. kv_lengths
-       (not null), kv_begins and what queries see count the keys of all shards; kv_len and tables are of this shard alone,
-       and lengths may come to kv_len * shards. What the queries see of this shard's keys is the step: its state is one of
-       those that flashring_merge makes a result of. */
+    /* A cache dealt over shards: of each row's keys, page p is on shard p % shards, as its page p / shards there.
+       kv_lengths (not null), kv_begins and what queries see count the keys of all shards; kv_len and tables are of
+       this shard alone, and lengths may come to kv_len * shards. What the queries see of this shard's keys is the
+       step: its state is one of those that flashring_merge makes a result of. */
     int64_t shard;                  /* 0 to shards - 1 */
     int64_t shards;                 /* 0 or 1: all keys are here; more: by number or by address, page_size at least 1 */
 } flashring_step;
@@ -290,8 +290,8 @@ FLASHRING_API int32_t flashring_combine(const flashring_combine_args* args);
 /*
  * Writes new keys and values into a cache, behind those that each batch row holds: token i of row b becomes key
  * kv_lengths[b] + i. What a row has no room for, or no page, is refused on the host, and is left out on a device, where
- * lengths are clamped. The cache's pages and shards are those of flashring_step; pages that get nothing are not looked up, nor
- * are those of other shards, whose tokens are left out.
+ * lengths are clamped. The cache's pages and shards are those of flashring_step; pages that get nothing are not
+ * looked up, nor are those of other shards, whose tokens are left out.
  */
 typedef struct flashring_append_args {
     uint32_t size;                  /* sizeof(flashring_append_args) */
@@ -318,9 +318,9 @@ typedef struct flashring_append_args {
 FLASHRING_API int32_t flashring_append(const flashring_append_args* args);
 
 /*
- * Makes one result of states over disjoint keys: out = sum exp(lse_s - lse) acc_s, lse = log sum exp(lse_s), added up in their
- * order, so that the same states give the same bits wherever they are merged. A state of lse -inf weighs nothing, whatever its
- * acc; where all are, out is 0 and lse -inf.
+ * Makes one result of states over disjoint keys: out = sum exp(lse_s - lse) acc_s, lse = log sum exp(lse_s), added up
+ * in their order, so that the same states give the same bits wherever they are merged. A state of lse -inf weighs
+ * nothing, whatever its acc; where all are, out is 0 and lse -inf.
  */
 typedef struct flashring_merge_args {
     uint32_t size;                  /* sizeof(flashring_merge_args) */
@@ -417,7 +417,8 @@ FLASHRING_API int32_t flashring_set_threads(int32_t threads);
  */
 FLASHRING_API int32_t flashring_default_threads(int32_t threads);
 
-/* Kernel entries (step, delta, combine, append, merge) since the library was loaded, refused ones included: shows whether native code ran. */
+/* Kernel entries (step, delta, combine, append, merge) since the library was loaded, refused ones included: shows
+   whether native code ran. */
 FLASHRING_API int64_t flashring_call_count(void);
 
 /*

@@ -60,8 +60,8 @@ void checkShards(const Cache& cache) {
         invalid("kv_lengths must not be null where a cache is dealt over shards");
     }
     if (cache.kv_len > INT32_MAX / cache.shards || cache.page_size > INT32_MAX / cache.shards) {
-        invalid("kv_len = %lld and page_size = %lld must be at most %lld, so that rows on %lld shards stay below 2^31", Wide{cache.kv_len},
-                Wide{cache.page_size}, Wide{INT32_MAX / cache.shards}, Wide{cache.shards});
+        invalid("kv_len = %lld and page_size = %lld must be at most %lld, so that rows on %lld shards stay below 2^31",
+                Wide{cache.kv_len}, Wide{cache.page_size}, Wide{INT32_MAX / cache.shards}, Wide{cache.shards});
     }
 }
 
@@ -186,7 +186,8 @@ void checkPages(const flashring_step& step, const int64_t* lo, const int64_t* hi
 }
 
 const flashring_append_args& readAppend(const flashring_append_args* given, flashring_append_args& own) {
-    const flashring_append_args& args = readStruct("args", "flashring_append_args", given, offsetof(flashring_append_args, shard), own);
+    constexpr std::size_t first = offsetof(flashring_append_args, shard);
+    const flashring_append_args& args = readStruct("args", "flashring_append_args", given, first, own);
     if (args.device < FLASHRING_HOST) {
         invalid("device = %d must be -1 (the host) or a CUDA device", args.device);
     }
@@ -233,8 +234,8 @@ const flashring_append_args& readAppend(const flashring_append_args* given, flas
         requireBetween("kv_lengths", b, length, most, roomOf(args));
         requireBetween("new_lengths", b, tokens, args.new_len, "new_len");
         if (tokens > most - length) {
-            invalid("kv_lengths[%lld] = %lld leaves no room for %lld new tokens: %s = %lld", Wide{b}, Wide{length}, Wide{tokens}, roomOf(args),
-                    Wide{most});
+            invalid("kv_lengths[%lld] = %lld leaves no room for %lld new tokens: %s = %lld", Wide{b}, Wide{length},
+                    Wide{tokens}, roomOf(args), Wide{most});
         }
         checkEntries(args, b, keysOnShard(args, length), keysOnShard(args, length + tokens));
     }

@@ -61,7 +61,9 @@ struct BatchRow {
 
 // Keys that batch rows may come to, on all shards.
 template <class Cache>
-constexpr int64_t capacityOf(const Cache& cache) { return cache.shards > 1 ? cache.kv_len * cache.shards : cache.kv_len; }
+constexpr int64_t capacityOf(const Cache& cache) {
+    return cache.shards > 1 ? cache.kv_len * cache.shards : cache.kv_len;
+}
 
 // How many of a row's first `keys` keys are on this shard. In 32 bits, which dealt rows keep to: GPUs divide 64 slowly.
 template <class Cache>
@@ -70,8 +72,8 @@ constexpr int64_t keysOnShard(const Cache& cache, int64_t keys) {
         return keys;
     }
     const auto page = static_cast<uint32_t>(cache.page_size), all = static_cast<uint32_t>(keys);
-    const uint32_t round = page * static_cast<uint32_t>(cache.shards), rounds = all / round, rest = all - rounds * round,
-                   before = page * static_cast<uint32_t>(cache.shard), own = rest > before ? rest - before : 0;
+    const uint32_t round = page * static_cast<uint32_t>(cache.shards), before = page * static_cast<uint32_t>(cache.shard);
+    const uint32_t rounds = all / round, rest = all - rounds * round, own = rest > before ? rest - before : 0;
     return rounds * page + (own < page ? own : page);
 }
 
