@@ -293,8 +293,7 @@ void mergeOnDevice(const flashring_merge_args& args) {
     const DeviceScope scope(args.device);
     withDeviceElement(args.dtype, [&](auto element) {
         launch(mergeKernel<decltype(element)>, "merge of states",
-               ceilDiv(args.batch * args.length * args.heads, kWarps), kThreads, 0,
-               args.stream, args);
+               ceilDiv(args.batch * args.length * args.heads, kWarps), kThreads, 0, args.stream, args);
     });
 }
 
