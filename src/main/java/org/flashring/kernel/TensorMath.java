@@ -6,6 +6,8 @@ import org.flashring.Tensor;
 import org.flashring.device.Device;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs.Combine;
+import org.flashring.internal.NativeStructs.TensorView;
 import org.flashring.internal.RawPointer;
 import org.flashring.internal.Status;
 
@@ -13,10 +15,10 @@ import org.flashring.internal.Status;
  * Copies, conversions and sums of tensors: {@code flashring_combine}, its struct made once. For one thread at a time.
  */
 public final class TensorMath implements AutoCloseable {
-    private final Native.Combine args = Native.newCombine();
-    private final Native.TensorView dst = args.dst();
-    private final Native.TensorView a = args.a();
-    private final Native.TensorView b = args.b();
+    private final Combine args = Native.newCombine();
+    private final TensorView dst = args.dst();
+    private final TensorView a = args.a();
+    private final TensorView b = args.b();
     private final RawPointer target = new RawPointer();
     private final RawPointer source = new RawPointer();
 
