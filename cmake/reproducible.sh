@@ -5,12 +5,13 @@
 # be the same. In one folder, as nvcc puts a hash of the folder into the names of kernels.
 set -euo pipefail
 home=$(cd "$(dirname "$0")/.." && pwd)
+commit=$(git -C "$home" rev-parse HEAD)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 for build in first second; do
     mkdir "$work/$build" "$work/sources"
-    git -C "$home" archive HEAD | tar -x -C "$work/sources"
+    git -C "$home" archive "$commit" | tar -x -C "$work/sources"
     (cd "$work/sources" && mvn -q -B -ntp install -DskipTests -Dmaven.install.skip=true \
         -Dflashring.nativeTargets=flashring "$@")
     mv "$work"/sources/target/flashring-*.jar "$work/$build"

@@ -76,7 +76,8 @@ class ExamplesTest {
                 .replaceFirst("(?s)\n \\* \\}</pre>.*", "")
                 .replaceAll("(?m)^ \\* ?", "    ");
         assertThat(shown).contains("cache.append(layer");
-        assertThat(Files.readString(Examples.FOLDER.resolve("GreedyDecoding.java"))).contains(shown);
+        assertThat(Files.readString(Examples.FOLDER.resolve("GreedyDecoding.java")))
+                .contains(shown);
     }
 
     @Test

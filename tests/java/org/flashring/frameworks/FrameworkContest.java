@@ -2,20 +2,20 @@ package org.flashring.frameworks;
 
 import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.io.Writer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
- * The attention of three Java frameworks, each beside this library in its place: a process for each of the six, which
- * take turns, so that what disturbs the machine disturbs all. Arguments: tokens, timed turns, "full" or "causal" (then
- * without ND4J, whose attention cannot), and a file for the picture.
+ * The attention of three Java frameworks, each beside this library in its place: a process for each of the six, of one
+ * thread, which take turns, so that what disturbs the machine disturbs all. Arguments: tokens, timed turns, "full" or
+ * "causal" (then without ND4J, whose attention cannot), and a file for the picture.
  */
 public final class FrameworkContest {
     private static final int PAUSE_MILLIS = 50; // for the workers of the last one to go to sleep
@@ -27,8 +27,8 @@ public final class FrameworkContest {
      * What one process showed.
      *
      * @param name the framework, then "own" or "flashring"
-     * @param forward milliseconds of each timed forward pass
-     * @param step milliseconds of each timed forward and backward pass
+     * @param forward milliseconds of processor time of each forward pass
+     * @param step the same of each forward and backward pass
      * @param forwardBytes the most bytes held in forward passes over those before
      * @param stepBytes the same of both passes
      */
@@ -124,7 +124,7 @@ public final class FrameworkContest {
 
         Child(String name, int length, boolean causal) throws IOException {
             this.name = name;
-            this.process = new ProcessBuilder(
+            ProcessBuilder builder = new ProcessBuilder(
                             Path.of(System.getProperty("java.home"), "bin", "java")
                                     .toString(),
                             "-Xmx1g",
@@ -137,8 +137,9 @@ public final class FrameworkContest {
                             name,
                             Integer.toString(length),
                             Boolean.toString(causal))
-                    .redirectError(ProcessBuilder.Redirect.INHERIT)
-                    .start();
+                    .redirectError(ProcessBuilder.Redirect.INHERIT);
+            builder.environment().putAll(Map.of("OMP_NUM_THREADS", "1", "FLASHRING_THREADS", "1"));
+            this.process = builder.start();
             this.answers = process.inputReader(StandardCharsets.US_ASCII);
             this.orders = process.outputWriter(StandardCharsets.US_ASCII);
             answer();
@@ -167,8 +168,7 @@ public final class FrameworkContest {
                     process.destroyForcibly();
                 }
             } catch (IOException e) {
-                process.destroyForcibly();
-                throw new UncheckedIOException(e);
+                process.destroyForcibly(); // it has ended, or does not read
             } catch (InterruptedException e) {
                 process.destroyForcibly();
                 Thread.currentThread().interrupt();

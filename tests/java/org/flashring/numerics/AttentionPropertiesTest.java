@@ -89,7 +89,7 @@ class AttentionPropertiesTest {
             @ForAll @IntRange(min = 1, max = 5) int world) {
         Problem problem = problem(seed, DType.FLOAT64);
         Result exact = Oracle.float64(problem);
-        long heads = 1 + Math.floorMod(seed, 3);
+        long heads = 1L + Math.floorMod(seed, 3);
         Ring ring = Math.floorMod(seed, 4) == 3 ? new Ring(heads) : new Ring(seed % 2 == 0);
         List<Strategy> strategies = new ArrayList<>(List.of(ring, new Gather(heads), new Halo()));
         if (problem.shape().queryHeads() >= world) {

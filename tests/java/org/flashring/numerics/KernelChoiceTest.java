@@ -18,6 +18,7 @@ import org.flashring.Kernel;
 import org.flashring.Layout;
 import org.flashring.Mask;
 import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 import org.flashring.kernel.Capability;
 import org.flashring.plan.Plan;
 import org.flashring.support.Capped;
@@ -71,7 +72,7 @@ class KernelChoiceTest {
                 .findFirst()
                 .orElseThrow();
         int[] row = new int[1];
-        try (Native.Step step = Native.newStep()) {
+        try (NativeStructs.Step step = Native.newStep()) {
             step.device(Native.HOST).dtype(dtype.code()).kernel(Kernel.AUTO.code());
             step.batch(1)
                     .queryHeads(1)
@@ -105,7 +106,7 @@ class KernelChoiceTest {
         assertThat(decode.kernel()).isEqualTo(Kernel.DECODE);
         assumeTrue(decode.available(), decode.cause());
         int[] row = new int[1];
-        try (Native.Step step = Native.newStep()) {
+        try (NativeStructs.Step step = Native.newStep()) {
             step.device(Native.HOST).dtype(dtype.code()).kernel(Kernel.AUTO.code());
             step.batch(1).queryHeads(8).kvHeads(2).headDim(64).valueDim(64).keyLength(80);
             step.queryLength(16).softmaxScale(1);

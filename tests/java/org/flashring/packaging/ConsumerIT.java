@@ -2,16 +2,9 @@ package org.flashring.packaging;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.HashSet;
 import java.util.List;
-import java.util.Set;
-import java.util.jar.JarEntry;
-import java.util.jar.JarFile;
-import java.util.jar.JarOutputStream;
 import org.flashring.packaging.Program.Ending;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -117,32 +110,12 @@ class ConsumerIT {
     void runsFromOneJarOfEverything() throws Exception {
         Path fat = folder.resolve("fat.jar");
         List<Path> parts = new ArrayList<>(Program.modules());
-        merge(parts, fat);
+        Program.merge(parts, fat);
         Path output = folder.resolve("output");
         String path = Program.join(List.of(fat, classes));
         assertRight(Program.end(
                 Program.start(folder.resolve("cache"), output, List.of("-classpath", path, "Consumer", "plan")),
                 output));
-    }
-
-    /**
-     * Puts all entries into one jar as shading does: module descriptors go, of two entries of a name the first one
-     * stays.
-     */
-    private static void merge(List<Path> jars, Path merged) throws IOException {
-        Set<String> names = new HashSet<>();
-        try (JarOutputStream out = new JarOutputStream(Files.newOutputStream(merged))) {
-            for (Path jar : jars) {
-                try (JarFile in = new JarFile(jar.toFile())) {
-                    for (JarEntry entry : in.stream().toList()) {
-                        if (!entry.getName().endsWith("module-info.class") && names.add(entry.getName())) {
-                            out.putNextEntry(new JarEntry(entry.getName()));
-                            in.getInputStream(entry).transferTo(out);
-                        }
-                    }
-                }
-            }
-        }
     }
 
     @Test

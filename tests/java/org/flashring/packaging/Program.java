@@ -9,11 +9,17 @@ import java.io.StringWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
+import java.util.jar.JarEntry;
+import java.util.jar.JarFile;
+import java.util.jar.JarOutputStream;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import java.util.zip.Deflater;
 import javax.tools.JavaCompiler;
 import javax.tools.StandardJavaFileManager;
 import javax.tools.ToolProvider;
@@ -88,7 +94,7 @@ final class Program {
         return modules;
     }
 
-    private static void javac(List<Path> sources, List<String> more) throws IOException {
+    static void javac(List<Path> sources, List<String> more) throws IOException {
         JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
         StringWriter messages = new StringWriter();
         try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
@@ -170,6 +176,27 @@ final class Program {
         }
         assumeTrue(!found.isEmpty(), "no runtime of Java 24 or newer in " + all);
         return found.get(0);
+    }
+
+    /**
+     * Puts all entries into one jar as shading does: module descriptors go, of two entries of a name the first one
+     * stays.
+     */
+    static void merge(List<Path> jars, Path merged) throws IOException {
+        Set<String> names = new HashSet<>();
+        try (JarOutputStream out = new JarOutputStream(Files.newOutputStream(merged))) {
+            out.setLevel(Deflater.BEST_SPEED);
+            for (Path jar : jars) {
+                try (JarFile in = new JarFile(jar.toFile())) {
+                    for (JarEntry entry : in.stream().toList()) {
+                        if (!entry.getName().endsWith("module-info.class") && names.add(entry.getName())) {
+                            out.putNextEntry(new JarEntry(entry.getName()));
+                            in.getInputStream(entry).transferTo(out);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /** Returns how a JVM ended; it is killed if it takes longer than a minute. */

@@ -8,6 +8,7 @@ import java.util.function.Consumer;
 import java.util.function.ToIntFunction;
 import org.bytedeco.javacpp.LongPointer;
 import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 import org.flashring.internal.NativeStructs.Combine;
 import org.flashring.internal.NativeStructs.Step;
 import org.flashring.internal.NativeStructs.TensorView;
@@ -283,7 +284,7 @@ class RawInterfaceTest {
     @Test
     void nullsAndNumbersOutOfRangeAreRefused() {
         try (RawStep raw = new RawStep();
-                Native.CapabilityRow row = Native.newCapabilityRow()) {
+                NativeStructs.CapabilityRow row = Native.newCapabilityRow()) {
             assertRefused(Native.forwardStep(null), "step must not be null");
             assertRefused(Native.backwardStep(null), "step must not be null");
             assertRefused(Native.delta(null), "step must not be null");

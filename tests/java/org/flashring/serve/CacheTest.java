@@ -44,11 +44,11 @@ class CacheTest {
     }
 
     private static List<Double> decoded(CachePlan plan) {
-        Decoding decoding = new Decoding(plan, 7);
-        try (Cache cache = new Cache(plan, Device.HOST)) {
+        try (Decoding decoding = new Decoding(plan, 7);
+                Cache cache = new Cache(plan, Device.HOST)) {
             decode(decoding, cache);
+            return decoding.results();
         }
-        return decoding.results();
     }
 
     @ParameterizedTest
@@ -86,22 +86,21 @@ class CacheTest {
             owners.add(TestTensor.padded(DType.FLOAT32, blocks, keys, 2, 16, 5));
             v.add(owners.get(2 * layer + 1).tensor());
         }
-        Decoding decoding = new Decoding(plan, 7);
-        try (Cache cache = new Cache(plan, k, v)) {
+        try (Decoding decoding = new Decoding(plan, 7);
+                Cache cache = new Cache(plan, k, v)) {
             assertThat(cache.keys(1)).isSameAs(k.get(1));
             decode(decoding, cache);
+            assertThat(decoding.results()).isEqualTo(decoded(plan));
         }
-        assertThat(decoding.results()).isEqualTo(decoded(plan));
     }
 
     /** 3 rows of 90 keys in 8 pages of 8: what falls behind the window serves again. */
     @Test
     void pagesBehindTheWindowAreFree() {
-        CachePlan plan = CachePlan.paged(shape(DType.FLOAT64), 1, 90, 8)
-                .withWindow(10)
-                .withPages(9);
-        Decoding decoding = new Decoding(plan, 3);
-        try (Cache cache = new Cache(plan, Device.HOST)) {
+        CachePlan plan =
+                CachePlan.paged(shape(DType.FLOAT64), 1, 90, 8).withWindow(10).withPages(9);
+        try (Decoding decoding = new Decoding(plan, 3);
+                Cache cache = new Cache(plan, Device.HOST)) {
             for (int i = 0; i < 90; i++) {
                 decoding.step(cache, 1);
             }
@@ -111,9 +110,10 @@ class CacheTest {
 
     @Test
     void releasedRowsBeginAnew() {
-        CachePlan plan = CachePlan.paged(shape(DType.FLOAT64), 2, 40, 8).withPages(12).withNewTokens(30);
-        Decoding decoding = new Decoding(plan, 3);
-        try (Cache cache = new Cache(plan, Device.HOST)) {
+        CachePlan plan =
+                CachePlan.paged(shape(DType.FLOAT64), 2, 40, 8).withPages(12).withNewTokens(30);
+        try (Decoding decoding = new Decoding(plan, 3);
+                Cache cache = new Cache(plan, Device.HOST)) {
             decoding.step(cache, 30);
             assertThat(cache.freePages()).isZero();
             decoding.forget(cache, 1);
@@ -151,7 +151,8 @@ class CacheTest {
                 .containsEntry("values", 2L * 4 * 8192 * 8 * 128 * 2)
                 .containsEntry("page table", 4L * 128 * 4);
         assertThat(plan.bytesHeld())
-                .isEqualTo(plan.bytesByName().values().stream().mapToLong(x -> x).sum());
+                .isEqualTo(
+                        plan.bytesByName().values().stream().mapToLong(x -> x).sum());
         assertThat(plan.bytesRead(1000)).isEqualTo(2L * 4 * 1000 * 8 * 256 * 2);
         assertThat(plan.withWindow(100).bytesRead(1000)).isEqualTo(2L * 4 * 100 * 8 * 256 * 2);
         assertThat(plan.bytesSent(1)).isZero();
@@ -159,7 +160,8 @@ class CacheTest {
 
     @Test
     void refusals() {
-        CachePlan plan = CachePlan.paged(shape(DType.FLOAT32), 2, 20, 8).withPages(5).withNewTokens(12);
+        CachePlan plan =
+                CachePlan.paged(shape(DType.FLOAT32), 2, 20, 8).withPages(5).withNewTokens(12);
         TestTensor q = TestTensor.dense(DType.FLOAT32, 3, 12, 6, 24);
         TestTensor k = TestTensor.dense(DType.FLOAT32, 3, 12, 2, 24);
         TestTensor v = TestTensor.dense(DType.FLOAT32, 3, 12, 2, 16);
@@ -171,7 +173,8 @@ class CacheTest {
         state(cache::advance, "nothing has been appended");
         argument(() -> cache.append(2, k.tensor(), v.tensor()), "layer is 2; it must lie in [0, 1]");
         argument(() -> cache.append(0, k.tensor(), null), "v is null");
-        argument(() -> cache.append(0, k.tensor(), one.tensor()), "v shape is [3, 1, 2, 24]; it must be [3, 12, 2, 16]");
+        argument(
+                () -> cache.append(0, k.tensor(), one.tensor()), "v shape is [3, 1, 2, 24]; it must be [3, 12, 2, 16]");
         argument(() -> cache.newLengths(1, 2), "ofRow.length is 2; it must be 3, one for each row");
         argument(() -> cache.newLengths(1, 2, 13), "ofRow is 13; it must lie in [0, 12]");
         argument(() -> cache.sinks(0, out.tensor()), "sinks is");
@@ -208,7 +211,9 @@ class CacheTest {
     }
 
     private static void argument(Runnable call, String says) {
-        assertThatThrownBy(call::run).isInstanceOf(IllegalArgumentException.class).hasMessageContaining(says);
+        assertThatThrownBy(call::run)
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining(says);
     }
 
     private static void state(Runnable call, String says) {

@@ -24,8 +24,8 @@ class DealtCacheTest {
 
     private static List<List<Double>> decoded(CachePlan plan) {
         return LocalGroup.run(plan.ranks(), ranks -> {
-            Decoding decoding = new Decoding(plan, 11);
-            try (Cache cache = new Cache(plan, ranks)) {
+            try (Decoding decoding = new Decoding(plan, 11);
+                    Cache cache = new Cache(plan, ranks)) {
                 decoding.begin(cache);
                 decoding.step(cache, 3); // ranks without any key
                 decoding.step(cache, 40, 40, 7);
@@ -36,8 +36,8 @@ class DealtCacheTest {
                 decoding.step(cache, 1);
                 assertThat(cache.length(0)).isEqualTo(34);
                 assertThat(cache.length(1)).isEqualTo(50);
+                return decoding.results();
             }
-            return decoding.results();
         });
     }
 
@@ -59,7 +59,8 @@ class DealtCacheTest {
     /** A sink is one key of all ranks together. */
     @Test
     void scores() {
-        decoded(plan(DType.FLOAT64, 8, 3).with(Score.scaledBy(0.4).withSoftcap(3).withSinks()));
+        decoded(plan(DType.FLOAT64, 8, 3)
+                .with(Score.scaledBy(0.4).withSoftcap(3).withSinks()));
     }
 
     /** Rows of 90 keys in pages of 8, of which the first rank gets the longer share. */

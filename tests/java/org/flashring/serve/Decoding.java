@@ -5,15 +5,19 @@ import java.util.List;
 import java.util.Random;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
+import org.flashring.device.Device;
+import org.flashring.support.DeviceCopies;
 import org.flashring.support.TestTensor;
 
 /**
  * Steps of random tokens on a cache, of which each output is compared with the formula in float64 over all tokens so
  * far, one pair at a time.
  */
-final class Decoding {
+final class Decoding implements AutoCloseable {
     private final CachePlan plan;
     private final AttentionShape shape;
+    private final Device device;
+    private final DeviceCopies constants;
     private final Random random;
     private final double[] sinks; // of each head; null for none
     private final List<List<List<double[]>>> keys = new ArrayList<>(); // of each layer and row
@@ -21,6 +25,13 @@ final class Decoding {
     private final List<Double> results = new ArrayList<>();
 
     Decoding(CachePlan plan, long seed) {
+        this(plan, seed, Device.HOST);
+    }
+
+    /** On a device, in its default stream. To be closed there. */
+    Decoding(CachePlan plan, long seed, Device device) {
+        this.device = device;
+        this.constants = new DeviceCopies(device);
         this.plan = plan;
         this.shape = plan.shape();
         this.random = new Random(seed);
@@ -49,7 +60,7 @@ final class Decoding {
             for (int head = 0; head < sinks.length; head++) {
                 tensor.put(0, 0, head, 0, sinks[head]);
             }
-            cache.sinks(layer, tensor.tensor());
+            cache.sinks(layer, constants.tensor(tensor));
         }
     }
 
@@ -70,10 +81,13 @@ final class Decoding {
             TestTensor v = drawn(tokens, shape.kvHeads(), shape.valueDim());
             TestTensor out =
                     TestTensor.padded(shape.dtype(), shape.batch(), tokens, shape.queryHeads(), shape.valueDim(), 3);
-            TestTensor lse = TestTensor.headsFirst(
-                    shape.dtype().accumulator(), shape.batch(), tokens, shape.queryHeads(), 1);
-            cache.append(layer, k.tensor(), v.tensor());
-            cache.forward(layer, q.tensor(), out.tensor(), lse.tensor(), 0);
+            TestTensor lse =
+                    TestTensor.headsFirst(shape.dtype().accumulator(), shape.batch(), tokens, shape.queryHeads(), 1);
+            try (DeviceCopies copies = new DeviceCopies(device)) {
+                cache.append(layer, copies.tensor(k), copies.tensor(v));
+                cache.forward(layer, copies.tensor(q), copies.tensor(out), copies.tensor(lse), 0);
+                copies.download();
+            }
             for (int row = 0; row < shape.batch(); row++) {
                 int fresh = counts.length == 0 ? tokens : counts[row];
                 remember(keys.get(layer).get(row), k, row, fresh);
@@ -86,6 +100,11 @@ final class Decoding {
             }
         }
         cache.advance();
+    }
+
+    @Override
+    public void close() {
+        constants.close();
     }
 
     private TestTensor drawn(int tokens, long heads, long dim) {

@@ -9,7 +9,8 @@ import org.bytedeco.javacpp.annotation.NoException;
 
 /**
  * {@code flashring.h} and the {@code flashring_library.h} that it includes, one for one: same names, same order,
- * addresses as {@code long}. The rules are documented there. Here are its functions; its structs are members too.
+ * addresses as {@code long}. The rules are documented there. Here are their functions; JavaCPP makes one library of
+ * this class and the structs, since it extends theirs.
  *
  * <p>Structs are made by methods of this class, never by their constructors, so that this class's initialisation, which
  * holds the loader's lock, comes before that of their superclass {@link Pointer}, which unpacks natives too. Where the
@@ -49,12 +50,6 @@ public final class Native extends NativeStructs {
     public static Combine newCombine() {
         NativeLoader.requireLoaded();
         return new Combine();
-    }
-
-    /** Returns arguments with every field zero but their size. */
-    public static Merge newMerge() {
-        NativeLoader.requireLoaded();
-        return new Merge();
     }
 
     /** Returns arguments with every field zero but their size. */
@@ -160,7 +155,6 @@ public final class Native extends NativeStructs {
     @Name("flashring_workspace_bytes") public static native int workspaceBytes(
             @Const Step step, int direction, @Cast("int64_t*") long[] bytes);
     @Name("flashring_combine") public static native int combine(@Const Combine args);
-    @Name("flashring_merge") public static native int merge(@Const Merge args);
     @Name("flashring_merge") public static native int merge(@Const Merge args);
     @Name("flashring_append") public static native int append(@Const Append args);
     @Name("flashring_dtype_count") private static native int dtypeCountUnchecked();

@@ -6,6 +6,7 @@ import org.flashring.Score;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
 import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 import org.flashring.internal.Status;
 
 /**
@@ -16,18 +17,18 @@ import org.flashring.internal.Status;
 public final class CacheStep implements AutoCloseable {
     private static final long PLANNED = 64; // an address that is followed by nobody, before there are any
 
-    private final Native.Step step = Native.newStep();
-    private final Native.Append append = Native.newAppend();
-    private final Native.TensorView q = step.q();
-    private final Native.TensorView k = step.k();
-    private final Native.TensorView v = step.v();
-    private final Native.TensorView out = step.out();
-    private final Native.TensorView acc = step.acc();
-    private final Native.TensorView lse = step.lse();
-    private final Native.TensorView newKeys = append.newKeys();
-    private final Native.TensorView newValues = append.newValues();
-    private final Native.TensorView appendedKeys = append.k();
-    private final Native.TensorView appendedValues = append.v();
+    private final NativeStructs.Step step = Native.newStep();
+    private final NativeStructs.Append append = Native.newAppend();
+    private final NativeStructs.TensorView q = step.q();
+    private final NativeStructs.TensorView k = step.k();
+    private final NativeStructs.TensorView v = step.v();
+    private final NativeStructs.TensorView out = step.out();
+    private final NativeStructs.TensorView acc = step.acc();
+    private final NativeStructs.TensorView lse = step.lse();
+    private final NativeStructs.TensorView newKeys = append.newKeys();
+    private final NativeStructs.TensorView newValues = append.newValues();
+    private final NativeStructs.TensorView appendedKeys = append.k();
+    private final NativeStructs.TensorView appendedValues = append.v();
     private final HeadNumbers headNumbers;
     private final AttentionShape shape;
     private final long[] bytes = new long[1];
@@ -53,9 +54,7 @@ public final class CacheStep implements AutoCloseable {
             int ranks) {
         this.shape = shape;
         int device = options.cuda() ? 0 : Native.HOST;
-        step.device(device)
-                .dtype(shape.dtype().code())
-                .kernel(options.kernel().code());
+        step.device(device).dtype(shape.dtype().code()).kernel(options.kernel().code());
         step.batch(shape.batch()).queryHeads(shape.queryHeads()).kvHeads(shape.kvHeads());
         step.headDim(shape.headDim()).valueDim(shape.valueDim()).softmaxScale(score.scaleFor(shape));
         step.keyLength(capacity).pageSize(pageSize).pages(pages);
@@ -159,7 +158,7 @@ public final class CacheStep implements AutoCloseable {
         Status.check(Native.forwardStep(step));
     }
 
-    private void dense(Native.TensorView view, long address, long dim) {
+    private void dense(NativeStructs.TensorView view, long address, long dim) {
         long token = shape.queryHeads() * dim;
         Views.set(view, address, step.queryLength() * token, token, dim);
     }

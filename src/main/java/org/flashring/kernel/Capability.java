@@ -6,6 +6,7 @@ import org.flashring.DType;
 import org.flashring.Kernel;
 import org.flashring.Score;
 import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 
 /**
  * A row of the capability table: what one kernel serves. The table itself is native and the only one; plans refuse by
@@ -58,7 +59,7 @@ public record Capability(
      */
     public static List<Capability> all() {
         List<Capability> rows = new ArrayList<>();
-        try (Native.CapabilityRow row = Native.newCapabilityRow()) {
+        try (NativeStructs.CapabilityRow row = Native.newCapabilityRow()) {
             for (int i = 0; i < Native.capabilityCount(); i++) {
                 if (Native.capabilityGet(i, row) != Native.OK) {
                     throw new IllegalArgumentException(Native.lastError());

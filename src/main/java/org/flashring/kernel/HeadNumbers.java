@@ -4,13 +4,13 @@ import java.util.List;
 import org.flashring.DType;
 import org.flashring.Score;
 import org.flashring.Tensor;
-import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 
 /** What a native step has of each query head, one number each: sinks, their gradients and ALiBi slopes. */
 final class HeadNumbers {
     private static final long PLANNED = 64; // an address that is followed by nobody, before there are any
 
-    private final Native.Step step;
+    private final NativeStructs.Step step;
     private final DType dtype;
     private final List<Double> slopes;
     private long slopesAt; // addresses of those of head 0; 0 for none
@@ -18,7 +18,7 @@ final class HeadNumbers {
     private long gradientsAt;
 
     /** Gives {@code step} the score, as it is planned: its numbers have no addresses yet. */
-    HeadNumbers(Native.Step step, Score score, DType dtype) {
+    HeadNumbers(NativeStructs.Step step, Score score, DType dtype) {
         this.step = step;
         this.dtype = dtype;
         this.slopes = score.alibiSlopes();

@@ -1,7 +1,7 @@
 package org.flashring.kernel;
 
 import org.flashring.Mask;
-import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 
 /**
  * A mask as the native step has it: one for all rows of a batch, or one for each, which then is a launch of its own.
@@ -45,7 +45,7 @@ final class MaskTables {
     }
 
     /** Sets the mask of a launch. */
-    void set(Native.MaskView view, int launch) {
+    void set(NativeStructs.MaskView view, int launch) {
         Mask of = mask.ofRow(launch);
         view.left(of.left()).right(of.right());
         view.cuSeqlens(of.hasDocuments() ? cuSeqlens[launch] : 0).documents(of.hasDocuments() ? of.documentCount() : 0);

@@ -1,21 +1,22 @@
 package org.flashring.kernel;
 
 import org.flashring.Tensor;
-import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 
 /** The views of a native step that belong to the queries: set once a call, moved when a step computes other heads. */
 final class QueryViews {
-    private final Native.TensorView[] ofForward;
-    private final Native.TensorView[] ofBackward;
+    private final NativeStructs.TensorView[] ofForward;
+    private final NativeStructs.TensorView[] ofBackward;
     private final Tensor[] tensors = new Tensor[6];
-    private Native.TensorView[] views; // of the direction bound last
+    private NativeStructs.TensorView[] views; // of the direction bound last
     private long row; // of the batch, where they begin
     private long head;
 
-    QueryViews(Native.Step step) {
-        ofForward = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.acc(), step.lseLow()};
-        ofBackward = new Native.TensorView[] {step.q(), step.out(), step.lse(), step.dout(), step.delta(), step.dq()};
-        views = new Native.TensorView[0];
+    QueryViews(NativeStructs.Step step) {
+        ofForward = new NativeStructs.TensorView[] {step.q(), step.out(), step.lse(), step.acc(), step.lseLow()};
+        ofBackward =
+                new NativeStructs.TensorView[] {step.q(), step.out(), step.lse(), step.dout(), step.delta(), step.dq()};
+        views = new NativeStructs.TensorView[0];
     }
 
     void bindForward(Tensor q, Tensor out, Tensor lse, Tensor state, Tensor lseLow) {
@@ -29,7 +30,8 @@ final class QueryViews {
         set(0, 0);
     }
 
-    private void bind(Native.TensorView[] direction, Tensor q, Tensor out, Tensor lse, Tensor fourth, Tensor fifth) {
+    private void bind(
+            NativeStructs.TensorView[] direction, Tensor q, Tensor out, Tensor lse, Tensor fourth, Tensor fifth) {
         views = direction;
         tensors[0] = q;
         tensors[1] = out;

@@ -4,6 +4,7 @@ import org.flashring.AttentionShape;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
 import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 import org.flashring.internal.Status;
 
 /**
@@ -12,11 +13,11 @@ import org.flashring.internal.Status;
  * time.
  */
 public final class StateMerge implements AutoCloseable {
-    private final Native.Merge args = Native.newMerge();
-    private final Native.TensorView acc = args.acc();
-    private final Native.TensorView stateLse = args.stateLse();
-    private final Native.TensorView out = args.out();
-    private final Native.TensorView lse = args.lse();
+    private final NativeStructs.Merge args = Native.newMerge();
+    private final NativeStructs.TensorView acc = args.acc();
+    private final NativeStructs.TensorView stateLse = args.stateLse();
+    private final NativeStructs.TensorView out = args.out();
+    private final NativeStructs.TensorView lse = args.lse();
     private final AttentionShape shape;
 
     /** Merges {@code states} states of a shape, on {@code device}. */

@@ -10,6 +10,7 @@ import org.flashring.Tensor;
 import org.flashring.device.Device;
 import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 import org.flashring.internal.Status;
 
 /**
@@ -20,13 +21,13 @@ import org.flashring.internal.Status;
  * {@link #bindBackward}, {@link #delta}, then for each block heads, meet and {@link #backward}.
  */
 public final class StepKernel implements AutoCloseable {
-    private final Native.Step step = Native.newStep();
-    private final Native.MaskView maskView = step.mask();
-    private final Native.PositionList keyPositions = step.keyPositions();
-    private final Native.TensorView k = step.k();
-    private final Native.TensorView v = step.v();
-    private final Native.TensorView dk = step.dk();
-    private final Native.TensorView dv = step.dv();
+    private final NativeStructs.Step step = Native.newStep();
+    private final NativeStructs.MaskView maskView = step.mask();
+    private final NativeStructs.PositionList keyPositions = step.keyPositions();
+    private final NativeStructs.TensorView k = step.k();
+    private final NativeStructs.TensorView v = step.v();
+    private final NativeStructs.TensorView dk = step.dk();
+    private final NativeStructs.TensorView dv = step.dv();
     private final QueryViews queryViews = new QueryViews(step);
     private final HeadNumbers headNumbers;
     private final AttentionShape shape;

@@ -6,8 +6,7 @@ import org.flashring.Tensor;
 import org.flashring.device.Device;
 import org.flashring.internal.Cudart;
 import org.flashring.internal.Native;
-import org.flashring.internal.NativeStructs.Combine;
-import org.flashring.internal.NativeStructs.TensorView;
+import org.flashring.internal.NativeStructs;
 import org.flashring.internal.RawPointer;
 import org.flashring.internal.Status;
 
@@ -15,10 +14,10 @@ import org.flashring.internal.Status;
  * Copies, conversions and sums of tensors: {@code flashring_combine}, its struct made once. For one thread at a time.
  */
 public final class TensorMath implements AutoCloseable {
-    private final Combine args = Native.newCombine();
-    private final TensorView dst = args.dst();
-    private final TensorView a = args.a();
-    private final TensorView b = args.b();
+    private final NativeStructs.Combine args = Native.newCombine();
+    private final NativeStructs.TensorView dst = args.dst();
+    private final NativeStructs.TensorView a = args.a();
+    private final NativeStructs.TensorView b = args.b();
     private final RawPointer target = new RawPointer();
     private final RawPointer source = new RawPointer();
 

@@ -1,20 +1,21 @@
 package org.flashring.kernel;
 
 import org.flashring.Tensor;
-import org.flashring.internal.Native;
+import org.flashring.internal.NativeStructs;
 
 /** Fills in the native view of a tensor. */
 final class Views {
     private Views() {}
 
-    static void set(Native.TensorView view, Tensor tensor) {
+    static void set(NativeStructs.TensorView view, Tensor tensor) {
         set(view, tensor.address(), tensor.strideBatch(), tensor.strideLength(), tensor.strideHead());
     }
 
     /**
-     * As {@link #set(Native.TensorView, Tensor)}, of the part that begins at a row of the batch, a token and a head.
+     * As {@link #set(NativeStructs.TensorView, Tensor)}, of the part that begins at a row of the batch, a token and a
+     * head.
      */
-    static void set(Native.TensorView view, Tensor tensor, long row, long token, long head) {
+    static void set(NativeStructs.TensorView view, Tensor tensor, long row, long token, long head) {
         long elements = row * tensor.strideBatch() + token * tensor.strideLength() + head * tensor.strideHead();
         set(
                 view,
@@ -24,7 +25,7 @@ final class Views {
                 tensor.strideHead());
     }
 
-    static void set(Native.TensorView view, long address, long strideBatch, long strideLength, long strideHead) {
+    static void set(NativeStructs.TensorView view, long address, long strideBatch, long strideLength, long strideHead) {
         view.data(address).strideBatch(strideBatch).strideSeq(strideLength).strideHead(strideHead);
     }
 }

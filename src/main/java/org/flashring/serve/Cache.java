@@ -22,13 +22,13 @@ import org.flashring.kernel.TensorMath;
  * before it, and itself. A prompt is a step of many tokens.
  *
  * <p>Lengths lie on the device, and each step reads them there: a step that has been captured in a CUDA graph can be
- * replayed, each replay going on where the one before ended. Calls allocate nothing and do not wait for the device. They
- * queue their work in the order of a stream, which is to be the same for all calls, or ordered by the caller.
+ * replayed, each replay going on where the one before ended. Calls allocate nothing and do not wait for the device.
+ * They queue their work in the order of a stream, which is to be the same for all calls, or ordered by the caller.
  *
  * <p>Where the plan deals pages over ranks, every rank makes its cache with its communicator and calls the same methods
- * in the same order, with the same tokens and lengths: the cache keeps those that are the rank's. Each rank computes all
- * queries over its own keys, outputs and lse of all ranks are gathered and merged in the order of ranks, and every rank
- * gets the same bits. A row grows without moving what it has.
+ * in the same order, with the same tokens and lengths: the cache keeps those that are the rank's. Each rank computes
+ * all queries over its own keys, outputs and lse of all ranks are gathered and merged in the order of ranks, and every
+ * rank gets the same bits. A row grows without moving what it has.
  *
  * <p>One thread at a time uses a cache.
  */
@@ -92,20 +92,13 @@ public final class Cache implements AutoCloseable {
         return Checks.notNull("keys[0]", keys.get(0)).memory().device();
     }
 
-    private Cache(
-            CachePlan plan,
-            Device device,
-            Communicator ranks,
-            List<Tensor> givenKeys,
-            List<Tensor> givenValues) {
+    private Cache(CachePlan plan, Device device, Communicator ranks, List<Tensor> givenKeys, List<Tensor> givenValues) {
         this.plan = Checks.notNull("plan", plan);
         Cuda.require("device", device);
         Checks.equal("plan.ranks", plan.ranks(), ranks == null ? 1 : ranks.worldSize(), "the ranks that there are");
         if (device.isCuda() != plan.options().cuda()) {
             throw Checks.broken(
-                    "device",
-                    device,
-                    "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+                    "device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
         }
         this.entrance = new Entrance("Cache", "", device);
         this.checks = new CacheChecks(plan, device);
@@ -200,7 +193,7 @@ public final class Cache implements AutoCloseable {
      * tensors are long.
      *
      * @throws IllegalArgumentException unless there is one for each row, or none, from 0 to the plan's newTokens
-     * @throws IllegalStateException in the midst of a step
+     * @throws IllegalStateException in the midst of a step, or if the stream is being captured in a CUDA graph
      */
     public void newLengths(int[] ofRow, long stream) {
         Checks.notNull("ofRow", ofRow);
@@ -223,7 +216,8 @@ public final class Cache implements AutoCloseable {
      * Makes sure that a row has the pages of its first {@code keysOfRow} keys, which {@link #append} does otherwise: so
      * that a graph can be captured and replayed up to there.
      *
-     * @throws IllegalStateException if there are not so many free pages
+     * @throws IllegalStateException if there are not so many free pages, or the stream is being captured in a CUDA
+     *     graph
      */
     public void reserve(int row, long keysOfRow, long stream) {
         checkedRow(row);
@@ -248,7 +242,8 @@ public final class Cache implements AutoCloseable {
      * @param k [batch, tokens, kvHeads, headDim]
      * @param v [batch, tokens, kvHeads, valueDim]
      * @throws IllegalArgumentException if a tensor does not fit, or a row has no room
-     * @throws IllegalStateException if there are not enough free pages; nothing has then changed
+     * @throws IllegalStateException if there are not enough free pages, or if it takes some and the stream is being
+     *     captured in a CUDA graph; nothing has then changed
      */
     public void append(int layer, Tensor k, Tensor v, long stream) {
         checkedLayer(layer);
@@ -373,7 +368,7 @@ public final class Cache implements AutoCloseable {
     /**
      * Empties a row, for another sequence; its pages are free.
      *
-     * @throws IllegalStateException in the midst of a step
+     * @throws IllegalStateException in the midst of a step, or if the stream is being captured in a CUDA graph
      */
     public void release(int row, long stream) {
         checkedRow(row);

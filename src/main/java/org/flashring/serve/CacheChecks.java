@@ -42,7 +42,14 @@ final class CacheChecks {
         written("out", out);
         apart("out", out, "q", q);
         if (lse != null) {
-            tensor("lse", lse, shape.batch(), tokens, shape.queryHeads(), 1, shape.dtype().accumulator());
+            tensor(
+                    "lse",
+                    lse,
+                    shape.batch(),
+                    tokens,
+                    shape.queryHeads(),
+                    1,
+                    shape.dtype().accumulator());
             written("lse", lse);
             apart("lse", lse, "q", q);
             apart("lse", lse, "out", out);

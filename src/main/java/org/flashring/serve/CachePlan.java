@@ -72,8 +72,7 @@ public record CachePlan(
 
     /** Returns a plan of rows in one piece each, which take one new token a step on the host. */
     public static CachePlan contiguous(AttentionShape shape, int layers, long capacity) {
-        return new CachePlan(
-                shape, layers, capacity, 0, 0, 0, 1, 1, Score.standard(), AttentionOptions.defaults());
+        return new CachePlan(shape, layers, capacity, 0, 0, 0, 1, 1, Score.standard(), AttentionOptions.defaults());
     }
 
     /**
@@ -92,8 +91,7 @@ public record CachePlan(
 
     /** Returns this plan with {@code count} pages a rank: fewer than all rows could fill, where most stay short. */
     public CachePlan withPages(long count) {
-        return new CachePlan(
-                shape, layers, capacity, pageSize, count, window, newTokens, ranks, score, options);
+        return new CachePlan(shape, layers, capacity, pageSize, count, window, newTokens, ranks, score, options);
     }
 
     /** Returns this plan with queries that see {@code keys} keys, their own included. */
@@ -130,14 +128,12 @@ public record CachePlan(
 
     /** Returns this plan with scores of another kind. */
     public CachePlan with(Score newScore) {
-        return new CachePlan(
-                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, newScore, options);
+        return new CachePlan(shape, layers, capacity, pageSize, pages, window, newTokens, ranks, newScore, options);
     }
 
     /** Returns this plan with other options, such as {@code AttentionOptions.defaults().onCuda()}. */
     public CachePlan with(AttentionOptions newOptions) {
-        return new CachePlan(
-                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, newOptions);
+        return new CachePlan(shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, newOptions);
     }
 
     /** Returns the keys of a row that a rank may come to hold: whole pages where there are pages. */
@@ -167,12 +163,14 @@ public record CachePlan(
 
     /** Returns the bytes of a layer's keys, rounded up to where its values may begin. */
     long keyBytes() {
-        return aligned(keys() * shape.kvHeads() * shape.headDim() * shape.dtype().bytes());
+        return aligned(
+                keys() * shape.kvHeads() * shape.headDim() * shape.dtype().bytes());
     }
 
     /** Returns the bytes of a layer's values, rounded up to where the next layer may begin. */
     long valueBytes() {
-        return aligned(keys() * shape.kvHeads() * shape.valueDim() * shape.dtype().bytes());
+        return aligned(
+                keys() * shape.kvHeads() * shape.valueDim() * shape.dtype().bytes());
     }
 
     /** Returns the bytes of what a rank finds over its own keys, for {@code tokens} tokens of all rows. */
@@ -210,7 +208,10 @@ public record CachePlan(
 
     /** Returns the bytes of an lse that the caller does not want. */
     long lseBytes() {
-        return shape.batch() * tokensAtOnce() * shape.queryHeads() * shape.dtype().accumulator().bytes();
+        return shape.batch()
+                * tokensAtOnce()
+                * shape.queryHeads()
+                * shape.dtype().accumulator().bytes();
     }
 
     /** Returns what a rank holds, in bytes: keys and values, owned or the caller's, and all that goes with them. */

@@ -51,17 +51,21 @@ final class DeviceInts implements AutoCloseable {
     }
 
     /**
-     * Brings numbers to the device, in the order of {@code stream}; the host's may be changed at once.
+     * Returns if numbers can be brought to the device in the order of {@code stream}, before they are changed.
      *
      * @throws IllegalStateException if the stream is being captured: replays would bring what is there by then
      */
+    void requireUploads(long stream) {
+        if (device != null && Cudart.isCapturing(stream)) {
+            throw new IllegalStateException("the stream is being captured in a CUDA graph, which cannot take pages or"
+                    + " new lengths: reserve what the graph needs before");
+        }
+    }
+
+    /** Brings numbers to the device, in the order of {@code stream}; the host's may be changed at once. */
     void upload(long first, long count, long stream) {
         if (device == null || count == 0) {
             return;
-        }
-        if (Cudart.isCapturing(stream)) {
-            throw new IllegalStateException("the stream is being captured in a CUDA graph, which cannot take pages or"
-                    + " new lengths: reserve what the graph needs before");
         }
         Cudart.copy(address(first), host.address() + first * Integer.BYTES, count * Integer.BYTES, stream);
     }

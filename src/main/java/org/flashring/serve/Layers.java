@@ -17,7 +17,8 @@ final class Layers {
         this.sinks = new Tensor[plan.layers()];
         for (int layer = 0; layer < plan.layers(); layer++) {
             long start = layer * (plan.keyBytes() + plan.valueBytes());
-            keys.add(view(plan, block.slice(start, plan.keyBytes()), plan.shape().headDim()));
+            keys.add(
+                    view(plan, block.slice(start, plan.keyBytes()), plan.shape().headDim()));
             Memory rest = block.slice(start + plan.keyBytes(), plan.valueBytes());
             values.add(view(plan, rest, plan.shape().valueDim()));
         }
@@ -30,7 +31,8 @@ final class Layers {
         Checks.equal("values.size", Checks.notNull("values", values).size(), plan.layers(), "a tensor a layer");
         for (int layer = 0; layer < plan.layers(); layer++) {
             checks.cache("keys[" + layer + "]", keys.get(layer), plan.shape().headDim());
-            checks.cache("values[" + layer + "]", values.get(layer), plan.shape().valueDim());
+            checks.cache(
+                    "values[" + layer + "]", values.get(layer), plan.shape().valueDim());
         }
         this.keys.addAll(keys);
         this.values.addAll(values);

@@ -62,8 +62,7 @@ final class Pages {
     /** Takes back the pages of a row that hold none of its keys from {@code firstSeen} on. */
     void leave(int row, long firstSeen) {
         long start = table + row * plan.pagesOfRow();
-        while (first[row] < end[row]
-                && (first[row] * plan.ranks() + rank + 1) * plan.pageSize() <= firstSeen) {
+        while (first[row] < end[row] && (first[row] * plan.ranks() + rank + 1) * plan.pageSize() <= firstSeen) {
             free[freeCount++] = ints.get(start + first[row]++);
         }
     }

@@ -71,6 +71,7 @@ final class Rows implements AutoCloseable {
 
     /** Gives each row a number of new tokens of its own, or with none of them all as many as there are. */
     void newLengths(int[] ofRow, long stream) {
+        ints.requireUploads(stream);
         ragged = ofRow.length > 0;
         if (!ragged) {
             return;
@@ -111,6 +112,7 @@ final class Rows implements AutoCloseable {
             missing += pages == null ? 0 : pages.missing(row, held[row] + more);
         }
         if (missing > 0) {
+            ints.requireUploads(stream);
             requireFree(missing);
             for (int row = 0; row < rows; row++) {
                 pages.take(row, held[row] + newTokens(row, tokens), stream);
@@ -120,7 +122,8 @@ final class Rows implements AutoCloseable {
 
     /** Gives a row the pages of its first {@code keys} keys. */
     void reserve(int row, long keys, long stream) {
-        if (pages != null) {
+        if (pages != null && pages.missing(row, keys) > 0) {
+            ints.requireUploads(stream);
             requireFree(pages.missing(row, keys));
             pages.take(row, keys, stream);
         }
@@ -145,6 +148,7 @@ final class Rows implements AutoCloseable {
 
     /** Empties a row. */
     void release(int row, long stream) {
+        ints.requireUploads(stream);
         held[row] = 0;
         ints.put(row, 0);
         ints.upload(row, 1, stream);

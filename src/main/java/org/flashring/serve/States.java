@@ -19,8 +19,8 @@ final class States implements AutoCloseable {
         this.ranks = ranks;
         try (Made made = new Made()) {
             this.merge = made.add(new StateMerge(plan.shape(), ranks.worldSize(), ranks.device()));
-            this.memory = made.add(OwnedMemory.allocate(
-                    ranks.device(), ranks.worldSize() * plan.stateBytes(plan.tokensAtOnce())));
+            this.memory = made.add(
+                    OwnedMemory.allocate(ranks.device(), ranks.worldSize() * plan.stateBytes(plan.tokensAtOnce())));
             made.keep();
         }
     }

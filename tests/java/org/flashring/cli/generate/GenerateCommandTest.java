@@ -144,12 +144,15 @@ class GenerateCommandTest {
                 "words|--prompt x|is 257; it must be 256, one a byte"
             })
     void whatCannotBeIsOneSentence(String model, String options, String sentence) {
-        List<String> arguments =
-                new ArrayList<>(List.of("generate", "--model", folder.resolve(model).toString()));
+        List<String> arguments = new ArrayList<>(
+                List.of("generate", "--model", folder.resolve(model).toString()));
         arguments.addAll(List.of(options.split(" ")));
         Cli run = Cli.run(arguments.toArray(String[]::new));
         assertThat(run.exitCode()).isEqualTo(2);
-        assertThat(run.err()).startsWith("flashring generate: ").contains(sentence).hasLineCount(1);
+        assertThat(run.err())
+                .startsWith("flashring generate: ")
+                .contains(sentence)
+                .hasLineCount(1);
     }
 
     @ParameterizedTest
@@ -158,6 +161,8 @@ class GenerateCommandTest {
         String given = option.replace("nothing", folder.resolve("nothing").toString());
         Cli run = Cli.run("generate", "--model", folder.resolve("run").toString(), given);
         assertThat(run.exitCode()).isEqualTo(2);
-        assertThat(run.err()).contains("The prompt is empty; it must be of at least 1 byte.").hasLineCount(1);
+        assertThat(run.err())
+                .contains("The prompt is empty; it must be of at least 1 byte.")
+                .hasLineCount(1);
     }
 }

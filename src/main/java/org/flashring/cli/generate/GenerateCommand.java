@@ -101,7 +101,8 @@ public final class GenerateCommand implements Callable<Integer> {
             names = "--temperature",
             paramLabel = "T",
             defaultValue = "0",
-            description = "How freely bytes are drawn, such as 0.8; 0: always the likeliest (default: ${DEFAULT-VALUE}).")
+            description =
+                    "How freely bytes are drawn, such as 0.8; 0: always the likeliest (default: ${DEFAULT-VALUE}).")
     private double temperature;
 
     @Option(names = "--seed", defaultValue = "1", description = "Seed of what is drawn (default: ${DEFAULT-VALUE}).")
@@ -126,8 +127,8 @@ public final class GenerateCommand implements Callable<Integer> {
         int world = world();
         try (TrainedModel trained = TrainedModel.read("--model", model)) {
             Checks.equal("vocabulary of " + trained.folder(), trained.model().vocabulary(), VOCABULARY, "one a byte");
-            CachePlan plan = DenseDecoder.plan(
-                    trained.model(), (long) generation.prompt().length + bytes, page, window, world);
+            CachePlan plan =
+                    DenseDecoder.plan(trained.model(), (long) generation.prompt().length + bytes, page, window, world);
             console.printf(
                     Locale.ROOT,
                     "Model       %s, %,d parameters%n"

@@ -53,8 +53,7 @@ record Generation(byte[] prompt, int bytes, int page, int window, double tempera
         long start = System.nanoTime();
         byte[] text = new byte[bytes];
         Sampler sampler = new Sampler(temperature, seed);
-        try (DenseDecoder decoder =
-                new DenseDecoder(model, (long) prompt.length + bytes, page, window, ranks)) {
+        try (DenseDecoder decoder = new DenseDecoder(model, (long) prompt.length + bytes, page, window, ranks)) {
             long[] input = new long[prompt.length];
             Arrays.setAll(input, i -> Byte.toUnsignedLong(prompt[i]));
             double[] logits = decoder.next(input);

@@ -140,7 +140,10 @@ class DenseDecoderTest {
         refused(config, written.replace("float32", "bfloat16"), "is of bfloat16; it must be of float32 or float64");
         refused(config, written.replace("\"hidden_size\": 24", "\"hidden_size\": 26"), "it must be");
         refused(config, written.replace("\"hidden_size\": 24", "\"hidden_size\": 2147483647"), "it must be");
-        refused(config, written.replace("\"hidden_size\": 24", "\"hidden_size\": -1"), "dim is -1; it must be at least 1");
+        refused(
+                config,
+                written.replace("\"hidden_size\": 24", "\"hidden_size\": -1"),
+                "dim is -1; it must be at least 1");
         Files.writeString(config, written);
         Path weights = checkpoint.resolve("model.safetensors");
         byte[] whole = Files.readAllBytes(weights);

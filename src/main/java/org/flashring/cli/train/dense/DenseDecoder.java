@@ -15,8 +15,8 @@ import org.flashring.serve.Cache;
 import org.flashring.serve.CachePlan;
 
 /**
- * A trained model that reads tokens and says what comes next, in float64: dense layers on every rank alike, the cache of
- * keys and values dealt over ranks. One thread uses it.
+ * A trained model that reads tokens and says what comes next, in float64: dense layers on every rank alike, the cache
+ * of keys and values dealt over ranks. One thread uses it.
  */
 public final class DenseDecoder implements AutoCloseable {
     private static final int MOST_TOKENS = 256; // that dense layers take at a time
@@ -64,8 +64,7 @@ public final class DenseDecoder implements AutoCloseable {
 
     /** Returns the plan of the cache. */
     public static CachePlan plan(DenseModel model, long capacity, long pageSize, long window, int ranks) {
-        AttentionShape shape =
-                AttentionShape.of(1, model.heads(), model.kvHeads(), model.headDim(), DType.FLOAT64);
+        AttentionShape shape = AttentionShape.of(1, model.heads(), model.kvHeads(), model.headDim(), DType.FLOAT64);
         return CachePlan.paged(shape, model.layers(), capacity, pageSize)
                 .withWindow(window)
                 .withNewTokens(Math.min(MOST_TOKENS, capacity))
@@ -122,7 +121,10 @@ public final class DenseDecoder implements AutoCloseable {
     }
 
     private void step(long[] tokens, int first, int rows) {
-        staging.putLongs(at("ids"), LongStream.range(first, first + rows).map(i -> tokens[(int) i]).toArray(), rows);
+        staging.putLongs(
+                at("ids"),
+                LongStream.range(first, first + rows).map(i -> tokens[(int) i]).toArray(),
+                rows);
         long start = position;
         staging.putLongs(at("positions"), LongStream.range(start, start + rows).toArray(), rows);
         ops.angles(at("positions"), at("angles"), rows, model.headDim(), model.ropeBase());
@@ -146,8 +148,7 @@ public final class DenseDecoder implements AutoCloseable {
         }
         Memory all = arena.memory();
         Memory qkv = all.slice(memory.offset("qkv"), rows * model.qkvWidth() * Double.BYTES);
-        Qkv parts =
-                Tensor.qkv(qkv, DType.FLOAT64, 1, rows, model.heads(), model.kvHeads(), model.headDim());
+        Qkv parts = Tensor.qkv(qkv, DType.FLOAT64, 1, rows, model.heads(), model.kvHeads(), model.headDim());
         q = parts.q();
         k = parts.k();
         v = parts.v();
