@@ -73,7 +73,8 @@ constexpr int64_t keysOnShard(const Cache& cache, int64_t keys) {
         return keys;
     }
     const auto page = static_cast<uint32_t>(cache.page_size), all = static_cast<uint32_t>(keys);
-    const uint32_t round = page * static_cast<uint32_t>(cache.shards), before = page * static_cast<uint32_t>(cache.shard);
+    const uint32_t round = page * static_cast<uint32_t>(cache.shards),
+                   before = page * static_cast<uint32_t>(cache.shard);
     const uint32_t rounds = all / round, rest = all - rounds * round, own = rest > before ? rest - before : 0;
     return rounds * page + (own < page ? own : page);
 }
