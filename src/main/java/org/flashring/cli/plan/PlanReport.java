@@ -63,7 +63,7 @@ final class PlanReport {
                 Saved tensors  q, k, v, output and lse that the other layers keep for backward
                 Hidden states  the input of each layer; weights and all else are not counted
 
-                Per step, one layer: ranks that compute in forward, and the most that a rank sends""");
+                Per step, one layer: ranks that compute forward, and the most a rank sends""");
         merged(
                         new Table(
                                 "Step", " Computing", " Busiest rank", " Mean rank", " Sent forward", " Sent backward"),
