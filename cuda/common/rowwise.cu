@@ -293,8 +293,7 @@ void mergeOnDevice(const flashring_merge_args& args) {
     const DeviceScope scope(args.device);
     withDeviceElement(args.dtype, [&](auto element) {
         launch(mergeKernel<decltype(element)>, "merge of states",
-               ceilDiv(args.batch * args.length * args.heads, kWarps), kThreads, 0,
-               args.stream, args);
+               ceilDiv(args.batch * args.length * args.heads, kWarps), kThreads, 0, args.stream, args);
     });
 }
 
@@ -310,7 +309,8 @@ void forwardOfNothing(const flashring_step& s) {
         fill(s.acc, outputs, 0.0f, s.stream);
         if (s.sinks) {  // the same for all of a head's rows
             combineOnDevice({sizeof(flashring_combine_args), s.device, FLASHRING_FLOAT32, FLASHRING_FLOAT32,
-                             FLASHRING_FLOAT32, 0, s.batch, s.q_len, s.q_heads, 1, s.lse, {const_cast<void*>(s.sinks), 0, 0, 1}, {}, s.stream});
+                             FLASHRING_FLOAT32, 0, s.batch, s.q_len, s.q_heads, 1, s.lse,
+                             {const_cast<void*>(s.sinks), 0, 0, 1}, {}, s.stream});
         } else {
             fill(s.lse, rows, -INFINITY, s.stream);
         }

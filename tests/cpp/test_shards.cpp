@@ -1,5 +1,5 @@
-// A cache dealt over shards, on the host: appended shard by shard, each shard's state merged with the others', against the
-// formula over the whole; and refusals.
+// A cache dealt over shards, on the host: appended shard by shard, each shard's state merged with the others', against
+// the formula over the whole; and refusals.
 #include <functional>
 
 #include "cache_case.h"
@@ -12,7 +12,8 @@ struct Shard {
     std::vector<int32_t> table;
     int64_t stride, pages;
 
-    Shard(const CacheCase& c, int64_t shards, std::mt19937_64& random) : stride((c.pagesOfRow() + shards - 1) / shards), pages(c.batch * stride) {
+    Shard(const CacheCase& c, int64_t shards, std::mt19937_64& random)
+        : stride((c.pagesOfRow() + shards - 1) / shards), pages(c.batch * stride) {
         k = Buffer(c.dtype, pages, c.pageSize, c.keyHeads, c.headDim, c.order);
         v = Buffer(c.dtype, pages, c.pageSize, c.keyHeads, c.valueDim, c.order);
         table.resize(static_cast<size_t>(pages));
@@ -50,7 +51,8 @@ void fill(Shard& cache, CacheCase& c, int64_t shard, int64_t shards) {
         args.new_k = c.k.tensor();
         args.new_v = c.v.tensor();
         for (flashring_tensor* from : {&args.new_k, &args.new_v}) {
-            from->data = static_cast<char*>(from->data) + first * from->stride_seq * static_cast<int64_t>(sizeOf(c.dtype));
+            const int64_t skipped = first * from->stride_seq * static_cast<int64_t>(sizeOf(c.dtype));
+            from->data = static_cast<char*>(from->data) + skipped;
         }
         args.kv_lengths = args.lengths_after = held.data();
         args.new_lengths = tokens.data();
@@ -92,7 +94,8 @@ long merged() {
                 raw.acc = stateOf(s, 0);
                 raw.lse = stateOf(s, c.valueDim);
                 int64_t bytes = 0;
-                CHECK(flashring_workspace_bytes(&raw, FLASHRING_FORWARD, &bytes) == FLASHRING_OK, "%s", flashring_last_error());
+                CHECK(flashring_workspace_bytes(&raw, FLASHRING_FORWARD, &bytes) == FLASHRING_OK, "%s",
+                      flashring_last_error());
                 raw.workspace = flashring_host_allocate(std::max(bytes, INT64_C(64)));
                 raw.workspace_bytes = bytes;
                 CHECK(flashring_forward_step(&raw) == FLASHRING_OK, "%s", flashring_last_error());
@@ -116,17 +119,18 @@ long merged() {
             CHECK(flashring_merge(&merge) == FLASHRING_OK, "%s", flashring_last_error());
             CHECK(actual.intact(), "%s: wrote beside", c.describe().c_str());
             const Outcome expected = oracle(c);
-            const double tolerance = dtype == FLASHRING_FLOAT64 ? 1e-12 : dtype == FLASHRING_FLOAT32 ? 1e-5 : dtype == FLASHRING_FLOAT16 ? 4e-3 : 3e-2;
+            const double bars[] = {1e-12, 1e-5, 3e-2, 4e-3}, tolerance = bars[dtype];
             const auto same = [&](double x, double y) { return x == y || std::fabs(x - y) <= tolerance; };
             for (int64_t b = 0; b < c.batch; ++b)
                 for (int64_t i = 0; i < c.queries; ++i)
                     for (int64_t h = 0; h < c.heads(); ++h) {
-                        CHECK(same(actual.lse.get(b, i, h, 0), expected.lse.get(b, i, h, 0)), "%s, %lld shards: lse %g, not %g",
-                              c.describe().c_str(), static_cast<long long>(shards), actual.lse.get(b, i, h, 0), expected.lse.get(b, i, h, 0));
+                        const auto compare = [&](const char* name, double found, double wanted) {
+                            CHECK(same(found, wanted), "%s, %lld shards: %s %g, not %g", c.describe().c_str(),
+                                  static_cast<long long>(shards), name, found, wanted);
+                        };
+                        compare("lse", actual.lse.get(b, i, h, 0), expected.lse.get(b, i, h, 0));
                         for (int64_t d = 0; d < c.valueDim; ++d)
-                            CHECK(same(actual.out.get(b, i, h, d), expected.out.get(b, i, h, d)), "%s, %lld shards: out %g, not %g",
-                                  c.describe().c_str(), static_cast<long long>(shards), actual.out.get(b, i, h, d),
-                                  expected.out.get(b, i, h, d));
+                            compare("out", actual.out.get(b, i, h, d), expected.out.get(b, i, h, d));
                     }
         }
     return cases;
@@ -144,8 +148,8 @@ long refusals() {
         cache.setOn(raw, c, 0, 2);
         spoil(raw);
         const int32_t status = flashring_forward_step(&raw);
-        CHECK(status == FLASHRING_INVALID_ARGUMENT && std::strstr(flashring_last_error(), says), "\"%s\" is not in %d \"%s\"", says, status,
-              flashring_last_error());
+        CHECK(status == FLASHRING_INVALID_ARGUMENT && std::strstr(flashring_last_error(), says),
+              "\"%s\" is not in %d \"%s\"", says, status, flashring_last_error());
         ++cases;
     };
     const int32_t longer[] = {65, 20};
@@ -153,7 +157,8 @@ long refusals() {
     refuse("shard = -1 must be", [](flashring_step& s) { s.shard = -1; });
     refuse("shards = -2 must be at least 0", [](flashring_step& s) { s.shards = -2; });
     refuse("kv_lengths must not be null", [](flashring_step& s) { s.kv_lengths = nullptr; });
-    refuse("kv_lengths[0] = 65 must be from 0 to kv_len * shards, 64", [&](flashring_step& s) { s.kv_lengths = longer; });
+    refuse("kv_lengths[0] = 65 must be from 0 to kv_len * shards, 64",
+           [&](flashring_step& s) { s.kv_lengths = longer; });
     refuse("shards = 2 asks for pages", [](flashring_step& s) {
         s.page_size = s.pages = s.page_table_stride = 0;
         s.page_table = nullptr;
@@ -162,14 +167,16 @@ long refusals() {
     flashring_merge_args merge{};
     merge.size = sizeof merge;
     merge.device = FLASHRING_HOST;
-    CHECK(flashring_merge(&merge) == FLASHRING_INVALID_ARGUMENT && std::strstr(flashring_last_error(), "states = 0 must be at least 1"), "\"%s\"",
-          flashring_last_error());
+    CHECK(flashring_merge(&merge) == FLASHRING_INVALID_ARGUMENT &&
+              std::strstr(flashring_last_error(), "states = 0 must be at least 1"),
+          "\"%s\"", flashring_last_error());
     return cases + 1;
 }
 
 // A state that has seen nothing weighs nothing, whatever it holds; all of them come to nothing.
 long emptyStates() {
-    double acc[3][2] = {{NAN, NAN}, {1, 2}, {3, 6}}, lse[3][2] = {{-INFINITY, 0}, {0, 0}, {std::log(3), 0}}, out[2] = {9, 9}, sum = 9;
+    double acc[3][2] = {{NAN, NAN}, {1, 2}, {3, 6}}, lse[3][2] = {{-INFINITY, 0}, {0, 0}, {std::log(3), 0}};
+    double out[2] = {9, 9}, sum = 9;
     flashring_merge_args merge{};
     merge.size = sizeof merge;
     merge.device = FLASHRING_HOST;
@@ -182,7 +189,8 @@ long emptyStates() {
     merge.out.data = out;
     merge.lse.data = &sum;
     CHECK(flashring_merge(&merge) == FLASHRING_OK, "%s", flashring_last_error());
-    CHECK(std::fabs(out[0] - 2.5) < 1e-15 && std::fabs(out[1] - 5) < 1e-15 && std::fabs(sum - std::log(4)) < 1e-15, "%g %g %g", out[0], out[1], sum);
+    const auto near = [](double x, double y) { return std::fabs(x - y) < 1e-15; };
+    CHECK(near(out[0], 2.5) && near(out[1], 5) && near(sum, std::log(4)), "%g %g %g", out[0], out[1], sum);
     merge.states = 1;
     CHECK(flashring_merge(&merge) == FLASHRING_OK, "%s", flashring_last_error());
     CHECK(out[0] == 0 && out[1] == 0 && sum == -INFINITY, "%g %g %g", out[0], out[1], sum);

@@ -134,8 +134,8 @@ FLASHRING_API int32_t flashring_set_threads(int32_t threads);
  */
 FLASHRING_API int32_t flashring_default_threads(int32_t threads);
 
-/* Kernel entries (step, delta, combine, append, merge) since the library was loaded, refused ones included: shows whether
-   native code ran. */
+/* Kernel entries (step, delta, combine, append, merge) since the library was loaded, refused ones included: shows
+   whether native code ran. */
 FLASHRING_API int64_t flashring_call_count(void);
 
 /*

@@ -152,8 +152,8 @@ void merge(const flashring_merge_args& args) {
         using Element = decltype(element);
         using Acc = typename Accumulator<Element>::type;
         parallelFor(args.batch * args.length * args.heads, [&](int64_t index, char*) {
-            mergeRow<Element, Acc>(args, index / args.heads / args.length, index / args.heads % args.length,
-                                   index % args.heads);
+            const int64_t token = index / args.heads;
+            mergeRow<Element, Acc>(args, token / args.length, token % args.length, index % args.heads);
         });
     });
 }

@@ -189,8 +189,8 @@ void checkPages(const flashring_step& step, const int64_t* lo, const int64_t* hi
 }
 
 const flashring_append_args& readAppend(const flashring_append_args* given, flashring_append_args& own) {
-    const flashring_append_args& args =
-        readStruct("args", "flashring_append_args", given, offsetof(flashring_append_args, shard), own);
+    constexpr std::size_t first = offsetof(flashring_append_args, shard);
+    const flashring_append_args& args = readStruct("args", "flashring_append_args", given, first, own);
     if (args.device < FLASHRING_HOST) {
         invalid("device = %d must be -1 (the host) or a CUDA device", args.device);
     }

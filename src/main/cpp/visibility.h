@@ -73,9 +73,9 @@ constexpr int64_t keysOnShard(const Cache& cache, int64_t keys) {
         return keys;
     }
     const auto page = static_cast<uint32_t>(cache.page_size), all = static_cast<uint32_t>(keys);
-    const uint32_t round = page * static_cast<uint32_t>(cache.shards), rounds = all / round,
-                   rest = all - rounds * round, before = page * static_cast<uint32_t>(cache.shard),
-                   own = rest > before ? rest - before : 0;
+    const uint32_t round = page * static_cast<uint32_t>(cache.shards),
+                   before = page * static_cast<uint32_t>(cache.shard);
+    const uint32_t rounds = all / round, rest = all - rounds * round, own = rest > before ? rest - before : 0;
     return rounds * page + (own < page ? own : page);
 }
 
@@ -87,15 +87,15 @@ constexpr BatchRow batchRow(const flashring_step& step, int64_t b) {
 
 // The keys of this shard that its query i sees; none where there is no such query.
 constexpr Interval visible(const flashring_step& step, const BatchRow& row, int64_t i) {
-    if (i >= row.queries) {
-        const int64_t end = keysOnShard(step, row.end);
-        return {end, end};
-    }
     const flashring_mask& mask = step.mask;
     const int64_t q = row.end - row.queries + i;
-    const int64_t first = mask.left >= 0 && mask.left < q - row.begin ? q - mask.left : row.begin;
-    const int64_t last = mask.right >= 0 && mask.right < row.end - q - 1 ? q + mask.right + 1 : row.end;
-    return {keysOnShard(step, first), keysOnShard(step, last < first ? first : last)};
+    Interval keys{row.end, row.end};
+    if (i < row.queries) {
+        keys.first = mask.left >= 0 && mask.left < q - row.begin ? q - mask.left : row.begin;
+        const int64_t last = mask.right >= 0 && mask.right < row.end - q - 1 ? q + mask.right + 1 : row.end;
+        keys.last = last < keys.first ? keys.first : last;
+    }
+    return {keysOnShard(step, keys.first), keysOnShard(step, keys.last)};
 }
 
 // How many positions of the range lie below the bound.

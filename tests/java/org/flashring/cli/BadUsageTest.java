@@ -135,7 +135,7 @@ class BadUsageTest {
 
     @Test
     void noCommand() {
-        assertRefused(Cli.run(), "info, train, verify, bench, plan");
+        assertRefused(Cli.run(), "info, train, generate, verify, bench, plan");
     }
 
     @Test

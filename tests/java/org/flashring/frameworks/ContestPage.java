@@ -39,8 +39,8 @@ final class ContestPage {
                     title(one),
                     median(one.forward()),
                     median(one.step()),
-                    one.forwardBytes() / MEBIBYTE,
-                    one.stepBytes() / MEBIBYTE,
+                    Math.max(0, one.forwardBytes()) / MEBIBYTE,
+                    Math.max(0, one.stepBytes()) / MEBIBYTE,
                     one == own ? "" : ratio(own.forward(), one.forward()),
                     one == own ? "" : ratio(own.step(), one.step()));
         }
@@ -75,7 +75,7 @@ final class ContestPage {
         String what = String.format(Locale.ROOT, " of attention over %,d tokens%s", length, causal ? ", causal" : "");
         List<CategoryChart> charts = List.of(
                 chart(
-                        "Time" + what,
+                        "Processor time" + what,
                         "seconds",
                         showings,
                         one -> median(one.forward()) / 1e3,
@@ -84,8 +84,8 @@ final class ContestPage {
                         "Memory" + what,
                         "GiB",
                         showings,
-                        one -> one.forwardBytes() / MEBIBYTE / 1024,
-                        one -> one.stepBytes() / MEBIBYTE / 1024));
+                        one -> Math.max(0, one.forwardBytes()) / MEBIBYTE / 1024,
+                        one -> Math.max(0, one.stepBytes()) / MEBIBYTE / 1024));
         BitmapEncoder.saveBitmap(charts, charts.size(), 1, file.toString(), BitmapFormat.PNG);
     }
 

@@ -58,7 +58,7 @@ public class CallBench {
         inputs = new TensorVector(q, k, v);
         douts = new TensorVector(plain);
         library = new FlashAttention(AttentionShape.of(1, 2, 2, 8, DType.FLOAT32), 4, mask);
-        forward = AttentionNode.operands(q, k, v, torch.empty(SHAPE), torch.empty(1, 2, 4));
+        forward = AttentionNode.operands(q, k, v, null, torch.empty(SHAPE), torch.empty(1, 2, 4));
         backward = new Backward(
                 forward,
                 TorchTensors.bhsd("dout", plain),

@@ -11,6 +11,7 @@ import org.flashring.Score;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
+import org.flashring.support.TestTensor;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -54,6 +55,32 @@ class DealtCacheTest {
     void everyRankGetsTheSame(DType dtype, long pageSize, int ranks, long window) {
         List<List<Double>> results = decoded(plan(dtype, pageSize, ranks).withWindow(window));
         assertThat(results).allMatch(results.get(0)::equals);
+    }
+
+    /** Each rank's own memory, all keys of a head side by side. */
+    @Test
+    void callersMemory() {
+        CachePlan plan = plan(DType.FLOAT32, 8, 2);
+        LocalGroup.run(2, ranks -> {
+            TestTensor[] k = new TestTensor[2];
+            TestTensor[] v = new TestTensor[2];
+            for (int layer = 0; layer < 2; layer++) {
+                k[layer] = TestTensor.headsFirst(DType.FLOAT32, plan.pages(), 8, 2, 16);
+                v[layer] = TestTensor.headsFirst(DType.FLOAT32, plan.pages(), 8, 2, 24);
+            }
+            try (Decoding decoding = new Decoding(plan, 5);
+                    Cache cache = new Cache(
+                            plan,
+                            ranks,
+                            List.of(k[0].tensor(), k[1].tensor()),
+                            List.of(v[0].tensor(), v[1].tensor()))) {
+                decoding.step(cache, 20);
+                decoding.step(cache, 1);
+                assertThat(k[1].get(0, 0, 0, 0) + k[1].get(plan.pages() - 1, 0, 0, 0))
+                        .isNaN(); // one is not taken
+                return null;
+            }
+        });
     }
 
     /** A sink is one key of all ranks together. */

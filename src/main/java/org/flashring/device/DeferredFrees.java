@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * Frees of device memory that wait until work on the device, which is being ended, is ended: CUDA would make the thread
- * that frees wait for that work, for ever if it cannot be ended.
+ * Frees of device memory that are put off while work on the device is aborted: CUDA would make the thread that frees
+ * wait for that work, for ever if it hangs.
  */
 public final class DeferredFrees {
     private static final class Held {

@@ -257,7 +257,6 @@ public final class Cache implements AutoCloseable {
             if (first) {
                 rows.makeRoom(length, stream);
             }
-            tokens = length;
             step.stream(stream);
             step.layer(layers.keys(layer), layers.values(layer));
             long most = plan.tokensAtOnce();
@@ -271,6 +270,7 @@ public final class Cache implements AutoCloseable {
                         rows.newTokens(part),
                         first ? rows.lengths(part + 1) : 0); // the same for all layers
             }
+            tokens = length; // now that it has all gone well
             appended[layer] = true;
         } finally {
             entrance.leave(current);

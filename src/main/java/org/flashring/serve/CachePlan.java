@@ -237,7 +237,10 @@ public record CachePlan(
                 * shape.dtype().bytes();
     }
 
-    /** Returns the bytes that a rank sends, in all layers, for a step of {@code tokens} new tokens a row. */
+    /**
+     * Returns the bytes that a rank sends, in all layers, for a step of {@code tokens} new tokens a row: outputs and
+     * lse. To pass its keys round instead would be (ranks - 1) times {@link #bytesRead}.
+     */
     public long bytesSent(long tokens) {
         Checks.between("tokens", tokens, 1, newTokens);
         return layers * (ranks - 1L) * stateBytes(tokens);

@@ -32,10 +32,10 @@ import org.flashring.device.Device;
  *   v -- alias -- sum --+
  * </pre>
  *
- * The sums are put nowhere, and what comes back to an alias is one zero seen as all elements: it takes no memory. The
- * hook of out computes all gradients, those of the aliases put them in place of the zeros. The token is a leaf that the
- * graph alone holds: its memory is given back when the graph is gone, which is when the next call may use this object
- * again.
+ * and sinks likewise where there are some. The sums are put nowhere, and what comes back to an alias is one zero seen
+ * as all elements: it takes no memory. The hook of out computes all gradients, those of the aliases put them in place
+ * of the zeros. The token is a leaf that the graph alone holds: its memory is given back when the graph is gone, which
+ * is when the next call may use this object again.
  */
 final class AttentionNode {
     private static final Queue<AttentionNode> FREE = new ConcurrentLinkedQueue<>();
@@ -47,15 +47,18 @@ final class AttentionNode {
         GRAPH_GONE.retainReference(); // whatever scope is open, it is to outlive it
     }
 
-    private static final String[] NAMES = {"q", "k", "v", "the result"};
+    private static final String[] NAMES = {"q", "k", "v", "sinks", "the result"};
+    private static final int SINKS = 3; // null without
+    private static final int OUT = 4;
+    private static final int LSE = 5;
 
     private final BytePointer token = new BytePointer(Double.BYTES); // never read: its address is this node's name
     private final OutputHook outputHook = new OutputHook();
-    private final InputHook[] inputHooks = {new InputHook(0), new InputHook(1), new InputHook(2)};
-    private final Tensor[] saved = new Tensor[5]; // q, k, v, out, lse, without their history
-    private final long[] versions = new long[4];
-    private final boolean[] learns = new boolean[3]; // whether an input's hook will take its gradient
-    private final Tensor[] gradients = new Tensor[3];
+    private final InputHook[] inputHooks = {new InputHook(0), new InputHook(1), new InputHook(2), new InputHook(SINKS)};
+    private final Tensor[] saved = new Tensor[6]; // q, k, v, sinks, out, lse, without their history
+    private final long[] versions = new long[5];
+    private final boolean[] learns = new boolean[4]; // whether an input's hook will take its gradient
+    private final Tensor[] gradients = new Tensor[4];
     private AttentionCalls kernel; // null where there is nothing to compute
 
     private AttentionNode() {
@@ -75,7 +78,7 @@ final class AttentionNode {
     /**
      * Makes {@code out}, which {@code kernel} has computed of the inputs, a result of them in the autograd graph.
      *
-     * @param inputs q, k and v, of which one at least requires a gradient
+     * @param inputs q, k, v and sinks, null if there are none; one at least requires a gradient
      */
     @SuppressWarnings("try") // a scope works by being open
     static void attach(AttentionCalls kernel, Tensor[] inputs, Tensor out, Tensor lse) {
@@ -90,8 +93,8 @@ final class AttentionNode {
         kernel = operation;
         Tensor number = null;
         for (int i = 0; i < inputs.length; i++) {
-            saved[i] = kept(inputs[i].detach());
-            learns[i] = inputs[i].requires_grad();
+            learns[i] = inputs[i] != null && inputs[i].requires_grad();
+            saved[i] = inputs[i] == null ? null : kept(inputs[i].detach());
             if (learns[i]) {
                 Tensor alias = inputs[i].alias();
                 alias.register_hook(inputHooks[i]);
@@ -99,15 +102,15 @@ final class AttentionNode {
                 number = number == null ? sum : number.add(sum);
             }
         }
-        saved[3] = kept(out.detach());
-        saved[4] = kept(lse);
+        saved[OUT] = kept(out.detach());
+        saved[LSE] = kept(lse);
         Tensor nothing = torch.from_blob(
                         token, new long[] {0}, GRAPH_GONE, out.options(), new DeviceOptional(out.device()))
                 .requires_grad_(true);
         out.put_(nowhere(out), nothing.add(number));
         out.register_hook(outputHook);
         for (int i = 0; i < versions.length; i++) {
-            versions[i] = saved[i]._version();
+            versions[i] = saved[i] == null ? 0 : saved[i]._version();
         }
     }
 
@@ -130,7 +133,7 @@ final class AttentionNode {
                     "attention has no second derivative: call backward without create_graph");
         }
         for (int i = 0; i < versions.length; i++) {
-            if (saved[i]._version() != versions[i]) {
+            if (saved[i] != null && saved[i]._version() != versions[i]) {
                 throw new IllegalStateException(NAMES[i]
                         + " has been changed in place since attention was computed, which needs it for backward");
             }
@@ -138,7 +141,10 @@ final class AttentionNode {
         release(gradients);
         try (PointerScope scope = new PointerScope()) {
             for (int i = 0; i < gradients.length; i++) {
-                gradients[i] = kept(torch.empty_like(saved[i]));
+                gradients[i] = saved[i] == null ? null : kept(torch.empty_like(saved[i]));
+            }
+            if (kernel == null && learns[SINKS]) {
+                gradients[SINKS].zero_();
             }
             if (kernel != null) {
                 Tensor dout = new Tensor(outputGradient);
@@ -149,7 +155,8 @@ final class AttentionNode {
                                 TorchTensors.bhsd("the gradient of the result", rows),
                                 TorchTensors.bhsd("dq", gradients[0]),
                                 TorchTensors.bhsd("dk", gradients[1]),
-                                TorchTensors.bhsd("dv", gradients[2])),
+                                TorchTensors.bhsd("dv", gradients[2]),
+                                gradients[SINKS] == null ? null : TorchTensors.sinks("dsinks", gradients[SINKS])),
                         CudaStreams.current(TorchTensors.device("q", saved[0])));
             }
         } catch (RuntimeException | Error e) {
@@ -157,21 +164,24 @@ final class AttentionNode {
             throw e;
         }
         for (int i = 0; i < gradients.length; i++) {
-            if (!learns[i]) { // nobody comes for it
+            if (!learns[i] && gradients[i] != null) { // nobody comes for it
                 gradients[i].releaseReference();
                 gradients[i] = null;
             }
         }
     }
 
-    /** Returns the operands of forward: q, k, v, out and the lse, null where there is none. */
+    /**
+     * Returns the operands of forward: q, k, v, the sinks, out and the lse; sinks and lse are null if there are none.
+     */
     static Forward operands(Tensor... tensors) {
         return new Forward(
                 TorchTensors.bhsd("q", tensors[0]),
                 TorchTensors.bhsd("k", tensors[1]),
                 TorchTensors.bhsd("v", tensors[2]),
-                TorchTensors.bhsd("out", tensors[3]),
-                tensors[4] == null ? null : TorchTensors.lse("lse", tensors[4]));
+                TorchTensors.bhsd("out", tensors[OUT]),
+                tensors[LSE] == null ? null : TorchTensors.lse("lse", tensors[LSE]),
+                tensors[SINKS] == null ? null : TorchTensors.sinks("sinks", tensors[SINKS]));
     }
 
     private void recycle() {

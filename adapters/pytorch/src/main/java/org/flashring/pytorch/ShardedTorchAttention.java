@@ -51,7 +51,18 @@ public final class ShardedTorchAttention implements AutoCloseable {
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
     public Tensor forward(Tensor q, Tensor k, Tensor v) {
-        TorchAttention.Inputs inputs = TorchAttention.Inputs.of(q, k, v);
+        return forward(q, k, v, null);
+    }
+
+    /**
+     * Returns the same with sinks, the same on every rank. Their gradient is that of this rank's queries, as a
+     * parameter's is: {@link ParameterSync} sums it over ranks.
+     *
+     * @param sinks [queryHeads], contiguous, Double with inputs of Double, else Float; null if the plan's score has
+     *     none
+     */
+    public Tensor forward(Tensor q, Tensor k, Tensor v, Tensor sinks) {
+        TorchAttention.Inputs inputs = TorchAttention.Inputs.of(q, k, v, sinks);
         boolean backward = plan().options().backward();
         if (inputs.requireGradient() && !backward) {
             throw new IllegalStateException(

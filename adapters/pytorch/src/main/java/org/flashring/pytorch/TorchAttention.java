@@ -45,9 +45,19 @@ public final class TorchAttention {
         return scaledDotProductAttention(q, k, v, mask, Score.standard());
     }
 
-    /** Returns the same with scores of the caller's choice, such as another scale. */
+    /** Returns the same with scores of the caller's choice: another scale, a softcap, ALiBi. */
     public static Tensor scaledDotProductAttention(Tensor q, Tensor k, Tensor v, Mask mask, Score score) {
-        Inputs inputs = Inputs.of(q, k, v);
+        return scaledDotProductAttention(q, k, v, mask, score, null);
+    }
+
+    /**
+     * Returns the same with sinks, which may require a gradient as the other inputs may.
+     *
+     * @param score one {@linkplain Score#withSinks() with sinks}
+     * @param sinks [queryHeads], contiguous, Double with inputs of Double, else Float; null for a score without sinks
+     */
+    public static Tensor scaledDotProductAttention(Tensor q, Tensor k, Tensor v, Mask mask, Score score, Tensor sinks) {
+        Inputs inputs = Inputs.of(q, k, v, sinks);
         if (mask == null || score == null) {
             throw new IllegalArgumentException((mask == null ? "mask" : "score") + " is null");
         }
@@ -62,8 +72,8 @@ public final class TorchAttention {
     }
 
     /** The inputs of a call, which fit each other. */
-    record Inputs(Tensor q, Tensor k, Tensor v, DType dtype, Device device) {
-        static Inputs of(Tensor q, Tensor k, Tensor v) {
+    record Inputs(Tensor q, Tensor k, Tensor v, Tensor sinks, DType dtype, Device device) {
+        static Inputs of(Tensor q, Tensor k, Tensor v, Tensor sinks) {
             requireRows("q", q);
             requireRows("k", k);
             requireRows("v", v);
@@ -76,7 +86,10 @@ public final class TorchAttention {
             requireSize("v", v, 1, k.size(1), "k.size(1)");
             requireSize("v", v, 2, k.size(2), "k.size(2)");
             requireSize("k", k, 3, q.size(3), "q.size(3)");
-            return new Inputs(q, k, v, dtype, device);
+            if (sinks != null) {
+                TorchTensors.sinks("sinks", sinks); // the kernel's own checks look at type, size and stride
+            }
+            return new Inputs(q, k, v, sinks, dtype, device);
         }
 
         private static void requireRows(String name, Tensor tensor) {
@@ -104,7 +117,11 @@ public final class TorchAttention {
 
         /** Returns whether the result is to be part of the autograd graph. */
         boolean requireGradient() {
-            return GradMode.is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+            return GradMode.is_enabled()
+                    && (q.requires_grad()
+                            || k.requires_grad()
+                            || v.requires_grad()
+                            || sinks != null && sinks.requires_grad());
         }
 
         /**
@@ -124,10 +141,10 @@ public final class TorchAttention {
                     q.options());
             Tensor lse = backward ? lse(out.options(), batch, heads, length) : null;
             if (kernel != null) {
-                kernel.forward(AttentionNode.operands(q, k, v, out, lse), CudaStreams.current(device));
+                kernel.forward(AttentionNode.operands(q, k, v, sinks, out, lse), CudaStreams.current(device));
             }
             if (requireGradient()) {
-                AttentionNode.attach(kernel, new Tensor[] {q, k, v}, out, lse);
+                AttentionNode.attach(kernel, new Tensor[] {q, k, v, sinks}, out, lse);
             }
             if (lse != null) {
                 lse.close();

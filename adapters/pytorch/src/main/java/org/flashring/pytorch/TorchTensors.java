@@ -49,6 +49,25 @@ public final class TorchTensors {
         return view(name, tensor, 0, 2, 1, -1);
     }
 
+    /**
+     * Returns a view of a [heads] tensor, the sinks or their gradient.
+     *
+     * @param name what a failure calls the tensor
+     * @throws IllegalArgumentException unless the tensor has one dimension, holds floats, and lies on the host or a
+     *     CUDA device
+     */
+    public static org.flashring.Tensor sinks(String name, TensorBase tensor) {
+        checkDimensions(name, tensor, 1);
+        long heads = tensor.size(0);
+        return at(
+                address(tensor),
+                device(name, tensor),
+                dtype(name, tensor),
+                new long[] {1, 1, heads, 1},
+                new long[] {heads, heads, tensor.stride(0)},
+                tensor);
+    }
+
     private static org.flashring.Tensor view(
             String name, TensorBase tensor, int batch, int length, int heads, int dim) {
         return at(
