@@ -224,6 +224,7 @@ class GridTest {
                         kernel,
                         gridCase.number() % 2 == 0,
                         gridCase.number() / 2 % 2 == 0 ? gather(gridCase) : new Halo());
+                checkNarrow(gridCase, dtype, kernel, gridCase.number() / 4 % 2 == 0, ringOfSomeHeads(gridCase));
                 for (Strategy strategy : ulysses(gridCase)) {
                     checkNarrow(gridCase, dtype, kernel, gridCase.number() % 2 == 1, strategy);
                 }

@@ -48,8 +48,12 @@ public final class TransportBench {
     private static final int LARGE = 8; // ranks of the ring of which two play a part
     private static final int FIRST = 3; // the ranks that they play: this one and the next
 
-    /** What is timed: one way to exchange, by an operation of its own. */
-    private record Way(String name, ShardedAttention attention, List<Double> forward, List<Double> backward) {}
+    /** What is timed: one way to exchange, by an operation of its own; forward where all heads go at once. */
+    private record Way(String name, ShardedAttention attention, List<Double> forward, List<Double> backward) {
+        boolean carriesAll(AttentionShape shape) {
+            return ((Ring) attention.plan().strategy()).heads() >= shape.kvHeads();
+        }
+    }
 
     private final Communicator ranks; // that bracket what is timed
     private final Map<String, Communicator> transports;
@@ -120,18 +124,19 @@ public final class TransportBench {
                 warm = block >= 0;
                 for (int i = 0; i < ways.size(); i++) {
                     Way way = ways.get(Math.floorMod(i + block, ways.size()));
-                    double ofForward = median(() -> way.attention().forward(forward, 0));
-                    double ofBackward = median(() -> way.attention().backward(backward, 0));
-                    if (block >= 0) {
-                        way.forward().add(ofForward);
-                        way.backward().add(ofBackward);
+                    boolean times = block >= 0;
+                    if (way.carriesAll(shape)) {
+                        time(times, way.forward(), () -> way.attention().forward(forward, 0));
                     }
+                    time(times, way.backward(), () -> way.attention().backward(backward, 0));
                 }
             }
             String of = "| " + heads + "/" + kvHeads + " | " + tokens + " | " + world + " | ";
             for (Way way : ways) {
-                print(of + "forward | "
-                        + row(way.name(), way.forward(), ways.get(0).forward()));
+                if (way.carriesAll(shape)) {
+                    print(of + "forward | "
+                            + row(way.name(), way.forward(), ways.get(0).forward()));
+                }
             }
             for (Way way : ways) {
                 print(of + "backward | "
@@ -171,6 +176,13 @@ public final class TransportBench {
         double[] sorted = values.clone();
         Arrays.sort(sorted);
         return (sorted[(sorted.length - 1) / 2] + sorted[sorted.length / 2]) / 2;
+    }
+
+    private void time(boolean kept, List<Double> millis, Runnable pass) {
+        double median = median(pass);
+        if (kept) {
+            millis.add(median);
+        }
     }
 
     /** Returns the milliseconds of the median pass, until both ranks had finished. */

@@ -38,6 +38,16 @@ import org.junit.jupiter.params.provider.ValueSource;
  * overwritten in use.
  */
 class ScheduleTest {
+    static final List<Strategy> STRATEGIES = List.of(
+            new Ring(),
+            new Ring(true),
+            new Ring(1),
+            new Ring(2),
+            new Gather(1),
+            new Gather(2),
+            new Gather(Long.MAX_VALUE),
+            new Halo());
+
     private static final Problem SMALL = Problem.of(shape(2), Layout.contiguous(4, 2), Mask.full());
 
     static AttentionShape shape(long kvHeads) {
@@ -179,15 +189,7 @@ class ScheduleTest {
     void everyPairIsComputedOnce() {
         for (int seed = 0; seed < 60; seed++) {
             Problem problem = random(new Random(seed), 5);
-            for (Strategy strategy : List.of(
-                    new Ring(),
-                    new Ring(true),
-                    new Ring(1),
-                    new Ring(2),
-                    new Gather(1),
-                    new Gather(2),
-                    new Gather(Long.MAX_VALUE),
-                    new Halo())) {
+            for (Strategy strategy : STRATEGIES) {
                 try {
                     ScheduleSimulation.run(problem, all(problem, strategy.schedules(problem)));
                 } catch (AssertionError e) {

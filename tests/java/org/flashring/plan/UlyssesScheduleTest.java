@@ -40,14 +40,7 @@ class UlyssesScheduleTest {
                 if (problem.worldSize() % ranks != 0) {
                     continue;
                 }
-                for (Strategy inner : List.of(
-                        new Ring(),
-                        new Ring(true),
-                        new Ring(1),
-                        new Ring(2),
-                        new Gather(1),
-                        new Gather(2),
-                        new Halo())) {
+                for (Strategy inner : ScheduleTest.STRATEGIES) {
                     Strategy strategy = new Ulysses(ranks, inner);
                     try {
                         ScheduleSimulation.run(problem, ScheduleTest.all(problem, strategy.schedules(problem)));
