@@ -45,12 +45,6 @@ struct Shard {
             raw.page_table = table.data();
         }
     }
-
-private:
-    static void* pageOf(Buffer& buffer, int64_t page, int32_t dtype) {
-        const flashring_tensor tensor = buffer.tensor();
-        return static_cast<char*>(tensor.data) + page * tensor.stride_batch * sizeOf(dtype);
-    }
 };
 
 // Brings a shard what is its own of all rows, in two calls, of which the second begins where the first has ended.
@@ -191,7 +185,10 @@ long refusals() {
         s.kv_lengths = s.kv_begins = s.q_lengths = s.page_table = nullptr;
         s.page_size = s.pages = s.page_table_stride = s.shard = s.shards = 0;
     };
-    struct Said { int64_t shard, shards; const char* refusal; };
+    struct Said {
+        int64_t shard, shards;
+        const char* refusal;
+    };
     for (const Said& said : {Said{0, 2, "shards = 2 asks for pages"},
                              {0, -2, "shards = -2 must be at least 0"},
                              {7, 0, "shard = 7 must be from 0 to shards - 1, 0"},
