@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kSinkThreads) sinkGradientKernel(const __grid_
 
 // One warp a row of states, in their order.
 template <class Element>
-__global__ void mergeKernel(const __grid_constant__ flashring_merge_args args) {
+__global__ void mergeStatesKernel(const __grid_constant__ flashring_merge_args args) {
     using Acc = typename Accumulator<Element>::type;
     const int64_t index = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
     if (index >= args.batch * args.length * args.heads) {
@@ -292,7 +292,7 @@ void deltaOnDevice(const flashring_step& step) {
 void mergeOnDevice(const flashring_merge_args& args) {
     const DeviceScope scope(args.device);
     withDeviceElement(args.dtype, [&](auto element) {
-        launch(mergeKernel<decltype(element)>, "merge of states",
+        launch(mergeStatesKernel<decltype(element)>, "merge of states",
                ceilDiv(args.batch * args.length * args.heads, kWarps), kThreads, 0, args.stream, args);
     });
 }

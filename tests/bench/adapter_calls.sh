@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Host time of a call through the adapters of PyTorch and DJL, and of what stands beside it: adapter_calls.sh [OPTIONS OF JMH]
+# Host time of a call through the adapters of PyTorch and DJL, and of what stands beside it:
+# adapter_calls.sh [OPTIONS OF JMH]
 # After mvn package, or anything that compiles the tests.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -3,8 +3,8 @@
 
     scores_vs_plain.py libflashring.so [--repeats N] [--only TEXT] [--json FILE]
 
-Needs an NVIDIA GPU and PyTorch. bfloat16, random normal numbers; slopes are those of 2^(-8 h / heads). Each number is the median time of
-plain calls over the median time of the others: 1 is as fast.
+Needs an NVIDIA GPU and PyTorch. bfloat16, random normal numbers; slopes are those of 2^(-8 h / heads). Each number is
+the median time of plain calls over the median time of the others: 1 is as fast.
 """
 import argparse
 import ctypes as c
@@ -16,20 +16,23 @@ import torch
 from flashring_ctypes import BACKWARD, FINISH, FORWARD, I64, FlashRing, attach, empty, interleaved
 
 SHAPES = {  # batch, q heads, kv heads, tokens, dim, window (0: none)
-    "D64 4k": (4, 32, 8, 4096, 64, 0), "D64 16k window 128": (1, 64, 8, 16384, 64, 128), "D128 4k": (4, 16, 16, 4096, 128, 0),
-    "D128 16k": (1, 32, 8, 16384, 128, 0), "D256 4k": (4, 8, 4, 4096, 256, 0), "D256 16k": (1, 8, 4, 16384, 256, 0)}
+    "D64 4k": (4, 32, 8, 4096, 64, 0), "D64 16k window 128": (1, 64, 8, 16384, 64, 128),
+    "D128 4k": (4, 16, 16, 4096, 128, 0), "D128 16k": (1, 32, 8, 16384, 128, 0),
+    "D256 4k": (4, 8, 4, 4096, 256, 0), "D256 16k": (1, 8, 4, 16384, 256, 0)}
 
 
 def calls(ring, q, k, v, dout, window, score):
     """Forward and backward of one step, and the kernels that run them."""
     b, s, h, d = q.shape
-    step = ring.step(q, k, v, [(0, s, 1)], [(0, s, 1)], 1 / math.sqrt(d), window - 1 if window else -1, 0, kernel="auto")
-    attach(step, out=empty(b, s, h, d, dtype=q.dtype), lse=empty(b, s, h, 1), delta=empty(b, s, h, 1), dout=dout, dq=empty(b, s, h, d),
-           dk=empty(*k.shape), dv=empty(*v.shape))
+    step = ring.step(q, k, v, [(0, s, 1)], [(0, s, 1)], 1 / math.sqrt(d), window - 1 if window else -1, 0,
+                     kernel="auto")
+    attach(step, out=empty(b, s, h, d, dtype=q.dtype), lse=empty(b, s, h, 1), delta=empty(b, s, h, 1), dout=dout,
+           dq=empty(b, s, h, d), dk=empty(*k.shape), dv=empty(*v.shape))
     if score == "softcap":
         step.softcap = 50
     elif score != "plain":
-        numbers = torch.randn(h, device="cuda") if score == "sinks" else 2.0 ** (-8 * torch.arange(1, h + 1, device="cuda") / h)
+        slopes = 2.0 ** (-8 * torch.arange(1, h + 1, device="cuda") / h)
+        numbers = torch.randn(h, device="cuda") if score == "sinks" else slopes
         step.keep.append(numbers)
         setattr(step, "sinks" if score == "sinks" else "alibi_slopes", numbers.data_ptr())
     need = I64()

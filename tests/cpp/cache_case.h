@@ -92,6 +92,11 @@ private:
     std::vector<float> narrowSinks_{};
 };
 
+inline void* pageOf(Buffer& buffer, int64_t page, int32_t dtype) {
+    const flashring_tensor tensor = buffer.tensor();
+    return static_cast<char*>(tensor.data) + page * tensor.stride_batch * sizeOf(dtype);
+}
+
 // The cache as a step reads it: in one piece, or in pages that lie in an order drawn by `seed`, with more of them than
 // are needed. Entries of pages that nobody sees are wild: -1, INT_MAX, or another row's page.
 struct Stored {
@@ -164,12 +169,6 @@ struct Stored {
             raw.v_pages = const_cast<decltype(raw.v_pages)>(valuePages.data());
             raw.k.data = raw.v.data = nullptr;
         }
-    }
-
-private:
-    static const void* pageOf(Buffer& buffer, int64_t page, int32_t dtype) {
-        const flashring_tensor tensor = buffer.tensor();
-        return static_cast<const char*>(tensor.data) + page * tensor.stride_batch * sizeOf(dtype);
     }
 };
 

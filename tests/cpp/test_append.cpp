@@ -1,5 +1,6 @@
 // Appending to caches, contiguous and in pages, on the host: bit by bit where it belongs and nowhere else, and
 // refusals.
+#include <cstddef>
 #include <functional>
 
 #include "cache_case.h"
@@ -75,6 +76,29 @@ long appending() {
     return cases;
 }
 
+// What an older release's program has ends before the shards: nothing of what lies behind it is read.
+long olderStruct() {
+    CacheCase c = smallCase(FLASHRING_FLOAT32, {40}, 40);
+    Stored cache(c, Cache::Numbered, 1);
+    c.lengths = {38};
+    Buffer newKeys(c.dtype, 1, 2, 2, 16, Order::BSHD), newValues(c.dtype, 1, 2, 2, 16, Order::BSHD);
+    newKeys.fill(3);
+    newValues.fill(5);
+    flashring_append_args args = appendOf(c, cache, newKeys, newValues);
+    args.size = offsetof(flashring_append_args, shard);
+    args.shard = args.shards = -9;
+    int32_t held = 0;
+    args.lengths_after = &held;
+    CHECK(flashring_append(&args) == FLASHRING_OK, "%s", flashring_last_error());
+    for (int64_t j = 38; j < 40; ++j) {
+        const int64_t page = cache.table[static_cast<size_t>(j / 16)];
+        CHECK(cache.k.get(page, j % 16, 1, 7) == 3 && cache.v.get(page, j % 16, 0, 15) == 5, "key %d is not there",
+              static_cast<int>(j));
+    }
+    CHECK(held == 40, "%d keys", held);
+    return 1;
+}
+
 long appendRefusals() {
     long cases = 0;
     using A = flashring_append_args;
@@ -122,4 +146,4 @@ long appendRefusals() {
 
 }  // namespace
 
-int main() { return finish("append", appending() + appendRefusals()); }
+int main() { return finish("append", appending() + olderStruct() + appendRefusals()); }

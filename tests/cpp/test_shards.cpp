@@ -6,19 +6,25 @@
 
 namespace {
 
-// The pages of one shard, by number, in an order of their own.
+// The pages of one shard, by number or by address, in an order of their own.
 struct Shard {
     Buffer k, v;
     std::vector<int32_t> table;
+    std::vector<void*> keyPages, valuePages;
     int64_t stride, pages;
+    bool addressed;
 
-    Shard(const CacheCase& c, int64_t shards, std::mt19937_64& random)
-        : stride((c.pagesOfRow() + shards - 1) / shards), pages(c.batch * stride) {
+    Shard(const CacheCase& c, int64_t shards, std::mt19937_64& random, bool byAddress)
+        : stride((c.pagesOfRow() + shards - 1) / shards), pages(c.batch * stride), addressed(byAddress) {
         k = Buffer(c.dtype, pages, c.pageSize, c.keyHeads, c.headDim, c.order);
         v = Buffer(c.dtype, pages, c.pageSize, c.keyHeads, c.valueDim, c.order);
         table.resize(static_cast<size_t>(pages));
         std::iota(table.begin(), table.end(), 0);
         std::shuffle(table.begin(), table.end(), random);
+        for (const int32_t page : table) {
+            keyPages.push_back(pageOf(k, page, c.dtype));
+            valuePages.push_back(pageOf(v, page, c.dtype));
+        }
     }
 
     template <class Struct>
@@ -27,11 +33,17 @@ struct Shard {
         raw.v = v.tensor();
         raw.kv_len = stride * c.pageSize;
         raw.page_size = c.pageSize;
-        raw.pages = pages;
-        raw.page_table = table.data();
         raw.page_table_stride = stride;
         raw.shard = shard;
         raw.shards = shards;
+        if (addressed) {
+            raw.k.data = raw.v.data = nullptr;
+            raw.k_pages = keyPages.data();
+            raw.v_pages = valuePages.data();
+        } else {
+            raw.pages = pages;
+            raw.page_table = table.data();
+        }
     }
 };
 
@@ -74,9 +86,10 @@ long merged() {
         for (int n = 0; n < 20; ++n) {
             std::mt19937_64 random(static_cast<uint64_t>(++cases));
             CacheCase c = drawCacheCase(random, dtype, n < 18 ? 300 : 2100);
-            if (c.lengths.empty()) continue;
             c.hide(0);  // appended too
+            if (n % 2) drawScores(c, random);
             const int64_t shards = pick(random, 1, 4), width = c.valueDim + 1, rows = c.batch * c.queries * c.heads();
+            const int64_t ofSinks = pick(random, 0, shards - 1);
             Buffer states(accType(dtype), shards * c.batch, c.queries, c.heads(), width, Order::BSHD);
             const int64_t size = static_cast<int64_t>(sizeOf(accType(dtype))), stride = rows * width;
             const auto stateOf = [&](int64_t s, int64_t column) {
@@ -85,12 +98,13 @@ long merged() {
                 return tensor;
             };
             for (int64_t s = 0; s < shards; ++s) {
-                Shard cache(c, shards, random);
+                Shard cache(c, shards, random, pick(random, 0, 1) == 1);
                 fill(cache, c, s, shards);
                 Outcome unused(c);
                 Stored none(c, Cache::Contiguous, 1);
                 flashring_step raw = stepOf(c, none, unused, FLASHRING_KERNEL_AUTO, 0);
                 cache.setOn(raw, c, s, shards);
+                if (s != ofSinks) raw.sinks = nullptr;
                 raw.acc = stateOf(s, 0);
                 raw.lse = stateOf(s, c.valueDim);
                 int64_t bytes = 0;
@@ -140,7 +154,7 @@ long refusals() {
     long cases = 0;
     std::mt19937_64 random(1);
     CacheCase c = smallCase(FLASHRING_FLOAT32, {38, 20}, 40);
-    Shard cache(c, 2, random);
+    Shard cache(c, 2, random, false);
     Outcome result(c);
     Stored none(c, Cache::Contiguous, 1);
     const auto refuse = [&](const char* says, const std::function<void(flashring_step&)>& spoil) {
@@ -164,12 +178,80 @@ long refusals() {
         s.page_table = nullptr;
     });
     refuse("must be at most 1073741823", [](flashring_step& s) { s.kv_len = INT64_C(1) << 30; });
-    flashring_merge_args merge{};
-    merge.size = sizeof merge;
-    merge.device = FLASHRING_HOST;
-    CHECK(flashring_merge(&merge) == FLASHRING_INVALID_ARGUMENT &&
-              std::strstr(flashring_last_error(), "states = 0 must be at least 1"),
+    refuse("kv_len = 31 must be a multiple of page_size = 16", [](flashring_step& s) { s.kv_len = 31; });
+    refuse("kv_len = 32 must be a multiple of page_size = 48", [](flashring_step& s) { s.page_size = 48; });
+    refuse("page_size = -16 must be at least 0", [](flashring_step& s) { s.page_size = -16; });
+    const auto whole = [](flashring_step& s) {  // nothing but shards makes rows of it
+        s.kv_lengths = s.kv_begins = s.q_lengths = s.page_table = nullptr;
+        s.page_size = s.pages = s.page_table_stride = s.shard = s.shards = 0;
+    };
+    struct Said {
+        int64_t shard, shards;
+        const char* refusal;
+    };
+    for (const Said& said : {Said{0, 2, "shards = 2 asks for pages"},
+                             {0, -2, "shards = -2 must be at least 0"},
+                             {7, 0, "shard = 7 must be from 0 to shards - 1, 0"},
+                             {1, 1, "shard = 1 must be from 0 to shards - 1, 0"}}) {
+        refuse(said.refusal, [&](flashring_step& s) {
+            whole(s);
+            s.shard = said.shard;
+            s.shards = said.shards;
+        });
+    }
+    flashring_append_args args{};
+    args.size = sizeof args;
+    args.device = FLASHRING_HOST;
+    args.dtype = c.dtype;
+    args.batch = args.kv_heads = args.head_dim = args.value_dim = 1;
+    args.kv_lengths = c.lengths.data();
+    args.shards = 2;
+    args.page_size = 24;
+    args.kv_len = 40;
+    CHECK(flashring_append(&args) == FLASHRING_INVALID_ARGUMENT &&
+              std::strstr(flashring_last_error(), "kv_len = 40 must be a multiple of page_size = 24"),
           "\"%s\"", flashring_last_error());
+    return cases + 1;
+}
+
+long mergeRefusals() {
+    long cases = 0;
+    using M = flashring_merge_args;
+    const auto refuse = [&](const char* says, const std::function<void(M&)>& spoil) {
+        double acc[4] = {1, 2, 3, 4}, lse[4] = {}, out[2] = {-7, -7}, sum = -7;
+        M args{};
+        args.size = sizeof args;
+        args.device = FLASHRING_HOST;
+        args.dtype = FLASHRING_FLOAT64;
+        args.states = args.state_stride = args.dim = 2;
+        args.batch = args.length = args.heads = 1;
+        args.acc.data = acc;
+        args.state_lse.data = lse;
+        args.out.data = out;
+        args.lse.data = &sum;
+        spoil(args);
+        const int32_t status = flashring_merge(&args);
+        CHECK(status == FLASHRING_INVALID_ARGUMENT && std::strstr(flashring_last_error(), says),
+              "\"%s\" is not in %d \"%s\"", says, status, flashring_last_error());
+        CHECK(out[0] == -7 && out[1] == -7 && sum == -7 && acc[0] == 1 && lse[0] == 0,
+              "\"%s\": a refused call wrote", says);
+        ++cases;
+    };
+    CHECK(flashring_merge(nullptr) == FLASHRING_INVALID_ARGUMENT &&
+              std::strstr(flashring_last_error(), "args must not be null"),
+          "\"%s\"", flashring_last_error());
+    refuse("states = 0 must be at least 1", [](M& m) { m.states = 0; });
+    refuse("state_stride = -1 must be at least 0", [](M& m) { m.state_stride = -1; });
+    refuse("states: 2 x 4611686018427387904 x 1 x 1 elements overflow",
+           [](M& m) { m.state_stride = INT64_C(1) << 62; });
+    refuse("acc.data must not be null", [](M& m) { m.acc.data = nullptr; });
+    refuse("state_lse.data must not be null", [](M& m) { m.state_lse.data = nullptr; });
+    refuse("out.data must not be null", [](M& m) { m.out.data = nullptr; });
+    refuse("must not be acc.data", [](M& m) { m.out.data = m.acc.data; });
+    refuse("must not be state_lse.data", [](M& m) { m.out.data = m.state_lse.data; });
+    refuse("must not be acc.data", [](M& m) { m.lse.data = m.acc.data; });
+    refuse("must not be state_lse.data", [](M& m) { m.lse.data = m.state_lse.data; });
+    refuse("must not be out.data", [](M& m) { m.lse.data = m.out.data; });
     return cases + 1;
 }
 
@@ -199,4 +281,4 @@ long emptyStates() {
 
 }  // namespace
 
-int main() { return finish("shards", merged() + refusals() + emptyStates()); }
+int main() { return finish("shards", merged() + refusals() + mergeRefusals() + emptyStates()); }

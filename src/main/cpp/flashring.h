@@ -201,9 +201,10 @@ typedef struct flashring_step {
     int64_t page_table_stride;      /* entries from one row of a table to the next */
 
     /* A cache dealt over shards: of each row's keys, page p is on shard p % shards, as its page p / shards there.
-       kv_lengths (not null), kv_begins and what queries see count the keys of all shards; kv_len and tables are of this
-       shard alone, and lengths may come to kv_len * shards. What the queries see of this shard's keys is the step: its
-       state is one of those that flashring_merge makes a result of. */
+       kv_lengths (not null), kv_begins and what queries see count the keys of all shards; kv_len, whole pages, and
+       tables are of this shard alone, and lengths may come to kv_len * shards. What the queries see of this shard's
+       keys is the step: its state is one of those that flashring_merge makes a result of. Sinks, and a state that is
+       resumed, are given to one of the shards alone: each that had them would count them again. */
     int64_t shard;                  /* 0 to shards - 1 */
     int64_t shards;                 /* 0 or 1: all keys are here; more: by number or by address, page_size at least 1 */
 } flashring_step;
@@ -271,7 +272,8 @@ typedef struct flashring_append_args {
     const int32_t* kv_lengths;      /* [batch] keys that each row holds before the call */
     const int32_t* new_lengths;     /* [batch] 0 to new_len tokens of each row; null: new_len of each */
     int32_t* lengths_after;         /* [batch] gets the keys up to the first that has no page; may be kv_lengths;
-                                       null: not wanted */
+                                       null: not wanted. Of a dealt cache each shard knows its own pages alone: what a
+                                       row holds is the least over all shards */
     const int32_t* page_table;
     void* const* k_pages;
     void* const* v_pages;
@@ -284,8 +286,9 @@ FLASHRING_API int32_t flashring_append(const flashring_append_args* args);
 
 /*
  * Makes one result of states over disjoint keys: out = sum exp(lse_s - lse) acc_s, lse = log sum exp(lse_s), added up
- * in their order, so that the same states give the same bits wherever they are merged. A state of lse -inf weighs
- * nothing, whatever its acc; where all are, out is 0 and lse -inf.
+ * in their order: the same states give the same bits on every run on the host, and on every GPU of a kind; a host and
+ * GPUs of other kinds may round otherwise. A state of lse -inf weighs nothing, whatever its acc; where all are, out is
+ * 0 and lse -inf. Neither out nor lse may overlap a state.
  */
 typedef struct flashring_merge_args {
     uint32_t size;                  /* sizeof(flashring_merge_args) */

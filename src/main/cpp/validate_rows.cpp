@@ -48,6 +48,7 @@ void requireBetween(const char* field, int64_t row, int64_t value, int64_t most,
 
 template <class Cache>
 void checkShards(const Cache& cache) {
+    requireAtLeast("page_size", cache.page_size, 0);
     requireAtLeast("shards", cache.shards, 0);
     requireBetween("shard", cache.shard, std::max<int64_t>(cache.shards, 1) - 1, "shards - 1");
     if (cache.shards <= 1) {
@@ -63,17 +64,19 @@ void checkShards(const Cache& cache) {
         invalid("kv_len = %lld and page_size = %lld must be at most %lld, so that rows on %lld shards stay below 2^31",
                 Wide{cache.kv_len}, Wide{cache.page_size}, Wide{INT32_MAX / cache.shards}, Wide{cache.shards});
     }
+    if (cache.kv_len % cache.page_size != 0) {  // else one shard had to hold more than kv_len of kv_len * shards keys
+        invalid("kv_len = %lld must be a multiple of page_size = %lld where a cache is dealt over shards",
+                Wide{cache.kv_len}, Wide{cache.page_size});
+    }
 }
 
-// Where pages lie and how large they are, of a step or of arguments to append.
+// Where pages lie and how large they are, of a step or of arguments to append that checkShards() has passed.
 template <class Cache>
 void checkCache(const Cache& cache, Access access) {
     const bool byAddress = cache.k_pages || cache.v_pages;
-    checkShards(cache);
     requireInts("page_table", cache.page_table);
     requireAligned("k_pages", cache.k_pages);
     requireAligned("v_pages", cache.v_pages);
-    requireAtLeast("page_size", cache.page_size, 0);
     requireAtLeast("pages", cache.pages, 0);
     if (cache.page_size == 0) {
         if (cache.page_table || byAddress) {
@@ -151,6 +154,7 @@ void checkEntries(const Cache& cache, int64_t batch, int64_t first, int64_t last
 }  // namespace
 
 void checkRows(const flashring_step& step) {
+    checkShards(step);
     requireEmpty("q_positions.count", step.q_positions.count);
     requireEmpty("kv_positions.count", step.kv_positions.count);
     requireEmpty("mask.documents", step.mask.documents);
