@@ -16,7 +16,23 @@ final class CacheChecks {
         this.device = device;
     }
 
-    /** Checks a layer's keys, or with {@code part} 1 its values. */
+    void newLengths(int[] ofRow) {
+        Checks.notNull("ofRow", ofRow);
+        if (ofRow.length > 0) {
+            Checks.equal("ofRow.length", ofRow.length, plan.shape().batch(), "one for each row");
+        }
+        for (int tokensOfRow : ofRow) {
+            Checks.between("ofRow", tokensOfRow, 0, plan.newTokens());
+        }
+    }
+
+    void stream(long stream) {
+        if (stream != 0 && !device.isCuda()) {
+            throw Checks.broken("stream", stream, "be 0 on the host");
+        }
+    }
+
+    /** Checks a layer's keys, or its values, of {@code dim} elements a head. */
     void cache(String name, Tensor tensor, long dim) {
         boolean pages = plan.pageSize() > 0;
         tensor(
@@ -95,7 +111,7 @@ final class CacheChecks {
         }
     }
 
-    private static void apart(String name, Tensor output, String otherName, Tensor other) {
+    static void apart(String name, Tensor output, String otherName, Tensor other) {
         if (output.overlaps(other)) {
             throw Checks.broken(name, output, "not share memory with " + otherName + ", which is " + other);
         }
