@@ -7,7 +7,6 @@ import java.util.List;
 import org.flashring.Tensor;
 import org.flashring.attention.Entrance;
 import org.flashring.comm.Communicator;
-import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.Memory;
 import org.flashring.device.OwnedMemory;
@@ -86,22 +85,12 @@ public final class Cache implements AutoCloseable {
      * @throws UnsupportedOperationException if no kernel serves the plan, which the message says
      */
     public Cache(CachePlan plan, List<Tensor> keys, List<Tensor> values) {
-        this(plan, deviceOf(keys), null, keys, values);
-    }
-
-    private static Device deviceOf(List<Tensor> keys) {
-        Checks.atLeast("keys.size", Checks.notNull("keys", keys).size(), 1);
-        return Checks.notNull("keys[0]", keys.get(0)).memory().device();
+        this(plan, CacheChecks.deviceOf(keys), null, keys, values);
     }
 
     private Cache(CachePlan plan, Device device, Communicator ranks, List<Tensor> givenKeys, List<Tensor> givenValues) {
         this.plan = Checks.notNull("plan", plan);
-        Cuda.require("device", device);
-        Checks.equal("plan.ranks", plan.ranks(), ranks == null ? 1 : ranks.worldSize(), "the ranks that there are");
-        if (device.isCuda() != plan.options().cuda()) {
-            throw Checks.broken(
-                    "device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
-        }
+        CacheChecks.fits(plan, device, ranks);
         this.entrance = new Entrance("Cache", "", device);
         this.checks = new CacheChecks(plan, device);
         this.appended = new boolean[plan.layers()];
@@ -142,13 +131,13 @@ public final class Cache implements AutoCloseable {
     /** Returns the keys of a layer, as they lie: [batch, capacity, kvHeads, dim], or in pages. */
     public Tensor keys(int layer) {
         entrance.requireOpen();
-        return layers.keys(checkedLayer(layer));
+        return layers.keys(checks.layer(layer));
     }
 
     /** Returns the values of a layer, as they lie. */
     public Tensor values(int layer) {
         entrance.requireOpen();
-        return layers.values(checkedLayer(layer));
+        return layers.values(checks.layer(layer));
     }
 
     /** Returns the lengths of all rows on the device, int32: what each held when the step began. */
@@ -160,21 +149,13 @@ public final class Cache implements AutoCloseable {
     /** Returns the keys that a row held when the step began, as the host counts them: see {@link #replayed}. */
     public long length(int row) {
         entrance.requireOpen();
-        return rows.length(checkedRow(row));
+        return rows.length(checks.row(row));
     }
 
     /** Returns the pages that no row has, of the rank that has the fewest; 0 where rows lie in one piece. */
     public int freePages() {
         entrance.requireOpen();
         return rows.freePages();
-    }
-
-    private int checkedLayer(int layer) {
-        return (int) Checks.between("layer", layer, 0, plan.layers() - 1L);
-    }
-
-    private int checkedRow(int row) {
-        return (int) Checks.between("row", row, 0, rows.count() - 1L);
     }
 
     private void requireBetweenSteps(String what) {
@@ -187,7 +168,7 @@ public final class Cache implements AutoCloseable {
     public void sinks(int layer, Tensor ofHeads) {
         entrance.requireOpen();
         checks.sinks(ofHeads);
-        layers.sinks(checkedLayer(layer), ofHeads);
+        layers.sinks(checks.layer(layer), ofHeads);
     }
 
     /** As {@link #newLengths(int[], long)}, on the default stream. */
@@ -225,7 +206,7 @@ public final class Cache implements AutoCloseable {
     public void reserve(int row, long keysOfRow, long stream) {
         int current = entrance.enter();
         try {
-            checkedRow(row);
+            checks.row(row);
             Checks.between("keysOfRow", keysOfRow, 0, plan.capacity());
             checks.stream(stream);
             rows.reserve(row, keysOfRow, stream);
@@ -252,7 +233,7 @@ public final class Cache implements AutoCloseable {
     public void append(int layer, Tensor k, Tensor v, long stream) {
         int current = entrance.enter();
         try {
-            checkedLayer(layer);
+            checks.layer(layer);
             long length = tokens > 0 ? tokens : Checks.notNull("k", k).length();
             Checks.between("k.length", length, 1, plan.newTokens());
             checks.newKeys("k", k, length, plan.shape().headDim());
@@ -305,16 +286,14 @@ public final class Cache implements AutoCloseable {
         boolean met = false;
         int current = entrance.enter();
         try {
-            checkedLayer(layer);
+            checks.layer(layer);
             if (!appended[layer]) {
                 throw new IllegalStateException(
                         "nothing has been appended to layer " + layer + " in this step; append comes before forward");
             }
             checks.queries(q, out, lse, tokens);
             checks.stream(stream);
-            if (plan.score().sinks() && layers.sinks(layer) == null) {
-                throw new IllegalStateException("layer " + layer + " has no sinks yet, as the plan's score wants");
-            }
+            layers.requireSinks(plan, layer);
             step.stream(stream);
             if (states != null) {
                 states.stream(stream);
@@ -366,11 +345,7 @@ public final class Cache implements AutoCloseable {
             }
             math.stream(stream);
             math.copyBytes(rows.lengths(0), rows.lengths(plan.parts(tokens)), (long) rows.count() * Integer.BYTES);
-            if (rows.isCapturing(stream)) {
-                rows.captured(tokens); // no row has them yet
-            } else {
-                rows.advance(tokens);
-            }
+            rows.advance(tokens, stream);
             tokens = 0;
             Arrays.fill(appended, false);
         } finally {
@@ -405,7 +380,7 @@ public final class Cache implements AutoCloseable {
     public void release(int row, long stream) {
         int current = entrance.enter();
         try {
-            checkedRow(row);
+            checks.row(row);
             checks.stream(stream);
             requireBetweenSteps("releases");
             rows.release(row, stream);

@@ -1,8 +1,11 @@
 package org.flashring.serve;
 
+import java.util.List;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Tensor;
+import org.flashring.comm.Communicator;
+import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 
@@ -14,6 +17,29 @@ final class CacheChecks {
     CacheChecks(CachePlan plan, Device device) {
         this.plan = plan;
         this.device = device;
+    }
+
+    static Device deviceOf(List<Tensor> keys) {
+        Checks.atLeast("keys.size", Checks.notNull("keys", keys).size(), 1);
+        return Checks.notNull("keys[0]", keys.get(0)).memory().device();
+    }
+
+    /** Checks that a plan is for a device and for ranks, null for one. */
+    static void fits(CachePlan plan, Device device, Communicator ranks) {
+        Cuda.require("device", device);
+        Checks.equal("plan.ranks", plan.ranks(), ranks == null ? 1 : ranks.worldSize(), "the ranks that there are");
+        if (device.isCuda() != plan.options().cuda()) {
+            throw Checks.broken(
+                    "device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+        }
+    }
+
+    int layer(int layer) {
+        return (int) Checks.between("layer", layer, 0, plan.layers() - 1L);
+    }
+
+    int row(int row) {
+        return (int) Checks.between("row", row, 0, plan.shape().batch() - 1);
     }
 
     void newLengths(int[] ofRow) {

@@ -80,6 +80,13 @@ final class Layers {
         return sinks[layer];
     }
 
+    /** Throws if a layer lacks the sinks that the plan's score wants. */
+    void requireSinks(CachePlan plan, int layer) {
+        if (plan.score().sinks() && sinks[layer] == null) {
+            throw new IllegalStateException("layer " + layer + " has no sinks yet, as the plan's score wants");
+        }
+    }
+
     void sinks(int layer, Tensor ofHeads) {
         sinks[layer] = ofHeads;
     }

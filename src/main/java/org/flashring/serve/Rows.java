@@ -138,9 +138,13 @@ final class Rows implements AutoCloseable {
         }
     }
 
-    /** Returns whether work given to {@code stream} goes into a CUDA graph. */
-    boolean isCapturing(long stream) {
-        return ints.isCapturing(stream);
+    /** Counts a step that has been given to a stream; one that is captured is counted by {@link #replayed}. */
+    void advance(long tokens, long stream) {
+        if (ints.isCapturing(stream)) {
+            captured(tokens);
+        } else {
+            advance(tokens);
+        }
     }
 
     /** Notes a step that has gone into a CUDA graph, for {@link #replayed}. */

@@ -120,6 +120,9 @@ class PlanCommandTest {
                 plan(Stream.concat(Stream.of(options), Stream.of("--strategy", "gather", "--gather-heads", "3"))
                         .toArray(String[]::new));
         assertThat(gather.get("steps").getAsInt()).isEqualTo(1 + 3); // the first keys come; 3 + 3 + 2 heads
+        assertThat(ring.get("backwardSteps").isJsonNull()).isTrue();
+        int most = Math.max(4, gather.get("backwardSteps").getAsInt());
+        assertThat(gather.getAsJsonArray("perStep")).hasSize(4 * most);
         for (int rank = 0; rank < 4; rank++) {
             JsonObject ofRing = ring.getAsJsonArray("ranks").get(rank).getAsJsonObject();
             JsonObject ofGather = gather.getAsJsonArray("ranks").get(rank).getAsJsonObject();
