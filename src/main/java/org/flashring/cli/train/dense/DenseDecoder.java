@@ -107,16 +107,16 @@ public final class DenseDecoder implements AutoCloseable {
         if (tokens.length == 0) {
             throw new IllegalArgumentException("tokens.length is 0; it must be at least 1");
         }
-        long capacity = cache.plan().capacity();
-        if (tokens.length > capacity - position) {
-            throw new IllegalArgumentException("length of the sequence is " + position + " + " + tokens.length
-                    + "; it must be at most " + capacity + ", the plan's capacity");
-        }
         for (long token : tokens) {
             if (token < 0 || token >= model.vocabulary()) {
                 throw new IllegalArgumentException(
                         "token is " + token + "; it must lie in [0, " + (model.vocabulary() - 1) + "]");
             }
+        }
+        long capacity = cache.plan().capacity();
+        if (tokens.length > capacity - position) {
+            throw new IllegalArgumentException("length of the sequence is " + position + " + " + tokens.length
+                    + "; it must be at most " + capacity + ", the plan's capacity");
         }
         for (int first = 0; first < tokens.length; first += most) {
             step(tokens, first, Math.min(most, tokens.length - first));
