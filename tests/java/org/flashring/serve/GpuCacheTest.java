@@ -97,12 +97,7 @@ class GpuCacheTest {
                 DeviceBuffer inputs = DeviceBuffer.allocate(GPU, 2 * (8 + 2 + 2) * 64 * 2);
                 DeviceBuffer outputs = DeviceBuffer.allocate(GPU, 2 * 8 * 64 * 2)) {
             long s = stream.handle();
-            Tensor[] t = {
-                view(inputs, 0, 8),
-                view(inputs, 2 * 8 * 64 * 2, 2),
-                view(inputs, 2 * 10 * 64 * 2, 2),
-                view(outputs, 0, 8)
-            };
+            Tensor[] t = operands(inputs, outputs);
             draw(inputs, 0);
             step(plain, t, s);
             step(captured, t, s);
@@ -155,12 +150,7 @@ class GpuCacheTest {
                         List.of(pages(memory, 0, bytes), pages(memory, bytes, bytes)),
                         List.of(pages(memory, 2 * bytes, bytes), pages(memory, 3 * bytes, bytes)))) {
             long s = stream.handle();
-            Tensor[] t = {
-                view(inputs, 0, 8),
-                view(inputs, 2 * 8 * 64 * 2, 2),
-                view(inputs, 2 * 10 * 64 * 2, 2),
-                view(outputs, 0, 8)
-            };
+            Tensor[] t = operands(inputs, outputs);
             draw(inputs, 0);
             step(cache, t, s);
             stream.synchronize();
@@ -200,6 +190,13 @@ class GpuCacheTest {
             cache.forward(layer, t[0], t[3], null, stream);
         }
         cache.advance(stream);
+    }
+
+    /** Returns q, k and v of a token a row, and out. */
+    private static Tensor[] operands(DeviceBuffer inputs, DeviceBuffer outputs) {
+        return new Tensor[] {
+            view(inputs, 0, 8), view(inputs, 2 * 8 * 64 * 2, 2), view(inputs, 2 * 10 * 64 * 2, 2), view(outputs, 0, 8)
+        };
     }
 
     private static Tensor view(DeviceBuffer buffer, long offset, long heads) {
