@@ -38,12 +38,15 @@ import org.flashring.comm.Division;
 import org.flashring.comm.Divisions;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.local.LocalGroup;
+import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
 import org.flashring.device.Event;
 import org.flashring.device.HostBuffer;
 import org.flashring.device.OwnedMemory;
 import org.flashring.launch.Session;
 import org.flashring.plan.Plan;
+import org.flashring.serve.Cache;
+import org.flashring.serve.CachePlan;
 import org.flashring.sync.GradientSync;
 import org.flashring.sync.OutputGather;
 import org.flashring.sync.TokenLoss;
@@ -75,6 +78,7 @@ class LifecycleTest {
             GradientSync.class, () -> new GradientSync(LocalGroup.single(), DType.FLOAT32, new long[] {3, 4}, 64),
             TokenLoss.class, () -> new TokenLoss(LocalGroup.single()),
             Divisions.class, () -> new Divisions(LocalGroup.single()),
+            Cache.class, () -> new Cache(CachePlan.contiguous(SHAPE, 1, 16), Device.HOST),
             OutputGather.class,
                     () -> OutputGather.of(LocalGroup.single(), Layout.contiguous(4, 1), DType.FLOAT32, 1, 1, 2));
 
@@ -226,7 +230,7 @@ class LifecycleTest {
                 forward,
                 Backward.class,
                 new Backward(forward, good[5], good[6], good[7], good[8]));
-        return ofType.getOrDefault(type, 1.0);
+        return type == int[].class ? new int[] {0} : ofType.getOrDefault(type, 1.0);
     }
 
     @Test

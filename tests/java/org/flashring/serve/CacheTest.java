@@ -5,11 +5,13 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.util.ArrayList;
 import java.util.List;
+import org.bytedeco.javacpp.IntPointer;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Score;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
+import org.flashring.internal.RawPointer;
 import org.flashring.support.HeapBytes;
 import org.flashring.support.TestTensor;
 import org.junit.jupiter.api.Test;
@@ -94,7 +96,7 @@ class CacheTest {
         }
     }
 
-    /** 3 rows of 90 keys in 8 pages of 8: what falls behind the window serves again. */
+    /** 3 rows of 90 keys in 9 pages of 8: what falls behind the window serves again. */
     @Test
     void pagesBehindTheWindowAreFree() {
         CachePlan plan =
@@ -123,6 +125,69 @@ class CacheTest {
             decoding.step(cache, 1, 0, 1, 1);
             assertThat(cache.freePages()).isEqualTo(2);
         }
+    }
+
+    /** Here a length that is none, found by the native call: what it had done before counts for nothing. */
+    @Test
+    void anAppendThatFailsCanBeTriedAgain() {
+        CachePlan plan = CachePlan.paged(shape(DType.FLOAT64), 2, 40, 8).withNewTokens(30);
+        TestTensor k = TestTensor.dense(DType.FLOAT64, 3, 30, 2, 24);
+        TestTensor v = TestTensor.dense(DType.FLOAT64, 3, 30, 2, 16);
+        try (Decoding decoding = new Decoding(plan, 3);
+                Cache cache = new Cache(plan, Device.HOST)) {
+            decoding.step(cache, 2);
+            IntPointer lengths =
+                    new IntPointer(new RawPointer().at(cache.lengths().address()));
+            lengths.put(2, -1);
+            argument(() -> cache.append(0, k.tensor(), v.tensor()), "kv_lengths[2]");
+            lengths.put(2, 2);
+            state(cache::advance, "nothing has been appended");
+            state(() -> cache.forward(0, k.tensor(), v.tensor()), "nothing has been appended");
+            assertThat(cache.length(2)).isEqualTo(2);
+            decoding.step(cache, 30);
+            decoding.step(cache, 1);
+        }
+    }
+
+    @Test
+    void theHostHasOneStream() {
+        CachePlan plan = CachePlan.paged(shape(DType.FLOAT32), 2, 20, 8);
+        Tensor q = TestTensor.dense(DType.FLOAT32, 3, 1, 6, 24).tensor();
+        Tensor k = TestTensor.dense(DType.FLOAT32, 3, 1, 2, 24).tensor();
+        Tensor v = TestTensor.dense(DType.FLOAT32, 3, 1, 2, 16).tensor();
+        Tensor out = TestTensor.dense(DType.FLOAT32, 3, 1, 6, 16).tensor();
+        String says = "stream is 5; it must be 0 on the host";
+        try (Cache cache = new Cache(plan, Device.HOST)) {
+            argument(() -> cache.newLengths(new int[] {1, 1, 0}, 5), says);
+            argument(() -> cache.reserve(0, 9, 5), says);
+            argument(() -> cache.append(0, k, v, 5), says);
+            assertThat(cache.freePages()).isEqualTo(9);
+            cache.append(0, k, v);
+            argument(() -> cache.forward(0, q, out, null, 5), says);
+            argument(() -> cache.advance(5), says);
+            cache.advance();
+            argument(() -> cache.release(0, 5), says);
+            assertThat(cache.length(0)).isEqualTo(1);
+            state(cache::replayed, "no step has been captured");
+        }
+    }
+
+    /** Layers that share memory would see each other's keys; products that wrap would promise bytes below 0. */
+    @Test
+    void refusalsOfMemory() {
+        CachePlan plan = CachePlan.paged(shape(DType.FLOAT32), 2, 20, 8).withPages(5);
+        Tensor a = TestTensor.dense(DType.FLOAT32, 5, 8, 2, 24).tensor();
+        Tensor b = TestTensor.dense(DType.FLOAT32, 5, 8, 2, 24).tensor();
+        Tensor v = TestTensor.dense(DType.FLOAT32, 5, 8, 2, 16).tensor();
+        Tensor w = TestTensor.dense(DType.FLOAT32, 5, 8, 2, 16).tensor();
+        new Cache(plan, List.of(a, b), List.of(v, w)).close();
+        argument(() -> new Cache(plan, List.of(a, a), List.of(v, w)), "it must not share memory with keys[0]");
+        argument(() -> new Cache(plan, List.of(a, b), List.of(v, v)), "it must not share memory with values[0]");
+        argument(
+                () -> CachePlan.paged(shape(DType.FLOAT32), 2, 20, 1 << 30).withPages(1 << 22),
+                "it must fit in 63 bits");
+        AttentionShape manyHeads = new AttentionShape(1 << 20, 1L << 31, 1, 8, 8, DType.FLOAT32);
+        argument(() -> CachePlan.contiguous(manyHeads, 1, 1 << 10).withNewTokens(1 << 10), "it must fit in 63 bits");
     }
 
     @Test

@@ -2,15 +2,19 @@ package org.flashring.serve;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 import static org.assertj.core.api.Assertions.offset;
 
 import java.util.List;
+import org.bytedeco.javacpp.IntPointer;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Score;
+import org.flashring.Tensor;
 import org.flashring.comm.CommunicationException;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Device;
+import org.flashring.internal.RawPointer;
 import org.flashring.support.TestTensor;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -99,6 +103,61 @@ class DealtCacheTest {
         assertThat(dealt.pages()).isEqualTo(2 * 3);
         assertThat(dealt.bytesSent(1)).isEqualTo(2L * 3 * 2 * 6 * (24 + 1) * 4);
         assertThat((double) dealt.bytesRead(90)).isCloseTo(whole.bytesRead(90) / 4.0, offset(8 * 2 * 2 * 2 * 80.0));
+    }
+
+    /** The first rank's fourth page is needed first: all refuse, and none has taken any. */
+    @Test
+    void ranksRefuseAlikeWherePagesAreShort() {
+        AttentionShape shape = new AttentionShape(2, 6, 2, 16, 24, DType.FLOAT32);
+        CachePlan plan =
+                CachePlan.paged(shape, 1, 8, 1).withNewTokens(3).dealtOver(2).withPages(3);
+        List<String> said = LocalGroup.run(2, ranks -> {
+            try (Decoding decoding = new Decoding(plan, 5);
+                    Cache cache = new Cache(plan, ranks)) {
+                Throwable thrown = catchThrowable(() -> decoding.step(cache, 3));
+                assertThat(thrown).isInstanceOf(IllegalStateException.class);
+                assertThat(cache.freePages()).isEqualTo(3);
+                assertThatThrownBy(() -> cache.reserve(1, 7, 0)).hasMessageContaining("and 4 more are needed");
+                return thrown.getMessage();
+            }
+        });
+        assertThat(said).allMatch(text -> text.startsWith("rank 0 of the cache has 3 free pages of 3, and 4 more"));
+        LocalGroup.run(2, ranks -> {
+            try (Decoding decoding = new Decoding(plan, 5);
+                    Cache cache = new Cache(plan, ranks)) {
+                decoding.step(cache, 2);
+                decoding.step(cache, 1, 1, 0); // takes the first rank's last page
+                assertThat(cache.freePages()).isZero();
+                decoding.forget(cache, 0);
+                assertThat(cache.freePages()).isEqualTo(2);
+                return null;
+            }
+        });
+    }
+
+    /** Who cannot go on with the second part of the queries says so: the other does not wait for its states. */
+    @Test
+    void aFailureBetweenPartsEndsTheGroup() {
+        CachePlan plan = plan(DType.FLOAT32, 8, 2);
+        Tensor q = TestTensor.dense(DType.FLOAT32, 2, 40, 6, 16).tensor();
+        Tensor k = TestTensor.dense(DType.FLOAT32, 2, 40, 2, 16).tensor();
+        Tensor v = TestTensor.dense(DType.FLOAT32, 2, 40, 2, 24).tensor();
+        List<Throwable> thrown = LocalGroup.run(2, ranks -> {
+            Tensor out = TestTensor.dense(DType.FLOAT32, 2, 40, 6, 24).tensor();
+            try (Cache cache = new Cache(plan, ranks)) {
+                cache.append(0, k, v);
+                if (ranks.rank() == 1) { // the lengths of both rows behind the second part
+                    long address = cache.lengths().address() + 2 * 2 * Integer.BYTES;
+                    new IntPointer(new RawPointer().at(address)).put(-1);
+                }
+                return catchThrowable(() -> cache.forward(0, q, out));
+            }
+        });
+        assertThat(thrown.get(1)).isInstanceOf(IllegalArgumentException.class).hasMessageContaining("kv_lengths[0]");
+        assertThat(thrown.get(0))
+                .isInstanceOf(CommunicationException.class)
+                .hasMessageContaining("rank 1 failed")
+                .hasMessageContaining("kv_lengths[0]");
     }
 
     @Test

@@ -13,7 +13,7 @@ public final class Entrance {
     private final String owner;
     private final Device device;
     private final AtomicBoolean busy = new AtomicBoolean();
-    private boolean closed;
+    private volatile boolean closed;
 
     /** {@code owner} follows the name where it is said to be closed, such as " of rank 2". */
     public Entrance(String name, String owner, Device device) {
@@ -28,13 +28,18 @@ public final class Entrance {
             throw new IllegalStateException("another thread is inside this " + name + "; each thread needs its own");
         }
         try {
-            if (closed) {
-                throw new IllegalStateException("the " + name + owner + " is closed");
-            }
+            requireOpen();
             return CurrentDevice.enter(device);
         } catch (RuntimeException | Error e) {
             busy.set(false);
             throw e;
+        }
+    }
+
+    /** Throws after the close. */
+    public void requireOpen() {
+        if (closed) {
+            throw new IllegalStateException("the " + name + owner + " is closed");
         }
     }
 

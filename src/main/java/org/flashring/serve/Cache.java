@@ -1,12 +1,12 @@
 package org.flashring.serve;
 
+import java.lang.ref.Reference;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import org.flashring.Tensor;
 import org.flashring.attention.Entrance;
 import org.flashring.comm.Communicator;
-import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.device.Memory;
 import org.flashring.device.OwnedMemory;
@@ -22,8 +22,10 @@ import org.flashring.kernel.TensorMath;
  * before it, and itself. A prompt is a step of many tokens.
  *
  * <p>Lengths lie on the device, and each step reads them there: a step that has been captured in a CUDA graph can be
- * replayed, each replay going on where the one before ended. Calls allocate nothing and do not wait for the device.
- * They queue their work in the order of a stream, which is to be the same for all calls, or ordered by the caller.
+ * replayed, each replay going on where the one before ended. Calls allocate nothing, and do not wait for the device but
+ * where they bring it tables: {@link #newLengths}, {@link #reserve}, {@link #release}, and an append that takes pages.
+ * They queue their work in the order of a stream, which is to be the same for all calls, or ordered by the caller; on
+ * the host it is 0.
  *
  * <p>Where the plan deals pages over ranks, every rank makes its cache with its communicator and calls the same methods
  * in the same order, with the same tokens and lengths: the cache keeps those that are the rank's. Each rank computes
@@ -41,12 +43,11 @@ public final class Cache implements AutoCloseable {
     private final CacheStep step;
     private final TensorMath math;
     private final Rows rows;
-    private final States states; // null for a cache on one device
+    private final States states; // null for a cache on one rank
     private final int rank;
     private final OwnedMemory scratch; // lse that nobody wants
     private final boolean[] appended; // layers in this step
     private long tokens; // of this step; 0 before its first append
-    private long before; // of the step before
 
     /**
      * Makes an empty cache in memory of its own on a device.
@@ -84,35 +85,22 @@ public final class Cache implements AutoCloseable {
      * @throws UnsupportedOperationException if no kernel serves the plan, which the message says
      */
     public Cache(CachePlan plan, List<Tensor> keys, List<Tensor> values) {
-        this(plan, deviceOf(keys), null, keys, values);
-    }
-
-    private static Device deviceOf(List<Tensor> keys) {
-        Checks.atLeast("keys.size", Checks.notNull("keys", keys).size(), 1);
-        return Checks.notNull("keys[0]", keys.get(0)).memory().device();
+        this(plan, CacheChecks.deviceOf(keys), null, keys, values);
     }
 
     private Cache(CachePlan plan, Device device, Communicator ranks, List<Tensor> givenKeys, List<Tensor> givenValues) {
         this.plan = Checks.notNull("plan", plan);
-        Cuda.require("device", device);
-        Checks.equal("plan.ranks", plan.ranks(), ranks == null ? 1 : ranks.worldSize(), "the ranks that there are");
-        if (device.isCuda() != plan.options().cuda()) {
-            throw Checks.broken(
-                    "device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
-        }
+        CacheChecks.fits(plan, device, ranks);
         this.entrance = new Entrance("Cache", "", device);
         this.checks = new CacheChecks(plan, device);
         this.appended = new boolean[plan.layers()];
         this.rank = ranks == null ? 0 : ranks.rank();
-        if (ranks != null) {
-            ranks.agree(plan.terms());
-        }
         try (Made made = new Made()) {
             this.step = made.add(plan.step(rank));
             step.requireSupported(plan.tokensAtOnce());
             this.math = made.add(new TensorMath(device));
             this.rows = made.add(new Rows(plan, rank, device));
-            this.states = ranks == null ? null : made.add(new States(plan, ranks));
+            this.states = plan.ranks() == 1 ? null : made.add(new States(plan, ranks));
             this.scratch = made.add(OwnedMemory.allocate(device, states == null ? plan.lseBytes() : 0));
             long bytes = step.workspaceBytes(plan.tokensAtOnce());
             OwnedMemory workspace = made.add(OwnedMemory.allocate(device, bytes));
@@ -128,6 +116,9 @@ public final class Cache implements AutoCloseable {
             } else {
                 this.layers = new Layers(plan, checks, givenKeys, givenValues);
             }
+            if (ranks != null) {
+                ranks.agree(plan.terms()); // last: who fails before is told by its group's end
+            }
             made.keep();
         }
     }
@@ -139,35 +130,32 @@ public final class Cache implements AutoCloseable {
 
     /** Returns the keys of a layer, as they lie: [batch, capacity, kvHeads, dim], or in pages. */
     public Tensor keys(int layer) {
-        return layers.keys(checkedLayer(layer));
+        entrance.requireOpen();
+        return layers.keys(checks.layer(layer));
     }
 
     /** Returns the values of a layer, as they lie. */
     public Tensor values(int layer) {
-        return layers.values(checkedLayer(layer));
+        entrance.requireOpen();
+        return layers.values(checks.layer(layer));
     }
 
     /** Returns the lengths of all rows on the device, int32: what each held when the step began. */
     public Memory lengths() {
+        entrance.requireOpen();
         return rows.lengths();
     }
 
     /** Returns the keys that a row held when the step began, as the host counts them: see {@link #replayed}. */
     public long length(int row) {
-        return rows.length(checkedRow(row));
+        entrance.requireOpen();
+        return rows.length(checks.row(row));
     }
 
-    /** Returns the pages that no row has; 0 where rows lie in one piece. */
+    /** Returns the pages that no row has, of the rank that has the fewest; 0 where rows lie in one piece. */
     public int freePages() {
+        entrance.requireOpen();
         return rows.freePages();
-    }
-
-    private int checkedLayer(int layer) {
-        return (int) Checks.between("layer", layer, 0, plan.layers() - 1L);
-    }
-
-    private int checkedRow(int row) {
-        return (int) Checks.between("row", row, 0, rows.count() - 1L);
     }
 
     private void requireBetweenSteps(String what) {
@@ -178,8 +166,9 @@ public final class Cache implements AutoCloseable {
 
     /** Sets a layer's sinks, [1, 1, heads, 1], which are read by each step; they are to stay until the close. */
     public void sinks(int layer, Tensor ofHeads) {
+        entrance.requireOpen();
         checks.sinks(ofHeads);
-        layers.sinks(checkedLayer(layer), ofHeads);
+        layers.sinks(checks.layer(layer), ofHeads);
     }
 
     /** As {@link #newLengths(int[], long)}, on the default stream. */
@@ -189,22 +178,17 @@ public final class Cache implements AutoCloseable {
 
     /**
      * Says how many new tokens each row has in the steps that follow: of tensors that may be longer, the first ones; 0
-     * for rows that rest. The rest of out is then 0, of lse -infinity. Without any, all rows have as many as the
-     * tensors are long.
+     * for rows that rest. The rest of out is then 0, of lse -infinity, or with sinks the sink. Without any, all rows
+     * have as many as the tensors are long. A captured step heeds them only if there were some when it was captured.
      *
      * @throws IllegalArgumentException unless there is one for each row, or none, from 0 to the plan's newTokens
      * @throws IllegalStateException in the midst of a step, or if the stream is being captured in a CUDA graph
      */
     public void newLengths(int[] ofRow, long stream) {
-        Checks.notNull("ofRow", ofRow);
-        if (ofRow.length > 0) {
-            Checks.equal("ofRow.length", ofRow.length, rows.count(), "one for each row");
-        }
-        for (int tokensOfRow : ofRow) {
-            Checks.between("ofRow", tokensOfRow, 0, plan.newTokens());
-        }
         int current = entrance.enter();
         try {
+            checks.newLengths(ofRow);
+            checks.stream(stream);
             requireBetweenSteps("new lengths");
             rows.newLengths(ofRow, stream);
         } finally {
@@ -216,14 +200,15 @@ public final class Cache implements AutoCloseable {
      * Makes sure that a row has the pages of its first {@code keysOfRow} keys, which {@link #append} does otherwise: so
      * that a graph can be captured and replayed up to there.
      *
-     * @throws IllegalStateException if there are not so many free pages, or the stream is being captured in a CUDA
-     *     graph
+     * @throws IllegalStateException if a rank has not so many free pages, or the stream is being captured in a CUDA
+     *     graph; nothing has then changed
      */
     public void reserve(int row, long keysOfRow, long stream) {
-        checkedRow(row);
-        Checks.between("keysOfRow", keysOfRow, 0, plan.capacity());
         int current = entrance.enter();
         try {
+            checks.row(row);
+            Checks.between("keysOfRow", keysOfRow, 0, plan.capacity());
+            checks.stream(stream);
             rows.reserve(row, keysOfRow, stream);
         } finally {
             entrance.leave(current);
@@ -242,17 +227,18 @@ public final class Cache implements AutoCloseable {
      * @param k [batch, tokens, kvHeads, headDim]
      * @param v [batch, tokens, kvHeads, valueDim]
      * @throws IllegalArgumentException if a tensor does not fit, or a row has no room
-     * @throws IllegalStateException if there are not enough free pages, or if it takes some and the stream is being
+     * @throws IllegalStateException if a rank has not enough free pages, or if it takes some and the stream is being
      *     captured in a CUDA graph; nothing has then changed
      */
     public void append(int layer, Tensor k, Tensor v, long stream) {
-        checkedLayer(layer);
-        long length = tokens > 0 ? tokens : Checks.notNull("k", k).length();
-        Checks.between("k.length", length, 1, plan.newTokens());
-        checks.newKeys("k", k, length, plan.shape().headDim());
-        checks.newKeys("v", v, length, plan.shape().valueDim());
         int current = entrance.enter();
         try {
+            checks.layer(layer);
+            long length = tokens > 0 ? tokens : Checks.notNull("k", k).length();
+            Checks.between("k.length", length, 1, plan.newTokens());
+            checks.newKeys("k", k, length, plan.shape().headDim());
+            checks.newKeys("v", v, length, plan.shape().valueDim());
+            checks.stream(stream);
             boolean first = tokens == 0;
             if (first) {
                 rows.makeRoom(length, stream);
@@ -274,6 +260,8 @@ public final class Cache implements AutoCloseable {
             appended[layer] = true;
         } finally {
             entrance.leave(current);
+            Reference.reachabilityFence(k); // kernels know their memory by address alone
+            Reference.reachabilityFence(v);
         }
     }
 
@@ -291,20 +279,25 @@ public final class Cache implements AutoCloseable {
      * @param lse [batch, tokens, queryHeads, 1] of the accumulator type, natural log; null if it is not wanted
      * @throws IllegalArgumentException if a tensor does not fit
      * @throws IllegalStateException if nothing has been appended to the layer in this step
+     * @throws org.flashring.comm.CommunicationException if another rank fails. One that fails itself once ranks have
+     *     met in a call ends their group
      */
     public void forward(int layer, Tensor q, Tensor out, Tensor lse, long stream) {
-        checkedLayer(layer);
+        boolean met = false;
         int current = entrance.enter();
         try {
+            checks.layer(layer);
             if (!appended[layer]) {
                 throw new IllegalStateException(
                         "nothing has been appended to layer " + layer + " in this step; append comes before forward");
             }
             checks.queries(q, out, lse, tokens);
-            if (plan.score().sinks() && layers.sinks(layer) == null) {
-                throw new IllegalStateException("layer " + layer + " has no sinks yet, as the plan's score wants");
-            }
+            checks.stream(stream);
+            layers.requireSinks(plan, layer);
             step.stream(stream);
+            if (states != null) {
+                states.stream(stream);
+            }
             step.layer(layers.keys(layer), layers.values(layer));
             long most = plan.tokensAtOnce();
             for (long part = 0, done = 0; done < tokens; part++, done += most) {
@@ -315,11 +308,20 @@ public final class Cache implements AutoCloseable {
                     step.forward(out, lse, done, scratch.address());
                 } else {
                     step.partial(states.outputs(count), states.sums(count));
-                    states.merge(layer, count, out, lse, done, stream);
+                    met = true;
+                    states.merge(layer, count, out, lse, done);
                 }
             }
+        } catch (RuntimeException | Error e) {
+            if (met) {
+                states.abort(e); // others may wait for this rank's next part
+            }
+            throw e;
         } finally {
             entrance.leave(current);
+            Reference.reachabilityFence(q);
+            Reference.reachabilityFence(out);
+            Reference.reachabilityFence(lse);
         }
     }
 
@@ -330,20 +332,20 @@ public final class Cache implements AutoCloseable {
 
     /**
      * Ends a step: the new tokens belong to what the rows hold. Without it the next step would begin where this one
-     * did.
+     * did. A step that is being captured in a CUDA graph brings nothing before its replays.
      *
      * @throws IllegalStateException if nothing has been appended in this step
      */
     public void advance(long stream) {
         int current = entrance.enter();
         try {
+            checks.stream(stream);
             if (tokens == 0) {
                 throw new IllegalStateException("nothing has been appended in this step");
             }
             math.stream(stream);
             math.copyBytes(rows.lengths(0), rows.lengths(plan.parts(tokens)), (long) rows.count() * Integer.BYTES);
-            rows.advance(tokens);
-            before = tokens;
+            rows.advance(tokens, stream);
             tokens = 0;
             Arrays.fill(appended, false);
         } finally {
@@ -352,14 +354,19 @@ public final class Cache implements AutoCloseable {
     }
 
     /**
-     * Has the host count one more step like the last one: a graph that was captured from it has been replayed. Else the
-     * device's lengths go on alone, and pages are neither taken nor given back.
+     * Has the host count the step that was captured last in a CUDA graph: to be called after each replay, the first one
+     * too, and before the next call. Else the device's lengths go on alone, and pages are not given back. The tokens of
+     * a row are those of {@link #newLengths} if the graph heeds them, else as many as were captured.
+     *
+     * @throws IllegalStateException if no step was captured, or in the midst of one; or, all rows having been counted,
+     *     if the replay left out tokens of a row that has no pages for them, such as a released one, or passed the
+     *     plan's capacity. A row of a dealt cache that has lacked pages is good for nothing but its release
      */
     public void replayed() {
         int current = entrance.enter();
         try {
             requireBetweenSteps("replays");
-            rows.advance(before);
+            rows.replayed();
         } finally {
             entrance.leave(current);
         }
@@ -371,9 +378,10 @@ public final class Cache implements AutoCloseable {
      * @throws IllegalStateException in the midst of a step, or if the stream is being captured in a CUDA graph
      */
     public void release(int row, long stream) {
-        checkedRow(row);
         int current = entrance.enter();
         try {
+            checks.row(row);
+            checks.stream(stream);
             requireBetweenSteps("releases");
             rows.release(row, stream);
         } finally {

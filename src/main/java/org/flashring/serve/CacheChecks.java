@@ -1,8 +1,11 @@
 package org.flashring.serve;
 
+import java.util.List;
 import org.flashring.AttentionShape;
 import org.flashring.DType;
 import org.flashring.Tensor;
+import org.flashring.comm.Communicator;
+import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 
@@ -16,7 +19,46 @@ final class CacheChecks {
         this.device = device;
     }
 
-    /** Checks a layer's keys, or with {@code part} 1 its values. */
+    static Device deviceOf(List<Tensor> keys) {
+        Checks.atLeast("keys.size", Checks.notNull("keys", keys).size(), 1);
+        return Checks.notNull("keys[0]", keys.get(0)).memory().device();
+    }
+
+    /** Checks that a plan is for a device and for ranks, null for one. */
+    static void fits(CachePlan plan, Device device, Communicator ranks) {
+        Cuda.require("device", device);
+        Checks.equal("plan.ranks", plan.ranks(), ranks == null ? 1 : ranks.worldSize(), "the ranks that there are");
+        if (device.isCuda() != plan.options().cuda()) {
+            throw Checks.broken(
+                    "device", device, "be " + (plan.options().cuda() ? "a CUDA device" : "the host") + ", as planned");
+        }
+    }
+
+    int layer(int layer) {
+        return (int) Checks.between("layer", layer, 0, plan.layers() - 1L);
+    }
+
+    int row(int row) {
+        return (int) Checks.between("row", row, 0, plan.shape().batch() - 1);
+    }
+
+    void newLengths(int[] ofRow) {
+        Checks.notNull("ofRow", ofRow);
+        if (ofRow.length > 0) {
+            Checks.equal("ofRow.length", ofRow.length, plan.shape().batch(), "one for each row");
+        }
+        for (int tokensOfRow : ofRow) {
+            Checks.between("ofRow", tokensOfRow, 0, plan.newTokens());
+        }
+    }
+
+    void stream(long stream) {
+        if (stream != 0 && !device.isCuda()) {
+            throw Checks.broken("stream", stream, "be 0 on the host");
+        }
+    }
+
+    /** Checks a layer's keys, or its values, of {@code dim} elements a head. */
     void cache(String name, Tensor tensor, long dim) {
         boolean pages = plan.pageSize() > 0;
         tensor(
@@ -95,7 +137,7 @@ final class CacheChecks {
         }
     }
 
-    private static void apart(String name, Tensor output, String otherName, Tensor other) {
+    static void apart(String name, Tensor output, String otherName, Tensor other) {
         if (output.overlaps(other)) {
             throw Checks.broken(name, output, "not share memory with " + otherName + ", which is " + other);
         }

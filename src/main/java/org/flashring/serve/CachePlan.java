@@ -41,6 +41,7 @@ public record CachePlan(
     /** @throws IllegalArgumentException if an argument is null or breaks a rule */
     public CachePlan {
         Checks.notNull("shape", shape);
+        Checks.between("shape.batch", shape.batch(), 1, Integer.MAX_VALUE);
         Checks.atLeast("layers", layers, 1);
         Checks.between("capacity", capacity, 1, Integer.MAX_VALUE);
         Checks.between("pageSize", pageSize, 0, Integer.MAX_VALUE);
@@ -61,13 +62,18 @@ public record CachePlan(
         if (!score.alibiSlopes().isEmpty()) {
             throw Checks.broken("score", score, "have no ALiBi, which caches do not serve");
         }
+        requireCountable(shape, layers, Math.max(shape.batch() * capacity, pages * pageSize), newTokens, ranks);
+    }
+
+    /** Throws if bytes of what there is of {@code keys} keys and of new tokens, and sums of them, are beyond a long. */
+    private static void requireCountable(AttentionShape shape, int layers, long keys, long newTokens, int ranks) {
+        long most = 4L * Double.BYTES; // of an element, with room for the sums
+        long key = Checks.product("heads", shape.kvHeads(), most * (shape.headDim() + shape.valueDim()));
+        Checks.product("keys and values", Checks.product("layers", layers, keys), key);
+        long token = Checks.product("heads", shape.queryHeads(), most * (shape.valueDim() + 1));
+        long tokens = Checks.product("new tokens", shape.batch(), newTokens);
         Checks.product(
-                "keys and values",
-                Checks.product("layers", layers, Math.max(shape.batch(), 1)),
-                Checks.product(
-                        "row",
-                        capacity,
-                        Checks.product("heads", shape.kvHeads(), 8 * (shape.headDim() + shape.valueDim()))));
+                "states", Checks.product("layers and ranks", layers, ranks), Checks.product("states", tokens, token));
     }
 
     /** Returns a plan of rows in one piece each, which take one new token a step on the host. */

@@ -15,13 +15,14 @@ final class DeviceInts implements AutoCloseable {
     private final IntPointer values;
     private final DeviceBuffer device; // null on the host
 
-    /** Makes {@code count} zeros. */
-    DeviceInts(Device where, long count) {
+    /** Makes {@code zeros} zeros, and behind them {@code nones} times -1. */
+    DeviceInts(Device where, long zeros, long nones) {
+        long count = zeros + nones;
         try (Made made = new Made()) {
             this.host = made.add(HostBuffer.allocate(count * Integer.BYTES));
             this.values = new IntPointer(new RawPointer().at(host.address())).capacity(count);
             for (long i = 0; i < count; i++) {
-                values.put(i, 0);
+                values.put(i, i < zeros ? 0 : -1);
             }
             this.device = where.isCuda() ? made.add(DeviceBuffer.allocate(where, host.bytes())) : null;
             if (device != null && count > 0) {
@@ -50,13 +51,18 @@ final class DeviceInts implements AutoCloseable {
         values.put(index, value);
     }
 
+    /** Returns whether work given to {@code stream} goes into a CUDA graph. */
+    boolean isCapturing(long stream) {
+        return device != null && Cudart.isCapturing(stream);
+    }
+
     /**
      * Returns if numbers can be brought to the device in the order of {@code stream}, before they are changed.
      *
      * @throws IllegalStateException if the stream is being captured: replays would bring what is there by then
      */
     void requireUploads(long stream) {
-        if (device != null && Cudart.isCapturing(stream)) {
+        if (isCapturing(stream)) {
             throw new IllegalStateException("the stream is being captured in a CUDA graph, which cannot take pages or"
                     + " new lengths: reserve what the graph needs before");
         }

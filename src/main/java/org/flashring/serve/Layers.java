@@ -36,6 +36,20 @@ final class Layers {
         }
         this.keys.addAll(keys);
         this.values.addAll(values);
+        requireApart();
+    }
+
+    /** Every element of every layer has a place of its own. */
+    private void requireApart() {
+        for (int i = 0; i < keys.size(); i++) {
+            CacheChecks.apart("values[" + i + "]", values.get(i), "keys[" + i + "]", keys.get(i));
+            for (int j = 0; j < i; j++) {
+                CacheChecks.apart("keys[" + i + "]", keys.get(i), "keys[" + j + "]", keys.get(j));
+                CacheChecks.apart("keys[" + i + "]", keys.get(i), "values[" + j + "]", values.get(j));
+                CacheChecks.apart("values[" + i + "]", values.get(i), "keys[" + j + "]", keys.get(j));
+                CacheChecks.apart("values[" + i + "]", values.get(i), "values[" + j + "]", values.get(j));
+            }
+        }
     }
 
     static long bytes(CachePlan plan) {
@@ -64,6 +78,13 @@ final class Layers {
     /** Returns the sinks of a layer, or null. */
     Tensor sinks(int layer) {
         return sinks[layer];
+    }
+
+    /** Throws if a layer lacks the sinks that the plan's score wants. */
+    void requireSinks(CachePlan plan, int layer) {
+        if (plan.score().sinks() && sinks[layer] == null) {
+            throw new IllegalStateException("layer " + layer + " has no sinks yet, as the plan's score wants");
+        }
     }
 
     void sinks(int layer, Tensor ofHeads) {

@@ -18,6 +18,8 @@ final class Rows implements AutoCloseable {
     private final long[] held; // keys of each row before this step
     private final int[] counts; // new tokens of each row
     private boolean ragged; // counts count
+    private long capturedTokens; // of the step that was captured last in a CUDA graph; 0 if none was
+    private boolean capturedRagged; // it reads the device's counts
 
     Rows(CachePlan plan, int rank, Device device) {
         this.plan = plan;
@@ -25,7 +27,7 @@ final class Rows implements AutoCloseable {
         this.parts = plan.parts(plan.newTokens());
         this.held = new long[rows];
         this.counts = new int[rows];
-        this.ints = new DeviceInts(device, tableStart() + rows * plan.pagesOfRow());
+        this.ints = new DeviceInts(device, tableStart(), rows * plan.pagesOfRow());
         this.pages = plan.pageSize() == 0 ? null : new Pages(plan, rank, ints, tableStart());
     }
 
@@ -97,7 +99,10 @@ final class Rows implements AutoCloseable {
      * @throws IllegalStateException if there are not enough free pages; nothing has then changed
      */
     void makeRoom(long tokens, long stream) {
-        long missing = 0;
+        boolean lacking = false;
+        if (pages != null) {
+            pages.wantNothing();
+        }
         for (int row = 0; row < rows; row++) {
             long more = newTokens(row, tokens);
             if (more > tokens) {
@@ -109,11 +114,11 @@ final class Rows implements AutoCloseable {
                         held[row] + " + " + more,
                         "be at most " + plan.capacity() + ", the plan's capacity");
             }
-            missing += pages == null ? 0 : pages.missing(row, held[row] + more);
+            lacking |= pages != null && pages.want(row, held[row] + more);
         }
-        if (missing > 0) {
+        if (lacking) {
             ints.requireUploads(stream);
-            requireFree(missing);
+            pages.requireFree();
             for (int row = 0; row < rows; row++) {
                 pages.take(row, held[row] + newTokens(row, tokens), stream);
             }
@@ -122,27 +127,69 @@ final class Rows implements AutoCloseable {
 
     /** Gives a row the pages of its first {@code keys} keys. */
     void reserve(int row, long keys, long stream) {
-        if (pages != null && pages.missing(row, keys) > 0) {
+        if (pages == null) {
+            return;
+        }
+        pages.wantNothing();
+        if (pages.want(row, keys)) {
             ints.requireUploads(stream);
-            requireFree(pages.missing(row, keys));
+            pages.requireFree();
             pages.take(row, keys, stream);
         }
     }
 
-    private void requireFree(long missing) {
-        if (missing > pages.free()) {
-            throw new IllegalStateException("the cache has " + pages.free() + " free pages of " + plan.pages()
-                    + ", and " + missing + " more are needed: release a row, or plan more pages");
+    /** Counts a step that has been given to a stream; one that is captured is counted by {@link #replayed}. */
+    void advance(long tokens, long stream) {
+        if (ints.isCapturing(stream)) {
+            captured(tokens);
+        } else {
+            advance(tokens);
         }
+    }
+
+    /** Notes a step that has gone into a CUDA graph, for {@link #replayed}. */
+    void captured(long tokens) {
+        capturedTokens = tokens;
+        capturedRagged = ragged;
     }
 
     /** Counts a step's tokens as held, and takes back pages that no later query sees. */
     void advance(long tokens) {
         for (int row = 0; row < rows; row++) {
-            held[row] = Math.min(held[row] + newTokens(row, tokens), plan.capacity());
-            if (pages != null && plan.window() > 0) {
-                pages.leave(row, held[row] - plan.window() + 1);
+            grow(row, newTokens(row, tokens));
+        }
+    }
+
+    /**
+     * Counts what the captured step has brought to the rows on the device.
+     *
+     * @throws IllegalStateException if no step was captured; or, all having been counted, if it left out tokens that
+     *     had no room, or a row is beyond the plan's capacity
+     */
+    void replayed() {
+        if (capturedTokens == 0) {
+            throw new IllegalStateException("no step has been captured in a CUDA graph, so none can be replayed");
+        }
+        String broken = null;
+        for (int row = 0; row < rows; row++) {
+            long wanted = capturedRagged ? counts[row] : capturedTokens;
+            long room = (pages == null ? plan.capacity() : pages.room(row)) - held[row];
+            long brought = Math.min(Math.min(wanted, capturedTokens), room);
+            grow(row, brought);
+            if (broken == null && (brought < wanted || held[row] > plan.capacity())) {
+                broken = "row " + row + " got " + brought + " of " + wanted + " new tokens in a replay, and holds "
+                        + held[row] + " keys of " + plan.capacity() + ": reserve its pages before, or let it rest";
             }
+        }
+        if (broken != null) {
+            throw new IllegalStateException(broken);
+        }
+    }
+
+    private void grow(int row, long tokens) {
+        held[row] += tokens;
+        if (pages != null && plan.window() > 0) {
+            pages.leave(row, held[row] - plan.window() + 1);
         }
     }
 
@@ -153,7 +200,7 @@ final class Rows implements AutoCloseable {
         ints.put(row, 0);
         ints.upload(row, 1, stream);
         if (pages != null) {
-            pages.release(row);
+            pages.release(row, stream);
         }
     }
 

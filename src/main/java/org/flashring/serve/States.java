@@ -35,14 +35,26 @@ final class States implements AutoCloseable {
         return outputs(tokens) + merge.outputBytes(tokens);
     }
 
-    /** Sets tokens of outputs, and of lse unless it is null, from {@code first} on. Collective. */
-    void merge(int layer, long tokens, Tensor out, Tensor lse, long first, long stream) {
-        ranks.at("states of layer", layer);
+    /** Has all that follows work in the order of a stream. */
+    void stream(long stream) {
         ranks.stream(stream);
-        ranks.allGather(outputs(tokens), merge.stateBytes(tokens), memory.address());
-        ranks.at(null, 0);
         merge.stream(stream);
+    }
+
+    /** Sets tokens of outputs, and of lse unless it is null, from {@code first} on. Collective. */
+    void merge(int layer, long tokens, Tensor out, Tensor lse, long first) {
+        ranks.at("states of layer", layer);
+        try {
+            ranks.allGather(outputs(tokens), merge.stateBytes(tokens), memory.address());
+        } finally {
+            ranks.at(null, 0);
+        }
         merge.run(memory.address(), tokens, out, lse, first);
+    }
+
+    /** Ends the group: this rank will not come to what others wait for. */
+    void abort(Throwable cause) {
+        ranks.abort(cause);
     }
 
     @Override

@@ -132,6 +132,17 @@ class PlanCommandTest {
                 .contains("steps by gather of 2 heads");
     }
 
+    /** Backward passes the keys of a head round at a time: its steps are more than forward's. */
+    @Test
+    void stepsOfBackwardAreSaidWhereTheyDiffer() throws IOException {
+        assertThat(plan("--length", "997", "--ranks", "4").get("backwardSteps").isJsonNull())
+                .isTrue();
+        JsonObject some = plan("--length", "997", "--ranks", "4", "--kv-heads", "8", "--ring-heads", "1");
+        assertThat(some.get("steps").getAsInt()).isEqualTo(4);
+        assertThat(some.get("backwardSteps").getAsInt()).isEqualTo(8 * 4);
+        assertThat(some.getAsJsonArray("perStep")).hasSize(8 * 4 * 4);
+    }
+
     @Test
     void haloIsPlannedByTheKeysThatAreSeen() throws IOException {
         JsonObject halo = plan(

@@ -91,6 +91,9 @@ public final class PlanCommand implements Callable<Integer> {
     /**
      * What {@code --json} writes.
      *
+     * @param steps of forward
+     * @param backwardSteps null where they are as many
+     * @param perStep as many steps as the longer of the two has: what one pass has no step for is 0, its source -1
      * @param fits whether no rank holds more than {@code memory}; null without --memory
      * @param ranksNeeded the fewest ranks over which it fits, if it does not, and at most {@link #MOST_RANKS} suffice;
      *     else null
@@ -104,6 +107,7 @@ public final class PlanCommand implements Callable<Integer> {
             int layers,
             long hidden,
             int steps,
+            Integer backwardSteps,
             List<Planner.Rank> ranks,
             List<Step> perStep,
             Long memory,
@@ -148,6 +152,7 @@ public final class PlanCommand implements Callable<Integer> {
                 model.layers(),
                 model.hidden(),
                 plan.steps(),
+                plan.backwardSteps() == plan.steps() ? null : plan.backwardSteps(),
                 perRank,
                 steps,
                 memory,

@@ -121,7 +121,7 @@ class DenseDecoderTest {
             }
             assertThatThrownBy(() -> whole.next(new long[] {1}))
                     .isInstanceOf(IllegalArgumentException.class)
-                    .hasMessageContaining("it must be at most 61, the plan's capacity");
+                    .hasMessageContaining("61 + 1; it must be at most 61, the plan's capacity");
             assertThatThrownBy(() -> whole.next(new long[] {31}))
                     .isInstanceOf(IllegalArgumentException.class)
                     .hasMessageContaining("token is 31; it must lie in [0, 30]");

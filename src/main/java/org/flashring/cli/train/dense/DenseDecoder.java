@@ -113,6 +113,11 @@ public final class DenseDecoder implements AutoCloseable {
                         "token is " + token + "; it must lie in [0, " + (model.vocabulary() - 1) + "]");
             }
         }
+        long capacity = cache.plan().capacity();
+        if (tokens.length > capacity - position) {
+            throw new IllegalArgumentException("length of the sequence is " + position + " + " + tokens.length
+                    + "; it must be at most " + capacity + ", the plan's capacity");
+        }
         for (int first = 0; first < tokens.length; first += most) {
             step(tokens, first, Math.min(most, tokens.length - first));
         }
