@@ -139,8 +139,11 @@ class GenerateCommandTest {
                 "run|--bytes 1|--prompt or --prompt-file must be given",
                 "run|--prompt x --prompt-file y|give one of them",
                 "run|--prompt-file no-such-file|--prompt-file no-such-file cannot be read: it is not there",
-                "empty|--prompt x|it must be a checkpoint, or hold one",
-                "absent|--prompt x|it must be a checkpoint, or hold one",
+                "run|--prompt x --out no-folder/x/y|--out no-folder/x/y lies in a directory that does not exist",
+                "run|--prompt x --out .|--out . is a directory; give a file that can be written",
+                "empty|--prompt x|it must be a checkpoint, a folder with config.json and model.safetensors, or hold one",
+                "empty|--prompt x|which train --engine dense writes with --checkpoint-every STEPS",
+                "absent|--prompt x|it must be a checkpoint, a folder with config.json and model.safetensors, or hold one",
                 "words|--prompt x|is 257; it must be 256, one a byte"
             })
     void whatCannotBeIsOneSentence(String model, String options, String sentence) {
@@ -153,6 +156,33 @@ class GenerateCommandTest {
                 .startsWith("flashring generate: ")
                 .contains(sentence)
                 .hasLineCount(1);
+        assertThat(run.out()).as("refused before it starts").isEmpty();
+    }
+
+    @Test
+    void saysThatTextIsLongerThanInTraining() {
+        String warning = "flashring generate: warning: prompt and --bytes are 68 bytes, more than the 67 ";
+        assertThat(errorsOf("run", 60, "--bytes", "8")).contains(warning).hasLineCount(1);
+        assertThat(errorsOf("run", 60, "--bytes", "7")).doesNotContain("warning");
+        assertThat(errorsOf("run", 60, "--bytes", "8", "--window", "67")).doesNotContain("warning");
+        assertThat(errorsOf("run", 100, "--bytes", "1", "--window", "68")).contains("are 101 bytes, more than the 67 ");
+    }
+
+    @Test
+    void needsTheModelAloneOfACheckpoint() throws IOException {
+        write(folder.resolve("bare"), DenseModel.of(1, 2, 1, 8, 16, 256), 0);
+        Files.delete(Checkpoint.folder(folder.resolve("bare"), 1).resolve("state.json"));
+        errorsOf("bare", 5, "--bytes", "1");
+        errorsOf("bare/checkpoint-00000001", 5, "--bytes", "1");
+    }
+
+    private static String errorsOf(String model, int prompt, String... more) {
+        List<String> arguments = new ArrayList<>(List.of(
+                "generate", "--model", folder.resolve(model).toString(), "--prompt", TEXT.substring(0, prompt)));
+        arguments.addAll(List.of(more));
+        Cli run = Cli.run(arguments.toArray(String[]::new));
+        assertThat(run.exitCode()).as(run.err()).isZero();
+        return run.err();
     }
 
     @ParameterizedTest

@@ -149,7 +149,7 @@ class DenseTrainCommandTest {
                 "--engine|dense|--tile|0|--tile is 0; it must be at least 1",
                 "--engine|dense|--clip|0|--clip is 0.0; it must be positive",
                 "--engine|dense|--checkpoint-every|0|--checkpoint-every is 0; it must be at least 1",
-                "--engine|dense|--resume|.|--resume is .; it must be a checkpoint, or hold one",
+                "--engine|dense|--resume|.|--resume is .; it must be a checkpoint, a folder with state.json, or",
                 "--engine|numpy|--tile|4|--engine"
             })
     void optionsThatCannotBeAreOneSentence(String name, String engine, String option, String value, String sentence) {
@@ -159,6 +159,16 @@ class DenseTrainCommandTest {
                 .contains(sentence)
                 .startsWith("flashring train: ")
                 .hasLineCount(1);
+    }
+
+    @Test
+    void whatIsRefusedLeavesNoFolder() throws IOException {
+        Path kept = Files.createDirectory(folder.resolve("kept"));
+        assertThat(train("--memory", "1", "--out", kept.toString())).isNotZero();
+        assertThat(train("--memory", "1", "--out", folder.resolve("new/out").toString()))
+                .isNotZero();
+        assertThat(folder).isDirectoryContaining(path -> path.equals(kept));
+        assertThat(folder.resolve("new")).doesNotExist();
     }
 
     @Test

@@ -38,8 +38,9 @@ import picocli.CommandLine.Spec;
         footer = {
             "",
             "Example:",
-            "  flashring generate --model runs --prompt-file README.md --ranks 4",
-            "  flashring generate --model runs --prompt FlashRing --temperature 0.8"
+            "  flashring train --text README.md --engine dense --steps 200 --checkpoint-every 100",
+            "  flashring generate --model flashring-train --prompt FlashRing --ranks 4",
+            "  flashring generate --model flashring-train --prompt FlashRing --temperature 0.8"
         })
 public final class GenerateCommand implements Callable<Integer> {
     private static final int MOST_RANKS = 1024; // threads of this process
@@ -67,7 +68,8 @@ public final class GenerateCommand implements Callable<Integer> {
             names = "--model",
             required = true,
             paramLabel = "DIR",
-            description = "A checkpoint of train --engine dense, or a folder whose latest one is taken.")
+            description =
+                    "A checkpoint of train --engine dense --checkpoint-every, or its --out, whose latest is taken.")
     private Path model;
 
     @Option(names = "--prompt", paramLabel = "TEXT", description = "What to continue, in UTF-8.")
@@ -76,7 +78,11 @@ public final class GenerateCommand implements Callable<Integer> {
     @Option(names = "--prompt-file", paramLabel = "FILE", description = "A file to continue, in place of --prompt.")
     private Path promptFile;
 
-    @Option(names = "--bytes", defaultValue = "500", description = "Bytes to write (default: ${DEFAULT-VALUE}).")
+    @Option(
+            names = "--bytes",
+            defaultValue = "500",
+            description = "Bytes to write (default: ${DEFAULT-VALUE}). A warning tells of more, the prompt's included,"
+                    + " than a sequence in training had (max_position_embeddings), unless --window hides them.")
     private int bytes;
 
     @Option(names = "--ranks", description = "Ranks that share the cache (default: 1, or all processes).")
@@ -108,16 +114,21 @@ public final class GenerateCommand implements Callable<Integer> {
     @Option(names = "--seed", defaultValue = "1", description = "Seed of what is drawn (default: ${DEFAULT-VALUE}).")
     private long seed;
 
-    @Option(
-            names = "--out",
-            paramLabel = "FILE",
-            description = "Also write the bytes to FILE, which need not be UTF-8, without the prompt.")
     private Path out;
 
     @Mixin
     private JsonOption json;
 
     private final Launched launched = Launched.of(System.getenv());
+
+    @Option(
+            names = "--out",
+            paramLabel = "FILE",
+            description = "Also write the bytes to FILE, which need not be UTF-8, without the prompt.")
+    void out(Path file) {
+        ResultFile.require(spec.commandLine(), "--out", file);
+        out = file;
+    }
 
     @Override
     public Integer call() throws IOException {
@@ -141,6 +152,9 @@ public final class GenerateCommand implements Callable<Integer> {
                     page,
                     Quantity.bytes(plan.bytesHeld()),
                     generation.prompt().length);
+            if (first) {
+                warn(generation.prompt().length, trained.positions());
+            }
             Generation.Outcome outcome;
             try (Progress progress = new Progress("generate", first ? bytes : 0)) {
                 outcome = generation.run(trained, world, launched, written -> progress.step());
@@ -150,6 +164,23 @@ public final class GenerateCommand implements Callable<Integer> {
             }
         }
         return 0;
+    }
+
+    /** Tells of distances between bytes that the model has not learnt; what it makes of them is not wrong, but poor. */
+    private void warn(int promptBytes, long positions) {
+        long all = (long) promptBytes + bytes;
+        long seen = window == 0 ? all : Math.min(window, all);
+        if (positions > 0 && seen > positions) {
+            spec.commandLine()
+                    .getErr()
+                    .printf(
+                            Locale.ROOT,
+                            "%s: warning: prompt and --bytes are %d bytes, more than the %d of a sequence in training"
+                                    + " (max_position_embeddings); the text may lose its sense there.%n",
+                            spec.qualifiedName(),
+                            all,
+                            positions);
+        }
     }
 
     private Generation generation() {

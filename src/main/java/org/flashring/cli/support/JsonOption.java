@@ -8,20 +8,15 @@ import com.google.gson.JsonPrimitive;
 import com.google.gson.JsonSerializer;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
 import org.flashring.comm.Mesh;
 import org.flashring.plan.Strategy;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 
-/**
- * The option {@code --json FILE} of every command. FILE is checked as the option is read: work whose results could not
- * be kept does not start.
- */
+/** The option {@code --json FILE} of every command. FILE is checked as the option is read. */
 public final class JsonOption {
     private static final Gson GSON = new GsonBuilder()
             .setPrettyPrinting()
@@ -50,21 +45,7 @@ public final class JsonOption {
 
     @Option(names = "--json", paramLabel = "FILE", description = "Also write the results to FILE, as JSON.")
     void file(Path path) {
-        Path folder = path.toAbsolutePath().getParent();
-        String problem = null;
-        if (Files.isDirectory(path)) {
-            problem = "is a directory";
-        } else if (Files.exists(path) && !Files.isWritable(path)) {
-            problem = "cannot be written";
-        } else if (!Files.exists(path) && (folder == null || !Files.isDirectory(folder))) {
-            problem = "lies in a directory that does not exist";
-        } else if (!Files.exists(path) && !Files.isWritable(folder)) {
-            problem = "lies in a directory that cannot be written to";
-        }
-        if (problem != null) {
-            throw new ParameterException(
-                    command.commandLine(), "--json " + path + " " + problem + "; give a file that can be written.");
-        }
+        ResultFile.require(command.commandLine(), "--json", path);
         this.file = path;
     }
 

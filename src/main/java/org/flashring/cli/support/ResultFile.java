@@ -9,6 +9,8 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import picocli.CommandLine;
+import picocli.CommandLine.ParameterException;
 
 /** Writes files that are whole or not there: into a file beside, which takes the name once it is complete. */
 public final class ResultFile {
@@ -18,6 +20,28 @@ public final class ResultFile {
     }
 
     private ResultFile() {}
+
+    /**
+     * Throws if {@code file}, which {@code option} of the command names, could not be written: work whose results could
+     * not be kept does not start.
+     */
+    public static void require(CommandLine command, String option, Path file) {
+        Path folder = file.toAbsolutePath().getParent();
+        String problem = null;
+        if (Files.isDirectory(file)) {
+            problem = "is a directory";
+        } else if (Files.exists(file) && !Files.isWritable(file)) {
+            problem = "cannot be written";
+        } else if (!Files.exists(file) && (folder == null || !Files.isDirectory(folder))) {
+            problem = "lies in a directory that does not exist";
+        } else if (!Files.exists(file) && !Files.isWritable(folder)) {
+            problem = "lies in a directory that cannot be written to";
+        }
+        if (problem != null) {
+            throw new ParameterException(
+                    command, option + " " + file + " " + problem + "; give a file that can be written.");
+        }
+    }
 
     /**
      * Writes {@code file}; what it held before stays until then. A device, a pipe, and a file in a directory that takes

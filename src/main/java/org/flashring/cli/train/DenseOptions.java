@@ -67,7 +67,7 @@ final class DenseOptions {
             paramLabel = "DIR",
             description =
                     "Go on from a checkpoint, or the latest one in DIR, on any number of ranks; --steps counts those"
-                            + " that it has done.")
+                            + " that it has done. It does not know its text: --text may be the same or another.")
     private Path resume;
 
     /** Throws if one of them is given, for an engine that knows none. */

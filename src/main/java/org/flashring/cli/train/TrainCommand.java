@@ -5,6 +5,7 @@ import java.io.PrintWriter;
 import java.io.Writer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
@@ -44,7 +45,8 @@ import picocli.CommandLine.Spec;
             "Example:",
             "  flashring train --text README.md --ranks 4 --steps 30 --compare",
             "  flashring launch --nproc 4 -- train --text README.md --steps 30",
-            "  flashring train --text README.md --engine dense --ranks 3 --steps 30 --checkpoint-every 10"
+            "  flashring train --text README.md --engine dense --ranks 3 --steps 30 --checkpoint-every 10",
+            "  flashring generate --model flashring-train --prompt FlashRing"
         })
 public final class TrainCommand implements Callable<Integer> {
     private static final int RANKS = 4;
@@ -204,8 +206,13 @@ public final class TrainCommand implements Callable<Integer> {
                 work(settings, corpus, null).train().run();
                 return 0; // the first rank's verdict is that of all
             }
-            createOut();
-            return run(settings, corpus, console);
+            List<Path> made = createOut();
+            try {
+                return run(settings, corpus, console);
+            } catch (RuntimeException | Error e) {
+                removeEmpty(made);
+                throw e;
+            }
         }
     }
 
@@ -234,7 +241,12 @@ public final class TrainCommand implements Callable<Integer> {
         return asked;
     }
 
-    private void createOut() {
+    /** Returns the folders that were not there, --out first. */
+    private List<Path> createOut() {
+        List<Path> made = new ArrayList<>();
+        for (Path path = out.toAbsolutePath(); path != null && !Files.exists(path); path = path.getParent()) {
+            made.add(path);
+        }
         try {
             Files.createDirectories(out);
         } catch (IOException e) {
@@ -244,6 +256,17 @@ public final class TrainCommand implements Callable<Integer> {
         if (!Files.isWritable(out)) {
             throw new ParameterException(
                     spec.commandLine(), "--out " + out + " cannot be written to; give another place.");
+        }
+        return made;
+    }
+
+    private static void removeEmpty(List<Path> made) {
+        try {
+            for (Path folder : made) {
+                Files.delete(folder);
+            }
+        } catch (IOException e) {
+            // it holds something; what the run failed of is told
         }
     }
 

@@ -40,6 +40,10 @@ public final class Checkpoint {
     private static final String WRITING = ".writing";
     private static final String OLD = ".old";
     private static final int FORMAT = 1;
+
+    /** What a sentence about a missing checkpoint ends with. */
+    static final String ORIGIN = "which train --engine dense writes with --checkpoint-every STEPS";
+
     private static final Gson GSON = new GsonBuilder().setPrettyPrinting().create();
     private static final List<String> NAMES = List.of("master", "exp_avg", "exp_avg_sq"); // as State's values
 
@@ -59,16 +63,12 @@ public final class Checkpoint {
      * @throws IllegalArgumentException if there is none
      */
     public static Path latest(Path path) {
-        return latest("--resume", path);
-    }
-
-    /** As {@link #latest(Path)}, which {@code option} named. */
-    static Path latest(String option, Path path) {
         if (Files.isRegularFile(path.resolve(STATE))) {
             return path;
         }
-        return in(path).orElseThrow(() -> new IllegalArgumentException(
-                option + " is " + path + "; it must be a checkpoint, or hold one: a folder with " + STATE));
+        return in(path, STATE)
+                .orElseThrow(() -> new IllegalArgumentException("--resume is " + path
+                        + "; it must be a checkpoint, a folder with " + STATE + ", or hold one, " + ORIGIN));
     }
 
     /**
@@ -76,7 +76,7 @@ public final class Checkpoint {
      * resumes there would go on with.
      */
     public static void requireNoneAfter(Path runs, long step) {
-        in(runs).ifPresent(latest -> {
+        in(runs, STATE).ifPresent(latest -> {
             if (stepOf(latest) > step) {
                 throw new IllegalArgumentException("--out holds " + latest + ", a checkpoint of a later step than "
                         + step + ", from which this run starts; give another folder, or remove it");
@@ -88,8 +88,8 @@ public final class Checkpoint {
         return Long.parseLong(folder.getFileName().toString().substring(PREFIX.length()));
     }
 
-    /** Returns the latest checkpoint in a folder, if any. */
-    private static Optional<Path> in(Path runs) {
+    /** Returns the latest checkpoint in a folder that has {@code file}, if any. */
+    static Optional<Path> in(Path runs, String file) {
         if (!Files.isDirectory(runs)) {
             return Optional.empty();
         }
@@ -97,7 +97,7 @@ public final class Checkpoint {
             recover(runs);
             try (Stream<Path> inside = Files.list(runs)) {
                 return inside.filter(each -> each.getFileName().toString().matches(PREFIX + "[0-9]{8,18}")
-                                && Files.isRegularFile(each.resolve(STATE)))
+                                && Files.isRegularFile(each.resolve(file)))
                         .max(Comparator.comparingLong(Checkpoint::stepOf));
             }
         } catch (IOException e) {

@@ -24,12 +24,14 @@ public final class TrainedModel implements AutoCloseable {
 
     private final Path folder;
     private final DenseModel model;
+    private final long positions;
     private final Parameters parameters;
     private final HostBuffer weights;
 
-    private TrainedModel(Path folder, DenseModel model, Parameters parameters, HostBuffer weights) {
+    private TrainedModel(Path folder, DenseModel model, long positions, Parameters parameters, HostBuffer weights) {
         this.folder = folder;
         this.model = model;
+        this.positions = positions;
         this.parameters = parameters;
         this.weights = weights;
     }
@@ -43,7 +45,7 @@ public final class TrainedModel implements AutoCloseable {
      * @throws OutOfMemoryError if there is no memory for its weights
      */
     public static TrainedModel read(String option, Path path) {
-        Path folder = Files.isRegularFile(path.resolve(CONFIG)) ? path : Checkpoint.latest(option, path);
+        Path folder = folder(option, path);
         HostBuffer memory = null;
         try {
             LlamaConfig config = config(folder.resolve(CONFIG));
@@ -62,7 +64,7 @@ public final class TrainedModel implements AutoCloseable {
                     read(file, channel, from, type, parameter, memory.address());
                 }
             }
-            TrainedModel read = new TrainedModel(folder, model, parameters, memory);
+            TrainedModel read = new TrainedModel(folder, model, config.length(), parameters, memory);
             memory = null;
             return read;
         } catch (IOException e) {
@@ -72,6 +74,16 @@ public final class TrainedModel implements AutoCloseable {
                 memory.close();
             }
         }
+    }
+
+    private static Path folder(String option, Path path) {
+        if (Files.isRegularFile(path.resolve(CONFIG))) {
+            return path;
+        }
+        return Checkpoint.in(path, CONFIG)
+                .orElseThrow(() -> new IllegalArgumentException(option + " is " + path
+                        + "; it must be a checkpoint, a folder with " + CONFIG + " and " + WEIGHTS + ", or hold one, "
+                        + Checkpoint.ORIGIN));
     }
 
     private static LlamaConfig config(Path file) throws IOException {
@@ -141,6 +153,11 @@ public final class TrainedModel implements AutoCloseable {
     /** Returns the size of the model. */
     public DenseModel model() {
         return model;
+    }
+
+    /** Returns the tokens of a sequence in training, {@code max_position_embeddings}; 0 where config.json has none. */
+    public long positions() {
+        return positions;
     }
 
     /** Returns the number of learnt values. */
