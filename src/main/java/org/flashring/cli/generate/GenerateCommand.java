@@ -38,9 +38,8 @@ import picocli.CommandLine.Spec;
         footer = {
             "",
             "Example:",
-            "  flashring train --text README.md --engine dense --layers 2 --dim 64 --context 256 --checkpoint-every 50",
-            "  flashring generate --model flashring-train --prompt FlashRing --bytes 200 --ranks 4",
-            "  flashring generate --model flashring-train --prompt FlashRing --bytes 200 --temperature 0.8"
+            "  flashring generate --model flashring-train --prompt FlashRing --ranks 4",
+            "  flashring generate --model flashring-train --prompt Flash --temperature 0.8"
         })
 public final class GenerateCommand implements Callable<Integer> {
     private static final int MOST_RANKS = 1024; // threads of this process

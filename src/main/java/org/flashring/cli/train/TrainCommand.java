@@ -45,8 +45,7 @@ import picocli.CommandLine.Spec;
             "Example:",
             "  flashring train --text README.md --ranks 4 --steps 30 --compare",
             "  flashring launch --nproc 4 -- train --text README.md --steps 30",
-            "  flashring train --text README.md --engine dense --ranks 3 --steps 30 --checkpoint-every 10",
-            "  flashring generate --model flashring-train --prompt FlashRing"
+            "  flashring train --text README.md --engine dense --checkpoint-every 10"
         })
 public final class TrainCommand implements Callable<Integer> {
     private static final int RANKS = 4;
