@@ -79,9 +79,7 @@ __device__ void addNonFinite(const Element* source, int64_t stride, int rows, in
     }
 }
 
-// Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where
-// it was, 0 elsewhere.
-// the largest bfloat16: times half the largest float32 it is infinite, times 0 it is 0
+// The largest bfloat16: times half the largest float32 it is infinite, times 0 it is 0.
 constexpr uint32_t kMark = 0x7f7f;
 
 template <class Element>
@@ -90,6 +88,8 @@ __device__ uint32_t marksOf(uint32_t pair) {
     return (gone & 0xffff ? kMark : 0) | (gone >> 16 ? kMark << 16 : 0);
 }
 
+// Moves what is not finite among the values out of the products' way: 0 takes its place, and `marks` gets kMark where
+// it was, 0 elsewhere.
 template <class Element, int kThreads, class Tile>
 __device__ void markNonFinite(const Tile& values, const Tile& marks) {
     const auto offset = marks.memory - values.memory;
