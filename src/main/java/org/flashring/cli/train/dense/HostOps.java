@@ -25,12 +25,19 @@ final class HostOps implements Ops {
      *
      * @param threads 1 for the caller's alone; else those of the JVM's common pool help
      */
+    private final PhaseClock clock = PhaseClock.ofHost();
+
     HostOps(DType type, int threads) {
         if (type != DType.FLOAT32 && type != DType.FLOAT64) {
             throw new IllegalArgumentException("type is " + type + "; it must be FLOAT32 or FLOAT64 on the host");
         }
         this.type = type;
         this.parallel = threads > 1;
+    }
+
+    @Override
+    public PhaseClock clock() {
+        return clock;
     }
 
     /** Returns this thread's view of host memory. */

@@ -23,7 +23,8 @@ final class StepMemory {
     /** Bytes of host memory through which values come and go. */
     static final long STAGING = 1L << 20;
 
-    static final int FIGURES = 2; // float64: the sum of the losses, the gradients' square sum
+    /** Float64: the sum of the losses, the gradients' square sum, and losses by position. */
+    static final int FIGURES = 2 + PositionLoss.FIGURES;
 
     private StepMemory() {}
 
