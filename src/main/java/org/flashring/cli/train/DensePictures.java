@@ -26,7 +26,7 @@ final class DensePictures {
         written.add(write(
                 folder.resolve("loss.svg"),
                 CurveSvg.of(
-                        LossChart.title(
+                        LossTitle.of(
                                 result.text().stream().map(Path::of).toList()),
                         "step",
                         unit,
