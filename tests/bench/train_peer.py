@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""A Llama-shaped model trained by PyTorch's context_parallel and FSDP2 on all GPUs of the host, as `train --engine dense` trains it:
-torchrun --nproc_per_node N train_peer.py --tokens 131072 [--model CHECKPOINT] [--text FILE] [--json FILE]
+"""A Llama-shaped model trained by PyTorch's context_parallel and FSDP2 on all GPUs of the host, as `train --engine dense`
+trains it: torchrun --nproc_per_node N train_peer.py --tokens 131072 [--model CHECKPOINT] [--text FILE] [--json FILE]
 
-Weights are those of a checkpoint of ours (model.safetensors) or random; rows are the windows of --text that `train --vocab pairs
---batch 1` takes by the same --seed, or random tokens; with --after-step N those of a run that goes on
-after N steps, whose first loss is then that of this one. bfloat16 weights, float32 masters, gradients summed in float32, AdamW and its
-settings, clip at 1, all sharded over the ranks of context_parallel; loss by tiles of 4,096 rows, checkpointed.
+Weights are those of a checkpoint of ours (model.safetensors) or random; rows are the windows of --text that `train
+--vocab pairs --batch 1` takes by the same --seed, or random tokens; with --after-step N those of a run that goes on after
+N steps, whose first loss is then that of this one. bfloat16 weights, float32 masters, gradients summed in float32, AdamW
+with its usual settings, clip at 1, all sharded over the ranks of context_parallel; loss by tiles of 4,096 rows, checkpointed.
 
-Settings searched, of which the fastest that fits is named: how keys go round (allgather, alltoall), what backward computes again
-(none; sdpa: attention's operands and results are kept, dense parts computed again; full: each block) and eager or compiled.
-Seconds of a step are the slowest rank's, medians without the first two. FLOPs: 6 x weights (the embedding apart) x tokens + 6 x layers x
-query width x tokens^2.
+Settings searched, of which the fastest that fits is named: how keys go round (allgather, alltoall), what backward computes
+again (none; sdpa: attention's operands and results are kept, dense parts computed again; full: each block), and eager or
+compiled. Seconds of a step are the slowest rank's, medians without the first two. FLOPs: 6 x weights (the embedding apart)
+x tokens + 6 x layers x query width x tokens^2.
 """
 import argparse
 import contextlib
@@ -41,8 +41,9 @@ BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTEN
 
 @torch.compiler.disable
 def attention(q, k, v):
+    grouped = q.shape[1] != k.shape[1]
     # looked up late: context_parallel patches it
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
 
 
 def again(function, *operands):
@@ -145,7 +146,8 @@ def shape_of(options):
     """Sets the sizes of a checkpoint's model."""
     with open(os.path.join(options.model, "config.json")) as file:
         config = json.load(file)
-    options.layers, options.dim, options.hidden = (config[n] for n in ("num_hidden_layers", "hidden_size", "intermediate_size"))
+    options.layers, options.dim = config["num_hidden_layers"], config["hidden_size"]
+    options.hidden = config["intermediate_size"]
     options.heads, options.kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     options.head_dim, options.vocabulary = config["head_dim"], config["vocab_size"]
 
@@ -202,7 +204,8 @@ def run(options, text, device, mesh, rotate, recompute, engine):
     for block in model.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
-    optimizer = torch.optim.AdamW(model.parameters(), options.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), options.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True)
     pairs = torch.arange(0, options.head_dim, 2, dtype=torch.float64, device=device) / options.head_dim
     angles = torch.outer(torch.arange(options.tokens, dtype=torch.float64, device=device), 10_000**-pairs)
     losses, seconds = [], []
@@ -218,7 +221,8 @@ def run(options, text, device, mesh, rotate, recompute, engine):
         start = time.perf_counter()
         shards = contextlib.nullcontext()
         if world > 1:
-            shards = context_parallel(mesh, buffers=buffers, buffer_seq_dims=[1, 1, 0, 0], no_restore_buffers=set(buffers))
+            shards = context_parallel(
+                mesh, buffers=buffers, buffer_seq_dims=[1, 1, 0, 0], no_restore_buffers=set(buffers))
         with sdpa_kernel(BACKENDS[options.attention]), shards:
             loss = model(ids, labels, cos, sin, recompute)
             (loss * (world / (options.tokens - 1))).backward()  # FSDP takes the mean over ranks of what is a sum
@@ -233,7 +237,8 @@ def run(options, text, device, mesh, rotate, recompute, engine):
         losses.append(total.item() / (options.tokens - 1))
         seconds.append(spent.item())
     step = statistics.median(seconds[2:] or seconds)
-    flops = 6.0 * weights * options.tokens + 6.0 * options.layers * options.heads * options.head_dim * options.tokens**2
+    flops = 6.0 * weights * options.tokens
+    flops += 6.0 * options.layers * options.heads * options.head_dim * options.tokens**2
     return {
         "secondsPerStep": step,
         "tokensPerSecondPerGpu": options.tokens / step / world,
@@ -269,8 +274,9 @@ def parsed():
 
 def main():
     options = parsed()
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(minutes=4))
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))

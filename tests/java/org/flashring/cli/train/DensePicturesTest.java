@@ -70,8 +70,7 @@ class DensePicturesTest {
         List<Element> groups = all(svg, "g");
         assertThat(groups).hasSize(3);
         assertThat(all(groups.get(0), "title").get(0).getTextContent()).isEqualTo("weights: 256 B from 0 B on, always");
-        assertThat(all(groups.get(1), "title").get(0).getTextContent())
-                .endsWith("input, attention, attention back");
+        assertThat(all(groups.get(1), "title").get(0).getTextContent()).endsWith("input, attention, attention back");
         Element weights = all(groups.get(0), "rect").get(0);
         List<Element> qkv = all(groups.get(1), "rect"); // two spells
         assertThat(qkv).hasSize(2);

@@ -171,7 +171,11 @@ class DenseTrainCommandTest {
                 .sum();
         double steps = 0;
         for (int i = 1; i < 24; i++) {
-            steps += result.getAsJsonArray("steps").get(i).getAsJsonObject().get("seconds").getAsDouble();
+            steps += result.getAsJsonArray("steps")
+                    .get(i)
+                    .getAsJsonObject()
+                    .get("seconds")
+                    .getAsDouble();
         }
         assertThat(parts).isPositive().isLessThan(steps / 23);
         JsonObject positions = result.getAsJsonObject("lossByPosition");

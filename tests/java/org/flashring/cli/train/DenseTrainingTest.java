@@ -68,7 +68,11 @@ class DenseTrainingTest {
             DenseTraining training = new DenseTraining(settings, new DenseOptions(), corpus, folder, launched, report);
             report.begin();
             training.run();
-            return training.outcome() == null ? List.<Double>of() : training.outcome().steps().stream().map(Training.Step::loss).toList();
+            return training.outcome() == null
+                    ? List.<Double>of()
+                    : training.outcome().steps().stream()
+                            .map(Training.Step::loss)
+                            .toList();
         }
     }
 }

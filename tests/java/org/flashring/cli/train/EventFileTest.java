@@ -42,7 +42,9 @@ class EventFileTest {
             file.get(length);
             assertThat(file.getInt()).isEqualTo(masked(length));
             byte[] data = new byte
-                    [(int) ByteBuffer.wrap(length).order(ByteOrder.LITTLE_ENDIAN).getLong()];
+                    [(int) ByteBuffer.wrap(length)
+                            .order(ByteOrder.LITTLE_ENDIAN)
+                            .getLong()];
             file.get(data);
             assertThat(file.getInt()).isEqualTo(masked(data));
             events.add(event(ByteBuffer.wrap(data).order(ByteOrder.LITTLE_ENDIAN)));
@@ -72,7 +74,8 @@ class EventFileTest {
             switch ((int) varint(in)) {
                 case 1 << 3 | 1 -> wallTime = in.getDouble();
                 case 2 << 3 -> step = varint(in);
-                case 3 << 3 | 2 -> version = StandardCharsets.UTF_8.decode(part(in)).toString();
+                case 3 << 3 | 2 ->
+                    version = StandardCharsets.UTF_8.decode(part(in)).toString();
                 case 5 << 3 | 2 -> scalars(part(in), scalars);
                 default -> throw new AssertionError("a field that is none of Event's");
             }

@@ -95,8 +95,7 @@ final class CurveSvg {
                 (TOP + HEIGHT - BOTTOM) / 2, Svg.escaped(upTitle));
         double key = LEFT;
         for (Curve curve : curves) {
-            svg.add(
-                    "<rect x=\"%.1f\" y=\"48\" width=\"22\" height=\"4\" rx=\"2\" fill=\"%s\"/>", key, curve.color());
+            svg.add("<rect x=\"%.1f\" y=\"48\" width=\"22\" height=\"4\" rx=\"2\" fill=\"%s\"/>", key, curve.color());
             svg.text(key + 29, 54.5, "start", "#222", curve.name());
             key += 29 + curve.name().length() * LETTER + 22;
             draw(curve);
@@ -115,7 +114,8 @@ final class CurveSvg {
                         "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"/>",
                         x(curve.x()[i]), y(curve.y()[i]), curve.color());
             } else if (there) {
-                path.append(String.format(Locale.ROOT, "%s%.1f %.1f", pen ? "L" : "M", x(curve.x()[i]), y(curve.y()[i])));
+                path.append(
+                        String.format(Locale.ROOT, "%s%.1f %.1f", pen ? "L" : "M", x(curve.x()[i]), y(curve.y()[i])));
             }
             pen = there;
         }
@@ -123,15 +123,16 @@ final class CurveSvg {
             svg.add(
                     "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2.2\" stroke-linejoin=\"round\""
                             + " stroke-linecap=\"round\"/>",
-                    path,
-                    curve.color());
+                    path, curve.color());
         }
     }
 
     private static String number(double value, double tick) {
         int digits = Math.max(0, -(int) Math.floor(Math.log10(tick) + 1e-9));
-        return String.format(Locale.ROOT, "%,." + digits + "f", BigDecimal.valueOf(value)
-                .setScale(digits, RoundingMode.HALF_EVEN)); // no -0.0
+        return String.format(
+                Locale.ROOT,
+                "%,." + digits + "f",
+                BigDecimal.valueOf(value).setScale(digits, RoundingMode.HALF_EVEN)); // no -0.0
     }
 
     private double x(double value) {

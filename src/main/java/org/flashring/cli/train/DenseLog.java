@@ -87,8 +87,7 @@ final class DenseLog implements AutoCloseable {
      * @param tensorboard folder for an event file, null for none
      * @throws UncheckedIOException if that cannot be written
      */
-    DenseLog(
-            StepReport report, Throughput throughput, long planned, MemoryWatch watch, int sharers, Path tensorboard) {
+    DenseLog(StepReport report, Throughput throughput, long planned, MemoryWatch watch, int sharers, Path tensorboard) {
         this.report = report;
         this.throughput = throughput;
         this.planned = planned;
@@ -186,8 +185,7 @@ final class DenseLog implements AutoCloseable {
     private static List<Double> means(List<double[]> all) {
         return all.isEmpty()
                 ? List.of()
-                : Arrays.stream(all.stream()
-                                .reduce(new double[all.get(0).length], DenseLog::sum))
+                : Arrays.stream(all.stream().reduce(new double[all.get(0).length], DenseLog::sum))
                         .mapToObj(sum -> sum / all.size())
                         .toList();
     }

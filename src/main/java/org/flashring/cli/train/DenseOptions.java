@@ -140,8 +140,9 @@ final class DenseOptions {
     @Option(
             names = "--tensorboard",
             paramLabel = "DIR",
-            description = "Also write loss, gradient norm, rates, memory and seconds by phase of each step into an event"
-                    + " file in DIR, for TensorBoard.")
+            description =
+                    "Also write loss, gradient norm, rates, memory and seconds by phase of each step into an event"
+                            + " file in DIR, for TensorBoard.")
     private Path tensorboard;
 
     /** Throws if one of them is given, for an engine that knows none. */
@@ -196,7 +197,12 @@ final class DenseOptions {
 
     private DenseModel model(Model model) {
         DenseModel usual = DenseModel.of(
-                model.layers(), model.heads(), model.kvHeads(), model.dim(), model.hidden(), vocabulary().size());
+                model.layers(),
+                model.heads(),
+                model.kvHeads(),
+                model.dim(),
+                model.hidden(),
+                vocabulary().size());
         if (headDim != null) {
             Checks.between("--head-dim", headDim, 2, ShapeOptions.largestHeadDim());
             if (headDim % 2 != 0) {

@@ -26,8 +26,7 @@ final class DensePictures {
         written.add(write(
                 folder.resolve("loss.svg"),
                 CurveSvg.of(
-                        LossTitle.of(
-                                result.text().stream().map(Path::of).toList()),
+                        LossTitle.of(result.text().stream().map(Path::of).toList()),
                         "step",
                         unit,
                         List.of(thinned(

@@ -131,8 +131,8 @@ record DenseResult(
             out.printf(
                     "Chosen      the fastest that fits%s%n",
                     training.faster().stream()
-                            .map(choice -> MemoryLimit.name(choice) + " takes "
-                                    + Quantity.bytes(MemoryLimit.bytes(choice)))
+                            .map(choice ->
+                                    MemoryLimit.name(choice) + " takes " + Quantity.bytes(MemoryLimit.bytes(choice)))
                             .collect(Collectors.joining(", ", training.faster().isEmpty() ? "" : ": ", "")));
         }
         if (limit != null) {
@@ -223,7 +223,8 @@ record DenseResult(
     }
 
     private void printPhases(PrintWriter out) {
-        double whole = phaseSeconds.values().stream().mapToDouble(value -> value).sum();
+        double whole =
+                phaseSeconds.values().stream().mapToDouble(value -> value).sum();
         Table table = new Table("rank 0, a step", "  seconds", "  share");
         phaseSeconds.forEach((name, seconds) -> table.row(
                 name,

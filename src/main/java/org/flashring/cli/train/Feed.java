@@ -69,8 +69,8 @@ final class Feed {
 
     /** Returns the offsets of documents of {@code length} tokens, the last one shorter, in a row of {@code context}. */
     static long[] offsets(long context, long length) {
-        long[] offsets = LongStream.iterate(0, at -> at < context, at -> at + length)
-                .toArray();
+        long[] offsets =
+                LongStream.iterate(0, at -> at < context, at -> at + length).toArray();
         offsets = Arrays.copyOf(offsets, offsets.length + 1);
         offsets[offsets.length - 1] = context;
         return offsets;

@@ -17,8 +17,18 @@ final class MemorySvg {
     private static final double LETTER = 6.2; // width of one in a label
     private static final double LABEL = 12; // height of one
     private static final String[] PHASES = {
-        "embed", "norm, q k v", "attention", "MLP", "head, loss", "q k v", "attention", "MLP", "attention", "q k v",
-        "embed", "optimizer"
+        "embed",
+        "norm, q k v",
+        "attention",
+        "MLP",
+        "head, loss",
+        "q k v",
+        "attention",
+        "MLP",
+        "attention",
+        "q k v",
+        "embed",
+        "optimizer"
     };
 
     private final Svg svg;
@@ -102,7 +112,8 @@ final class MemorySvg {
                         + " stroke-width=\"0.7\"/>",
                 x(from), top, x(to) - x(from), height, color(block.name()));
         String label = block.name() + " " + Quantity.bytes(block.bytes());
-        String brief = label.length() * LETTER < x(to) - x(from) ? label : block.name().replace("tile: ", "");
+        String brief =
+                label.length() * LETTER < x(to) - x(from) ? label : block.name().replace("tile: ", "");
         if (height > LABEL && brief.length() * LETTER < x(to) - x(from)) {
             svg.add(
                     "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"11\" fill=\"white\">%s</text>",

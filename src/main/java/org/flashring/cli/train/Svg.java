@@ -16,10 +16,7 @@ final class Svg {
         add(
                 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\""
                         + " font-family=\"sans-serif\" font-size=\"13\">",
-                width,
-                height,
-                width,
-                height);
+                width, height, width, height);
         add("<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>");
         add("<text x=\"%d\" y=\"28\" font-size=\"17\" font-weight=\"bold\">%s</text>", left, escaped(title));
     }
@@ -35,13 +32,7 @@ final class Svg {
 
     /** Adds text of which (x, y) is the start, middle or end, as {@code anchor} says. */
     void text(double x, double y, String anchor, String color, String text) {
-        add(
-                "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" fill=\"%s\">%s</text>",
-                x,
-                y,
-                anchor,
-                color,
-                escaped(text));
+        add("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" fill=\"%s\">%s</text>", x, y, anchor, color, escaped(text));
     }
 
     static String escaped(String text) {

@@ -49,7 +49,8 @@ class PositionLossTest {
     private static long[][] tokens(int rows, int length) {
         long[][] tokens = new long[rows][];
         Arrays.setAll(
-                tokens, row -> new Random(row).longs(length, 0, TINY.vocabulary()).toArray());
+                tokens,
+                row -> new Random(row).longs(length, 0, TINY.vocabulary()).toArray());
         return tokens;
     }
 
@@ -83,14 +84,14 @@ class PositionLossTest {
     @Test
     void positionsCountFromTheBeginningOfEachDocument() {
         long[][] tokens = tokens(1, LENGTH + 20);
-        double[] packed =
-                step("cp=2", 1, new long[] {0, LENGTH, LENGTH + 20}, tokens).get(0).byPosition();
+        double[] packed = step("cp=2", 1, new long[] {0, LENGTH, LENGTH + 20}, tokens)
+                .get(0)
+                .byPosition();
         double[] first = step("cp=1", 1, new long[] {0, LENGTH}, new long[][] {Arrays.copyOf(tokens[0], LENGTH)})
                 .get(0)
                 .byPosition();
-        double second = step("cp=1", 1, new long[] {0, 2}, new long[][] {
-                    Arrays.copyOfRange(tokens[0], LENGTH, LENGTH + 2)
-                })
+        double second = step(
+                        "cp=1", 1, new long[] {0, 2}, new long[][] {Arrays.copyOfRange(tokens[0], LENGTH, LENGTH + 2)})
                 .get(0)
                 .loss();
         assertThat(packed[0]).isCloseTo((first[0] + second) / 2, offset(1e-9));

@@ -94,7 +94,8 @@ class StepMemoryTest {
         assertThat(keep).isBetween(1L, full - 1);
         assertThat(MemoryLimit.bytes(settings.withLength(keep))).isLessThanOrEqualTo(limit);
         assertThat(MemoryLimit.bytes(settings.withLength(keep + 1))).isGreaterThan(limit);
-        assertThat(MemoryLimit.fastest(List.of(settings.withLength(keep)), limit).length())
+        assertThat(MemoryLimit.fastest(List.of(settings.withLength(keep)), limit)
+                        .length())
                 .isEqualTo(keep);
         assertThatThrownBy(() -> MemoryLimit.fastest(List.of(settings), limit))
                 .isInstanceOf(IllegalArgumentException.class)
@@ -127,9 +128,12 @@ class StepMemoryTest {
         List<PlacedBlock> map = MemoryLimit.map(settings(Recompute.KEEP, 301), 1);
         PlacedBlock last = map.get(map.size() - 1);
         assertThat(last.offset() + last.bytes()).isEqualTo(plan.total());
-        assertThat(map).filteredOn(block -> block.name().equals("x")).singleElement().satisfies(x -> {
-            assertThat(x.offset()).isEqualTo(plan.offset("x"));
-            assertThat(x.phases()).contains(Phase.HEAD).doesNotContain(Phase.UPDATE);
-        });
+        assertThat(map)
+                .filteredOn(block -> block.name().equals("x"))
+                .singleElement()
+                .satisfies(x -> {
+                    assertThat(x.offset()).isEqualTo(plan.offset("x"));
+                    assertThat(x.phases()).contains(Phase.HEAD).doesNotContain(Phase.UPDATE);
+                });
     }
 }

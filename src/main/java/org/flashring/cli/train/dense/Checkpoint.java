@@ -163,8 +163,7 @@ public final class Checkpoint {
         }
     }
 
-    private static void finish(Path beside, Path folder, long step, String text, DenseRank rank)
-            throws IOException {
+    private static void finish(Path beside, Path folder, long step, String text, DenseRank rank) throws IOException {
         DenseSettings settings = rank.settings();
         String dtype = settings.type().toString().toLowerCase(Locale.ROOT);
         writeJson(

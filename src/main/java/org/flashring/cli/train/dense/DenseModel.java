@@ -57,8 +57,7 @@ public record DenseModel(
 
     /** Returns the same with heads and an MLP of other sizes. */
     public DenseModel with(int otherHeadDim, int otherHidden) {
-        return new DenseModel(
-                layers, heads, kvHeads, otherHeadDim, dim, otherHidden, vocabulary, epsilon, ropeBase);
+        return new DenseModel(layers, heads, kvHeads, otherHeadDim, dim, otherHidden, vocabulary, epsilon, ropeBase);
     }
 
     /** Returns the elements of a token's queries, or of its attention's output. */

@@ -83,7 +83,6 @@ public final class MemoryLimit {
 
     /** Returns how a step recomputes, in the words of options. */
     public static String name(DenseSettings settings) {
-        return settings.recompute()
-                + (settings.headGroups() == 1 ? "" : " --head-groups " + settings.headGroups());
+        return settings.recompute() + (settings.headGroups() == 1 ? "" : " --head-groups " + settings.headGroups());
     }
 }
