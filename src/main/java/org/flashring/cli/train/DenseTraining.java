@@ -14,7 +14,6 @@ import org.flashring.cli.train.dense.DenseSettings;
 import org.flashring.cli.train.dense.MemoryLimit;
 import org.flashring.cli.train.dense.StepSeed;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.local.LocalGroup;
 import org.flashring.internal.Checks;
 
 /** A training run by the dense engine: a rank for each thread of this JVM, or for each process. */
@@ -39,6 +38,7 @@ final class DenseTraining {
             Map<String, Long> blocks) {}
 
     private final Settings settings;
+    private final DenseDevices devices;
     private final DenseSettings dense;
     private final AdamW optimizer;
     private final Corpus corpus;
@@ -63,9 +63,16 @@ final class DenseTraining {
      * @throws IllegalArgumentException if an option is out of range, or the run needs more memory than it may have
      */
     DenseTraining(
-            Settings settings, DenseOptions options, Corpus corpus, Path runs, Launched launched, StepReport report) {
+            Settings settings,
+            DenseOptions options,
+            DenseDevices devices,
+            Corpus corpus,
+            Path runs,
+            Launched launched,
+            StepReport report) {
         this.settings = settings;
-        this.dense = options.settings(settings);
+        this.devices = devices;
+        this.dense = devices.settings(options.settings(settings), launched);
         this.optimizer = options.optimizer(settings.learningRate());
         this.corpus = corpus;
         this.runs = runs;
@@ -113,16 +120,13 @@ final class DenseTraining {
     /** Runs, once. */
     void run() {
         if (launched == null) {
-            LocalGroup.run(settings.mesh().worldSize(), DEADLINE, communicator -> {
-                train(communicator);
-                return null;
-            });
+            devices.run(settings.mesh().worldSize(), DEADLINE, this::train);
         } else {
             Map<String, String> terms = Map.of(
                     "training", settings.toString(),
                     "text", corpus.length() + " bytes",
                     "checkpoints", checkpointEvery + ", from " + resume);
-            launched.run(terms, DEADLINE, this::train);
+            devices.run(launched, terms, DEADLINE, this::train);
         }
     }
 
