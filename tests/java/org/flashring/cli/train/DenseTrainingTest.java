@@ -66,10 +66,12 @@ class DenseTrainingTest {
 
     private List<Double> losses(Settings settings, Corpus corpus, Launched launched) {
         try (StepReport report = new StepReport(settings, new PrintWriter(Writer.nullWriter()))) {
+            DenseDevices host = new DenseDevices();
+            new CommandLine(host).setCaseInsensitiveEnumValuesAllowed(true).parseArgs();
             DenseTraining training = new DenseTraining(
                     settings,
                     new DenseOptions(),
-                    CommandLine.populateCommand(new DenseDevices()),
+                    host,
                     corpus,
                     folder,
                     launched,
