@@ -68,14 +68,8 @@ class DenseTrainingTest {
         try (StepReport report = new StepReport(settings, new PrintWriter(Writer.nullWriter()))) {
             DenseDevices host = new DenseDevices();
             new CommandLine(host).setCaseInsensitiveEnumValuesAllowed(true).parseArgs();
-            DenseTraining training = new DenseTraining(
-                    settings,
-                    new DenseOptions(),
-                    host,
-                    corpus,
-                    folder,
-                    launched,
-                    report);
+            DenseTraining training =
+                    new DenseTraining(settings, new DenseOptions(), host, corpus, folder, launched, report);
             report.begin();
             training.run();
             return training.outcome().steps().stream().map(Training.Step::loss).toList();

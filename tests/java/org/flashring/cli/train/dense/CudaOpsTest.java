@@ -92,7 +92,8 @@ class CudaOpsTest {
     }
 
     private Both longs(long... values) {
-        double[] bits = Arrays.stream(values).mapToDouble(Double::longBitsToDouble).toArray();
+        double[] bits =
+                Arrays.stream(values).mapToDouble(Double::longBitsToDouble).toArray();
         return array(DType.FLOAT64, bits, 0);
     }
 
@@ -135,7 +136,11 @@ class CudaOpsTest {
     }
 
     private void compare(DType of, double[] actual, double[] expected) {
-        double most = Arrays.stream(expected).filter(Double::isFinite).map(Math::abs).max().orElse(0);
+        double most = Arrays.stream(expected)
+                .filter(Double::isFinite)
+                .map(Math::abs)
+                .max()
+                .orElse(0);
         double relative = of == DType.BFLOAT16 ? 0x1p-7 : 1e-5; // of 16 bits, one step
         int different = 0;
         for (int i = 0; i < expected.length; i++) {
@@ -195,7 +200,11 @@ class CudaOpsTest {
 
     @ParameterizedTest(name = "{0}, {1} heads of {2}, {3} skipped")
     @CsvSource({
-        "BFLOAT16, 40, 64, 0", "BFLOAT16, 3, 6, 0", "BFLOAT16, 5, 64, 1", "FLOAT32, 3, 128, 0", "FLOAT32, 2, 2, 0"
+        "BFLOAT16, 40, 64, 0",
+        "BFLOAT16, 3, 6, 0",
+        "BFLOAT16, 5, 64, 1",
+        "FLOAT32, 3, 128, 0",
+        "FLOAT32, 2, 2, 0"
     })
     void rotaryPositions(DType of, int heads, int headDim, int skipped) {
         begin(of);
@@ -238,8 +247,8 @@ class CudaOpsTest {
         Both starts = longs(0, 2, 5, 6);
         Both dout = array(type, values(tokens.length * width), skipped);
         Both dtable = wide(values(vocabulary * width));
-        check((ops, on) -> ops.embedGrad(
-                at(ids, on), at(order, on), at(starts, on), 3, at(dout, on), at(dtable, on), width));
+        check((ops, on) ->
+                ops.embedGrad(at(ids, on), at(order, on), at(starts, on), 3, at(dout, on), at(dtable, on), width));
     }
 
     @ParameterizedTest(name = "{0}, {1}, {2} x {3} x {4}, {5} skipped")
@@ -264,7 +273,11 @@ class CudaOpsTest {
 
     @ParameterizedTest(name = "{0}, vocabulary {1}, {2} skipped")
     @CsvSource({
-        "BFLOAT16, 65536, 0", "BFLOAT16, 257, 0", "BFLOAT16, 256, 1", "BFLOAT16, 1, 0", "FLOAT32, 1031, 0",
+        "BFLOAT16, 65536, 0",
+        "BFLOAT16, 257, 0",
+        "BFLOAT16, 256, 1",
+        "BFLOAT16, 1, 0",
+        "FLOAT32, 1031, 0",
         "FLOAT32, 4096, 0"
     })
     void losses(DType of, int vocabulary, int skipped) {
@@ -278,8 +291,8 @@ class CudaOpsTest {
         Both logits = array(type, in, skipped);
         Both labels = longs(0, -100, vocabulary - 1, vocabulary / 2, 0);
         Both losses = empty(DType.FLOAT64, rows, 0);
-        check((ops, on) -> ops.crossEntropy(
-                at(logits, on), at(labels, on), at(losses, on), rows, vocabulary, 1.0 / 131_072));
+        check((ops, on) ->
+                ops.crossEntropy(at(logits, on), at(labels, on), at(losses, on), rows, vocabulary, 1.0 / 131_072));
     }
 
     @Test
@@ -317,7 +330,11 @@ class CudaOpsTest {
 
     @ParameterizedTest(name = "{0}, clip {1}, square sum {2}")
     @CsvSource({
-        "BFLOAT16, 1, 400", "BFLOAT16, Infinity, 400", "FLOAT32, 1, 0.25", "FLOAT32, 1, NaN", "BFLOAT16, 1, Infinity"
+        "BFLOAT16, 1, 400",
+        "BFLOAT16, Infinity, 400",
+        "FLOAT32, 1, 0.25",
+        "FLOAT32, 1, NaN",
+        "BFLOAT16, 1, Infinity"
     })
     void stepsOfTheOptimizer(DType of, double clip, double square) {
         begin(of);

@@ -128,8 +128,9 @@ class CudaStepTest {
             }
             System.out.printf(
                     "%s: %.3g of the norm, the host %.3g%n",
-                    name, distance(is, right) / Math.sqrt(square), distance(ofHost.get(name), right)
-                            / Math.sqrt(square));
+                    name,
+                    distance(is, right) / Math.sqrt(square),
+                    distance(ofHost.get(name), right) / Math.sqrt(square));
             assertThat(distance(is, right)).as(name).isLessThanOrEqualTo(1.25 * distance(ofHost.get(name), right));
             assertThat(dot / square).as(name).isCloseTo(1, offset(1e-2));
         });
