@@ -67,8 +67,8 @@ __device__ void store(const float (&from)[N], T* to) {
     }
 }
 
-// Calls body(N, first column) for this thread's columns of a row, N = kLanes<T> or 1 of them at a time: the same ones each
-// time.
+// Calls body(N, first column) for this thread's columns of a row, N = kLanes<T> or 1 of them at a time. A thread has
+// the same columns each time.
 template <class T, class Body>
 __device__ void columns(Index width, bool packed, const Body& body) {
     constexpr int kMany = kLanes<T>;
