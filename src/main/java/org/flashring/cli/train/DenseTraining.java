@@ -16,7 +16,6 @@ import org.flashring.cli.train.dense.MemoryWatch;
 import org.flashring.cli.train.dense.StepFlops;
 import org.flashring.cli.train.dense.StepSeed;
 import org.flashring.comm.Communicator;
-import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
@@ -26,6 +25,7 @@ final class DenseTraining {
     private static final Duration DEADLINE = Duration.ofMinutes(30);
 
     private final Settings settings;
+    private final DenseDevices devices;
     private final DenseSettings dense;
     private final List<DenseSettings> faster; // that would not fit; null if there was no choice
     private final AdamW optimizer;
@@ -49,9 +49,18 @@ final class DenseTraining {
      * @throws IllegalArgumentException if an option is out of range, or the run needs more memory than it may have
      */
     DenseTraining(
-            Settings settings, DenseOptions options, Corpus corpus, Path runs, Launched launched, StepReport report) {
+            Settings settings,
+            DenseOptions options,
+            DenseDevices devices,
+            Corpus corpus,
+            Path runs,
+            Launched launched,
+            StepReport report) {
         this.settings = settings;
-        List<DenseSettings> choices = options.settings(settings);
+        this.devices = devices;
+        List<DenseSettings> choices = options.settings(settings).stream()
+                .map(choice -> devices.settings(choice, launched))
+                .toList();
         this.dense = options.memory() == null ? choices.get(0) : MemoryLimit.fastest(choices, options.memory());
         this.faster = choices.size() == 1 ? null : choices.subList(0, choices.indexOf(dense));
         this.optimizer = options.optimizer(settings.learningRate());
@@ -94,16 +103,13 @@ final class DenseTraining {
     /** Runs, once. */
     void run() {
         if (launched == null) {
-            LocalGroup.run(settings.mesh().worldSize(), DEADLINE, communicator -> {
-                train(communicator);
-                return null;
-            });
+            devices.run(settings.mesh().worldSize(), DEADLINE, this::train);
         } else {
             Map<String, String> terms = Map.of(
                     "training", settings.toString(),
                     "text", text + ", " + feed,
                     "checkpoints", checkpointEvery + ", from " + resume);
-            launched.run(terms, DEADLINE, this::train);
+            devices.run(launched, terms, DEADLINE, this::train);
         }
     }
 
@@ -133,7 +139,7 @@ final class DenseTraining {
                         settings.tokens(), StepFlops.of(dense), settings.mesh().worldSize(), peak),
                 MemoryLimit.bytes(dense),
                 new MemoryWatch(device),
-                launched == null && !device.isCuda() ? settings.mesh().worldSize() : 1,
+                launched == null ? devices.ranksEach(settings.mesh().worldSize()) : 1,
                 tensorboard);
     }
 

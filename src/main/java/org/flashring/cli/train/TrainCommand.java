@@ -165,6 +165,9 @@ public final class TrainCommand implements Callable<Integer> {
     private DenseOptions dense;
 
     @Mixin
+    private DenseDevices devices;
+
+    @Mixin
     private StrategyOption strategy;
 
     @Mixin
@@ -178,6 +181,7 @@ public final class TrainCommand implements Callable<Integer> {
         PrintWriter console = first ? spec.commandLine().getOut() : new PrintWriter(Writer.nullWriter());
         if (engine == Engine.TORCH) {
             dense.requireNone();
+            devices.requireNone();
         } else if (compare) {
             throw new ParameterException(spec.commandLine(), "--compare is for --engine torch alone.");
         }
@@ -223,7 +227,7 @@ public final class TrainCommand implements Callable<Integer> {
             throw new ParameterException(
                     spec.commandLine(), "--ranks and --mesh both say how many ranks there are; give one of them.");
         }
-        int usual = launched == null ? RANKS : launched.worldSize();
+        int usual = launched == null ? devices.ranks(RANKS) : launched.worldSize();
         if (mesh == null) {
             return fitting(
                     "--ranks",
@@ -275,7 +279,7 @@ public final class TrainCommand implements Callable<Integer> {
     /** Returns the run by the engine that was asked for; {@code report}, if any, is told of steps. */
     private Work work(Settings settings, Corpus corpus, StepReport report) {
         if (engine == Engine.DENSE) {
-            DenseTraining training = new DenseTraining(settings, dense, corpus, out, launched, report);
+            DenseTraining training = new DenseTraining(settings, dense, devices, corpus, out, launched, report);
             return new Work(
                     console -> DenseResult.printPlan(training, dense.memory(), console),
                     training::run,

@@ -21,15 +21,16 @@ final class HostOps implements Ops {
     private final boolean parallel;
 
     /**
-     * Makes those of float32 or float64.
+     * Makes those of float32, float64 or bfloat16.
      *
      * @param threads 1 for the caller's alone; else those of the JVM's common pool help
      */
     private final PhaseClock clock = PhaseClock.ofHost();
 
     HostOps(DType type, int threads) {
-        if (type != DType.FLOAT32 && type != DType.FLOAT64) {
-            throw new IllegalArgumentException("type is " + type + "; it must be FLOAT32 or FLOAT64 on the host");
+        if (type == DType.FLOAT16) {
+            throw new IllegalArgumentException(
+                    "type is " + type + "; it must be FLOAT32, FLOAT64 or BFLOAT16 on the host");
         }
         this.type = type;
         this.parallel = threads > 1;

@@ -31,6 +31,11 @@ interface Ops extends AutoCloseable {
         return PhaseClock.off();
     }
 
+    /** Returns the {@code cudaStream_t} in whose order all is done; 0 on the host. */
+    default long stream() {
+        return 0;
+    }
+
     /** Copies bytes from host memory, which may be reused on return. */
     void upload(long to, long from, long bytes);
 

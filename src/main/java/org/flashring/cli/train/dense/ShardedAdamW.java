@@ -1,6 +1,7 @@
 package org.flashring.cli.train.dense;
 
 import java.util.List;
+import java.util.stream.IntStream;
 import org.flashring.DType;
 import org.flashring.cli.train.dense.PhaseClock.Part;
 import org.flashring.comm.Communicator;
@@ -11,6 +12,8 @@ import org.flashring.comm.Communicator;
  * one rank.
  */
 final class ShardedAdamW {
+    private static final int AT_ONCE = 1 << 12; // initial values that a thread makes
+
     /** What is kept of each parameter, by the name that checkpoints give it; all of the wide type. */
     enum State {
         MASTER("master"),
@@ -59,6 +62,7 @@ final class ShardedAdamW {
             long base) {
         this.parameters = parameters;
         this.ranks = ranks;
+        ranks.stream(ops.stream());
         this.ops = ops;
         this.staging = staging;
         this.settings = settings;
@@ -133,11 +137,14 @@ final class ShardedAdamW {
     void initialize(long seed) {
         DType wide = ops.wide();
         for (Share share : shares) {
-            Elements values = new Elements(parameters, share.first());
             staging.put(wide, address(State.MASTER, share), share.count(), (first, to, count) -> {
-                for (int i = 0; i < count; i++) {
-                    to[i] = values.initial(seed, share.first() + first + i);
-                }
+                IntStream.range(0, (count + AT_ONCE - 1) / AT_ONCE).parallel().forEach(part -> {
+                    int begin = part * AT_ONCE;
+                    Elements values = new Elements(parameters, share.first() + first + begin);
+                    for (int i = begin; i < Math.min(count, begin + AT_ONCE); i++) {
+                        to[i] = values.initial(seed, share.first() + first + i);
+                    }
+                });
             });
         }
         ops.clear(states[State.MEAN.ordinal()], elements * wide.bytes());
@@ -201,6 +208,7 @@ final class ShardedAdamW {
         }
         ops.clock().enter(Part.SYNC);
         gather();
+        ranks.synchronize(); // which knows a deadline, and what became of the peers
         double square = staging.getDouble(normFigure());
         boolean taken = Double.isFinite(square);
         updates += taken ? 1 : 0;
