@@ -116,7 +116,9 @@ final class DenseTraining {
     private void train(Communicator world) {
         try (DenseLog own = world.rank() == 0 && report != null ? log(world) : null;
                 DenseRank rank = new DenseRank(dense, optimizer, world)) {
-            log = own == null ? log : own;
+            if (own != null) {
+                log = own;
+            }
             try {
                 train(rank, own);
             } catch (RuntimeException | Error e) {
