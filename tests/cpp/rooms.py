@@ -21,6 +21,7 @@ ROOMS = {
     "cuda/reference": ("src/main/cpp", "cuda/common"),
     "cuda/sm80": ("src/main/cpp", "cuda/common"),
     "cuda/sm90": ("src/main/cpp", "cuda/common"),
+    "cuda/train": (),
 }
 ROOTS = ("src/main/cpp/", "cuda/")
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".c"}

@@ -18,6 +18,7 @@ import org.flashring.plan.Ring;
 import org.flashring.support.RankProcesses;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import picocli.CommandLine;
 
 /** Whole runs by the dense engine. */
 class DenseTrainingTest {
@@ -65,10 +66,17 @@ class DenseTrainingTest {
 
     private List<Double> losses(Settings settings, Corpus corpus, Launched launched) {
         try (StepReport report = new StepReport(settings, new PrintWriter(Writer.nullWriter()))) {
-            DenseTraining training = new DenseTraining(settings, new DenseOptions(), corpus, folder, launched, report);
+            DenseDevices host = new DenseDevices();
+            new CommandLine(host).setCaseInsensitiveEnumValuesAllowed(true).parseArgs();
+            DenseTraining training =
+                    new DenseTraining(settings, new DenseOptions(), host, corpus, folder, launched, report);
             report.begin();
             training.run();
-            return training.outcome().steps().stream().map(Training.Step::loss).toList();
+            return training.outcome() == null
+                    ? List.<Double>of()
+                    : training.outcome().steps().stream()
+                            .map(Training.Step::loss)
+                            .toList();
         }
     }
 }

@@ -5,6 +5,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.flashring.DType;
+import org.flashring.device.HostBuffer;
 
 /** What tests read and set of a rank: parameters and gradients as arrays, by the names of checkpoints. */
 public final class DenseProbe {
@@ -19,13 +20,10 @@ public final class DenseProbe {
         }
         rank.initialize(1);
         for (ShardedAdamW.Share share : rank.optimizer().shares()) {
-            HostOps.view()
-                    .store(
-                            rank.ops().wide(),
-                            rank.optimizer().address(ShardedAdamW.State.MASTER, share),
-                            all,
-                            (int) share.first(),
-                            (int) share.count());
+            long to = rank.optimizer().address(ShardedAdamW.State.MASTER, share);
+            rank.staging().put(rank.ops().wide(), to, share.count(), (first, some, count) -> {
+                System.arraycopy(all, (int) (share.first() + first), some, 0, count);
+            });
         }
         rank.optimizer().publish();
     }
@@ -35,16 +33,23 @@ public final class DenseProbe {
         rank.gradients(tokens);
         double[] all = new double[(int) rank.parameterCount()];
         for (ShardedAdamW.Share share : rank.optimizer().shares()) {
-            HostOps.view().load(rank.ops().wide(), rank.optimizer().gradients(share), all, (int) share.first(), (int)
+            load(rank, rank.ops().wide(), rank.optimizer().gradients(share), all, (int) share.first(), (int)
                     share.count());
         }
         return all;
     }
 
+    private static void load(DenseRank rank, DType type, long from, double[] to, int at, int count) {
+        try (HostBuffer here = HostBuffer.allocate((long) count * type.bytes())) {
+            rank.ops().download(here.address(), from, (long) count * type.bytes());
+            HostOps.view().load(type, here.address(), to, at, count);
+        }
+    }
+
     /** Returns all weights. */
     public static double[] weights(DenseRank rank) {
         double[] all = new double[(int) rank.parameterCount()];
-        HostOps.view().load(rank.ops().type(), rank.optimizer().weight(0), all, 0, all.length);
+        load(rank, rank.ops().type(), rank.optimizer().weight(0), all, 0, all.length);
         return all;
     }
 
@@ -72,12 +77,12 @@ public final class DenseProbe {
     static void poison(DenseRank rank) {
         MemoryPlan plan = StepMemory.of(rank.settings(), rank.all().rank());
         long base = rank.optimizer().weight(0) - plan.offset("weights");
-        double[] poison = new double[(int) plan.arena() / Double.BYTES];
-        Arrays.fill(poison, Double.NaN);
         for (MemoryPlan.Block block : plan.blocks()) {
             if (block.phases().size() < Phase.values().length) {
-                int count = (int) block.bytes() / Double.BYTES;
-                HostOps.view().store(DType.FLOAT64, base + plan.offset(block.name()), poison, 0, count);
+                long count = block.bytes() / Double.BYTES;
+                rank.staging().put(DType.FLOAT64, base + plan.offset(block.name()), count, (first, some, now) -> {
+                    Arrays.fill(some, 0, now, Double.NaN);
+                });
             }
         }
     }

@@ -31,6 +31,16 @@ public record AdamW(double learningRate, double beta1, double beta2, double epsi
         return Math.min(1, clip / (Math.sqrt(norm2) + 1e-6));
     }
 
+    /** Returns what makes up for means that began as 0. */
+    double meanScale(long update) {
+        return 1 / (1 - Math.pow(beta1, update));
+    }
+
+    /** Returns the same for the means of squares. */
+    double squareScale(long update) {
+        return 1 / (1 - Math.pow(beta2, update));
+    }
+
     /**
      * Takes a step.
      *
@@ -46,8 +56,8 @@ public record AdamW(double learningRate, double beta1, double beta2, double epsi
             double[] mean,
             double[] meanSquare,
             int count) {
-        double meanScale = 1 / (1 - Math.pow(beta1, update));
-        double squareScale = 1 / (1 - Math.pow(beta2, update));
+        double meanScale = meanScale(update);
+        double squareScale = squareScale(update);
         for (int i = 0; i < count; i++) {
             double g = gradient[i] * factor;
             mean[i] = beta1 * mean[i] + (1 - beta1) * g;

@@ -22,10 +22,22 @@ final class DenseAttention implements AutoCloseable {
     private final long batch;
     private final long length;
     private final DType type;
+    private final long stream;
 
-    /** Makes it for the outputs of {@code slots} layers, one of which several may use in turn. */
+    /**
+     * Makes it for the outputs of {@code slots} layers, one of which several may use in turn.
+     *
+     * @param stream in whose order it works
+     */
     DenseAttention(
-            DenseSettings settings, Plan plan, Communicator sequence, MemoryPlan memory, OwnedMemory arena, int slots) {
+            DenseSettings settings,
+            Plan plan,
+            Communicator sequence,
+            MemoryPlan memory,
+            OwnedMemory arena,
+            int slots,
+            long stream) {
+        this.stream = stream;
         this.model = settings.model();
         this.groups = settings.headGroups();
         this.type = settings.type();
@@ -100,17 +112,22 @@ final class DenseAttention implements AutoCloseable {
                 dim);
     }
 
+    /** Returns the bytes that it holds beside the arena. */
+    long bytesHeld() {
+        return attention.bytesHeld();
+    }
+
     /** Computes the outputs of a slot. Collective. */
     void forward(int slot) {
         for (Forward operands : forward.get(slot)) {
-            attention.forward(operands, 0);
+            attention.forward(operands, stream);
         }
     }
 
     /** Computes dqkv, given the outputs of a slot and dout. Collective. */
     void backward(int slot) {
         for (Backward operands : backward.get(slot)) {
-            attention.backward(operands, 0);
+            attention.backward(operands, stream);
         }
     }
 

@@ -1,7 +1,9 @@
 package org.flashring.cli.train.dense;
 
+import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.TreeMap;
+import org.flashring.DType;
 import org.flashring.Threads;
 import org.flashring.comm.Communicator;
 import org.flashring.device.OwnedMemory;
@@ -38,46 +40,63 @@ public final class DenseRank implements AutoCloseable {
     private final TokenLoss loss;
     private final DenseAttention attention;
     private final BatchBlock batch;
+    private final PositionLoss positionLoss;
     private final ShardedAdamW optimizer;
     private final DenseStep step;
 
     /**
      * Makes this rank's part, the parameters not yet set. Collective over the settings' mesh.
      *
-     * @throws IllegalArgumentException unless {@code world} has the mesh's ranks, on the host
+     * @throws IllegalArgumentException unless {@code world} has the mesh's ranks, on the kind of device of the settings
      * @throws OutOfMemoryError if the arena cannot be had
      */
     public DenseRank(DenseSettings settings, AdamW adamW, Communicator world) {
-        if (world.device().isCuda()) {
-            throw new IllegalArgumentException("world.device is " + world.device() + "; it must be the host");
+        if (world.device().isCuda() != settings.cuda()) {
+            throw new IllegalArgumentException("world.device is " + world.device() + "; it must be "
+                    + (settings.cuda() ? "a CUDA device" : "the host") + ", as the settings are for");
         }
         this.settings = settings;
         this.rank = world.rank();
         this.plan = settings.attention(rank);
         this.memory = StepMemory.of(settings, plan, rank);
         this.parameters = new Parameters(settings.model());
-        this.ops = new HostOps(settings.type(), Threads.get());
         try (Owners made = new Owners()) {
             this.sequence = made.add(settings.mesh().split(world, "cp"));
             this.all = made.add(settings.mesh().split(world, "dp x cp"));
             world.agree(terms(settings, adamW));
+            this.ops = ops(settings.type(), world, made);
             this.loss = made.add(new TokenLoss(all));
             this.staging = made.add(new Staging(ops));
             this.arena = made.add(OwnedMemory.allocate(world.device(), memory.arena()));
             int slots = settings.recompute() == Recompute.FULL
                     ? 1
                     : settings.model().layers();
-            this.attention = made.add(new DenseAttention(settings, plan, sequence, memory, arena, slots));
+            this.attention = made.add(new DenseAttention(settings, plan, sequence, memory, arena, slots, ops.stream()));
             long base = arena.address();
             long tokens = plan.shape().batch() * plan.queries().localLength(sequence.rank());
             this.batch = new BatchBlock(
                     base + memory.offset("batch"),
                     Math.toIntExact(tokens),
                     settings.model().vocabulary());
+            this.positionLoss = new PositionLoss(Math.toIntExact(tokens), settings.documents());
             this.optimizer = new ShardedAdamW(parameters, all, ops, staging, adamW, memory, base);
             this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
             this.owned = made.keep();
         }
+    }
+
+    private static Ops ops(DType type, Communicator world, Owners owners) {
+        if (!world.device().isCuda()) {
+            return owners.add(new HostOps(type, Threads.get()));
+        }
+        Ops ops = null;
+        for (int rank = 0; rank < world.worldSize(); rank++) {
+            if (rank == world.rank()) {
+                ops = owners.add(new CudaOps(type, world.device()));
+            }
+            world.barrier(); // one after the other: processes unpack natives into the same files
+        }
+        return ops;
     }
 
     private static Map<String, String> terms(DenseSettings settings, AdamW adamW) {
@@ -103,8 +122,10 @@ public final class DenseRank implements AutoCloseable {
      * @throws IllegalArgumentException if the rows are not those of the settings, or an id is none of the vocabulary
      */
     public Figures step(long[][] tokens) {
+        ops.clock().start();
         long targets = gradients(tokens);
         ShardedAdamW.Result result = optimizer.update();
+        ops.clock().stop();
         return new Figures(result.lossSum() / targets, result.norm(), result.taken());
     }
 
@@ -119,7 +140,31 @@ public final class DenseRank implements AutoCloseable {
         batch.fill(share, staging);
         long targets = loss.totalTargets(share.targets());
         step.run(1.0 / targets);
+        positionLoss.sum(share, staging, arena.address() + memory.offset("losses"), optimizer.positionFigures());
         return targets;
+    }
+
+    /**
+     * Returns the mean loss of the last step by the position of tokens in their documents, over all ranks: in bins of
+     * equal length over the longest document. NaN where no token lies in one.
+     */
+    public double[] lossByPosition() {
+        return PositionLoss.means(staging, optimizer.positionFigures());
+    }
+
+    /** Returns the seconds of the last step by what this rank did, in order; empty where nothing is timed. */
+    public Map<String, Double> seconds() {
+        Map<String, Double> seconds = new LinkedHashMap<>();
+        ops.clock().seconds().forEach((part, value) -> seconds.put(part.toString(), value));
+        return seconds;
+    }
+
+    /** Returns the bytes that this rank holds: its arena, the buffers of attention, and what values come through. */
+    public long bytesHeld() {
+        return arena.memory().bytes()
+                + attention.bytesHeld()
+                + StepMemory.STAGING
+                + (settings.cuda() ? StepMemory.WORKSPACE : 0);
     }
 
     /** Returns the number of learnt values. */
@@ -159,6 +204,5 @@ public final class DenseRank implements AutoCloseable {
     @Override
     public void close() {
         owned.close();
-        ops.close();
     }
 }

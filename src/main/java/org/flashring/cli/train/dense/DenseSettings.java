@@ -25,6 +25,7 @@ import org.flashring.plan.Strategy;
  * @param headGroups parts of the heads between which attention's working memory is shared, a divisor of kvHeads
  * @param tile tokens that dense layers take at a time
  * @param lossTile tokens whose logits are there at a time
+ * @param cuda whether ranks are CUDA devices rather than the host
  */
 public record DenseSettings(
         DenseModel model,
@@ -38,7 +39,8 @@ public record DenseSettings(
         Recompute recompute,
         int headGroups,
         int tile,
-        int lossTile) {
+        int lossTile,
+        boolean cuda) {
     static final int TILE = 16_384;
     static final int LOSS_TILE = 4096;
 
@@ -63,6 +65,36 @@ public record DenseSettings(
         if (window < 0) {
             throw broken("window", window, "be at least 0");
         }
+    }
+
+    /** Makes those of ranks on the host. */
+    public DenseSettings(
+            DenseModel model,
+            DType type,
+            Mesh mesh,
+            int rows,
+            Layout.Policy policy,
+            long[] documents,
+            int window,
+            Strategy strategy,
+            Recompute recompute,
+            int headGroups,
+            int tile,
+            int lossTile) {
+        this(
+                model,
+                type,
+                mesh,
+                rows,
+                policy,
+                documents,
+                window,
+                strategy,
+                recompute,
+                headGroups,
+                tile,
+                lossTile,
+                false);
     }
 
     private static IllegalArgumentException broken(String name, Object value, String rule) {
@@ -101,7 +133,13 @@ public record DenseSettings(
     /** Returns the same but for what backward computes again. */
     public DenseSettings with(Recompute other) {
         return new DenseSettings(
-                model, type, mesh, rows, policy, documents, window, strategy, other, headGroups, tile, lossTile);
+                model, type, mesh, rows, policy, documents, window, strategy, other, headGroups, tile, lossTile, cuda);
+    }
+
+    /** Returns the same with another number of head groups. */
+    public DenseSettings withHeadGroups(int groups) {
+        return new DenseSettings(
+                model, type, mesh, rows, policy, documents, window, strategy, recompute, groups, tile, lossTile, cuda);
     }
 
     /** Returns the same for rows of one document of another length. */
@@ -118,7 +156,44 @@ public record DenseSettings(
                 recompute,
                 headGroups,
                 tile,
-                lossTile);
+                lossTile,
+                cuda);
+    }
+
+    /** Returns the same with weights and activations of another type. */
+    public DenseSettings with(DType other) {
+        return new DenseSettings(
+                model,
+                other,
+                mesh,
+                rows,
+                policy,
+                documents,
+                window,
+                strategy,
+                recompute,
+                headGroups,
+                tile,
+                lossTile,
+                cuda);
+    }
+
+    /** Returns the same for ranks on CUDA devices, with the usual number of logits for them. */
+    public DenseSettings onCuda() {
+        return new DenseSettings(
+                model,
+                type,
+                mesh,
+                rows,
+                policy,
+                documents,
+                window,
+                strategy,
+                recompute,
+                headGroups,
+                tile,
+                LOSS_TILE,
+                true);
     }
 
     /** Returns which rank of cp holds which tokens of a row. */
@@ -137,6 +212,9 @@ public record DenseSettings(
         int batch = (int) mesh.part("dp", rank, rows).count();
         AttentionShape shape = AttentionShape.of(
                 batch, model.heads() / headGroups, model.kvHeads() / headGroups, model.headDim(), type);
-        return Plan.of(Problem.of(shape, layout(), mask()), strategy, AttentionOptions.defaults());
+        return Plan.of(
+                Problem.of(shape, layout(), mask()),
+                strategy,
+                cuda ? AttentionOptions.defaults().onCuda() : AttentionOptions.defaults());
     }
 }

@@ -19,18 +19,25 @@ final class HostOps implements Ops {
 
     private final DType type;
     private final boolean parallel;
+    private final PhaseClock clock = PhaseClock.ofHost();
 
     /**
-     * Makes those of float32 or float64.
+     * Makes those of float32, float64 or bfloat16.
      *
      * @param threads 1 for the caller's alone; else those of the JVM's common pool help
      */
     HostOps(DType type, int threads) {
-        if (type != DType.FLOAT32 && type != DType.FLOAT64) {
-            throw new IllegalArgumentException("type is " + type + "; it must be FLOAT32 or FLOAT64 on the host");
+        if (type == DType.FLOAT16) {
+            throw new IllegalArgumentException(
+                    "type is " + type + "; it must be FLOAT32, FLOAT64 or BFLOAT16 on the host");
         }
         this.type = type;
         this.parallel = threads > 1;
+    }
+
+    @Override
+    public PhaseClock clock() {
+        return clock;
     }
 
     /** Returns this thread's view of host memory. */

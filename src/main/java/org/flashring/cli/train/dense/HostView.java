@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.DoubleBuffer;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
+import java.nio.ShortBuffer;
 import java.util.Arrays;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
@@ -26,13 +27,20 @@ final class HostView {
         }
     }
 
-    private record Window(long base, ByteBuffer bytes, DoubleBuffer doubles, FloatBuffer floats, LongBuffer longs) {}
+    private record Window(
+            long base,
+            ByteBuffer bytes,
+            DoubleBuffer doubles,
+            FloatBuffer floats,
+            LongBuffer longs,
+            ShortBuffer shorts) {}
 
     private final long[] keys = new long[KEPT];
     private final Window[] windows = new Window[KEPT];
     private final double[][] arrays = new double[ARRAYS][0];
     private final double[][][] matrices = new double[ARRAYS][][];
     private float[] narrow = new float[0];
+    private short[] halves = new short[0];
 
     HostView() {
         Arrays.fill(keys, -1);
@@ -45,8 +53,13 @@ final class HostView {
             long base = Math.max(key << SHIFT, PAGE);
             ByteBuffer bytes =
                     new BytePointer(new Address(base)).capacity(WINDOW).asByteBuffer();
-            windows[place] =
-                    new Window(base, bytes, bytes.asDoubleBuffer(), bytes.asFloatBuffer(), bytes.asLongBuffer());
+            windows[place] = new Window(
+                    base,
+                    bytes,
+                    bytes.asDoubleBuffer(),
+                    bytes.asFloatBuffer(),
+                    bytes.asLongBuffer(),
+                    bytes.asShortBuffer());
             keys[place] = key;
         }
         return windows[place];
@@ -78,7 +91,23 @@ final class HostView {
         return narrow;
     }
 
-    /** Copies {@code count} float32 or float64 elements to an array from {@code at} on. */
+    private short[] halves(int size) {
+        if (halves.length < size) {
+            halves = new short[size];
+        }
+        return halves;
+    }
+
+    /** Returns the bits of the nearest bfloat16, of two as near the even one. */
+    private static short bfloat16(float value) {
+        int bits = Float.floatToRawIntBits(value);
+        if (Float.isNaN(value)) {
+            return (short) (bits >>> 16 | 0x40); // rounded it could become infinite
+        }
+        return (short) (bits + 0x7FFF + (bits >>> 16 & 1) >>> 16);
+    }
+
+    /** Copies {@code count} float32, float64 or bfloat16 elements to an array from {@code at} on. */
     void load(DType type, long address, double[] to, int at, int count) {
         if (count == 0) {
             return;
@@ -86,6 +115,12 @@ final class HostView {
         Window window = window(address);
         if (type == DType.FLOAT64) {
             window.doubles().get((int) ((address - window.base()) / Double.BYTES), to, at, count);
+        } else if (type == DType.BFLOAT16) {
+            short[] values = halves(count);
+            window.shorts().get((int) ((address - window.base()) / Short.BYTES), values, 0, count);
+            for (int i = 0; i < count; i++) {
+                to[at + i] = Float.intBitsToFloat(values[i] << 16);
+            }
         } else {
             float[] values = narrow(count);
             window.floats().get((int) ((address - window.base()) / Float.BYTES), values, 0, count);
@@ -103,6 +138,12 @@ final class HostView {
         Window window = window(address);
         if (type == DType.FLOAT64) {
             window.doubles().put((int) ((address - window.base()) / Double.BYTES), from, at, count);
+        } else if (type == DType.BFLOAT16) {
+            short[] values = halves(count);
+            for (int i = 0; i < count; i++) {
+                values[i] = bfloat16((float) from[at + i]);
+            }
+            window.shorts().put((int) ((address - window.base()) / Short.BYTES), values, 0, count);
         } else {
             float[] values = narrow(count);
             for (int i = 0; i < count; i++) {

@@ -1,7 +1,9 @@
 package org.flashring.cli.train.dense;
 
 import java.util.List;
+import java.util.stream.IntStream;
 import org.flashring.DType;
+import org.flashring.cli.train.dense.PhaseClock.Part;
 import org.flashring.comm.Communicator;
 
 /**
@@ -10,6 +12,8 @@ import org.flashring.comm.Communicator;
  * one rank.
  */
 final class ShardedAdamW {
+    private static final int AT_ONCE = 1 << 12; // initial values that a thread makes
+
     /** What is kept of each parameter, by the name that checkpoints give it; all of the wide type. */
     enum State {
         MASTER("master"),
@@ -58,6 +62,7 @@ final class ShardedAdamW {
             long base) {
         this.parameters = parameters;
         this.ranks = ranks;
+        ranks.stream(ops.stream());
         this.ops = ops;
         this.staging = staging;
         this.settings = settings;
@@ -119,6 +124,11 @@ final class ShardedAdamW {
         return figures;
     }
 
+    /** Returns where the figures of losses by position begin. */
+    long positionFigures() {
+        return figures + 2 * Double.BYTES;
+    }
+
     private long normFigure() {
         return figures + Double.BYTES;
     }
@@ -127,11 +137,14 @@ final class ShardedAdamW {
     void initialize(long seed) {
         DType wide = ops.wide();
         for (Share share : shares) {
-            Elements values = new Elements(parameters, share.first());
             staging.put(wide, address(State.MASTER, share), share.count(), (first, to, count) -> {
-                for (int i = 0; i < count; i++) {
-                    to[i] = values.initial(seed, share.first() + first + i);
-                }
+                IntStream.range(0, (count + AT_ONCE - 1) / AT_ONCE).parallel().forEach(part -> {
+                    int begin = part * AT_ONCE;
+                    Elements values = new Elements(parameters, share.first() + first + begin);
+                    for (int i = begin; i < Math.min(count, begin + AT_ONCE); i++) {
+                        to[i] = values.initial(seed, share.first() + first + i);
+                    }
+                });
             });
         }
         ops.clear(states[State.MEAN.ordinal()], elements * wide.bytes());
@@ -161,6 +174,7 @@ final class ShardedAdamW {
 
     /** Sums the gradients of a group over ranks. Collective. */
     void reduce(int group) {
+        ops.clock().enter(Part.SYNC);
         ranks.reduceScatter(gradients, counts[group], ops.wide(), gradients(shares[group]));
     }
 
@@ -175,8 +189,11 @@ final class ShardedAdamW {
 
     /** Takes a step with the summed gradients, unless one is not finite. Collective. */
     Result update() {
+        ops.clock().enter(Part.OPTIMIZER);
         ops.squareSum(gradientShare, elements, normFigure());
+        ops.clock().enter(Part.SYNC);
         ranks.allReduce(figures, StepMemory.FIGURES, DType.FLOAT64);
+        ops.clock().enter(Part.OPTIMIZER);
         for (Share share : shares) {
             ops.adamW(
                     settings,
@@ -189,7 +206,9 @@ final class ShardedAdamW {
                     share.count(),
                     normFigure());
         }
+        ops.clock().enter(Part.SYNC);
         gather();
+        ranks.synchronize(); // which knows a deadline, and what became of the peers
         double square = staging.getDouble(normFigure());
         boolean taken = Double.isFinite(square);
         updates += taken ? 1 : 0;

@@ -23,7 +23,11 @@ final class StepMemory {
     /** Bytes of host memory through which values come and go. */
     static final long STAGING = 1L << 20;
 
-    static final int FIGURES = 2; // float64: the sum of the losses, the gradients' square sum
+    /** Float64: the sum of the losses, the gradients' square sum, and losses by position. */
+    static final int FIGURES = 2 + PositionLoss.FIGURES;
+
+    /** Bytes in which a CUDA device's products work. */
+    static final long WORKSPACE = 32L << 20;
 
     private StepMemory() {}
 
@@ -63,6 +67,9 @@ final class StepMemory {
         Map<String, Long> outside = new LinkedHashMap<>();
         outside.put("attention", attention.bytesHeld(sequenceRank));
         outside.put("staging", STAGING);
+        if (settings.cuda()) {
+            outside.put("workspace", WORKSPACE);
+        }
         return new MemoryPlan.Builder()
                 .always("weights", parameters.elements() * narrow)
                 .always("master", share * wide)

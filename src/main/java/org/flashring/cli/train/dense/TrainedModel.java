@@ -99,12 +99,12 @@ public final class TrainedModel implements AutoCloseable {
     }
 
     private static DType type(Path file, String name) {
-        for (DType type : new DType[] {DType.FLOAT32, DType.FLOAT64}) {
+        for (DType type : new DType[] {DType.FLOAT32, DType.FLOAT64, DType.BFLOAT16}) {
             if (type.toString().toLowerCase(Locale.ROOT).equals(name)) {
                 return type;
             }
         }
-        throw new IllegalArgumentException(file + " is of " + name + "; it must be of float32 or float64");
+        throw new IllegalArgumentException(file + " is of " + name + "; it must be of float32, float64 or bfloat16");
     }
 
     private static DenseModel model(Path file, LlamaConfig config) {

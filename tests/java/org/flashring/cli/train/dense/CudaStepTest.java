@@ -1,0 +1,247 @@
+package org.flashring.cli.train.dense;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.offset;
+
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.function.Function;
+import org.flashring.DType;
+import org.flashring.Layout;
+import org.flashring.comm.Mesh;
+import org.flashring.comm.local.LocalGroup;
+import org.flashring.device.Cuda;
+import org.flashring.device.Device;
+import org.flashring.plan.Ring;
+import org.flashring.support.RequiresGpu;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** Whole steps on a GPU, by one rank or several that share it, against the host's. */
+@RequiresGpu
+class CudaStepTest {
+    private static final DenseModel MODEL = DenseModel.of(2, 4, 2, 256, 520, 300);
+    private static final AdamW ADAM = AdamW.of(1e-3, 1);
+    private static final int LENGTH = 1021;
+
+    private static DenseSettings settings(int ranks, DType type, boolean cuda, Recompute recompute) {
+        return new DenseSettings(
+                MODEL,
+                type,
+                Mesh.of(1, ranks, 1, 1),
+                1,
+                Layout.Policy.ZIGZAG,
+                new long[] {0, LENGTH},
+                0,
+                new Ring(),
+                recompute,
+                1,
+                300,
+                200,
+                cuda);
+    }
+
+    private static DenseSettings settings(int ranks, DType type, boolean cuda) {
+        return settings(ranks, type, cuda, Recompute.KEEP);
+    }
+
+    private static long[][] tokens() {
+        Random random = new Random(3);
+        long[][] tokens = new long[1][LENGTH];
+        Arrays.setAll(tokens[0], i -> random.nextInt(MODEL.vocabulary()));
+        return tokens;
+    }
+
+    private static <T> List<T> onRanks(DenseSettings settings, Function<DenseRank, T> body) {
+        Device device = settings.cuda() ? Device.cuda(0) : Device.HOST;
+        return LocalGroup.run(
+                Collections.nCopies(settings.mesh().worldSize(), device), LocalGroup.DEFAULT_DEADLINE, world -> {
+                    try (DenseRank rank = new DenseRank(settings, ADAM, world)) {
+                        rank.initialize(5);
+                        return body.apply(rank);
+                    }
+                });
+    }
+
+    private static double[] weights(DType type) {
+        return onRanks(settings(1, type, false), DenseProbe::weights).get(0);
+    }
+
+    /** Returns the gradients at the weights that have been rounded to {@code rounded}. */
+    private static double[] gradients(DenseSettings settings, DType rounded) {
+        Map<String, double[]> weights = DenseProbe.byName(MODEL, weights(rounded));
+        return DenseProbe.sum(onRanks(settings, rank -> {
+            DenseProbe.setParameters(rank, weights);
+            return DenseProbe.gradients(rank, tokens());
+        }));
+    }
+
+    private static double distance(double[] one, double[] other) {
+        double sum = 0;
+        for (int i = 0; i < one.length; i++) {
+            sum += (one[i] - other[i]) * (one[i] - other[i]);
+        }
+        return Math.sqrt(sum);
+    }
+
+    private interface PerParameter {
+        void check(String name, double[] actual, double[] expected);
+    }
+
+    private static void each(double[] actual, double[] expected, PerParameter check) {
+        Map<String, double[]> all = DenseProbe.byName(MODEL, expected);
+        DenseProbe.byName(MODEL, actual).forEach((name, values) -> check.check(name, values, all.get(name)));
+    }
+
+    @ParameterizedTest(name = "{0} ranks, {1}")
+    @CsvSource({"1, KEEP", "1, FULL", "2, KEEP", "3, FULL"})
+    void float32GradientsAreTheHosts(int ranks, Recompute recompute) {
+        double[] expected = gradients(settings(1, DType.FLOAT64, false), DType.FLOAT32);
+        double[] actual = gradients(settings(ranks, DType.FLOAT32, true, recompute), DType.FLOAT32);
+        each(actual, expected, (name, is, right) -> assertThat(distance(is, right))
+                .as(name)
+                .isLessThanOrEqualTo(1e-4 * distance(right, new double[right.length])));
+    }
+
+    @ParameterizedTest(name = "{0} ranks")
+    @CsvSource({"1", "2", "3"})
+    void bfloat16GradientsAreAsNearAsTheHostsOwn(int ranks) {
+        double[] exact = gradients(settings(1, DType.FLOAT64, false), DType.BFLOAT16);
+        double[] host = gradients(settings(1, DType.BFLOAT16, false), DType.BFLOAT16);
+        double[] actual = gradients(settings(ranks, DType.BFLOAT16, true), DType.BFLOAT16);
+        Map<String, double[]> ofHost = DenseProbe.byName(MODEL, host);
+        each(actual, exact, (name, is, right) -> {
+            double dot = 0;
+            double square = 0;
+            for (int i = 0; i < right.length; i++) {
+                dot += is[i] * right[i];
+                square += right[i] * right[i];
+            }
+            System.out.printf(
+                    "%s: %.3g of the norm, the host %.3g%n",
+                    name,
+                    distance(is, right) / Math.sqrt(square),
+                    distance(ofHost.get(name), right) / Math.sqrt(square));
+            assertThat(distance(is, right)).as(name).isLessThanOrEqualTo(1.25 * distance(ofHost.get(name), right));
+            assertThat(dot / square).as(name).isCloseTo(1, offset(1e-2));
+        });
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"FLOAT32", "BFLOAT16"})
+    void lossesOfStepsAreTheHosts(DType type) {
+        Function<DenseRank, List<DenseRank.Figures>> learn = rank -> {
+            List<DenseRank.Figures> figures = new ArrayList<>();
+            for (int i = 0; i < 5; i++) {
+                figures.add(rank.step(tokens()));
+            }
+            return figures;
+        };
+        List<DenseRank.Figures> host = onRanks(settings(1, type, false), learn).get(0);
+        double near = type == DType.FLOAT32 ? 2e-4 : 5e-3;
+        for (int ranks = 1; ranks <= 2; ranks++) {
+            List<List<DenseRank.Figures>> all = onRanks(settings(ranks, type, true), learn);
+            assertThat(all).allSatisfy(each -> assertThat(each).isEqualTo(all.get(0)));
+            for (int i = 0; i < host.size(); i++) {
+                assertThat(all.get(0).get(i).loss()).isCloseTo(host.get(i).loss(), offset(near));
+                assertThat(all.get(0).get(i).norm() / host.get(i).norm()).isCloseTo(1, offset(10 * near));
+                assertThat(all.get(0).get(i).taken()).isTrue();
+            }
+        }
+        assertThat(host.get(4).loss()).isLessThan(host.get(0).loss());
+    }
+
+    @ParameterizedTest
+    @EnumSource
+    void nothingIsReadThatTheStepHasNotWritten(Recompute recompute) {
+        onRanks(settings(2, DType.BFLOAT16, true, recompute), rank -> {
+            double[] once = DenseProbe.gradients(rank, tokens());
+            DenseProbe.poison(rank);
+            double[] again = DenseProbe.gradients(rank, tokens());
+            assertThat(again).doesNotContain(Double.NaN);
+            assertThat(distance(again, once)).isLessThanOrEqualTo(1e-2 * distance(once, new double[once.length]));
+            return null;
+        });
+    }
+
+    @Test
+    void aStepWhoseGradientsAreNotFiniteIsSkippedOnAllRanks() {
+        onRanks(settings(2, DType.BFLOAT16, true), rank -> {
+            double[] before = DenseProbe.weights(rank);
+            rank.gradients(tokens());
+            if (rank.all().rank() == 1) {
+                ShardedAdamW.Share share = rank.optimizer().shares().get(0);
+                rank.staging().put(DType.FLOAT32, rank.optimizer().gradients(share), 1, (first, to, count) -> {
+                    to[0] = Double.NaN;
+                });
+            }
+            assertThat(rank.optimizer().update().taken()).isFalse();
+            assertThat(DenseProbe.weights(rank)).isEqualTo(before);
+            assertThat(rank.step(tokens()).taken()).isTrue();
+            assertThat(DenseProbe.weights(rank)).isNotEqualTo(before);
+            return null;
+        });
+    }
+
+    @Test
+    void aRunGoesOnFromACheckpointOnOtherRanks(@TempDir Path folder) {
+        List<DenseRank.Figures> whole = onRanks(settings(2, DType.BFLOAT16, true), rank -> {
+                    rank.step(tokens());
+                    rank.step(tokens());
+                    Checkpoint.write(folder, 2, rank);
+                    return List.of(rank.step(tokens()), rank.step(tokens()));
+                })
+                .get(0);
+        Path latest = Checkpoint.latest(folder);
+        List<DenseRank.Figures> resumed = onRanks(settings(1, DType.BFLOAT16, true), rank -> {
+                    assertThat(Checkpoint.read(latest, rank)).isEqualTo(2);
+                    return List.of(rank.step(tokens()), rank.step(tokens()));
+                })
+                .get(0);
+        for (int i = 0; i < 2; i++) {
+            assertThat(resumed.get(i).loss()).isCloseTo(whole.get(i).loss(), offset(2e-3));
+        }
+        double saved = onRanks(settings(1, DType.BFLOAT16, false), rank -> {
+                    Checkpoint.read(latest, rank);
+                    return rank.step(tokens()).loss();
+                })
+                .get(0);
+        assertThat(saved).isCloseTo(whole.get(0).loss(), offset(2e-3)); // on the host, too
+    }
+
+    @Test
+    void stepsAfterTheFirstTakeNoMemoryOfTheDevice() {
+        onRanks(settings(2, DType.BFLOAT16, true), rank -> {
+            rank.step(tokens());
+            rank.step(tokens());
+            rank.all().barrier();
+            long free = Cuda.memory(Device.cuda(0)).free();
+            rank.all().barrier();
+            for (int i = 0; i < 4; i++) {
+                rank.step(tokens());
+            }
+            rank.all().barrier();
+            assertThat(Cuda.memory(Device.cuda(0)).free()).isEqualTo(free);
+            rank.all().barrier();
+            return null;
+        });
+    }
+
+    @Test
+    void settingsForTheHostAreRefused() {
+        assertThatThrownBy(() -> LocalGroup.run(
+                        List.of(Device.cuda(0)),
+                        LocalGroup.DEFAULT_DEADLINE,
+                        world -> new DenseRank(settings(1, DType.FLOAT32, false), ADAM, world)))
+                .hasMessageContaining("world.device is cuda:0; it must be the host");
+    }
+}
