@@ -2,6 +2,7 @@ package org.flashring.cli.train;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.offset;
+import static org.assertj.core.api.Assertions.withinPercentage;
 import static org.flashring.cli.train.WrittenResult.losses;
 import static org.flashring.cli.train.WrittenResult.result;
 
@@ -16,6 +17,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Collectors;
 import org.flashring.cli.Main;
 import org.junit.jupiter.api.BeforeEach;
@@ -105,10 +107,14 @@ class DenseTrainCommandTest {
                 "--memory",
                 "1G",
                 "--out",
-                whole.toString());
+                whole.toString(),
+                "--tensorboard",
+                whole.resolve("events").toString(),
+                "--peak-flops",
+                "1e12");
         assertThat(printed)
-                .contains("step 24 of 24", "by plan", "Fits ", "result.json")
-                .doesNotContain("loss.png,");
+                .contains("step 24 of 24", "by plan", "Fits ", "loss.svg, ", "result.json", "MFU", "attention backward")
+                .doesNotContain("loss.png");
         JsonObject result = result(whole);
         List<Double> losses = losses(result);
         assertThat(losses).hasSize(24);
@@ -118,6 +124,7 @@ class DenseTrainCommandTest {
         assertThat(result.get("skipped").getAsInt()).isZero();
         assertThat(result.get("memoryPlan").getAsLong()).isPositive();
         assertThat(result.getAsJsonArray("gradientNorms")).hasSize(24);
+        whatIsSaidOfStepsHoldsTogether(whole, result);
         assertThat(whole.resolve("checkpoint-00000010/model.safetensors")).exists();
         assertThat(whole.resolve("checkpoint-00000024/state.json")).exists();
 
@@ -132,11 +139,54 @@ class DenseTrainCommandTest {
             assertThat(lossesOfRest.get(i)).isCloseTo(losses.get(20 + i), offset(1e-4));
         }
 
+        String other = Files.writeString(folder.resolve("b.txt"), "another text ".repeat(20))
+                .toString();
+        assertThat(train("--text", other, "--steps", "24", "--resume", from)).isEqualTo(CommandLine.ExitCode.USAGE);
+        assertThat(err.toString()).contains("which learnt another text").hasLineCount(1);
+        err.getBuffer().setLength(0);
+
         assertThat(train("--steps", "20", "--resume", from, "--out", whole.toString()))
                 .isEqualTo(CommandLine.ExitCode.USAGE);
         assertThat(err.toString())
                 .contains("--steps is 20; it must be at least 21")
                 .hasLineCount(1);
+    }
+
+    private static void whatIsSaidOfStepsHoldsTogether(Path out, JsonObject result) throws IOException {
+        JsonObject step = result.getAsJsonArray("steps").get(23).getAsJsonObject();
+        double loss = step.get("loss").getAsDouble();
+        List<EventFileTest.Event> events = EventFileTest.read(out.resolve("events"));
+        assertThat(events).hasSize(25);
+        assertThat(events.get(24).step()).isEqualTo(24);
+        Map<String, Float> scalars = events.get(24).scalars();
+        assertThat(scalars).containsKeys("gradient_norm", "memory_bytes", "seconds/head", "seconds/sync");
+        assertThat(scalars.get("loss")).isEqualTo((float) loss);
+        double seconds = step.get("seconds").getAsDouble();
+        assertThat(scalars.get("tokens_per_second")).isEqualTo((float) (2 * 61 / seconds));
+        double flops = result.getAsJsonObject("flops").get("dense").getAsDouble()
+                + result.getAsJsonObject("flops").get("attention").getAsDouble();
+        assertThat(scalars.get("mfu")).isCloseTo((float) (flops / seconds / 3e12), withinPercentage(0.01));
+        double parts = result.getAsJsonObject("phaseSeconds").entrySet().stream()
+                .mapToDouble(part -> part.getValue().getAsDouble())
+                .sum();
+        double steps = 0;
+        for (int i = 1; i < 24; i++) {
+            steps += result.getAsJsonArray("steps")
+                    .get(i)
+                    .getAsJsonObject()
+                    .get("seconds")
+                    .getAsDouble();
+        }
+        assertThat(parts).isPositive().isLessThan(steps / 23);
+        JsonObject positions = result.getAsJsonObject("lossByPosition");
+        assertThat(positions.get("steps").getAsInt()).isEqualTo(2); // a tenth of 24
+        assertThat(positions.getAsJsonArray("last")).hasSize(64);
+        JsonObject memory = result.getAsJsonObject("memory");
+        assertThat(memory.get("taken").getAsLong())
+                .isBetween(1L, memory.get("planned").getAsLong());
+        for (String picture : List.of("loss.svg", "loss-by-position.svg", "memory.svg")) {
+            assertThat(out.resolve(picture)).content().startsWith("<svg ").endsWith("</svg>\n");
+        }
     }
 
     @ParameterizedTest
@@ -150,6 +200,14 @@ class DenseTrainCommandTest {
                 "--engine|dense|--clip|0|--clip is 0.0; it must be positive",
                 "--engine|dense|--checkpoint-every|0|--checkpoint-every is 0; it must be at least 1",
                 "--engine|dense|--resume|.|--resume is .; it must be a checkpoint, a folder with state.json, or",
+                "--engine|dense|--vocab|words|--vocab",
+                "--engine|torch|--vocab|pairs|--vocab is for --engine dense alone",
+                "--engine|dense|--documents|1|--documents is 1; it must be at least 2",
+                "--engine|dense|--head-dim|7|--head-dim is 7; it must be even",
+                "--engine|dense|--hidden|0|--hidden is 0; it must be at least 1",
+                "--engine|dense|--peak-flops|0|--peak-flops is 0.0; it must be positive and finite",
+                "--engine|dense|--recompute|auto|--recompute auto needs --memory",
+                "--engine|dense|--tensorboard|README.md|--tensorboard README.md is no folder",
                 "--engine|numpy|--tile|4|--engine"
             })
     void optionsThatCannotBeAreOneSentence(String name, String engine, String option, String value, String sentence) {

@@ -136,12 +136,12 @@ class TrainCommandTest {
 
     @Test
     void titlesFitOverThePicture() {
-        assertThat(LossChart.title(List.of(Path.of("README.md")))).isEqualTo("Training loss on README.md");
-        assertThat(LossChart.title(List.of(Path.of("a/very/long/way/to/README.md"), Path.of("b"), Path.of("c"))))
+        assertThat(LossTitle.of(List.of(Path.of("README.md")))).isEqualTo("Training loss on README.md");
+        assertThat(LossTitle.of(List.of(Path.of("a/very/long/way/to/README.md"), Path.of("b"), Path.of("c"))))
                 .isEqualTo("Training loss on README.md and 2 more");
-        assertThat(LossChart.title(List.of(Path.of("/")))).isEqualTo("Training loss on /");
-        assertThat(LossChart.title(List.of(Path.of(".")))).isEqualTo("Training loss on .");
-        assertThat(LossChart.title(List.of(Path.of("x".repeat(200)), Path.of("y"))))
+        assertThat(LossTitle.of(List.of(Path.of("/")))).isEqualTo("Training loss on /");
+        assertThat(LossTitle.of(List.of(Path.of(".")))).isEqualTo("Training loss on .");
+        assertThat(LossTitle.of(List.of(Path.of("x".repeat(200)), Path.of("y"))))
                 .hasSizeLessThan(90)
                 .contains("…")
                 .endsWith(" and 1 more");

@@ -5,7 +5,10 @@ import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
@@ -145,6 +148,24 @@ final class Corpus implements AutoCloseable {
         return files;
     }
 
+    /** Returns the byte at a place, from 0 to 255. */
+    int at(int place) {
+        return Byte.toUnsignedInt(chunks.get(place / CHUNK).get(place % CHUNK));
+    }
+
+    /** Returns the SHA-256 of the whole, in hexadecimal. */
+    String digest() {
+        try {
+            MessageDigest digest = MessageDigest.getInstance("SHA-256");
+            for (int chunk = 0; chunk < chunks.size(); chunk++) {
+                digest.update(chunks.get(chunk).slice(0, Math.min(CHUNK, length - chunk * CHUNK)));
+            }
+            return HexFormat.of().formatHex(digest.digest());
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException(e); // every Java has it
+        }
+    }
+
     /**
      * Returns [batch][context] bytes, windows of the text that {@code random} chooses; equal seeds choose equal
      * windows.
@@ -154,7 +175,7 @@ final class Corpus implements AutoCloseable {
         for (long[] row : rows) {
             int start = random.nextInt(length - context + 1);
             for (int i = 0; i < context; i++) {
-                row[i] = Byte.toUnsignedLong(chunks.get((start + i) / CHUNK).get((start + i) % CHUNK));
+                row[i] = at(start + i);
             }
         }
         return rows;

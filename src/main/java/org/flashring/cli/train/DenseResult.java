@@ -1,25 +1,41 @@
 package org.flashring.cli.train;
 
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Collectors;
 import org.flashring.cli.support.Quantity;
+import org.flashring.cli.support.Table;
 import org.flashring.cli.train.dense.DenseSettings;
 import org.flashring.cli.train.dense.MemoryLimit;
+import org.flashring.cli.train.dense.PlacedBlock;
 import org.flashring.cli.train.dense.Recompute;
+import org.flashring.cli.train.dense.StepFlops;
 
 /**
  * What result.json holds of a run by the dense engine.
  *
  * @param complete whether all steps were done; if not, a signal or a failure ended the run
+ * @param vocabulary what a token is
+ * @param documents tokens of each document but the last that a sequence is packed of; null for one document
+ * @param repeat whether the second half of each document repeats the first
  * @param stepsBefore that the checkpoint had done from which the run went on
  * @param memoryPlan bytes of the fullest rank, all of them, by plan
- * @param memoryBlocks bytes of rank 0 by name; those that are never in use together share a place
+ * @param memory beside what was taken and seen
+ * @param memoryBlocks of rank 0 by plan; those that are never in use together share a place
+ * @param flops floating-point operations of a step, over all ranks
+ * @param peakFlops FLOP/s that a rank's device could do; null if nobody knows
  * @param tokensPerSecond of the median step
+ * @param modelFlopsPerSecond of the median step, over all ranks: the model's own
+ * @param computedFlopsPerSecond likewise: with what backward computes again
+ * @param mfu of the median step; null without a peak
+ * @param phaseSeconds of rank 0, means over steps without the first; empty where nothing is timed
+ * @param lossByPosition in bins of equal length over the longest document
  * @param skipped steps whose gradients were not finite, and changed nothing
  * @param gradientNorms of each step, before they were clipped
  */
@@ -30,16 +46,27 @@ record DenseResult(
         int textFiles,
         int textBytes,
         Settings settings,
+        Feed.Vocabulary vocabulary,
+        Integer documents,
+        boolean repeat,
         Recompute recompute,
         int headGroups,
         int tile,
         long stepsBefore,
         long parameters,
         long memoryPlan,
-        Map<String, Long> memoryBlocks,
+        DenseLog.Memory memory,
+        List<PlacedBlock> memoryBlocks,
         double firstLoss,
         double lastLoss,
+        StepFlops flops,
+        Double peakFlops,
         double tokensPerSecond,
+        double modelFlopsPerSecond,
+        double computedFlopsPerSecond,
+        Double mfu,
+        Map<String, Double> phaseSeconds,
+        DenseLog.LossByPosition lossByPosition,
         int skipped,
         List<Double> gradientNorms,
         List<Training.Step> steps)
@@ -48,13 +75,17 @@ record DenseResult(
     private static final int LONGER = 4; // times the length of the run, up to which it is said what would fit
 
     /** Returns the result; null before the first step is done. */
-    static DenseResult of(List<Path> text, Corpus corpus, Settings settings, DenseTraining training) {
-        DenseTraining.Outcome outcome = training.outcome();
-        DenseSettings dense = training.settings();
-        List<Training.Step> steps = outcome.steps();
-        if (steps.isEmpty()) {
+    static DenseResult of(
+            List<Path> text, Corpus corpus, Settings settings, DenseOptions options, DenseTraining training) {
+        DenseLog.Outcome outcome = training.outcome();
+        if (outcome == null || outcome.steps().isEmpty()) {
             return null;
         }
+        DenseSettings dense = training.settings();
+        List<Training.Step> steps = outcome.steps();
+        Throughput throughput = outcome.throughput();
+        double tokensPerSecond = TrainResult.tokensPerSecond(settings, steps);
+        double seconds = settings.tokens() / tokensPerSecond;
         return new DenseResult(
                 "dense",
                 outcome.first() + steps.size() == settings.steps(),
@@ -62,28 +93,48 @@ record DenseResult(
                 corpus.files(),
                 corpus.length(),
                 settings,
+                options.vocabulary(),
+                options.documents(),
+                options.repeat(),
                 dense.recompute(),
                 dense.headGroups(),
                 dense.tile(),
                 outcome.first(),
                 outcome.parameters(),
-                MemoryLimit.bytes(dense),
-                outcome.blocks(),
+                outcome.memory().planned(),
+                outcome.memory(),
+                MemoryLimit.map(dense, 0),
                 steps.get(0).loss(),
                 steps.get(steps.size() - 1).loss(),
-                TrainResult.tokensPerSecond(settings, steps),
+                throughput.flops(),
+                throughput.peak(),
+                tokensPerSecond,
+                throughput.flops().model() / seconds,
+                throughput.flops().computed() / seconds,
+                throughput.mfu(seconds),
+                outcome.phases(),
+                outcome.lossByPosition(),
                 outcome.skipped(),
                 outcome.norms(),
                 steps);
     }
 
     /** Prints what the ranks will hold, before they do. */
-    static void printPlan(DenseSettings dense, Long limit, PrintWriter out) {
+    static void printPlan(DenseTraining training, Long limit, PrintWriter out) {
+        DenseSettings dense = training.settings();
         out.printf(
                 Locale.ROOT,
                 "Memory      %s a rank, by plan: beside a batch's tokens nothing is taken after the start; --recompute %s%n",
                 Quantity.bytes(MemoryLimit.bytes(dense)),
-                dense.recompute());
+                MemoryLimit.name(dense));
+        if (training.faster() != null) {
+            out.printf(
+                    "Chosen      the fastest that fits%s%n",
+                    training.faster().stream()
+                            .map(choice ->
+                                    MemoryLimit.name(choice) + " takes " + Quantity.bytes(MemoryLimit.bytes(choice)))
+                            .collect(Collectors.joining(", ", training.faster().isEmpty() ? "" : ": ", "")));
+        }
         if (limit != null) {
             out.printf(
                     Locale.ROOT,
@@ -110,22 +161,37 @@ record DenseResult(
     public void print(PrintWriter out) {
         out.printf(
                 Locale.ROOT,
-                "Loss        %.4f -> %.4f nats per byte in %d %s%s; %,.0f tokens/s%n",
+                "Loss        %.4f -> %.4f nats per %s in %d %s%s%n",
                 firstLoss,
                 lastLoss,
+                vocabulary.token(),
                 steps.size(),
                 steps.size() == 1 ? "step" : "steps",
                 (stepsBefore == 0 ? "" : " after " + stepsBefore + " of the checkpoint")
-                        + (skipped == 0 ? "" : ", " + skipped + " skipped: a gradient was not finite"),
-                tokensPerSecond);
+                        + (skipped == 0 ? "" : ", " + skipped + " skipped: a gradient was not finite"));
+        if (repeat) {
+            printHalves(out);
+        }
         out.printf(
                 Locale.ROOT,
-                "Memory      %s a rank by plan, largest: %s%n",
-                Quantity.bytes(memoryPlan),
-                memoryBlocks.entrySet().stream()
-                        .sorted(Map.Entry.<String, Long>comparingByValue().reversed())
+                "Speed       %,.0f tokens/s, the median step: %s/s of the model (%s a step, %.0f %% attention)%s,"
+                        + " %s/s with what is computed again%n",
+                tokensPerSecond,
+                Quantity.flops(modelFlopsPerSecond),
+                Quantity.flops(flops.model()),
+                100 * flops.attention() / flops.model(),
+                mfu == null ? "" : String.format(Locale.ROOT, ", MFU %.1f %%", 100 * mfu),
+                Quantity.flops(computedFlopsPerSecond));
+        out.printf(
+                Locale.ROOT,
+                "Memory      a rank: %s planned, %s taken, %s more seen in use; largest: %s%n",
+                Quantity.bytes(memory.planned()),
+                Quantity.bytes(memory.taken()),
+                Quantity.bytes(memory.watched()),
+                memoryBlocks.stream()
+                        .sorted(Comparator.comparingLong(PlacedBlock::bytes).reversed())
                         .limit(BLOCKS_NAMED)
-                        .map(block -> block.getKey() + " " + Quantity.bytes(block.getValue()))
+                        .map(block -> block.name() + " " + Quantity.bytes(block.bytes()))
                         .collect(Collectors.joining(", ")));
         out.printf(
                 Locale.ROOT,
@@ -133,5 +199,44 @@ record DenseResult(
                 Quantity.bytes(steps.get(steps.size() / 2).residentBytes()),
                 Quantity.bytes(steps.get(steps.size() - 1).residentBytes()),
                 parameters);
+        printPhases(out);
+    }
+
+    /** What is seen first has to be guessed; what repeats it can be looked up. */
+    private void printHalves(PrintWriter out) {
+        List<Double> means = lossByPosition.last();
+        out.printf(
+                Locale.ROOT,
+                "Repeated    %.4f nats in first halves, %.4f in second ones, which repeat them; at the start %.4f and %.4f%n",
+                mean(means.subList(0, means.size() / 2)),
+                mean(means.subList(means.size() / 2, means.size())),
+                mean(lossByPosition.first().subList(0, means.size() / 2)),
+                mean(lossByPosition.first().subList(means.size() / 2, means.size())));
+    }
+
+    private static double mean(List<Double> bins) {
+        return bins.stream()
+                .filter(Double::isFinite)
+                .mapToDouble(bin -> bin)
+                .average()
+                .orElse(Double.NaN);
+    }
+
+    private void printPhases(PrintWriter out) {
+        double whole =
+                phaseSeconds.values().stream().mapToDouble(value -> value).sum();
+        Table table = new Table("rank 0, a step", "  seconds", "  share");
+        phaseSeconds.forEach((name, seconds) -> table.row(
+                name,
+                String.format(Locale.ROOT, "%.4f", seconds),
+                String.format(Locale.ROOT, "%.1f %%", 100 * seconds / whole)));
+        if (!phaseSeconds.isEmpty()) {
+            table.print(out);
+        }
+    }
+
+    @Override
+    public List<Path> draw(Path folder, PrintWriter console) throws IOException {
+        return DensePictures.write(folder, this);
     }
 }

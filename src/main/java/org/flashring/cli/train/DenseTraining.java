@@ -1,58 +1,44 @@
 package org.flashring.cli.train;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import org.bytedeco.javacpp.Pointer;
 import org.flashring.cli.support.Launched;
 import org.flashring.cli.train.dense.AdamW;
 import org.flashring.cli.train.dense.Checkpoint;
 import org.flashring.cli.train.dense.DenseRank;
 import org.flashring.cli.train.dense.DenseSettings;
 import org.flashring.cli.train.dense.MemoryLimit;
+import org.flashring.cli.train.dense.MemoryWatch;
+import org.flashring.cli.train.dense.StepFlops;
 import org.flashring.cli.train.dense.StepSeed;
 import org.flashring.comm.Communicator;
+import org.flashring.device.Cuda;
+import org.flashring.device.Device;
 import org.flashring.internal.Checks;
 
 /** A training run by the dense engine: a rank for each thread of this JVM, or for each process. */
 final class DenseTraining {
     private static final Duration DEADLINE = Duration.ofMinutes(30);
 
-    /**
-     * What came out so far.
-     *
-     * @param first steps that a checkpoint had done before
-     * @param parameters number of learnt values
-     * @param norms of each step's gradients, before they were clipped
-     * @param skipped steps whose gradients were not finite
-     * @param blocks bytes of rank 0's memory by name
-     */
-    record Outcome(
-            long first,
-            long parameters,
-            List<Training.Step> steps,
-            List<Double> norms,
-            int skipped,
-            Map<String, Long> blocks) {}
-
     private final Settings settings;
     private final DenseDevices devices;
     private final DenseSettings dense;
+    private final List<DenseSettings> faster; // that would not fit; null if there was no choice
     private final AdamW optimizer;
-    private final Corpus corpus;
+    private final Feed feed;
+    private final String text; // its digest
     private final Path runs;
     private final int checkpointEvery;
     private final Path resume; // null to begin anew
+    private final Double peakFlops;
+    private final Path tensorboard;
     private final Launched launched;
     private final StepReport report;
-    private final List<Training.Step> steps = new ArrayList<>();
-    private final List<Double> norms = new ArrayList<>();
-    private int skipped;
-    private long first;
-    private long parameters;
-    private Map<String, Long> blocks = Map.of();
+    private volatile DenseLog log; // of the first rank, once it has begun
 
     /**
      * Prepares a run.
@@ -72,23 +58,30 @@ final class DenseTraining {
             StepReport report) {
         this.settings = settings;
         this.devices = devices;
-        this.dense = devices.settings(options.settings(settings), launched);
+        List<DenseSettings> choices = options.settings(settings).stream()
+                .map(choice -> devices.settings(choice, launched))
+                .toList();
+        this.dense = options.memory() == null ? choices.get(0) : MemoryLimit.fastest(choices, options.memory());
+        this.faster = choices.size() == 1 ? null : choices.subList(0, choices.indexOf(dense));
         this.optimizer = options.optimizer(settings.learningRate());
-        this.corpus = corpus;
+        this.feed = options.feed(corpus, settings.context());
+        this.text = corpus.digest();
         this.runs = runs;
         this.checkpointEvery = options.checkpointEvery();
         this.resume = options.resume() == null ? null : Checkpoint.latest(options.resume());
+        this.peakFlops = options.peakFlops();
+        this.tensorboard = options.tensorboard();
         this.launched = launched;
         this.report = report;
         long done = resume == null ? 0 : Checkpoint.steps(resume, dense);
         if (resume != null) {
             Checks.atLeast("--steps", settings.steps(), done + 1);
+            if (!options.otherText()) {
+                Checkpoint.requireText(resume, text);
+            }
         }
         if (checkpointEvery > 0) {
             Checkpoint.requireNoneAfter(runs, done);
-        }
-        if (options.memory() != null) {
-            MemoryLimit.require(dense, options.memory());
         }
     }
 
@@ -97,24 +90,14 @@ final class DenseTraining {
         return dense;
     }
 
-    /** Returns what has come out so far; any thread may ask while the run goes on. */
-    synchronized Outcome outcome() {
-        return new Outcome(first, parameters, List.copyOf(steps), List.copyOf(norms), skipped, blocks);
+    /** Returns what would be faster, and does not fit into memory; null if there was no choice. */
+    List<DenseSettings> faster() {
+        return faster;
     }
 
-    private synchronized void begin(long done, DenseRank rank) {
-        first = done;
-        parameters = rank.parameterCount();
-        blocks = rank.bytesByName();
-        if (report != null) {
-            report.startAt((int) done);
-        }
-    }
-
-    private synchronized void add(Training.Step step, DenseRank.Figures figures) {
-        steps.add(step);
-        norms.add(figures.norm());
-        skipped += figures.taken() ? 0 : 1;
+    /** Returns what has come out so far, null before anything has; any thread may ask while the run goes on. */
+    DenseLog.Outcome outcome() {
+        return log == null ? null : log.outcome();
     }
 
     /** Runs, once. */
@@ -124,46 +107,61 @@ final class DenseTraining {
         } else {
             Map<String, String> terms = Map.of(
                     "training", settings.toString(),
-                    "text", corpus.length() + " bytes",
+                    "text", text + ", " + feed,
                     "checkpoints", checkpointEvery + ", from " + resume);
             devices.run(launched, terms, DEADLINE, this::train);
         }
     }
 
     private void train(Communicator world) {
-        try (DenseRank rank = new DenseRank(dense, optimizer, world)) {
+        try (DenseLog own = world.rank() == 0 && report != null ? log(world) : null;
+                DenseRank rank = new DenseRank(dense, optimizer, world)) {
+            log = own == null ? log : own;
             try {
-                train(rank, world.rank() == 0);
+                train(rank, own);
             } catch (RuntimeException | Error e) {
                 world.abort(e); // before this rank leaves its groups, in which the others would see no more than that
                 throw e;
             }
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
         }
     }
 
-    private void train(DenseRank rank, boolean speaks) {
+    private DenseLog log(Communicator world) {
+        Device device = world.device();
+        Double peak = peakFlops != null
+                ? peakFlops
+                : device.isCuda() ? Throughput.peakOf(Cuda.name(device), dense.type()) : null;
+        return new DenseLog(
+                report,
+                new Throughput(
+                        settings.tokens(), StepFlops.of(dense), settings.mesh().worldSize(), peak),
+                MemoryLimit.bytes(dense),
+                new MemoryWatch(device),
+                launched == null && !device.isCuda() ? settings.mesh().worldSize() : 1,
+                tensorboard);
+    }
+
+    private void train(DenseRank rank, DenseLog own) {
         long done = 0;
         if (resume == null) {
             rank.initialize(settings.seed());
         } else {
             done = Checkpoint.read(resume, rank);
         }
-        if (speaks) {
-            begin(done, rank);
+        if (own != null) {
+            own.begin(done, settings.steps(), rank);
         }
         for (long step = done + 1; step <= settings.steps(); step++) {
             long start = System.nanoTime();
-            long[][] tokens =
-                    corpus.batch(settings.batch(), settings.context(), StepSeed.random(settings.seed(), step));
+            long[][] tokens = feed.batch(settings.batch(), StepSeed.random(settings.seed(), step));
             DenseRank.Figures figures = rank.step(tokens);
-            if (speaks) {
-                double seconds = (System.nanoTime() - start) / 1e9;
-                Training.Step told = new Training.Step(figures.loss(), null, seconds, Pointer.physicalBytes());
-                add(told, figures);
-                report.accept(told);
+            if (own != null) {
+                own.add((System.nanoTime() - start) / 1e9, figures, rank);
             }
             if (checkpointEvery > 0 && (step % checkpointEvery == 0 || step == settings.steps())) {
-                Checkpoint.write(runs, step, rank);
+                Checkpoint.write(runs, step, text, rank);
             }
         }
     }

@@ -22,7 +22,6 @@ import org.knowm.xchart.style.markers.SeriesMarkers;
 final class LossChart {
     private static final int WIDTH = 960;
     private static final int HEIGHT = 560;
-    private static final int LONGEST_NAME = 60; // of what the width holds in the title's font
     private static final Color BLUE = new Color(0x1f5fa8);
     private static final Color ORANGE = new Color(0xffc46b);
     private static final Color GRID = new Color(0xe4e4e4);
@@ -38,7 +37,7 @@ final class LossChart {
         XYChart chart = new XYChartBuilder()
                 .width(WIDTH)
                 .height(HEIGHT)
-                .title(title(text))
+                .title(LossTitle.of(text))
                 .xAxisTitle("step")
                 .yAxisTitle("loss (nats per byte)")
                 .build();
@@ -63,16 +62,6 @@ final class LossChart {
                 BLUE,
                 2.5f);
         ResultFile.write(file, out -> BitmapEncoder.saveBitmap(chart, out, BitmapFormat.PNG));
-    }
-
-    /** Returns a title that fits over the picture, however many texts there are and however long their names. */
-    static String title(List<Path> text) {
-        Path last = text.get(0).normalize().getFileName();
-        String name = last == null || last.toString().isEmpty() ? text.get(0).toString() : last.toString();
-        if (name.length() > LONGEST_NAME) {
-            name = name.substring(0, LONGEST_NAME / 2) + "…" + name.substring(name.length() - LONGEST_NAME / 2);
-        }
-        return "Training loss on " + name + (text.size() == 1 ? "" : " and " + (text.size() - 1) + " more");
     }
 
     private static void series(XYChart chart, String name, double[] x, double[] y, Color color, float width) {

@@ -1,6 +1,8 @@
 package org.flashring.cli.train;
 
+import java.io.IOException;
 import java.io.PrintWriter;
+import java.nio.file.Path;
 import java.util.List;
 
 /** What came of a run of at least one step, by whichever engine; result.json holds it. */
@@ -15,4 +17,10 @@ interface RunResult {
 
     /** Prints it for people. */
     void print(PrintWriter out);
+
+    /**
+     * Returns the pictures of it, which it writes into a folder; if one cannot be drawn here, {@code console} is told
+     * why.
+     */
+    List<Path> draw(Path folder, PrintWriter console) throws IOException;
 }

@@ -35,13 +35,17 @@ final class StepReport implements Consumer<Training.Step>, AutoCloseable {
     }
 
     @Override
-    public synchronized void accept(Training.Step done) {
+    public void accept(Training.Step done) {
+        accept(done, String.format(Locale.ROOT, "%,.0f tokens/s", settings.tokens() / done.seconds()));
+    }
+
+    /** As the other one, with more to say than the rate. */
+    synchronized void accept(Training.Step done, String more) {
         if (closed) {
             return; // a step was under way when the run was interrupted
         }
         step++;
-        String line = String.format(
-                Locale.ROOT, "loss %.4f, %,.0f tokens/s", done.loss(), settings.tokens() / done.seconds());
+        String line = String.format(Locale.ROOT, "loss %.4f, %s", done.loss(), more);
         progress.step(line);
         if (!progress.isShown()
                 && (step == 1 || step == settings.steps() || step % Math.max(1, settings.steps() / LINES) == 0)) {

@@ -12,6 +12,7 @@ import java.util.Locale;
 import java.util.concurrent.Callable;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.cli.support.Interruption;
@@ -107,7 +108,7 @@ public final class TrainCommand implements Callable<Integer> {
     @Option(
             names = "--context",
             defaultValue = "1021",
-            description = "Bytes in a sequence, over all ranks; any number from 2 on (default: ${DEFAULT-VALUE}).")
+            description = "Tokens in a sequence, over all ranks; any number from 2 on (default: ${DEFAULT-VALUE}).")
     private int context;
 
     @Option(names = "--batch", defaultValue = "4", description = "Sequences per step (default: ${DEFAULT-VALUE}).")
@@ -117,7 +118,7 @@ public final class TrainCommand implements Callable<Integer> {
             names = "--window",
             paramLabel = "KEYS",
             defaultValue = "0",
-            description = "Bytes that a byte sees, itself included; 0: all before it (default: ${DEFAULT-VALUE}).")
+            description = "Tokens that a token sees, itself included; 0: all before it (default: ${DEFAULT-VALUE}).")
     private int window;
 
     @Option(names = "--layers", defaultValue = "4", description = "Layers (default: ${DEFAULT-VALUE}).")
@@ -151,7 +152,7 @@ public final class TrainCommand implements Callable<Integer> {
             names = "--out",
             paramLabel = "DIR",
             defaultValue = "flashring-train",
-            description = "Where loss.png and result.json go (default: ${DEFAULT-VALUE}).")
+            description = "Where result.json and pictures go (default: ${DEFAULT-VALUE}).")
     private Path out;
 
     @Option(
@@ -197,13 +198,15 @@ public final class TrainCommand implements Callable<Integer> {
                 seed,
                 strategy.strategy(group.size("cp")));
         try (Corpus corpus = Corpus.read(text)) {
-            if (corpus.length() < context) {
+            int longest = engine == Engine.DENSE ? dense.longest(corpus) : corpus.length();
+            if (longest < context) {
                 console.printf(
                         Locale.ROOT,
-                        "The text has %,d bytes, fewer than --context %,d: a sequence is the whole text.%n",
-                        corpus.length(),
+                        "The text has %,d %s, fewer than --context %,d: a sequence is the whole text.%n",
+                        longest,
+                        dense.vocabulary().token() + "s",
                         context);
-                settings = settings.withContext(corpus.length());
+                settings = settings.withContext(longest);
             }
             if (!first) {
                 work(settings, corpus, null).train().run();
@@ -278,9 +281,9 @@ public final class TrainCommand implements Callable<Integer> {
         if (engine == Engine.DENSE) {
             DenseTraining training = new DenseTraining(settings, dense, devices, corpus, out, launched, report);
             return new Work(
-                    console -> DenseResult.printPlan(training.settings(), dense.memory(), console),
+                    console -> DenseResult.printPlan(training, dense.memory(), console),
                     training::run,
-                    () -> DenseResult.of(text, corpus, settings, training));
+                    () -> DenseResult.of(text, corpus, settings, dense, training));
         }
         Training training = new Training(settings, corpus, compare, launched, report == null ? step -> {} : report);
         return new Work(
@@ -313,7 +316,7 @@ public final class TrainCommand implements Callable<Integer> {
             throw e;
         }
         RunResult result = work.result().get();
-        write(result, settings, console);
+        write(result, console);
         return result.passed() ? 0 : 1;
     }
 
@@ -350,7 +353,7 @@ public final class TrainCommand implements Callable<Integer> {
                     done.stepsBefore() + done.steps().size(),
                     settings.steps());
             try {
-                write(done, settings, console);
+                write(done, console);
             } catch (IOException e) {
                 spec.commandLine().getErr().println(spec.qualifiedName() + ": " + e.getMessage());
             }
@@ -358,34 +361,12 @@ public final class TrainCommand implements Callable<Integer> {
         console.flush();
     }
 
-    private void write(RunResult result, Settings settings, PrintWriter console) throws IOException {
+    private void write(RunResult result, PrintWriter console) throws IOException {
         result.print(console);
         JsonOption.write(out.resolve("result.json"), result);
         json.write(result);
-        boolean drawn = draw(result, settings, console);
-        console.printf(
-                Locale.ROOT,
-                "Written     %s%s%n",
-                drawn ? out.resolve("loss.png") + ", " : "",
-                out.resolve("result.json"));
-    }
-
-    /**
-     * Returns whether the picture could be drawn: a JDK without fonts or a class path without XChart cannot, and that
-     * is no reason to lose the results.
-     */
-    private boolean draw(RunResult result, Settings settings, PrintWriter console) throws IOException {
-        try {
-            LossChart.write(
-                    out.resolve("loss.png"),
-                    text,
-                    settings.mesh().worldSize(),
-                    (int) result.stepsBefore(),
-                    result.steps());
-            return true;
-        } catch (LinkageError | InternalError | RuntimeException e) {
-            console.println("No loss.png: it cannot be drawn here (" + e + ").");
-            return false;
-        }
+        List<Path> written = new ArrayList<>(result.draw(out, console));
+        written.add(out.resolve("result.json"));
+        console.printf("Written     %s%n", written.stream().map(Path::toString).collect(Collectors.joining(", ")));
     }
 }

@@ -1,5 +1,6 @@
 package org.flashring.cli.train;
 
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.List;
@@ -79,6 +80,24 @@ record TrainResult(
     @Override
     public boolean passed() {
         return comparison == null || comparison.passed();
+    }
+
+    /** A JDK without fonts or a class path without XChart cannot draw, and that is no reason to lose the results. */
+    @Override
+    public List<Path> draw(Path folder, PrintWriter console) throws IOException {
+        Path file = folder.resolve("loss.png");
+        try {
+            LossChart.write(
+                    file,
+                    text.stream().map(Path::of).toList(),
+                    settings.mesh().worldSize(),
+                    (int) stepsBefore(),
+                    steps);
+            return List.of(file);
+        } catch (LinkageError | InternalError | RuntimeException e) {
+            console.println("No loss.png: it cannot be drawn here (" + e + ").");
+            return List.of();
+        }
     }
 
     /** Prints loss, rate, memory and the comparison. */

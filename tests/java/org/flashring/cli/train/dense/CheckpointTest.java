@@ -132,6 +132,21 @@ class CheckpointTest {
     }
 
     @Test
+    void anotherTextIsTold() {
+        onRanks(TINY, "cp=2", DType.FLOAT32, rank -> {
+            Checkpoint.write(folder, 1, "0123456789abcdef", rank);
+            return Checkpoint.write(folder.resolve("untold"), 1, rank);
+        });
+        Path told = Checkpoint.latest(folder);
+        Checkpoint.requireText(told, "0123456789abcdef");
+        assertThatThrownBy(() -> Checkpoint.requireText(told, "fedcba9876543210"))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessage("--resume is " + told + ", which learnt another text: its SHA-256 is 0123456789ab…, that of"
+                        + " --text fedcba987654…; give the same text, or --other-text");
+        Checkpoint.requireText(Checkpoint.latest(folder.resolve("untold")), "fedcba9876543210");
+    }
+
+    @Test
     void anotherRunsLaterCheckpointsAreNotWrittenBeside() {
         Checkpoint.requireNoneAfter(folder.resolve("none"), 0);
         onRanks(TINY, "cp=1", DType.FLOAT32, rank -> Checkpoint.write(folder, 5, rank));

@@ -94,10 +94,46 @@ class StepMemoryTest {
         assertThat(keep).isBetween(1L, full - 1);
         assertThat(MemoryLimit.bytes(settings.withLength(keep))).isLessThanOrEqualTo(limit);
         assertThat(MemoryLimit.bytes(settings.withLength(keep + 1))).isGreaterThan(limit);
-        MemoryLimit.require(settings.withLength(keep), limit);
-        assertThatThrownBy(() -> MemoryLimit.require(settings, limit))
+        assertThat(MemoryLimit.fastest(List.of(settings.withLength(keep)), limit)
+                        .length())
+                .isEqualTo(keep);
+        assertThatThrownBy(() -> MemoryLimit.fastest(List.of(settings), limit))
                 .isInstanceOf(IllegalArgumentException.class)
                 .hasMessageContaining("--memory is " + limit)
-                .hasMessageEndingWith("keep " + keep + ", full " + full);
+                .hasMessageContaining("with --recompute keep. The longest")
+                .hasMessageContaining("keep " + keep + ", keep --head-groups 2 ")
+                .hasMessageContaining(", full " + full + ", full --head-groups 2 ");
+    }
+
+    @Test
+    void theFirstChoiceThatFitsIsTaken() {
+        DenseSettings keep = settings(Recompute.KEEP, 3001);
+        DenseSettings grouped = keep.withHeadGroups(2);
+        DenseSettings full = grouped.with(Recompute.FULL);
+        assertThat(MemoryLimit.bytes(grouped)).isLessThan(MemoryLimit.bytes(keep));
+        List<DenseSettings> choices = List.of(keep, grouped, full);
+        for (DenseSettings choice : choices) {
+            assertThat(MemoryLimit.fastest(choices, MemoryLimit.bytes(choice))).isSameAs(choice);
+        }
+        long least = MemoryLimit.bytes(full);
+        assertThatThrownBy(() -> MemoryLimit.fastest(choices, least - 1))
+                .hasMessageContaining("it must be at least " + least + " for rows of 3001 tokens with --recompute full"
+                        + " --head-groups 2.");
+    }
+
+    /** The picture shows what is planned: all blocks in their places, and what lies outside behind them. */
+    @Test
+    void theMapEndsWhereThePlanDoes() {
+        MemoryPlan plan = StepMemory.of(settings(Recompute.KEEP, 301), 1);
+        List<PlacedBlock> map = MemoryLimit.map(settings(Recompute.KEEP, 301), 1);
+        PlacedBlock last = map.get(map.size() - 1);
+        assertThat(last.offset() + last.bytes()).isEqualTo(plan.total());
+        assertThat(map)
+                .filteredOn(block -> block.name().equals("x"))
+                .singleElement()
+                .satisfies(x -> {
+                    assertThat(x.offset()).isEqualTo(plan.offset("x"));
+                    assertThat(x.phases()).contains(Phase.HEAD).doesNotContain(Phase.UPDATE);
+                });
     }
 }

@@ -47,8 +47,8 @@ public final class Checkpoint {
     private static final Gson GSON = new GsonBuilder().setPrettyPrinting().create();
     private static final List<String> NAMES = List.of("master", "exp_avg", "exp_avg_sq"); // as State's values
 
-    /** What state.json holds: steps done, updates taken of them, and the model. */
-    private record Saved(int format, long step, long updates, String dtype, DenseModel model) {}
+    /** What state.json holds: steps done, updates taken of them, the model, and which text it learnt, if told. */
+    private record Saved(int format, long step, long updates, String dtype, DenseModel model, String text) {}
 
     private Checkpoint() {}
 
@@ -126,13 +126,19 @@ public final class Checkpoint {
         }
     }
 
+    /** As the other one, of a text that is not told. */
+    public static Path write(Path runs, long step, DenseRank rank) {
+        return write(runs, step, null, rank);
+    }
+
     /**
      * Writes a checkpoint in {@code runs}, after {@code step} steps, and returns its folder. Collective; the ranks
      * share the file system.
      *
+     * @param text digest of what is learnt, in hexadecimal; null if that is not told
      * @throws UncheckedIOException if it cannot be written; the earlier ones are then still there
      */
-    public static Path write(Path runs, long step, DenseRank rank) {
+    public static Path write(Path runs, long step, String text, DenseRank rank) {
         Path folder = folder(runs, step);
         Path beside = runs.resolve("." + folder.getFileName() + WRITING);
         try {
@@ -148,7 +154,7 @@ public final class Checkpoint {
             writeShares(beside, rank);
             rank.all().barrier();
             if (rank.all().rank() == 0) {
-                finish(beside, folder, step, rank);
+                finish(beside, folder, step, text, rank);
             }
             rank.all().barrier();
             return folder;
@@ -157,11 +163,12 @@ public final class Checkpoint {
         }
     }
 
-    private static void finish(Path beside, Path folder, long step, DenseRank rank) throws IOException {
+    private static void finish(Path beside, Path folder, long step, String text, DenseRank rank) throws IOException {
         DenseSettings settings = rank.settings();
         String dtype = settings.type().toString().toLowerCase(Locale.ROOT);
         writeJson(
-                beside.resolve(STATE), new Saved(FORMAT, step, rank.optimizer().updates(), dtype, settings.model()));
+                beside.resolve(STATE),
+                new Saved(FORMAT, step, rank.optimizer().updates(), dtype, settings.model(), text));
         writeJson(beside.resolve("config.json"), LlamaConfig.of(settings.model(), dtype, settings.length()));
         force(beside);
         Path old = folder.resolveSibling("." + folder.getFileName() + OLD);
@@ -296,6 +303,29 @@ public final class Checkpoint {
         }
     }
 
+    /**
+     * Throws if a checkpoint tells that it learnt another text than that of a digest.
+     *
+     * @throws IllegalArgumentException if it does
+     * @throws UncheckedIOException if it cannot be read
+     */
+    public static void requireText(Path folder, String digest) {
+        try {
+            String learnt = saved(folder.resolve(STATE)).text();
+            if (learnt != null && !learnt.equals(digest)) {
+                throw new IllegalArgumentException("--resume is " + folder + ", which learnt another text: its SHA-256"
+                        + " is " + brief(learnt) + ", that of --text " + brief(digest)
+                        + "; give the same text, or --other-text");
+            }
+        } catch (IOException e) {
+            throw unreadable(e);
+        }
+    }
+
+    private static String brief(String digest) {
+        return digest.substring(0, Math.min(12, digest.length())) + "…";
+    }
+
     static UncheckedIOException unreadable(IOException e) {
         String why = e instanceof NoSuchFileException ? e.getMessage() + " is not there" : e.getMessage();
         return new UncheckedIOException("the checkpoint cannot be read: " + why, e);
@@ -337,7 +367,16 @@ public final class Checkpoint {
     }
 
     private static Saved saved(Path folder, DenseSettings settings) throws IOException {
-        Path file = folder.resolve(STATE);
+        Saved saved = saved(folder.resolve(STATE));
+        String dtype = settings.type().toString().toLowerCase(Locale.ROOT);
+        if (!settings.model().equals(saved.model()) || !dtype.equals(saved.dtype())) {
+            throw new IllegalArgumentException("--resume is " + folder + " of " + saved.model() + ", " + saved.dtype()
+                    + "; it must be of " + settings.model() + ", " + dtype + ", which this run asks for");
+        }
+        return saved;
+    }
+
+    private static Saved saved(Path file) throws IOException {
         Saved saved;
         try {
             JsonObject json = JsonParser.parseString(Files.readString(file)).getAsJsonObject();
@@ -347,11 +386,6 @@ public final class Checkpoint {
         }
         if (saved.format() != FORMAT) {
             throw new IOException(file + " is of format " + saved.format() + "; this version reads " + FORMAT);
-        }
-        String dtype = settings.type().toString().toLowerCase(Locale.ROOT);
-        if (!settings.model().equals(saved.model()) || !dtype.equals(saved.dtype())) {
-            throw new IllegalArgumentException("--resume is " + folder + " of " + saved.model() + ", " + saved.dtype()
-                    + "; it must be of " + settings.model() + ", " + dtype + ", which this run asks for");
         }
         return saved;
     }

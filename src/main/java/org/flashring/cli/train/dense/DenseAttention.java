@@ -112,6 +112,11 @@ final class DenseAttention implements AutoCloseable {
                 dim);
     }
 
+    /** Returns the bytes that it holds beside the arena. */
+    long bytesHeld() {
+        return attention.bytesHeld();
+    }
+
     /** Computes the outputs of a slot. Collective. */
     void forward(int slot) {
         for (Forward operands : forward.get(slot)) {

@@ -55,6 +55,11 @@ public record DenseModel(
                 layers, heads, kvHeads, dim / Math.max(1, heads), dim, hidden, vocabulary, EPSILON, ROPE_BASE);
     }
 
+    /** Returns the same with heads and an MLP of other sizes. */
+    public DenseModel with(int otherHeadDim, int otherHidden) {
+        return new DenseModel(layers, heads, kvHeads, otherHeadDim, dim, otherHidden, vocabulary, epsilon, ropeBase);
+    }
+
     /** Returns the elements of a token's queries, or of its attention's output. */
     long queryWidth() {
         return (long) heads * headDim;

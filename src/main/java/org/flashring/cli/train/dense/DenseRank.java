@@ -1,5 +1,6 @@
 package org.flashring.cli.train.dense;
 
+import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.TreeMap;
 import org.flashring.DType;
@@ -39,6 +40,7 @@ public final class DenseRank implements AutoCloseable {
     private final TokenLoss loss;
     private final DenseAttention attention;
     private final BatchBlock batch;
+    private final PositionLoss positionLoss;
     private final ShardedAdamW optimizer;
     private final DenseStep step;
 
@@ -76,6 +78,7 @@ public final class DenseRank implements AutoCloseable {
                     base + memory.offset("batch"),
                     Math.toIntExact(tokens),
                     settings.model().vocabulary());
+            this.positionLoss = new PositionLoss(Math.toIntExact(tokens), settings.documents());
             this.optimizer = new ShardedAdamW(parameters, all, ops, staging, adamW, memory, base);
             this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
             this.owned = made.keep();
@@ -119,8 +122,10 @@ public final class DenseRank implements AutoCloseable {
      * @throws IllegalArgumentException if the rows are not those of the settings, or an id is none of the vocabulary
      */
     public Figures step(long[][] tokens) {
+        ops.clock().start();
         long targets = gradients(tokens);
         ShardedAdamW.Result result = optimizer.update();
+        ops.clock().stop();
         return new Figures(result.lossSum() / targets, result.norm(), result.taken());
     }
 
@@ -135,7 +140,28 @@ public final class DenseRank implements AutoCloseable {
         batch.fill(share, staging);
         long targets = loss.totalTargets(share.targets());
         step.run(1.0 / targets);
+        positionLoss.sum(share, staging, arena.address() + memory.offset("losses"), optimizer.positionFigures());
         return targets;
+    }
+
+    /**
+     * Returns the mean loss of the last step by the position of tokens in their documents, over all ranks: in bins of
+     * equal length over the longest document. NaN where no token lies in one.
+     */
+    public double[] lossByPosition() {
+        return PositionLoss.means(staging, optimizer.positionFigures());
+    }
+
+    /** Returns the seconds of the last step by what this rank did, in order; empty where nothing is timed. */
+    public Map<String, Double> seconds() {
+        Map<String, Double> seconds = new LinkedHashMap<>();
+        ops.clock().seconds().forEach((part, value) -> seconds.put(part.toString(), value));
+        return seconds;
+    }
+
+    /** Returns the bytes that this rank holds: its arena, the buffers of attention, and what values come through. */
+    public long bytesHeld() {
+        return arena.memory().bytes() + attention.bytesHeld() + StepMemory.STAGING;
     }
 
     /** Returns the number of learnt values. */

@@ -136,6 +136,12 @@ public record DenseSettings(
                 model, type, mesh, rows, policy, documents, window, strategy, other, headGroups, tile, lossTile, cuda);
     }
 
+    /** Returns the same with another number of head groups. */
+    public DenseSettings withHeadGroups(int groups) {
+        return new DenseSettings(
+                model, type, mesh, rows, policy, documents, window, strategy, recompute, groups, tile, lossTile, cuda);
+    }
+
     /** Returns the same for rows of one document of another length. */
     public DenseSettings withLength(long length) {
         return new DenseSettings(

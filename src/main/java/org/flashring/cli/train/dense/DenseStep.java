@@ -1,6 +1,7 @@
 package org.flashring.cli.train.dense;
 
 import org.flashring.cli.train.dense.Ops.Form;
+import org.flashring.cli.train.dense.PhaseClock.Part;
 
 /**
  * Forward and backward of a model on one rank, written out: dense layers a tile of tokens at a time, the loss a tile of
@@ -12,6 +13,7 @@ final class DenseStep {
     private final Parameters.Offsets offsets;
     private final boolean again; // attention is computed once more in backward
     private final Ops ops;
+    private final PhaseClock clock;
     private final ShardedAdamW optimizer;
     private final DenseAttention attention;
     private final BatchBlock batch;
@@ -50,6 +52,7 @@ final class DenseStep {
         this.offsets = parameters.offsets();
         this.again = settings.recompute() == Recompute.FULL;
         this.ops = ops;
+        this.clock = ops.clock();
         this.optimizer = optimizer;
         this.attention = attention;
         this.batch = batch;
@@ -116,28 +119,38 @@ final class DenseStep {
      * @param scale of the gradients: 1 / targets of all ranks
      */
     void run(double scale) {
+        clock.enter(Part.DENSE_FORWARD);
         ops.angles(batch.positions(), angles, tokens, model.headDim(), model.ropeBase());
         ops.embed(batch.ids(), optimizer.weight(0), x(0, 0), tokens, model.dim());
         for (int layer = 0; layer < model.layers(); layer++) {
             input(layer);
+            clock.enter(Part.ATTENTION_FORWARD);
             attention.forward(slot(layer));
+            clock.enter(Part.DENSE_FORWARD);
             mlp(layer);
         }
+        clock.enter(Part.HEAD);
         head(scale);
         for (int layer = model.layers() - 1; layer >= 0; layer--) {
+            clock.enter(Part.DENSE_BACKWARD);
             optimizer.begin(parameters.groupOfLayer(layer));
             if (again) {
                 input(layer);
+                clock.enter(Part.ATTENTION_AGAIN);
                 attention.forward(slot(layer));
+                clock.enter(Part.DENSE_BACKWARD);
             }
             mlpBack(layer);
             if (!again) {
                 input(layer);
             }
+            clock.enter(Part.ATTENTION_BACKWARD);
             attention.backward(slot(layer));
+            clock.enter(Part.DENSE_BACKWARD);
             inputBack(layer);
             optimizer.reduce(parameters.groupOfLayer(layer));
         }
+        clock.enter(Part.DENSE_BACKWARD);
         optimizer.begin(0);
         ops.embedGrad(
                 batch.ids(),

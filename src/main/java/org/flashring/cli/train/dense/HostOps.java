@@ -25,6 +25,8 @@ final class HostOps implements Ops {
      *
      * @param threads 1 for the caller's alone; else those of the JVM's common pool help
      */
+    private final PhaseClock clock = PhaseClock.ofHost();
+
     HostOps(DType type, int threads) {
         if (type == DType.FLOAT16) {
             throw new IllegalArgumentException(
@@ -32,6 +34,11 @@ final class HostOps implements Ops {
         }
         this.type = type;
         this.parallel = threads > 1;
+    }
+
+    @Override
+    public PhaseClock clock() {
+        return clock;
     }
 
     /** Returns this thread's view of host memory. */

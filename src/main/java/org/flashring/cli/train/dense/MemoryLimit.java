@@ -23,6 +23,11 @@ public final class MemoryLimit {
         return most;
     }
 
+    /** Returns where everything lies that {@code rank} of the mesh holds. */
+    public static List<PlacedBlock> map(DenseSettings settings, int rank) {
+        return StepMemory.of(settings, rank).map();
+    }
+
     /**
      * Returns the longest row of one document of which every rank's share fits into {@code limit} bytes, at most
      * {@code most}; 0 if none does.
@@ -42,21 +47,42 @@ public final class MemoryLimit {
     }
 
     /**
-     * Throws unless every rank's share fits.
+     * Returns the first of {@code choices} of which every rank's share fits.
      *
-     * @throws IllegalArgumentException that names the longest row for each way to recompute
+     * @throws IllegalArgumentException if none fits; it names the longest row for each way to recompute
      */
-    public static void require(DenseSettings settings, long limit) {
-        long needed = bytes(settings);
-        if (needed <= limit) {
-            return;
+    public static DenseSettings fastest(List<DenseSettings> choices, long limit) {
+        long least = Long.MAX_VALUE;
+        DenseSettings smallest = null;
+        for (DenseSettings choice : choices) {
+            long needed = bytes(choice);
+            if (needed <= limit) {
+                return choice;
+            }
+            if (needed < least) {
+                least = needed;
+                smallest = choice;
+            }
         }
+        throw new IllegalArgumentException("--memory is " + limit + " bytes a rank; it must be at least " + least
+                + " for rows of " + smallest.length() + " tokens with --recompute " + name(smallest)
+                + ". The longest rows that fit, by --recompute: " + longest(smallest, limit));
+    }
+
+    private static String longest(DenseSettings settings, long limit) {
         List<String> fitting = new ArrayList<>();
+        int most = settings.model().kvHeads();
         for (Recompute policy : Recompute.values()) {
-            fitting.add(policy + " " + longest(settings.with(policy), limit, settings.length()));
+            for (int groups : most == 1 ? new int[] {1} : new int[] {1, most}) {
+                DenseSettings one = settings.with(policy).withHeadGroups(groups);
+                fitting.add(name(one) + " " + longest(one, limit, settings.length()));
+            }
         }
-        throw new IllegalArgumentException("--memory is " + limit + " bytes a rank; it must be at least " + needed
-                + " for rows of " + settings.length() + " tokens with --recompute " + settings.recompute()
-                + ". The longest rows that fit, by --recompute: " + String.join(", ", fitting));
+        return String.join(", ", fitting);
+    }
+
+    /** Returns how a step recomputes, in the words of options. */
+    public static String name(DenseSettings settings) {
+        return settings.recompute() + (settings.headGroups() == 1 ? "" : " --head-groups " + settings.headGroups());
     }
 }

@@ -73,6 +73,23 @@ final class MemoryPlan {
         return offset;
     }
 
+    /** Returns where everything lies, in the order in which it does: what is outside the arena, as if behind it. */
+    List<PlacedBlock> map() {
+        List<PlacedBlock> map = new ArrayList<>();
+        places.values()
+                .forEach(place -> map.add(new PlacedBlock(
+                        place.block().name(),
+                        place.offset(),
+                        place.block().bytes(),
+                        place.block().phases())));
+        long end = arena;
+        for (Map.Entry<String, Long> other : outside.entrySet()) {
+            map.add(new PlacedBlock(other.getKey(), end, other.getValue(), EnumSet.allOf(Phase.class)));
+            end += other.getValue();
+        }
+        return map;
+    }
+
     /** Returns the blocks, in the order in which they lie. */
     List<Block> blocks() {
         return places.values().stream().map(Placed::block).toList();

@@ -31,6 +31,11 @@ interface Ops extends AutoCloseable {
         return 0;
     }
 
+    /** Returns the clock of the steps that are made of these; one that is off where work is only asked for in time. */
+    default PhaseClock clock() {
+        return PhaseClock.off();
+    }
+
     /** Copies bytes from host memory, which may be reused on return. */
     void upload(long to, long from, long bytes);
 

@@ -1,7 +1,9 @@
 package org.flashring.cli.train.dense;
 
+import java.util.Locale;
+
 /** The parts of a step, in which a block of memory is in use or not; most come once a layer. */
-enum Phase {
+public enum Phase {
     EMBED,
     /** Norm, projections and rotary positions. */
     INPUT,
@@ -15,5 +17,10 @@ enum Phase {
     ATTENTION_BACK,
     INPUT_BACK,
     EMBED_BACK,
-    UPDATE
+    UPDATE;
+
+    @Override
+    public String toString() {
+        return name().toLowerCase(Locale.ROOT).replace('_', ' ');
+    }
 }

@@ -3,6 +3,7 @@ package org.flashring.cli.train.dense;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.flashring.DType;
+import org.flashring.cli.train.dense.PhaseClock.Part;
 import org.flashring.comm.Communicator;
 
 /**
@@ -123,6 +124,11 @@ final class ShardedAdamW {
         return figures;
     }
 
+    /** Returns where the figures of losses by position begin. */
+    long positionFigures() {
+        return figures + 2 * Double.BYTES;
+    }
+
     private long normFigure() {
         return figures + Double.BYTES;
     }
@@ -168,6 +174,7 @@ final class ShardedAdamW {
 
     /** Sums the gradients of a group over ranks. Collective. */
     void reduce(int group) {
+        ops.clock().enter(Part.SYNC);
         ranks.reduceScatter(gradients, counts[group], ops.wide(), gradients(shares[group]));
     }
 
@@ -182,8 +189,11 @@ final class ShardedAdamW {
 
     /** Takes a step with the summed gradients, unless one is not finite. Collective. */
     Result update() {
+        ops.clock().enter(Part.OPTIMIZER);
         ops.squareSum(gradientShare, elements, normFigure());
+        ops.clock().enter(Part.SYNC);
         ranks.allReduce(figures, StepMemory.FIGURES, DType.FLOAT64);
+        ops.clock().enter(Part.OPTIMIZER);
         for (Share share : shares) {
             ops.adamW(
                     settings,
@@ -196,6 +206,7 @@ final class ShardedAdamW {
                     share.count(),
                     normFigure());
         }
+        ops.clock().enter(Part.SYNC);
         gather();
         ranks.synchronize(); // which knows a deadline, and what became of the peers
         double square = staging.getDouble(normFigure());

@@ -47,6 +47,15 @@ final class Staging implements AutoCloseable {
         }
     }
 
+    /** Gets float64 values of the device. */
+    void get(long from, double[] to) {
+        for (int first = 0; first < to.length; first += values.length) {
+            int now = Math.min(values.length, to.length - first);
+            ops.download(address(), from + (long) first * Double.BYTES, (long) now * Double.BYTES);
+            HostOps.view().load(DType.FLOAT64, address(), to, first, now);
+        }
+    }
+
     /** Returns a float64 of the device. */
     double getDouble(long from) {
         ops.download(address(), from, Double.BYTES);

@@ -26,7 +26,8 @@ final class StepMemory {
     /** Bytes in which a CUDA device's products work. */
     static final long WORKSPACE = 32L << 20;
 
-    static final int FIGURES = 2; // float64: the sum of the losses, the gradients' square sum
+    /** Float64: the sum of the losses, the gradients' square sum, and losses by position. */
+    static final int FIGURES = 2 + PositionLoss.FIGURES;
 
     private StepMemory() {}
 
