@@ -139,7 +139,7 @@ final class DenseTraining {
                         settings.tokens(), StepFlops.of(dense), settings.mesh().worldSize(), peak),
                 MemoryLimit.bytes(dense),
                 new MemoryWatch(device),
-                launched == null && !device.isCuda() ? settings.mesh().worldSize() : 1,
+                launched == null ? devices.sharers(settings.mesh().worldSize()) : 1,
                 tensorboard);
     }
 

@@ -26,6 +26,7 @@ final class CudaOps implements Ops {
     private final DeviceBuffer workspace;
     private final CudaKernels kernels;
     private final CudaProducts products;
+    private final PhaseClock clock;
 
     /**
      * Makes those of bfloat16 or float32.
@@ -47,6 +48,7 @@ final class CudaOps implements Ops {
             this.kernels = made.add(new CudaKernels(stream.handle()));
             this.products =
                     made.add(new CudaProducts(type, stream.handle(), workspace.address(), StepMemory.WORKSPACE));
+            this.clock = new PhaseClock(made.add(new DeviceMarks(device, stream.handle())));
             this.owned = made.keep();
         } finally {
             CurrentDevice.leave(previous);
@@ -61,6 +63,11 @@ final class CudaOps implements Ops {
     @Override
     public long stream() {
         return stream.handle();
+    }
+
+    @Override
+    public PhaseClock clock() {
+        return clock;
     }
 
     private void launch(String name, long blocks, int threads, long... arguments) {
@@ -243,7 +250,7 @@ final class CudaOps implements Ops {
                 weights,
                 count,
                 norm2,
-                bits(settings.learningRate()),
+                bits(settings.rate(update)),
                 bits(settings.beta1()),
                 bits(settings.beta2()),
                 bits(settings.epsilon()),

@@ -159,9 +159,15 @@ public final class DenseRank implements AutoCloseable {
         return seconds;
     }
 
-    /** Returns the bytes that this rank holds: its arena, the buffers of attention, and what values come through. */
+    /**
+     * Returns the bytes that this rank holds: its arena, what attention and products work in, and what values come
+     * through.
+     */
     public long bytesHeld() {
-        return arena.memory().bytes() + attention.bytesHeld() + StepMemory.STAGING;
+        return arena.memory().bytes()
+                + attention.bytesHeld()
+                + StepMemory.STAGING
+                + (settings.cuda() ? StepMemory.WORKSPACE : 0);
     }
 
     /** Returns the number of learnt values. */
