@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""A Llama-shaped model trained by PyTorch's context_parallel and FSDP2 on all GPUs of the host, as `train --engine dense`
-trains it: torchrun --nproc_per_node N train_peer.py --tokens 131072 [--model CHECKPOINT] [--text FILE] [--json FILE]
+"""A Llama-shaped model trained by PyTorch's context_parallel and FSDP2 on all GPUs of the host, as `train --engine
+dense` trains it: torchrun --nproc_per_node N train_peer.py --tokens 131072 [--model CHECKPOINT] [--text FILE]
+[--json FILE]
 
-Weights are those of a checkpoint of ours (model.safetensors) or random; rows are the windows of --text that `train
---vocab pairs --batch 1` takes by the same --seed, or random tokens; with --after-step N those of a run that goes on after
-N steps, whose first loss is then that of this one. bfloat16 weights, float32 masters, gradients summed in float32, AdamW
-with its usual settings, clip at 1, all sharded over the ranks of context_parallel; loss by tiles of 4,096 rows, checkpointed.
+Weights are those of a checkpoint of ours (model.safetensors) or random; rows are the windows of --text that
+`train --vocab pairs --batch 1` takes by the same --seed, or random tokens; with --after-step N those of a run
+that goes on after N steps, whose first loss is then that of this one. bfloat16 weights, float32 masters,
+gradients summed in float32, AdamW with its usual settings, clip at 1, all sharded over the ranks of
+context_parallel; loss by tiles of 4,096 rows, checkpointed.
 
-Settings searched, of which the fastest that fits is named: how keys go round (allgather, alltoall), what backward computes
-again (none; sdpa: attention's operands and results are kept, dense parts computed again; full: each block), and eager or
-compiled. Seconds of a step are the slowest rank's, medians without the first two. FLOPs: 6 x weights (the embedding apart)
-x tokens + 6 x layers x query width x tokens^2.
+Settings searched, of which the fastest that fits is named: how keys go round (allgather, alltoall), what
+backward computes again (none; sdpa: attention's operands and results are kept, dense parts computed again;
+full: each block), and eager or compiled. Seconds of a step are the slowest rank's, medians without the first
+two. FLOPs: 6 x weights (the embedding apart) x tokens + 6 x layers x query width x tokens^2.
 """
 import argparse
 import contextlib
@@ -256,9 +258,20 @@ def synchronize(device):
 
 
 def parsed():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in {"tokens": 131072, "steps": 5, "after-step": 0, "seed": 1, "layers": 16, "dim": 2048, "hidden": 8192, "heads": 32,
-                        "kv-heads": 8, "head-dim": 64, "vocabulary": 65536}.items():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    for name, value in {
+        "tokens": 131072,
+        "steps": 5,
+        "after-step": 0,
+        "seed": 1,
+        "layers": 16,
+        "dim": 2048,
+        "hidden": 8192,
+        "heads": 32,
+        "kv-heads": 8,
+        "head-dim": 64,
+        "vocabulary": 65536,
+    }.items():
         parser.add_argument("--" + name, type=int, default=value)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--peak-flops", type=float, default=989e12)

@@ -61,14 +61,15 @@ final class DenseDevices {
         transport.requireFitting(Device.HOST);
     }
 
-    /** Returns how many of {@code ranks} threads share the memory of one device. */
-    int sharers(int ranks) {
-        return cuda() ? (ranks - 1) / device.devices().size() + 1 : ranks;
-    }
-
     /** Returns the usual number of ranks that are threads: one for each GPU, or {@code onHost}. */
     int ranks(int onHost) {
         return cuda() ? device.devices().size() : onHost;
+    }
+
+    /** Returns how many of so many ranks that are threads share each of the devices, at most. */
+    int ranksEach(int ranks) {
+        int devices = device.devices().size();
+        return (ranks + devices - 1) / devices;
     }
 
     /**

@@ -116,7 +116,9 @@ final class DenseTraining {
     private void train(Communicator world) {
         try (DenseLog own = world.rank() == 0 && report != null ? log(world) : null;
                 DenseRank rank = new DenseRank(dense, optimizer, world)) {
-            log = own == null ? log : own;
+            if (own != null) {
+                log = own;
+            }
             try {
                 train(rank, own);
             } catch (RuntimeException | Error e) {
@@ -139,7 +141,7 @@ final class DenseTraining {
                         settings.tokens(), StepFlops.of(dense), settings.mesh().worldSize(), peak),
                 MemoryLimit.bytes(dense),
                 new MemoryWatch(device),
-                launched == null ? devices.sharers(settings.mesh().worldSize()) : 1,
+                launched == null ? devices.ranksEach(settings.mesh().worldSize()) : 1,
                 tensorboard);
     }
 

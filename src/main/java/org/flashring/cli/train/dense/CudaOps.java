@@ -23,10 +23,10 @@ final class CudaOps implements Ops {
     private final Device device;
     private final Owners owned;
     private final Stream stream;
+    private final PhaseClock clock;
     private final DeviceBuffer workspace;
     private final CudaKernels kernels;
     private final CudaProducts products;
-    private final PhaseClock clock;
 
     /**
      * Makes those of bfloat16 or float32.
@@ -44,11 +44,11 @@ final class CudaOps implements Ops {
         int previous = CurrentDevice.enter(device);
         try (Owners made = new Owners()) {
             this.stream = made.add(Stream.create(device));
+            this.clock = new PhaseClock(made.add(new EventMarks(device, stream.handle())));
             this.workspace = made.add(DeviceBuffer.allocate(device, StepMemory.WORKSPACE));
             this.kernels = made.add(new CudaKernels(stream.handle()));
             this.products =
                     made.add(new CudaProducts(type, stream.handle(), workspace.address(), StepMemory.WORKSPACE));
-            this.clock = new PhaseClock(made.add(new DeviceMarks(device, stream.handle())));
             this.owned = made.keep();
         } finally {
             CurrentDevice.leave(previous);
@@ -61,13 +61,13 @@ final class CudaOps implements Ops {
     }
 
     @Override
-    public long stream() {
-        return stream.handle();
+    public PhaseClock clock() {
+        return clock;
     }
 
     @Override
-    public PhaseClock clock() {
-        return clock;
+    public long stream() {
+        return stream.handle();
     }
 
     private void launch(String name, long blocks, int threads, long... arguments) {

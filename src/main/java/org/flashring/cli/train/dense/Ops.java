@@ -26,14 +26,14 @@ interface Ops extends AutoCloseable {
         return type().accumulator();
     }
 
-    /** Returns the {@code cudaStream_t} in whose order all is done; 0 on the host. */
-    default long stream() {
-        return 0;
-    }
-
     /** Returns the clock of the steps that are made of these; one that is off where work is only asked for in time. */
     default PhaseClock clock() {
         return PhaseClock.off();
+    }
+
+    /** Returns the {@code cudaStream_t} in whose order all is done; 0 on the host. */
+    default long stream() {
+        return 0;
     }
 
     /** Copies bytes from host memory, which may be reused on return. */

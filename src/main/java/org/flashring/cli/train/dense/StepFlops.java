@@ -1,5 +1,6 @@
 package org.flashring.cli.train.dense;
 
+import org.flashring.DType;
 import org.flashring.Layout;
 import org.flashring.comm.Mesh;
 import org.flashring.plan.Ring;
@@ -22,7 +23,7 @@ public record StepFlops(double dense, double attention, double computed) {
         DenseModel model = settings.model();
         DenseSettings whole = new DenseSettings(
                 model,
-                settings.type(),
+                DType.FLOAT32, // which every device serves
                 Mesh.of("cp=1"),
                 settings.rows(),
                 Layout.Policy.CONTIGUOUS,

@@ -23,11 +23,11 @@ final class StepMemory {
     /** Bytes of host memory through which values come and go. */
     static final long STAGING = 1L << 20;
 
-    /** Bytes in which a CUDA device's products work. */
-    static final long WORKSPACE = 32L << 20;
-
     /** Float64: the sum of the losses, the gradients' square sum, and losses by position. */
     static final int FIGURES = 2 + PositionLoss.FIGURES;
+
+    /** Bytes in which a CUDA device's products work. */
+    static final long WORKSPACE = 32L << 20;
 
     private StepMemory() {}
 
