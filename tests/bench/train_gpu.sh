@@ -41,7 +41,7 @@ PYTHON
 }
 
 nvidia-smi --query-gpu=index,name,driver_version --format=csv,noheader
-for transport in ${TRANSPORTS:-peer nccl}; do
+for transport in ${TRANSPORTS-peer nccl}; do
     ours "$transport"
 done
 peer=${PEER---engine eager --recompute none,sdpa --rotate alltoall}
