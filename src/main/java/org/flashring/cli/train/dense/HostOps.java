@@ -19,14 +19,13 @@ final class HostOps implements Ops {
 
     private final DType type;
     private final boolean parallel;
+    private final PhaseClock clock = PhaseClock.ofHost();
 
     /**
      * Makes those of float32, float64 or bfloat16.
      *
      * @param threads 1 for the caller's alone; else those of the JVM's common pool help
      */
-    private final PhaseClock clock = PhaseClock.ofHost();
-
     HostOps(DType type, int threads) {
         if (type == DType.FLOAT16) {
             throw new IllegalArgumentException(
