@@ -198,6 +198,7 @@ class DenseTrainCommandTest {
                 "--engine|dense|--head-groups|2|--head-groups is 2; it must be a divisor of --kv-heads = 1",
                 "--engine|dense|--tile|0|--tile is 0; it must be at least 1",
                 "--engine|dense|--clip|0|--clip is 0.0; it must be positive",
+                "--engine|dense|--warmup|-1|--warmup is -1; it must be at least 0",
                 "--engine|dense|--checkpoint-every|0|--checkpoint-every is 0; it must be at least 1",
                 "--engine|dense|--resume|.|--resume is .; it must be a checkpoint, a folder with state.json, or",
                 "--engine|dense|--vocab|words|--vocab",

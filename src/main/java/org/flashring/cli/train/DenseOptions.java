@@ -22,11 +22,13 @@ import picocli.CommandLine.Spec;
 final class DenseOptions {
     private static final int TILE = 4096;
     private static final int LOSS_TILE = 1024;
+    private static final int WARMUP = 5;
     private static final List<String> NAMES = List.of(
             "--recompute",
             "--head-groups",
             "--tile",
             "--clip",
+            "--warmup",
             "--memory",
             "--checkpoint-every",
             "--resume",
@@ -74,6 +76,13 @@ final class DenseOptions {
             paramLabel = "NORM",
             description = "Largest norm of all gradients together; longer ones are scaled (default: 1).")
     private Double clip;
+
+    @Option(
+            names = "--warmup",
+            paramLabel = "STEPS",
+            description = "Steps in which the learning rate rises to --lr, by equal parts from the first one on"
+                    + " (default: " + WARMUP + ").")
+    private Integer warmup;
 
     @Option(
             names = "--memory",
@@ -246,7 +255,12 @@ final class DenseOptions {
     }
 
     AdamW optimizer(double learningRate) {
-        return AdamW.of(learningRate, clip == null ? 1 : clip);
+        return AdamW.of(learningRate, clip == null ? 1 : clip).withWarmup(warmup());
+    }
+
+    /** Returns the steps in which the learning rate rises. */
+    int warmup() {
+        return (int) Checks.atLeast("--warmup", warmup == null ? WARMUP : warmup, 0);
     }
 
     /** Returns the bytes that a rank may take, or null for any. */

@@ -25,6 +25,7 @@ import org.flashring.cli.train.dense.StepFlops;
  * @param documents tokens of each document but the last that a sequence is packed of; null for one document
  * @param repeat whether the second half of each document repeats the first
  * @param stepsBefore that the checkpoint had done from which the run went on
+ * @param warmup steps in which the learning rate rose
  * @param memoryPlan bytes of the fullest rank, all of them, by plan
  * @param memory beside what was taken and seen
  * @param memoryBlocks of rank 0 by plan; those that are never in use together share a place
@@ -52,6 +53,7 @@ record DenseResult(
         Recompute recompute,
         int headGroups,
         int tile,
+        int warmup,
         long stepsBefore,
         long parameters,
         long memoryPlan,
@@ -99,6 +101,7 @@ record DenseResult(
                 dense.recompute(),
                 dense.headGroups(),
                 dense.tile(),
+                options.warmup(),
                 outcome.first(),
                 outcome.parameters(),
                 outcome.memory().planned(),

@@ -38,7 +38,7 @@ class CheckpointTest {
         DenseSettings settings =
                 DenseSettings.of(model, type, Mesh.of(mesh), 2, Layout.Policy.ZIGZAG, LENGTH, new Ring());
         return LocalGroup.run(settings.mesh().worldSize(), world -> {
-            try (DenseRank rank = new DenseRank(settings, AdamW.of(1e-2, 1), world)) {
+            try (DenseRank rank = new DenseRank(settings, AdamW.of(1e-2, 1).withWarmup(5), world)) {
                 rank.initialize(5);
                 return body.apply(rank);
             }

@@ -35,6 +35,7 @@ class CudaOpsTest {
     private final List<AutoCloseable> owned = new ArrayList<>();
     private final List<Both> arrays = new ArrayList<>();
     private DType type;
+    private double accumulated; // what sums of float32 may come to, beside that of the largest element
     private Ops host;
     private Ops device;
 
@@ -148,7 +149,7 @@ class CudaOpsTest {
                 different++;
                 assertThat(Math.abs(actual[i] - expected[i]))
                         .as("element %d of %d %s: %s, not %s", i, expected.length, of, actual[i], expected[i])
-                        .isLessThanOrEqualTo(relative * Math.abs(expected[i]) + NEAR * most);
+                        .isLessThanOrEqualTo(relative * Math.abs(expected[i]) + Math.max(NEAR * most, accumulated));
             }
         }
         if (of == DType.BFLOAT16) {
@@ -260,6 +261,10 @@ class CudaOpsTest {
     })
     void products(DType of, Form form, int m, int n, int k, int skipped) {
         begin(of);
+        if (of == DType.BFLOAT16) {
+            // Terms have a mean size of 1. Tensor cores cut each off at float32's last bit, up or down by its sign.
+            accumulated = 0x1p-23 * k * Math.sqrt(k);
+        }
         Both a = array(type, values(m * k), skipped);
         Both b = array(type, values(k * n), skipped);
         Both d = empty(type, m * n, skipped);
@@ -339,7 +344,7 @@ class CudaOpsTest {
     void stepsOfTheOptimizer(DType of, double clip, double square) {
         begin(of);
         int count = 70_001;
-        AdamW settings = AdamW.of(1e-3, clip);
+        AdamW settings = AdamW.of(1e-3, clip).withWarmup(2);
         Both gradients = wide(values(count));
         Both master = wide(values(count));
         Both mean = wide(values(count));

@@ -18,6 +18,7 @@ import org.flashring.comm.Mesh;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.device.Cuda;
 import org.flashring.device.Device;
+import org.flashring.device.DeviceBuffer;
 import org.flashring.plan.Ring;
 import org.flashring.support.RequiresGpu;
 import org.junit.jupiter.api.Test;
@@ -216,6 +217,54 @@ class CudaStepTest {
                 })
                 .get(0);
         assertThat(saved).isCloseTo(whole.get(0).loss(), offset(2e-3)); // on the host, too
+    }
+
+    /** Sums of gradients go on beside the making of later ones, which do not reach them. */
+    @ParameterizedTest(name = "{0} ranks")
+    @CsvSource({"1", "2", "3"})
+    void gradientsAreSummedBesideTheMakingOfOthers(int ranks) {
+        int period = 97;
+        onRanks(settings(ranks, DType.FLOAT32, true), rank -> {
+            Parameters parameters = rank.parameters();
+            ShardedAdamW optimizer = rank.optimizer();
+            int groups = parameters.groups();
+            long most = parameters.largestGroup();
+            try (DeviceBuffer row = DeviceBuffer.allocate(Device.cuda(0), most * Float.BYTES);
+                    DeviceBuffer factors = DeviceBuffer.allocate(Device.cuda(0), (long) groups * Float.BYTES)) {
+                rank.staging().put(DType.FLOAT32, row.address(), most, (first, to, count) -> {
+                    Arrays.setAll(to, i -> (first + i) % period);
+                });
+                rank.staging().put(DType.FLOAT32, factors.address(), groups, (first, to, count) -> {
+                    Arrays.setAll(to, group -> (rank.all().rank() + 1) * (group + 1));
+                });
+                for (int repeat = 0; repeat < 10; repeat++) {
+                    for (int group = groups - 1; group >= 0; group--) {
+                        optimizer.begin(group);
+                        long to = optimizer.gradient(0);
+                        long factor = factors.address() + (long) group * Float.BYTES;
+                        for (int i = 0; i < 3; i++) {
+                            long count = parameters.elements(group);
+                            rank.ops().product(Ops.Form.TN, 1, count, 1, factor, row.address(), to, to, true);
+                        }
+                        optimizer.reduce(group);
+                    }
+                    optimizer.join();
+                    for (ShardedAdamW.Share share : optimizer.shares()) {
+                        double times = 3.0 * (share.group() + 1) * (ranks * (ranks + 1) / 2);
+                        double[] sums = DenseProbe.summed(rank, share);
+                        long first = share.first() - parameters.start(share.group());
+                        for (int i = 0; i < sums.length; i++) {
+                            if (sums[i] != times * ((first + i) % period)) {
+                                assertThat(sums[i])
+                                        .as("element %d of group %d", first + i, share.group())
+                                        .isEqualTo(times * ((first + i) % period));
+                            }
+                        }
+                    }
+                }
+            }
+            return null;
+        });
     }
 
     @Test

@@ -39,6 +39,13 @@ public final class DenseProbe {
         return all;
     }
 
+    /** Returns a share's gradients, which have been summed. */
+    static double[] summed(DenseRank rank, ShardedAdamW.Share share) {
+        double[] values = new double[(int) share.count()];
+        load(rank, rank.ops().wide(), rank.optimizer().gradients(share), values, 0, values.length);
+        return values;
+    }
+
     private static void load(DenseRank rank, DType type, long from, double[] to, int at, int count) {
         try (HostBuffer here = HostBuffer.allocate((long) count * type.bytes())) {
             rank.ops().download(here.address(), from, (long) count * type.bytes());

@@ -3,9 +3,12 @@ package org.flashring.cli.train.dense;
 /**
  * AdamW (Loshchilov and Hutter 2019) with the defaults of PyTorch, and the largest norm of all gradients together.
  *
+ * @param learningRate of all updates but the first ones
+ * @param warmup updates up to the first one with the whole rate, which they come to in equal steps; 0 as 1
  * @param clip longer gradients are scaled down to this norm; infinite for none
  */
-public record AdamW(double learningRate, double beta1, double beta2, double epsilon, double decay, double clip) {
+public record AdamW(
+        double learningRate, double beta1, double beta2, double epsilon, double decay, double clip, long warmup) {
     private static final double BETA1 = 0.9;
     private static final double BETA2 = 0.999;
     private static final double EPSILON = 1e-8;
@@ -19,11 +22,24 @@ public record AdamW(double learningRate, double beta1, double beta2, double epsi
         if (!(clip > 0)) {
             throw new IllegalArgumentException("--clip is " + clip + "; it must be positive");
         }
+        if (warmup < 0) {
+            throw new IllegalArgumentException("--warmup is " + warmup + "; it must be at least 0");
+        }
     }
 
     /** Returns the usual settings with this rate and clip. */
     public static AdamW of(double learningRate, double clip) {
-        return new AdamW(learningRate, BETA1, BETA2, EPSILON, DECAY, clip);
+        return new AdamW(learningRate, BETA1, BETA2, EPSILON, DECAY, clip, 0);
+    }
+
+    /** Returns the same with other updates of a smaller rate. */
+    public AdamW withWarmup(long updates) {
+        return new AdamW(learningRate, beta1, beta2, epsilon, decay, clip, updates);
+    }
+
+    /** Returns the rate of an update, from 1 on. */
+    double rate(long update) {
+        return update < warmup ? learningRate * update / warmup : learningRate;
     }
 
     /** Returns the factor of gradients whose square sum is {@code norm2}. */
@@ -58,11 +74,12 @@ public record AdamW(double learningRate, double beta1, double beta2, double epsi
             int count) {
         double meanScale = meanScale(update);
         double squareScale = squareScale(update);
+        double rate = rate(update);
         for (int i = 0; i < count; i++) {
             double g = gradient[i] * factor;
             mean[i] = beta1 * mean[i] + (1 - beta1) * g;
             meanSquare[i] = beta2 * meanSquare[i] + (1 - beta2) * g * g;
-            value[i] -= learningRate
+            value[i] -= rate
                     * (decay * value[i] + mean[i] * meanScale / (Math.sqrt(meanSquare[i] * squareScale) + epsilon));
         }
     }

@@ -250,7 +250,7 @@ final class CudaOps implements Ops {
                 weights,
                 count,
                 norm2,
-                bits(settings.learningRate()),
+                bits(settings.rate(update)),
                 bits(settings.beta1()),
                 bits(settings.beta2()),
                 bits(settings.epsilon()),

@@ -63,6 +63,7 @@ public final class DenseRank implements AutoCloseable {
         try (Owners made = new Owners()) {
             this.sequence = made.add(settings.mesh().split(world, "cp"));
             this.all = made.add(settings.mesh().split(world, "dp x cp"));
+            Communicator exchange = settings.cuda() ? made.add(settings.mesh().split(world, "dp x cp")) : all;
             world.agree(terms(settings, adamW));
             this.ops = ops(settings.type(), world, made);
             this.loss = made.add(new TokenLoss(all));
@@ -79,7 +80,8 @@ public final class DenseRank implements AutoCloseable {
                     Math.toIntExact(tokens),
                     settings.model().vocabulary());
             this.positionLoss = new PositionLoss(Math.toIntExact(tokens), settings.documents());
-            this.optimizer = new ShardedAdamW(parameters, all, ops, staging, adamW, memory, base);
+            Beside beside = made.add(new Beside(world.device(), ops.stream(), StepMemory.rooms(settings)));
+            this.optimizer = new ShardedAdamW(parameters, all, exchange, beside, ops, staging, adamW, memory, base);
             this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
             this.owned = made.keep();
         }
@@ -159,7 +161,10 @@ public final class DenseRank implements AutoCloseable {
         return seconds;
     }
 
-    /** Returns the bytes that this rank holds: its arena, the buffers of attention, and what values come through. */
+    /**
+     * Returns the bytes that this rank holds: its arena, what attention and products work in, and what values come
+     * through.
+     */
     public long bytesHeld() {
         return arena.memory().bytes()
                 + attention.bytesHeld()

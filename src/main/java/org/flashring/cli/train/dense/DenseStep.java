@@ -129,11 +129,10 @@ final class DenseStep {
             clock.enter(Part.DENSE_FORWARD);
             mlp(layer);
         }
-        clock.enter(Part.HEAD);
         head(scale);
         for (int layer = model.layers() - 1; layer >= 0; layer--) {
-            clock.enter(Part.DENSE_BACKWARD);
             optimizer.begin(parameters.groupOfLayer(layer));
+            clock.enter(Part.DENSE_BACKWARD);
             if (again) {
                 input(layer);
                 clock.enter(Part.ATTENTION_AGAIN);
@@ -150,8 +149,8 @@ final class DenseStep {
             inputBack(layer);
             optimizer.reduce(parameters.groupOfLayer(layer));
         }
-        clock.enter(Part.DENSE_BACKWARD);
         optimizer.begin(0);
+        clock.enter(Part.DENSE_BACKWARD);
         ops.embedGrad(
                 batch.ids(),
                 batch.order(),
@@ -161,6 +160,7 @@ final class DenseStep {
                 optimizer.gradient(0),
                 model.dim());
         optimizer.reduce(0);
+        optimizer.join();
     }
 
     private void norm(long from, long weight, long rows) {
@@ -239,6 +239,7 @@ final class DenseStep {
         long normWeight = optimizer.weight(parameters.start(group));
         long weight = optimizer.weight(parameters.start(group) + dim);
         optimizer.begin(group);
+        clock.enter(Part.HEAD);
         tiles(lossTile, (first, rows) -> {
             norm(dx(first), normWeight, rows);
             ops.product(Form.NT, rows, vocabulary, dim, norm, weight, 0, logits, false);

@@ -1,5 +1,6 @@
 package org.flashring.cli.train.dense;
 
+import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.flashring.DType;
@@ -9,7 +10,8 @@ import org.flashring.comm.Communicator;
 /**
  * The weights of a model, whole on every rank, and AdamW, whose state is sharded: of each group of parameters a rank
  * has a nearly equal part of master weights, means and summed gradients. Initial values, sums and steps are those of
- * one rank.
+ * one rank. On GPUs gradients and weights go round beside the work of the step, on a stream and among a group of their
+ * own: there is room for the gradients of two groups of parameters, the one that is summed and the one that is made.
  */
 final class ShardedAdamW {
     private static final int AT_ONCE = 1 << 12; // initial values that a thread makes
@@ -37,6 +39,8 @@ final class ShardedAdamW {
 
     private final Parameters parameters;
     private final Communicator ranks;
+    private final Communicator exchange; // the same ranks, in the order of what is beside
+    private final Beside beside;
     private final Ops ops;
     private final Staging staging;
     private final AdamW settings;
@@ -45,16 +49,24 @@ final class ShardedAdamW {
     private final Share[] shares;
     private final long elements; // of all shares
     private final long weights;
-    private final long gradients;
+    private final long[] gradients; // of groups in turn
     private final long gradientShare;
     private final long figures;
     private final long[] states = new long[State.values().length];
     private long updates;
+    private long room; // of the gradients of the group at hand
 
-    /** Makes it over {@code ranks}, which have the same parameters, in the arena at {@code base}. */
+    /**
+     * Makes it over {@code ranks}, which have the same parameters, in the arena at {@code base}.
+     *
+     * @param exchange the same ranks, or another group of them for what goes on in {@code beside}
+     * @param beside with as many marks as there is room for groups
+     */
     ShardedAdamW(
             Parameters parameters,
             Communicator ranks,
+            Communicator exchange,
+            Beside beside,
             Ops ops,
             Staging staging,
             AdamW settings,
@@ -62,7 +74,12 @@ final class ShardedAdamW {
             long base) {
         this.parameters = parameters;
         this.ranks = ranks;
+        this.exchange = exchange;
+        this.beside = beside;
         ranks.stream(ops.stream());
+        if (exchange != ranks) {
+            exchange.stream(beside.stream());
+        }
         this.ops = ops;
         this.staging = staging;
         this.settings = settings;
@@ -86,7 +103,8 @@ final class ShardedAdamW {
         }
         this.elements = place;
         this.weights = base + memory.offset("weights");
-        this.gradients = base + memory.offset("gradients");
+        this.gradients = new long[beside.marks()];
+        Arrays.setAll(gradients, i -> base + memory.offset("gradients") + i * StepMemory.room(parameters, ops.wide()));
         this.gradientShare = base + memory.offset("gradient share");
         this.figures = base + memory.offset("figures");
         for (State state : State.values()) {
@@ -106,7 +124,7 @@ final class ShardedAdamW {
 
     /** Returns the address of an element of the gradients of the group at hand. */
     long gradient(long elementOfGroup) {
-        return gradients + elementOfGroup * ops.wide().bytes();
+        return room + elementOfGroup * ops.wide().bytes();
     }
 
     /** Returns where a share's part of a state lies. */
@@ -158,24 +176,49 @@ final class ShardedAdamW {
         for (Share share : shares) {
             ops.round(address(State.MASTER, share), weight(share.first()), share.count());
         }
-        gather();
+        gatherAll();
     }
 
-    private void gather() {
+    private void gatherAll() {
         for (Share share : shares) {
-            ranks.allGather(weight(share.first()), bytes[share.group()], weight(parameters.start(share.group())));
+            gather(share);
+        }
+        join();
+    }
+
+    private void gather(Share share) {
+        beside.fork();
+        exchange.allGather(weight(share.first()), bytes[share.group()], weight(parameters.start(share.group())));
+        beside.mark(place(share.group()));
+    }
+
+    /** Returns which room a group's gradients have: another than those of the groups before and after it. */
+    private int place(int group) {
+        return group % gradients.length;
+    }
+
+    /** Lets what the step does next come after all exchange. */
+    void join() {
+        ops.clock().enter(Part.SYNC);
+        for (int i = 0; i < gradients.length; i++) {
+            beside.join(i);
         }
     }
 
-    /** Readies the gradients of a group, all 0. */
+    /** Readies the gradients of a group, all 0, once those before them in their room have been summed. */
     void begin(int group) {
-        ops.clear(gradients, parameters.elements(group) * ops.wide().bytes());
+        ops.clock().enter(Part.SYNC);
+        beside.join(place(group));
+        room = gradients[place(group)];
+        ops.clear(room, parameters.elements(group) * ops.wide().bytes());
     }
 
-    /** Sums the gradients of a group over ranks. Collective. */
+    /** Sums the gradients of the group at hand over ranks, by the time of {@link #join}. Collective. */
     void reduce(int group) {
         ops.clock().enter(Part.SYNC);
-        ranks.reduceScatter(gradients, counts[group], ops.wide(), gradients(shares[group]));
+        beside.fork();
+        exchange.reduceScatter(room, counts[group], ops.wide(), gradients(shares[group]));
+        beside.mark(place(group));
     }
 
     /**
@@ -205,9 +248,10 @@ final class ShardedAdamW {
                     weight(share.first()),
                     share.count(),
                     normFigure());
+            gather(share);
         }
-        ops.clock().enter(Part.SYNC);
-        gather();
+        join();
+        exchange.synchronize();
         ranks.synchronize(); // which knows a deadline, and what became of the peers
         double square = staging.getDouble(normFigure());
         boolean taken = Double.isFinite(square);

@@ -16,6 +16,7 @@ import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Set;
+import org.flashring.DType;
 import org.flashring.plan.Plan;
 
 /** The blocks of one rank's step: what it holds, and when. Pure arithmetic, before anything is allocated. */
@@ -29,7 +30,21 @@ final class StepMemory {
     /** Bytes in which a CUDA device's products work. */
     static final long WORKSPACE = 32L << 20;
 
+    private static final int ROOMS = 2;
+    private static final long ALIGNMENT = 256; // of what differs from room to room, so that products are alike
+
     private StepMemory() {}
+
+    /** Returns for how many groups of parameters there is room for gradients: where they go round beside work, two. */
+    static int rooms(DenseSettings settings) {
+        return settings.cuda() && settings.mesh().worldSize() > 1 ? ROOMS : 1;
+    }
+
+    /** Returns the bytes of such a room. */
+    static long room(Parameters parameters, DType wide) {
+        long bytes = Math.multiplyExact(parameters.largestGroup(), wide.bytes());
+        return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
 
     /** Returns the plan of {@code rank} of the mesh. */
     static MemoryPlan of(DenseSettings settings, int rank) {
@@ -76,7 +91,10 @@ final class StepMemory {
                 .always("mean", share * wide)
                 .always("square mean", share * wide)
                 .always("gradient share", share * wide)
-                .during("gradients", parameters.largestGroup() * wide, backward)
+                .during(
+                        "gradients",
+                        rooms(settings) * room(parameters, settings.type().accumulator()),
+                        backward)
                 .always("batch", BatchBlock.bytes(tokens))
                 .always("losses", tokens * Double.BYTES)
                 .always("figures", (long) FIGURES * Double.BYTES)
