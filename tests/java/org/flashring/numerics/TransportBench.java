@@ -6,6 +6,7 @@ import java.lang.reflect.Proxy;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -22,6 +23,8 @@ import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.nccl.NcclGroup;
+import org.flashring.comm.nccl.NcclOptions;
+import org.flashring.comm.nccl.RegisteredMemory;
 import org.flashring.comm.peer.PeerGroup;
 import org.flashring.comm.process.ProcessGroup;
 import org.flashring.device.Cuda;
@@ -34,7 +37,8 @@ import org.flashring.support.NoiseTensors;
 /**
  * Not a test: how much of the speed that attention alone has a ring keeps over each transport, on two GPUs with a
  * process each ({@code launch --nproc 2 -- org.flashring.numerics.TransportBench}); {@code tests/bench/transports.sh}
- * runs it. Two processes play two neighbours of a ring of eight, whose keys and gradients bounce between them, and a
+ * runs it. With the argument {@code channels} or {@code registered} it compares ways to set NCCL up in place of
+ * transports. Two processes play two neighbours of a ring of eight, whose keys and gradients bounce between them, and a
  * ring of two. In each of ten blocks all ways take turns, and each is compared with attention alone, without exchanges,
  * in the same block: clocks drift from block to block. Where there is no GPU it tries small shapes over
  * {@link ProcessGroup}. Rank 0 prints a table.
@@ -45,6 +49,7 @@ public final class TransportBench {
     private static final int BLOCKS = 10;
     private static final int PASSES = 5; // of each way in a block
     private static final int DIM = 128;
+    private static final String REGISTERED = ", registered";
     private static final int LARGE = 8; // ranks of the ring of which two play a part
     private static final int FIRST = 3; // the ranks that they play: this one and the next
 
@@ -57,35 +62,75 @@ public final class TransportBench {
 
     private final Communicator ranks; // that bracket what is timed
     private final Map<String, Communicator> transports;
+    private final Map<Communicator, RegisteredMemory> registered; // of those that register what they exchange
+    private final boolean ofNccl; // compares ways to set NCCL up
     private boolean warm; // "alone" has had what others send, for the power that its bits take, and exchanges no more
 
-    private TransportBench(Map<String, Communicator> transports) {
+    private TransportBench(
+            Map<String, Communicator> transports, Map<Communicator, RegisteredMemory> registered, boolean ofNccl) {
         this.transports = transports;
+        this.registered = registered;
+        this.ofNccl = ofNccl;
         this.ranks = transports.values().iterator().next();
     }
 
     public static void main(String[] args) {
+        String what = args.length == 0 ? "" : args[0];
         Environment environment = Environment.current();
         Map<String, Communicator> transports = new LinkedHashMap<>();
+        Map<Communicator, RegisteredMemory> registered = new HashMap<>();
         try {
-            if (GPU) {
+            if (!GPU) {
+                transports.put("processes", ProcessGroup.join(environment, Map.of(), DEADLINE));
+            } else if (!what.isEmpty()) {
+                nccl(what).forEach((name, options) -> {
+                    Communicator ranks = NcclGroup.join(environment, Map.of(), DEADLINE, options);
+                    transports.put("nccl" + name, ranks);
+                    if (name.endsWith(REGISTERED)) {
+                        registered.put(ranks, new RegisteredMemory(ranks));
+                    }
+                });
+            } else {
                 transports.put("nccl", NcclGroup.join(environment, Map.of(), DEADLINE));
+            }
+            if (GPU) {
                 transports.put("peer", PeerGroup.join(environment, Map.of(), DEADLINE, cause -> {
                     throw new IllegalStateException("no peer copies: " + cause);
                 }));
-            } else {
-                transports.put("processes", ProcessGroup.join(environment, Map.of(), DEADLINE));
             }
-            new TransportBench(transports).table();
+            new TransportBench(transports, registered, !what.isEmpty()).table();
         } finally {
             transports.values().forEach(Communicator::close);
         }
+    }
+
+    /** Returns ways to set NCCL up, by what is printed behind its name. */
+    private static Map<String, NcclOptions> nccl(String what) {
+        NcclOptions defaults = NcclOptions.defaults();
+        NcclOptions apart = defaults.withClusterSize(0);
+        Map<String, NcclOptions> ways = new LinkedHashMap<>();
+        ways.put("", defaults);
+        if (what.equals("channels")) {
+            ways.put(" without clusters", apart);
+            for (int most : new int[] {8, 16, 32}) {
+                ways.put(" of " + most + " channels without clusters", apart.withChannels(most, most));
+            }
+        } else if (what.equals("registered")) {
+            String eight = " of 8 channels without clusters";
+            ways.put(REGISTERED, defaults);
+            ways.put(eight, apart.withChannels(8, 8));
+            ways.put(eight + REGISTERED, apart.withChannels(8, 8));
+        } else {
+            throw new IllegalArgumentException("the argument is " + what + "; it must be channels or registered");
+        }
+        return ways;
     }
 
     private void table() {
         if (ranks.worldSize() != 2) {
             throw new IllegalArgumentException("there are " + ranks.worldSize() + " processes; there must be 2");
         }
+        print("NCCL: " + (GPU ? NcclGroup.description() : NcclGroup.unavailabilityCause()));
         print("Share of attention alone in the same block: median of " + BLOCKS + " blocks (least to most), " + PASSES
                 + " passes of each way a block");
         print("| heads | local tokens | ring of | pass | way | median ms | share of alone |");
@@ -107,11 +152,15 @@ public final class TransportBench {
         List<Way> ways = new ArrayList<>();
         try (NoiseTensors tensors = new NoiseTensors(ranks.device(), shape, tokens, new Random(ranks.rank()))) {
             ways.add(way("alone", problem, new Ring(), null));
-            ways.add(way("alone, half the heads at a time", problem, halves, null));
+            if (!ofNccl) {
+                ways.add(way("alone, half the heads at a time", problem, halves, null));
+            }
             transports.forEach((name, transport) -> {
                 ways.add(way(name, problem, new Ring(), transport));
-                ways.add(way(name + ", half the heads at a time", problem, halves, transport));
-                if (world == 2) {
+                if (!ofNccl) {
+                    ways.add(way(name + ", half the heads at a time", problem, halves, transport));
+                }
+                if (!ofNccl && world == 2) {
                     ways.add(way(name + ", a quarter at a time", problem, quarters, transport));
                 }
                 if (world > 2) { // of two there is nothing to fetch earlier
@@ -142,6 +191,8 @@ public final class TransportBench {
                 print(of + "backward | "
                         + row(way.name(), way.backward(), ways.get(0).backward()));
             }
+            ranks.barrier();
+            registered.values().forEach(RegisteredMemory::close); // before its memory is freed
         } finally {
             ways.forEach(way -> way.attention().close());
         }
@@ -211,10 +262,18 @@ public final class TransportBench {
                     case "rank" -> rank;
                     case "worldSize" -> world;
                     case "agree" -> null;
-                    case "post" -> silent && warm ? 0L : real.post(bounced(batch, (Transfers) arguments[0], real));
+                    case "post" -> silent && warm ? 0L : post(real, bounced(batch, (Transfers) arguments[0], real));
                     case "await" -> silent && warm ? null : invoke(real, method, arguments);
                     default -> invoke(real, method, arguments);
                 });
+    }
+
+    private long post(Communicator real, Transfers batch) {
+        RegisteredMemory memory = registered.get(real);
+        if (memory != null) {
+            memory.add(batch);
+        }
+        return real.post(batch);
     }
 
     private static Transfers bounced(Transfers to, Transfers batch, Communicator real) {

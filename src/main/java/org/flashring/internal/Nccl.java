@@ -17,6 +17,13 @@ public final class Nccl {
     /** Bytes of a group's id. */
     public static final int ID_BYTES = NCCL_UNIQUE_ID_BYTES;
 
+    /** What stands for NCCL's own choice among a communicator's settings. */
+    public static final int UNDEFINED = Integer.MIN_VALUE;
+
+    // The settings as of NCCL 2.18, a prefix of what later releases have, which fill in the rest
+    private static final int CONFIG_VERSION = 21_800;
+    private static final int CONFIG_BYTES = 48;
+
     private static final int[] TYPES = {ncclFloat64, ncclFloat32, ncclBfloat16, ncclFloat16
     }; // by number in the native interface
 
@@ -41,13 +48,24 @@ public final class Nccl {
         }
     }
 
-    /** Returns this rank's communicator on the current device, once all ranks have called this. */
-    public static ncclComm initRank(byte[] idBytes, int rank, int worldSize) {
+    /**
+     * Returns this rank's communicator on the current device, once all ranks have called this.
+     *
+     * @param minCtas least blocks of NCCL's kernels, {@link #UNDEFINED} for NCCL's choice, as maxCtas then
+     * @param maxCtas most blocks
+     * @param clusterSize blocks to a cluster, 0 for none, or {@link #UNDEFINED}
+     */
+    public static ncclComm initRank(
+            byte[] idBytes, int rank, int worldSize, int minCtas, int maxCtas, int clusterSize) {
         ncclComm comm = new ncclComm();
-        try (Scratch memory = new Scratch(ID_BYTES)) {
+        try (Scratch memory = new Scratch(ID_BYTES);
+                ncclConfig_t config = new ncclConfig_t()) {
             ncclUniqueId id = new ncclUniqueId(Handles.target(memory.address()));
             new BytePointer(id).put(idBytes);
-            check(ncclCommInitRank(comm, worldSize, id, rank), "ncclCommInitRank");
+            config.size(CONFIG_BYTES).magic(NCCL_API_MAGIC).version(CONFIG_VERSION);
+            config.blocking(UNDEFINED).splitShare(UNDEFINED).netName(null);
+            config.minCTAs(minCtas).maxCTAs(maxCtas).cgaClusterSize(clusterSize);
+            check(ncclCommInitRankConfig(comm, worldSize, id, rank, config), "ncclCommInitRankConfig");
         }
         return comm;
     }

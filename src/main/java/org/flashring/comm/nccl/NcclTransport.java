@@ -62,6 +62,10 @@ final class NcclTransport implements Transport {
         queue.synchronize();
     }
 
+    List<ncclComm> comms() {
+        return queue.comms();
+    }
+
     @Override
     public int rank() {
         return rank;
