@@ -6,7 +6,6 @@ import java.lang.reflect.Proxy;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -24,7 +23,6 @@ import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.comm.nccl.NcclOptions;
-import org.flashring.comm.nccl.RegisteredMemory;
 import org.flashring.comm.peer.PeerGroup;
 import org.flashring.comm.process.ProcessGroup;
 import org.flashring.device.Cuda;
@@ -37,7 +35,7 @@ import org.flashring.support.NoiseTensors;
 /**
  * Not a test: how much of the speed that attention alone has a ring keeps over each transport, on two GPUs with a
  * process each ({@code launch --nproc 2 -- org.flashring.numerics.TransportBench}); {@code tests/bench/transports.sh}
- * runs it. With the argument {@code channels} or {@code registered} it compares ways to set NCCL up in place of
+ * runs it. With the argument {@code nccl} it compares ways to set NCCL up in place of
  * transports. Two processes play two neighbours of a ring of eight, whose keys and gradients bounce between them, and a
  * ring of two. In each of ten blocks all ways take turns, and each is compared with attention alone, without exchanges,
  * in the same block: clocks drift from block to block. Where there is no GPU it tries small shapes over
@@ -49,7 +47,6 @@ public final class TransportBench {
     private static final int BLOCKS = 10;
     private static final int PASSES = 5; // of each way in a block
     private static final int DIM = 128;
-    private static final String REGISTERED = ", registered";
     private static final int LARGE = 8; // ranks of the ring of which two play a part
     private static final int FIRST = 3; // the ranks that they play: this one and the next
 
@@ -62,33 +59,25 @@ public final class TransportBench {
 
     private final Communicator ranks; // that bracket what is timed
     private final Map<String, Communicator> transports;
-    private final Map<Communicator, RegisteredMemory> registered; // of those that register what they exchange
     private final boolean ofNccl; // compares ways to set NCCL up
     private boolean warm; // "alone" has had what others send, for the power that its bits take, and exchanges no more
 
-    private TransportBench(
-            Map<String, Communicator> transports, Map<Communicator, RegisteredMemory> registered, boolean ofNccl) {
+    private TransportBench(Map<String, Communicator> transports, boolean ofNccl) {
         this.transports = transports;
-        this.registered = registered;
         this.ofNccl = ofNccl;
         this.ranks = transports.values().iterator().next();
     }
 
     public static void main(String[] args) {
-        String what = args.length == 0 ? "" : args[0];
+        boolean ofNccl = List.of(args).contains("nccl");
         Environment environment = Environment.current();
         Map<String, Communicator> transports = new LinkedHashMap<>();
-        Map<Communicator, RegisteredMemory> registered = new HashMap<>();
         try {
             if (!GPU) {
                 transports.put("processes", ProcessGroup.join(environment, Map.of(), DEADLINE));
-            } else if (!what.isEmpty()) {
-                nccl(what).forEach((name, options) -> {
-                    Communicator ranks = NcclGroup.join(environment, Map.of(), DEADLINE, options);
-                    transports.put("nccl" + name, ranks);
-                    if (name.endsWith(REGISTERED)) {
-                        registered.put(ranks, new RegisteredMemory(ranks));
-                    }
+            } else if (ofNccl) {
+                nccl().forEach((name, options) -> {
+                    transports.put("nccl" + name, NcclGroup.join(environment, Map.of(), DEADLINE, options));
                 });
             } else {
                 transports.put("nccl", NcclGroup.join(environment, Map.of(), DEADLINE));
@@ -98,30 +87,23 @@ public final class TransportBench {
                     throw new IllegalStateException("no peer copies: " + cause);
                 }));
             }
-            new TransportBench(transports, registered, !what.isEmpty()).table();
+            new TransportBench(transports, ofNccl).table();
         } finally {
             transports.values().forEach(Communicator::close);
         }
     }
 
     /** Returns ways to set NCCL up, by what is printed behind its name. */
-    private static Map<String, NcclOptions> nccl(String what) {
-        NcclOptions defaults = NcclOptions.defaults();
-        NcclOptions apart = defaults.withClusterSize(0);
+    private static Map<String, NcclOptions> nccl() {
+        NcclOptions apart = NcclOptions.defaults().withClusterSize(0);
         Map<String, NcclOptions> ways = new LinkedHashMap<>();
-        ways.put("", defaults);
-        if (what.equals("channels")) {
-            ways.put(" without clusters", apart);
-            for (int most : new int[] {8, 16, 32}) {
-                ways.put(" of " + most + " channels without clusters", apart.withChannels(most, most));
-            }
-        } else if (what.equals("registered")) {
-            String eight = " of 8 channels without clusters";
-            ways.put(REGISTERED, defaults);
-            ways.put(eight, apart.withChannels(8, 8));
-            ways.put(eight + REGISTERED, apart.withChannels(8, 8));
-        } else {
-            throw new IllegalArgumentException("the argument is " + what + "; it must be channels or registered");
+        ways.put("", NcclOptions.defaults());
+        ways.put(", registered", NcclOptions.defaults().withRegistered(true));
+        ways.put(" of 16 channels without clusters", apart.withChannels(16, 16));
+        for (int channels : new int[] {4, 8, 16}) {
+            ways.put(
+                    " of " + channels + " channels without clusters, registered",
+                    apart.withChannels(channels, channels).withRegistered(true));
         }
         return ways;
     }
@@ -191,8 +173,6 @@ public final class TransportBench {
                 print(of + "backward | "
                         + row(way.name(), way.backward(), ways.get(0).backward()));
             }
-            ranks.barrier();
-            registered.values().forEach(RegisteredMemory::close); // before its memory is freed
         } finally {
             ways.forEach(way -> way.attention().close());
         }
@@ -262,18 +242,10 @@ public final class TransportBench {
                     case "rank" -> rank;
                     case "worldSize" -> world;
                     case "agree" -> null;
-                    case "post" -> silent && warm ? 0L : post(real, bounced(batch, (Transfers) arguments[0], real));
+                    case "post" -> silent && warm ? 0L : real.post(bounced(batch, (Transfers) arguments[0], real));
                     case "await" -> silent && warm ? null : invoke(real, method, arguments);
                     default -> invoke(real, method, arguments);
                 });
-    }
-
-    private long post(Communicator real, Transfers batch) {
-        RegisteredMemory memory = registered.get(real);
-        if (memory != null) {
-            memory.add(batch);
-        }
-        return real.post(batch);
     }
 
     private static Transfers bounced(Transfers to, Transfers batch, Communicator real) {

@@ -7,13 +7,18 @@ import org.bytedeco.cuda.nccl.ncclComm;
 import org.bytedeco.cuda.nccl.ncclConfig_t;
 import org.bytedeco.cuda.nccl.ncclUniqueId;
 import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.PointerPointer;
 
 /**
  * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's
- * words for it. No call here is newer than NCCL 2.18, so that any release from there on serves, older than the preset's
- * headers or not. Element types are given by their numbers in the native interface.
+ * words for it. But for {@link #register} no call here is newer than NCCL 2.18, so that any release from there on serves, older than
+ * the preset's headers or not. Element types are given by their numbers in the native interface.
  */
 public final class Nccl {
+    /** The first release that knows {@link #register}. */
+    public static final int REGISTERS = 21_900;
+
     /** Bytes of a group's id. */
     public static final int ID_BYTES = NCCL_UNIQUE_ID_BYTES;
 
@@ -86,6 +91,32 @@ public final class Nccl {
         int[] size = new int[1];
         check(ncclCommCount(comm, size), "ncclCommCount");
         return size[0];
+    }
+
+    /**
+     * Returns the address of {@code bytes} bytes on the current device that can be registered; throws
+     * {@link OutOfMemoryError} if there are none.
+     */
+    public static long allocate(long bytes) {
+        try (PointerPointer<Pointer> answer = new PointerPointer<>(1)) {
+            int status = ncclMemAlloc(answer, bytes);
+            if (status != ncclSuccess) {
+                throw new OutOfMemoryError("NCCL has no memory for " + bytes + " bytes: " + words(status));
+            }
+            return answer.get(0).address();
+        }
+    }
+
+    /** Frees what {@link #allocate} gave. */
+    public static void free(long address) {
+        check(ncclMemFree(Handles.target(address)), "ncclMemFree");
+    }
+
+    /** Lets peers copy to and from these bytes without buffers of NCCL's between, until {@code comm} ends. */
+    public static void register(ncclComm comm, long address, long bytes) {
+        try (PointerPointer<Pointer> registration = new PointerPointer<>(1)) {
+            check(ncclCommRegister(comm, Handles.target(address), bytes, registration), "ncclCommRegister");
+        }
     }
 
     public static void destroy(ncclComm comm) {

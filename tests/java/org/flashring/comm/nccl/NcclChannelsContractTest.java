@@ -8,7 +8,7 @@ import org.flashring.comm.CommunicatorContract;
 import org.flashring.device.Device;
 import org.flashring.support.RequiresGpu;
 
-/** The contract over NCCL with few channels and no clusters. */
+/** The contract over NCCL with few channels, no clusters and memory that NCCL knows. */
 @RequiresGpu(value = 2, nccl = true)
 class NcclChannelsContractTest extends CommunicatorContract {
     @Override
@@ -21,6 +21,6 @@ class NcclChannelsContractTest extends CommunicatorContract {
         return NcclGroup.create(
                 IntStream.range(0, world).mapToObj(Device::cuda).toList(),
                 deadline,
-                NcclOptions.defaults().withChannels(1, 2).withClusterSize(0));
+                NcclOptions.lean().withChannels(1, 2));
     }
 }

@@ -34,7 +34,7 @@ class NcclOptionsTest {
 
     @Test
     void aMostAloneBoundsTheLeast() {
-        NcclOptions options = new NcclOptions(OptionalInt.empty(), OptionalInt.of(4), OptionalInt.empty());
+        NcclOptions options = new NcclOptions(OptionalInt.empty(), OptionalInt.of(4), OptionalInt.empty(), false);
         assertThat(options).hasToString("channels: 1 to 4, cluster size: NCCL's choice");
         assertThat(options.minCtas()).isEqualTo(1);
         assertThat(options.maxCtas()).isEqualTo(4);
@@ -66,8 +66,10 @@ class NcclOptionsTest {
     @Test
     void ranksCompareThem() {
         assertThat(GIVEN.terms())
-                .containsExactlyInAnyOrderEntriesOf(Map.of("NCCL channels", "2 to 8", "NCCL cluster size", "0"));
-        assertThat(NcclOptions.defaults().terms().values()).containsOnly("NCCL's choice");
+                .containsExactlyInAnyOrderEntriesOf(Map.of("NCCL channels", "2 to 8", "NCCL cluster size", "0", "NCCL registered memory", "false"));
+        assertThat(NcclOptions.defaults().terms()).containsEntry("NCCL channels", "NCCL's choice");
+        assertThat(NcclOptions.lean().terms()).containsEntry("NCCL registered memory", "true");
+        assertThat(NcclOptions.lean()).hasToString("channels: 8, cluster size: 0, registered memory");
     }
 
     @Test

@@ -43,7 +43,7 @@ import picocli.CommandLine.Spec;
             "Example:",
             "  flashring launch --nproc 2 -- com.example.Train --steps 100",
             "  flashring launch --nproc 4 -- train --text README.md",
-            "  flashring launch --nnodes 2 --node-rank 1 --master-addr 10.0.0.1 --port 29500 --nproc 4 -- verify"
+            "  flashring launch --nproc 4 --nnodes 2 --master-addr n0 --port 9000 -- verify"
         })
 public final class LaunchCommand implements Callable<Integer> {
     private static final int GRACE_SECONDS = 5;

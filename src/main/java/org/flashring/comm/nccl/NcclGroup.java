@@ -81,11 +81,7 @@ public final class NcclGroup {
 
     static String description(int release, Map<String, String> environment) {
         StringBuilder text = new StringBuilder("release ")
-                .append(release / 10_000)
-                .append('.')
-                .append(release / 100 % 100)
-                .append('.')
-                .append(release % 100)
+                .append(name(release))
                 .append(", ")
                 .append(NcclOptions.defaults().effective(environment));
         String separator = "; set in the environment: ";
@@ -95,6 +91,10 @@ public final class NcclGroup {
             separator = ", ";
         }
         return text.toString();
+    }
+
+    private static String name(int release) {
+        return release / 10_000 + "." + release / 100 % 100 + "." + release % 100;
     }
 
     /**
@@ -112,8 +112,7 @@ public final class NcclGroup {
 
     /** As {@link #create(List, Duration)}, with {@code options} for NCCL, which its environment overrides. */
     public static List<Communicator> create(List<Device> devices, Duration deadline, NcclOptions options) {
-        Checks.notNull("options", options);
-        requireNccl();
+        requireNccl(Checks.notNull("options", options));
         Checks.notNull("devices", devices);
         Checks.atLeast("devices.size", devices.size(), 1);
         Deadline limit = Deadline.of(deadline);
@@ -163,8 +162,7 @@ public final class NcclGroup {
      */
     public static Communicator join(
             Environment environment, Map<String, String> terms, Duration deadline, NcclOptions options) {
-        Checks.notNull("options", options);
-        int release = requireNccl();
+        int release = requireNccl(Checks.notNull("options", options));
         Deadline limit = Deadline.of(deadline);
         int ordinal = Checks.notNull("environment", environment).localRank();
         Device device = Cuda.require("environment.localRank", Device.cuda(ordinal));
@@ -194,6 +192,15 @@ public final class NcclGroup {
             session.close();
             throw e;
         }
+    }
+
+    private static int requireNccl(NcclOptions options) {
+        int release = requireNccl();
+        if (options.registered() && release < Nccl.REGISTERS) {
+            throw new UnsupportedOperationException(
+                    "NCCL " + name(release) + " cannot register memory; release " + name(Nccl.REGISTERS) + " can");
+        }
+        return release;
     }
 
     private static int requireNccl() {
@@ -271,7 +278,7 @@ public final class NcclGroup {
                         options.maxCtas(),
                         options.clusterSize().orElse(Nccl.UNDEFINED)));
             }
-            return new TransportCommunicator(new NcclTransport(watchdog, together, "", device, comms));
+            return new TransportCommunicator(new NcclTransport(watchdog, together, "", device, comms, options.registered()));
         } finally {
             CurrentDevice.leave(current);
         }

@@ -18,13 +18,17 @@ import org.flashring.internal.Nccl;
  *     peers
  * @param clusterSize blocks that the GPU starts together, on neighbouring multiprocessors, from Hopper on; 0 for each
  *     by itself, which NCCL calls its CGA cluster size
+ * @param registered whether {@link org.flashring.comm.Communicator#allocate} gives memory that NCCL knows, and peers copy
+ *     to and from without buffers of NCCL's between; from NCCL 2.19 on
  */
-public record NcclOptions(OptionalInt minChannels, OptionalInt maxChannels, OptionalInt clusterSize) {
+public record NcclOptions(OptionalInt minChannels, OptionalInt maxChannels, OptionalInt clusterSize, boolean registered) {
     /** The most channels that a communicator has. */
     public static final int MOST_CHANNELS = 64;
 
     /** The most blocks of a cluster. */
     public static final int MOST_CLUSTER = 8;
+
+    private static final int LEAN_CHANNELS = 8;
 
     private static final String MIN_CHANNELS = "NCCL_MIN_CTAS";
     private static final String MAX_CHANNELS = "NCCL_MAX_CTAS";
@@ -64,17 +68,30 @@ public record NcclOptions(OptionalInt minChannels, OptionalInt maxChannels, Opti
 
     /** Returns options that leave all to NCCL. */
     public static NcclOptions defaults() {
-        return new NcclOptions(OptionalInt.empty(), OptionalInt.empty(), OptionalInt.empty());
+        return new NcclOptions(OptionalInt.empty(), OptionalInt.empty(), OptionalInt.empty(), false);
     }
 
     /** Returns these options with {@code least} to {@code most} channels. */
     public NcclOptions withChannels(int least, int most) {
-        return new NcclOptions(OptionalInt.of(least), OptionalInt.of(most), clusterSize);
+        return new NcclOptions(OptionalInt.of(least), OptionalInt.of(most), clusterSize, registered);
     }
 
     /** Returns these options with clusters of {@code blocks} blocks. */
     public NcclOptions withClusterSize(int blocks) {
-        return new NcclOptions(minChannels, maxChannels, OptionalInt.of(blocks));
+        return new NcclOptions(minChannels, maxChannels, OptionalInt.of(blocks), registered);
+    }
+
+    /** Returns these options with registered memory, or without. */
+    public NcclOptions withRegistered(boolean memory) {
+        return new NcclOptions(minChannels, maxChannels, clusterSize, memory);
+    }
+
+    /**
+     * Returns options by which exchanges take little of the GPU: registered memory, {@value #LEAN_CHANNELS} channels and
+     * no clusters. What else a group does over NCCL, such as sums, has as few channels.
+     */
+    public static NcclOptions lean() {
+        return defaults().withChannels(LEAN_CHANNELS, LEAN_CHANNELS).withClusterSize(0).withRegistered(true);
     }
 
     /**
@@ -88,7 +105,7 @@ public record NcclOptions(OptionalInt minChannels, OptionalInt maxChannels, Opti
         if (least.isPresent() && most.isPresent() && least.getAsInt() > most.getAsInt()) {
             least = most;
         }
-        return new NcclOptions(least, most, cluster);
+        return new NcclOptions(least, most, cluster, registered);
     }
 
     /** Returns a variable's value, what is above {@code most} as that; {@code otherwise} if NCCL ignores it. */
@@ -115,7 +132,13 @@ public record NcclOptions(OptionalInt minChannels, OptionalInt maxChannels, Opti
 
     /** Returns what ranks compare before they connect. */
     Map<String, String> terms() {
-        return Map.of("NCCL channels", channels(), "NCCL cluster size", cluster());
+        return Map.of(
+                "NCCL channels",
+                channels(),
+                "NCCL cluster size",
+                cluster(),
+                "NCCL registered memory",
+                String.valueOf(registered));
     }
 
     /** Returns NCCL's minCTAs, which it wants with maxCTAs or not at all. */
@@ -144,6 +167,6 @@ public record NcclOptions(OptionalInt minChannels, OptionalInt maxChannels, Opti
     /** Returns these options in words, such as "channels: 1 to 8, cluster size: NCCL's choice". */
     @Override
     public String toString() {
-        return "channels: " + channels() + ", cluster size: " + cluster();
+        return "channels: " + channels() + ", cluster size: " + cluster() + (registered ? ", registered memory" : "");
     }
 }

@@ -63,6 +63,18 @@ final class NcclQueue {
         return channels.stream().map(Channel::comm).toList();
     }
 
+    /** Registers memory with all channels; nothing if the group has failed. */
+    void register(long address, long bytes) {
+        gate.lock();
+        try {
+            for (Channel channel : surrendered ? List.<Channel>of() : channels) {
+                Nccl.register(channel.comm(), address, bytes);
+            }
+        } finally {
+            gate.unlock();
+        }
+    }
+
     void stream(long caller) {
         if (Cudart.isCapturing(caller)) {
             throw new UnsupportedOperationException(
