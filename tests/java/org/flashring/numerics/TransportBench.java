@@ -35,11 +35,11 @@ import org.flashring.support.NoiseTensors;
 /**
  * Not a test: how much of the speed that attention alone has a ring keeps over each transport, on two GPUs with a
  * process each ({@code launch --nproc 2 -- org.flashring.numerics.TransportBench}); {@code tests/bench/transports.sh}
- * runs it. With the argument {@code nccl} it compares ways to set NCCL up in place of
- * transports. Two processes play two neighbours of a ring of eight, whose keys and gradients bounce between them, and a
- * ring of two. In each of ten blocks all ways take turns, and each is compared with attention alone, without exchanges,
- * in the same block: clocks drift from block to block. Where there is no GPU it tries small shapes over
- * {@link ProcessGroup}. Rank 0 prints a table.
+ * runs it. With the argument {@code nccl} it compares ways to set NCCL up in place of transports. Two processes play
+ * two neighbours of a ring of eight, whose keys and gradients bounce between them, and a ring of two. In each of ten
+ * blocks all ways take turns, and each is compared with attention alone, without exchanges, in the same block: clocks
+ * drift from block to block. Where there is no GPU it tries small shapes over {@link ProcessGroup}. Rank 0 prints a
+ * table.
  */
 public final class TransportBench {
     private static final Duration DEADLINE = Duration.ofSeconds(60);

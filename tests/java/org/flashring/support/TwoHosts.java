@@ -115,8 +115,8 @@ public final class TwoHosts implements AutoCloseable {
 
     /** Ends the hosts, and all that runs there, if they are there still. */
     @Override
-    public void close() throws InterruptedException {
+    public void close() {
         process.descendants().forEach(ProcessHandle::destroyForcibly);
-        process.destroyForcibly().waitFor();
+        process.destroyForcibly().onExit().join();
     }
 }

@@ -30,7 +30,8 @@ public interface Communicator extends AutoCloseable {
     /**
      * Returns {@code bytes} bytes on {@link #device}, not cleared, that this group's exchanges are at their best with.
      * Where NCCL is told to register memory, what one rank sends from such memory others are to receive in such memory,
-     * and what is closed is free for other programs once the communicator is closed. Any thread may call it.
+     * and what is closed is free for other programs once the communicator is closed, or, if the group has failed, for
+     * later groups of this process. Any thread may call it.
      *
      * @throws IllegalArgumentException if {@code bytes} is negative
      * @throws OutOfMemoryError if the device has no such memory

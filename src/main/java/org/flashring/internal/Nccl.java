@@ -12,8 +12,8 @@ import org.bytedeco.javacpp.PointerPointer;
 
 /**
  * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's
- * words for it. But for {@link #register} no call here is newer than NCCL 2.18, so that any release from there on serves, older than
- * the preset's headers or not. Element types are given by their numbers in the native interface.
+ * words for it. But for {@link #register} no call here is newer than NCCL 2.18, so that any release from there on
+ * serves, older than the preset's headers or not. Element types are given by their numbers in the native interface.
  */
 public final class Nccl {
     /** The first release that knows {@link #register}. */
@@ -112,11 +112,20 @@ public final class Nccl {
         check(ncclMemFree(Handles.target(address)), "ncclMemFree");
     }
 
-    /** Lets peers copy to and from these bytes without buffers of NCCL's between, until {@code comm} ends. */
-    public static void register(ncclComm comm, long address, long bytes) {
+    /**
+     * Lets peers copy to and from these bytes without buffers of NCCL's between. Returns what {@link #deregister}
+     * takes.
+     */
+    public static long register(ncclComm comm, long address, long bytes) {
         try (PointerPointer<Pointer> registration = new PointerPointer<>(1)) {
             check(ncclCommRegister(comm, Handles.target(address), bytes, registration), "ncclCommRegister");
+            return registration.get(0).address();
         }
+    }
+
+    /** Ends a registration, of which the peers hear. Returns whether that is done. */
+    public static boolean deregister(ncclComm comm, long registration) {
+        return ncclCommDeregister(comm, Handles.target(registration)) == ncclSuccess;
     }
 
     public static void destroy(ncclComm comm) {

@@ -152,8 +152,8 @@ class LaunchTest {
     @Test
     void severalHostsNeedASecretThatIsGiven() {
         assumeFalse(Secret.of(System.getenv()).isGiven(), "there is one");
-        Outcome outcome = launch(
-                "--nnodes", "2", "--master-addr", "10.0.0.1", "--port", "29500", "--nproc", "1", "--", "info");
+        Outcome outcome =
+                launch("--nnodes", "2", "--master-addr", "10.0.0.1", "--port", "29500", "--nproc", "1", "--", "info");
         assertThat(outcome.exitCode()).isEqualTo(2);
         assertThat(outcome.err()).contains("FLASHRING_SECRET is not set; it, or FLASHRING_SECRET_FILE");
     }

@@ -26,8 +26,7 @@ class NcclMemoryTest {
 
     private static void run(Ranks.Body body) {
         List<Device> devices = List.of(Device.cuda(0), Device.cuda(1));
-        List<Ending> endings =
-                Ranks.run(NcclGroup.create(devices, Duration.ofSeconds(20), NcclOptions.lean()), body);
+        List<Ending> endings = Ranks.run(NcclGroup.create(devices, Duration.ofSeconds(20), NcclOptions.lean()), body);
         assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isNull());
     }
 

@@ -66,7 +66,8 @@ class NcclOptionsTest {
     @Test
     void ranksCompareThem() {
         assertThat(GIVEN.terms())
-                .containsExactlyInAnyOrderEntriesOf(Map.of("NCCL channels", "2 to 8", "NCCL cluster size", "0", "NCCL registered memory", "false"));
+                .containsExactlyInAnyOrderEntriesOf(
+                        Map.of("NCCL channels", "2 to 8", "NCCL cluster size", "0", "NCCL registered memory", "false"));
         assertThat(NcclOptions.defaults().terms()).containsEntry("NCCL channels", "NCCL's choice");
         assertThat(NcclOptions.lean().terms()).containsEntry("NCCL registered memory", "true");
         assertThat(NcclOptions.lean()).hasToString("channels: 8, cluster size: 0, registered memory");

@@ -68,28 +68,26 @@ class TwoHostsFaultTest {
     /** Neither end of a cable hears that it is gone: the deadline tells, on both sides. */
     @Test
     void aCableThatIsCut() throws Exception {
-        run("ring", "ip -n a link set cable down", 0, 1, 2, 3)
-                .allSatisfy(said ->
-                        assertThat(said).containsPattern("waited 2000 ms, the deadline, in .* for rank \\d"));
+        run("ring", "ip -n a link set cable down", 0, 1, 2, 3).allSatisfy(said -> assertThat(said)
+                .containsPattern("waited 2000 ms, the deadline, in .* for rank \\d"));
     }
 
     @Test
     void aRankThatIsKilled() throws Exception {
-        run("ring", "kill -KILL $pid3", 0, 1, 2).allSatisfy(said -> assertThat(said).contains("rank 3 is gone"));
+        run("ring", "kill -KILL $pid3", 0, 1, 2)
+                .allSatisfy(said -> assertThat(said).contains("rank 3 is gone"));
     }
 
     @Test
     void aRankThatStops() throws Exception {
-        run("ring", "kill -STOP $pid3", 0, 1, 2)
-                .allSatisfy(said ->
-                        assertThat(said).containsPattern("waited 2000 ms, the deadline, in .* for rank \\d"));
+        run("ring", "kill -STOP $pid3", 0, 1, 2).allSatisfy(said -> assertThat(said)
+                .containsPattern("waited 2000 ms, the deadline, in .* for rank \\d"));
     }
 
     @Test
     void aRankThatComputesForTooLong() throws Exception {
-        run("stall", ": > $FOLDER/now", 0, 1, 2)
-                .allSatisfy(said -> assertThat(said)
-                        .containsPattern("waited 2000 ms, the deadline, in .* for rank \\d"));
+        run("stall", ": > $FOLDER/now", 0, 1, 2).allSatisfy(said -> assertThat(said)
+                .containsPattern("waited 2000 ms, the deadline, in .* for rank \\d"));
     }
 
     @Test
@@ -101,14 +99,16 @@ class TwoHostsFaultTest {
     /** Pauses shorter than the deadline are no fault: all goes on, and what arrives is right. */
     @Test
     void aRankThatIsSlow() throws Exception {
-        String pauses = "for i in 1 2 3; do kill -STOP $pid3; sleep 1; kill -CONT $pid3; sleep 0.1; done; : >$FOLDER/enough";
+        String pauses =
+                "for i in 1 2 3; do kill -STOP $pid3; sleep 1; kill -CONT $pid3; sleep 0.1; done; : >$FOLDER/enough";
         run("ring", pauses).isEmpty();
     }
 
     /** A cable on which an exchange takes longer than usual, and shorter than the deadline. */
     @Test
     void aCableThatIsSlow() throws Exception {
-        String slow = "for host in a b; do tc -n $host qdisc add dev cable root tbf rate 16mbit burst 32k latency 50ms; done";
+        String slow =
+                "for host in a b; do tc -n $host qdisc add dev cable root tbf rate 16mbit burst 32k latency 50ms; done";
         run("ring", slow + "; sleep 3; : >$FOLDER/enough").isEmpty();
     }
 
@@ -116,8 +116,7 @@ class TwoHostsFaultTest {
      * Starts the ranks, lets {@code fault} happen once all are at work, with their process numbers as $pid0 and so on,
      * and returns what the ranks say that fail: {@code expected}.
      */
-    private ListAssert<String> run(String what, String fault, Integer... expected)
-            throws Exception {
+    private ListAssert<String> run(String what, String fault, Integer... expected) throws Exception {
         TwoHosts.assumePossible();
         List<String> words = new ArrayList<>(RankProcesses.command(Main.class));
         words.addAll(List.of(Rank.class.getName(), what));
@@ -128,27 +127,36 @@ class TwoHostsFaultTest {
                 hosts.await(() -> running.matcher(said(hosts)).find());
                 Matcher pid = running.matcher(said(hosts));
                 assertThat(pid.find()).isTrue();
-                script.append("pid").append(rank).append('=').append(pid.group(1)).append('\n');
+                script.append("pid")
+                        .append(rank)
+                        .append('=')
+                        .append(pid.group(1))
+                        .append('\n');
             }
             hosts.write("fault", script + fault + "\n");
             hosts.end(Duration.ofSeconds(60));
             String said = said(hosts);
             long from = Long.parseLong(hosts.file("fault.at").strip());
             List<MatchResult> failures = FAILURE.matcher(said).results().toList();
-            assertThat(failures).as(said).extracting(failure -> Integer.valueOf(failure.group(1)))
+            assertThat(failures)
+                    .as(said)
+                    .extracting(failure -> Integer.valueOf(failure.group(1)))
                     .containsExactlyInAnyOrder(expected);
             assertThat(failures).as(said).allSatisfy(failure -> {
                 assertThat(Long.parseLong(failure.group(2)) - from).isLessThan(DEADLINE.toMillis() + 1_000);
                 assertThat(failure.group(3)).containsPattern("rank \\d").containsPattern("step \\d+ of ring");
             });
             assertThat(said).doesNotContain("wrong");
-            assertThat(Pattern.compile("ended with (\\d+), 0 files left").matcher(said).results()
+            assertThat(Pattern.compile("ended with (\\d+), 0 files left")
+                            .matcher(said)
+                            .results()
                             .map(end -> end.group(1)))
                     .as(said)
                     .hasSize(2)
                     .allSatisfy(code -> assertThat(code.equals("0")).isEqualTo(expected.length == 0));
             assertThat(hosts.file("hosts")).contains("processes left: 0");
-            return assertThat(failures.stream().map(failure -> failure.group(3)).toList()).as(said);
+            return assertThat(failures.stream().map(failure -> failure.group(3)).toList())
+                    .as(said);
         }
     }
 
@@ -168,11 +176,11 @@ class TwoHostsFaultTest {
                 ContractRank.run(deadline -> ProcessGroup.join(environment, Map.of(), deadline));
             }
             try (Communicator ranks = ProcessGroup.join(environment, Map.of(), DEADLINE)) {
-                ByteBuffer buffer =
-                        ByteBuffer.allocateDirect(2 * BYTES).order(ByteOrder.nativeOrder());
+                ByteBuffer buffer = ByteBuffer.allocateDirect(2 * BYTES).order(ByteOrder.nativeOrder());
                 for (int step = 0; step(ranks, buffer, step, args[0]); step++) {
                     if (step == 2) {
-                        System.out.println("running as " + ProcessHandle.current().pid());
+                        System.out.println(
+                                "running as " + ProcessHandle.current().pid());
                     }
                 }
                 ranks.barrier();

@@ -278,7 +278,8 @@ public final class NcclGroup {
                         options.maxCtas(),
                         options.clusterSize().orElse(Nccl.UNDEFINED)));
             }
-            return new TransportCommunicator(new NcclTransport(watchdog, together, "", device, comms, options.registered()));
+            return new TransportCommunicator(
+                    new NcclTransport(watchdog, together, "", device, comms, options.registered()));
         } finally {
             CurrentDevice.leave(current);
         }

@@ -18,10 +18,11 @@ import org.flashring.internal.Nccl;
  *     peers
  * @param clusterSize blocks that the GPU starts together, on neighbouring multiprocessors, from Hopper on; 0 for each
  *     by itself, which NCCL calls its CGA cluster size
- * @param registered whether {@link org.flashring.comm.Communicator#allocate} gives memory that NCCL knows, and peers copy
- *     to and from without buffers of NCCL's between; from NCCL 2.19 on
+ * @param registered whether {@link org.flashring.comm.Communicator#allocate} gives memory that NCCL knows, and peers
+ *     copy to and from without buffers of NCCL's between; from NCCL 2.19 on
  */
-public record NcclOptions(OptionalInt minChannels, OptionalInt maxChannels, OptionalInt clusterSize, boolean registered) {
+public record NcclOptions(
+        OptionalInt minChannels, OptionalInt maxChannels, OptionalInt clusterSize, boolean registered) {
     /** The most channels that a communicator has. */
     public static final int MOST_CHANNELS = 64;
 
@@ -87,11 +88,14 @@ public record NcclOptions(OptionalInt minChannels, OptionalInt maxChannels, Opti
     }
 
     /**
-     * Returns options by which exchanges take little of the GPU: registered memory, {@value #LEAN_CHANNELS} channels and
-     * no clusters. What else a group does over NCCL, such as sums, has as few channels.
+     * Returns options by which exchanges take little of the GPU: registered memory, {@value #LEAN_CHANNELS} channels
+     * and no clusters. What else a group does over NCCL, such as sums, has as few channels.
      */
     public static NcclOptions lean() {
-        return defaults().withChannels(LEAN_CHANNELS, LEAN_CHANNELS).withClusterSize(0).withRegistered(true);
+        return defaults()
+                .withChannels(LEAN_CHANNELS, LEAN_CHANNELS)
+                .withClusterSize(0)
+                .withRegistered(true);
     }
 
     /**

@@ -150,7 +150,8 @@ final class NcclTransport implements Transport {
         queue.run(
                 "split", 0, (first, stream) -> queue.comms().forEach(comm -> parts.add(Nccl.split(comm, color, key))));
         NcclLocalRanks members = together.part(splits++, color, Nccl.size(parts.get(0)));
-        return new NcclTransport(watchdog, members, part.isEmpty() ? name : name + part + ": ", device, parts, memory != null);
+        return new NcclTransport(
+                watchdog, members, part.isEmpty() ? name : name + part + ": ", device, parts, memory != null);
     }
 
     @Override
@@ -161,6 +162,9 @@ final class NcclTransport implements Transport {
     @Override
     public void close() {
         queue.drain();
+        if (memory != null && !watchdog.hasFailed() && !NcclWatchdog.end(List.of(), memory::deregister)) {
+            fail("waited for the others to let go of memory that NCCL knows", null);
+        }
         watchdog.leave(together.name(), rank, worldSize);
         watchdog.remove(queue);
         together.leave(

@@ -8,8 +8,8 @@ import org.flashring.device.OwnedMemory;
 /**
  * How one rank reaches the others: what {@link TransportCommunicator} leaves to do once it has checked what it was
  * given. Calls come from one thread at a time, with the device current, while the communicator is open; {@link #fail},
- * {@link #at} and {@link #allocate} come from any thread. What waits for peers throws {@link org.flashring.comm.CommunicationException}
- * on every rank once the group has failed.
+ * {@link #at} and {@link #allocate} come from any thread. What waits for peers throws
+ * {@link org.flashring.comm.CommunicationException} on every rank once the group has failed.
  */
 public interface Transport {
     /** Batches that a rank may have posted and not awaited. */
