@@ -120,6 +120,20 @@ public abstract class FailureContract {
         assertThat(endings.get(0).after()).isLessThan(shortDeadline().plusSeconds(5));
     }
 
+    @Test
+    void aRankThatIsSlowIsWaitedFor() {
+        List<Ending> endings = run(Duration.ofSeconds(2), (communicator, memory) -> {
+            for (String verb : List.of("exchange", "allReduce", "barrier")) {
+                if (communicator.rank() == 1) {
+                    Thread.sleep(200);
+                }
+                call(verb, communicator, memory);
+            }
+        });
+        assertThat(endings).allSatisfy(ending -> assertThat(ending.thrown()).isNull());
+        assertThat(endings.get(0).after()).isGreaterThan(Duration.ofMillis(500));
+    }
+
     @ParameterizedTest
     @MethodSource("verbs")
     void aRankThatGivesUpIsNamedAtOnceAndForGood(String verb) {

@@ -22,6 +22,7 @@ import org.flashring.attention.ShardedAttention;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
 import org.flashring.comm.nccl.NcclGroup;
+import org.flashring.comm.nccl.NcclOptions;
 import org.flashring.comm.peer.PeerGroup;
 import org.flashring.comm.process.ProcessGroup;
 import org.flashring.device.Cuda;
@@ -34,10 +35,11 @@ import org.flashring.support.NoiseTensors;
 /**
  * Not a test: how much of the speed that attention alone has a ring keeps over each transport, on two GPUs with a
  * process each ({@code launch --nproc 2 -- org.flashring.numerics.TransportBench}); {@code tests/bench/transports.sh}
- * runs it. Two processes play two neighbours of a ring of eight, whose keys and gradients bounce between them, and a
- * ring of two. In each of ten blocks all ways take turns, and each is compared with attention alone, without exchanges,
- * in the same block: clocks drift from block to block. Where there is no GPU it tries small shapes over
- * {@link ProcessGroup}. Rank 0 prints a table.
+ * runs it. With the argument {@code nccl} it compares ways to set NCCL up in place of transports. Two processes play
+ * two neighbours of a ring of eight, whose keys and gradients bounce between them, and a ring of two. In each of ten
+ * blocks all ways take turns, and each is compared with attention alone, without exchanges, in the same block: clocks
+ * drift from block to block. Where there is no GPU it tries small shapes over {@link ProcessGroup}. Rank 0 prints a
+ * table.
  */
 public final class TransportBench {
     private static final Duration DEADLINE = Duration.ofSeconds(60);
@@ -57,35 +59,60 @@ public final class TransportBench {
 
     private final Communicator ranks; // that bracket what is timed
     private final Map<String, Communicator> transports;
+    private final boolean ofNccl; // compares ways to set NCCL up
     private boolean warm; // "alone" has had what others send, for the power that its bits take, and exchanges no more
 
-    private TransportBench(Map<String, Communicator> transports) {
+    private TransportBench(Map<String, Communicator> transports, boolean ofNccl) {
         this.transports = transports;
+        this.ofNccl = ofNccl;
         this.ranks = transports.values().iterator().next();
     }
 
     public static void main(String[] args) {
+        boolean ofNccl = List.of(args).contains("nccl");
         Environment environment = Environment.current();
         Map<String, Communicator> transports = new LinkedHashMap<>();
         try {
-            if (GPU) {
+            if (!GPU) {
+                transports.put("processes", ProcessGroup.join(environment, Map.of(), DEADLINE));
+            } else if (ofNccl) {
+                nccl().forEach((name, options) -> {
+                    transports.put("nccl" + name, NcclGroup.join(environment, Map.of(), DEADLINE, options));
+                });
+            } else {
                 transports.put("nccl", NcclGroup.join(environment, Map.of(), DEADLINE));
+            }
+            if (GPU) {
                 transports.put("peer", PeerGroup.join(environment, Map.of(), DEADLINE, cause -> {
                     throw new IllegalStateException("no peer copies: " + cause);
                 }));
-            } else {
-                transports.put("processes", ProcessGroup.join(environment, Map.of(), DEADLINE));
             }
-            new TransportBench(transports).table();
+            new TransportBench(transports, ofNccl).table();
         } finally {
             transports.values().forEach(Communicator::close);
         }
+    }
+
+    /** Returns ways to set NCCL up, by what is printed behind its name. */
+    private static Map<String, NcclOptions> nccl() {
+        NcclOptions apart = NcclOptions.defaults().withClusterSize(0);
+        Map<String, NcclOptions> ways = new LinkedHashMap<>();
+        ways.put("", NcclOptions.defaults());
+        ways.put(", registered", NcclOptions.defaults().withRegistered(true));
+        ways.put(" of 16 channels without clusters", apart.withChannels(16, 16));
+        for (int channels : new int[] {4, 8, 16}) {
+            ways.put(
+                    " of " + channels + " channels without clusters, registered",
+                    apart.withChannels(channels, channels).withRegistered(true));
+        }
+        return ways;
     }
 
     private void table() {
         if (ranks.worldSize() != 2) {
             throw new IllegalArgumentException("there are " + ranks.worldSize() + " processes; there must be 2");
         }
+        print("NCCL: " + (GPU ? NcclGroup.description() : NcclGroup.unavailabilityCause()));
         print("Share of attention alone in the same block: median of " + BLOCKS + " blocks (least to most), " + PASSES
                 + " passes of each way a block");
         print("| heads | local tokens | ring of | pass | way | median ms | share of alone |");
@@ -107,11 +134,15 @@ public final class TransportBench {
         List<Way> ways = new ArrayList<>();
         try (NoiseTensors tensors = new NoiseTensors(ranks.device(), shape, tokens, new Random(ranks.rank()))) {
             ways.add(way("alone", problem, new Ring(), null));
-            ways.add(way("alone, half the heads at a time", problem, halves, null));
+            if (!ofNccl) {
+                ways.add(way("alone, half the heads at a time", problem, halves, null));
+            }
             transports.forEach((name, transport) -> {
                 ways.add(way(name, problem, new Ring(), transport));
-                ways.add(way(name + ", half the heads at a time", problem, halves, transport));
-                if (world == 2) {
+                if (!ofNccl) {
+                    ways.add(way(name + ", half the heads at a time", problem, halves, transport));
+                }
+                if (!ofNccl && world == 2) {
                     ways.add(way(name + ", a quarter at a time", problem, quarters, transport));
                 }
                 if (world > 2) { // of two there is nothing to fetch earlier

@@ -82,6 +82,25 @@ public record RankProcesses(List<Process> processes, Path folder) {
         }
     }
 
+    /** Pauses a rank three times, for half of {@code deadline} each; fails if a rank ends. Ends them all. */
+    public void pause(int rank, Duration deadline) throws IOException, InterruptedException {
+        try {
+            for (int pause = 0; pause < 3; pause++) {
+                signal("STOP", rank);
+                Thread.sleep(deadline.toMillis() / 2);
+                signal("CONT", rank);
+                Thread.sleep(deadline.toMillis() / 4);
+            }
+            for (int each = 0; each < processes.size(); each++) {
+                if (!rank(each).isAlive()) {
+                    throw new AssertionError("rank " + each + " ended: " + output(each));
+                }
+            }
+        } finally {
+            processes.forEach(Process::destroyForcibly);
+        }
+    }
+
     /** Returns what a rank has printed so far. */
     public String output(int rank) {
         try {

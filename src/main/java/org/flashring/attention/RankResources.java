@@ -1,5 +1,6 @@
 package org.flashring.attention;
 
+import org.flashring.comm.Communicator;
 import org.flashring.device.Device;
 import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Made;
@@ -24,11 +25,13 @@ final class RankResources implements AutoCloseable {
     private final TensorMath math;
 
     /** @throws OutOfMemoryError if the memory cannot be had */
-    RankResources(Plan plan, int rank, Device device) {
+    RankResources(Plan plan, Communicator communicator) {
+        int rank = communicator.rank();
+        Device device = communicator.device();
         Schedule schedule = plan.schedule(rank);
         Footprint footprint = plan.footprint(rank, schedule);
         try (Made made = new Made()) {
-            this.block = made.add(OwnedMemory.allocate(device, footprint.totalBytes()));
+            this.block = made.add(communicator.allocate(footprint.totalBytes()));
             this.queries = new QueryTensors(
                     schedule.problem(plan.problem()),
                     footprint,

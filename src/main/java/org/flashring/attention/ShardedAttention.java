@@ -67,7 +67,7 @@ public final class ShardedAttention implements AttentionCalls, AutoCloseable {
         }
         this.entrance = new Entrance(name, plan.worldSize() == 1 ? "" : " of rank " + rank, device);
         this.operandChecks = new OperandChecks(plan, rank, device);
-        this.own = new RankResources(plan, rank, device);
+        this.own = new RankResources(plan, communicator);
         this.forward = new ForwardPass(own, own.forward());
         this.backward = new BackwardPass(own, own.backward());
         this.posted = new Posted(communicator);

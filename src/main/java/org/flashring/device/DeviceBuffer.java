@@ -10,11 +10,13 @@ import org.flashring.internal.Cudart;
  * the copy.
  */
 public final class DeviceBuffer extends OwnedMemory {
-    private final boolean owned;
+    private static final Runnable NOTHING = () -> {};
 
-    private DeviceBuffer(Device device, long address, long bytes, boolean owned) {
+    private final Runnable free; // of what it owns
+
+    private DeviceBuffer(Device device, long address, long bytes, Runnable free) {
         super(device, address, bytes);
-        this.owned = owned;
+        this.free = free;
     }
 
     /**
@@ -29,7 +31,8 @@ public final class DeviceBuffer extends OwnedMemory {
         Checks.atLeast("bytes", bytes, 0);
         int previous = CurrentDevice.enter(Cuda.requireCuda("device", device));
         try {
-            return new DeviceBuffer(device, Cudart.malloc(Math.max(bytes, 1)), bytes, true);
+            long address = Cudart.malloc(Math.max(bytes, 1));
+            return adopt(device, address, bytes, () -> DeferredFrees.free(device, () -> Cudart.free(address)));
         } finally {
             CurrentDevice.leave(previous);
         }
@@ -41,7 +44,12 @@ public final class DeviceBuffer extends OwnedMemory {
     public static DeviceBuffer wrap(Device device, long address, long bytes) {
         Checks.atLeast("address", address, 1);
         Checks.atLeast("bytes", bytes, 0);
-        return new DeviceBuffer(Cuda.requireCuda("device", device), address, bytes, false);
+        return adopt(Cuda.requireCuda("device", device), address, bytes, NOTHING);
+    }
+
+    /** Returns an owner of {@code bytes} bytes of {@code device} that {@code free} gives back. */
+    public static DeviceBuffer adopt(Device device, long address, long bytes, Runnable free) {
+        return new DeviceBuffer(device, address, bytes, free);
     }
 
     /**
@@ -99,8 +107,6 @@ public final class DeviceBuffer extends OwnedMemory {
 
     @Override
     void free(long ownedAddress) {
-        if (owned) {
-            DeferredFrees.free(device(), () -> Cudart.free(ownedAddress));
-        }
+        free.run();
     }
 }

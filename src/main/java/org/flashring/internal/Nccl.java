@@ -7,15 +7,27 @@ import org.bytedeco.cuda.nccl.ncclComm;
 import org.bytedeco.cuda.nccl.ncclConfig_t;
 import org.bytedeco.cuda.nccl.ncclUniqueId;
 import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.PointerPointer;
 
 /**
  * The few calls of NCCL that this library makes. A call that fails throws {@link IllegalStateException} with NCCL's
- * words for it. No call here is newer than NCCL 2.18, so that any release from there on serves, older than the preset's
- * headers or not. Element types are given by their numbers in the native interface.
+ * words for it. But for {@link #register} no call here is newer than NCCL 2.18, so that any release from there on
+ * serves, older than the preset's headers or not. Element types are given by their numbers in the native interface.
  */
 public final class Nccl {
+    /** The first release that knows {@link #register}. */
+    public static final int REGISTERS = 21_900;
+
     /** Bytes of a group's id. */
     public static final int ID_BYTES = NCCL_UNIQUE_ID_BYTES;
+
+    /** What stands for NCCL's own choice among a communicator's settings. */
+    public static final int UNDEFINED = Integer.MIN_VALUE;
+
+    // The settings as of NCCL 2.18, a prefix of what later releases have, which fill in the rest
+    private static final int CONFIG_VERSION = 21_800;
+    private static final int CONFIG_BYTES = 48;
 
     private static final int[] TYPES = {ncclFloat64, ncclFloat32, ncclBfloat16, ncclFloat16
     }; // by number in the native interface
@@ -41,13 +53,24 @@ public final class Nccl {
         }
     }
 
-    /** Returns this rank's communicator on the current device, once all ranks have called this. */
-    public static ncclComm initRank(byte[] idBytes, int rank, int worldSize) {
+    /**
+     * Returns this rank's communicator on the current device, once all ranks have called this.
+     *
+     * @param minCtas least blocks of NCCL's kernels, {@link #UNDEFINED} for NCCL's choice, as maxCtas then
+     * @param maxCtas most blocks
+     * @param clusterSize blocks to a cluster, 0 for none, or {@link #UNDEFINED}
+     */
+    public static ncclComm initRank(
+            byte[] idBytes, int rank, int worldSize, int minCtas, int maxCtas, int clusterSize) {
         ncclComm comm = new ncclComm();
-        try (Scratch memory = new Scratch(ID_BYTES)) {
+        try (Scratch memory = new Scratch(ID_BYTES);
+                ncclConfig_t config = new ncclConfig_t()) {
             ncclUniqueId id = new ncclUniqueId(Handles.target(memory.address()));
             new BytePointer(id).put(idBytes);
-            check(ncclCommInitRank(comm, worldSize, id, rank), "ncclCommInitRank");
+            config.size(CONFIG_BYTES).magic(NCCL_API_MAGIC).version(CONFIG_VERSION);
+            config.blocking(UNDEFINED).splitShare(UNDEFINED).netName(null);
+            config.minCTAs(minCtas).maxCTAs(maxCtas).cgaClusterSize(clusterSize);
+            check(ncclCommInitRankConfig(comm, worldSize, id, rank, config), "ncclCommInitRankConfig");
         }
         return comm;
     }
@@ -68,6 +91,41 @@ public final class Nccl {
         int[] size = new int[1];
         check(ncclCommCount(comm, size), "ncclCommCount");
         return size[0];
+    }
+
+    /**
+     * Returns the address of {@code bytes} bytes on the current device that can be registered; throws
+     * {@link OutOfMemoryError} if there are none.
+     */
+    public static long allocate(long bytes) {
+        try (PointerPointer<Pointer> answer = new PointerPointer<>(1)) {
+            int status = ncclMemAlloc(answer, bytes);
+            if (status != ncclSuccess) {
+                throw new OutOfMemoryError("NCCL has no memory for " + bytes + " bytes: " + words(status));
+            }
+            return answer.get(0).address();
+        }
+    }
+
+    /** Frees what {@link #allocate} gave. */
+    public static void free(long address) {
+        check(ncclMemFree(Handles.target(address)), "ncclMemFree");
+    }
+
+    /**
+     * Lets peers copy to and from these bytes without buffers of NCCL's between. Returns what {@link #deregister}
+     * takes.
+     */
+    public static long register(ncclComm comm, long address, long bytes) {
+        try (PointerPointer<Pointer> registration = new PointerPointer<>(1)) {
+            check(ncclCommRegister(comm, Handles.target(address), bytes, registration), "ncclCommRegister");
+            return registration.get(0).address();
+        }
+    }
+
+    /** Ends a registration, of which the peers hear. Returns whether that is done. */
+    public static boolean deregister(ncclComm comm, long registration) {
+        return ncclCommDeregister(comm, Handles.target(registration)) == ncclSuccess;
     }
 
     public static void destroy(ncclComm comm) {

@@ -1,6 +1,7 @@
 package org.flashring.cli.launch;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -18,11 +19,14 @@ import org.flashring.Threads;
 import org.flashring.cli.Main;
 import org.flashring.launch.Environment;
 import org.flashring.launch.Rendezvous;
+import org.flashring.launch.Secret;
 import org.flashring.launch.Session;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import picocli.CommandLine;
 
 /** Real processes, which meet at a real rendezvous. */
@@ -122,6 +126,36 @@ class LaunchTest {
         assertThat(launch("--nproc", "0", "--", "info").exitCode()).isEqualTo(2);
         assertThat(launch("--nproc", "2").exitCode()).isEqualTo(2);
         assertThat(launch("--", "info").exitCode()).isEqualTo(2);
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            textBlock =
+                    """
+            --nnodes 0                                   | --nnodes is 0; it must be at least 1
+            --nnodes 2 --node-rank 2                     | --node-rank is 2; it must lie in [0, 1], one of --nnodes = 2
+            --node-rank 1                                | --node-rank is 1; it must lie in [0, 0], one of --nnodes = 1
+            --nnodes 2 --port 29500                      | --master-addr is missing; it must name host 0
+            --nnodes 2 --master-addr 10.0.0.1            | --port is missing; it must be the same on all --nnodes = 2
+            --master-addr 10.0.0.1                       | --master-addr is 10.0.0.1; it must be left out on one host
+            """)
+    void hostsThatCannotBe(String options, String message) {
+        List<String> words = new ArrayList<>(List.of(options.split(" ")));
+        words.addAll(List.of("--nproc", "2", "--", "info"));
+        Outcome outcome = launch(words.toArray(String[]::new));
+        assertThat(outcome.exitCode()).isEqualTo(2);
+        assertThat(outcome.err()).contains(message);
+    }
+
+    /** Ranks of several hosts could not meet with a secret that each host makes up. */
+    @Test
+    void severalHostsNeedASecretThatIsGiven() {
+        assumeFalse(Secret.of(System.getenv()).isGiven(), "there is one");
+        Outcome outcome =
+                launch("--nnodes", "2", "--master-addr", "10.0.0.1", "--port", "29500", "--nproc", "1", "--", "info");
+        assertThat(outcome.exitCode()).isEqualTo(2);
+        assertThat(outcome.err()).contains("FLASHRING_SECRET is not set; it, or FLASHRING_SECRET_FILE");
     }
 
     static final class Meeting {

@@ -25,6 +25,8 @@ class NcclFailureTest {
     private static final Duration DEADLINE = Duration.ofSeconds(2);
     private static final Duration SLACK = Duration.ofSeconds(1);
 
+    private static final String GIVES_UP = "FLASHRING_TEST_GIVES_UP"; // the rank that does
+
     @TempDir
     Path folder;
 
@@ -118,8 +120,29 @@ class NcclFailureTest {
         }
     }
 
+    @Test
+    void aProcessThatIsSlowIsWaitedFor() throws Exception {
+        RankProcesses ranks = running();
+        ranks.pause(1, DEADLINE);
+    }
+
+    @Test
+    void aProcessThatGivesUpIsNoticedAtOnce() throws Exception {
+        RankProcesses ranks = running(Map.of(GIVES_UP, "1"));
+        long start = System.nanoTime();
+        for (int rank = 0; rank < 2; rank++) {
+            assertThat(ranks.exitCode(rank, Duration.ofSeconds(30))).isEqualTo(3);
+            assertThat(ranks.output(rank)).contains("rank 1 failed").contains("NaN in the loss");
+        }
+        assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(DEADLINE.plus(SLACK));
+    }
+
     private RankProcesses running() throws Exception {
-        RankProcesses ranks = RankProcesses.start(Rank.class, 2, folder);
+        return running(Map.of());
+    }
+
+    private RankProcesses running(Map<String, String> variables) throws Exception {
+        RankProcesses ranks = RankProcesses.start(List.of(), Rank.class, 2, folder, variables);
         ranks.awaitOutput("running");
         Thread.sleep(300);
         return ranks;
@@ -133,6 +156,9 @@ class NcclFailureTest {
             try (Communicator communicator = NcclGroup.join(Environment.current(), Map.of(), DEADLINE)) {
                 ring(communicator, 2);
                 System.out.println("running");
+                if (String.valueOf(communicator.rank()).equals(System.getenv(GIVES_UP))) {
+                    communicator.abort(new ArithmeticException("NaN in the loss"));
+                }
                 ring(communicator, Integer.MAX_VALUE);
             } catch (CommunicationException e) {
                 System.out.println(e);

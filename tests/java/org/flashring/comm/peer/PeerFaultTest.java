@@ -72,6 +72,12 @@ class PeerFaultTest {
     }
 
     @Test
+    void aProcessThatIsSlowIsWaitedFor() throws Exception {
+        RankProcesses ranks = running("ring");
+        ranks.pause(1, DEADLINE);
+    }
+
+    @Test
     void aRankThatStallsIsNamed() throws Exception {
         RankProcesses ranks = running("stall");
         long start = System.nanoTime();

@@ -99,6 +99,16 @@ class ProcessFaultTest {
         }
     }
 
+    /** A pause shorter than the deadline is no fault. */
+    @Test
+    @Tag("full")
+    void aProcessThatIsSlowIsWaitedFor() throws Exception {
+        for (Medium medium : Medium.values()) {
+            RankProcesses ranks = running(medium);
+            ranks.pause(1, DEADLINE);
+        }
+    }
+
     private RankProcesses running(Medium medium) throws Exception {
         RankProcesses ranks =
                 RankProcesses.start(List.of(), Rank.class, WORLD, folder, Map.of(Medium.VARIABLE, medium.toString()));

@@ -110,11 +110,12 @@ class ProcessGroupTest {
         }));
     }
 
-    @Test
-    void fiftyGroupsThatFailLeaveNothing() throws InterruptedException {
+    @ParameterizedTest
+    @EnumSource
+    void fiftyGroupsThatFailLeaveNothing(Medium medium) throws InterruptedException {
         List<WeakReference<Object>> groups = new ArrayList<>();
         Leaks.leavesNothing(groups, () -> {
-            List<Ending> endings = run(Medium.AUTO, LONG, communicator -> {
+            List<Ending> endings = run(medium, LONG, communicator -> {
                 synchronized (groups) {
                     groups.add(new WeakReference<>(communicator));
                 }
@@ -160,18 +161,6 @@ class ProcessGroupTest {
                 .hasMessageContaining("/dev/shm has room for ")
                 .hasMessageEndingWith(" are needed");
         assertThat(files()).isEmpty();
-    }
-
-    @Test
-    void aSlowPeerWithinTheDeadlineIsWaitedFor() {
-        succeeds(run(Medium.AUTO, Duration.ofSeconds(2), communicator -> {
-            for (int round = 0; round < 3; round++) {
-                if (communicator.rank() == round) {
-                    Thread.sleep(300);
-                }
-                communicator.barrier();
-            }
-        }));
     }
 
     @ParameterizedTest

@@ -13,6 +13,7 @@ import org.bytedeco.javacpp.Loader;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Machine;
 import org.flashring.cli.support.Table;
+import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.comm.process.Medium;
 import org.flashring.comm.process.ProcessGroup;
 import org.flashring.device.Cuda;
@@ -52,6 +53,7 @@ public final class InfoCommand implements Callable<Integer> {
             int cudaDevices,
             String cudaCause,
             List<Integer> cudaTileBytes,
+            String nccl,
             String peerCopies,
             String processes,
             Map<String, String> optional,
@@ -71,6 +73,7 @@ public final class InfoCommand implements Callable<Integer> {
                 Cuda.deviceCount(),
                 Cuda.unavailabilityCause(),
                 tileBytes(),
+                nccl(),
                 peerCopies(),
                 processes(),
                 optional(),
@@ -134,6 +137,9 @@ public final class InfoCommand implements Callable<Integer> {
             out.println(
                     "                 " + deviceLine(name, info.cudaTileBytes().get(device)));
         }
+        if (info.nccl() != null) {
+            out.println("NCCL             " + info.nccl());
+        }
         if (info.peerCopies() != null) {
             out.println("Peer copies      " + info.peerCopies());
         }
@@ -161,6 +167,15 @@ public final class InfoCommand implements Callable<Integer> {
                 + (tileBytes == 0
                         ? "no kernel runs on it"
                         : "tiles for " + tileBytes / 1024 + " KB of shared memory a block");
+    }
+
+    /** Returns what NCCL works with, or why there is none; null where there is no GPU. */
+    private static String nccl() {
+        if (Cuda.deviceCount() == 0) {
+            return null;
+        }
+        String cause = NcclGroup.unavailabilityCause();
+        return cause.isEmpty() ? NcclGroup.description() : "none: " + cause;
     }
 
     /** Returns which GPUs can copy from each other's memory; null where there is no GPU. */

@@ -27,7 +27,7 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
-/** {@code flashring launch}: one process per rank on this host, with torchrun's variables. */
+/** {@code flashring launch}: one process per rank, with torchrun's variables. */
 @Command(
         name = "launch",
         description = "Run a main class or a flashring command in one process per rank, as torchrun does.",
@@ -38,10 +38,12 @@ import picocli.CommandLine.Spec;
             "Each computes with its share of this host's cores, at least one thread, unless FLASHRING_THREADS says otherwise.",
             "train, verify and bench join: on the host, through shared memory, or sockets alone with FLASHRING_MEDIUM=sockets.",
             "The first rank that fails decides the exit code; the others then have five seconds to end.",
+            "On several hosts run it on each, with the same --nnodes, --master-addr and --port and the same secret.",
             "",
             "Example:",
             "  flashring launch --nproc 2 -- com.example.Train --steps 100",
-            "  flashring launch --nproc 4 -- train --text README.md"
+            "  flashring launch --nproc 4 -- train --text README.md",
+            "  flashring launch --nproc 4 --nnodes 2 --master-addr n0 --port 9000 -- verify"
         })
 public final class LaunchCommand implements Callable<Integer> {
     private static final int GRACE_SECONDS = 5;
@@ -50,6 +52,7 @@ public final class LaunchCommand implements Callable<Integer> {
     /** How many streams of a process do not queue behind each other; of {@code PeerGroup}'s, many wait for peers. */
     private static final String CONNECTIONS = "CUDA_DEVICE_MAX_CONNECTIONS";
 
+    private static final String RUN = "TORCHELASTIC_RUN_ID"; // on several hosts the secret tells runs apart
     private static final String MOST_CONNECTIONS = "32";
 
     @Spec
@@ -60,6 +63,19 @@ public final class LaunchCommand implements Callable<Integer> {
 
     @Option(names = "--port", paramLabel = "PORT", description = "Where rank 0 listens; a free port unless given.")
     private int port;
+
+    @Option(names = "--nnodes", paramLabel = "N", defaultValue = "1", description = "Hosts of the run (default: 1).")
+    private int hosts;
+
+    @Option(
+            names = "--node-rank",
+            paramLabel = "R",
+            defaultValue = "0",
+            description = "Which of the hosts this is, from 0; it has the ranks from R times --nproc on (default: 0).")
+    private int host;
+
+    @Option(names = "--master-addr", paramLabel = "ADDRESS", description = "Of host 0, where there are several.")
+    private String masterAddress;
 
     @Parameters(
             arity = "1..*",
@@ -74,18 +90,15 @@ public final class LaunchCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException, InterruptedException {
-        if (processes < 1) {
-            throw new CommandLine.ParameterException(
-                    spec.commandLine(), "--nproc is " + processes + "; it must be at least 1");
-        }
+        check();
         unpackNatives();
         int masterPort = port > 0 ? port : freePort();
         List<Process> ranks = new ArrayList<>();
         BlockingQueue<Ending> endings = new LinkedBlockingQueue<>();
         Thread killer = new Thread(() -> ranks.forEach(Process::destroyForcibly));
         Runtime.getRuntime().addShutdownHook(killer);
-        for (int rank = 0; rank < processes; rank++) {
-            ranks.add(start(rank, masterPort, endings));
+        for (int local = 0; local < processes; local++) {
+            ranks.add(start(local, masterPort, endings));
         }
         int exitCode = 0;
         for (int ended = 0; ended < processes; ended++) {
@@ -103,6 +116,30 @@ public final class LaunchCommand implements Callable<Integer> {
         ranks.forEach(Process::destroyForcibly);
         Runtime.getRuntime().removeShutdownHook(killer);
         return exitCode;
+    }
+
+    private void check() {
+        require(processes >= 1, "--nproc is " + processes + "; it must be at least 1");
+        require(hosts >= 1, "--nnodes is " + hosts + "; it must be at least 1");
+        require(
+                host >= 0 && host < hosts,
+                "--node-rank is " + host + "; it must lie in [0, " + (hosts - 1) + "], one of --nnodes = " + hosts);
+        require(
+                (masterAddress != null) == (hosts > 1),
+                masterAddress == null
+                        ? "--master-addr is missing; it must name host 0 where --nnodes is " + hosts
+                        : "--master-addr is " + masterAddress + "; it must be left out on one host");
+        require(hosts == 1 || port > 0, "--port is missing; it must be the same on all --nnodes = " + hosts + " hosts");
+        require(
+                hosts == 1 || Secret.of(System.getenv()).isGiven(),
+                Secret.VARIABLE + " is not set; it, or " + Secret.FILE_VARIABLE
+                        + ", must give the same secret on all hosts");
+    }
+
+    private void require(boolean kept, String otherwise) {
+        if (!kept) {
+            throw new CommandLine.ParameterException(spec.commandLine(), otherwise);
+        }
     }
 
     /** Unpacks the libraries here, so that the ranks find them and do not wait for each other. */
@@ -123,7 +160,8 @@ public final class LaunchCommand implements Callable<Integer> {
         return Math.max(1, Runtime.getRuntime().availableProcessors() / processes);
     }
 
-    private Process start(int rank, int masterPort, BlockingQueue<Ending> endings) throws IOException {
+    private Process start(int local, int masterPort, BlockingQueue<Ending> endings) throws IOException {
+        int rank = host * processes + local;
         List<String> line = new ArrayList<>();
         line.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
         line.addAll(ManagementFactory.getRuntimeMXBean().getInputArguments());
@@ -133,27 +171,21 @@ public final class LaunchCommand implements Callable<Integer> {
         }
         line.addAll(command);
         ProcessBuilder builder = new ProcessBuilder(line).redirectErrorStream(true);
-        builder.environment()
-                .putAll(Map.of(
-                        "RANK",
-                        String.valueOf(rank),
-                        "LOCAL_RANK",
-                        String.valueOf(rank),
-                        "WORLD_SIZE",
-                        String.valueOf(processes),
-                        "LOCAL_WORLD_SIZE",
-                        String.valueOf(processes),
-                        "MASTER_ADDR",
-                        "127.0.0.1",
-                        "MASTER_PORT",
-                        String.valueOf(masterPort),
-                        "TORCHELASTIC_RUN_ID",
-                        String.valueOf(ProcessHandle.current().pid())));
-        builder.environment().remove(Environment.BIND_VARIABLE); // all are on this host
-        builder.environment().putIfAbsent(THREADS, String.valueOf(threadsEach()));
-        builder.environment().putIfAbsent(CONNECTIONS, MOST_CONNECTIONS);
+        Map<String, String> variables = builder.environment();
+        variables.put("RANK", String.valueOf(rank));
+        variables.put("LOCAL_RANK", String.valueOf(local));
+        variables.put("WORLD_SIZE", String.valueOf(hosts * processes));
+        variables.put("LOCAL_WORLD_SIZE", String.valueOf(processes));
+        variables.put("MASTER_ADDR", hosts == 1 ? "127.0.0.1" : masterAddress);
+        variables.put("MASTER_PORT", String.valueOf(masterPort));
+        if (hosts == 1) {
+            variables.put(RUN, String.valueOf(ProcessHandle.current().pid()));
+            variables.remove(Environment.BIND_VARIABLE); // all are on this host
+        }
+        variables.putIfAbsent(THREADS, String.valueOf(threadsEach()));
+        variables.putIfAbsent(CONNECTIONS, MOST_CONNECTIONS);
         if (!Secret.of(System.getenv()).isGiven()) {
-            builder.environment().put(Secret.VARIABLE, secret);
+            variables.put(Secret.VARIABLE, secret);
         }
         Process process = builder.start();
         process.getOutputStream().close();

@@ -9,6 +9,7 @@ import java.util.stream.IntStream;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
 import org.flashring.comm.nccl.NcclGroup;
+import org.flashring.comm.nccl.NcclOptions;
 import org.flashring.comm.peer.PeerGroup;
 import org.flashring.device.Device;
 import org.flashring.internal.Checks;
@@ -19,14 +20,16 @@ import picocli.CommandLine.Option;
 public final class TransportOption {
     enum Kind {
         NCCL,
+        LEAN,
         PEER
     }
 
     @Option(
             names = "--transport",
             description = {
-                "How ranks on GPUs exchange: nccl, or peer, copies between the GPUs of one host, which several ranks"
-                        + " may share (default: nccl; verify by threads: peer).",
+                "How ranks on GPUs exchange: nccl; lean, NCCL with registered memory and few channels; or peer, copies"
+                        + " between the GPUs of one host, which several ranks may share (default: nccl; verify by"
+                        + " threads: peer).",
                 "Processes that cannot copy, as on two hosts, take NCCL in place of peer, and say so."
             })
     private Kind kind;
@@ -40,7 +43,7 @@ public final class TransportOption {
     public Communicator join(Environment environment, Map<String, String> terms, Duration deadline, PrintWriter out) {
         effective = name();
         if (kind != Kind.PEER) {
-            return NcclGroup.join(environment, terms, deadline);
+            return NcclGroup.join(environment, terms, deadline, nccl());
         }
         return PeerGroup.join(environment, terms, deadline, cause -> {
             effective = "nccl in place of peer: " + cause;
@@ -71,7 +74,11 @@ public final class TransportOption {
                     ranks,
                     "be at most the " + devices.size() + " CUDA devices that there are, or --transport be peer");
         }
-        return NcclGroup.create(devices.subList(0, ranks), deadline);
+        return NcclGroup.create(devices.subList(0, ranks), deadline, nccl());
+    }
+
+    private NcclOptions nccl() {
+        return kind == Kind.LEAN ? NcclOptions.lean() : NcclOptions.defaults();
     }
 
     /** Returns what ranks on {@code device} exchange by, for results; null on the host, where there is no choice. */
@@ -89,8 +96,8 @@ public final class TransportOption {
      * @throws IllegalArgumentException if they would
      */
     public void requirePeer(String rule) {
-        if (kind == Kind.NCCL) {
-            throw Checks.broken("--transport", "nccl", rule);
+        if (kind == Kind.NCCL || kind == Kind.LEAN) {
+            throw Checks.broken("--transport", name(), rule);
         }
     }
 

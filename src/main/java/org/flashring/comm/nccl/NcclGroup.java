@@ -69,6 +69,35 @@ public final class NcclGroup {
     }
 
     /**
+     * Returns what carries groups made with default options, in words, such as "release 2.28.3, channels: NCCL's
+     * choice, cluster size: NCCL's choice", and NCCL's variables in the environment that count. Settings in NCCL's own
+     * files are not seen.
+     *
+     * @throws UnsupportedOperationException if there is no CUDA or no NCCL; the message says why
+     */
+    public static String description() {
+        return description(requireNccl(), System.getenv());
+    }
+
+    static String description(int release, Map<String, String> environment) {
+        StringBuilder text = new StringBuilder("release ")
+                .append(name(release))
+                .append(", ")
+                .append(NcclOptions.defaults().effective(environment));
+        String separator = "; set in the environment: ";
+        for (Map.Entry<String, String> variable :
+                NcclOptions.overrides(environment).entrySet()) {
+            text.append(separator).append(variable);
+            separator = ", ";
+        }
+        return text.toString();
+    }
+
+    private static String name(int release) {
+        return release / 10_000 + "." + release / 100 % 100 + "." + release % 100;
+    }
+
+    /**
      * Returns the communicators of a new group, rank r on {@code devices.get(r)}, each for one thread.
      *
      * @param deadline how long an operation waits for its peers
@@ -78,7 +107,12 @@ public final class NcclGroup {
      * @throws CommunicationException if NCCL fails
      */
     public static List<Communicator> create(List<Device> devices, Duration deadline) {
-        requireNccl();
+        return create(devices, deadline, NcclOptions.defaults());
+    }
+
+    /** As {@link #create(List, Duration)}, with {@code options} for NCCL, which its environment overrides. */
+    public static List<Communicator> create(List<Device> devices, Duration deadline, NcclOptions options) {
+        requireNccl(Checks.notNull("options", options));
         Checks.notNull("devices", devices);
         Checks.atLeast("devices.size", devices.size(), 1);
         Deadline limit = Deadline.of(deadline);
@@ -97,7 +131,8 @@ public final class NcclGroup {
         List<CompletableFuture<Communicator>> ranks = new ArrayList<>();
         for (int rank = 0; rank < devices.size(); rank++) {
             int own = rank;
-            ranks.add(inBackground(() -> connect(watchdog, together, devices.get(own), own, devices.size(), ids)));
+            ranks.add(inBackground(
+                    () -> connect(watchdog, together, devices.get(own), own, devices.size(), ids, options)));
         }
         List<Communicator> communicators = new ArrayList<>();
         for (int rank = 0; rank < ranks.size(); rank++) {
@@ -118,7 +153,16 @@ public final class NcclGroup {
      * @throws CommunicationException if the ranks disagree, do not come, or NCCL fails
      */
     public static Communicator join(Environment environment, Map<String, String> terms, Duration deadline) {
-        int release = requireNccl();
+        return join(environment, terms, deadline, NcclOptions.defaults());
+    }
+
+    /**
+     * As {@link #join(Environment, Map, Duration)}, with {@code options} for NCCL, which its environment overrides.
+     * What comes of both ranks compare too.
+     */
+    public static Communicator join(
+            Environment environment, Map<String, String> terms, Duration deadline, NcclOptions options) {
+        int release = requireNccl(Checks.notNull("options", options));
         Deadline limit = Deadline.of(deadline);
         int ordinal = Checks.notNull("environment", environment).localRank();
         Device device = Cuda.require("environment.localRank", Device.cuda(ordinal));
@@ -126,6 +170,7 @@ public final class NcclGroup {
         all.put(TRANSPORT, "nccl");
         all.putAll(Checks.notNull("terms", terms));
         all.put("NCCL release", String.valueOf(release));
+        all.putAll(options.effective(System.getenv()).terms());
         Session session = Rendezvous.join(environment, all, longer(deadline, PATIENCE));
         try {
             requireDistinct(session, device);
@@ -138,7 +183,8 @@ public final class NcclGroup {
                             device,
                             environment.rank(),
                             environment.worldSize(),
-                            ids)),
+                            ids,
+                            options)),
                     environment.rank(),
                     deadline,
                     watchdog);
@@ -146,6 +192,15 @@ public final class NcclGroup {
             session.close();
             throw e;
         }
+    }
+
+    private static int requireNccl(NcclOptions options) {
+        int release = requireNccl();
+        if (options.registered() && release < Nccl.REGISTERS) {
+            throw new UnsupportedOperationException(
+                    "NCCL " + name(release) + " cannot register memory; release " + name(Nccl.REGISTERS) + " can");
+        }
+        return release;
     }
 
     private static int requireNccl() {
@@ -204,14 +259,27 @@ public final class NcclGroup {
     }
 
     private static Communicator connect(
-            NcclWatchdog watchdog, NcclLocalRanks together, Device device, int rank, int worldSize, List<byte[]> ids) {
+            NcclWatchdog watchdog,
+            NcclLocalRanks together,
+            Device device,
+            int rank,
+            int worldSize,
+            List<byte[]> ids,
+            NcclOptions options) {
         int current = CurrentDevice.enter(device);
         try {
             List<ncclComm> comms = new ArrayList<>();
             for (byte[] id : ids) {
-                comms.add(Nccl.initRank(id, rank, worldSize));
+                comms.add(Nccl.initRank(
+                        id,
+                        rank,
+                        worldSize,
+                        options.minCtas(),
+                        options.maxCtas(),
+                        options.clusterSize().orElse(Nccl.UNDEFINED)));
             }
-            return new TransportCommunicator(new NcclTransport(watchdog, together, "", device, comms));
+            return new TransportCommunicator(
+                    new NcclTransport(watchdog, together, "", device, comms, options.registered()));
         } finally {
             CurrentDevice.leave(current);
         }

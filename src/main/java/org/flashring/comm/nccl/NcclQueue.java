@@ -63,6 +63,34 @@ final class NcclQueue {
         return channels.stream().map(Channel::comm).toList();
     }
 
+    /** Registers memory with all channels. Returns what {@link #deregister} takes; if the group has failed, nothing. */
+    long[] register(long address, long bytes) {
+        gate.lock();
+        try {
+            long[] registrations = new long[surrendered ? 0 : CHANNELS];
+            for (int i = 0; i < registrations.length; i++) {
+                registrations[i] = Nccl.register(channels.get(i).comm(), address, bytes);
+            }
+            return registrations;
+        } finally {
+            gate.unlock();
+        }
+    }
+
+    /** Ends registrations, which waits for the peers. Returns whether all channels have let go. */
+    boolean deregister(long[] registrations) {
+        gate.lock();
+        try {
+            boolean done = !surrendered;
+            for (int i = 0; i < registrations.length && done; i++) {
+                done = Nccl.deregister(channels.get(i).comm(), registrations[i]);
+            }
+            return done;
+        } finally {
+            gate.unlock();
+        }
+    }
+
     void stream(long caller) {
         if (Cudart.isCapturing(caller)) {
             throw new UnsupportedOperationException(

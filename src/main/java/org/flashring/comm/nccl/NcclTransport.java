@@ -11,6 +11,7 @@ import org.flashring.comm.transport.DeviceWork;
 import org.flashring.comm.transport.Transport;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
+import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Assembly;
 import org.flashring.internal.Nccl;
 
@@ -23,6 +24,7 @@ final class NcclTransport implements Transport {
     private final int rank;
     private final int worldSize;
     private final NcclQueue queue;
+    private final NcclMemory memory; // null where exchanges go through NCCL's own buffers
     private final DeviceBuffer scratch; // for barriers
     private final DeviceWork[] posted = new DeviceWork[DEPTH];
     private final NcclBatch batchCall = new NcclBatch();
@@ -30,7 +32,13 @@ final class NcclTransport implements Transport {
     private final NcclCall meeting;
     private int splits;
 
-    NcclTransport(NcclWatchdog watchdog, NcclLocalRanks together, String name, Device device, List<ncclComm> comms) {
+    NcclTransport(
+            NcclWatchdog watchdog,
+            NcclLocalRanks together,
+            String name,
+            Device device,
+            List<ncclComm> comms,
+            boolean registers) {
         this.watchdog = watchdog;
         this.together = together;
         this.name = name;
@@ -38,6 +46,7 @@ final class NcclTransport implements Transport {
         this.rank = Nccl.rank(comms.get(0));
         this.worldSize = Nccl.size(comms.get(0));
         queue = new NcclQueue(watchdog, device, name + "rank " + rank, comms);
+        memory = registers ? new NcclMemory(device, queue) : null;
         collectiveCall = new NcclCollective(rank, worldSize);
         scratch = DeviceBuffer.allocate(device, 2L * worldSize);
         scratch.fill(0, 0);
@@ -92,6 +101,11 @@ final class NcclTransport implements Transport {
         queue.stream(stream);
     }
 
+    @Override
+    public OwnedMemory allocate(long bytes) {
+        return memory == null ? OwnedMemory.allocate(device, bytes) : memory.allocate(bytes);
+    }
+
     /** Batches take channels in turn, the same on all ranks as all post in one order. */
     @Override
     public void post(long ticket, Transfers batch) {
@@ -136,7 +150,8 @@ final class NcclTransport implements Transport {
         queue.run(
                 "split", 0, (first, stream) -> queue.comms().forEach(comm -> parts.add(Nccl.split(comm, color, key))));
         NcclLocalRanks members = together.part(splits++, color, Nccl.size(parts.get(0)));
-        return new NcclTransport(watchdog, members, part.isEmpty() ? name : name + part + ": ", device, parts);
+        return new NcclTransport(
+                watchdog, members, part.isEmpty() ? name : name + part + ": ", device, parts, memory != null);
     }
 
     @Override
@@ -147,11 +162,17 @@ final class NcclTransport implements Transport {
     @Override
     public void close() {
         queue.drain();
+        if (memory != null && !watchdog.hasFailed() && !NcclWatchdog.end(List.of(), memory::deregister)) {
+            fail("waited for the others to let go of memory that NCCL knows", null);
+        }
         watchdog.leave(together.name(), rank, worldSize);
         watchdog.remove(queue);
         together.leave(
                 queue.surrender(), watchdog.hasFailed(), watchdog.deadline().nanos());
         queue.close();
+        if (memory != null) {
+            memory.close();
+        }
         if (!watchdog.hasFailed()) {
             scratch.close(); // waits for the device, which work that cannot be ended may keep busy for ever
         }

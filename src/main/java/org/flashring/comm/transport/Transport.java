@@ -3,12 +3,13 @@ package org.flashring.comm.transport;
 import java.util.Map;
 import org.flashring.comm.Transfers;
 import org.flashring.device.Device;
+import org.flashring.device.OwnedMemory;
 
 /**
  * How one rank reaches the others: what {@link TransportCommunicator} leaves to do once it has checked what it was
- * given. Calls come from one thread at a time, with the device current, while the communicator is open; {@link #fail}
- * and {@link #at} come from any thread. What waits for peers throws {@link org.flashring.comm.CommunicationException}
- * on every rank once the group has failed.
+ * given. Calls come from one thread at a time, with the device current, while the communicator is open; {@link #fail},
+ * {@link #at} and {@link #allocate} come from any thread. What waits for peers throws
+ * {@link org.flashring.comm.CommunicationException} on every rank once the group has failed.
  */
 public interface Transport {
     /** Batches that a rank may have posted and not awaited. */
@@ -28,6 +29,11 @@ public interface Transport {
 
     /** Sets the stream in whose order what follows works. */
     void stream(long stream);
+
+    /** Returns memory that exchanges are at their best with. Any thread may call it. */
+    default OwnedMemory allocate(long bytes) {
+        return OwnedMemory.allocate(device(), bytes);
+    }
 
     /**
      * Starts a batch, the {@code ticket}-th of this rank, of which at most {@link #DEPTH} are under way. It stays as it

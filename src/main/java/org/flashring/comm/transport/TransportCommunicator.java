@@ -8,6 +8,7 @@ import org.flashring.comm.Communicator;
 import org.flashring.comm.Transfers;
 import org.flashring.device.CurrentDevice;
 import org.flashring.device.Device;
+import org.flashring.device.OwnedMemory;
 import org.flashring.internal.Checks;
 
 /**
@@ -55,6 +56,12 @@ public final class TransportCommunicator implements Communicator {
     @Override
     public Device device() {
         return device;
+    }
+
+    @Override
+    public OwnedMemory allocate(long bytes) {
+        Checks.atLeast("bytes", bytes, 0);
+        return transport.allocate(bytes);
     }
 
     @Override

@@ -1,0 +1,42 @@
+package org.flashring.docs;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.MatchResult;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+
+/** The tests that {@code docs/transports.md} names are there. */
+class FaultTableTest {
+    private static final Path TESTS = Path.of("tests/java/org/flashring");
+    private static final Pattern NAMED = Pattern.compile("`(\\w+Test)(?:\\.(\\w+))?`");
+
+    @Test
+    void namesTestsThatThereAre() throws IOException {
+        Map<String, Path> files;
+        try (Stream<Path> all = Files.walk(TESTS)) {
+            files = all.filter(file -> file.toString().endsWith("Test.java"))
+                    .collect(Collectors.toMap(
+                            file -> file.getFileName().toString().replace(".java", ""), file -> file, (a, b) -> a));
+        }
+        List<MatchResult> named = NAMED.matcher(Files.readString(Path.of("docs/transports.md")))
+                .results()
+                .toList();
+        assertThat(named).hasSizeGreaterThan(40);
+        for (MatchResult test : named) {
+            assertThat(files).containsKey(test.group(1));
+            if (test.group(2) != null) {
+                assertThat(Files.readString(files.get(test.group(1))))
+                        .as(test.group())
+                        .contains(" void " + test.group(2) + "(");
+            }
+        }
+    }
+}
