@@ -43,7 +43,7 @@ public final class LibTorch {
     public static native @NoException void free(@Cast("void*") long tensor);
     public static native @Cast("int64_t") long version(@Cast("void*") long tensor);
     public static native @Cast("void*") long currentCudaStream(int device);
-    public static native void attach(@Cast("void*") long out, @Cast("void*") long q, @Cast("void*") long k, @Cast("void*") long v, int device, int index, @Cast("int64_t") long node, GradientHook hook, GraphGone gone);
+    public static native void attach(@Cast("void*") long out, @Cast("void*") long q, @Cast("void*") long k, @Cast("void*") long v, @Cast("void*") long sinks, int dtype, int device, int index, @Cast("int64_t") long node, GradientHook hook, GraphGone gone);
     // spotless:on
 
     /** Told of gradients, in the thread of PyTorch that runs backward. What it throws goes through backward. */
@@ -57,7 +57,7 @@ public final class LibTorch {
         /**
          * Returns the tensor that goes on in place of {@code gradient}, which is valid for the length of the call.
          *
-         * @param which 0, 1, 2 for that of q, k, v; 3 for that of the result, which comes first
+         * @param which 0, 1, 2, 3 for that of q, k, v, the sinks; 4 for that of the result, which comes first
          */
         public native @Cast("void*") long call(@Cast("int64_t") long node, int which, @Cast("void*") long gradient);
     }
