@@ -30,9 +30,8 @@ public final class DjlLayer {
             }
             NDArray gradient = v.getGradient();
             System.out.println("sum of their gradients: " + gradient.sum().getFloat());
-            Optimizer sgd = Optimizer.sgd()
-                    .setLearningRateTracker(Tracker.fixed(0.1f))
-                    .build();
+            Optimizer sgd =
+                    Optimizer.sgd().setLearningRateTracker(Tracker.fixed(0.1f)).build();
             sgd.update("v", v, gradient);
             System.out.println("mean after a step: " + v.mean().getFloat());
         }

@@ -126,8 +126,7 @@ public final class TorchTransformer {
     }
 
     /** Returns the sum over this rank's tokens, divided by the number of all ranks' tokens. */
-    private static Tensor loss(
-            byte[] text, long[] starts, List<Tensor> weights, Positions held, Attention attention) {
+    private static Tensor loss(byte[] text, long[] starts, List<Tensor> weights, Positions held, Attention attention) {
         int tokens = (int) held.length();
         long[] positions = LongStream.range(0, tokens).map(held::position).toArray();
         long[] input = new long[BATCH * tokens];
@@ -163,8 +162,7 @@ public final class TorchTransformer {
     }
 
     private static Tensor scaledDotProduct(Tensor q, Tensor k, Tensor v) {
-        return torch.scaled_dot_product_attention(
-                q, k, v, new TensorOptional(), 0, true, new DoubleOptional(), false);
+        return torch.scaled_dot_product_attention(q, k, v, new TensorOptional(), 0, true, new DoubleOptional(), false);
     }
 
     /** Returns the same on every rank: embeddings of bytes and positions, layers, and what gives bytes. */

@@ -73,7 +73,8 @@ class DjlScoresTest {
         }
         scores = scores.add(manager.create(bias, new Shape(1, HEADS, LENGTH, LENGTH)));
         if (sinks != null) {
-            NDArray column = sinks.reshape(1, HEADS, 1, 1).broadcast(q.getShape().get(0), HEADS, LENGTH, 1);
+            NDArray column =
+                    sinks.reshape(1, HEADS, 1, 1).broadcast(q.getShape().get(0), HEADS, LENGTH, 1);
             scores = scores.concat(column, 3);
         }
         return scores.softmax(3).get(":, :, :, :{}", LENGTH).matMul(v);

@@ -101,9 +101,7 @@ class ExamplesTest {
     /** Ones of 8 heads give 4 to each of 2 · 100 · 64 values, from which a tenth of that is taken. */
     private static void assertTrains(String output) {
         MatchResult found = lines(
-                        output,
-                        "means of ones: (\\S+)\nsum of their gradients: (\\S+)\nmean after a step: (\\S+)",
-                        1)
+                        output, "means of ones: (\\S+)\nsum of their gradients: (\\S+)\nmean after a step: (\\S+)", 1)
                 .get(0);
         assertThat(Float.parseFloat(found.group(1))).isCloseTo(1, offset(1e-5f));
         assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(0.5f));

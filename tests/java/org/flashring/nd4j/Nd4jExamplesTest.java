@@ -30,9 +30,7 @@ class Nd4jExamplesTest {
     void nd4jLayer() throws Exception {
         String output = Examples.run(classes, "Nd4jLayer");
         MatchResult found = Examples.lines(
-                        output,
-                        "means of ones: (\\S+)\nsum of their gradients: (\\S+)\nmean after a step: (\\S+)",
-                        1)
+                        output, "means of ones: (\\S+)\nsum of their gradients: (\\S+)\nmean after a step: (\\S+)", 1)
                 .get(0);
         assertThat(Float.parseFloat(found.group(1))).isCloseTo(1, offset(1e-5f));
         assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(10f)); // ND4J sums in float32

@@ -53,16 +53,18 @@ class Nd4jScoresTest {
         for (int head = 0; head < HEADS; head++) {
             for (int query = 0; query < LENGTH; query++) {
                 for (int key = 0; key < LENGTH; key++) {
-                    double slope =
-                            score.alibiSlopes().isEmpty() ? 0 : score.alibiSlopes().get(head);
-                    bias.putScalar(
-                            new long[] {0, head, query, key}, key > query ? -1e300 : -slope * (query - key));
+                    double slope = score.alibiSlopes().isEmpty()
+                            ? 0
+                            : score.alibiSlopes().get(head);
+                    bias.putScalar(new long[] {0, head, query, key}, key > query ? -1e300 : -slope * (query - key));
                 }
             }
         }
         SDVariable weights = graph.math().exp(scores.add(graph.constant(bias)));
         SDVariable sum = weights.sum(true, 3);
-        sum = score.sinks() ? sum.add(graph.math().exp(column)) : sum.add(graph.math().exp(column).mul(0));
+        sum = score.sinks()
+                ? sum.add(graph.math().exp(column))
+                : sum.add(graph.math().exp(column).mul(0));
         SDVariable out = graph.mmul(weights.div(sum), v, false, false, false).rename("out");
         out.mul(graph.constant(dout.castTo(DataType.DOUBLE))).sum("loss").markAsLoss();
         Map<String, INDArray> results = graph.calculateGradients(null, "q", "k", "v", "sinks");
@@ -86,8 +88,8 @@ class Nd4jScoresTest {
         INDArray[] inputs = {input(1, type), input(2, type), input(3, type)};
         INDArray dout = Composed.random(5, type, SHAPE);
         INDArray sinks = Composed.random(4, type == DataType.DOUBLE ? type : DataType.FLOAT, HEADS);
-        AttentionPass pass = Nd4jAttention.forward(
-                inputs[0], inputs[1], inputs[2], Mask.causal(), score, sunk ? sinks : null, null);
+        AttentionPass pass =
+                Nd4jAttention.forward(inputs[0], inputs[1], inputs[2], Mask.causal(), score, sunk ? sinks : null, null);
         AttentionGradients gradients = pass.backward(dout);
         Map<String, INDArray> expected = composed(inputs, sinks, dout, score);
         double tolerance = 4 * Composed.tolerance(type);
@@ -127,8 +129,8 @@ class Nd4jScoresTest {
         List<INDArray> parts = LocalGroup.run(3, communicator -> {
             Positions held = layout.positions(communicator.rank());
             try (ShardedNd4jAttention attention = new ShardedNd4jAttention(plan, communicator)) {
-                AttentionPass pass = attention.forward(
-                        held(inputs[0], held), held(inputs[1], held), held(inputs[2], held), sinks);
+                AttentionPass pass =
+                        attention.forward(held(inputs[0], held), held(inputs[1], held), held(inputs[2], held), sinks);
                 return pass.backward(held(dout, held)).dsinks();
             }
         });

@@ -45,9 +45,12 @@ class TwoHostsTest {
             on() {
                 host=$1
                 shift
-                nsenter --net=/run/netns/$host unshare -m sh -c 'mount -t tmpfs -o size=16m none /dev/shm; exec "$@"' sh "$@"
+                nsenter --net=/run/netns/$host unshare -m \\
+                    sh -c 'mount -t tmpfs -o size=16m none /dev/shm; exec "$@"' sh "$@"
             }
-            on a bash -c 'for rank in 0 1; do RANK=$rank LOCAL_RANK=$rank "$@" >"$FOLDER/rank$rank" 2>&1 & done; wait' bash "$@" &
+            on a bash -c '
+                for rank in 0 1; do RANK=$rank LOCAL_RANK=$rank "$@" >"$FOLDER/rank$rank" 2>&1 & done
+                wait' bash "$@" &
             RANK=2 LOCAL_RANK=0 on b "$@" >"$FOLDER/rank2" 2>&1 &
             wait
             """;

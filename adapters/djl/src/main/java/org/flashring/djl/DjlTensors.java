@@ -54,8 +54,8 @@ public final class DjlTensors {
      * Returns a view of a [heads] array, the sinks or their gradient.
      *
      * @param name what a failure calls the array
-     * @throws IllegalArgumentException unless the array is of DJL's PyTorch engine, has one dimension, holds floats, and
-     *     lies on the host or a CUDA device
+     * @throws IllegalArgumentException unless the array is of DJL's PyTorch engine, has one dimension, holds floats,
+     *     and lies on the host or a CUDA device
      */
     public static Tensor sinks(String name, NDArray array) {
         return sinks(TorchArray.of(name, array), new Owner(array));

@@ -166,8 +166,7 @@ final class TorchArray {
      */
     long newLike() {
         return dimensions() == 1
-                ? LibTorch.empty(
-                        1, new long[] {size(0)}, new long[] {1}, type(), deviceType(), deviceIndex())
+                ? LibTorch.empty(1, new long[] {size(0)}, new long[] {1}, type(), deviceType(), deviceIndex())
                 : newBhsd(size(0), size(1), size(2), size(3));
     }
 

@@ -78,8 +78,7 @@ public final class Nd4jTensors {
     public static Tensor sinks(String name, INDArray array) {
         check(name, array, 1);
         long heads = array.size(0);
-        return Tensor.strided(
-                memoryOf(name, array), dtype(name, array), 1, 1, heads, 1, heads, heads, array.stride(0));
+        return Tensor.strided(memoryOf(name, array), dtype(name, array), 1, 1, heads, 1, heads, heads, array.stride(0));
     }
 
     private static Tensor rows(String name, INDArray array, int[] order) {
