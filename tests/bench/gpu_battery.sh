@@ -46,7 +46,7 @@ checks=(
 printf '%s\n' "${checks[@]}" | xargs -d '\n' -P "$gpus" -I{} --process-slot-var=SLOT bash -c 'part "$1"' part {}
 failed=$?
 part 'forward 200 python3 $here/forward_vs_cudnn.py $build/libflashring.so --quick --json $out/forward.json' || failed=1
-part 'backward 200 python3 $here/backward_vs_cudnn.py $build/libflashring.so --quick --no-check --json $out/backward.json' ||
-    failed=1
+part 'backward 200 python3 $here/backward_vs_cudnn.py $build/libflashring.so '\
+'--quick --no-check --json $out/backward.json' || failed=1
 part 'flash 200 python3 $here/cuda_vs_torch.py $build/libflashring.so bench' || failed=1
 exit "$((failed != 0))"
