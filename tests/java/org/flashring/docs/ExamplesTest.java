@@ -166,7 +166,8 @@ class ExamplesTest {
     }
 
     private static void assertLearnsAlike(String program) throws Exception {
-        List<MatchResult> found = lines(runApart(program), "held-out loss from (\\S+) to (\\S+)", 2);
+        String output = runApart(program, "docs", "60");
+        List<MatchResult> found = lines(output, "held-out loss from (\\S+) to (\\S+)", 2);
         double[] after = new double[2];
         for (int i = 0; i < 2; i++) {
             after[i] = Double.parseDouble(found.get(i).group(2));
