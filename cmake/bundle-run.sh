@@ -14,9 +14,12 @@ fi
 printf -v probe '\u00e9'
 if ((${#probe} > 1)); then export LC_ALL=C.UTF-8 2>/dev/null; fi
 
-java=("$home/runtime/bin/java" -Dfile.encoding=UTF-8 -Dsun.stdout.encoding=UTF-8 -Dorg.bytedeco.javacpp.maxPhysicalBytes=0)
+java=("$home/runtime/bin/java" -Dfile.encoding=UTF-8 -Dsun.stdout.encoding=UTF-8
+  -Dorg.bytedeco.javacpp.maxPhysicalBytes=0)
 # Natives are unpacked into the bundle or, where it cannot be written to, into JavaCPP's cache folder of the user.
-if mkdir -p "$home/cache" 2>/dev/null && [[ -w $home/cache ]]; then java+=("-Dorg.bytedeco.javacpp.cachedir=$home/cache"); fi
+if mkdir -p "$home/cache" 2>/dev/null && [[ -w $home/cache ]]; then
+  java+=("-Dorg.bytedeco.javacpp.cachedir=$home/cache")
+fi
 read -rd '' -a more <<<"${FLASHRING_JAVA_OPTS:-}" || true # several options in one variable
 java+=("${more[@]}" -cp "$home/tests:$home/lib/*")
 

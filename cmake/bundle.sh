@@ -9,7 +9,10 @@ most=$((60 * 1024 * 1024))
 
 name=flashring-bundle-linux-x86_64
 bundle=$target/$name
-[[ -x $java_home/bin/jlink ]] || { echo "flashring: '$java_home' has no jlink: a bundle is made by a whole JDK." >&2; exit 1; }
+if [[ ! -x $java_home/bin/jlink ]]; then
+  echo "flashring: '$java_home' has no jlink: a bundle is made by a whole JDK." >&2
+  exit 1
+fi
 rm -rf "$bundle"
 mkdir -p "$bundle/lib"
 

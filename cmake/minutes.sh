@@ -7,7 +7,8 @@ start=${2:?start, in ISO 8601}
 
 # "group<TAB>suite<TAB>seconds" for each report of Surefire, Failsafe and CTest.
 suites() {
-    find "$target" -maxdepth 2 -newermt "$start" \( -path '*-reports*/TEST-*.xml' -o -name ctest.xml \) | sort | while read -r report; do
+    find "$target" -maxdepth 2 -newermt "$start" \( -path '*-reports*/TEST-*.xml' -o -name ctest.xml \) | sort |
+    while read -r report; do
         case $report in
             */ctest.xml) group='native tests' ;;
             */failsafe-reports/*) group='packaged' ;;
@@ -28,9 +29,12 @@ suites() {
     done
 }
 
-suites | LC_ALL=C sort -t$'\t' -k1,1 -k3,3nr | LC_ALL=C awk -F'\t' -v total="$(($(date +%s) - $(date -d "$start" +%s)))" '
+total=$(($(date +%s) - $(date -d "$start" +%s)))
+suites | LC_ALL=C sort -t$'\t' -k1,1 -k3,3nr | LC_ALL=C awk -F'\t' -v total="$total" '
     function close_group() {
-        if (group != "") { printf "%-52s %6.2f\n", "  other suites: " others, rest / 60; printf "%-52s %6.2f\n", group ", in all", all / 60 }
+        if (group == "") return
+        printf "%-52s %6.2f\n", "  other suites: " others, rest / 60
+        printf "%-52s %6.2f\n", group ", in all", all / 60
     }
     BEGIN { printf "%-52s %6s\n", "Suite", "min" }
     $1 != group { close_group(); group = $1; all = rest = others = 0 }

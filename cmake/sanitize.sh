@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds library and native tests with AddressSanitizer and UndefinedBehaviorSanitizer and runs them: sanitize.sh BUILD_FOLDER
+# Builds library and native tests with AddressSanitizer and UndefinedBehaviorSanitizer and runs them:
+# sanitize.sh BUILD_FOLDER
 set -euo pipefail
 build=${1:?build folder}
 here=$(cd "$(dirname "$0")" && pwd)

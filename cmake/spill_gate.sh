@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a compilation with -Xptxas=-v, and fails it where ptxas spills registers, gives a kernel a stack, or serialises wgmma
-# (its remarks C75xx): each costs a large part of a kernel's speed without a word otherwise.   (called by CMake)
-#   spill_gate.sh [--only NAME] COMMAND...    NAME: a part of the mangled names of the kernels that are held to it; else all
+# Runs a compilation with -Xptxas=-v, and fails it where ptxas spills registers, gives a kernel a stack, or serialises
+# wgmma (its remarks C75xx): each costs a large part of a kernel's speed without a word otherwise.   (called by CMake)
+#   spill_gate.sh [--only NAME] COMMAND...    NAME: a part of the mangled names of the kernels held to it; else all
 set -uo pipefail
 only=
 if [[ $1 == --only ]]; then

@@ -3,6 +3,8 @@ import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
 import ai.djl.ndarray.types.Shape;
 import ai.djl.training.GradientCollector;
+import ai.djl.training.optimizer.Optimizer;
+import ai.djl.training.tracker.Tracker;
 import org.flashring.Mask;
 import org.flashring.djl.DjlAttention;
 
@@ -26,8 +28,12 @@ public final class DjlLayer {
                 collector.backward(out.sum());
                 System.out.println("means of ones: " + out.mean().getFloat());
             }
-            System.out.println(
-                    "sum of their gradients: " + v.getGradient().sum().getFloat());
+            NDArray gradient = v.getGradient();
+            System.out.println("sum of their gradients: " + gradient.sum().getFloat());
+            Optimizer sgd =
+                    Optimizer.sgd().setLearningRateTracker(Tracker.fixed(0.1f)).build();
+            sgd.update("v", v, gradient);
+            System.out.println("mean after a step: " + v.mean().getFloat());
         }
     }
 }

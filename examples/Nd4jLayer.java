@@ -23,5 +23,7 @@ public final class Nd4jLayer {
         INDArray dout = Nd4j.ones(DataType.FLOAT, 1, 8, 100, 64); // gradient of the sum of the result
         AttentionGradients gradients = pass.backward(dout);
         System.out.println("sum of their gradients: " + gradients.dv().sumNumber());
+        v.subi(gradients.dv().mul(0.1));
+        System.out.println("mean after a step: " + v.meanNumber());
     }
 }

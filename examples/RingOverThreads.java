@@ -72,7 +72,8 @@ public final class RingOverThreads {
     static void attend(Communicator ranks, long length, Memory q, Memory k, Memory v, Memory out, Memory lse,
             Memory dout, Memory dq, Memory dk, Memory dv) {
         AttentionShape shape = AttentionShape.of(1, 32, 8, 128, DType.FLOAT32);  // batch, heads, kvHeads, headDim
-        Plan plan = Plan.of(shape, Layout.zigzag(length, ranks.worldSize()), Mask.causal(), AttentionOptions.defaults());
+        Layout layout = Layout.zigzag(length, ranks.worldSize());
+        Plan plan = Plan.of(shape, layout, Mask.causal(), AttentionOptions.defaults());
         long tokens = plan.queries().localLength(ranks.rank());                  // of this rank
         Function<Memory, Tensor> heads = memory -> Tensor.bshd(memory, DType.FLOAT32, 1, tokens, 32, 128);
         Function<Memory, Tensor> kvHeads = memory -> Tensor.bshd(memory, DType.FLOAT32, 1, tokens, 8, 128);

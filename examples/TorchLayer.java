@@ -1,5 +1,8 @@
 import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.SGD;
+import org.bytedeco.pytorch.SGDOptions;
 import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.flashring.Mask;
 import org.flashring.pytorch.TorchAttention;
@@ -22,6 +25,8 @@ public final class TorchLayer {
             out.sum().backward();
             System.out.println("means of ones: " + out.mean().item_float());
             System.out.println("sum of their gradients: " + v.grad().sum().item_float());
+            new SGD(new TensorVector(q, k, v), new SGDOptions(0.1)).step();
+            System.out.println("mean after a step: " + v.mean().item_float());
         }
     }
 }

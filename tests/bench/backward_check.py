@@ -1,4 +1,5 @@
-"""Whether the gradients of the CUDA kernels are right, hard numbers included: what backward_vs_cudnn.py asks before it times anything."""
+"""Whether the gradients of the CUDA kernels are right, hard numbers included: what backward_vs_cudnn.py asks before it
+times anything."""
 import ctypes as c
 import math
 
@@ -34,13 +35,15 @@ def ours(ring, q, k, v, dout, scale, causal, parts=1, before=0.0, kernel="auto",
     """Out and gradients in `parts` steps over the keys; dq, dk and dv add to `before` where that is not 0."""
     b, s, h, d = q.shape
     length, width = k.shape[1], v.shape[3]
-    out, acc, lse, delta = empty(b, s, h, width, dtype=q.dtype), empty(b, s, h, width), empty(b, s, h, 1), empty(b, s, h, 1)
+    out, acc, lse, delta = empty(b, s, h, width,
+                                 dtype=q.dtype), empty(b, s, h, width), empty(b, s, h, 1), empty(b, s, h, 1)
     dq, dk, dv = (torch.full(x.shape, before or math.nan, device="cuda") for x in (q, k, v))
     steps = []
     for n in range(parts):
         first, last = length * n // parts, length * (n + 1) // parts
         part = slice(first, last)
-        step = ring.step(q, k[:, part], v[:, part], [(0, s, 1)], [(first, last - first, 1)], scale, -1, 0 if causal else -1, kernel=kernel,
+        step = ring.step(q, k[:, part], v[:, part], [(0, s, 1)], [(first, last - first, 1)], scale, -1,
+                         0 if causal else -1, kernel=kernel,
                          deterministic=deterministic)
         attach(step, out=out, acc=acc, lse=lse, delta=delta, dout=dout, dq=dq, dk=dk[:, part], dv=dv[:, part])
         step.flags = (RESUME if n else 0) | (FINISH if n + 1 == parts else 0)
@@ -55,7 +58,8 @@ def ours(ring, q, k, v, dout, scale, causal, parts=1, before=0.0, kernel="auto",
 
 
 def errors(actual, expected, sizes):
-    return [((a.double() - e).norm() / max(e.norm().item(), 1e-7 * size, 1e-300)).item() for a, e, size in zip(actual, expected, sizes)]
+    return [((a.double() - e).norm() / max(e.norm().item(), 1e-7 * size, 1e-300)).item() for a, e,
+            size in zip(actual, expected, sizes)]
 
 
 def hard_cases(dtype):
@@ -82,7 +86,8 @@ def hard_cases(dtype):
         yield f"one token of {size}", one * size, one * size, one, one, 0.125, False
         tokens = normal(1, 5, 64, 64)  # many heads, that errors be averages
         steps = 1 + 0.1 * torch.arange(5, device="cuda").view(1, 5, 1, 1)
-        yield f"5 tokens of {size}", (one * size).expand(1, 5, 64, 64), (one * size * steps).expand(1, 5, 64, 64), tokens, tokens.flip(1), 0.125, False
+        q, k = (one * size).expand(1, 5, 64, 64), (one * size * steps).expand(1, 5, 64, 64)
+        yield f"5 tokens of {size}", q, k, tokens, tokens.flip(1), 0.125, False
     q, k, v, dout = (normal(1, 1024, 2, 128) for _ in range(4))
     yield "peaked: 30 times the scale", q, k, v, dout, 30 / math.sqrt(128), True
     for scale in (1e-30, 1e-8):
@@ -106,13 +111,16 @@ def check_hard(ring, dtype):
                 others.append(errors(theirs(q, k, v, dout, scale, causal, backend), expected, sizes))
             except RuntimeError:
                 pass
-        bounds = [max([LEAST[dtype]] + [OVER_OTHERS * x[n] if math.isfinite(x[n]) else math.inf for x in others]) for n in range(4)]
+        bounds = [max([LEAST[dtype]] + [OVER_OTHERS * x[n] if math.isfinite(x[n]) else math.inf for x in others])
+                  for n in range(4)]
         for parts, before, deterministic in ((1, 0.0, 0), (3, 0.0, 0), (1, 1.0, 0), (1, 0.0, 1)):
             if parts > q.shape[1] or (before and not name.startswith("normal")):
                 continue
-            actual = errors(ours(ring, q, k, v, dout, scale, causal, parts, before, deterministic=deterministic), expected, sizes)
+            actual = errors(ours(ring, q, k, v, dout, scale, causal, parts, before, deterministic=deterministic),
+                            expected, sizes)
             bad = [n for n in range(4) if not actual[n] <= bounds[n]]
-            what = f"{str(dtype)[6:]} {name}" + (f", {parts} steps" if parts > 1 else "") + (", added" if before else "") + (", deterministic" if deterministic else "")
+            what = f"{str(dtype)[6:]} {name}" + (f", {parts} steps" if parts > 1 else "")
+            what += (", added" if before else "") + (", deterministic" if deterministic else "")
             wrong = ", ".join(f"{NAMES[n]} is off by {actual[n]:.1e}, allowed {bounds[n]:.1e}" for n in bad)
             lines.append({"case": what, "errors": actual, "bounds": bounds, "wrong": wrong})
             if wrong:
@@ -129,14 +137,17 @@ def check_not_finite(ring, dtype):
                 for at in (0, 200, 399):
                     tensors = [torch.randn(1, 400, 2, d, device="cuda").to(dtype) for _ in range(4)]
                     tensors[operand][0, at, 1, d // 3] = value
-                    fast, ordered, slow = (ours(ring, *tensors, 1 / math.sqrt(d), True, kernel=kernel, deterministic=deterministic)
+                    fast, ordered, slow = (ours(ring, *tensors, 1 / math.sqrt(d), True, kernel=kernel,
+                                                deterministic=deterministic)
                                            for kernel, deterministic in (("auto", 0), ("auto", 1), ("reference", 0)))
                     wrong = [n for n, a, b, e in zip(NAMES, fast, ordered, slow)
-                             if not torch.equal(a.isfinite(), e.isfinite()) or not torch.equal(b.isfinite(), e.isfinite())]
+                             if not torch.equal(a.isfinite(), e.isfinite())
+                             or not torch.equal(b.isfinite(), e.isfinite())]
                     what = f"{str(dtype)[6:]} {value} in {'q k v dout'.split()[operand]} of token {at}, D{d}"
                     lines.append({"case": what, "errors": [], "bounds": [], "wrong": ", ".join(wrong)})
                     if wrong:
-                        print(f"WRONG {what}: other elements of {', '.join(wrong)} are finite than in the reference kernel", flush=True)
+                        print(f"WRONG {what}: other elements of {', '.join(wrong)} are finite than in the reference "
+                              f"kernel", flush=True)
     return lines
 
 
@@ -153,7 +164,8 @@ def check_grouped(ring):
         expected = [x.transpose(1, 2) for x in (out.detach(), *torch.autograd.grad(out, tensors, dout.transpose(1, 2)))]
         actual = errors(ours(ring, q, k, v, dout, 1 / math.sqrt(d), True), [x.double() for x in expected], (1, 1, 1, 1))
         what, bound = f"B{b} S{s} H{hq}/{hk} D{d}", 1e-2
-        wrong = ", ".join(f"{name} is off by {x:.1e} from FlashAttention-2's" for name, x in zip(NAMES, actual) if not x <= bound)
+        wrong = ", ".join(f"{name} is off by {x:.1e} from FlashAttention-2's" for name,
+                          x in zip(NAMES, actual) if not x <= bound)
         lines.append({"case": what, "errors": actual, "bounds": [bound] * 4, "wrong": wrong})
         if wrong:
             print(f"WRONG {what}: {wrong}", flush=True)
@@ -168,5 +180,6 @@ def check(ring, seeds):
     for dtype in (BF16, FP16):
         lines += check_hard(ring, dtype) + check_not_finite(ring, dtype)
     worst = max((max(a / b for a, b in zip(x["errors"], x["bounds"])), x["case"]) for x in lines if x["errors"])
-    print(f"check: {len(lines)} cases, {sum(bool(x['wrong']) for x in lines)} wrong; closest to its bound: {worst[1]}, {worst[0]:.2f} of it", flush=True)
+    print(f"check: {len(lines)} cases, {sum(bool(x['wrong']) for x in lines)} wrong; closest to its bound: "
+          f"{worst[1]}, {worst[0]:.2f} of it", flush=True)
     return lines

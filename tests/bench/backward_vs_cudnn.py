@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""The backward kernels beside cuDNN's and other builds of this library, in one process, through the C ABI alone (ctypes).
+"""The backward kernels beside cuDNN's and other builds of this library, in one process, through the C ABI alone
+(ctypes).
 
     backward_vs_cudnn.py libflashring.so [--beside NAME=LIBRARY ...] [--json FILE] [--only TEXT ...] [--repeats N]
                                          [--kernels] [--no-check]
 
-Needs an NVIDIA GPU that cuDNN's attention serves and PyTorch with it. First results are checked (backward_check.py); where any is
-wrong the exit status is 1, whatever the speed. Then every line is the median of interleaved bursts of calls on random normal
-inputs, after a warm-up. A call of ours is delta and the backward step, and gives float32 gradients; cuDNN's is autograd's whole
-backward call. FLOPs are 6 per visible pair, head and dim of its keys, and 4 per dim of its values, a causal mask hiding half of all
-pairs. Ratios above 1 say that this library is faster; a bar has a goal and a floor, or one number that is both.
+Needs an NVIDIA GPU that cuDNN's attention serves and PyTorch with it. First results are checked (backward_check.py);
+where any is wrong the exit status is 1, whatever the speed. Then every line is the median of interleaved bursts of
+calls on random normal inputs, after a warm-up. A call of ours is delta and the backward step, and gives float32
+gradients; cuDNN's is autograd's whole backward call. FLOPs are 6 per visible pair, head and dim of its keys, and 4 per
+dim of its values, a causal mask hiding half of all pairs. Ratios above 1 say that this library is faster; a bar has a
+goal and a floor, or one number that is both.
 
     attention           beside cuDNN
     forward + backward  beside cuDNN's two calls; float32 out of the forward pass is nobody's
-    burst               beside cuDNN, on a GPU that idled: 10 calls, each after a sweep of the L2 cache, the last 5 count
+    burst               beside cuDNN, on a GPU that idled: the last 5 of 10 calls, each after a sweep of the L2 cache
     window              beside FlashAttention-2
     deterministic       beside a call that is not
     ring step           dq, dk and dv added to what is there, zigzag positions, beside a plain call over as many pairs
@@ -62,7 +64,8 @@ class Line:
 
     def markdown(self):
         others = " ".join(f"{name} x{ratio:.3f}" for name, ratio in self.others.items())
-        return (f"| {self.shape} | {self.kernel} | {self.millis['ours']:.3f} | {self.tflops['ours']:.0f} | {self.beside} {self.tflops['theirs']:.0f} | "
+        return (f"| {self.shape} | {self.kernel} | {self.millis['ours']:.3f} | {self.tflops['ours']:.0f} | "
+                f"{self.beside} {self.tflops['theirs']:.0f} | "
                 f"{self.ratio:.3f} | {self.goal:.2f} ({self.floor:.2f}) | {self.verdict()} | {others} |")
 
 
@@ -73,11 +76,15 @@ class Gradients:
                  deterministic=0, window=0):
         (b, sq, hq, d), (_, sk, hk, dv) = q.shape, v.shape
         self.ring, self.flags = ring, flags
-        q_ranges, kv_ranges, left, right = q_ranges or [(0, sq, 1)], kv_ranges or [(0, sk, 1)], window - 1, 0 if causal else -1
-        self.step = ring.step(q, k, v, q_ranges, kv_ranges, 1 / math.sqrt(d), left, right, documents, deterministic=deterministic)
+        q_ranges, kv_ranges = q_ranges or [(0, sq, 1)], kv_ranges or [(0, sk, 1)]
+        left, right = window - 1, 0 if causal else -1
+        self.step = ring.step(q, k, v, q_ranges, kv_ranges, 1 / math.sqrt(d), left, right, documents,
+                              deterministic=deterministic)
         make = torch.zeros if flags else torch.empty
-        self.dq, self.dk, self.dv = (make(*shape, device="cuda") for shape in ((b, sq, hq, d), (b, sk, hk, d), (b, sk, hk, dv)))
-        attach(self.step, out=empty(b, sq, hq, dv, dtype=q.dtype), lse=empty(b, sq, hq, 1), delta=empty(b, sq, hq, 1), dout=dout, dq=self.dq,
+        self.dq, self.dk, self.dv = (make(*shape, device="cuda")
+                                     for shape in ((b, sq, hq, d), (b, sk, hk, d), (b, sk, hk, dv)))
+        attach(self.step, out=empty(b, sq, hq, dv, dtype=q.dtype), lse=empty(b, sq, hq, 1), delta=empty(b, sq, hq, 1),
+               dout=dout, dq=self.dq,
                dk=self.dk, dv=self.dv)
         self.kernel = ring.kernel_name(self.step, BACKWARD)
         self.forward()
@@ -126,7 +133,8 @@ def cudnn_both(*args):
 
 
 def flash_window_backward(q, k, v, dout, window):
-    """FlashAttention-2's backward call, where a query sees `window` keys up to its own; PyTorch's public call has none."""
+    """FlashAttention-2's backward call, where a query sees `window` keys up to its own; PyTorch's public call has
+    none."""
     q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
     out = torch.ops.aten._flash_attention_forward(q, k, v, None, None, q.shape[1], k.shape[1], 0.0, False, False,
                                                   window_size_left=window - 1, window_size_right=0)[0]
@@ -175,7 +183,8 @@ class Bench:
             millis = self.in_turns(bodies, max(flops, their_flops))
         tflops = {name: (their_flops if name == "theirs" else flops) / ms * 1e-9 for name, ms in millis.items()}
         others = {name: millis[name] / millis["ours"] for name in builds if name != "ours"}
-        return Line(shape, builds["ours"].kernel, beside, millis, tflops, tflops["ours"] / tflops["theirs"], goal, floor, others)
+        return Line(shape, builds["ours"].kernel, beside, millis, tflops, tflops["ours"] / tflops["theirs"], goal,
+                    floor, others)
 
     def plain(self, shape, b, s, hq, hk, d, width, causal, dtype, goal, floor, short=False):
         call = [*(draw(b, s, h, x, dtype=dtype) for h, x in ((hq, d), (hk, d), (hk, width), (hq, width))), causal]
@@ -211,7 +220,8 @@ class Bench:
         q_ranges, kv_ranges = ([(n * chunk, chunk, 1) for n in chunks[r]] for r in (rank, source))
         q, k, v, dout = (draw(1, 2 * chunk, h, d) for h in (hq, hk, hk, hq))
         builds = self.builds(q, k, v, dout, True, q_ranges=q_ranges, kv_ranges=kv_ranges, flags=ADD_DQ | ADD_DKV)
-        causal = rank == source  # as local indices go; else rank 0's later chunk sees all keys, and all of rank 1 the earlier chunk
+        # as local indices go; else rank 0's later chunk sees all keys, and all of rank 1 the earlier chunk
+        causal = rank == source
         queries, keys = (2, 2) if causal else (1, 2) if rank == 0 else (2, 1)
         plain = Gradients(self.rings["ours"], draw(1, queries * chunk, hq, d), k[:, :keys * chunk], v[:, :keys * chunk],
                           draw(1, queries * chunk, hq, d), causal)
@@ -225,8 +235,10 @@ class Bench:
             bounds.append(s if s - bounds[-1] - length < 32 else bounds[-1] + length)
         tensors = [draw(1, s, heads, d) for _ in range(4)]
         flops = 10.0 * heads * d / 2
-        return self.line(shape, self.builds(*tensors, True, documents=bounds), flops * sum((b - a) ** 2 for a, b in zip(bounds, bounds[1:])),
-                         "one causal sequence", Gradients(self.rings["ours"], *tensors, True), flops * s * s, 0.75, 0.75)
+        return self.line(shape, self.builds(*tensors, True, documents=bounds),
+                         flops * sum((b - a) ** 2 for a, b in zip(bounds, bounds[1:])),
+                         "one causal sequence", Gradients(self.rings["ours"], *tensors, True), flops * s * s, 0.75,
+                         0.75)
 
     def gathered(self, shape, rank, heads, direction, bar):
         part = RankOfEight(rank)
@@ -248,8 +260,10 @@ class Bench:
             for _ in range(calls):
                 call()
             torch.cuda.synchronize()
-        names = {event.key: event.key.replace("(anonymous namespace)::", "").split("<")[0].split("(")[0].split("::")[-1] for event in profile.key_averages()}
-        return {names[event.key]: event.device_time_total / calls for event in profile.key_averages() if event.device_time_total}
+        names = {event.key: event.key.replace("(anonymous namespace)::", "").split("<")[0].split("(")[0].split("::")[-1]
+                 for event in profile.key_averages()}
+        return {names[event.key]: event.device_time_total / calls for event in profile.key_averages()
+                if event.device_time_total}
 
 
 def cases(bench):
@@ -310,7 +324,8 @@ def cases(bench):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library")
-    parser.add_argument("--beside", action="append", default=[], metavar="NAME=LIBRARY", help="another build, timed in turn with this one")
+    parser.add_argument("--beside", action="append", default=[], metavar="NAME=LIBRARY", help="another build, timed "
+                                                                                              "in turn with this one")
     parser.add_argument("--json", help="write everything there")
     parser.add_argument("--only", action="append", metavar="TEXT", help="only lines whose name contains one of these")
     parser.add_argument("--repeats", type=int, default=24, help="of which a line is the median (24)")
@@ -323,14 +338,17 @@ def main():
         parser.error(f"--repeats {options.repeats} must be at least 1")
 
     torch.manual_seed(options.seed)
-    rings = {"ours": FlashRing(options.library), **{name: FlashRing(path) for name, path in (pair.split("=", 1) for pair in options.beside)}}
+    rings = {"ours": FlashRing(options.library),
+             **{name: FlashRing(path) for name, path in (pair.split("=", 1) for pair in options.beside)}}
     bench = Bench(rings, 7 if options.quick else options.repeats, options.seed)
-    machine = {"gpu": torch.cuda.get_device_name(), "pytorch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "repeats": bench.repeats}
+    machine = {"gpu": torch.cuda.get_device_name(), "pytorch": torch.__version__,
+               "cudnn": torch.backends.cudnn.version(), "repeats": bench.repeats}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     checked = [] if options.no_check else check(rings["ours"], 24 if options.quick else 120)
     wrong = [line for line in checked if line["wrong"]]
 
-    print("\n| shape | kernel | ms | TFLOP/s | beside | ratio | goal (floor) | | this build over |\n" + "|---" * 9 + "|", flush=True)
+    print("\n| shape | kernel | ms | TFLOP/s | beside | ratio | goal (floor) | | this build over |\n" + "|---" * 9
+          + "|", flush=True)
     lines, failed, kernels = [], {}, {}
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         for shape, measure in cases(bench):
@@ -343,15 +361,20 @@ def main():
                     print(f"| {shape} | failed: {refusal} |", flush=True)
                 torch.cuda.empty_cache()
     if options.kernels:
-        for b, s, heads, d in ((1, 16384, 16, 128), (16, 1024, 16, 128), (1, 16384, 32, 64), (1, 16384, 8, 256), (16, 1024, 8, 256)):
+        for b, s, heads, d in ((1, 16384, 16, 128), (16, 1024, 16, 128), (1, 16384, 32, 64), (1, 16384, 8, 256),
+                               (16, 1024, 8, 256)):
             name = f"B{b} H{heads} S{s} D{d} causal"
             kernels[name] = bench.kernels(b, s, heads, d)
-            print(f"{name}: " + ", ".join(f"{kernel} {micros:.1f} us" for kernel, micros in kernels[name].items()), flush=True)
+            print(f"{name}: " + ", ".join(f"{kernel} {micros:.1f} us" for kernel, micros in kernels[name].items()),
+                  flush=True)
     counts = {verdict: sum(line.verdict() == verdict for line in lines) for verdict in ("goal", "floor", "missed")}
-    print("\n" + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + f" of {len(lines)}, {len(failed)} failed to run, {len(wrong)} of {len(checked)} checks wrong")
+    print("\n" + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + f" of {len(lines)}, {len(failed)} "
+                                                                                f"failed to run, {len(wrong)} of "
+                                                                                f"{len(checked)} checks wrong")
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({**machine, "checked": checked, "lines": [asdict(line) for line in lines], "failed": failed, "kernels": kernels}, file, indent=1)
+            json.dump({**machine, "checked": checked, "lines": [asdict(line) for line in lines], "failed": failed,
+                       "kernels": kernels}, file, indent=1)
     sys.exit(1 if failed or wrong else 0)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """FlashRing's CUDA kernels beside PyTorch's, in one process, through the C ABI alone (ctypes).
 
-    cuda_vs_torch.py libflashring.so check [--seeds 500] [--from 1]   errors against float64, next to the plain formula's
+    cuda_vs_torch.py libflashring.so check [--seeds 500] [--from 1]   errors against float64, and the plain formula's
     cuda_vs_torch.py libflashring.so bench [--seq 16384]              milliseconds, TFLOP/s and ratios
 
 check: outputs may be off by twice, gradients by three times what the plain formula in the same precision is off by.
@@ -62,7 +62,8 @@ def check_case(ring, seed):
     r = random.Random(seed)
     torch.manual_seed(seed)
     dtype = r.choice([torch.bfloat16, torch.float16])
-    d, dv = r.choice([(64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256), (40, 40), (80, 128), (17, 33)])
+    d, dv = r.choice([(64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256), (40, 40), (80, 128),
+                      (17, 33)])
     sq = r.choice([1, 7, 64, 127, 128, 129, 200, 511, 777, 1000])
     sk = sq if r.random() < 0.6 else r.choice([1, 63, 100, 257, 640, 1100])
     hk, group, b = r.randint(1, 2), r.randint(1, 3), r.randint(1, 2)
@@ -76,7 +77,8 @@ def check_case(ring, seed):
             documents.append(documents[-1] + r.randint(0, 400))
     if r.random() < 0.25:
         prefixes = [r.randint(0, 300) for _ in range(len(documents) - 1 if documents else 1)]
-    shape = f"{str(dtype)[6:]} B{b} Sq{sq} Sk{sk} H{hk * group}/{hk} D{d}/{dv} left {left} right {right} documents {documents} prefixes {prefixes}"
+    shape = (f"{str(dtype)[6:]} B{b} Sq{sq} Sk{sk} H{hk * group}/{hk} D{d}/{dv} left {left} right {right}"
+             f" documents {documents} prefixes {prefixes}")
 
     def rows(n, h, w):  # BSHD, BHSD, or rows that do not start on 16 bytes
         order = r.randrange(3)
@@ -85,7 +87,9 @@ def check_case(ring, seed):
         return torch.randn(b, n, h, w + 3 * (order == 2), device="cuda").to(dtype)[..., :w]
     q, k, v, dout = rows(sq, hk * group, d), rows(sk, hk, d), rows(sk, hk, dv), rows(sq, hk * group, dv)
     scale = 1 / math.sqrt(d)
-    out, acc, lse, delta = empty(b, sq, hk * group, dv, dtype=dtype), empty(b, sq, hk * group, dv), empty(b, sq, hk * group, 1), empty(b, sq, hk * group, 1)
+    out, acc, lse, delta = empty(b, sq, hk * group, dv, dtype=dtype), empty(b, sq, hk * group,
+                                                                            dv), empty(b, sq, hk * group,
+                                                                                       1), empty(b, sq, hk * group, 1)
     dq, dk, dv_ = empty(b, sq, hk * group, d), empty(b, sk, hk, d), empty(b, sk, hk, dv)
     at = r.choice([0, sk, r.randint(0, sk)])
     halves = list(zip(split(kv_ranges, at), (slice(0, at), slice(at, sk))))
@@ -95,7 +99,8 @@ def check_case(ring, seed):
         s.flags = (RESUME if n else 0) | (FINISH if n else 0)
         ring.call("flashring_forward_step", c.byref(s))
     for n, (ranges, part) in enumerate(halves):
-        s = ring.step(q, k[:, part], v[:, part], q_ranges, ranges, scale, left, right, documents, prefixes, seed % 4 == 0)
+        s = ring.step(q, k[:, part], v[:, part], q_ranges, ranges, scale, left, right, documents, prefixes,
+                      seed % 4 == 0)
         attach(s, out=out, lse=lse, delta=delta, dout=dout, dq=dq, dk=dk[:, part], dv=dv_[:, part])
         if n == 0:
             ring.call("flashring_delta", c.byref(s))
@@ -106,7 +111,8 @@ def check_case(ring, seed):
     exact = gradients(torch.float64, q, k, v, dout, seen, scale)
     rounded = gradients(dtype, q, k, v, dout, seen, scale)
     worst = []
-    for name, ours, reference, low, times in zip(("out", "dq", "dk", "dv"), (out, dq, dk, dv_), exact, rounded, (2, 3, 3, 3)):
+    for name, ours, reference, low, times in zip(("out", "dq", "dk", "dv"), (out, dq, dk, dv_), exact, rounded,
+                                                 (2, 3, 3, 3)):
         error = (ours.double() - reference).abs().max().item()
         bound = times * (low.double() - reference).abs().max().item() + 5e-5 * max(1.0, reference.abs().max().item())
         worst.append(error / bound)
@@ -114,7 +120,8 @@ def check_case(ring, seed):
             print(f"FAILED check --from {seed} --seeds 1: {shape}: {name} is off by {error:.3g}, allowed {bound:.3g}")
             return False, worst
     empty_rows = ~seen.any(1)
-    ok = bool((lse[:, empty_rows] == -math.inf).all() and (out[:, empty_rows] == 0).all() and (dq[:, empty_rows] == 0).all())
+    ok = bool((lse[:, empty_rows] == -math.inf).all() and (out[:, empty_rows] == 0).all()
+              and (dq[:, empty_rows] == 0).all())
     if not ok:
         print(f"FAILED check --from {seed} --seeds 1: {shape}: a query that sees nothing must give 0, -inf, 0")
     return ok, worst
@@ -141,7 +148,8 @@ def bench_shape(ring, b, s, hq, hk, d, causal, dtype=torch.bfloat16, determinist
     scale = 1 / math.sqrt(d)
     step = ring.step(q, k, v, [(0, s, 1)], [(0, s, 1)], scale, -1, 0 if causal else -1, deterministic=deterministic)
     out, lse, delta = empty(b, s, hq, d, dtype=dtype), empty(b, s, hq, 1), empty(b, s, hq, 1)
-    attach(step, out=out, lse=lse, delta=delta, dout=dout, dq=empty(b, s, hq, d), dk=empty(b, s, hk, d), dv=empty(b, s, hk, d))
+    attach(step, out=out, lse=lse, delta=delta, dout=dout, dq=empty(b, s, hq, d), dk=empty(b, s, hk, d),
+           dv=empty(b, s, hk, d))
 
     def forward():
         step.flags = FINISH
@@ -159,21 +167,26 @@ def bench_shape(ring, b, s, hq, hk, d, causal, dtype=torch.bfloat16, determinist
         def peer(backend=backend, grad=False):
             with sdpa_kernel(backend):
                 inputs = [x.detach().requires_grad_() for x in (tq, tk, tv)] if grad else (tq, tk, tv)
-                return torch.nn.functional.scaled_dot_product_attention(*inputs, is_causal=causal, enable_gqa=hq != hk), inputs
+                return torch.nn.functional.scaled_dot_product_attention(*inputs, is_causal=causal,
+                                                                        enable_gqa=hq != hk), inputs
         forwards[name] = peer
         result, inputs = peer(grad=True)
-        backwards[name] = lambda result=result, inputs=inputs: torch.autograd.grad(result, inputs, tdout, retain_graph=True)
+        backwards[name] = lambda result=result, inputs=inputs: torch.autograd.grad(result, inputs, tdout,
+                                                                                   retain_graph=True)
         if name == "flash":
             forward(), backward()
             theirs = [result.detach()] + list(backwards[name]())
-            errors = [(a.float() - b.transpose(1, 2).float()).norm().item() / b.float().norm().item() for a, b in zip(step.keep[-7:-6] + step.keep[-3:], theirs)]
+            errors = [(a.float() - b.transpose(1, 2).float()).norm().item() / b.float().norm().item() for a,
+                      b in zip(step.keep[-7:-6] + step.keep[-3:], theirs)]
     f, w = interleaved(forwards, repeats=12), interleaved(backwards, repeats=12)
     flops = 4.0 * b * hq * s * s * d * (0.5 if causal else 1)
     rate = lambda t, times: {n: times * flops / x * 1e-9 for n, x in t.items()}
     rf, rw = rate(f, 1), rate(w, 2.5)
     print(f"B{b} H{hq}/{hk} S{s} D{d:<3} {'causal' if causal else 'full  '}{' det' if deterministic else ''}  "
-          f"fwd {f['ours']:8.3f} ms ours {rf['ours']:5.0f} flash {rf['flash']:5.0f} cudnn {rf['cudnn']:5.0f} ratio {rf['ours'] / rf['flash']:.2f}   "
-          f"bwd {w['ours']:8.3f} ms ours {rw['ours']:5.0f} flash {rw['flash']:5.0f} cudnn {rw['cudnn']:5.0f} ratio {rw['ours'] / rw['flash']:.2f}   "
+          f"fwd {f['ours']:8.3f} ms ours {rf['ours']:5.0f} flash {rf['flash']:5.0f} cudnn {rf['cudnn']:5.0f} ratio "
+          f"{rf['ours'] / rf['flash']:.2f}   "
+          f"bwd {w['ours']:8.3f} ms ours {rw['ours']:5.0f} flash {rw['flash']:5.0f} cudnn {rw['cudnn']:5.0f} ratio "
+          f"{rw['ours'] / rw['flash']:.2f}   "
           f"off flash by {max(errors):.1e} of the norm", flush=True)
 
 

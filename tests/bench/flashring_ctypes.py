@@ -39,7 +39,9 @@ class Step(c.Structure):
 
 
 class Capability(c.Structure):
-    _fields_ = [("size", c.c_uint32)] + [(n, I32) for n in ("kernel", "cuda", "dtype", "max_head_dim", "max_value_dim", "forward",
+    _fields_ = [("size", c.c_uint32)] + [(n, I32)
+                                         for n in ("kernel", "cuda", "dtype", "max_head_dim", "max_value_dim",
+                                                   "forward",
                                                             "backward", "unequal_dims", "available")] + \
         [("name", c.c_char_p), ("requirement", c.c_char_p), ("scores", I32), ("reserved", I32)]
 
@@ -61,15 +63,20 @@ class FlashRing:
         if getattr(self.lib, name)(*arguments) != 0:
             raise RuntimeError(name + ": " + self.lib.flashring_last_error().decode())
 
-    def step(self, q, k, v, q_ranges, kv_ranges, scale, left=-1, right=-1, documents=None, prefixes=None, deterministic=0,
+    def step(self, q, k, v, q_ranges, kv_ranges, scale, left=-1, right=-1, documents=None, prefixes=None,
+             deterministic=0,
              kernel="auto", directions=(FORWARD, BACKWARD)):
-        """A step and the device tensors it borrows, which must stay alive with it; its workspace serves `directions`."""
+        """A step and the device tensors it borrows, which must stay alive with it; its workspace serves
+        `directions`."""
         (b, sq, hq, d), (_, sk, hk, dv) = q.shape, v.shape
-        s = Step(size=self.step_bytes, device=q.device.index, dtype=CODES[q.dtype], kernel=KERNELS[kernel], deterministic=deterministic,
+        s = Step(size=self.step_bytes, device=q.device.index, dtype=CODES[q.dtype], kernel=KERNELS[kernel],
+                 deterministic=deterministic,
                  batch=b, q_len=sq, kv_len=sk, q_heads=hq, kv_heads=hk, head_dim=d, value_dim=dv, softmax_scale=scale)
         s.q, s.k, s.v = view(q), view(k), view(v)
-        lists = [torch.tensor(x, dtype=torch.int64, device=q.device) for x in (q_ranges, kv_ranges, documents or [], prefixes or [])]
-        s.q_positions, s.kv_positions = Positions(lists[0].data_ptr(), len(q_ranges)), Positions(lists[1].data_ptr(), len(kv_ranges))
+        lists = [torch.tensor(x, dtype=torch.int64, device=q.device)
+                 for x in (q_ranges, kv_ranges, documents or [], prefixes or [])]
+        s.q_positions, s.kv_positions = Positions(lists[0].data_ptr(), len(q_ranges)), Positions(lists[1].data_ptr(),
+                                                                                                 len(kv_ranges))
         s.mask = Mask(left, right, lists[2].data_ptr() if documents else None, len(documents) - 1 if documents else 0,
                       lists[3].data_ptr() if prefixes else None)
         s.stream = torch.cuda.current_stream().cuda_stream
@@ -107,7 +114,8 @@ def positions(ranges):
 def visible(q_positions, k_positions, left, right, documents, prefixes):
     """[queries, keys], true where the mask lets a query see a key."""
     q, k = q_positions[:, None], k_positions[None]
-    start, end, prefix = torch.zeros_like(q), torch.full_like(q, 1 << 60), torch.full_like(q, prefixes[0] if prefixes else 0)
+    start, end, prefix = torch.zeros_like(q), torch.full_like(q, 1 << 60), torch.full_like(q, prefixes[0]
+                                                                                           if prefixes else 0)
     if documents:
         bounds = torch.tensor(documents, device="cuda")
         index = torch.searchsorted(bounds[1:].contiguous(), q, right=True)
@@ -126,8 +134,8 @@ def visible(q_positions, k_positions, left, right, documents, prefixes):
 def interleaved(bodies, repeats, burst=1, warm_up=2):
     """Milliseconds of each body, per call: the median of `repeats` bursts of `burst` calls, the bodies taking turns.
 
-    Everything is queued before anything is waited for: the GPU never idles between calls, so all bodies meet the same clocks
-    and nobody's launch is timed.
+    Everything is queued before anything is waited for: the GPU never idles between calls, so all bodies meet the same
+    clocks and nobody's launch is timed.
     """
     events = {name: [] for name in bodies}
     for _ in range(warm_up + repeats):
@@ -139,4 +147,5 @@ def interleaved(bodies, repeats, burst=1, warm_up=2):
             stop.record()
             events[name].append((start, stop))
     torch.cuda.synchronize()
-    return {name: statistics.median(start.elapsed_time(stop) / burst for start, stop in turns[warm_up:]) for name, turns in events.items()}
+    return {name: statistics.median(start.elapsed_time(stop) / burst for start, stop in turns[warm_up:]) for name,
+            turns in events.items()}

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Is every CUDA kernel right on this host, and how fast: gpu_battery.sh BUILD GPUS OUT
-# BUILD holds libflashring.so, cuda_check, cuda_extremes, cuda_backward, cuda_selection, cuda_graph and cuda_rows; checks run side by side, one a
-# GPU, then benchmarks alone on the first.
-# What each printed is in OUT/NAME.txt; the last lines are shown. Where PyTorch or compute-sanitizer is missing, its parts say so.
+# BUILD holds libflashring.so, cuda_check, cuda_extremes, cuda_backward, cuda_selection, cuda_graph and cuda_rows;
+# checks run side by side, one a GPU, then benchmarks alone on the first.
+# What each printed is in OUT/NAME.txt; the last lines are shown. Where PyTorch or compute-sanitizer is missing, its
+# parts say so.
 # The exit code is 0 if every part ended well.
 set -uo pipefail
 build=$(realpath "${1:?folder of the library and its tests}")
@@ -17,7 +18,8 @@ part() { # part "NAME SECONDS COMMAND...", on GPU $SLOT
     read -r name seconds command <<<"$1"
     CUDA_VISIBLE_DEVICES=${SLOT:-0} timeout -k 5 "$seconds" bash -c "$command" >"$out/$name.txt" 2>&1
     status=$?
-    printf '%-18s exit %3d %4d s   %s\n' "$name" $status $((SECONDS - start)) "$(tail -1 "$out/$name.txt" | cut -c1-150)"
+    printf '%-18s exit %3d %4d s   %s\n' "$name" $status $((SECONDS - start)) \
+        "$(tail -1 "$out/$name.txt" | cut -c1-150)"
     ((status == 0))
 }
 export -f part
@@ -44,6 +46,7 @@ checks=(
 printf '%s\n' "${checks[@]}" | xargs -d '\n' -P "$gpus" -I{} --process-slot-var=SLOT bash -c 'part "$1"' part {}
 failed=$?
 part 'forward 200 python3 $here/forward_vs_cudnn.py $build/libflashring.so --quick --json $out/forward.json' || failed=1
-part 'backward 200 python3 $here/backward_vs_cudnn.py $build/libflashring.so --quick --no-check --json $out/backward.json' || failed=1
+part 'backward 200 python3 $here/backward_vs_cudnn.py $build/libflashring.so '\
+'--quick --no-check --json $out/backward.json' || failed=1
 part 'flash 200 python3 $here/cuda_vs_torch.py $build/libflashring.so bench' || failed=1
 exit "$((failed != 0))"

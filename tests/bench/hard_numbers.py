@@ -3,13 +3,14 @@
 
     hard_numbers.py libflashring.so [--json FILE] [--dims 64,128] [--verbose]
 
-Needs an NVIDIA GPU and PyTorch with both peers. Large common offsets, single keys, equal keys, one-hot rows, rising rows, peaked
-rows, scores near overflow, denormal values and scales far from 1; forward in one step and resumed in 2, 4 and 7; the kernels that
-AUTO takes, wgmma, mma and the reference by name. An error is the norm of the difference over that of the truth, or over the natural
-size of the tensor (|v|, |dout| |v| |k| scale, ...) where the truth all but vanishes: there a relative error says nothing.
+Needs an NVIDIA GPU and PyTorch with both peers. Large common offsets, single keys, equal keys, one-hot rows, rising
+rows, peaked rows, scores near overflow, denormal values and scales far from 1; forward in one step and resumed in 2, 4
+and 7; the kernels that AUTO takes, wgmma, mma and the reference by name. An error is the norm of the difference over
+that of the truth, or over the natural size of the tensor (|v|, |dout| |v| |k| scale, ...) where the truth all but
+vanishes: there a relative error says nothing.
 
-The bar: finite, and at most 1.2 times the worse of the two peers' errors, or as small as a rounding of the result to its type.
-The exit status is 1 where a row misses it.
+The bar: finite, and at most 1.2 times the worse of the two peers' errors, or as small as a rounding of the result to
+its type. The exit status is 1 where a row misses it.
 """
 import argparse
 import ctypes as c
@@ -46,7 +47,8 @@ def ours(ring, kernel, steps, q, k, v, dout, scale, causal):
     made = []
     for first, last in zip(cuts, cuts[1:]):
         part = slice(first, last)
-        step = ring.step(q, k[:, part], v[:, part], [(0, s, 1)], [(first, last - first, 1)], scale, -1, 0 if causal else -1, kernel=kernel)
+        step = ring.step(q, k[:, part], v[:, part], [(0, s, 1)], [(first, last - first, 1)], scale, -1,
+                         0 if causal else -1, kernel=kernel)
         attach(step, out=out, acc=acc, lse=lse, delta=delta, dout=dout, dq=dq, dk=dk[:, part], dv=dv[:, part], **low)
         step.flags = (RESUME if first else 0) | (FINISH if last == n else 0)
         ring.call("flashring_forward_step", c.byref(step))
@@ -96,17 +98,21 @@ def cases(dims, dtype):
             yield f"D{d} one token of {m}", one, one, normal(1, 1, h, d), normal(1, 1, h, d), None, True
             yield f"D{d} one token against {m}", one, -one, normal(1, 1, h, d), normal(1, 1, h, d), None, True
             grown = one * (1 + 0.1 * torch.arange(5, device="cuda")).view(1, 5, 1, 1)
-            yield f"D{d} equal keys of {m}", grown, one.expand(1, 5, h, d).contiguous(), normal(1, 5, h, d), normal(1, 5, h, d), None, False
+            equal = one.expand(1, 5, h, d).contiguous()
+            yield f"D{d} equal keys of {m}", grown, equal, normal(1, 5, h, d), normal(1, 5, h, d), None, False
         for rise in (0.5, 2, 4, 7.9, 8.1, 20):
             q, k = normal(1, 1024, 2, d) * 0.05, normal(1, 1024, 2, d) * 0.05
             q[..., 0] += 4
-            k[..., 0] += (torch.arange(1024, device="cuda") // 128)[None, :, None] * rise * math.log(2) * math.sqrt(d) / 4
+            blocks = (torch.arange(1024, device="cuda") // 128)[None, :, None]
+            k[..., 0] += blocks * rise * math.log(2) * math.sqrt(d) / 4
             yield f"D{d} rising by {rise}", q, k, normal(1, 1024, 2, d), normal(1, 1024, 2, d), None, True
         q, k, v, dout = (normal(1, 1024, 2, d) for _ in range(4))
         for factor in (5, 30, 300):
             yield f"D{d} peaked, scale x {factor}", q, k, v, dout, factor / math.sqrt(d), True
         yield f"D{d} one-hot rows", torch.eye(d, device="cuda").repeat(4, 1)[None, :, None].contiguous() * 40, \
-            torch.eye(d, device="cuda").repeat(4, 1)[None, :, None].contiguous() * 40, normal(1, 4 * d, 1, d), normal(1, 4 * d, 1, d), None, False
+            torch.eye(d, device="cuda").repeat(4, 1)[None, :, None].contiguous() * 40, normal(1, 4 * d, 1,
+                                                                                              d), normal(1, 4 * d, 1,
+                                                                                                         d), None, False
         q, k, v, dout = (normal(1, 300, 2, d) for _ in range(4))
         for scale in (1e-30, 1e-6, 1e3):
             yield f"D{d} scale {scale:g}", q, k, v, dout, scale, True
@@ -136,7 +142,8 @@ def main():
             truth = exact(q, k, v, dout, scale, causal)
             size = lambda x: x.double().norm().item()
             rows_of = max(q.shape[1] / k.shape[1], 1) ** 0.5
-            sizes = {"out": size(v), "dq": size(dout) * size(v) * size(k) * scale, "dk": size(dout) * size(v) * size(q) * scale,
+            sizes = {"out": size(v), "dq": size(dout) * size(v) * size(k) * scale,
+                     "dk": size(dout) * size(v) * size(q) * scale,
                      "dv": size(dout) * rows_of}
             theirs = {}
             for peer, backend in (("flash", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
@@ -153,12 +160,16 @@ def main():
                 over = [t for t in TENSORS if not found[t] <= bars[t]]
                 missed += bool(over)
                 label = f"{names[0]}/{names[1]}" + (f" x{steps}" if steps > 1 else "")
-                rows.append({"case": name, "dtype": str(dtype)[6:], "kernel": label, "errors": found, "peers": theirs, "missed": over})
+                rows.append({"case": name, "dtype": str(dtype)[6:], "kernel": label, "errors": found, "peers": theirs,
+                             "missed": over})
                 if over or options.verbose:
-                    print(f"{name:32s} {str(dtype)[6:]:8s} {label:16s} " + " ".join(f"{t} {found[t]:.1e}" for t in TENSORS)
+                    print(f"{name:32s} {str(dtype)[6:]:8s} {label:16s} "
+                          + " ".join(f"{t} {found[t]:.1e}" for t in TENSORS)
                           + ("   MISSED " + " ".join(over) if over else ""))
                     for peer, e in theirs.items():
-                        print(f"{'':42s}{peer:16s} " + (e["refused"] if "refused" in e else " ".join(f"{t} {e[t]:.1e}" for t in TENSORS)), flush=True)
+                        print(f"{'':42s}{peer:16s} "
+                              + (e["refused"] if "refused" in e else " ".join(f"{t} {e[t]:.1e}" for t in TENSORS)),
+                              flush=True)
     print(f"{len(rows)} rows, {missed} missed")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Is the ring right on N GPUs of this host, how does its speed scale, and what does PyTorch do there: ring_scaling.sh BUNDLE N
+# Is the ring right on N GPUs of this host, how does its speed scale, and what does PyTorch do there:
+# ring_scaling.sh BUNDLE N
 # BUNDLE is an unpacked bundle (./flashring bundle). The exit code is 0 if every part ended well.
 set -uo pipefail
 bundle=${1:?folder of an unpacked bundle}
@@ -25,9 +26,11 @@ part() { # part SECONDS TITLE COMMAND...
 
 nvidia-smi --query-gpu=index,name,driver_version --format=csv,noheader
 part 110 "Ring over NCCL, a process per GPU" "$bundle/run" launch --nproc "$gpus" -- org.flashring.numerics.RingBench
-part 60 "Ring against one GPU, a process per GPU" "$bundle/run" launch --nproc "$gpus" -- 'org.flashring.numerics.NcclRingTest$Rank'
+part 60 "Ring against one GPU, a process per GPU" \
+    "$bundle/run" launch --nproc "$gpus" -- 'org.flashring.numerics.NcclRingTest$Rank'
 if ((gpus > 4)); then
-    part 60 "Ring against one GPU, four processes" "$bundle/run" launch --nproc 4 -- 'org.flashring.numerics.NcclRingTest$Rank'
+    part 60 "Ring against one GPU, four processes" \
+        "$bundle/run" launch --nproc 4 -- 'org.flashring.numerics.NcclRingTest$Rank'
 fi
 part 60 "verify, every case over $gpus ranks" "$bundle/run" verify --device cuda --ranks "$gpus" --cases 100
 if command -v torchrun >/dev/null; then

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# How much of the speed of attention alone does a ring keep over NCCL and over peer copies, on two GPUs: transports.sh BUNDLE [SECONDS [nccl]]
-# BUNDLE is an unpacked bundle (./flashring bundle). Ten blocks in which all ways take turns; TransportBench says what is compared.
-# "nccl" compares ways to set NCCL up instead, and shows what NCCL says of its channels and registrations.
+# How much of the speed of attention alone does a ring keep over NCCL and over peer copies, on two GPUs:
+# transports.sh BUNDLE [SECONDS [nccl]]
+# BUNDLE is an unpacked bundle (./flashring bundle). Ten blocks in which all ways take turns; TransportBench says what
+# is compared. "nccl" compares ways to set NCCL up instead, and shows what NCCL says of its channels and registrations.
 set -euo pipefail
 bundle=${1:?folder of an unpacked bundle}
 nvidia-smi --query-gpu=index,name,driver_version --format=csv,noheader

@@ -3,9 +3,9 @@
 
     two_libraries.py OLD/libflashring.so NEW/libflashring.so [--kernel auto] [--blocks 24] [--json FILE]
 
-Each line is the median over blocks of the ratio of rates within the block (new over old; above 1 the second is faster), with the
-quartiles beside it: clocks drift from block to block, and hardly within one. Inputs are random normal numbers, bfloat16. Bits of
-the two are compared as well.
+Each line is the median over blocks of the ratio of rates within the block (new over old; above 1 the second is faster),
+with the quartiles beside it: clocks drift from block to block, and hardly within one. Inputs are random normal numbers,
+bfloat16. Bits of the two are compared as well.
 """
 import argparse
 import ctypes as c
@@ -18,9 +18,12 @@ import torch
 from flashring_ctypes import FINISH, FlashRing, attach, empty
 
 SHAPES = [  # batch, q heads, kv heads, tokens, dim, causal
-    (16, 32, 32, 1024, 64, True), (4, 32, 32, 4096, 64, True), (1, 32, 32, 16384, 64, True), (1, 32, 32, 16384, 64, False),
-    (16, 16, 16, 1024, 128, True), (4, 16, 16, 4096, 128, True), (1, 16, 16, 16384, 128, True), (1, 16, 16, 16384, 128, False),
-    (1, 32, 8, 16384, 128, True), (1, 16, 16, 16384, 96, True), (4, 8, 8, 4096, 256, True), (1, 8, 8, 16384, 256, False)]
+    (16, 32, 32, 1024, 64, True), (4, 32, 32, 4096, 64, True), (1, 32, 32, 16384, 64, True),
+    (1, 32, 32, 16384, 64, False),
+    (16, 16, 16, 1024, 128, True), (4, 16, 16, 4096, 128, True), (1, 16, 16, 16384, 128, True),
+    (1, 16, 16, 16384, 128, False),
+    (1, 32, 8, 16384, 128, True), (1, 16, 16, 16384, 96, True), (4, 8, 8, 4096, 256, True),
+    (1, 8, 8, 16384, 256, False)]
 BURST_MILLIS = 4
 
 
@@ -28,7 +31,8 @@ def calls(ring, kernel, q, k, v, dout, causal):
     """Forward, and delta with backward, and what they write."""
     b, s, h, d = q.shape
     step = ring.step(q, k, v, [(0, s, 1)], [(0, s, 1)], 1 / math.sqrt(d), -1, 0 if causal else -1, kernel=kernel)
-    made = dict(out=empty(b, s, h, d, dtype=q.dtype), lse=empty(b, s, h, 1), delta=empty(b, s, h, 1), dout=dout, dq=empty(b, s, h, d),
+    made = dict(out=empty(b, s, h, d, dtype=q.dtype), lse=empty(b, s, h, 1), delta=empty(b, s, h, 1), dout=dout,
+                dq=empty(b, s, h, d),
                 dk=empty(*k.shape), dv=empty(*v.shape))
     attach(step, **made)
 
@@ -98,7 +102,8 @@ def main():
             flops = (4 if name == "forward" else 10) * b * hq * s * s * d / (2 if causal else 1)
             off = max(((new_made[t].float() - old_made[t].float()).norm() / old_made[t].float().norm()).item()
                       for t in (("out",) if name == "forward" else ("dq", "dk", "dv")))
-            rows.append({"shape": shape, "pass": name, "median": middle, "quartiles": [low, high], "tflops": flops / millis * 1e-9, "off": off})
+            rows.append({"shape": shape, "pass": name, "median": middle, "quartiles": [low, high],
+                         "tflops": flops / millis * 1e-9, "off": off})
             print(f"{label} {name:8s} {middle:.3f} [{low:.3f}, {high:.3f}]"
                   f"  {rows[-1]['tflops']:.0f} TFLOP/s, differ by {off:.1e}", flush=True)
     print("smallest ratio", min(r["median"] for r in rows))

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Do the benchmarks' ctypes structs have the fields of flashring.h and flashring_library.h, in their order?   ctypes_fields.py
+"""Do the benchmarks' ctypes structs have the fields of flashring.h and flashring_library.h, in their order?
+ctypes_fields.py
 
 Exit status 1 where they do not: a field that is missing shifts all that follow.
 """

@@ -1,20 +1,24 @@
 """Code that runs on every machine has baseline instructions alone: instruction_sets.py OBJDUMP NM OBJECT...
 
-Files compiled for a wider instruction set may use it everywhere but in what decides whether they may run, and define nothing
-that the linker could merge into other files: of the copies of an inline function it keeps any one.
+Files compiled for a wider instruction set may use it everywhere but in what decides whether they may run, and define
+nothing that the linker could merge into other files: of the copies of an inline function it keeps any one.
 """
 import os
 import re
 import subprocess
 import sys
 
-WIDE = re.compile(r".*flashring_(simd\.dir/.*/avx[^/]*|avx512bf16\.dir/.*|decode\.dir/.*|amx\.dir/.*/(forward|backward)\.[^/]*)$")
+WIDE = re.compile(r".*flashring_(simd\.dir/.*/avx[^/]*|avx512bf16\.dir/.*|decode\.dir/.*"
+                  r"|amx\.dir/.*/(forward|backward)\.[^/]*)$")
 ENTERED_ANYWHERE = re.compile(r"available|_GLOBAL__sub_I|__static_init")
 BEYOND_SSE2 = re.compile(  # the mnemonics that AVX and AVX-512 prefix, masks, tiles, then SSE3 to SSE4.2 and BMI
-    r"v(?!er[rw]$|m)|vm(?!call|launch|resume|xo|read|write)|k(mov|and|or|not|x|shift|unpck|test|add)|tile|tdp|ldtilecfg|sttilecfg"
-    r"|addsub|h(add|sub)p[sd]|lddqu|mov(dd|shd|sld)up|ph(add|sub)|pmaddubsw|pmulhrsw|pshufb|psign[bwd]|pabs[bwd]|palignr"
+    r"v(?!er[rw]$|m)|vm(?!call|launch|resume|xo|read|write)|k(mov|and|or|not|x|shift|unpck|test|add)|tile|tdp"
+    r"|ldtilecfg|sttilecfg"
+    r"|addsub|h(add|sub)p[sd]|lddqu|mov(dd|shd|sld)up|ph(add|sub)|pmaddubsw|pmulhrsw|pshufb|psign[bwd]"
+    r"|pabs[bwd]|palignr"
     r"|p?blend|dpp[sd]|extractps|insertps|movntdqa|mpsadbw|packusdw|pcmp(eqq|gtq|[ei]str)|p(ext|ins)r[bdq]|phminposuw"
-    r"|pm(ax|in)(sb|sd|uw|ud)|pmov[sz]x|pmuldq|pmulld|ptest|round[ps][sd]|crc32|popcnt|lzcnt|andn\b|bextr|bls|bzhi|mulx|p(dep|ext)\b"
+    r"|pm(ax|in)(sb|sd|uw|ud)|pmov[sz]x|pmuldq|pmulld|ptest|round[ps][sd]|crc32|popcnt|lzcnt|andn\b|bextr|bls"
+    r"|bzhi|mulx|p(dep|ext)\b"
     r"|rorx|sarx|sh[lr]x|movbe|ad[co]x")
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Do the native sources keep to the house's rules?   rooms.py REPOSITORY
+"""Do the sources keep to the house's rules?   rooms.py REPOSITORY
 
-No line is wider than 120 columns, and no file longer than 400 lines, but what a program has made.
+No line is wider than 120 columns, of scripts and Java sources too. No native source is longer than 400 lines, but what
+a program has made.
 
 Includes are written from a root (src/main/cpp or cuda), so that each shows the room it reaches into. A room uses those
 that ROOMS names for it and nothing else; what it names stands above it, so there is no cycle.
@@ -26,6 +27,14 @@ ROOMS = {
 ROOTS = ("src/main/cpp/", "cuda/")
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".c"}
 FOLDERS = (*ROOTS, "tests/cpp", "tests/bench", "examples/c")  # of all native sources
+SCRIPTS = {".java", ".py", ".sh"}
+SCRIPT_FOLDERS = ("src/main/java", "adapters", "examples", "tests", "cmake")
+WIDER = {  # scripts and Java sources that have wider lines
+    "src/main/java/org/flashring/cli/train/DenseResult.java",
+    "src/main/java/org/flashring/cli/train/TrainCommand.java",
+    "src/main/java/org/flashring/cli/train/TrainResult.java",
+    "tests/bench/decode_vs_cudnn.py",
+}
 MOST_COLUMNS, MOST_LINES = 120, 400
 
 
@@ -61,19 +70,24 @@ def calls(sources):
                     yield f"{path}: {name} is {homes.get(name)}'s kernel; who runs a step is chosen by the table"
 
 
-def sizes(sources):
-    """Yields lines that are too wide and files that are too long."""
+def widths(sources):
+    """Yields lines that are too wide."""
+    for path, text in sources.items():
+        yield from (f"{path}:{number}: {len(line)} columns, at most {MOST_COLUMNS}"
+                    for number, line in enumerate(text.splitlines(), 1) if len(line) > MOST_COLUMNS)
+
+
+def lengths(sources):
+    """Yields files that are too long."""
     for path, text in sources.items():
         lines = text.splitlines()
-        yield from (f"{path}:{number}: {len(line)} columns, at most {MOST_COLUMNS}"
-                    for number, line in enumerate(lines, 1) if len(line) > MOST_COLUMNS)
         if len(lines) > MOST_LINES and not text.startswith("// Made by "):
             yield f"{path}: {len(lines)} lines, at most {MOST_LINES}"
 
 
-def read(base, folders):
+def read(base, folders, suffixes):
     return {path.relative_to(base).as_posix(): path.read_text(encoding="utf-8")
-            for folder in folders for path in sorted((base / folder).rglob("*")) if path.suffix in SUFFIXES}
+            for folder in folders for path in sorted((base / folder).rglob("*")) if path.suffix in suffixes}
 
 
 def check_the_check():
@@ -87,8 +101,9 @@ def check_the_check():
     own = {"cuda/sm80/a.cu": "const Kernel kCudaMma = {};", "cuda/sm90/a.cu": "const Kernel kCudaWgmma = {};"}
     assert not list(calls(own))
     assert len(list(calls({**own, "cuda/sm90/b.cu": "kCudaMma.forward(problem);"}))) == 1
-    assert not list(sizes({"a.h": "x" * 120 + "\n" * 400, "b.h": "// Made by c.py.\n" * 401}))
-    assert len(list(sizes({"a.h": "x" * 121, "b.h": "\n" * 401}))) == 2
+    assert not list(widths({"a.h": "x" * 120 + "\n"})) and len(list(widths({"a.h": "\n" + "x" * 121}))) == 1
+    assert not list(lengths({"a.h": "\n" * 400, "b.h": "// Made by c.py.\n" * 401}))
+    assert len(list(lengths({"b.h": "\n" * 401}))) == 1
     for names, uses in zip([list(ROOMS)[:i] for i in range(len(ROOMS))], ROOMS.values()):
         assert set(uses) <= set(names), "a cycle between rooms"
 
@@ -96,8 +111,9 @@ def check_the_check():
 def main(repository):
     check_the_check()
     base = pathlib.Path(repository)
-    sources = read(base, ROOTS)
-    wrong = [*faults(sources), *calls(sources), *sizes(read(base, FOLDERS))]
+    sources, native = read(base, ROOTS, SUFFIXES), read(base, FOLDERS, SUFFIXES)
+    scripts = {path: text for path, text in read(base, SCRIPT_FOLDERS, SCRIPTS).items() if path not in WIDER}
+    wrong = [*faults(sources), *calls(sources), *lengths(native), *widths(native), *widths(scripts)]
     empty = ROOMS.keys() - {room(path) for path in sources}
     wrong += [f"{name}: an empty room" for name in sorted(empty)]
     print(f"{len(sources)} sources in {len(ROOMS)} rooms")

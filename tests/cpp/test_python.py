@@ -24,7 +24,8 @@ class Positions(ctypes.Structure):
 
 
 class Mask(ctypes.Structure):
-    _fields_ = [("left", LONG), ("right", LONG), ("cu_seqlens", ADDRESS), ("documents", LONG), ("prefix_lengths", ADDRESS)]
+    _fields_ = [("left", LONG), ("right", LONG), ("cu_seqlens", ADDRESS), ("documents", LONG),
+                ("prefix_lengths", ADDRESS)]
 
 
 TENSORS = "q k v out acc lse dout delta dq dk dv lse_low".split()
@@ -75,7 +76,8 @@ class Problem:
 
     def __init__(self, library, rows, length, dim, scale):
         self.library = library
-        self.step = Step(size=ctypes.sizeof(Step), device=-1, dtype=0, flags=2, batch=1, q_len=length, kv_len=length, q_heads=1,
+        self.step = Step(size=ctypes.sizeof(Step), device=-1, dtype=0, flags=2, batch=1, q_len=length, kv_len=length,
+                         q_heads=1,
                          kv_heads=1, head_dim=dim, value_dim=dim, softmax_scale=scale)
         self.whole = Range(0, length, 1)
         self.step.q_positions = self.step.kv_positions = Positions(ctypes.pointer(self.whole), 1)
@@ -148,7 +150,8 @@ def main(path):
         if not worst <= 1e-12:
             sys.exit(f"{name} is wrong")
     problem.step.head_dim = 0
-    if library.flashring_forward_step(ctypes.byref(problem.step)) != 1 or b"head_dim = 0" not in library.flashring_last_error():
+    status = library.flashring_forward_step(ctypes.byref(problem.step))
+    if status != 1 or b"head_dim = 0" not in library.flashring_last_error():
         sys.exit("a bad step is not refused")
     library.flashring_set_threads(3)
     check_forks(lambda: Problem(library, rows, length, dim, scale), 50)

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -24,6 +25,12 @@ namespace flashring::libtorch {
 struct Opaque {
     void* implementation;
     ~Opaque() {}
+};
+
+// A c10::ArrayRef<at::Tensor>.
+struct Opaques {
+    const Opaque* first;
+    size_t length;
 };
 
 // The functions, found by their names.
@@ -44,7 +51,8 @@ struct Functions {
     Opaque (*alias)(const Opaque&);
     Opaque (*detach)(const Opaque&);
     Opaque (*take)(const Opaque&, const Opaque&);
-    Opaque (*multiply)(const Opaque&, const Opaque&);
+    Opaque (*sum)(const Opaque&, std::optional<int8_t>);
+    Opaque (*stack)(Opaques, int64_t);
     Opaque& (*put)(Opaque&, const Opaque&, const Opaque&, bool);
     int32_t (*currentCudaStream)(int32_t, void**);  // null where libtorch is for the host alone
 };
@@ -87,7 +95,8 @@ inline const char* open(const char* cpu, const char* cuda) {
     require("_ZN2at4_ops5alias4callERKNS_6TensorE", found.alias);
     require("_ZN2at4_ops6detach4callERKNS_6TensorE", found.detach);
     require("_ZN2at4_ops4take4callERKNS_6TensorES4_", found.take);
-    require("_ZN2at4_ops10mul_Tensor4callERKNS_6TensorES4_", found.multiply);
+    require("_ZN2at4_ops3sum4callERKNS_6TensorESt8optionalIN3c1010ScalarTypeEE", found.sum);
+    require("_ZN2at4_ops5stack4callEN3c108ArrayRefINS_6TensorEEEl", found.stack);
     require("_ZN2at4_ops4put_4callERNS_6TensorERKS2_S5_b", found.put);
     if (void* other = dlopen(cuda, RTLD_LAZY | RTLD_NOLOAD)) {
         find(other, "aoti_torch_get_current_cuda_stream", found.currentCudaStream);
@@ -192,7 +201,7 @@ inline void* currentCudaStream(int32_t device) {
     return stream;
 }
 
-// Told of a gradient: of input 0, 1, 2, or of the result, 3. Returns the handle of what goes on in its place.
+// Told of a gradient: of an input, 0 to 3, or of the result, 4. Returns the handle of what goes on in its place.
 using GradientHook = void* (*)(int64_t node, int32_t which, void* gradient);
 // Told that nothing refers to a node's graph any more.
 using GraphGone = void (*)(int64_t node);
@@ -235,32 +244,40 @@ inline void addHook(const Opaque& tensor, const Owner& node, int32_t which) {
 }
 
 // Makes out, which something else has computed, a result of inputs in the graph. Java cannot define a node of a graph,
-// so one is made of nodes that PyTorch has; no element is read or written by them.
+// so one is made of nodes that PyTorch has; they write no element.
 //
-//   q -- alias --+
-//   k -- alias --+-- no element taken of each -- their product -- put_ nowhere in -- out
-//   v -- alias --+
+//   q ------ alias -- sum --+
+//   k ------ alias -- sum --+-- stacked -- none taken of them -- put_ nowhere in -- out
+//   v ------ alias -- sum --+
+//   sinks -- alias -- sum --+
 //
-// The hook of out computes all gradients, those of the aliases replace zeros by them.
-inline void attach(void* out, void* q, void* k, void* v, int32_t device, int32_t index, int64_t id, GradientHook hook,
-                   GraphGone gone) {
+// The hook of out computes all gradients, those of the aliases give them on in place of what comes down the graph: one
+// zero seen as all elements, which takes no memory. An input is null if it requires no gradient. dtype is that of out.
+inline void attach(void* out, void* q, void* k, void* v, void* sinks, int32_t dtype, int32_t device, int32_t index,
+                   int64_t id, GradientHook hook, GraphGone gone) {
     const Owner node(new Node{id, hook, gone, {1}});
     const int64_t none = 0;
     const int64_t one = 1;
     const int32_t int64Type = 4;
     const Handle nowhere(empty(1, &none, &one, int64Type, device, index));
-    Handle product;
-    void* const inputs[] = {q, k, v};
-    for (int32_t which = 0; which < 3; which++) {
+    constexpr int32_t kInputs = 4;
+    void* const inputs[kInputs] = {q, k, v, sinks};
+    Handle sums[kInputs];
+    Opaque numbers[kInputs];  // what the handles refer to
+    size_t count = 0;
+    for (int32_t which = 0; which < kInputs; which++) {
         if (inputs[which]) {
             const Handle alias = Handle::of([&] { return functions.alias(at(inputs[which])); });
             addHook(*alias, node, which);
-            Handle taken = Handle::of([&] { return functions.take(*alias, *nowhere); });
-            product = product ? Handle::of([&] { return functions.multiply(*product, *taken); }) : std::move(taken);
+            sums[count] = Handle::of([&] { return functions.sum(*alias, static_cast<int8_t>(dtype)); });
+            numbers[count].implementation = (*sums[count]).implementation;
+            count++;
         }
     }
-    functions.put(at(out), *nowhere, *product, false);
-    addHook(at(out), node, 3);
+    const Handle stacked = Handle::of([&] { return functions.stack({numbers, count}, 0); });
+    const Handle taken = Handle::of([&] { return functions.take(*stacked, *nowhere); });
+    functions.put(at(out), *nowhere, *taken, false);
+    addHook(at(out), node, kInputs);
 }
 
 }  // namespace flashring::libtorch

@@ -4,8 +4,8 @@
 One line a kernel and architecture: digest, architecture, name. A change that only moves or renames sources prints the
 same lines before and after:   diff <(kernel_digest.py old.so) <(kernel_digest.py new.so)
 
-Reads the library itself, without NVIDIA's tools: the fat binaries in it, each a list of ELF files that may be compressed by
-zstd. Names lose what nvcc makes of a file's path for what is in an unnamed namespace.
+Reads the library itself, without NVIDIA's tools: the fat binaries in it, each a list of ELF files that may be
+compressed by zstd. Names lose what nvcc makes of a file's path for what is in an unnamed namespace.
 """
 import ctypes
 import hashlib

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Can the Hopper backward kernel hang, or a warpgroup overwrite what another still reads?   sm90_backward_protocol.py [--seeds N]
+"""Can the Hopper backward kernel hang, or a warpgroup overwrite what another still reads?   sm90_backward_protocol.py
+[--seeds N]
 
 A model of its barriers: the producer's warps (copyQueries and copyRows) and the consumers (class BackwardConsumer in
-cuda/sm90/backward.cuh), each a coroutine that yields what it waits for, run in random order. A barrier knows its phases by their
-parity alone, as on the chip. Products read from when they are issued until they are waited for, and check what they read at both
-ends. Exit status 1 where some order goes wrong, or where the model does not find what it is known to find.
+cuda/sm90/backward.cuh), each a coroutine that yields what it waits for, run in random order. A barrier knows its phases
+by their parity alone, as on the chip. Products read from when they are issued until they are waited for, and check what
+they read at both ends. Exit status 1 where some order goes wrong, or where the model does not find what it is known to
+find.
 """
 import argparse
 import random
@@ -31,7 +33,8 @@ class Design:
         return self.ds_stages or (self.stages if self.in_turn else 3)
 
 
-DESIGNS = (Design("two consumers", 2, False, row_warps=2), Design("two consumers in turn", 2, True), Design("three consumers in turn", 3, True))
+DESIGNS = (Design("two consumers", 2, False, row_warps=2), Design("two consumers in turn", 2, True),
+           Design("three consumers in turn", 3, True))
 WRONG = (
     Design("three in turn, three stages of queries and two of dS", 3, True, stages=3, ds_stages=2),
     Design("two consumers, two stages of dS", 2, False, row_warps=2, ds_stages=2),
@@ -245,7 +248,8 @@ def play(about, right, wrong, make):
                 found.append(problem)
         surprising = bool(found) != (design in wrong)
         failed |= surprising
-        print(f"{design.name}: {len(found)} of {seeds} go wrong" + ("; FAILED" + (f", the first: {found[0]}" if found else "") if surprising else ""))
+        print(f"{design.name}: {len(found)} of {seeds} go wrong"
+              + ("; FAILED" + (f", the first: {found[0]}" if found else "") if surprising else ""))
     sys.exit(failed)
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Can the Hopper forward kernel hang?   sm90_forward_protocol.py [--seeds N]
 
-A model of its barriers: the producer (copyTiles), the warp that fetches tiles (schedule) and the consumers (class Consumer in
-cuda/sm90/forward.cuh), each a coroutine that yields what it waits for, run in random order over random tiles. Every consumer
-checks that the stage it reads holds what it expects. Exit status 1 where some order ends with everybody waiting, or where the
-model does not find the hangs that it is known to find.
+A model of its barriers: the producer (copyTiles), the warp that fetches tiles (schedule) and the consumers (class
+Consumer in cuda/sm90/forward.cuh), each a coroutine that yields what it waits for, run in random order over random
+tiles. Every consumer checks that the stage it reads holds what it expects. Exit status 1 where some order ends with
+everybody waiting, or where the model does not find the hangs that it is known to find.
 """
 import argparse
 import random
@@ -24,7 +24,8 @@ class Tile:
     passes_first: bool = True  # a consumer may pass blocks at a tile's start
     passes_last: bool = False  # even the tile's last one
     queries_in_registers: bool = True
-    stages_output: bool = True  # the memory of queries is given back once output has gone through it, else as soon as they are not needed there
+    # the memory of queries is given back once output has gone through it, else as soon as they are not needed there
+    stages_output: bool = True
     gives_back_late: bool = False  # that memory, after waiting for the values of the next tile's first block
 
     def waits_ahead(self):
@@ -69,13 +70,15 @@ class Ring:
         self.content[position % self.stages] = content
 
     def release(self, position, expected):
-        assert self.content[position % self.stages] == expected, f"{self.content[position % self.stages]} instead of {expected}"
+        content = self.content[position % self.stages]
+        assert content == expected, f"{content} instead of {expected}"
         self.emptied[position % self.stages] += 1
 
 
 class Block:
     def __init__(self, tile, work):
-        self.tile, self.work = tile, work  # work: (blocks of keys, per consumer the [first, last) it sees or None) of each tile
+        # work: (blocks of keys, per consumer the [first, last) it sees or None) of each tile
+        self.tile, self.work = tile, work
         self.keys, self.values = Ring(tile.stages, tile.consumers), Ring(tile.stages, tile.consumers)
         self.queries = [Ring(tile.query_stages, 1) for _ in range(tile.consumers)]
         self.slots = Ring(2, tile.consumers + 1)
@@ -153,7 +156,8 @@ class Block:
             if more:
                 blocks, seen = self.work[slot][0], self.work[slot][1][number]
                 row, end = 0, max(seen[1] if seen else 1, blocks - tile.most_passed())
-                while tile.passes_first and seen and row < min(seen[0], tile.most_passed()) and (tile.passes_last or row + 1 < blocks):
+                while tile.passes_first and seen and row < min(seen[0], tile.most_passed()) and (tile.passes_last
+                                                                                                 or row + 1 < blocks):
                     yield from pass_keys()
                 yield self.queries[number].full(slot)
 
@@ -247,7 +251,8 @@ class Block:
 
 
 def draw_work(r, consumers):
-    """Tiles whose consumers see runs of blocks that do not decrease, and all of them together every block; some see nothing."""
+    """Tiles whose consumers see runs of blocks that do not decrease, and all of them together every block; some see
+    nothing."""
     work = []
     for _ in range(r.randint(1, 6)):
         seeing = sorted(r.sample(range(consumers), r.randint(0, consumers)))
@@ -278,7 +283,8 @@ def main():
                 hung.append(work)
         wrong = bool(hung) != (tile in HANGS)
         failed |= wrong
-        print(f"{tile.name}: {len(hung)} of {seeds} hang" + ("; FAILED" + (f", the first with {hung[0]}" if hung else "") if wrong else ""))
+        print(f"{tile.name}: {len(hung)} of {seeds} hang"
+              + ("; FAILED" + (f", the first with {hung[0]}" if hung else "") if wrong else ""))
     sys.exit(failed)
 
 

@@ -3,10 +3,10 @@
 
 Per kernel: the number of tensor-core instructions is the one its tile asks for, nothing is in local memory, and no
 exponential lies between the start of a consumer's batch of products and its end, where the compiler likes to move
-them and where they would hold up the tensor cores. (In the kernel for dQ: between the start of dQ and the end of its batch. Every
-second consumer starts dP before; that needs none of this tile's exponentials, which may run beside it.) Nor are the forward kernels'
-descriptors computed thread by thread, as they are where ptxas no longer sees that all threads of a warp have the same indices: 8 % of the
-speed. Exit status 77 where there is no disassembler.
+them and where they would hold up the tensor cores. (In the kernel for dQ: between the start of dQ and the end of its
+batch. Every second consumer starts dP before; that needs none of this tile's exponentials, which may run beside it.)
+Nor are the forward kernels' descriptors computed thread by thread, as they are where ptxas no longer sees that all
+threads of a warp have the same indices: 8 % of the speed. Exit status 77 where there is no disassembler.
 """
 import re
 import shutil
@@ -26,8 +26,8 @@ if not disassembler:
 listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, capture_output=True, text=True).stdout
 kernels = failures = 0
 for function in re.split(r"\n\s*Function : ", listing)[1:]:
-    found = re.match(r"\S*hopper(Forward|Backward|NarrowKeys|WideKeys|Queries)Kernel\S*Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?",
-                     function)
+    found = re.match(r"\S*hopper(Forward|Backward|NarrowKeys|WideKeys|Queries)Kernel\S*"
+                     r"Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?", function)
     if not found:
         continue
     kernels += 1
@@ -37,11 +37,16 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     both = sum(DIMS[index]) // 16  # scores and dP of a tile
     if found.group(1) == "Queries":  # before and in the loop; dQ there and in the last step
         expected = QUERY_CONSUMERS[index] * (2 * both + 2 * 64 // 16)
-    elif found.group(1) in ("NarrowKeys", "WideKeys"):  # the same, and dK and dV; consumers that differ do half of it each
+    # the same, and dK and dV; consumers that differ do half of it each
+    elif found.group(1) in ("NarrowKeys", "WideKeys"):
         expected = 2 * both + 2 * 2 * 64 // 16
-    elif backward:  # scores and dP before and in the loop; dV, dK and dQ in the loop and in a block's last step, which is code of its own
+    # scores and dP before and in the loop; dV, dK and dQ in the loop and in a block's last step, which is code of its
+    # own
+    elif backward:
         expected = 2 * (both + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16)
-    else:         # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of its own
+    # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of
+    # its own
+    else:
         scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
         steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) else 1
         expected = scores + steps * (scores + values)
@@ -51,17 +56,20 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     local = sum(op.startswith(("LDL", "STL")) for op in code)
     if local:
         problems.append(f"{local} accesses to local memory")
-    name = f"{DIMS[index][0]}/{DIMS[index][1]} {found.group(1) if backward else 'resumed' if found.group(3) == '1' else 'forward'}"
+    kind = found.group(1) if backward else "resumed" if found.group(3) == "1" else "forward"
+    name = f"{DIMS[index][0]}/{DIMS[index][1]} {kind}"
     exponentials = [i for i, op in enumerate(code) if op == "MUFU.EX2"]
     arrivals = [i for i, op in enumerate(code) if op == "WARPGROUP.ARRIVE" and i < products[-1]]
     batches = [(begin, max(i for i in products if i < end)) for begin, end in zip(arrivals, arrivals[1:] + [len(code)])]
-    if found.group(1) == "Queries":  # dQ alone takes keys across the rows that they lie in; a batch is waited for at its end
+    # dQ alone takes keys across the rows that they lie in; a batch is waited for at its end
+    if found.group(1) == "Queries":
         ends = [i for i, op in enumerate(code) if op.startswith("WARPGROUP.DEPBAR")]
         starts = [i for i in products if "tnspB" in operands[i]]
         late = sum(i < x < min(end for end in ends if end > i) for i in starts for x in exponentials)
         before = min(sum(max([0] + [end for end in ends if end < i]) < x < i for x in exponentials) for i in starts)
     elif backward:  # batches follow each other without exponentials, but for those of pairs that are computed alone
-        between = [sum(begin < i < end for i in exponentials) for begin, end in zip([0] + arrivals, arrivals + [len(code)])]
+        between = [sum(begin < i < end for i in exponentials) for begin,
+                   end in zip([0] + arrivals, arrivals + [len(code)])]
         late, before = sum(n for n in between if 2 < n < 32), max(between)
     else:
         late = sum(begin < i < end for begin, end in batches for i in exponentials)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Can the Hopper backward kernels that compute dQ apart hang, or overwrite what is still read?   sm90_separate_protocol.py [--seeds N]
+"""Can the Hopper backward kernels that compute dQ apart hang, or overwrite what is still read?
+sm90_separate_protocol.py [--seeds N]
 
-Models of their barriers, as in sm90_backward_protocol.py: the kernels for dK and dV (cuda/sm90/wide_keys.cuh and narrow_keys.cuh) and the
-one for dQ (cuda/sm90/separate_queries.cuh). Exit status 1 where some order goes wrong, or where a design that is known to be wrong does
-not.
+Models of their barriers, as in sm90_backward_protocol.py: the kernels for dK and dV (cuda/sm90/wide_keys.cuh and
+narrow_keys.cuh) and the one for dQ (cuda/sm90/separate_queries.cuh). Exit status 1 where some order goes wrong, or
+where a design that is known to be wrong does not.
 """
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ class QueryDesign:
 
 
 DESIGNS = (KeyDesign("keys, dims 256", 3, 2), KeyDesign("keys, dims 192", 4, 3), NarrowDesign("keys, dims 64", 3, 1),
-           NarrowDesign("keys, dims 96 and 128", 2, 2), QueryDesign("queries, dims 256", 2, 1), QueryDesign("queries, dims 192", 3, 2),
+           NarrowDesign("keys, dims 96 and 128", 2, 2), QueryDesign("queries, dims 256", 2, 1),
+           QueryDesign("queries, dims 192", 3, 2),
            QueryDesign("queries, dims 192 and 128", 3, 3), QueryDesign("queries, dims 96 and 128", 4, 4),
            QueryDesign("queries, dims 64", 6, 6, consumers=3))
 WRONG = (
@@ -87,11 +89,13 @@ class KeyBlock:
     def __init__(self, design, tiles):
         self.d, self.tiles = design, tiles
         stages, douts = range(design.stages), range(design.dout_stages)
-        self.queries, self.rows, self.douts = [Memory() for _ in stages], [Memory() for _ in stages], [Memory() for _ in douts]
+        self.queries, self.rows, self.douts = [Memory() for _ in stages], [Memory() for _ in stages], [Memory()
+                                                                                                       for _ in douts]
         self.queries_full, self.queries_empty = [Barrier(2) for _ in stages], [Barrier(CONSUMERS) for _ in stages]
         self.douts_full, self.douts_empty = [Barrier(1) for _ in douts], [Barrier(CONSUMERS) for _ in douts]
         self.turns = [Turn() for _ in range(CONSUMERS)]
-        self.held, self.weights, self.weights_full, self.weights_empty = Barrier(CONSUMERS), Memory(), Barrier(1), Barrier(1)
+        self.held, self.weights = Barrier(CONSUMERS), Memory()
+        self.weights_full, self.weights_empty = Barrier(1), Barrier(1)
         for number in range(CONSUMERS):
             self.queries[number - CONSUMERS].write(0, f"operand {number}")
 

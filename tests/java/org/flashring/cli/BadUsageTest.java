@@ -23,18 +23,29 @@ class BadUsageTest {
             value = {
                 "--frob                                        | --frob",
                 "plan --length 9 --strategy gather --gather-heads 0 | --gather-heads",
-                "train --text README.md --strategy ulysses --ulysses-ranks 0 | --ulysses-ranks is 0; it must be at least 1",
-                "plan --length 64 --strategy ulysses --between ulysses | --between is ulysses; it must be ring, gather or halo",
+                "train --text README.md --strategy ulysses --ulysses-ranks 0 | --ulysses-ranks is 0; it must be"
+                        + " at least 1",
+                "plan --length 64 --strategy ulysses --between ulysses | --between is ulysses; it must be ring,"
+                        + " gather or halo",
                 "plan --length 64 --strategy ulysses --ranks 3 --ulysses-ranks 2 | must divide the 3 ranks",
-                "train --text README.md --strategy all         | --strategy is all; it must be ring, gather, halo or ulysses",
-                "verify --strategy all                         | --strategy is all; it must be ring, gather, halo or ulysses",
-                "plan --length 64 --strategy gather --ahead | --ahead is given; it must be left out where no ring carries keys",
-                "plan --length 64 --strategy halo --ring-heads 2 | --ring-heads is given; it must be left out where no ring carries keys",
+                "train --text README.md --strategy all         | --strategy is all; it must be ring, gather,"
+                        + " halo or ulysses",
+                "verify --strategy all                         | --strategy is all; it must be ring, gather,"
+                        + " halo or ulysses",
+                "plan --length 64 --strategy gather --ahead | --ahead is given; it must be left out where no"
+                        + " ring carries keys",
+                "plan --length 64 --strategy halo --ring-heads 2 | --ring-heads is given; it must be left out"
+                        + " where no ring carries keys",
                 "bench --ranks 2 --ring-heads 0                | --ring-heads is 0; it must be at least 1",
-                "verify --ahead --ring-heads 1                 | --ahead is given; it must be left out with --ring-heads",
-                "train --text README.md --ranks 2 --strategy ulysses --ulysses-ranks 2 --ahead | all ranks are in one group",
-                "train --text README.md --mesh dp=2,cp=2 --strategy ulysses --ulysses-ranks 2 --ring-heads 1 | --ring-heads is given; it must be left out where no ring carries keys: all ranks are in one group",
-                "plan --length 64 --strategy ulysses --ahead | --ahead is given; it must be left out where no ring carries keys: all ranks are in one group",
+                "verify --ahead --ring-heads 1                 | --ahead is given; it must be left out with"
+                        + " --ring-heads",
+                "train --text README.md --ranks 2 --strategy ulysses --ulysses-ranks 2 --ahead | all ranks are"
+                        + " in one group",
+                "train --text README.md --mesh dp=2,cp=2 --strategy ulysses --ulysses-ranks 2 --ring-heads 1 |"
+                        + " --ring-heads is given; it must be left out where no ring carries keys: all ranks"
+                        + " are in one group",
+                "plan --length 64 --strategy ulysses --ahead | --ahead is given; it must be left out where no"
+                        + " ring carries keys: all ranks are in one group",
                 "plan --length 64 --strategy ulysses --ulysses-ranks 4 --ranks 4 --ahead | all ranks are in one group",
                 "plan --length 64 --strategy ulysses --ulysses-ranks 8 --gpus 4 --ahead | all ranks are in one group",
                 "bench --ranks 2 --strategy ulysses --ahead    | all ranks are in one group",
@@ -76,9 +87,11 @@ class BadUsageTest {
                 "verify --seed x                               | --seed",
                 "verify --device tpu                           | but was 'tpu'",
                 "verify --transport tcp                        | but was 'tcp'",
-                "verify --transport peer                       | --transport is peer; it must be left out where --device is host",
+                "verify --transport peer                       | --transport is peer; it must be left out where"
+                        + " --device is host",
                 "bench --transport peer                        | --transport needs --ranks",
-                "bench --ranks 2 --transport nccl              | --transport is nccl; it must be left out where --device is host",
+                "bench --ranks 2 --transport nccl              | --transport is nccl; it must be left out where"
+                        + " --device is host",
                 "bench --device tpu                            | but was 'tpu'",
                 "bench --repeats 0                             | --repeats is 0",
                 "bench --threads 0                             | --threads is 0",

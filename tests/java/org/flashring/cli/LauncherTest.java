@@ -190,7 +190,8 @@ class LauncherTest {
     void javaRunsUnderALocaleThatKnowsAllNames() throws IOException, InterruptedException {
         program(
                 "java",
-                "if [ \"$1\" = -version ]; then echo 'openjdk version \"17.0.9\"' >&2; else echo \"LC_ALL=$LC_ALL\"; fi");
+                "if [ \"$1\" = -version ]; then echo 'openjdk version \"17.0.9\"' >&2; else echo"
+                        + " \"LC_ALL=$LC_ALL\"; fi");
         assertThat(run("info").out()).isEqualTo("LC_ALL=C.UTF-8\n");
         variables.put("LC_ALL", "C");
         assertThat(run("info").out()).isEqualTo("LC_ALL=C.UTF-8\n");

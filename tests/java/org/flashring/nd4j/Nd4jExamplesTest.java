@@ -29,10 +29,12 @@ class Nd4jExamplesTest {
     @Test
     void nd4jLayer() throws Exception {
         String output = Examples.run(classes, "Nd4jLayer");
-        MatchResult found = Examples.lines(output, "means of ones: (\\S+)\nsum of their gradients: (\\S+)", 1)
+        MatchResult found = Examples.lines(
+                        output, "means of ones: (\\S+)\nsum of their gradients: (\\S+)\nmean after a step: (\\S+)", 1)
                 .get(0);
         assertThat(Float.parseFloat(found.group(1))).isCloseTo(1, offset(1e-5f));
         assertThat(Float.parseFloat(found.group(2))).isCloseTo(8 * 100 * 64, offset(10f)); // ND4J sums in float32
+        assertThat(Float.parseFloat(found.group(3))).isCloseTo(0.6f, offset(1e-4f));
     }
 
     @Test

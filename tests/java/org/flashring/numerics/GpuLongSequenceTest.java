@@ -100,7 +100,8 @@ class GpuLongSequenceTest {
                 return String.format(
                         Locale.ROOT,
                         "%,d tokens, rank %d: forward %.3f s (%.0f TFLOP/s), backward %.3f s (%.0f TFLOP/s), "
-                                + "%,d bytes of device memory, planned %,d; %,d bytes of host memory, then at most %,d more",
+                                + "%,d bytes of device memory, planned %,d; %,d bytes of host memory, then at"
+                                + " most %,d more",
                         plan.queries().length(),
                         rank,
                         (middle - start) / 1e9,

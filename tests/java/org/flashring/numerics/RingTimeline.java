@@ -60,8 +60,8 @@ public final class RingTimeline {
                 NcclGroup.join(Environment.current(), plan(LENGTHS[0]).terms(), Duration.ofSeconds(60))) {
             CurrentDevice.enter(communicator.device());
             RingTimeline timeline = new RingTimeline(communicator);
-            timeline.print(
-                    "| tokens | pass, step | bytes exchanged | exchange alone, ms | work, ms | waited after it, ms | hidden |");
+            timeline.print("| tokens | pass, step | bytes exchanged | exchange alone, ms | work, ms | waited after it,"
+                    + " ms | hidden |");
             timeline.print("|---:|---|---:|---:|---:|---:|---:|");
             for (long length : LENGTHS) {
                 timeline.measure(plan(length));

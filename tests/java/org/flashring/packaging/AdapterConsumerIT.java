@@ -26,7 +26,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 class AdapterConsumerIT {
     private static final Path EXAMPLES = Path.of("examples");
     private static final String RIGHT =
-            "means of ones: (1\\.0|0\\.9999)\\S*\nsum of their gradients: 51[12]\\d\\d\\.\\S+";
+            "means of ones: (1\\.0|0\\.9999)\\S*\nsum of their gradients: 51[12]\\d\\d\\.\\S+\n"
+                    + "mean after a step: 0\\.(6|5999)\\S*";
 
     @TempDir
     Path folder;

@@ -143,8 +143,8 @@ class ConsumerIT {
         Ending ending = run(List.of(Program.CORE), "plan");
         assertThat(ending.status()).isNotZero();
         assertThat(ending.output())
-                .contains(
-                        "java.lang.UnsatisfiedLinkError: FlashRing's native library for linux-x86_64 cannot be loaded: ")
+                .contains("java.lang.UnsatisfiedLinkError: FlashRing's native library for linux-x86_64 cannot be"
+                        + " loaded: ")
                 .contains("add flashring-<version>-linux-x86_64.jar");
     }
 }

@@ -198,14 +198,16 @@ class SurroundingsIT {
                         List.of("-Duser.home=" + file, "-Djava.io.tmpdir=" + file),
                         "Consumer",
                         "refused"),
-                "there is no folder to unpack it to that this process may write to; set -Dorg.bytedeco.javacpp.cachedir=FOLDER to one");
+                "there is no folder to unpack it to that this process may write to; set"
+                        + " -Dorg.bytedeco.javacpp.cachedir=FOLDER to one");
     }
 
     @Test
     void anotherPlatformIsNamed() throws Exception {
         assertRefused(
                 run(List.of("-Dos.name=Mac OS X", "-Dos.arch=aarch64"), "Consumer", "refused"),
-                "for macosx-arm64 cannot be loaded: FlashRing runs on linux-x86_64 alone, and there is no build for this machine");
+                "for macosx-arm64 cannot be loaded: FlashRing runs on linux-x86_64 alone, and there is no build"
+                        + " for this machine");
     }
 
     @Test

@@ -131,8 +131,8 @@ class RingFailureTest {
         assertThat(thrown)
                 .isInstanceOf(CommunicationException.class)
                 .hasMessageContaining("the deadline")
-                .hasMessageMatching(
-                        ".*in ((receive|send) for rank \\d \\(step \\d of (forward|backward)\\)|(allReduce.*|agree on plan 1) for rank \\d)");
+                .hasMessageMatching(".*in ((receive|send) for rank \\d \\(step \\d of"
+                        + " (forward|backward)\\)|(allReduce.*|agree on plan 1) for rank \\d)");
         for (int rank = 0; rank < WORLD; rank++) {
             assertThat(after[rank]).as("rank %d", rank).isLessThan(deadline.plus(PROMPT));
         }

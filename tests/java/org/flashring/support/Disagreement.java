@@ -128,7 +128,8 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                 queries(
                         LAYOUT,
                         Layout.striped(LENGTH, WORLD),
-                        "layout of the queries is striped 24 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0"),
+                        "layout of the queries is striped 24 tokens over 3 ranks on rank 2, zigzag 24 tokens"
+                                + " over 3 ranks on rank 0"),
                 queries(
                         LAYOUT,
                         LAYOUT.startingAt(4),
@@ -152,7 +153,8 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                 queries(
                         LAYOUT,
                         own(8, 16),
-                        "layout of the queries is own positions of 24 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0"),
+                        "layout of the queries is own positions of 24 tokens over 3 ranks on rank 2, zigzag 24"
+                                + " tokens over 3 ranks on rank 0"),
                 queries(
                         own(8, 16),
                         own(8, 15),
@@ -160,7 +162,8 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                 silent(
                         USUAL,
                         Plan.of(SHAPE, LAYOUT, Layout.contiguous(LENGTH, WORLD), Mask.causal(), OPTIONS),
-                        "layout of the keys is contiguous 24 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0"),
+                        "layout of the keys is contiguous 24 tokens over 3 ranks on rank 2, zigzag 24 tokens"
+                                + " over 3 ranks on rank 0"),
                 silent(
                         USUAL,
                         Plan.of(problem(SHAPE, LAYOUT, Mask.causal(), 0.5), new Ring(), OPTIONS),
@@ -207,7 +210,8 @@ public record Disagreement(Plan usual, Plan other, String named, boolean silent)
                 new Disagreement(
                         USUAL,
                         Plan.of(SHAPE, Layout.zigzag(LENGTH + 1, WORLD), Mask.causal(), OPTIONS),
-                        "layout of the queries is zigzag 25 tokens over 3 ranks on rank 2, zigzag 24 tokens over 3 ranks on rank 0",
+                        "layout of the queries is zigzag 25 tokens over 3 ranks on rank 2, zigzag 24 tokens over"
+                                + " 3 ranks on rank 0",
                         false));
     }
 

@@ -11,7 +11,8 @@ public final class CudaPreset {
             Cudart.load();
             return "";
         } catch (ClassNotFoundException | NoClassDefFoundError e) {
-            return "JavaCPP's CUDA preset is not there: add the jars cuda-<version>.jar and cuda-<version>-linux-x86_64.jar"
+            return "JavaCPP's CUDA preset is not there: add the jars cuda-<version>.jar and"
+                    + " cuda-<version>-linux-x86_64.jar"
                     + " of org.bytedeco, in the version that FlashRing was built with";
         } catch (LinkageError e) {
             Throwable root = e;

@@ -34,16 +34,21 @@ public final class LibTorch {
     public static final int CPU = 0;
     public static final int CUDA = 1;
 
-    // spotless:off: a line for each function
+    // spotless:off: as few lines as they fit in
     public static native @NoException @Cast("const char*") String open(String cpu, String cuda);
     public static native void describe(@Cast("void*") long tensor, @Cast("int64_t*") long[] facts);
-    public static native @Cast("void*") long empty(@Cast("int64_t") long dim, @Cast("const int64_t*") long[] sizes, @Cast("const int64_t*") long[] strides, int dtype, int device, int index);
+    public static native @Cast("void*") long empty(
+            @Cast("int64_t") long dim, @Cast("const int64_t*") long[] sizes, @Cast("const int64_t*") long[] strides,
+            int dtype, int device, int index);
     public static native void copy(@Cast("void*") long to, @Cast("void*") long from);
     public static native @Cast("void*") long detach(@Cast("void*") long tensor);
     public static native @NoException void free(@Cast("void*") long tensor);
     public static native @Cast("int64_t") long version(@Cast("void*") long tensor);
     public static native @Cast("void*") long currentCudaStream(int device);
-    public static native void attach(@Cast("void*") long out, @Cast("void*") long q, @Cast("void*") long k, @Cast("void*") long v, int device, int index, @Cast("int64_t") long node, GradientHook hook, GraphGone gone);
+    public static native void attach(
+            @Cast("void*") long out, @Cast("void*") long q, @Cast("void*") long k, @Cast("void*") long v,
+            @Cast("void*") long sinks, int dtype, int device, int index,
+            @Cast("int64_t") long node, GradientHook hook, GraphGone gone);
     // spotless:on
 
     /** Told of gradients, in the thread of PyTorch that runs backward. What it throws goes through backward. */
@@ -57,7 +62,7 @@ public final class LibTorch {
         /**
          * Returns the tensor that goes on in place of {@code gradient}, which is valid for the length of the call.
          *
-         * @param which 0, 1, 2 for that of q, k, v; 3 for that of the result, which comes first
+         * @param which 0, 1, 2, 3 for that of q, k, v, the sinks; 4 for that of the result, which comes first
          */
         public native @Cast("void*") long call(@Cast("int64_t") long node, int which, @Cast("void*") long gradient);
     }

@@ -141,9 +141,11 @@ class GenerateCommandTest {
                 "run|--prompt-file no-such-file|--prompt-file no-such-file cannot be read: it is not there",
                 "run|--prompt x --out no-folder/x/y|--out no-folder/x/y lies in a directory that does not exist",
                 "run|--prompt x --out .|--out . is a directory; give a file that can be written",
-                "empty|--prompt x|it must be a checkpoint, a folder with config.json and model.safetensors, or hold one",
+                "empty|--prompt x|it must be a checkpoint, a folder with config.json and model.safetensors, or"
+                        + " hold one",
                 "empty|--prompt x|which train --engine dense writes with --checkpoint-every STEPS",
-                "absent|--prompt x|it must be a checkpoint, a folder with config.json and model.safetensors, or hold one",
+                "absent|--prompt x|it must be a checkpoint, a folder with config.json and model.safetensors, or"
+                        + " hold one",
                 "words|--prompt x|is 257; it must be 256, one a byte"
             })
     void whatCannotBeIsOneSentence(String model, String options, String sentence) {

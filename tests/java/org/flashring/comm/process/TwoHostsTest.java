@@ -26,7 +26,9 @@ import org.junit.jupiter.api.io.TempDir;
 class TwoHostsTest {
     private static final String RANKS =
             """
-            on a bash -c 'for rank in 0 1; do RANK=$rank LOCAL_RANK=$rank "$@" >"$FOLDER/rank$rank" 2>&1 & done; wait' bash "$@" &
+            on a bash -c '
+                for rank in 0 1; do RANK=$rank LOCAL_RANK=$rank "$@" >"$FOLDER/rank$rank" 2>&1 & done
+                wait' bash "$@" &
             RANK=2 LOCAL_RANK=0 on b "$@" >"$FOLDER/rank2" 2>&1 &
             wait
             """;

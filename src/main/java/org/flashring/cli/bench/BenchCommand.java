@@ -48,7 +48,8 @@ import picocli.CommandLine.Spec;
             "Started by flashring launch, this library runs alone, each sequence as a ring over all processes.",
             "With --device cuda this library runs alone, on the first GPU: PyTorch's Java preset is built for the CPU.",
             "With --ranks it times strategies beside each other, turn by turn, over threads of the host or, with"
-                    + " --device cuda, of GPUs, which exchange by --transport (by threads, or by the processes of launch)."
+                    + " --device cuda, of GPUs, which exchange by --transport (by threads, or by the processes"
+                    + " of launch)."
         },
         mixinStandardHelpOptions = true,
         sortOptions = false,
@@ -72,9 +73,9 @@ public final class BenchCommand implements Callable<Integer> {
     @Option(
             names = "--dtype",
             split = ",",
-            description =
-                    "float64, float32, bfloat16, float16 (default: float32,bfloat16; on CUDA, where float32 has the plain"
-                            + " kernel alone, float16,bfloat16).")
+            description = "float64, float32, bfloat16, float16 (default: float32,bfloat16; on CUDA, where float32 has"
+                    + " the plain"
+                    + " kernel alone, float16,bfloat16).")
     private List<DType> dtypes;
 
     @Option(names = "--batch", defaultValue = "1", description = "Sequences (default: ${DEFAULT-VALUE}).")

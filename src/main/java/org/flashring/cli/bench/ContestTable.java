@@ -45,10 +45,10 @@ final class ContestTable {
         out.println(BenchCase.FLOPS);
         out.println("Difference: the largest |FlashRing - PyTorch| of output or gradients");
         if (cases.stream().anyMatch(bench -> !fastPath(machine, bench.shape().dtype(), true))) {
-            out.println(
-                    "Slow peer: PyTorch goes without instructions for the type, and the ratio says so more than anything else: bfloat16 forward");
-            out.println(
-                    "needs AVX512-BF16 or AMX, float16 AVX512-FP16 or AMX-FP16; this build's bfloat16 backward has none on any processor");
+            out.println("Slow peer: PyTorch goes without instructions for the type, and the ratio says so more than"
+                    + " anything else: bfloat16 forward");
+            out.println("needs AVX512-BF16 or AMX, float16 AVX512-FP16 or AMX-FP16; this build's bfloat16 backward"
+                    + " has none on any processor");
         }
         out.println();
         this.table = new Table(

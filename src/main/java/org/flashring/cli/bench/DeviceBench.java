@@ -136,8 +136,8 @@ final class DeviceBench {
                 BATCH_MILLIS,
                 MOST_CALLS);
         out.println(BenchCase.FLOPS + "; bytes: each operand once");
-        out.println(
-                "Largest error: |result - exact| over the first key head of the first sequence, exact being the plain formula in float64");
+        out.println("Largest error: |result - exact| over the first key head of the first sequence, exact being the"
+                + " plain formula in float64");
         out.println("on the same device; not taken of float64 itself and of sequences longer than " + CHECKED_LENGTH);
         out.println("Host us: what a call takes until it is queued and returns, the least of all batches");
         out.println("PyTorch is not beside it: its Java preset is built for the CPU.");

@@ -87,8 +87,8 @@ final class LaunchedBench {
                 threadsEach,
                 threadsEach == 1 ? "thread" : "threads");
         out.println(BenchCase.FLOPS);
-        out.println(
-                "Each case is one sequence dealt over the processes; PyTorch, which knows one process, is not beside it.");
+        out.println("Each case is one sequence dealt over the processes; PyTorch, which knows one process, is not"
+                + " beside it.");
         out.println();
         return new Table("Element type", "Shape", "Mask", "Pass", " Runs", " ms", " GFLOP/s")
                 .live(out, 12, 22, 6, 8, 4, 10, 9);

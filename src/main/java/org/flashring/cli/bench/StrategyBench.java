@@ -213,8 +213,10 @@ final class StrategyBench {
         Paragraph.print(
                 out,
                 "ms: the slowest rank's median. FLOPs: forward 4 * batch * heads * length^2 * dim, half of it when"
-                        + " causal, a window's pairs of it; with backward 3.5 times that; a second and a rank. Ratio: the"
-                        + " ring's time over that of the line, above 1 is faster. Buffers: what the operation holds on a"
+                        + " causal, a window's pairs of it; with backward 3.5 times that; a second and a rank."
+                        + " Ratio: the"
+                        + " ring's time over that of the line, above 1 is faster. Buffers: what the operation"
+                        + " holds on a"
                         + " rank; held: with q, k, v, out, lse and gradients.");
     }
 

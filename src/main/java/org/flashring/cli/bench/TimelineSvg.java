@@ -60,7 +60,8 @@ final class TimelineSvg {
         }
         steps.forEach(this::step);
         add(
-                "<text x=\"%d\" y=\"%d\" fill=\"#555\">k2: keys of rank 2, k2·99: 99 of them, k*: of several ranks; h0-3:"
+                "<text x=\"%d\" y=\"%d\" fill=\"#555\">k2: keys of rank 2, k2·99: 99 of them, k*: of several"
+                        + " ranks; h0-3:"
                         + " key heads 0 to 3, where not all. Point at a bar for its numbers.</text>",
                 LEFT, bottom + 44);
         add("</svg>");

@@ -35,8 +35,10 @@ import picocli.CommandLine.Spec;
         footer = {
             "",
             "The ranks share a new job secret, unless FLASHRING_SECRET or FLASHRING_SECRET_FILE gives one.",
-            "Each computes with its share of this host's cores, at least one thread, unless FLASHRING_THREADS says otherwise.",
-            "train, verify and bench join: on the host, through shared memory, or sockets alone with FLASHRING_MEDIUM=sockets.",
+            "Each computes with its share of this host's cores, at least one thread, unless FLASHRING_THREADS"
+                    + " says otherwise.",
+            "train, verify and bench join: on the host, through shared memory, or sockets alone with"
+                    + " FLASHRING_MEDIUM=sockets.",
             "The first rank that fails decides the exit code; the others then have five seconds to end.",
             "On several hosts run it on each, with the same --nnodes, --master-addr and --port and the same secret.",
             "",

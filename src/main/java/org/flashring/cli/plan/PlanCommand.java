@@ -62,9 +62,9 @@ public final class PlanCommand implements Callable<Integer> {
             names = "--memory",
             paramLabel = "BYTES",
             converter = Quantity.class,
-            description =
-                    "Memory of a rank, such as 80G: also tell whether the sequence fits, how many ranks it needs if not, and the"
-                            + " largest length that fits.")
+            description = "Memory of a rank, such as 80G: also tell whether the sequence fits, how many ranks it needs"
+                    + " if not, and the"
+                    + " largest length that fits.")
     private Long memory;
 
     @Mixin

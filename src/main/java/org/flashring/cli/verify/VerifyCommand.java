@@ -45,8 +45,10 @@ import picocli.CommandLine.Spec;
                     + " a fixed grid of worlds, layouts and masks, then random cases,"
                     + " a third of them with softcap, sinks or ALiBi."
                     + " Forward and backward.",
-            "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2 times (out, lse) or"
-                    + " 3 times (dq, dk, dv) that of the plain formula computed in the same type, and a rounding per rank for dk and dv that"
+            "Allowed error: float64 1e-12; float32 4e-6 (out, lse) or 1e-5 (dq, dk, dv); bfloat16 and float16 2"
+                    + " times (out, lse) or"
+                    + " 3 times (dq, dk, dv) that of the plain formula computed in the same type, and a rounding"
+                    + " per rank for dk and dv that"
                     + " travel in 16 bits.",
             "Started by flashring launch, every case has a rank in each process; the first one judges.",
             "With --device cuda the ranks of a case share one GPU or, every second case, take all GPUs in turn."

@@ -30,14 +30,16 @@ final class AttentionNode {
         GONE.retainReference();
     }
 
-    private static final String[] NAMES = {"q", "k", "v", "the result"};
-    private static final int RESULT = 3;
+    private static final String[] NAMES = {"q", "k", "v", "sinks", "the result"};
+    private static final int SINKS = 3; // 0 or null without
+    private static final int RESULT = 4;
+    private static final int LSE = 5;
 
     private final AttentionCalls calls; // null where there is nothing to compute
-    private final long[] saved = new long[5]; // q, k, v, out, lse, without their history
-    private final long[] versions = new long[4];
-    private final boolean[] learns = new boolean[3]; // whether an input's hook will take its gradient
-    private final long[] gradients = new long[3];
+    private final long[] saved = new long[6]; // q, k, v, sinks, out, lse, without their history
+    private final long[] versions = new long[5];
+    private final boolean[] learns = new boolean[4]; // whether an input's hook will take its gradient
+    private final long[] gradients = new long[4];
 
     private AttentionNode(AttentionCalls calls) {
         this.calls = calls;
@@ -51,7 +53,7 @@ final class AttentionNode {
     /**
      * Makes {@code out}, which {@code calls} has computed of the inputs, a result of them in the autograd graph.
      *
-     * @param inputs q, k and v, of which one at least requires a gradient
+     * @param inputs q, k, v and sinks, null if there are none; one at least requires a gradient
      * @param lse a handle, which is the node's from now on
      */
     static void attach(AttentionCalls calls, TorchArray[] inputs, long out, long lse) {
@@ -59,27 +61,31 @@ final class AttentionNode {
         Long id = IDS.incrementAndGet();
         ALIVE.put(id, node);
         for (int i = 0; i < inputs.length; i++) {
-            node.learns[i] = inputs[i].requiresGradient();
+            node.learns[i] = inputs[i] != null && inputs[i].requiresGradient();
         }
-        node.saved[4] = lse;
+        node.saved[LSE] = lse;
         LibTorch.attach(
                 out,
                 learnt(inputs[0]),
                 learnt(inputs[1]),
                 learnt(inputs[2]),
+                learnt(inputs[SINKS]),
+                inputs[0].type(),
                 inputs[0].deviceType(),
                 inputs[0].deviceIndex(),
                 id,
                 HOOK,
                 GONE);
         for (int i = 0; i < node.versions.length; i++) {
-            node.saved[i] = LibTorch.detach(i < inputs.length ? inputs[i].handle() : out);
-            node.versions[i] = LibTorch.version(node.saved[i]);
+            if (i == RESULT || inputs[i] != null) {
+                node.saved[i] = LibTorch.detach(i == RESULT ? out : inputs[i].handle());
+                node.versions[i] = LibTorch.version(node.saved[i]);
+            }
         }
     }
 
     private static long learnt(TorchArray input) {
-        return input.requiresGradient() ? input.handle() : 0;
+        return input != null && input.requiresGradient() ? input.handle() : 0;
     }
 
     private void differentiate(long outputGradient) {
@@ -88,21 +94,21 @@ final class AttentionNode {
                     "attention has no second derivative: call backward without createGraph");
         }
         for (int i = 0; i < versions.length; i++) {
-            if (LibTorch.version(saved[i]) != versions[i]) {
+            if (saved[i] != 0 && LibTorch.version(saved[i]) != versions[i]) {
                 throw new IllegalStateException(NAMES[i]
                         + " has been changed in place since attention was computed, which needs it for backward");
             }
         }
         release(gradients);
-        TorchArray[] operands = new TorchArray[4];
+        if (calls == null) { // zeros that come down the graph are all the gradients there are
+            return;
+        }
+        TorchArray[] operands = new TorchArray[RESULT + 1];
         for (int i = 0; i < operands.length; i++) {
-            operands[i] = TorchArray.of(NAMES[i], saved[i]);
+            operands[i] = saved[i] == 0 ? null : TorchArray.of(NAMES[i], saved[i]);
         }
         for (int i = 0; i < gradients.length; i++) {
-            gradients[i] = operands[i].newLike();
-        }
-        if (calls == null) {
-            return;
+            gradients[i] = operands[i] == null ? 0 : operands[i].newLike();
         }
         TorchArray dout = TorchArray.of("the gradient of the result", outputGradient);
         long rows = dout.size(3) > 1 && dout.stride(3) != 1 ? dout.newLike() : 0;
@@ -113,11 +119,17 @@ final class AttentionNode {
             calls.backward(
                     new Backward(
                             new Forward(
-                                    view(operands[0]), view(operands[1]), view(operands[2]), view(operands[3]), lse()),
+                                    view(operands[0]),
+                                    view(operands[1]),
+                                    view(operands[2]),
+                                    view(operands[RESULT]),
+                                    DjlTensors.lse(TorchArray.of("lse", saved[LSE]), this),
+                                    sinks(operands[SINKS])),
                             view(rows == 0 ? dout : TorchArray.of(dout.name(), rows)),
                             view(TorchArray.of("dq", gradients[0])),
                             view(TorchArray.of("dk", gradients[1])),
-                            view(TorchArray.of("dv", gradients[2]))),
+                            view(TorchArray.of("dv", gradients[2])),
+                            gradients[SINKS] == 0 ? null : sinks(TorchArray.of("dsinks", gradients[SINKS]))),
                     operands[0].stream());
         } catch (RuntimeException | Error e) {
             release(gradients);
@@ -128,7 +140,7 @@ final class AttentionNode {
             }
         }
         for (int i = 0; i < gradients.length; i++) {
-            if (!learns[i]) { // nobody comes for it
+            if (!learns[i] && gradients[i] != 0) { // nobody comes for it
                 LibTorch.free(gradients[i]);
                 gradients[i] = 0;
             }
@@ -139,8 +151,8 @@ final class AttentionNode {
         return DjlTensors.bhsd(facts, this);
     }
 
-    private Tensor lse() {
-        return DjlTensors.lse(TorchArray.of("lse", saved[4]), this);
+    private Tensor sinks(TorchArray facts) {
+        return facts == null ? null : DjlTensors.sinks(facts, this);
     }
 
     private static void release(long[] handles) {
@@ -159,6 +171,9 @@ final class AttentionNode {
             AttentionNode node = ALIVE.get(id);
             if (which == RESULT) {
                 node.differentiate(gradient);
+                return LibTorch.detach(gradient);
+            }
+            if (node.calls == null) {
                 return LibTorch.detach(gradient);
             }
             long own = node.gradients[which];

@@ -41,9 +41,21 @@ public final class DjlAttention {
         return scaledDotProductAttention(q, k, v, mask, Score.standard());
     }
 
-    /** Returns the same with scores of the caller's choice, such as another scale. */
+    /** Returns the same with scores of the caller's choice: another scale, a softcap, ALiBi. */
     public static NDArray scaledDotProductAttention(NDArray q, NDArray k, NDArray v, Mask mask, Score score) {
-        Inputs inputs = new Inputs(q, k, v);
+        return scaledDotProductAttention(q, k, v, mask, score, null);
+    }
+
+    /**
+     * Returns the same with sinks, which may have a gradient as the other inputs may.
+     *
+     * @param score one {@linkplain Score#withSinks() with sinks}
+     * @param sinks [queryHeads], contiguous, FLOAT64 with inputs of FLOAT64, else FLOAT32; null for a score without
+     *     sinks
+     */
+    public static NDArray scaledDotProductAttention(
+            NDArray q, NDArray k, NDArray v, Mask mask, Score score, NDArray sinks) {
+        Inputs inputs = new Inputs(q, k, v, sinks);
         if (mask == null || score == null) {
             throw new IllegalArgumentException((mask == null ? "mask" : "score") + " is null");
         }

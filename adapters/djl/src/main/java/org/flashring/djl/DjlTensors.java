@@ -50,6 +50,29 @@ public final class DjlTensors {
         return lse(TorchArray.of(name, array), new Owner(array));
     }
 
+    /**
+     * Returns a view of a [heads] array, the sinks or their gradient.
+     *
+     * @param name what a failure calls the array
+     * @throws IllegalArgumentException unless the array is of DJL's PyTorch engine, has one dimension, holds floats,
+     *     and lies on the host or a CUDA device
+     */
+    public static Tensor sinks(String name, NDArray array) {
+        return sinks(TorchArray.of(name, array), new Owner(array));
+    }
+
+    static Tensor sinks(TorchArray facts, Object owner) {
+        checkDimensions(facts, 1);
+        long heads = facts.size(0);
+        return at(
+                facts.address(),
+                facts.device(),
+                facts.dtype(),
+                new long[] {1, 1, heads, 1},
+                new long[] {heads, heads, facts.stride(0)},
+                owner);
+    }
+
     static Tensor bhsd(TorchArray facts, Object owner) {
         checkRows(facts);
         return view(facts, 0, 2, 1, 3, owner);

@@ -4,21 +4,27 @@ import ai.djl.ndarray.NDArray;
 import ai.djl.pytorch.engine.PtNDArray;
 import ai.djl.pytorch.engine.PtNDManager;
 import ai.djl.pytorch.jni.JniUtils;
+import org.flashring.Tensor;
 import org.flashring.attention.AttentionCalls;
 import org.flashring.attention.Forward;
 import org.flashring.internal.LibTorch;
 
 /** The inputs of a call, which fit each other. */
 final class Inputs {
-    private static final String[] NAMES = {"q", "k", "v"};
+    private static final String[] NAMES = {"q", "k", "v", "sinks"};
+    private static final int SINKS = 3; // null without
 
     private final NDArray[] arrays;
-    private final TorchArray[] facts = new TorchArray[3];
+    private final TorchArray[] facts = new TorchArray[4];
     private final boolean differentiable;
 
-    /** Checks what does not depend on a plan. */
-    Inputs(NDArray q, NDArray k, NDArray v) {
-        arrays = new NDArray[] {q, k, v};
+    /**
+     * Checks what does not depend on a plan.
+     *
+     * @param sinks null if there are none
+     */
+    Inputs(NDArray q, NDArray k, NDArray v, NDArray sinks) {
+        arrays = new NDArray[] {q, k, v, sinks};
         for (int i = 0; i < 3; i++) {
             facts[i] = TorchArray.of(NAMES[i], arrays[i]);
             DjlTensors.checkRows(facts[i]);
@@ -29,9 +35,13 @@ final class Inputs {
         requireSize(v(), 1, k(), 1);
         requireSize(v(), 2, k(), 2);
         requireSize(k(), 3, q(), 3);
+        if (sinks != null) {
+            facts[SINKS] = TorchArray.of(NAMES[SINKS], sinks);
+            sinks(); // the kernel's own checks look at type, size and stride
+        }
         boolean any = false;
-        for (int i = 0; i < 3; i++) {
-            any |= facts[i].requiresGradient();
+        for (TorchArray input : facts) {
+            any |= input != null && input.requiresGradient();
         }
         differentiable = any && JniUtils.isGradMode();
     }
@@ -67,6 +77,10 @@ final class Inputs {
         return facts[2];
     }
 
+    private Tensor sinks() {
+        return facts[SINKS] == null ? null : DjlTensors.sinks(facts[SINKS], arrays[SINKS]);
+    }
+
     /** Returns whether the result is to be part of the autograd graph. */
     boolean differentiable() {
         return differentiable;
@@ -90,7 +104,8 @@ final class Inputs {
                                 DjlTensors.bhsd(facts[1], arrays[1]),
                                 DjlTensors.bhsd(facts[2], arrays[2]),
                                 DjlTensors.bhsd(TorchArray.of("out", out), this),
-                                lse ? DjlTensors.lse(TorchArray.of("lse", rows), this) : null),
+                                lse ? DjlTensors.lse(TorchArray.of("lse", rows), this) : null,
+                                sinks()),
                         q().stream());
             }
             if (differentiable) {

@@ -52,7 +52,18 @@ public final class ShardedDjlAttention implements AutoCloseable {
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
     public NDArray forward(NDArray q, NDArray k, NDArray v) {
-        Inputs inputs = new Inputs(q, k, v);
+        return forward(q, k, v, null);
+    }
+
+    /**
+     * Returns the same with sinks, the same on every rank. Their gradient is that of this rank's queries, as a
+     * parameter's is: {@link ParameterSync} sums it over ranks.
+     *
+     * @param sinks [queryHeads], contiguous, FLOAT64 with inputs of FLOAT64, else FLOAT32; null if the plan's score has
+     *     none
+     */
+    public NDArray forward(NDArray q, NDArray k, NDArray v, NDArray sinks) {
+        Inputs inputs = new Inputs(q, k, v, sinks);
         boolean backward = plan().options().backward();
         if (inputs.differentiable() && !backward) {
             throw new IllegalStateException("an input has a gradient to be collected, but the plan is forwardOnly:"

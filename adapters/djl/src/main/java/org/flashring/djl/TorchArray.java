@@ -160,9 +160,14 @@ final class TorchArray {
         return deviceType() == LibTorch.CUDA ? LibTorch.currentCudaStream(deviceIndex()) : 0;
     }
 
-    /** Returns the handle of a new tensor of the same shape, type and device, laid out as {@link #newBhsd} says. */
+    /**
+     * Returns the handle of a new tensor of the same shape, type and device: of one dimension, or laid out as
+     * {@link #newBhsd} says.
+     */
     long newLike() {
-        return newBhsd(size(0), size(1), size(2), size(3));
+        return dimensions() == 1
+                ? LibTorch.empty(1, new long[] {size(0)}, new long[] {1}, type(), deviceType(), deviceIndex())
+                : newBhsd(size(0), size(1), size(2), size(3));
     }
 
     /**

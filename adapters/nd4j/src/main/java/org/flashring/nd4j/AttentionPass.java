@@ -71,7 +71,8 @@ public final class AttentionPass {
                 Nd4jTensors.bhsd("k", inputs.k()),
                 Nd4jTensors.bhsd("v", inputs.v()),
                 Nd4jTensors.bhsd("out", out),
-                backward ? lse() : null);
+                backward ? lse() : null,
+                inputs.sinks() == null ? null : Nd4jTensors.sinks("sinks", inputs.sinks()));
     }
 
     private Tensor lse() {
@@ -99,7 +100,11 @@ public final class AttentionPass {
         AttentionGradients gradients = new AttentionGradients(
                 rows(inputs.q().dataType(), inputs.q().shape()),
                 rows(inputs.k().dataType(), inputs.k().shape()),
-                rows(inputs.v().dataType(), inputs.v().shape()));
+                rows(inputs.v().dataType(), inputs.v().shape()),
+                inputs.sinks() == null
+                        ? null
+                        : Nd4j.createUninitialized(
+                                inputs.sinks().dataType(), inputs.sinks().shape()));
         backward(dout, gradients);
         return gradients;
     }
@@ -108,7 +113,7 @@ public final class AttentionPass {
      * Writes the gradients for {@code dout} into arrays of the caller's, views of larger ones for instance.
      *
      * @param dout as out, of any strides but for the last dimension, which is contiguous
-     * @param gradients as q, k and v, of which no two elements share a place, apart from everything that is read
+     * @param gradients as q, k, v and sinks, of which no two elements share a place, apart from everything that is read
      * @throws IllegalArgumentException as {@link #backward(INDArray)}; nothing has then been written
      * @throws IllegalStateException if forward ran after a plan that is forwardOnly
      */
@@ -120,6 +125,13 @@ public final class AttentionPass {
         Nd4jTensors.requireShape("dq", gradients.dq(), inputs.q().shape());
         Nd4jTensors.requireShape("dk", gradients.dk(), inputs.k().shape());
         Nd4jTensors.requireShape("dv", gradients.dv(), inputs.v().shape());
+        INDArray dsinks = gradients.dsinks();
+        if (dsinks != null) {
+            Nd4jTensors.requireShape("dsinks", dsinks, inputs.q().size(1));
+        }
+        if (calls == null && dsinks != null) {
+            dsinks.assign(0);
+        }
         if (calls != null) {
             calls.backward(
                     new Backward(
@@ -127,7 +139,8 @@ public final class AttentionPass {
                             Nd4jTensors.bhsd("dout", dout),
                             Nd4jTensors.bhsd("dq", gradients.dq()),
                             Nd4jTensors.bhsd("dk", gradients.dk()),
-                            Nd4jTensors.bhsd("dv", gradients.dv())),
+                            Nd4jTensors.bhsd("dv", gradients.dv()),
+                            dsinks == null ? null : Nd4jTensors.sinks("dsinks", dsinks)),
                     0);
         }
     }

@@ -3,9 +3,14 @@ package org.flashring.nd4j;
 import org.flashring.DType;
 import org.nd4j.linalg.api.ndarray.INDArray;
 
-/** The inputs of a call, [batch, heads, length, dim] each, which fit each other. */
-record Inputs(INDArray q, INDArray k, INDArray v, DType dtype) {
-    static Inputs of(INDArray q, INDArray k, INDArray v) {
+/**
+ * The inputs of a call, which fit each other.
+ *
+ * @param q [batch, heads, length, dim], as k and v
+ * @param sinks [heads], null if there are none
+ */
+record Inputs(INDArray q, INDArray k, INDArray v, INDArray sinks, DType dtype) {
+    static Inputs of(INDArray q, INDArray k, INDArray v, INDArray sinks) {
         Nd4jTensors.check("q", q, 4);
         Nd4jTensors.check("k", k, 4);
         Nd4jTensors.check("v", v, 4);
@@ -17,7 +22,10 @@ record Inputs(INDArray q, INDArray k, INDArray v, DType dtype) {
         requireSize("v", v, 1, k.size(1), "k.size(1)");
         requireSize("v", v, 2, k.size(2), "k.size(2)");
         requireSize("k", k, 3, q.size(3), "q.size(3)");
-        return new Inputs(q, k, v, dtype);
+        if (sinks != null) {
+            Nd4jTensors.sinks("sinks", sinks); // the kernel's own checks look at type, size and stride
+        }
+        return new Inputs(q, k, v, sinks, dtype);
     }
 
     private static void requireType(String name, INDArray array, DType dtype) {

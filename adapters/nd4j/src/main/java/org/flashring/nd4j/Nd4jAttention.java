@@ -38,19 +38,30 @@ public final class Nd4jAttention {
      * @throws UnsupportedOperationException if no kernel serves the combination, or ND4J's backend is not the CPU's
      */
     public static INDArray scaledDotProductAttention(INDArray q, INDArray k, INDArray v, Mask mask) {
-        return pass(q, k, v, mask, Score.standard(), null, false).out();
+        return pass(q, k, v, mask, Score.standard(), null, null, false).out();
     }
 
     /**
-     * Returns {@code out}, into which the same has been written, with scores of the caller's choice, such as another
-     * scale.
+     * Returns {@code out}, into which the same has been written, with scores of the caller's choice: another scale, a
+     * softcap, ALiBi.
      *
      * @param out [batch, queryHeads, queries, valueDim], a view of a larger array for instance, of which no two
      *     elements share a place; null for a new array
      */
     public static INDArray scaledDotProductAttention(
             INDArray q, INDArray k, INDArray v, Mask mask, Score score, INDArray out) {
-        return pass(q, k, v, mask, score, out, false).out();
+        return scaledDotProductAttention(q, k, v, mask, score, null, out);
+    }
+
+    /**
+     * Returns the same with sinks.
+     *
+     * @param score one {@linkplain Score#withSinks() with sinks}
+     * @param sinks [queryHeads], contiguous, DOUBLE with inputs of DOUBLE, else FLOAT; null for a score without sinks
+     */
+    public static INDArray scaledDotProductAttention(
+            INDArray q, INDArray k, INDArray v, Mask mask, Score score, INDArray sinks, INDArray out) {
+        return pass(q, k, v, mask, score, sinks, out, false).out();
     }
 
     /** Returns the same attention together with what its backward needs. */
@@ -60,12 +71,25 @@ public final class Nd4jAttention {
 
     /** Returns the same with scores of the caller's choice, its result in {@code out} unless that is null. */
     public static AttentionPass forward(INDArray q, INDArray k, INDArray v, Mask mask, Score score, INDArray out) {
-        return pass(q, k, v, mask, score, out, true);
+        return forward(q, k, v, mask, score, null, out);
+    }
+
+    /** Returns the same with sinks, which get a gradient as the other inputs do. */
+    public static AttentionPass forward(
+            INDArray q, INDArray k, INDArray v, Mask mask, Score score, INDArray sinks, INDArray out) {
+        return pass(q, k, v, mask, score, sinks, out, true);
     }
 
     private static AttentionPass pass(
-            INDArray q, INDArray k, INDArray v, Mask mask, Score score, INDArray out, boolean backward) {
-        Inputs inputs = Inputs.of(q, k, v);
+            INDArray q,
+            INDArray k,
+            INDArray v,
+            Mask mask,
+            Score score,
+            INDArray sinks,
+            INDArray out,
+            boolean backward) {
+        Inputs inputs = Inputs.of(q, k, v, sinks);
         if (mask == null || score == null) {
             throw new IllegalArgumentException((mask == null ? "mask" : "score") + " is null");
         }

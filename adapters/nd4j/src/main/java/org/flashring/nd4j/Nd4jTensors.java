@@ -67,6 +67,20 @@ public final class Nd4jTensors {
         return Nd4j.createUninitialized(type, batch, length, heads, dim).permute(0, 2, 3, 1);
     }
 
+    /**
+     * Returns a view of a [heads] array, the sinks or their gradient.
+     *
+     * @param name what a failure calls the array
+     * @throws IllegalArgumentException unless the array is open and in a workspace that is entered, has one dimension,
+     *     and holds floats
+     * @throws UnsupportedOperationException unless ND4J's backend is that of the CPU
+     */
+    public static Tensor sinks(String name, INDArray array) {
+        check(name, array, 1);
+        long heads = array.size(0);
+        return Tensor.strided(memoryOf(name, array), dtype(name, array), 1, 1, heads, 1, heads, heads, array.stride(0));
+    }
+
     private static Tensor rows(String name, INDArray array, int[] order) {
         check(name, array, 4);
         int dim = order[3];

@@ -48,8 +48,18 @@ public final class ShardedNd4jAttention implements AutoCloseable {
      * @throws org.flashring.comm.CommunicationException if a peer fails or its plan is another
      */
     public AttentionPass forward(INDArray q, INDArray k, INDArray v) {
+        return forward(q, k, v, null);
+    }
+
+    /**
+     * Returns the same with sinks, the same on every rank.
+     *
+     * @param sinks [queryHeads], contiguous, DOUBLE with inputs of DOUBLE, else FLOAT; null if the plan's score has
+     *     none
+     */
+    public AttentionPass forward(INDArray q, INDArray k, INDArray v, INDArray sinks) {
         return AttentionPass.run(
-                Inputs.of(q, k, v), attention, null, plan().options().backward());
+                Inputs.of(q, k, v, sinks), attention, null, plan().options().backward());
     }
 
     /** Frees the buffers. Its passes cannot run backward afterwards. The communicator stays open. */

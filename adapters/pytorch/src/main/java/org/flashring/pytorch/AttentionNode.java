@@ -7,44 +7,43 @@ import java.util.concurrent.ConcurrentMap;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
-import org.bytedeco.pytorch.DeviceOptional;
+import org.bytedeco.pytorch.Edge;
+import org.bytedeco.pytorch.FunctionPostHook;
 import org.bytedeco.pytorch.GradMode;
+import org.bytedeco.pytorch.Node;
 import org.bytedeco.pytorch.PointerConsumer;
-import org.bytedeco.pytorch.ScalarTypeOptional;
 import org.bytedeco.pytorch.Tensor;
-import org.bytedeco.pytorch.TensorBase;
-import org.bytedeco.pytorch.TensorTensorHook;
-import org.bytedeco.pytorch.VoidTensorHook;
+import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
-import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.attention.AttentionCalls;
 import org.flashring.attention.Backward;
 import org.flashring.attention.Forward;
-import org.flashring.device.Device;
 
 /**
- * What backward of one call needs, and the hooks by which PyTorch's autograd comes to it. Java cannot define a node of
- * the graph, so one is made of nodes that PyTorch has:
+ * What backward of one call needs, and the way by which PyTorch's autograd comes to it. Java cannot define a node of
+ * the graph, so it takes one that PyTorch has made and puts it between the result and the inputs:
  *
  * <pre>
- *   q -- alias -- sum --+
- *   k -- alias -- sum --+-- added to a token of no elements -- put_ nowhere in -- out
- *   v -- alias -- sum --+
+ *   q ------+
+ *   k ------+-- node of a concatenation of nothing -- out
+ *   v ------+
+ *   token --+
  * </pre>
  *
- * and sinks likewise where there are some. The sums are put nowhere, and what comes back to an alias is one zero seen
- * as all elements: it takes no memory. The hook of out computes all gradients, those of the aliases put them in place
- * of the zeros. The token is a leaf that the graph alone holds: its memory is given back when the graph is gone, which
- * is when the next call may use this object again.
+ * and sinks likewise where there are some. The gradient of out comes to an input of the node that the concatenation
+ * does not read, so it has no gradients to give; a hook behind it gives those of attention. The token is a leaf that
+ * the node alone holds: its memory is given back when the graph is gone, which is when the next call may use this
+ * object again.
  */
 final class AttentionNode {
     private static final Queue<AttentionNode> FREE = new ConcurrentLinkedQueue<>();
     private static final ConcurrentMap<Long, AttentionNode> ALL = new ConcurrentHashMap<>();
-    private static final ConcurrentMap<Device, Tensor> NOWHERE = new ConcurrentHashMap<>();
+    private static final Tensor NOTHING = torch.empty(new long[] {0}).requires_grad_(true);
     private static final GraphGone GRAPH_GONE = new GraphGone();
 
     static {
-        GRAPH_GONE.retainReference(); // whatever scope is open, it is to outlive it
+        GRAPH_GONE.retainReference(); // whatever scope is open, they are to outlive it
+        NOTHING.retainReference();
     }
 
     private static final String[] NAMES = {"q", "k", "v", "sinks", "the result"};
@@ -53,20 +52,16 @@ final class AttentionNode {
     private static final int LSE = 5;
 
     private final BytePointer token = new BytePointer(Double.BYTES); // never read: its address is this node's name
-    private final OutputHook outputHook = new OutputHook();
-    private final InputHook[] inputHooks = {new InputHook(0), new InputHook(1), new InputHook(2), new InputHook(SINKS)};
     private final Tensor[] saved = new Tensor[6]; // q, k, v, sinks, out, lse, without their history
     private final long[] versions = new long[5];
-    private final boolean[] learns = new boolean[4]; // whether an input's hook will take its gradient
-    private final Tensor[] gradients = new Tensor[4];
+    private final boolean[] learns = new boolean[4]; // whether an input wants its gradient
+    private TensorVector gradients; // those that are wanted, in the order of the node's edges
+    private Differentiation hook; // which the node refers to, but does not keep
+    private Forward operands; // views of what is saved
     private AttentionCalls kernel; // null where there is nothing to compute
 
     private AttentionNode() {
         token.retainReference();
-        outputHook.retainReference();
-        for (InputHook hook : inputHooks) {
-            hook.retainReference();
-        }
         ALL.put(token.address(), this);
     }
 
@@ -76,49 +71,73 @@ final class AttentionNode {
     }
 
     /**
-     * Makes {@code out}, which {@code kernel} has computed of the inputs, a result of them in the autograd graph.
+     * Runs forward and makes its result one of the autograd graph.
      *
+     * @param kernel null where there is nothing to compute
      * @param inputs q, k, v and sinks, null if there are none; one at least requires a gradient
      */
     @SuppressWarnings("try") // a scope works by being open
-    static void attach(AttentionCalls kernel, Tensor[] inputs, Tensor out, Tensor lse) {
+    static void run(AttentionCalls kernel, Tensor[] inputs, Tensor out, Tensor lse, long stream) {
         AttentionNode free = FREE.poll();
         AttentionNode node = free == null ? new AttentionNode() : free;
         try (PointerScope scope = new PointerScope()) {
-            node.attachTo(kernel, inputs, out, lse);
+            node.forward(kernel, inputs, out, lse, stream);
+            node.attach(inputs, out);
         }
     }
 
-    private void attachTo(AttentionCalls operation, Tensor[] inputs, Tensor out, Tensor lse) {
-        kernel = operation;
-        Tensor number = null;
+    private void forward(AttentionCalls operation, Tensor[] inputs, Tensor out, Tensor lse, long stream) {
+        try {
+            save(inputs, out, lse);
+            if (operation != null) {
+                operands = operands(saved);
+                operation.forward(operands, stream);
+            }
+            kernel = operation;
+        } catch (RuntimeException | Error e) {
+            recycle(); // there is no graph that will tell when it is gone
+            throw e;
+        }
+    }
+
+    private void save(Tensor[] inputs, Tensor out, Tensor lse) {
         for (int i = 0; i < inputs.length; i++) {
             learns[i] = inputs[i] != null && inputs[i].requires_grad();
             saved[i] = inputs[i] == null ? null : kept(inputs[i].detach());
-            if (learns[i]) {
-                Tensor alias = inputs[i].alias();
-                alias.register_hook(inputHooks[i]);
-                Tensor sum = alias.sum();
-                number = number == null ? sum : number.add(sum);
-            }
         }
         saved[OUT] = kept(out.detach());
         saved[LSE] = kept(lse);
-        Tensor nothing = torch.from_blob(
-                        token, new long[] {0}, GRAPH_GONE, out.options(), new DeviceOptional(out.device()))
-                .requires_grad_(true);
-        out.put_(nowhere(out), nothing.add(number));
-        out.register_hook(outputHook);
         for (int i = 0; i < versions.length; i++) {
             versions[i] = saved[i] == null ? 0 : saved[i]._version();
         }
     }
 
-    private static Tensor nowhere(Tensor like) {
-        return NOWHERE.computeIfAbsent(
-                TorchTensors.device("the result", like),
-                device -> kept(torch.empty(
-                        new long[] {0}, like.options().dtype(new ScalarTypeOptional(ScalarType.Long)), null)));
+    private void attach(Tensor[] inputs, Tensor out) {
+        TensorVector nothings = new TensorVector();
+        for (boolean learning : learns) {
+            if (learning) {
+                nothings.push_back(NOTHING);
+            }
+        }
+        hook = new Differentiation();
+        nothings.push_back(torch.from_blob(token, new long[] {0}, GRAPH_GONE).requires_grad_(true));
+        Node node = torch.cat(nothings).grad_fn();
+        int edges = 0;
+        for (int i = 0; i < inputs.length; i++) {
+            if (learns[i]) {
+                node.set_next_edge(edges++, edge(inputs[i]));
+            }
+        }
+        node.add_post_hook(hook);
+        torch.create_gradient_edge(out, node);
+    }
+
+    /** Returns where the gradient of a tensor goes. */
+    private static Edge edge(Tensor tensor) {
+        Node node = tensor.grad_fn();
+        return node == null || node.isNull()
+                ? tensor.alias().grad_fn().next_edge(0) // a leaf does not tell its own
+                : new Edge(node, (int) tensor.output_nr());
     }
 
     private static <P extends Pointer> P kept(P pointer) {
@@ -127,7 +146,7 @@ final class AttentionNode {
     }
 
     @SuppressWarnings("try")
-    private void differentiate(TensorBase outputGradient) {
+    private void differentiate(Tensor dout) {
         if (GradMode.is_enabled()) {
             throw new UnsupportedOperationException(
                     "attention has no second derivative: call backward without create_graph");
@@ -138,36 +157,33 @@ final class AttentionNode {
                         + " has been changed in place since attention was computed, which needs it for backward");
             }
         }
-        release(gradients);
+        releaseGradients();
         try (PointerScope scope = new PointerScope()) {
-            for (int i = 0; i < gradients.length; i++) {
-                gradients[i] = saved[i] == null ? null : kept(torch.empty_like(saved[i]));
+            Tensor[] all = new Tensor[learns.length];
+            TensorVector wanted = new TensorVector();
+            for (int i = 0; i < all.length; i++) {
+                all[i] = saved[i] == null ? null : torch.empty_like(saved[i]);
+                if (learns[i]) {
+                    wanted.push_back(all[i]);
+                }
             }
+            wanted.push_back(new Tensor()); // the token has none
             if (kernel == null && learns[SINKS]) {
-                gradients[SINKS].zero_();
+                all[SINKS].zero_();
             }
             if (kernel != null) {
-                Tensor dout = new Tensor(outputGradient);
                 Tensor rows = dout.size(3) > 1 && dout.stride(3) != 1 ? dout.contiguous() : dout;
                 kernel.backward(
                         new Backward(
-                                operands(saved),
+                                operands,
                                 TorchTensors.bhsd("the gradient of the result", rows),
-                                TorchTensors.bhsd("dq", gradients[0]),
-                                TorchTensors.bhsd("dk", gradients[1]),
-                                TorchTensors.bhsd("dv", gradients[2]),
-                                gradients[SINKS] == null ? null : TorchTensors.sinks("dsinks", gradients[SINKS])),
+                                TorchTensors.bhsd("dq", all[0]),
+                                TorchTensors.bhsd("dk", all[1]),
+                                TorchTensors.bhsd("dv", all[2]),
+                                all[SINKS] == null ? null : TorchTensors.sinks("dsinks", all[SINKS])),
                         CudaStreams.current(TorchTensors.device("q", saved[0])));
             }
-        } catch (RuntimeException | Error e) {
-            release(gradients);
-            throw e;
-        }
-        for (int i = 0; i < gradients.length; i++) {
-            if (!learns[i] && gradients[i] != null) { // nobody comes for it
-                gradients[i].releaseReference();
-                gradients[i] = null;
-            }
+            gradients = kept(wanted);
         }
     }
 
@@ -186,39 +202,35 @@ final class AttentionNode {
 
     private void recycle() {
         kernel = null;
-        release(saved);
-        release(gradients);
+        operands = null;
+        hook = null;
+        releaseGradients();
+        for (int i = 0; i < saved.length; i++) {
+            if (saved[i] != null) {
+                saved[i].releaseReference();
+                saved[i] = null;
+            }
+        }
         FREE.add(this);
     }
 
-    private static void release(Tensor[] tensors) {
-        for (int i = 0; i < tensors.length; i++) {
-            if (tensors[i] != null) {
-                tensors[i].releaseReference();
-                tensors[i] = null;
+    private void releaseGradients() {
+        if (gradients != null) {
+            gradients.releaseReference();
+            gradients = null;
+        }
+    }
+
+    /** Asked by PyTorch for the gradients of the inputs when the node has its own, which are none. */
+    private final class Differentiation extends FunctionPostHook {
+        @Override
+        public TensorVector apply(TensorVector none, TensorVector outputGradients) {
+            Tensor dout = outputGradients.get(1);
+            if (!dout.defined()) {
+                return none;
             }
-        }
-    }
-
-    /** Told by PyTorch of the gradient of the result, before that of anything earlier in the graph. */
-    private final class OutputHook extends VoidTensorHook {
-        @Override
-        public void call(TensorBase gradient) {
-            differentiate(gradient);
-        }
-    }
-
-    /** Asked by PyTorch for the gradient of an input in place of the zeros that came down the graph. */
-    private final class InputHook extends TensorTensorHook {
-        private final int input;
-
-        InputHook(int input) {
-            this.input = input;
-        }
-
-        @Override
-        public TensorBase call(TensorBase zeros) {
-            return gradients[input];
+            differentiate(dout);
+            return gradients;
         }
     }
 

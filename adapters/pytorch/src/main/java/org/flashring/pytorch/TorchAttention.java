@@ -140,11 +140,11 @@ public final class TorchAttention {
                     new long[] {length * heads * dim, dim, heads * dim, 1},
                     q.options());
             Tensor lse = backward ? lse(out.options(), batch, heads, length) : null;
-            if (kernel != null) {
-                kernel.forward(AttentionNode.operands(q, k, v, sinks, out, lse), CudaStreams.current(device));
-            }
+            long stream = CudaStreams.current(device);
             if (requireGradient()) {
-                AttentionNode.attach(kernel, new Tensor[] {q, k, v, sinks}, out, lse);
+                AttentionNode.run(kernel, new Tensor[] {q, k, v, sinks}, out, lse, stream);
+            } else if (kernel != null) {
+                kernel.forward(AttentionNode.operands(q, k, v, sinks, out, lse), stream);
             }
             if (lse != null) {
                 lse.close();
