@@ -119,11 +119,11 @@ __device__ void decode(const DecodeArguments& a) {
     using Config = DecodeConfig<kDim, kIndex>;
     using Tile = typename Config::Tile;
     constexpr int kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
+    constexpr int kPieces = kPlain ? 1 : kKeys / kLeastPage;  // of a tile, each of which lies in one page
     extern __shared__ __align__(16) char memory[];
     __shared__ DecodeSight sight;
-    __shared__ DecodeScan scan;
-    __shared__ int4 places[kPlain ? 1 : kMaxDecodeThreads / kThreads * kStages];  // of the tiles in the buffers
-    static_assert(sizeof sight + sizeof scan + sizeof places <= kDecodeStaticBytes);
+    __shared__ int4 places[kPlain ? 1 : kMaxDecodeThreads / 32 * kStages];  // of the tiles in a warp's buffers
+    static_assert(sizeof sight + sizeof places <= kDecodeStaticBytes);
     const bool ownRows = !kPlain && a.ownRows, shaped = !kPlain && a.shape.any;
     const int pageSize = kPlain ? 0 : a.pageSize;
     const flashring_step& step = a.step;
@@ -134,9 +134,11 @@ __device__ void decode(const DecodeArguments& a) {
     const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
     DecodeCut cut{0, 0};
-    DecodeSpan all{};  // where all batch rows see the same
+    DecodePlace ahead{};
     if (ownRows) {
-        cut = planRows(a, scan, firstPart);
+        const DecodeStart start = planRows(a, part);
+        cut = start.cut;
+        ahead = start.place;
     } else {
         for (int i = threadIdx.x; i < length; i += blockDim.x) {
             const Interval seen = Sight(step)(i);
@@ -144,32 +146,31 @@ __device__ void decode(const DecodeArguments& a) {
             sight.hi[i] = static_cast<int>(seen.last);
         }
         __syncthreads();
-        all = {sight.lo[0], sight.hi[length - 1]};
-        cut = a.cut(static_cast<int>(step.batch) * all.tiles(kKeys));
+        const DecodeSpan all{sight.lo[0], sight.hi[length - 1]};  // for all batch rows see the same
+        const int tiles = all.tiles(kKeys);
+        cut = a.cut(static_cast<int>(step.batch) * tiles);
         if (blockIdx.x == 0 && threadIdx.x == 0) {
-            *a.tiles = all.tiles(kKeys);
+            *a.tiles = tiles;
+        }
+        if (part < cut.parts) {
+            const int first = cut.firstOf(part);
+            ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
         }
     }
     if (part >= cut.parts) {
         return;
     }
     const int count = cut.least + (part < cut.longer);
-    DecodePlace ahead{};
-    if (ownRows) {
-        const int2 start = scan.starts[team];
-        ahead = {start.x, 0, spanOf(step, start.x)};
-        ahead.key = ahead.keys.firstKey(kKeys) + start.y * kKeys;
-    } else {
-        const int first = cut.firstOf(part), tiles = all.tiles(kKeys);
-        ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
-    }
-    DecodePlace own = ahead;  // of the tile that is computed, where it is not looked up
-    const int firstBatch = ahead.batch;
-    const Pages pages{step, pageSize, keyHead};
-    constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for it
+    DecodePlace now = ahead;  // of the tile that is computed
+    const Pages pages{step, pageSize, a.pageShift, keyHead};
+    constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for addresses
+    const bool byRow = pageSize > 0 && a.pageShift == 0;
     PageEntry entry{};
+    PageNumbers<kPieces> numbers{};
     const auto askAhead = [&] {
-        if (kAsksAhead && pageSize > 0) {
+        if (!kPlain && a.pageShift > 0) {
+            numbers = pages.numbers<kPieces>(ahead);
+        } else if (kAsksAhead && byRow) {
             entry = pages.ask(ahead);
         }
     };
@@ -180,31 +181,44 @@ __device__ void decode(const DecodeArguments& a) {
     const auto valuesOf = [&](int stage) {
         return Tile{buffers + stage * Config::kStageBytes + Config::kStageBytes / 2};
     };
-    // Written when a tile is asked for, which is two barriers of the team or more before it is computed.
-    const auto placeOf = [&](int stage) -> DecodePlace {
-        if (kPlain) {
-            return own;
-        }
-        const int4 place = places[team * kStages + stage];
-        return {place.x, place.y, {place.z, place.w}};
-    };
     const auto load = [&](int stage) {
-        if (!kPlain && threadIdx.x % kThreads == 0) {
-            places[team * kStages + stage] = {ahead.batch, ahead.key, ahead.keys.begin, ahead.keys.end};
+        if (!kPlain && ownRows && lane == 0) {
+            places[threadIdx.x / 32 * kStages + stage] = {ahead.batch, ahead.key, ahead.keys.begin, ahead.keys.end};
         }
         const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
-        if (pageSize > 0) {
+        if (!kPlain && byRow) {
             const CachedRow<Element> known = pages.find<Element>(ahead, kAsksAhead ? entry : pages.ask(ahead));
             loadRows<kThreads>(keysOf(stage), valuesOf(stage), known, keyDim, valueDim, a.vectorInputs, step.q.data);
         } else {
-            const auto [begin, end] = ahead.keys;
-            flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead),
-                                            step.k.stride_seq, ahead.key, begin, end, keyDim, a.vectorInputs);
-            flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead),
-                                            step.v.stride_seq, ahead.key, begin, end, valueDim, a.vectorInputs);
+#pragma unroll
+            for (int n = 0; n < kPieces; ++n) {
+                constexpr int kRows = kKeys / kPieces;
+                const int r = n * kRows, key = ahead.key + r;
+                const CacheSlot slot =
+                    !kPlain && a.pageShift > 0 ? pages.slot(numbers.of[n], key) : CacheSlot{ahead.batch, key};
+                const int begin = ahead.keys.begin - key, end = ahead.keys.end - key;
+#pragma unroll
+                for (int operand = 0; operand < 2; ++operand) {
+                    const flashring_tensor& tensor = operand == 0 ? step.k : step.v;
+                    flashring::load<kThreads, true>(
+                        rowsOf<kRows>(operand == 0 ? keysOf(stage) : valuesOf(stage), r),
+                        row<const Element>(tensor, slot.batch, slot.key, keyHead), tensor.stride_seq, 0, begin, end,
+                        operand == 0 ? keyDim : valueDim, a.vectorInputs);
+                }
+            }
         }
         ahead.advance(step, kKeys, ownRows);
         askAhead();
+    };
+    // On to the tile of a stage.
+    const auto advance = [&](int stage) {
+        if (!kPlain && ownRows && now.endsRow(kKeys)) {
+            __syncwarp();
+            const int4 place = places[threadIdx.x / 32 * kStages + stage];
+            now = {place.x, place.y, {place.z, place.w}};
+        } else {
+            now.advance(step, kKeys, false);
+        }
     };
 
     // What a query of this batch row sees, and what all of them do.
@@ -215,7 +229,7 @@ __device__ void decode(const DecodeArguments& a) {
     const auto rowOf = [&](int batch) { return ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
     int innerBegin = 0, innerEnd = 0;
     // Hides the columns of a tile that this lane's two rows do not see; rows past the last do as it does.
-    const auto hide = [&](float (&tile)[1][kKeys / 8][4], const DecodePlace& now, float hidden) {
+    const auto hide = [&](float (&tile)[1][kKeys / 8][4], float hidden) {
         const BatchRow row = rowOf(now.batch);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -233,12 +247,14 @@ __device__ void decode(const DecodeArguments& a) {
     float out[1][kDim / 8][4];
     RowState state[2];
     for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
-        if (i == 1 - kStages || (i > 0 && placeOf(stage).startsRow())) {
-            const int batch = i > 0 ? placeOf(stage).batch : firstBatch;
-            const BatchRow row = rowOf(batch);
+        if (i > 0) {
+            advance(stage);
+        }
+        if (i == 1 - kStages || (i > 0 && now.startsRow())) {
+            const BatchRow row = rowOf(now.batch);
             innerBegin = seenBy(row, static_cast<int>(row.queries) - 1).begin;
             innerEnd = seenBy(row, 0).end;
-            loadQueries<Element, kDim>(queries, a, batch, keyHead, firstRow);
+            loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
             clear(out);
             state[0] = state[1] = {-INFINITY, 0};
         }
@@ -254,7 +270,7 @@ __device__ void decode(const DecodeArguments& a) {
             continue;
         }
         const Tile keys = keysOf(stage), values = valuesOf(stage);
-        const int key = placeOf(stage).key;
+        const int key = now.key;
         const bool bordered = key < innerBegin || key + kKeys > innerEnd;
 
         float scores[1][kKeys / 8][4];
@@ -264,7 +280,7 @@ __device__ void decode(const DecodeArguments& a) {
             shape(scores, a, keyHead, firstRow, key);
         }
         if (bordered) {
-            hide(scores, placeOf(stage), -INFINITY);
+            hide(scores, -INFINITY);
         }
         float decay[2];
 #pragma unroll
@@ -307,13 +323,12 @@ __device__ void decode(const DecodeArguments& a) {
                 for (auto& pair : seen[0]) {
                     pair[0] = pair[1] = pair[2] = pair[3] = FLT_MAX / 2;
                 }
-                hide(seen, placeOf(stage), 0);
+                hide(seen, 0);
                 multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
             }
         }
         multiply<Element, kKeys>(out, scores, values);
 
-        const DecodePlace now = placeOf(stage);
         if (i + 1 == count || now.endsRow(kKeys)) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
@@ -333,9 +348,6 @@ __device__ void decode(const DecodeArguments& a) {
                     });
                 }
             }
-        }
-        if (kPlain) {
-            own.advance(step, kKeys, false);
         }
     }
 }

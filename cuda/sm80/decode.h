@@ -27,8 +27,9 @@ struct DecodeTile {
 
 constexpr int kDecodeTiles = 3;  // of 16, 32 and 64 rows
 constexpr int kMaxDecodeThreads = 256;
-constexpr int kDecodeStaticBytes = 1 << 10;  // of shared memory, for what the kernel declares beside its buffers
+constexpr int kDecodeStaticBytes = 3 << 9;   // of shared memory, for what the kernel declares beside its buffers
 constexpr int kLeastDecodeTiles = 3;         // of a part, where there are so many
+constexpr int kLeastPage = 16;               // keys of the smallest pages that are found once for all lanes
 
 constexpr DecodeTile decodeTile(int dim, int index) {
     return index == 0   ? DecodeTile{.rowWarps = 1, .keys = dim == 64 ? 32 : 16, .stages = 3}
@@ -84,6 +85,7 @@ struct DecodeArguments {
     int keys, pitch;     // of a tile; of a row of `out`
     bool ownRows;        // batch rows have lengths of their own, or pages
     int pageSize;        // 0: no pages
+    int pageShift;       // its logarithm where the pages of a tile are found once for all its keys, else 0
     int32_t* tiles;      // [batch + 1] of all rows before each where they have their own; else of a row
     float* out;          // [parts + batch - 1, kv_heads, rows, pitch]
     float2* lse;         // [parts + batch - 1, kv_heads, rows] and what rounding took from it

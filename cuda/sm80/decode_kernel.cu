@@ -81,6 +81,16 @@ bool cachedRowsAligned(const flashring_step& step, const flashring_tensor& tenso
     return rowsAligned(rows, extents, size, 16);
 }
 
+// Pages by number whose size is a power of two, and no smaller than a tile's pieces.
+int pageShiftOf(const flashring_step& step) {
+    const int64_t size = step.page_table ? step.page_size : 0;
+    int shift = 0;
+    while (shift < 30 && INT64_C(1) << shift < size) {
+        ++shift;
+    }
+    return size >= kLeastPage && INT64_C(1) << shift == size ? shift : 0;
+}
+
 void forward(const Problem& problem) {
     const flashring_step& step = problem.step;
     const DeviceScope scope(step.device);
@@ -104,6 +114,7 @@ void forward(const Problem& problem) {
                                     pitchOf(step),
                                     hasRows(step),
                                     static_cast<int>(std::min(step.page_size, kMaxKeys)),
+                                    pageShiftOf(step),
                                     reinterpret_cast<int32_t*>(problem.workspace),
                                     reinterpret_cast<float*>(problem.workspace + w.out),
                                     reinterpret_cast<float2*>(problem.workspace + w.lse)};

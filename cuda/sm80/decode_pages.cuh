@@ -12,16 +12,52 @@ struct PageEntry {
     unsigned long long keys, values;  // addresses, or the first one the page's number
 };
 
+// The same of the pieces of a tile: numbers.
+template <int kPieces>
+struct PageNumbers {
+    int of[kPieces];
+};
+
+// Where a run of keys starts in k and v, as batch row and key of them.
+struct CacheSlot {
+    int64_t batch, key;
+};
+
+// The rows of a tile from the first on.
+template <int kCount, int kRows, int kCols>
+__device__ SharedTile<kCount, kCols> rowsOf(const SharedTile<kRows, kCols>& tile, int first) {
+    return {tile.memory + tile.offset(first, 0)};
+}
+
 // Where the rows of a key and its value start; null where there is nothing to read.
 template <class Element>
 struct CachedRow {
     const Element *key, *value;
 };
 
-// Each lane knows the row of one key of a tile.
+// Pages of a power of two of kLeastPage keys or more are found once for all lanes; of others each lane finds the row of
+// one key of a tile.
 struct Pages {
     const flashring_step& step;
-    int pageSize, keyHead;
+    int pageSize, pageShift, keyHead;
+
+    template <int kPieces>
+    __device__ PageNumbers<kPieces> numbers(const DecodePlace& place) const {
+        const int32_t* const table = step.page_table + place.batch * step.page_table_stride;
+        PageNumbers<kPieces> numbers;
+#pragma unroll
+        for (int n = 0; n < kPieces; ++n) {
+            const int key = place.key + n * kLeastPage;
+            const bool seen = key + kLeastPage > place.keys.begin && key < place.keys.end;
+            numbers.of[n] = seen ? table[key >> pageShift] : 0;
+        }
+        return numbers;
+    }
+
+    // Where the piece of a tile that begins with `key` lies, on the page of this number.
+    __device__ CacheSlot slot(int number, int key) const {
+        return {clamped(number, step.pages - 1), key & (pageSize - 1)};
+    }
 
     // Entries of pages without a key that is seen are not read.
     __device__ PageEntry ask(const DecodePlace& place) const {
