@@ -123,6 +123,9 @@ void forward(const Problem& problem) {
 
 // Few rows, for then a warp's products keep up with the memory; and what its 32-bit indices can count.
 const char* unmet(const flashring_step& step, flashring_direction) {
+    if (step.kv_dtype != FLASHRING_KV_OF_STEP) {
+        return "it takes no float8 caches";
+    }
     if (rowsOf(step) > kMaxDecodeRows) {
         return "it takes up to 64 rows: q_len * q_heads / kv_heads";
     }
