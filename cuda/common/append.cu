@@ -1,6 +1,8 @@
 // New keys and values into a cache in device memory: a block a token, then the lengths.
 #include "append.h"
 
+#include <cuda_fp8.h>
+
 #include "common/device.h"
 #include "common/elements.cuh"
 #include "dtypes.h"
@@ -40,7 +42,7 @@ __device__ Word stored(New value, float scale) {
     if constexpr (__is_same(Word, New)) {
         return value;
     } else {
-        return Narrow<float8>::from(__fdiv_rn(static_cast<float>(value), scale));
+        return {__nv_cvt_float_to_fp8(__fdiv_rn(static_cast<float>(value), scale), __NV_SATFINITE, __NV_E4M3)};
     }
 }
 

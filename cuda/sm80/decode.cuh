@@ -7,24 +7,25 @@
 #include <cfloat>
 
 #include "common/early_start.cuh"
-#include "common/scores.cuh"
 #include "common/sight.cuh"
 #include "sm80/decode.h"
+#include "sm80/decode_float8.cuh"
 #include "sm80/decode_merge.cuh"
 #include "sm80/decode_pages.cuh"
-#include "sm80/mma.cuh"
+#include "sm80/decode_products.cuh"
 #include "sm80/nonfinite.cuh"
 #include "sm80/row_state.cuh"
 #include "sm80/shape.cuh"
 
 namespace flashring {
 
-template <int kDim, int kIndex>
+template <class Element, int kDim, int kIndex>
 struct DecodeConfig {
-    static constexpr DecodeTile kTile = decodeTile(kDim, kIndex);
+    static constexpr int kTileDim = decodeTileDim(kDim, sizeof(Element) == 1);
+    static constexpr DecodeTile kTile = decodeTile(kTileDim, kIndex);
     static constexpr int kKeys = kTile.keys, kStages = kTile.stages, kThreads = kTile.teamThreads();
-    using Tile = SharedTile<kKeys, kDim>;
-    static constexpr int kStageBytes = kTile.teamBytes(kDim) / kStages;
+    using Tile = SharedTile<kKeys, kTileDim>;
+    static constexpr int kStageBytes = kTile.teamBytes(kTileDim) / kStages;
     static_assert(kKeys % 16 == 0 && 2 * Tile::kBytes <= kStageBytes, "whole products");
 };
 
@@ -52,72 +53,12 @@ struct DecodeSight {
     int lo[kMaxDecodeRows], hi[kMaxDecodeRows];
 };
 
-// A warp's 16 rows of queries as the left operand of products: rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8
-// further.
-template <class Element, int kDim>
-__device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArguments& a, int batch, int keyHead,
-                            int firstRow) {
-    const int lane = threadIdx.x % 32, dim = static_cast<int>(a.step.head_dim);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const int r = firstRow + half * 8 + lane / 4;
-        const Element* const q =
-            r < a.rows ? row<const Element>(a.step.q, batch, r / a.group, keyHead * a.group + r % a.group) : nullptr;
-#pragma unroll
-        for (int n = 0; n < kDim / 8; ++n) {
-            const int col = n * 8 + lane % 4 * 2;
-            uint32_t pair = 0;
-            if (q && a.vectorInputs) {
-                pair = col < dim ? *reinterpret_cast<const uint32_t*>(q + col) : 0;
-            } else if (q) {
-                pair = pack<Element>(col < dim ? static_cast<float>(q[col]) : 0,
-                                     col + 1 < dim ? static_cast<float>(q[col + 1]) : 0);
-            }
-            fragments[n / 2][n % 2 * 2 + half] = pair;
-        }
-    }
-}
-
-// The scores of a warp's rows against a tile of keys.
-template <class Element, int kDim, int kN, class Tile>
-__device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries)[kDim / 16][4], const Tile& keys) {
-    const uint32_t base = baseOfB<Stored::AlongDepth>(keys, 0);
-#pragma unroll
-    for (int k = 0; k < kDim; k += 16) {
-#pragma unroll
-        for (int n = 0; n < kN; n += 2) {
-            uint32_t pair[4];
-            loadB<Stored::AlongDepth, Tile>(pair, base, n, k);
-            mma<Element>(scores[0][n], queries[k / 16], pair[0], pair[1]);
-            mma<Element>(scores[0][n + 1], queries[k / 16], pair[2], pair[3]);
-        }
-    }
-}
-
-// Products of a warp's rows and the keys from `key` on become scores. A row has a head, and so a slope, of its own.
-template <int kN>
-__device__ void shape(float (&scores)[1][kN][4], const DecodeArguments& a, int keyHead, int firstRow, int key) {
-    const flashring_step& step = a.step;
-    bound(scores, a.shape);
-    if (!step.alibi_slopes) {
-        return;
-    }
-    const Ranges queries(step.q_positions), keys(step.kv_positions);
-    const int own = firstRow + static_cast<int>(threadIdx.x) % 32 / 4;
-    const auto rowAt = [&](int half) { return min(own + half * 8, a.rows - 1); };
-    const float slopes[2] = {slopeOf(step, keyHead * a.group + rowAt(0) % a.group),
-                             slopeOf(step, keyHead * a.group + rowAt(1) % a.group)};
-    takeDistances(
-        scores, [&](int, int half) { return queries.positionOf(rowAt(half) / a.group); },
-        [&](int, int half) { return slopes[half]; },
-        [&](int col) { return keys.positionOf(min(int64_t{key} + col, step.kv_len - 1)); });
-}
-
 // kPlain: all batch rows see the same, nothing is in pages, and scores are products.
 template <class Element, int kDim, int kIndex, bool kPlain>
 __device__ void decode(const DecodeArguments& a) {
-    using Config = DecodeConfig<kDim, kIndex>;
+    using Config = DecodeConfig<Element, kDim, kIndex>;
     using Tile = typename Config::Tile;
+    constexpr bool kFloat8 = sizeof(Element) == 1;
     constexpr int kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
     constexpr int kPieces = kPlain ? 1 : kKeys / kLeastPage;  // of a tile, each of which lies in one page
     extern __shared__ __align__(16) char memory[];
@@ -228,17 +169,19 @@ __device__ void decode(const DecodeArguments& a) {
     };
     const auto rowOf = [&](int batch) { return ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
     int innerBegin = 0, innerEnd = 0;
-    // Hides the columns of a tile that this lane's two rows do not see; rows past the last do as it does.
-    const auto hide = [&](float (&tile)[1][kKeys / 8][4], float hidden) {
+    // What one of this lane's two rows sees; rows past the last do as it does.
+    const auto spanOfRow = [&](int half) {
         const BatchRow row = rowOf(now.batch);
+        return seenBy(row, min((firstRow + half * 8 + lane / 4) / a.group, static_cast<int>(row.queries) - 1));
+    };
+    // Hides the columns of a tile that they do not see.
+    const auto hide = [&](float (&tile)[1][kKeys / 8][4], float hidden) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const int query = min((firstRow + half * 8 + lane / 4) / a.group, static_cast<int>(row.queries) - 1);
-            const DecodeSpan seen = seenBy(row, query);
+            const DecodeSpan seen = spanOfRow(half);
             forEachPair(tile, 0, half, [&](int col, float& x, float& y) {
-                const int key = now.key + col;
-                x = key >= seen.begin && key < seen.end ? x : hidden;
-                y = key + 1 >= seen.begin && key + 1 < seen.end ? y : hidden;
+                x = seen.has(now.key + col) ? x : hidden;
+                y = seen.has(now.key + col + 1) ? y : hidden;
             });
         }
     };
@@ -246,6 +189,7 @@ __device__ void decode(const DecodeArguments& a) {
     uint32_t queries[kDim / 16][4];
     float out[1][kDim / 8][4];
     RowState state[2];
+    float2 factors{};  // of products of bytes
     for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
         if (i > 0) {
             advance(stage);
@@ -254,7 +198,11 @@ __device__ void decode(const DecodeArguments& a) {
             const BatchRow row = rowOf(now.batch);
             innerBegin = seenBy(row, static_cast<int>(row.queries) - 1).begin;
             innerEnd = seenBy(row, 0).end;
-            loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
+            if constexpr (kFloat8) {
+                factors = loadFloat8Queries<kDim>(queries, a, now.batch, keyHead, firstRow);
+            } else {
+                loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
+            }
             clear(out);
             state[0] = state[1] = {-INFINITY, 0};
         }
@@ -275,7 +223,11 @@ __device__ void decode(const DecodeArguments& a) {
 
         float scores[1][kKeys / 8][4];
         clear(scores);
-        multiplyKeys<Element, kDim>(scores, queries, keys);
+        if constexpr (kFloat8) {
+            multiplyFloat8Keys<kDim>(scores, queries, keys, factors);
+        } else {
+            multiplyKeys<Element, kDim>(scores, queries, keys);
+        }
         if (shaped) {
             shape(scores, a, keyHead, firstRow, key);
         }
@@ -312,7 +264,18 @@ __device__ void decode(const DecodeArguments& a) {
         }
         // Keys outside the cut have come as zeros. Between the borders of several queries a value may be hidden from
         // some: what is not finite there becomes infinity for those who see it.
-        if (bordered && length > 1) {
+        if constexpr (kFloat8) {
+            if (bordered && length > 1) {
+                const bool finite = !__any_sync(~0u, anyNan<32>(values));
+                syncTeam<kThreads>(team);
+                if (!finite) {
+                    spreadNan(out, values, [&](int half, int slot) { return spanOfRow(half).has(key + slot); });
+                    syncTeam<kThreads>(team);
+                    clearNan<kThreads>(values);
+                    syncTeam<kThreads>(team);
+                }
+            }
+        } else if (bordered && length > 1) {
             const bool finite = !__any_sync(~0u, anyNonFinite<Element, 32>(values));
             syncTeam<kThreads>(team);
             if (!finite) {  // as all warps of the team have found; the keys have served
@@ -327,7 +290,11 @@ __device__ void decode(const DecodeArguments& a) {
                 multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
             }
         }
-        multiply<Element, kKeys>(out, scores, values);
+        if constexpr (kFloat8) {
+            multiplyFloat8Values<kKeys>(out, scores, values);
+        } else {
+            multiply<Element, kKeys>(out, scores, values);
+        }
 
         if (i + 1 == count || now.endsRow(kKeys)) {
 #pragma unroll
@@ -343,9 +310,17 @@ __device__ void decode(const DecodeArguments& a) {
                         const Lse lse = sum == 0 ? Lse{-INFINITY, 0} : addLog(state[half].maximum, logf(sum));
                         a.lse[place] = {lse.high, lse.low};
                     }
-                    forEachPair(out, 0, half, [&](int col, float x, float y) {
-                        *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
-                    });
+                    if constexpr (kFloat8) {
+                        const float factor = inverse * (scaleOfHead(step.v_scales, keyHead) / kWeightFactor);
+                        forEachFour(out, half, [&](int col, const float4& x) {
+                            *reinterpret_cast<float4*>(a.out + place * kDim + col) = {x.x * factor, x.y * factor,
+                                                                                      x.z * factor, x.w * factor};
+                        });
+                    } else {
+                        forEachPair(out, 0, half, [&](int col, float x, float y) {
+                            *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
+                        });
+                    }
                 }
             }
         }
@@ -363,14 +338,14 @@ __global__ void __launch_bounds__(kMaxDecodeThreads, 1) decodeKernel(const __gri
 
 template <class Element, int kDim, int kIndex, bool kPlain = false>
 void launchDecode(const DecodeArguments& a) {
-    using Config = DecodeConfig<kDim, kIndex>;
+    using Config = DecodeConfig<Element, kDim, kIndex>;
     launch(decodeKernel<Element, kDim, kIndex, kPlain>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads,
-           a.teams * Config::kThreads, a.teams * Config::kTile.teamBytes(kDim), a.step.stream, a);
+           a.teams * Config::kThreads, a.teams * Config::kStageBytes * Config::kStages, a.step.stream, a);
 }
 
 template <class Element, int kDim>
 void launchDecode(const DecodeArguments& a) {
-    switch (decodeTileIndex(a.rows)) {
+    switch (decodeTileIndex(a.rows, false)) {
         case 0:
             return launchDecode<Element, kDim, 0>(a);
         case 1:
@@ -384,7 +359,9 @@ void launchDecode(const DecodeArguments& a) {
 template <class Element>
 void decodeStep(const DecodeArguments& a) {
     static_assert(kDecodeDims[0] == 64 && kDecodeDims[1] == 128 && kDecodeDims[2] == 256);
-    if (a.blocks > 0) {
+    if (a.blocks > 0 && a.step.kv_dtype == FLASHRING_KV_FLOAT8_E4M3) {
+        launchFloat8(a);
+    } else if (a.blocks > 0) {
         a.pitch == 64    ? launchDecode<Element, 64>(a)
         : a.pitch == 128 ? launchDecode<Element, 128>(a)
                          : launchDecode<Element, 256>(a);

@@ -48,7 +48,11 @@ constexpr bool allDecodeTilesFit(SharedMemory memory) {
 }
 static_assert(allDecodeTilesFit(SharedMemory::KB99), "a team everywhere");
 
-constexpr int decodeTileIndex(int64_t rows) { return rows <= 16 ? 0 : rows <= 32 ? 1 : 2; }
+// Of rows of bytes there are but two tiles: each is one more kernel to compile.
+constexpr int decodeTileIndex(int64_t rows, bool float8) { return rows <= 16 ? 0 : rows <= 32 && !float8 ? 1 : 2; }
+
+// The dims whose tiles of 16-bit elements are as long as those of bytes; of bytes they are padded to 128 or 256.
+constexpr int decodeTileDim(int dim, bool float8) { return float8 ? dim / 2 : dim; }
 
 // The visible keys of a step are tiles, counted through all batch rows. A part is a run of them for one team. None is
 // longer than another by more than one tile, and of short caches each has the tiles that a team asks for at once.
@@ -95,6 +99,9 @@ struct DecodeArguments {
     }
     __device__ DecodeCut cut(int all) const { return {all, blocks * teams}; }
 };
+
+// The kernel over a cache of bytes, whatever the dtype of the step.
+void launchFloat8(const DecodeArguments& arguments);
 
 template <class Element>
 void decodeStep(const DecodeArguments& arguments);

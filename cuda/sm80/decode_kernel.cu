@@ -16,16 +16,22 @@ constexpr int64_t kMaxKeys = INT64_C(1) << 30;
 
 int64_t rowsOf(const flashring_step& step) { return step.q_len * (step.q_heads / step.kv_heads); }
 
+bool isFloat8(const flashring_step& step) { return step.kv_dtype == FLASHRING_KV_FLOAT8_E4M3; }
+
 int pitchOf(const flashring_step& step) {
-    const int64_t widest = std::max(step.head_dim, step.value_dim);
+    const int64_t widest = std::max({step.head_dim, step.value_dim, INT64_C(65) * isFloat8(step)});
     return *std::find_if(std::begin(kDecodeDims), std::end(kDecodeDims), [&](int dim) { return dim >= widest; });
 }
 
-DecodeTile tileOf(const flashring_step& step) { return decodeTile(pitchOf(step), decodeTileIndex(rowsOf(step))); }
+int tileDimOf(const flashring_step& step) { return decodeTileDim(pitchOf(step), isFloat8(step)); }
+
+DecodeTile tileOf(const flashring_step& step) {
+    return decodeTile(tileDimOf(step), decodeTileIndex(rowsOf(step), isFloat8(step)));
+}
 
 int teamsOf(const flashring_step& step) {
     const DecodeTile tile = tileOf(step);
-    return std::min((static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes) / tile.teamBytes(pitchOf(step)),
+    return std::min((static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes) / tile.teamBytes(tileDimOf(step)),
                     kMaxDecodeThreads / tile.teamThreads());
 }
 
@@ -102,8 +108,8 @@ void forward(const Problem& problem) {
                                     static_cast<float>((shape.any ? 1 : step.softmax_scale) * M_LOG2E),
                                     shape,
                                     rowsAligned(step.q, queries(step, step.head_dim), size, 16) &&
-                                        cachedRowsAligned(step, step.k, step.head_dim, size) &&
-                                        cachedRowsAligned(step, step.v, step.value_dim, size),
+                                        cachedRowsAligned(step, step.k, step.head_dim, cacheBytes(step)) &&
+                                        cachedRowsAligned(step, step.v, step.value_dim, cacheBytes(step)),
                                     rowsAligned(step.out, queries(step, step.value_dim), size, 2 * size) &&
                                         rowsAligned(step.acc, queries(step, step.value_dim), accSize, 2 * accSize),
                                     static_cast<int>(step.q_heads / step.kv_heads),
@@ -123,9 +129,6 @@ void forward(const Problem& problem) {
 
 // Few rows, for then a warp's products keep up with the memory; and what its 32-bit indices can count.
 const char* unmet(const flashring_step& step, flashring_direction) {
-    if (step.kv_dtype != FLASHRING_KV_OF_STEP) {
-        return "it takes no float8 caches";
-    }
     if (rowsOf(step) > kMaxDecodeRows) {
         return "it takes up to 64 rows: q_len * q_heads / kv_heads";
     }

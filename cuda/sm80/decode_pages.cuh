@@ -101,6 +101,7 @@ __device__ void loadRows(const SharedTile<kRows, kCols>& keys, const SharedTile<
     using Own = Share<kThreads, kRows, kCols>;
     static_assert(kRows <= 32, "a lane for each row");
     // The widest rows leave no registers for the addresses of several, nor for the choice of an operand.
+    constexpr int kEach = 2 / sizeof(Element);  // elements of a column
     constexpr int kAtOnce = kCols > 128 ? 1 : 4, kOperands = kCols > 128 ? 2 : 1;
     const int row = Own::row(), col = Own::col();
 #pragma unroll kOperands
@@ -111,19 +112,20 @@ __device__ void loadRows(const SharedTile<kRows, kCols>& keys, const SharedTile<
 #pragma unroll kAtOnce
         for (int r = 0; r < kRows; r += Own::kRowsAtOnce) {
             const auto address = __shfl_sync(~0u, own, row + r);
-            const Element* const source = reinterpret_cast<const Element*>(address) + col;
+            const Element* const source = reinterpret_cast<const Element*>(address) + col * kEach;
             const bool words = vector && address % 16 == 0;
 #pragma unroll
             for (int c = 0; c < kCols; c += Own::kLanes * 8) {
-                const bool inside = address && col + c < dim;
+                const bool inside = address && (col + c) * kEach < dim;
                 if (words) {
-                    copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c) : any,
+                    copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c * kEach) : any,
                                  inside);
                     continue;
                 }
 #pragma unroll 1
-                for (int e = 0; e < 8; ++e) {
-                    const Element value = inside && col + c + e < dim ? source[c + e] : Element(0.0f);
+                for (int e = 0; e < 8 * kEach; ++e) {
+                    const bool within = inside && (col + c) * kEach + e < dim;
+                    const Element value = within ? source[c * kEach + e] : Element{};
                     reinterpret_cast<Element*>(tile.memory + tile.offset(row + r, col + c))[e] = value;
                 }
             }

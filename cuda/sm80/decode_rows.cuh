@@ -12,6 +12,8 @@ namespace flashring {
 struct DecodeSpan {
     int begin, end;
 
+    __device__ bool has(int key) const { return key >= begin && key < end; }
+
     // Tiles lie at multiples of their size, so that what is in a tile does not depend on where the span begins.
     __device__ int firstKey(int keys) const { return begin / keys * keys; }
     __device__ int tiles(int keys) const { return begin < end ? ceilDiv(end, keys) - begin / keys : 0; }

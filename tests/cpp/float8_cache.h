@@ -46,7 +46,7 @@ public:
     }
 
     uint8_t* data() { return bytes_.data(); }
-    size_t size() const { return bytes_.size(); }
+    const std::vector<uint8_t>& all() const { return bytes_; }
     bool operator==(const Bytes& other) const { return bytes_ == other.bytes_; }
 
 private:
