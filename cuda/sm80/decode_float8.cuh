@@ -1,7 +1,7 @@
-// Caches of float8 (e4m3) in the decode kernel: bytes become float16 in registers, which holds each of them exactly, and
-// so do the queries, each row times a power of two that brings it into float16's range. Tiles of bytes are read as
-// 16-bit pairs, so a fragment has other columns than one of 16-bit elements: of 16 columns a lane of a quad has 4 that
-// follow each other.
+// Caches of float8 (e4m3) in the decode kernel: bytes become float16 in registers, which holds each of them exactly. So
+// do the queries, each row times a power of two that brings it into float16's range. Tiles of bytes are read as 16-bit
+// pairs: a fragment has other columns than one of 16-bit elements. Of 16 columns a lane of a quad has 4 that follow
+// each other.
 #ifndef FLASHRING_CUDA_SM80_DECODE_FLOAT8_CUH
 #define FLASHRING_CUDA_SM80_DECODE_FLOAT8_CUH
 
@@ -32,8 +32,8 @@ __device__ uint32_t widenPair(uint32_t bytes) {
 #endif
 }
 
-// A warp's 16 rows of queries as in loadQueries, with a lane's 4 of 16 columns in their order. Returns what the products
-// of this lane's two rows are to be multiplied with.
+// A warp's 16 rows of queries as in loadQueries, with a lane's 4 of 16 columns in their order. Returns what the
+// products of this lane's two rows are to be multiplied with.
 template <int kDim>
 __device__ float2 loadFloat8Queries(uint32_t (&fragments)[kDim / 16][4], const DecodeArguments& a, int batch,
                                     int keyHead, int firstRow) {

@@ -31,8 +31,8 @@ DecodeTile tileOf(const flashring_step& step) {
 
 int teamsOf(const flashring_step& step) {
     const DecodeTile tile = tileOf(step);
-    return std::min((static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes) / tile.teamBytes(tileDimOf(step)),
-                    kMaxDecodeThreads / tile.teamThreads());
+    const int bytes = static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes;
+    return std::min(bytes / tile.teamBytes(tileDimOf(step)), kMaxDecodeThreads / tile.teamThreads());
 }
 
 // Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without

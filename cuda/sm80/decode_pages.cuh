@@ -118,8 +118,8 @@ __device__ void loadRows(const SharedTile<kRows, kCols>& keys, const SharedTile<
             for (int c = 0; c < kCols; c += Own::kLanes * 8) {
                 const bool inside = address && (col + c) * kEach < dim;
                 if (words) {
-                    copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c * kEach) : any,
-                                 inside);
+                    copy16<true>(tile.address(row + r, col + c),
+                                 inside ? static_cast<const void*>(source + c * kEach) : any, inside);
                     continue;
                 }
 #pragma unroll 1

@@ -65,8 +65,8 @@ struct DecodePlace {
     }
 };
 
-// Calls body(row, tiles, tiles of the rows before it, the keys it sees) for every batch row, each by one lane of a warp,
-// which all come to each call; until it returns true in one of them. Returns the tiles of all rows that were passed.
+// Calls body(row, tiles, tiles of the rows before it, the keys it sees) for every batch row, each by one lane of a
+// warp, which all come to each call; until it returns true. Returns the tiles of the rows before that.
 template <class Body>
 __device__ int forEachRow(const DecodeArguments& a, const Body& body) {
     const int lane = threadIdx.x % 32, rows = static_cast<int>(a.step.batch);

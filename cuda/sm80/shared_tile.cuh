@@ -69,8 +69,9 @@ struct Share {
     }
 };
 
-// A column may hold one element of 16 bits, or two of 8. Fills the tile with rows [first, first + kRows) of source [.., dim], with zeros for rows outside [begin, end) and for
-// columns from dim on. In the background where rows are whole 16-byte words (`vector`), by elements otherwise.
+// Fills the tile with rows [first, first + kRows) of source [.., dim], with zeros for rows outside [begin, end) and for
+// columns from dim on. In the background where rows are whole 16-byte words (`vector`), by elements otherwise. A column
+// holds an element of 16 bits, or two of 8.
 template <int kThreads, bool kReadOnce = false, class Element, int kRows, int kCols>
 __device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source, int64_t stride, int first, int begin,
                      int end, int dim, bool vector) {

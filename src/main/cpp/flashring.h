@@ -119,7 +119,8 @@ typedef struct flashring_mask {
 /* What a cache holds (flashring_step.kv_dtype). */
 typedef enum flashring_kv_dtype {
     FLASHRING_KV_OF_STEP = 0,       /* the step's dtype */
-    FLASHRING_KV_FLOAT8_E4M3 = 1    /* e4m3 of the OCP 8-bit formats (Micikevicius et al. 2022): to 448, NaN, no infinity */
+    FLASHRING_KV_FLOAT8_E4M3 = 1    /* e4m3 of the OCP 8-bit formats (Micikevicius et al. 2022): numbers to 448, NaN, no
+                                       infinity */
 } flashring_kv_dtype;
 
 /*
