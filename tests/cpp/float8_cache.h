@@ -11,16 +11,21 @@ inline double decode8(int bits) {
     return bits & 0x80 ? -magnitude : magnitude;
 }
 
-// The nearest, of two the even one; beyond the largest that one. All of them are tried.
+// The nearest, of two the even one; beyond the largest that one.
 inline int encode8(double value) {
+    static const std::vector<double> magnitudes = [] {
+        std::vector<double> table;
+        for (int bits = 0; bits < 0x7f; ++bits) table.push_back(decode8(bits));
+        return table;
+    }();
     if (std::isnan(value)) return 0x7f;
-    int best = 0;
-    const double magnitude = std::fabs(value);
-    for (int bits = 1; bits < 0x7f; ++bits) {
-        const double distance = std::fabs(decode8(bits) - magnitude), least = std::fabs(decode8(best) - magnitude);
-        if (distance < least || (distance == least && bits % 2 == 0)) best = bits;
+    const double magnitude = std::min(std::fabs(value), magnitudes.back());
+    const auto above = std::lower_bound(magnitudes.begin(), magnitudes.end(), magnitude);
+    auto best = static_cast<int>(above - magnitudes.begin());
+    if (*above != magnitude) {
+        const double below = magnitude - magnitudes[static_cast<size_t>(best - 1)], rest = *above - magnitude;
+        best -= below < rest || (below == rest && best % 2 != 0);
     }
-    if (std::isinf(value)) best = 0x7e;
     return std::signbit(value) ? best | 0x80 : best;
 }
 

@@ -77,7 +77,8 @@ class CacheTest {
         try (Cache bytes = new Cache(plan(DType.BFLOAT16, 0).with(CacheType.FLOAT8_E4M3), Device.HOST);
                 Cache wide = new Cache(plan(DType.BFLOAT16, 0), Device.HOST)) {
             assertThatThrownBy(() -> bytes.keys(0)).isInstanceOf(UnsupportedOperationException.class);
-            assertThatThrownBy(() -> wide.scales(0, scales, scales)).hasMessageContaining("the plan's type is OF_SHAPE");
+            assertThatThrownBy(() -> wide.scales(0, scales, scales))
+                    .hasMessageContaining("the plan's type is OF_SHAPE");
             Tensor three = TestTensor.dense(DType.FLOAT32, 1, 1, 3, 1).tensor();
             assertThatThrownBy(() -> bytes.scales(0, scales, three)).hasMessageContaining("ofValues shape");
         }

@@ -128,7 +128,9 @@ final class Decoding implements AutoCloseable {
         return tensor;
     }
 
-    /** Makes numbers those that the cache holds exactly: of bytes, small whole numbers times the scale of their head. */
+    /**
+     * Makes numbers those that the cache holds exactly: of bytes, small whole numbers times the scale of their head.
+     */
     private TestTensor cached(TestTensor tensor) {
         for (int row = 0; plan.type() == CacheType.FLOAT8_E4M3 && row < shape.batch(); row++) {
             for (int token = 0; token < tensor.length(); token++) {

@@ -209,14 +209,12 @@ public record CachePlan(
 
     /** Returns the bytes of a layer's keys, rounded up to where its values may begin. */
     long keyBytes() {
-        return aligned(
-                keys() * shape.kvHeads() * shape.headDim() * type.bytes(shape.dtype()));
+        return aligned(keys() * shape.kvHeads() * shape.headDim() * type.bytes(shape.dtype()));
     }
 
     /** Returns the bytes of a layer's values, rounded up to where the next layer may begin. */
     long valueBytes() {
-        return aligned(
-                keys() * shape.kvHeads() * shape.valueDim() * type.bytes(shape.dtype()));
+        return aligned(keys() * shape.kvHeads() * shape.valueDim() * type.bytes(shape.dtype()));
     }
 
     /** Returns the bytes of what a rank finds over its own keys, for {@code tokens} tokens of all rows. */
