@@ -144,7 +144,7 @@ __device__ void forEachFour(float (&out)[1][kN][4], int half, const Body& body) 
 }
 
 // The highest bit of each byte that is NaN.
-__device__ inline uint32_t nanBytes(uint32_t bytes) { return (bytes & 0x7f7f7f7f) + 0x01010101 & 0x80808080; }
+__device__ inline uint32_t nanBytes(uint32_t bytes) { return ((bytes & 0x7f7f7f7f) + 0x01010101) & 0x80808080; }
 
 // Whether any of the words that this thread has filled holds NaN.
 template <int kThreads, int kRows, int kCols>
