@@ -1,7 +1,10 @@
 // New keys and values into a cache in device memory: a block a token, then the lengths.
 #include "append.h"
 
+#include <cuda_fp8.h>
+
 #include "common/device.h"
+#include "common/elements.cuh"
 #include "dtypes.h"
 #include "kernels.h"
 #include "visibility.h"
@@ -33,16 +36,26 @@ __device__ Word* place(const flashring_append_args& a, const flashring_tensor& t
     return cached<Word>(a, tensor, addresses, batch, j, 0);
 }
 
-template <class Word>
-__device__ void copyHeads(const flashring_append_args& a, const flashring_tensor& from, int64_t batch, int64_t i,
-                          Word* to, int64_t stride, int64_t dim) {
-    for (int64_t n = threadIdx.x; to && n < a.kv_heads * dim; n += kThreads) {
-        const int64_t g = n / dim, d = n % dim;
-        to[g * stride + d] = row<const Word>(from, batch, i, g)[d];
+// The same bits, or where the cache holds bytes those that stand for a float16 or bfloat16.
+template <class Word, class New>
+__device__ Word stored(New value, float scale) {
+    if constexpr (__is_same(Word, New)) {
+        return value;
+    } else {
+        return {__nv_cvt_float_to_fp8(__fdiv_rn(static_cast<float>(value), scale), __NV_SATFINITE, __NV_E4M3)};
     }
 }
 
-template <class Word>
+template <class Word, class New>
+__device__ void copyHeads(const flashring_append_args& a, const flashring_tensor& from, int64_t batch, int64_t i,
+                          Word* to, int64_t stride, const float* scales, int64_t dim) {
+    for (int64_t n = threadIdx.x; to && n < a.kv_heads * dim; n += kThreads) {
+        const int64_t g = n / dim, d = n % dim;
+        to[g * stride + d] = stored<Word>(row<const New>(from, batch, i, g)[d], scaleOfHead(scales, g));
+    }
+}
+
+template <class Word, class New>
 __global__ void __launch_bounds__(kThreads) appendKernel(const __grid_constant__ flashring_append_args a) {
     const int64_t batch = blockIdx.x / a.new_len, i = blockIdx.x % a.new_len;
     if (i >= newOf(a, batch)) {
@@ -52,8 +65,10 @@ __global__ void __launch_bounds__(kThreads) appendKernel(const __grid_constant__
     if (keysOnShard(a, key + 1) == j) {
         return;  // another shard's
     }
-    copyHeads(a, a.new_k, batch, i, place<Word>(a, a.k, a.k_pages, batch, j), a.k.stride_head, a.head_dim);
-    copyHeads(a, a.new_v, batch, i, place<Word>(a, a.v, a.v_pages, batch, j), a.v.stride_head, a.value_dim);
+    copyHeads<Word, New>(a, a.new_k, batch, i, place<Word>(a, a.k, a.k_pages, batch, j), a.k.stride_head, a.k_scales,
+                         a.head_dim);
+    copyHeads<Word, New>(a, a.new_v, batch, i, place<Word>(a, a.v, a.v_pages, batch, j), a.v.stride_head, a.v_scales,
+                         a.value_dim);
 }
 
 // Whether a key that is on this shard has a place; others' are their own shards' affair.
@@ -79,9 +94,9 @@ __global__ void __launch_bounds__(kThreads) lengthsKernel(const __grid_constant_
     a.lengths_after[batch] = static_cast<int32_t>(held);
 }
 
-template <class Word>
+template <class Word, class New = Word>
 void launchAppend(const flashring_append_args& args) {
-    launch(appendKernel<Word>, "append kernel", args.batch * args.new_len, kThreads, 0, args.stream, args);
+    launch(appendKernel<Word, New>, "append kernel", args.batch * args.new_len, kThreads, 0, args.stream, args);
     if (args.lengths_after) {
         launch(lengthsKernel<Word>, "lengths kernel", ceilDiv(args.batch, int64_t{kThreads}), kThreads, 0, args.stream,
                args);
@@ -92,6 +107,9 @@ void launchAppend(const flashring_append_args& args) {
 
 void appendOnDevice(const flashring_append_args& args) {
     const DeviceScope scope(args.device);
+    if (args.kv_dtype != FLASHRING_KV_OF_STEP) {
+        return with16BitElement(args.dtype, [&](auto element) { launchAppend<float8, decltype(element)>(args); });
+    }
     switch (elementBytes(args.dtype)) {
         case 2:
             launchAppend<uint16_t>(args);

@@ -7,24 +7,25 @@
 #include <cfloat>
 
 #include "common/early_start.cuh"
-#include "common/scores.cuh"
 #include "common/sight.cuh"
 #include "sm80/decode.h"
+#include "sm80/decode_float8.cuh"
 #include "sm80/decode_merge.cuh"
 #include "sm80/decode_pages.cuh"
-#include "sm80/mma.cuh"
+#include "sm80/decode_products.cuh"
 #include "sm80/nonfinite.cuh"
 #include "sm80/row_state.cuh"
 #include "sm80/shape.cuh"
 
 namespace flashring {
 
-template <int kDim, int kIndex>
+template <class Element, int kDim, int kIndex>
 struct DecodeConfig {
-    static constexpr DecodeTile kTile = decodeTile(kDim, kIndex);
+    static constexpr int kTileDim = decodeTileDim(kDim, sizeof(Element) == 1);
+    static constexpr DecodeTile kTile = decodeTile(kTileDim, kIndex);
     static constexpr int kKeys = kTile.keys, kStages = kTile.stages, kThreads = kTile.teamThreads();
-    using Tile = SharedTile<kKeys, kDim>;
-    static constexpr int kStageBytes = kTile.teamBytes(kDim) / kStages;
+    using Tile = SharedTile<kKeys, kTileDim>;
+    static constexpr int kStageBytes = kTile.teamBytes(kTileDim) / kStages;
     static_assert(kKeys % 16 == 0 && 2 * Tile::kBytes <= kStageBytes, "whole products");
 };
 
@@ -52,78 +53,18 @@ struct DecodeSight {
     int lo[kMaxDecodeRows], hi[kMaxDecodeRows];
 };
 
-// A warp's 16 rows of queries as the left operand of products: rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8
-// further.
-template <class Element, int kDim>
-__device__ void loadQueries(uint32_t (&fragments)[kDim / 16][4], const DecodeArguments& a, int batch, int keyHead,
-                            int firstRow) {
-    const int lane = threadIdx.x % 32, dim = static_cast<int>(a.step.head_dim);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const int r = firstRow + half * 8 + lane / 4;
-        const Element* const q =
-            r < a.rows ? row<const Element>(a.step.q, batch, r / a.group, keyHead * a.group + r % a.group) : nullptr;
-#pragma unroll
-        for (int n = 0; n < kDim / 8; ++n) {
-            const int col = n * 8 + lane % 4 * 2;
-            uint32_t pair = 0;
-            if (q && a.vectorInputs) {
-                pair = col < dim ? *reinterpret_cast<const uint32_t*>(q + col) : 0;
-            } else if (q) {
-                pair = pack<Element>(col < dim ? static_cast<float>(q[col]) : 0,
-                                     col + 1 < dim ? static_cast<float>(q[col + 1]) : 0);
-            }
-            fragments[n / 2][n % 2 * 2 + half] = pair;
-        }
-    }
-}
-
-// The scores of a warp's rows against a tile of keys.
-template <class Element, int kDim, int kN, class Tile>
-__device__ void multiplyKeys(float (&scores)[1][kN][4], const uint32_t (&queries)[kDim / 16][4], const Tile& keys) {
-    const uint32_t base = baseOfB<Stored::AlongDepth>(keys, 0);
-#pragma unroll
-    for (int k = 0; k < kDim; k += 16) {
-#pragma unroll
-        for (int n = 0; n < kN; n += 2) {
-            uint32_t pair[4];
-            loadB<Stored::AlongDepth, Tile>(pair, base, n, k);
-            mma<Element>(scores[0][n], queries[k / 16], pair[0], pair[1]);
-            mma<Element>(scores[0][n + 1], queries[k / 16], pair[2], pair[3]);
-        }
-    }
-}
-
-// Products of a warp's rows and the keys from `key` on become scores. A row has a head, and so a slope, of its own.
-template <int kN>
-__device__ void shape(float (&scores)[1][kN][4], const DecodeArguments& a, int keyHead, int firstRow, int key) {
-    const flashring_step& step = a.step;
-    bound(scores, a.shape);
-    if (!step.alibi_slopes) {
-        return;
-    }
-    const Ranges queries(step.q_positions), keys(step.kv_positions);
-    const int own = firstRow + static_cast<int>(threadIdx.x) % 32 / 4;
-    const auto rowAt = [&](int half) { return min(own + half * 8, a.rows - 1); };
-    const float slopes[2] = {slopeOf(step, keyHead * a.group + rowAt(0) % a.group),
-                             slopeOf(step, keyHead * a.group + rowAt(1) % a.group)};
-    takeDistances(
-        scores, [&](int, int half) { return queries.positionOf(rowAt(half) / a.group); },
-        [&](int, int half) { return slopes[half]; },
-        [&](int col) { return keys.positionOf(min(int64_t{key} + col, step.kv_len - 1)); });
-}
-
 // kPlain: all batch rows see the same, nothing is in pages, and scores are products.
 template <class Element, int kDim, int kIndex, bool kPlain>
 __device__ void decode(const DecodeArguments& a) {
-    using Config = DecodeConfig<kDim, kIndex>;
+    using Config = DecodeConfig<Element, kDim, kIndex>;
     using Tile = typename Config::Tile;
+    constexpr bool kFloat8 = sizeof(Element) == 1;
     constexpr int kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
+    constexpr int kPieces = kPlain ? 1 : kKeys / kLeastPage;  // of a tile, each of which lies in one page
     extern __shared__ __align__(16) char memory[];
     __shared__ DecodeSight sight;
-    __shared__ DecodeScan scan;
-    __shared__ int4 places[kPlain ? 1 : kMaxDecodeThreads / kThreads * kStages];  // of the tiles in the buffers
-    static_assert(sizeof sight + sizeof scan + sizeof places <= kDecodeStaticBytes);
+    __shared__ int4 places[kPlain ? 1 : kMaxDecodeThreads / 32 * kStages];  // of the tiles in a warp's buffers
+    static_assert(sizeof sight + sizeof places <= kDecodeStaticBytes);
     const bool ownRows = !kPlain && a.ownRows, shaped = !kPlain && a.shape.any;
     const int pageSize = kPlain ? 0 : a.pageSize;
     const flashring_step& step = a.step;
@@ -134,9 +75,11 @@ __device__ void decode(const DecodeArguments& a) {
     const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
     DecodeCut cut{0, 0};
-    DecodeSpan all{};  // where all batch rows see the same
+    DecodePlace ahead{};
     if (ownRows) {
-        cut = planRows(a, scan, firstPart);
+        const DecodeStart start = planRows(a, part);
+        cut = start.cut;
+        ahead = start.place;
     } else {
         for (int i = threadIdx.x; i < length; i += blockDim.x) {
             const Interval seen = Sight(step)(i);
@@ -144,32 +87,31 @@ __device__ void decode(const DecodeArguments& a) {
             sight.hi[i] = static_cast<int>(seen.last);
         }
         __syncthreads();
-        all = {sight.lo[0], sight.hi[length - 1]};
-        cut = a.cut(static_cast<int>(step.batch) * all.tiles(kKeys));
+        const DecodeSpan all{sight.lo[0], sight.hi[length - 1]};  // for all batch rows see the same
+        const int tiles = all.tiles(kKeys);
+        cut = a.cut(static_cast<int>(step.batch) * tiles);
         if (blockIdx.x == 0 && threadIdx.x == 0) {
-            *a.tiles = all.tiles(kKeys);
+            *a.tiles = tiles;
+        }
+        if (part < cut.parts) {
+            const int first = cut.firstOf(part);
+            ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
         }
     }
     if (part >= cut.parts) {
         return;
     }
     const int count = cut.least + (part < cut.longer);
-    DecodePlace ahead{};
-    if (ownRows) {
-        const int2 start = scan.starts[team];
-        ahead = {start.x, 0, spanOf(step, start.x)};
-        ahead.key = ahead.keys.firstKey(kKeys) + start.y * kKeys;
-    } else {
-        const int first = cut.firstOf(part), tiles = all.tiles(kKeys);
-        ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
-    }
-    DecodePlace own = ahead;  // of the tile that is computed, where it is not looked up
-    const int firstBatch = ahead.batch;
-    const Pages pages{step, pageSize, keyHead};
-    constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for it
+    DecodePlace now = ahead;  // of the tile that is computed
+    const Pages pages{step, pageSize, a.pageShift, keyHead};
+    constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for addresses
+    const bool byRow = pageSize > 0 && a.pageShift == 0;
     PageEntry entry{};
+    PageNumbers<kPieces> numbers{};
     const auto askAhead = [&] {
-        if (kAsksAhead && pageSize > 0) {
+        if (!kPlain && a.pageShift > 0) {
+            numbers = pages.numbers<kPieces>(ahead);
+        } else if (kAsksAhead && byRow) {
             entry = pages.ask(ahead);
         }
     };
@@ -180,31 +122,44 @@ __device__ void decode(const DecodeArguments& a) {
     const auto valuesOf = [&](int stage) {
         return Tile{buffers + stage * Config::kStageBytes + Config::kStageBytes / 2};
     };
-    // Written when a tile is asked for, which is two barriers of the team or more before it is computed.
-    const auto placeOf = [&](int stage) -> DecodePlace {
-        if (kPlain) {
-            return own;
-        }
-        const int4 place = places[team * kStages + stage];
-        return {place.x, place.y, {place.z, place.w}};
-    };
     const auto load = [&](int stage) {
-        if (!kPlain && threadIdx.x % kThreads == 0) {
-            places[team * kStages + stage] = {ahead.batch, ahead.key, ahead.keys.begin, ahead.keys.end};
+        if (!kPlain && ownRows && lane == 0) {
+            places[threadIdx.x / 32 * kStages + stage] = {ahead.batch, ahead.key, ahead.keys.begin, ahead.keys.end};
         }
         const int keyDim = static_cast<int>(step.head_dim), valueDim = static_cast<int>(step.value_dim);
-        if (pageSize > 0) {
+        if (!kPlain && byRow) {
             const CachedRow<Element> known = pages.find<Element>(ahead, kAsksAhead ? entry : pages.ask(ahead));
             loadRows<kThreads>(keysOf(stage), valuesOf(stage), known, keyDim, valueDim, a.vectorInputs, step.q.data);
         } else {
-            const auto [begin, end] = ahead.keys;
-            flashring::load<kThreads, true>(keysOf(stage), row<const Element>(step.k, ahead.batch, 0, keyHead),
-                                            step.k.stride_seq, ahead.key, begin, end, keyDim, a.vectorInputs);
-            flashring::load<kThreads, true>(valuesOf(stage), row<const Element>(step.v, ahead.batch, 0, keyHead),
-                                            step.v.stride_seq, ahead.key, begin, end, valueDim, a.vectorInputs);
+#pragma unroll
+            for (int n = 0; n < kPieces; ++n) {
+                constexpr int kRows = kKeys / kPieces;
+                const int r = n * kRows, key = ahead.key + r;
+                const CacheSlot slot =
+                    !kPlain && a.pageShift > 0 ? pages.slot(numbers.of[n], key) : CacheSlot{ahead.batch, key};
+                const int begin = ahead.keys.begin - key, end = ahead.keys.end - key;
+#pragma unroll
+                for (int operand = 0; operand < 2; ++operand) {
+                    const flashring_tensor& tensor = operand == 0 ? step.k : step.v;
+                    flashring::load<kThreads, true>(
+                        rowsOf<kRows>(operand == 0 ? keysOf(stage) : valuesOf(stage), r),
+                        row<const Element>(tensor, slot.batch, slot.key, keyHead), tensor.stride_seq, 0, begin, end,
+                        operand == 0 ? keyDim : valueDim, a.vectorInputs);
+                }
+            }
         }
         ahead.advance(step, kKeys, ownRows);
         askAhead();
+    };
+    // On to the tile of a stage.
+    const auto advance = [&](int stage) {
+        if (!kPlain && ownRows && now.endsRow(kKeys)) {
+            __syncwarp();
+            const int4 place = places[threadIdx.x / 32 * kStages + stage];
+            now = {place.x, place.y, {place.z, place.w}};
+        } else {
+            now.advance(step, kKeys, false);
+        }
     };
 
     // What a query of this batch row sees, and what all of them do.
@@ -214,17 +169,19 @@ __device__ void decode(const DecodeArguments& a) {
     };
     const auto rowOf = [&](int batch) { return ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
     int innerBegin = 0, innerEnd = 0;
-    // Hides the columns of a tile that this lane's two rows do not see; rows past the last do as it does.
-    const auto hide = [&](float (&tile)[1][kKeys / 8][4], const DecodePlace& now, float hidden) {
+    // What one of this lane's two rows sees; rows past the last do as it does.
+    const auto spanOfRow = [&](int half) {
         const BatchRow row = rowOf(now.batch);
+        return seenBy(row, min((firstRow + half * 8 + lane / 4) / a.group, static_cast<int>(row.queries) - 1));
+    };
+    // Hides the columns of a tile that they do not see.
+    const auto hide = [&](float (&tile)[1][kKeys / 8][4], float hidden) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const int query = min((firstRow + half * 8 + lane / 4) / a.group, static_cast<int>(row.queries) - 1);
-            const DecodeSpan seen = seenBy(row, query);
+            const DecodeSpan seen = spanOfRow(half);
             forEachPair(tile, 0, half, [&](int col, float& x, float& y) {
-                const int key = now.key + col;
-                x = key >= seen.begin && key < seen.end ? x : hidden;
-                y = key + 1 >= seen.begin && key + 1 < seen.end ? y : hidden;
+                x = seen.has(now.key + col) ? x : hidden;
+                y = seen.has(now.key + col + 1) ? y : hidden;
             });
         }
     };
@@ -232,13 +189,20 @@ __device__ void decode(const DecodeArguments& a) {
     uint32_t queries[kDim / 16][4];
     float out[1][kDim / 8][4];
     RowState state[2];
+    float2 factors{};  // of products of bytes
     for (int i = 1 - kStages, stage = 1; i < count; ++i, stage = stage + 1 == kStages ? 0 : stage + 1) {
-        if (i == 1 - kStages || (i > 0 && placeOf(stage).startsRow())) {
-            const int batch = i > 0 ? placeOf(stage).batch : firstBatch;
-            const BatchRow row = rowOf(batch);
+        if (i > 0) {
+            advance(stage);
+        }
+        if (i == 1 - kStages || (i > 0 && now.startsRow())) {
+            const BatchRow row = rowOf(now.batch);
             innerBegin = seenBy(row, static_cast<int>(row.queries) - 1).begin;
             innerEnd = seenBy(row, 0).end;
-            loadQueries<Element, kDim>(queries, a, batch, keyHead, firstRow);
+            if constexpr (kFloat8) {
+                factors = loadFloat8Queries<kDim>(queries, a, now.batch, keyHead, firstRow);
+            } else {
+                loadQueries<Element, kDim>(queries, a, now.batch, keyHead, firstRow);
+            }
             clear(out);
             state[0] = state[1] = {-INFINITY, 0};
         }
@@ -254,17 +218,21 @@ __device__ void decode(const DecodeArguments& a) {
             continue;
         }
         const Tile keys = keysOf(stage), values = valuesOf(stage);
-        const int key = placeOf(stage).key;
+        const int key = now.key;
         const bool bordered = key < innerBegin || key + kKeys > innerEnd;
 
         float scores[1][kKeys / 8][4];
         clear(scores);
-        multiplyKeys<Element, kDim>(scores, queries, keys);
+        if constexpr (kFloat8) {
+            multiplyFloat8Keys<kDim>(scores, queries, keys, factors);
+        } else {
+            multiplyKeys<Element, kDim>(scores, queries, keys);
+        }
         if (shaped) {
             shape(scores, a, keyHead, firstRow, key);
         }
         if (bordered) {
-            hide(scores, placeOf(stage), -INFINITY);
+            hide(scores, -INFINITY);
         }
         float decay[2];
 #pragma unroll
@@ -296,7 +264,18 @@ __device__ void decode(const DecodeArguments& a) {
         }
         // Keys outside the cut have come as zeros. Between the borders of several queries a value may be hidden from
         // some: what is not finite there becomes infinity for those who see it.
-        if (bordered && length > 1) {
+        if constexpr (kFloat8) {
+            if (bordered && length > 1) {
+                const bool finite = !__any_sync(~0u, anyNan<32>(values));
+                syncTeam<kThreads>(team);
+                if (!finite) {
+                    spreadNan(out, values, [&](int half, int slot) { return spanOfRow(half).has(key + slot); });
+                    syncTeam<kThreads>(team);
+                    clearNan<kThreads>(values);
+                    syncTeam<kThreads>(team);
+                }
+            }
+        } else if (bordered && length > 1) {
             const bool finite = !__any_sync(~0u, anyNonFinite<Element, 32>(values));
             syncTeam<kThreads>(team);
             if (!finite) {  // as all warps of the team have found; the keys have served
@@ -307,13 +286,16 @@ __device__ void decode(const DecodeArguments& a) {
                 for (auto& pair : seen[0]) {
                     pair[0] = pair[1] = pair[2] = pair[3] = FLT_MAX / 2;
                 }
-                hide(seen, placeOf(stage), 0);
+                hide(seen, 0);
                 multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
             }
         }
-        multiply<Element, kKeys>(out, scores, values);
+        if constexpr (kFloat8) {
+            multiplyFloat8Values<kKeys>(out, scores, values);
+        } else {
+            multiply<Element, kKeys>(out, scores, values);
+        }
 
-        const DecodePlace now = placeOf(stage);
         if (i + 1 == count || now.endsRow(kKeys)) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
@@ -328,14 +310,19 @@ __device__ void decode(const DecodeArguments& a) {
                         const Lse lse = sum == 0 ? Lse{-INFINITY, 0} : addLog(state[half].maximum, logf(sum));
                         a.lse[place] = {lse.high, lse.low};
                     }
-                    forEachPair(out, 0, half, [&](int col, float x, float y) {
-                        *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
-                    });
+                    if constexpr (kFloat8) {
+                        const float factor = inverse * (scaleOfHead(step.v_scales, keyHead) / kWeightFactor);
+                        forEachFour(out, half, [&](int col, const float4& x) {
+                            *reinterpret_cast<float4*>(a.out + place * kDim + col) = {x.x * factor, x.y * factor,
+                                                                                      x.z * factor, x.w * factor};
+                        });
+                    } else {
+                        forEachPair(out, 0, half, [&](int col, float x, float y) {
+                            *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
+                        });
+                    }
                 }
             }
-        }
-        if (kPlain) {
-            own.advance(step, kKeys, false);
         }
     }
 }
@@ -351,14 +338,14 @@ __global__ void __launch_bounds__(kMaxDecodeThreads, 1) decodeKernel(const __gri
 
 template <class Element, int kDim, int kIndex, bool kPlain = false>
 void launchDecode(const DecodeArguments& a) {
-    using Config = DecodeConfig<kDim, kIndex>;
+    using Config = DecodeConfig<Element, kDim, kIndex>;
     launch(decodeKernel<Element, kDim, kIndex, kPlain>, "decode kernel", startOf(a), a.blocks * a.step.kv_heads,
-           a.teams * Config::kThreads, a.teams * Config::kTile.teamBytes(kDim), a.step.stream, a);
+           a.teams * Config::kThreads, a.teams * Config::kStageBytes * Config::kStages, a.step.stream, a);
 }
 
 template <class Element, int kDim>
 void launchDecode(const DecodeArguments& a) {
-    switch (decodeTileIndex(a.rows)) {
+    switch (decodeTileIndex(a.rows, false)) {
         case 0:
             return launchDecode<Element, kDim, 0>(a);
         case 1:
@@ -372,7 +359,9 @@ void launchDecode(const DecodeArguments& a) {
 template <class Element>
 void decodeStep(const DecodeArguments& a) {
     static_assert(kDecodeDims[0] == 64 && kDecodeDims[1] == 128 && kDecodeDims[2] == 256);
-    if (a.blocks > 0) {
+    if (a.blocks > 0 && a.step.kv_dtype == FLASHRING_KV_FLOAT8_E4M3) {
+        launchFloat8(a);
+    } else if (a.blocks > 0) {
         a.pitch == 64    ? launchDecode<Element, 64>(a)
         : a.pitch == 128 ? launchDecode<Element, 128>(a)
                          : launchDecode<Element, 256>(a);

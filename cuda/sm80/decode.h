@@ -27,8 +27,9 @@ struct DecodeTile {
 
 constexpr int kDecodeTiles = 3;  // of 16, 32 and 64 rows
 constexpr int kMaxDecodeThreads = 256;
-constexpr int kDecodeStaticBytes = 1 << 10;  // of shared memory, for what the kernel declares beside its buffers
+constexpr int kDecodeStaticBytes = 3 << 9;   // of shared memory, for what the kernel declares beside its buffers
 constexpr int kLeastDecodeTiles = 3;         // of a part, where there are so many
+constexpr int kLeastPage = 16;               // keys of the smallest pages that are found once for all lanes
 
 constexpr DecodeTile decodeTile(int dim, int index) {
     return index == 0   ? DecodeTile{.rowWarps = 1, .keys = dim == 64 ? 32 : 16, .stages = 3}
@@ -47,7 +48,11 @@ constexpr bool allDecodeTilesFit(SharedMemory memory) {
 }
 static_assert(allDecodeTilesFit(SharedMemory::KB99), "a team everywhere");
 
-constexpr int decodeTileIndex(int64_t rows) { return rows <= 16 ? 0 : rows <= 32 ? 1 : 2; }
+// Of rows of bytes there are but two tiles: each is one more kernel to compile.
+constexpr int decodeTileIndex(int64_t rows, bool float8) { return rows <= 16 ? 0 : rows <= 32 && !float8 ? 1 : 2; }
+
+// The dims whose tiles of 16-bit elements are as long as those of bytes; of bytes they are padded to 128 or 256.
+constexpr int decodeTileDim(int dim, bool float8) { return float8 ? dim / 2 : dim; }
 
 // The visible keys of a step are tiles, counted through all batch rows. A part is a run of them for one team. None is
 // longer than another by more than one tile, and of short caches each has the tiles that a team asks for at once.
@@ -84,6 +89,7 @@ struct DecodeArguments {
     int keys, pitch;     // of a tile; of a row of `out`
     bool ownRows;        // batch rows have lengths of their own, or pages
     int pageSize;        // 0: no pages
+    int pageShift;       // its logarithm where the pages of a tile are found once for all its keys, else 0
     int32_t* tiles;      // [batch + 1] of all rows before each where they have their own; else of a row
     float* out;          // [parts + batch - 1, kv_heads, rows, pitch]
     float2* lse;         // [parts + batch - 1, kv_heads, rows] and what rounding took from it
@@ -93,6 +99,9 @@ struct DecodeArguments {
     }
     __device__ DecodeCut cut(int all) const { return {all, blocks * teams}; }
 };
+
+// The kernel over a cache of bytes, whatever the dtype of the step.
+void launchFloat8(const DecodeArguments& arguments);
 
 template <class Element>
 void decodeStep(const DecodeArguments& arguments);

@@ -16,17 +16,23 @@ constexpr int64_t kMaxKeys = INT64_C(1) << 30;
 
 int64_t rowsOf(const flashring_step& step) { return step.q_len * (step.q_heads / step.kv_heads); }
 
+bool isFloat8(const flashring_step& step) { return step.kv_dtype == FLASHRING_KV_FLOAT8_E4M3; }
+
 int pitchOf(const flashring_step& step) {
-    const int64_t widest = std::max(step.head_dim, step.value_dim);
+    const int64_t widest = std::max({step.head_dim, step.value_dim, INT64_C(65) * isFloat8(step)});
     return *std::find_if(std::begin(kDecodeDims), std::end(kDecodeDims), [&](int dim) { return dim >= widest; });
 }
 
-DecodeTile tileOf(const flashring_step& step) { return decodeTile(pitchOf(step), decodeTileIndex(rowsOf(step))); }
+int tileDimOf(const flashring_step& step) { return decodeTileDim(pitchOf(step), isFloat8(step)); }
+
+DecodeTile tileOf(const flashring_step& step) {
+    return decodeTile(tileDimOf(step), decodeTileIndex(rowsOf(step), isFloat8(step)));
+}
 
 int teamsOf(const flashring_step& step) {
     const DecodeTile tile = tileOf(step);
-    return std::min((static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes) / tile.teamBytes(pitchOf(step)),
-                    kMaxDecodeThreads / tile.teamThreads());
+    const int bytes = static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes;
+    return std::min(bytes / tile.teamBytes(tileDimOf(step)), kMaxDecodeThreads / tile.teamThreads());
 }
 
 // Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without
@@ -81,6 +87,16 @@ bool cachedRowsAligned(const flashring_step& step, const flashring_tensor& tenso
     return rowsAligned(rows, extents, size, 16);
 }
 
+// Pages by number whose size is a power of two, and no smaller than a tile's pieces.
+int pageShiftOf(const flashring_step& step) {
+    const int64_t size = step.page_table ? step.page_size : 0;
+    int shift = 0;
+    while (shift < 30 && INT64_C(1) << shift < size) {
+        ++shift;
+    }
+    return size >= kLeastPage && INT64_C(1) << shift == size ? shift : 0;
+}
+
 void forward(const Problem& problem) {
     const flashring_step& step = problem.step;
     const DeviceScope scope(step.device);
@@ -92,8 +108,8 @@ void forward(const Problem& problem) {
                                     static_cast<float>((shape.any ? 1 : step.softmax_scale) * M_LOG2E),
                                     shape,
                                     rowsAligned(step.q, queries(step, step.head_dim), size, 16) &&
-                                        cachedRowsAligned(step, step.k, step.head_dim, size) &&
-                                        cachedRowsAligned(step, step.v, step.value_dim, size),
+                                        cachedRowsAligned(step, step.k, step.head_dim, cacheBytes(step)) &&
+                                        cachedRowsAligned(step, step.v, step.value_dim, cacheBytes(step)),
                                     rowsAligned(step.out, queries(step, step.value_dim), size, 2 * size) &&
                                         rowsAligned(step.acc, queries(step, step.value_dim), accSize, 2 * accSize),
                                     static_cast<int>(step.q_heads / step.kv_heads),
@@ -104,6 +120,7 @@ void forward(const Problem& problem) {
                                     pitchOf(step),
                                     hasRows(step),
                                     static_cast<int>(std::min(step.page_size, kMaxKeys)),
+                                    pageShiftOf(step),
                                     reinterpret_cast<int32_t*>(problem.workspace),
                                     reinterpret_cast<float*>(problem.workspace + w.out),
                                     reinterpret_cast<float2*>(problem.workspace + w.lse)};

@@ -12,16 +12,52 @@ struct PageEntry {
     unsigned long long keys, values;  // addresses, or the first one the page's number
 };
 
+// The same of the pieces of a tile: numbers.
+template <int kPieces>
+struct PageNumbers {
+    int of[kPieces];
+};
+
+// Where a run of keys starts in k and v, as batch row and key of them.
+struct CacheSlot {
+    int64_t batch, key;
+};
+
+// The rows of a tile from the first on.
+template <int kCount, int kRows, int kCols>
+__device__ SharedTile<kCount, kCols> rowsOf(const SharedTile<kRows, kCols>& tile, int first) {
+    return {tile.memory + tile.offset(first, 0)};
+}
+
 // Where the rows of a key and its value start; null where there is nothing to read.
 template <class Element>
 struct CachedRow {
     const Element *key, *value;
 };
 
-// Each lane knows the row of one key of a tile.
+// Pages of a power of two of kLeastPage keys or more are found once for all lanes; of others each lane finds the row of
+// one key of a tile.
 struct Pages {
     const flashring_step& step;
-    int pageSize, keyHead;
+    int pageSize, pageShift, keyHead;
+
+    template <int kPieces>
+    __device__ PageNumbers<kPieces> numbers(const DecodePlace& place) const {
+        const int32_t* const table = step.page_table + place.batch * step.page_table_stride;
+        PageNumbers<kPieces> numbers;
+#pragma unroll
+        for (int n = 0; n < kPieces; ++n) {
+            const int key = place.key + n * kLeastPage;
+            const bool seen = key + kLeastPage > place.keys.begin && key < place.keys.end;
+            numbers.of[n] = seen ? table[key >> pageShift] : 0;
+        }
+        return numbers;
+    }
+
+    // Where the piece of a tile that begins with `key` lies, on the page of this number.
+    __device__ CacheSlot slot(int number, int key) const {
+        return {clamped(number, step.pages - 1), key & (pageSize - 1)};
+    }
 
     // Entries of pages without a key that is seen are not read.
     __device__ PageEntry ask(const DecodePlace& place) const {
@@ -65,6 +101,7 @@ __device__ void loadRows(const SharedTile<kRows, kCols>& keys, const SharedTile<
     using Own = Share<kThreads, kRows, kCols>;
     static_assert(kRows <= 32, "a lane for each row");
     // The widest rows leave no registers for the addresses of several, nor for the choice of an operand.
+    constexpr int kEach = 2 / sizeof(Element);  // elements of a column
     constexpr int kAtOnce = kCols > 128 ? 1 : 4, kOperands = kCols > 128 ? 2 : 1;
     const int row = Own::row(), col = Own::col();
 #pragma unroll kOperands
@@ -75,19 +112,20 @@ __device__ void loadRows(const SharedTile<kRows, kCols>& keys, const SharedTile<
 #pragma unroll kAtOnce
         for (int r = 0; r < kRows; r += Own::kRowsAtOnce) {
             const auto address = __shfl_sync(~0u, own, row + r);
-            const Element* const source = reinterpret_cast<const Element*>(address) + col;
+            const Element* const source = reinterpret_cast<const Element*>(address) + col * kEach;
             const bool words = vector && address % 16 == 0;
 #pragma unroll
             for (int c = 0; c < kCols; c += Own::kLanes * 8) {
-                const bool inside = address && col + c < dim;
+                const bool inside = address && (col + c) * kEach < dim;
                 if (words) {
-                    copy16<true>(tile.address(row + r, col + c), inside ? static_cast<const void*>(source + c) : any,
-                                 inside);
+                    copy16<true>(tile.address(row + r, col + c),
+                                 inside ? static_cast<const void*>(source + c * kEach) : any, inside);
                     continue;
                 }
 #pragma unroll 1
-                for (int e = 0; e < 8; ++e) {
-                    const Element value = inside && col + c + e < dim ? source[c + e] : Element(0.0f);
+                for (int e = 0; e < 8 * kEach; ++e) {
+                    const bool within = inside && (col + c) * kEach + e < dim;
+                    const Element value = within ? source[c * kEach + e] : Element{};
                     reinterpret_cast<Element*>(tile.memory + tile.offset(row + r, col + c))[e] = value;
                 }
             }

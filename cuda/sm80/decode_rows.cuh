@@ -12,6 +12,8 @@ namespace flashring {
 struct DecodeSpan {
     int begin, end;
 
+    __device__ bool has(int key) const { return key >= begin && key < end; }
+
     // Tiles lie at multiples of their size, so that what is in a tile does not depend on where the span begins.
     __device__ int firstKey(int keys) const { return begin / keys * keys; }
     __device__ int tiles(int keys) const { return begin < end ? ceilDiv(end, keys) - begin / keys : 0; }
@@ -63,63 +65,64 @@ struct DecodePlace {
     }
 };
 
-// In shared memory: sums over a block's warps, and where its teams start, as batch row and tile of it.
-struct DecodeScan {
-    int sums[kMaxDecodeThreads / 32];
-    int2 starts[kMaxDecodeThreads / 32];
-};
-
-// Calls body(row, tiles, tiles of the rows before it) for every batch row, each by one thread of the block; returns the
-// sum.
+// Calls body(row, tiles, tiles of the rows before it, the keys it sees) for every batch row, each by one lane of a
+// warp, which all come to each call; until it returns true. Returns the tiles of the rows before that.
 template <class Body>
-__device__ int forEachRow(const DecodeArguments& a, DecodeScan& scan, const Body& body) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, rows = static_cast<int>(a.step.batch);
+__device__ int forEachRow(const DecodeArguments& a, const Body& body) {
+    const int lane = threadIdx.x % 32, rows = static_cast<int>(a.step.batch);
+    const int shift = __ffs(a.keys) - 1;  // tiles are of a power of two of keys
     int total = 0;
-    for (int first = 0; first < rows; first += blockDim.x) {
-        const int row = first + threadIdx.x;
-        const int tiles = row < rows ? spanOf(a.step, row).tiles(a.keys) : 0;
+    for (int first = 0; first < rows; first += 32) {
+        const int row = first + lane;
+        const DecodeSpan keys = row < rows ? spanOf(a.step, row) : DecodeSpan{0, 0};
+        const int tiles = keys.begin < keys.end ? ((keys.end - 1) >> shift) + 1 - (keys.begin >> shift) : 0;
         int sum = tiles;
         for (int lanes = 1; lanes < 32; lanes *= 2) {
             const int other = __shfl_up_sync(~0u, sum, lanes);
             sum += lane >= lanes ? other : 0;
         }
-        if (lane == 31) {
-            scan.sums[warp] = sum;
+        if (body(row, tiles, total + sum - tiles, keys)) {
+            break;
         }
-        __syncthreads();
-        int before = total + sum - tiles;
-        for (int w = 0; w < static_cast<int>(blockDim.x) / 32; ++w) {
-            before += w < warp ? scan.sums[w] : 0;
-            total += scan.sums[w];
-        }
-        __syncthreads();
-        if (row < rows) {
-            body(row, tiles, before);
-        }
+        total += __shfl_sync(~0u, sum, 31);
     }
     return total;
 }
 
-// The cut of rows of their own, which block 0 leaves for the merge; and in scan.starts where each team of this block
-// starts. Compiled once for all kernels.
-__device__ __noinline__ inline DecodeCut planRows(const DecodeArguments& a, DecodeScan& scan, int firstPart) {
-    const DecodeCut cut = a.cut(forEachRow(a, scan, [](int, int, int) {}));
-    forEachRow(a, scan, [&](int row, int tiles, int before) {
-        for (int team = 0; team < a.teams; ++team) {
-            const int part = team * a.blocks + firstPart, tile = cut.firstOf(part) - before;
-            if (part < cut.parts && tile >= 0 && tile < tiles) {
-                scan.starts[team] = {row, tile};
-            }
-        }
-        if (blockIdx.x == 0) {
+// The cut of rows of their own, and where a part starts in it.
+struct DecodeStart {
+    DecodeCut cut;
+    DecodePlace place;
+};
+
+// Planned by each warp for itself. The first one leaves what the merge reads. Compiled once for all kernels.
+__device__ __noinline__ inline DecodeStart planRows(const DecodeArguments& a, int part) {
+    const bool leaves = blockIdx.x == 0 && threadIdx.x < 32;
+    const DecodeCut cut = a.cut(forEachRow(a, [&](int row, int, int before, const DecodeSpan&) {
+        if (leaves && row < a.step.batch) {
             a.tiles[row] = before;
         }
-    });
-    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        return false;
+    }));
+    if (leaves && threadIdx.x == 0) {
         a.tiles[a.step.batch] = cut.tiles;
     }
-    __syncthreads();
-    return cut;
+    DecodePlace place{};
+    const int wanted = cut.firstOf(part);
+    if (part < cut.parts) {
+        forEachRow(a, [&](int row, int tiles, int before, const DecodeSpan& keys) {
+            const unsigned holds = __ballot_sync(~0u, wanted >= before && wanted < before + tiles);
+            if (holds == 0) {
+                return false;
+            }
+            const int lane = __ffs(static_cast<int>(holds)) - 1;
+            place = {__shfl_sync(~0u, row, lane), 0, {__shfl_sync(~0u, keys.begin, lane),
+                                                     __shfl_sync(~0u, keys.end, lane)}};
+            place.key = place.keys.firstKey(a.keys) + (wanted - __shfl_sync(~0u, before, lane)) * a.keys;
+            return true;
+        });
+    }
+    return {cut, place};
 }
 
 }  // namespace flashring

@@ -70,14 +70,16 @@ struct Share {
 };
 
 // Fills the tile with rows [first, first + kRows) of source [.., dim], with zeros for rows outside [begin, end) and for
-// columns from dim on. In the background where rows are whole 16-byte words (`vector`), by elements otherwise.
+// columns from dim on. In the background where rows are whole 16-byte words (`vector`), by elements otherwise. A column
+// holds an element of 16 bits, or two of 8.
 template <int kThreads, bool kReadOnce = false, class Element, int kRows, int kCols>
 __device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source, int64_t stride, int first, int begin,
                      int end, int dim, bool vector) {
     using Own = Share<kThreads, kRows, kCols>;
     constexpr int kLanes = Own::kLanes, kRowsAtOnce = Own::kRowsAtOnce;
+    constexpr int kEach = 2 / sizeof(Element);  // elements of a column
     const int row = Own::row(), col = Own::col();
-    const Element* const own = source + (first + row) * stride + col;
+    const Element* const own = source + (first + row) * stride + col * kEach;
     if (vector) {
         const uint32_t target = tile.address(row, col);
 #pragma unroll
@@ -85,15 +87,17 @@ __device__ void load(const SharedTile<kRows, kCols>& tile, const Element* source
             const bool inside = first + row + r >= begin && first + row + r < end;
 #pragma unroll
             for (int c = 0; c < kCols; c += kLanes * 8) {
-                copy16<kReadOnce>(target + tile.offset(r, c), own + r * stride + c, inside && col + c < dim);
+                copy16<kReadOnce>(target + tile.offset(r, c), own + r * stride + c * kEach,
+                                  inside && (col + c) * kEach < dim);
             }
         }
     } else {
         for (int r = 0; r < kRows; r += kRowsAtOnce) {
             const bool inside = first + row + r >= begin && first + row + r < end;
             for (int c = 0; c < kCols; c += kLanes * 8) {
-                for (int e = 0; e < 8; ++e) {
-                    const Element value = inside && col + c + e < dim ? own[r * stride + c + e] : Element(0.0f);
+                for (int e = 0; e < 8 * kEach; ++e) {
+                    const bool within = inside && (col + c) * kEach + e < dim;
+                    const Element value = within ? own[r * stride + c * kEach + e] : Element{};
                     reinterpret_cast<Element*>(tile.memory + tile.offset(row + r, col + c))[e] = value;
                 }
             }

@@ -6,7 +6,8 @@
 Needs an NVIDIA GPU and PyTorch. Everything is bfloat16 and timed by CUDA events, the bodies taking turns; caches are
 larger than the L2 cache, or as many as are together. Short caches are timed as one of 100 calls of a CUDA graph. First
 each result is compared with float32 attention of PyTorch; where one is wrong the exit status is 1, whatever the speed.
-With --pages the same cache also as rows with lengths of their own, and in shuffled pages of SIZE keys: with the same bits.
+With --pages the same cache also as rows with lengths of their own, and in shuffled pages of SIZE keys: with the same bits. And as
+float8, in one piece and in pages.
 """
 import argparse
 import ctypes as c
@@ -80,28 +81,32 @@ class Decode:
             return None
         return call
 
-    def error(self):
-        self()
+    def error(self, other=None):
+        """Of this call; or of another one with the same queries over a cache that stands for (k, v)."""
+        call, self_k, self_v = other or (self, self.k, self.v)
+        call()
         b, n, hq, d = self.q.shape
         s, hk = self.k.shape[1:3]
         q = self.q.float().view(b, n, hk, hq // hk, d) / math.sqrt(d)
         worst = 0.0
         for row in range(b):
-            scores = torch.einsum("nhgd,shd->hgns", q[row], self.k[row].float())
+            scores = torch.einsum("nhgd,shd->hgns", q[row], self_k[row].float())
             hidden = torch.arange(s, device="cuda") > torch.arange(s - n, s, device="cuda")[:, None]
             scores.masked_fill_(hidden, -math.inf)
-            out = torch.einsum("hgns,shd->nhgd", scores.softmax(-1), self.v[row].float()).reshape(n, hq, d)
+            out = torch.einsum("hgns,shd->nhgd", scores.softmax(-1), self_v[row].float()).reshape(n, hq, d)
             lse = scores.logsumexp(-1).permute(2, 0, 1).reshape(n, hq)
-            worst = max(worst, ((self.out[row].float() - out).norm() / out.norm()).item(),
-                        (self.lse[row, :, :, 0] - lse).abs().max().item() / 10)
+            worst = max(worst, ((call.out[row].float() - out).norm() / out.norm()).item(),
+                        (call.lse[row, :, :, 0] - lse).abs().max().item() / 10)
         return worst
 
 
 class Rows:
-    """The same call over rows with lengths of their own, in pages where they have a size."""
+    """The same call over rows with lengths of their own, in pages where they have a size, of bytes with float8."""
 
-    def __init__(self, one, size=0):
+    def __init__(self, one, size=0, float8=False):
         b, s = one.k.shape[:2]
+        self.k, self.v = (x.to(torch.float8_e4m3fn) if float8 else x for x in (one.k, one.v))
+        k, v = (x.view(torch.uint8) if float8 else x for x in (self.k, self.v))
         self.step, self.ring = Step.from_buffer_copy(one.step), one.ring
         self.step.keep = [one]
         self.step.q_positions = self.step.kv_positions = Positions(None, 0)
@@ -112,14 +117,19 @@ class Rows:
         self.step.keep.append(lengths)
         if size:
             table = torch.randperm(b * s // size, device="cuda")
-            paged = [torch.empty_like(x).view(-1, size, *x.shape[2:]) for x in (one.k, one.v)]
-            for pages, x in zip(paged, (one.k, one.v)):
+            paged = [torch.empty_like(x).view(-1, size, *x.shape[2:]) for x in (k, v)]
+            for pages, x in zip(paged, (k, v)):
                 pages[table] = x.view(pages.shape)
             attach(self.step, k=paged[0], v=paged[1])
             numbers = table.int()
             self.step.keep.append(numbers)
             self.step.page_table, self.step.page_size = numbers.data_ptr(), size
             self.step.pages, self.step.page_table_stride = b * s // size, s // size
+        else:
+            attach(self.step, k=k, v=v)
+        if float8:
+            self.step.kv_dtype = 1
+            self.step.keep += [self.k, self.v]
         need = I64()
         self.ring.call("flashring_workspace_bytes", c.byref(self.step), FORWARD, c.byref(need))
         workspace = torch.empty(need.value, dtype=torch.uint8, device="cuda")
@@ -127,7 +137,8 @@ class Rows:
         self.step.keep.append(workspace)
         one()
         self()
-        self.same = torch.equal(self.out, one.out) and torch.equal(self.lse, one.lse)
+        self.same = one.error((self, self.k, self.v)) < 5e-3 if float8 else \
+            torch.equal(self.out, one.out) and torch.equal(self.lse, one.lse)
 
     def __call__(self):
         self.ring.call("flashring_forward_step", c.byref(self.step))
@@ -165,8 +176,10 @@ def main():
         bodies = {"ours": one, "read": reader(one.k, one.v), "FA2": one.peer(SDPBackend.FLASH_ATTENTION),
                   "cuDNN": one.peer(SDPBackend.CUDNN_ATTENTION)}
         if options.pages:
-            bodies["rows"], bodies["pages"] = Rows(one), Rows(one, options.pages)
-            wrong += not (bodies["rows"].same and bodies["pages"].same)
+            own = {"rows": Rows(one), "pages": Rows(one, options.pages), "float8": Rows(one, 0, True),
+                   "float8 pages": Rows(one, options.pages, True)}
+            wrong += sum(not call.same for call in own.values())
+            bodies.update(own)
         bodies = {who: body for who, body in bodies.items() if body}
         micros = {who: 1e3 * ms for who, ms in interleaved(bodies, options.repeats, 4).items()}
         lines.append({"shape": name, "sizes": shape, "kernel": one.kernel, "error": error, "micros": micros})

@@ -98,7 +98,7 @@ inline void* pageOf(Buffer& buffer, int64_t page, int32_t dtype) {
 }
 
 // The cache as a step reads it: in one piece, or in pages that lie in an order drawn by `seed`, with more of them than
-// are needed. Entries of pages that nobody sees are wild: -1, INT_MAX, or another row's page.
+// are needed. Entries of pages that nobody sees are wild: -1, INT_MAX, or another row's page (vLLM 42494).
 struct Stored {
     Buffer k{}, v{};
     std::vector<int32_t> table{};
@@ -172,7 +172,8 @@ struct Stored {
     }
 };
 
-// What a step leaves.
+// What a step leaves; out in strides that are not those of dense splits (FlashAttention 2550), lse the natural logarithm
+// (vLLM 47079, SGLang 33064).
 struct Outcome {
     Buffer out, acc, lse;
 

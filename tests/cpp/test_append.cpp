@@ -137,7 +137,9 @@ long appendRefusals() {
            [](A& a, Stored&) { a.v.stride_batch = 0; });
     refuse("page_table[0, 2] = -1 must be", Cache::Numbered, [](A&, Stored& c) { c.table[2] = -1; });
     refuse("v_pages[0, 2] = ", Cache::Addressed, [](A&, Stored& c) { c.valuePages[2] = nullptr; });
-    refuse("reserved = 1", Cache::Contiguous, [](A& a, Stored&) { a.reserved = 1; });
+    refuse("kv_dtype = 2 must be from 0 to 1", Cache::Contiguous, [](A& a, Stored&) { a.kv_dtype = 2; });
+    refuse("kv_dtype = 1 (float8_e4m3) goes with dtype bfloat16 or float16, not float32", Cache::Contiguous,
+           [](A& a, Stored&) { a.kv_dtype = 1; });
     refuse("dtype = 4", Cache::Contiguous, [](A& a, Stored&) { a.dtype = 4; });
     refuse("batch = 0", Cache::Contiguous, [](A& a, Stored&) { a.batch = 0; });
     refuse("size = 8 ", Cache::Contiguous, [](A& a, Stored&) { a.size = 8; });

@@ -1,5 +1,5 @@
 // A cache dealt over shards, on the host: appended shard by shard, each shard's state merged with the others', against
-// the formula over the whole; and refusals.
+// the formula over the whole, several new tokens included (vLLM 47181); and refusals.
 #include <functional>
 
 #include "cache_case.h"

@@ -23,14 +23,22 @@ void append(const flashring_append_args& args) {
                 return;  // another shard's
             }
             const auto copy = [&](const flashring_tensor& from, const flashring_tensor& to, const void* const* pages,
-                                  int64_t dim) {
+                                  const float* scales, int64_t dim) {
                 for (int64_t g = 0; g < args.kv_heads; ++g) {
-                    std::memcpy(cached<Element>(args, to, pages, b, j, g), row<const Element>(from, b, i, g),
-                                static_cast<size_t>(dim) * sizeof(Element));
+                    const Element* const source = row<const Element>(from, b, i, g);
+                    if (args.kv_dtype == FLASHRING_KV_OF_STEP) {
+                        std::memcpy(cached<Element>(args, to, pages, b, j, g), source,
+                                    static_cast<size_t>(dim) * sizeof(Element));
+                        continue;
+                    }
+                    float8* const target = cached<float8>(args, to, pages, b, j, g);
+                    for (int64_t d = 0; d < dim; ++d) {
+                        target[d] = Narrow<float8>::from(static_cast<float>(widen(source[d])) / scaleOfHead(scales, g));
+                    }
                 }
             };
-            copy(args.new_k, args.k, args.k_pages, args.head_dim);
-            copy(args.new_v, args.v, args.v_pages, args.value_dim);
+            copy(args.new_k, args.k, args.k_pages, args.k_scales, args.head_dim);
+            copy(args.new_v, args.v, args.v_pages, args.v_scales, args.value_dim);
         });
     });
     for (int64_t b = 0; args.lengths_after && b < args.batch; ++b) {

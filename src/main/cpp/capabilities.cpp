@@ -77,8 +77,14 @@ const char* refusal(const Kernel& kernel, const flashring_step& step, flashring_
 }  // namespace
 
 const char* unmetBy(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
+    if (step.kv_dtype != FLASHRING_KV_OF_STEP && direction == FLASHRING_BACKWARD) {
+        return "float8 caches are for forward steps";
+    }
     if (hasRows(step) && direction == FLASHRING_BACKWARD) {
         return "rows of their own lengths and pages are for forward steps";
+    }
+    if (step.kv_dtype != FLASHRING_KV_OF_STEP && !kernel.rows) {
+        return "it takes no float8 caches";
     }
     if (hasRows(step) && !kernel.rows) {
         return "it takes neither rows of their own lengths nor pages";

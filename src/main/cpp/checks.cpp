@@ -72,7 +72,10 @@ void checkProduct(const char* what, const Shape& shape, int64_t elementSize) {
 }
 
 void checkTensor(const char* name, const flashring_tensor& tensor, const Shape& shape, int32_t dtype, Access access) {
-    const int64_t size = elementBytes(dtype);
+    checkSized(name, tensor, shape, elementBytes(dtype), access);
+}
+
+void checkSized(const char* name, const flashring_tensor& tensor, const Shape& shape, int64_t size, Access access) {
     checkProduct(name, shape, size);
     if (shape.empty()) {
         return;

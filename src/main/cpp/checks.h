@@ -65,6 +65,9 @@ enum class Access { Read, Write };
 
 void checkTensor(const char* name, const flashring_tensor& tensor, const Shape& shape, int32_t dtype, Access access);
 
+// The same of elements of a size.
+void checkSized(const char* name, const flashring_tensor& tensor, const Shape& shape, int64_t size, Access access);
+
 bool sameStrides(const flashring_tensor& a, const flashring_tensor& b);
 
 void requireDistinct(const char* outputName, const flashring_tensor& output, const char* otherName,

@@ -18,6 +18,11 @@ struct float16 {
     uint16_t bits;
 };
 
+// e4m3 of the OCP 8-bit formats: 4 bits of exponent, 3 of fraction, no infinity. What caches may hold.
+struct float8 {
+    uint8_t bits;
+};
+
 template <class To, class From>
 static inline To bitCast(From value) {
     static_assert(sizeof(To) == sizeof(From), "a bit cast keeps the size");
@@ -37,6 +42,13 @@ static inline float widen(float16 value) {
     const float scaled = bitCast<float>(magnitude) * 0x1p112f;
     const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;  // infinity or NaN
     return bitCast<float>(bitCast<uint32_t>(scaled) | special | sign);
+}
+
+// The same way; of the largest exponent, all bits of the fraction are NaN.
+static inline float widen(float8 value) {
+    const uint32_t magnitude = value.bits & 0x7fu, sign = static_cast<uint32_t>(value.bits & 0x80u) << 24;
+    const float scaled = bitCast<float>(magnitude << 20) * 0x1p120f;
+    return bitCast<float>((magnitude == 0x7f ? 0x7fc00000u : bitCast<uint32_t>(scaled)) | sign);
 }
 
 // Rounding is to nearest, ties to even; NaN stays NaN.
@@ -80,6 +92,26 @@ struct Narrow<float16> {
             half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
         }
         return {static_cast<uint16_t>(half | sign)};
+    }
+};
+
+// What is larger becomes the largest.
+template <>
+struct Narrow<float8> {
+    static inline float8 from(float value) {
+        const uint32_t bits = bitCast<uint32_t>(value);
+        const uint32_t magnitude = bits & 0x7fffffffu;
+        uint32_t narrow;
+        if (magnitude > 0x7f800000u) {
+            narrow = 0x7fu;
+        } else if (magnitude >= 0x43e00000u) {  // 448
+            narrow = 0x7eu;
+        } else if (magnitude < 0x3c800000u) {  // denormal: the addition of 2^14 rounds at the right bit
+            narrow = bitCast<uint32_t>(bitCast<float>(magnitude) + 0x1p14f) - 0x46800000u;
+        } else {
+            narrow = (magnitude - 0x3c000000u + 0x7ffffu + ((magnitude >> 20) & 1u)) >> 20;
+        }
+        return {static_cast<uint8_t>(narrow | (bits >> 24 & 0x80u))};
     }
 };
 

@@ -116,6 +116,13 @@ typedef struct flashring_mask {
  * added.
  */
 
+/* What a cache holds (flashring_step.kv_dtype). */
+typedef enum flashring_kv_dtype {
+    FLASHRING_KV_OF_STEP = 0,       /* the step's dtype */
+    FLASHRING_KV_FLOAT8_E4M3 = 1    /* e4m3 of the OCP 8-bit formats (Micikevicius et al. 2022): numbers to 448, NaN, no
+                                       infinity */
+} flashring_kv_dtype;
+
 /*
  * One step: queries of this rank against one block of keys and values. Forward, delta and backward read the same
  * struct; each uses the operands named for it. `acc type` is float64 for float64 steps and float32 for all others.
@@ -207,6 +214,13 @@ typedef struct flashring_step {
        resumed, are given to one of the shards alone: each that had them would count them again. */
     int64_t shard;                  /* 0 to shards - 1 */
     int64_t shards;                 /* 0 or 1: all keys are here; more: by number or by address, page_size at least 1 */
+
+    /* What k and v hold: elements of the step's dtype, or each a byte that stands for its value times its head's scale.
+       A step that has this has rows, as above, and dtype bfloat16 or float16. */
+    int32_t kv_dtype;               /* flashring_kv_dtype */
+    int32_t reserved;
+    const float* k_scales;          /* [kv_heads] finite and above 0; null: 1 of each */
+    const float* v_scales;
 } flashring_step;
 
 typedef enum flashring_direction { FLASHRING_FORWARD = 0, FLASHRING_BACKWARD = 1 } flashring_direction;
@@ -261,8 +275,9 @@ FLASHRING_API int32_t flashring_combine(const flashring_combine_args* args);
 typedef struct flashring_append_args {
     uint32_t size;                  /* sizeof(flashring_append_args) */
     int32_t device;
-    int32_t dtype;                  /* of all four tensors */
-    int32_t reserved;
+    int32_t dtype;                  /* of new_k and new_v, and of k and v where kv_dtype is 0 */
+    int32_t kv_dtype;               /* flashring_kv_dtype: k and v get what is new divided by its head's scale, rounded
+                                       to nearest, ties to even, within 448; NaN stays NaN */
     int64_t batch, new_len;         /* 0 new tokens are allowed */
     int64_t kv_len;                 /* keys that a row of the cache has room for, at most 2^31 - 1 */
     int64_t kv_heads, head_dim, value_dim;
@@ -280,6 +295,8 @@ typedef struct flashring_append_args {
     int64_t page_size, pages, page_table_stride;
     void* stream;
     int64_t shard, shards;          /* as flashring_step has them */
+    const float* k_scales;          /* these, too */
+    const float* v_scales;
 } flashring_append_args;
 
 FLASHRING_API int32_t flashring_append(const flashring_append_args* args);

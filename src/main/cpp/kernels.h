@@ -2,6 +2,7 @@
 #ifndef FLASHRING_KERNELS_H
 #define FLASHRING_KERNELS_H
 
+#include "dtypes.h"
 #include "flashring.h"
 
 namespace flashring {
@@ -70,6 +71,15 @@ static constexpr T* row(const flashring_tensor& tensor, int64_t batch, int64_t s
     return static_cast<T*>(tensor.data) + batch * tensor.stride_batch + seq * tensor.stride_seq +
            head * tensor.stride_head;
 }
+
+// Of what a cache holds.
+template <class Struct>
+static constexpr int64_t cacheBytes(const Struct& cache) {
+    return cache.kv_dtype == FLASHRING_KV_OF_STEP ? elementBytes(cache.dtype) : 1;
+}
+
+// What the bytes of a key head stand for 1 of; 1 where the cache holds the step's elements.
+static constexpr float scaleOfHead(const float* scales, int64_t head) { return scales ? scales[head] : 1; }
 
 // The page that holds key j of a batch row: the place of its entry in the tables.
 template <class Struct>

@@ -183,6 +183,8 @@ const flashring_step& readStep(const flashring_step* given, flashring_step& own)
         invalid("device = %d must be -1 (the host) or a CUDA device", step.device);
     }
     requireDtype("dtype", step.dtype);
+    requireKvDtype(step.kv_dtype, step.dtype);
+    requireWithin("reserved", step.reserved, 0, 0);
     requireWithin("kernel", step.kernel, FLASHRING_KERNEL_AUTO, highestKernel());
     requireWithin("deterministic", step.deterministic, 0, 1);
     constexpr int32_t known =

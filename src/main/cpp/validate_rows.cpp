@@ -1,6 +1,7 @@
 #include "validate_rows.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
 #include "checks.h"
@@ -46,6 +47,25 @@ void requireBetween(const char* field, int64_t row, int64_t value, int64_t most,
     }
 }
 
+// One number for each key head, which is looked at only where it lies on the host.
+template <class Cache>
+void checkScales(const Cache& cache, const char* name, const float* scales) {
+    if (!scales) {
+        return;
+    }
+    if (cache.kv_dtype == FLASHRING_KV_OF_STEP) {
+        invalid("%s = %p must be null where kv_dtype is 0", name, static_cast<const void*>(scales));
+    }
+    if (reinterpret_cast<uintptr_t>(scales) % alignof(float) != 0) {
+        invalid("%s = %p must be aligned to %zu bytes", name, static_cast<const void*>(scales), alignof(float));
+    }
+    for (int64_t g = 0; cache.device == FLASHRING_HOST && g < cache.kv_heads; ++g) {
+        if (!(scales[g] > 0 && scales[g] < INFINITY)) {
+            invalid("%s[%lld] = %g must be finite and above 0", name, Wide{g}, static_cast<double>(scales[g]));
+        }
+    }
+}
+
 template <class Cache>
 void checkShards(const Cache& cache) {
     requireAtLeast("page_size", cache.page_size, 0);
@@ -74,6 +94,7 @@ void checkShards(const Cache& cache) {
 template <class Cache>
 void checkCache(const Cache& cache, Access access) {
     const bool byAddress = cache.k_pages || cache.v_pages;
+    const int64_t size = cacheBytes(cache);
     requireInts("page_table", cache.page_table);
     requireAligned("k_pages", cache.k_pages);
     requireAligned("v_pages", cache.v_pages);
@@ -85,8 +106,8 @@ void checkCache(const Cache& cache, Access access) {
         if (cache.pages != 0) {
             invalid("pages = %lld must be 0 where page_size is", Wide{cache.pages});
         }
-        checkTensor("k", cache.k, {cache.batch, cache.kv_len, cache.kv_heads, cache.head_dim}, cache.dtype, access);
-        checkTensor("v", cache.v, {cache.batch, cache.kv_len, cache.kv_heads, cache.value_dim}, cache.dtype, access);
+        checkSized("k", cache.k, {cache.batch, cache.kv_len, cache.kv_heads, cache.head_dim}, size, access);
+        checkSized("v", cache.v, {cache.batch, cache.kv_len, cache.kv_heads, cache.value_dim}, size, access);
         return;
     }
     if (cache.kv_len == 0) {
@@ -103,8 +124,8 @@ void checkCache(const Cache& cache, Access access) {
     checkProduct("page_table", {cache.batch, cache.page_table_stride, 1, 1}, sizeof(void*));
     if (!byAddress) {
         requireAtLeast("pages", cache.pages, 1);
-        checkTensor("k", cache.k, {cache.pages, cache.page_size, cache.kv_heads, cache.head_dim}, cache.dtype, access);
-        checkTensor("v", cache.v, {cache.pages, cache.page_size, cache.kv_heads, cache.value_dim}, cache.dtype, access);
+        checkSized("k", cache.k, {cache.pages, cache.page_size, cache.kv_heads, cache.head_dim}, size, access);
+        checkSized("v", cache.v, {cache.pages, cache.page_size, cache.kv_heads, cache.value_dim}, size, access);
         return;
     }
     if (cache.pages != 0) {
@@ -117,7 +138,7 @@ void checkCache(const Cache& cache, Access access) {
         }
         flashring_tensor page = tensor;
         page.data = const_cast<void*>(static_cast<const void*>(addresses));  // any that is aligned: not followed
-        checkTensor(name, page, {1, cache.page_size, cache.kv_heads, dim}, cache.dtype, access);
+        checkSized(name, page, {1, cache.page_size, cache.kv_heads, dim}, size, access);
     };
     strides("k", cache.k, cache.k_pages, cache.head_dim);
     strides("v", cache.v, cache.v_pages, cache.value_dim);
@@ -129,7 +150,7 @@ void checkEntries(const Cache& cache, int64_t batch, int64_t first, int64_t last
     if (cache.page_size == 0 || first >= last) {
         return;
     }
-    const auto size = static_cast<uintptr_t>(elementBytes(cache.dtype));
+    const auto size = static_cast<uintptr_t>(cacheBytes(cache));
     for (int64_t p = first / cache.page_size; p <= (last - 1) / cache.page_size; ++p) {
         const int64_t entry = batch * cache.page_table_stride + p;
         if (cache.page_table) {
@@ -153,6 +174,13 @@ void checkEntries(const Cache& cache, int64_t batch, int64_t first, int64_t last
 
 }  // namespace
 
+void requireKvDtype(int32_t kvDtype, int32_t dtype) {
+    requireWithin("kv_dtype", kvDtype, FLASHRING_KV_OF_STEP, FLASHRING_KV_FLOAT8_E4M3);
+    if (kvDtype != FLASHRING_KV_OF_STEP && elementBytes(dtype) != 2) {
+        invalid("kv_dtype = %d (float8_e4m3) goes with dtype bfloat16 or float16, not %s", kvDtype, dtypeName(dtype));
+    }
+}
+
 void checkRows(const flashring_step& step) {
     checkShards(step);
     requireEmpty("q_positions.count", step.q_positions.count);
@@ -165,6 +193,8 @@ void checkRows(const flashring_step& step) {
     requireInts("kv_begins", step.kv_begins);
     requireInts("q_lengths", step.q_lengths);
     checkCache(step, Access::Read);
+    checkScales(step, "k_scales", step.k_scales);
+    checkScales(step, "v_scales", step.v_scales);
     if (step.device != FLASHRING_HOST) {
         return;  // the values live there
     }
@@ -202,7 +232,7 @@ const flashring_append_args& readAppend(const flashring_append_args* given, flas
         invalid("stream = %p must be null on the host", args.stream);
     }
     requireDtype("dtype", args.dtype);
-    requireWithin("reserved", args.reserved, 0, 0);
+    requireKvDtype(args.kv_dtype, args.dtype);
     requireAtLeast("batch", args.batch, 1);
     requireAtLeast("new_len", args.new_len, 0);
     requireAtLeast("kv_len", args.kv_len, 0);
@@ -224,6 +254,8 @@ const flashring_append_args& readAppend(const flashring_append_args* given, flas
     checkProduct("k", {args.batch, args.kv_len, args.kv_heads, args.head_dim}, sizeof(double));
     checkProduct("v", {args.batch, args.kv_len, args.kv_heads, args.value_dim}, sizeof(double));
     checkCache(args, Access::Write);
+    checkScales(args, "k_scales", args.k_scales);
+    checkScales(args, "v_scales", args.v_scales);
     requireDistinct("k", args.k, "v", args.v);
     if (args.new_len > 0) {
         requireDistinct("k", args.k, "new_k", args.new_k);

@@ -6,6 +6,9 @@
 
 namespace flashring {
 
+// What k and v hold, beside the dtype of the rest.
+void requireKvDtype(int32_t kvDtype, int32_t dtype);
+
 // Of a step that hasRows(): lengths and what goes with them, k and v. Values are read on the host alone.
 void checkRows(const flashring_step& step);
 

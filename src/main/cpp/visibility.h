@@ -47,10 +47,11 @@ constexpr Interval visible(const flashring_mask& mask, const Document& document,
     return keys;
 }
 
-// Whether batch rows have lengths or pages of their own, or are dealt; one shard is the whole.
+// Whether batch rows have lengths or pages of their own, or are dealt, or the cache a type; one shard is the whole.
 constexpr bool hasRows(const flashring_step& step) {
     return step.kv_lengths || step.kv_begins || step.q_lengths || step.page_table || step.k_pages || step.v_pages ||
-           step.page_size != 0 || step.shards > 1 || step.shards < 0 || step.shard != 0;
+           step.page_size != 0 || step.shards > 1 || step.shards < 0 || step.shard != 0 || step.kv_dtype != 0 ||
+           step.k_scales || step.v_scales;
 }
 
 constexpr int64_t clamped(int64_t value, int64_t most) { return value < 0 ? 0 : value < most ? value : most; }

@@ -143,7 +143,7 @@ long checkWild() {
     return 4;
 }
 
-// Pages of k and v so far apart that 32 bits do not hold the distance, of elements.
+// Pages of k and v so far apart that 32 bits do not hold the distance, of elements (vLLM 47671, 50427).
 long checkFarPages() {
     CacheCase c = caseOf({60}, 60);
     c.pageSize = 64;
@@ -327,7 +327,7 @@ long checkAppendWithoutPage() {
     return 2;
 }
 
-// Captured with short rows, replayed with long ones and back, on two streams at once.
+// Captured with short rows, replayed with long ones and back (vLLM 20301), on two streams at once (aiter 3288).
 long checkGraph(bool small) {
     const int64_t capacity = small ? 4096 : 131072;
     CacheCase c = caseOf({1000, 0, 17}, capacity, 2, 16);

@@ -28,6 +28,11 @@ public:
             raw.k_pages = upload(moved(stored_.keyPages, keys));
             raw.v_pages = upload(moved(stored_.valuePages, values));
         }
+        place();
+    }
+
+    // Workspace for the step as it is now.
+    void place() {
         require(flashring_workspace_bytes(&raw, FLASHRING_FORWARD, &raw.workspace_bytes));
         const std::vector<char> canary(static_cast<size_t>(raw.workspace_bytes) + kFence, 0x5a);
         raw.workspace = upload(canary);

@@ -17,7 +17,7 @@ bool available() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 
-template <class Element>
+template <class Element, class Cached>
 void forwardOf(const Problem& problem) {
     using T = typename Accumulator<Element>::type;
     const flashring_step& step = problem.step;
@@ -28,7 +28,7 @@ void forwardOf(const Problem& problem) {
                       b = index / step.kv_heads / states.pieces;
         const Span span(problem, b);
         if (span.meets(piece)) {
-            Piece<T, Element>(problem, states, b, g, piece, scratch)
+            Piece<T, Element, Cached>(problem, states, b, g, piece, scratch)
                 .run(most(span.first, piece * kPiece), least(span.last, (piece + 1) * kPiece));
         }
     });
@@ -40,7 +40,15 @@ void forwardOf(const Problem& problem) {
 }
 
 void forward(const Problem& problem) {
-    withElement(problem.step.dtype, [&](auto element) { forwardOf<decltype(element)>(problem); });
+    withElement(problem.step.dtype, [&](auto element) {
+        using Element = decltype(element);
+        if constexpr (sizeof element == 2) {
+            if (problem.step.kv_dtype != FLASHRING_KV_OF_STEP) {
+                return forwardOf<Element, float8>(problem);
+            }
+        }
+        forwardOf<Element, Element>(problem);
+    });
 }
 
 int64_t workspaceBytes(const flashring_step& step, flashring_direction) {

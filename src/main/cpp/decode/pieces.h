@@ -63,7 +63,8 @@ struct Lines {
     }
 };
 
-template <class T, class Element>
+// Cached is what the cache holds.
+template <class T, class Element, class Cached>
 class Piece {
 public:
     Piece(const Problem& problem, const States<T>& states, int64_t b, int64_t g, int64_t piece, char* memory)
@@ -92,13 +93,13 @@ public:
     void run(int64_t begin, int64_t end) {
         start();
         const int64_t first = begin / kKeys * kKeys;
-        Lines<Element> keys = find(step_.k, step_.k_pages, first, begin, end);
+        Lines<Cached> keys = find(step_.k, step_.k_pages, first, begin, end);
         keys.prefetch(begin - first, least(kKeys, end - first), step_.head_dim);
         for (int64_t tile = first; tile < end; tile += kKeys) {
             const int64_t next = tile + kKeys, last = least(end, next) - tile,
                           ahead = most(0, least(kKeys, end - next));
-            const Lines<Element> values = find(step_.v, step_.v_pages, tile, begin, end);
-            const Lines<Element> nextKeys = find(step_.k, step_.k_pages, next, begin, end);
+            const Lines<Cached> values = find(step_.v, step_.v_pages, tile, begin, end);
+            const Lines<Cached> nextKeys = find(step_.k, step_.k_pages, next, begin, end);
             const bool bordered = see(tile, most(begin, tile) - tile, last);
             score(keys, values, most(begin, tile) - tile, last);
             if (shaping_.any()) {
@@ -132,11 +133,11 @@ private:
         }
     }
 
-    Lines<Element> find(const flashring_tensor& tensor, const void* const* pages, int64_t tile, int64_t begin,
+    Lines<Cached> find(const flashring_tensor& tensor, const void* const* pages, int64_t tile, int64_t begin,
                         int64_t end) const {
-        Lines<Element> lines{};
+        Lines<Cached> lines{};
         for (int64_t key = most(tile, begin); key < least(tile + kKeys, end); ++key) {
-            lines.of[key - tile] = cached<const Element>(step_, tensor, pages, b_, key, g_);
+            lines.of[key - tile] = cached<const Cached>(step_, tensor, pages, b_, key, g_);
         }
         return lines;
     }
@@ -154,19 +155,24 @@ private:
     }
 
     // Whether values are read where they lie: by few enough rows to read them once, in whole vectors.
-    bool direct(int64_t dim) const { return rows_ <= kRowBlock && dim % kLanes<T> == 0; }
+    bool direct(int64_t dim) const {
+        return sizeof(Cached) > 1 && rows_ <= kRowBlock && dim % kLanes<T> == 0;
+    }
 
-    // Rows as T, followed by zeros up to `pitch`.
-    Lines<T> copied(const Lines<Element>& lines, int64_t first, int64_t last, int64_t dim, int64_t pitch) {
+    // Rows as T, each byte times the scale of their head, followed by zeros up to `pitch`.
+    Lines<T> copied(const Lines<Cached>& lines, const float* scales, int64_t first, int64_t last, int64_t dim,
+                    int64_t pitch) {
+        const T scale = sizeof(Cached) > 1 ? 1 : static_cast<T>(scaleOfHead(scales, g_));
         Lines<T> result{};
         for (int64_t j = first; j < last; ++j) {
             T* const line = copy_ + j * pitch;
             const int64_t whole = dim / kLanes<T> * kLanes<T>;
             for (int64_t d = 0; d < whole; d += kLanes<T>) {
-                store<T>(line + d, widenVector(lines.of[j] + d));
+                const Vec<T> wide = widenVector(lines.of[j] + d);
+                store<T>(line + d, sizeof(Cached) > 1 ? wide : wide * scale);
             }
             for (int64_t d = whole; d < pitch; ++d) {
-                line[d] = d < dim ? widen(lines.of[j][d]) : 0;
+                line[d] = d < dim ? widen(lines.of[j][d]) * scale : 0;
             }
             result.of[j] = line;
         }
@@ -175,9 +181,9 @@ private:
 
     // S^T = K Q^T, by the product of the SIMD kernels: backward finds the same scores to the last bit, and with them
     // weights that agree with lse whatever the scores' size. Asks for the values meanwhile, which come next.
-    void score(const Lines<Element>& keys, const Lines<Element>& values, int64_t first, int64_t last) {
+    void score(const Lines<Cached>& keys, const Lines<Cached>& values, int64_t first, int64_t last) {
         const int64_t pitch = wholeVectors<T>(step_.head_dim);
-        copied(keys, first, last, step_.head_dim, pitch);
+        copied(keys, step_.k_scales, first, last, step_.head_dim, pitch);
         for (int64_t j = first; j < last; j += kBlockRows) {
             const int64_t count = least(kBlockRows, last - j);
             values.prefetch(j, j + count, step_.value_dim);
@@ -225,18 +231,19 @@ private:
         store<T>(decay_ + lane, decay);
     }
 
-    void weigh(const Lines<Element>& values, const Lines<Element>& nextKeys, int64_t first, int64_t last, int64_t ahead,
+    void weigh(const Lines<Cached>& values, const Lines<Cached>& nextKeys, int64_t first, int64_t last, int64_t ahead,
                bool bordered) {
         if (direct(step_.value_dim)) {
             return weigh(values.of, nextKeys, first, last, ahead, bordered);
         }
-        weigh(copied(values, first, last, step_.value_dim, pitch_).of, nextKeys, first, last, ahead, bordered);
+        weigh(copied(values, step_.v_scales, first, last, step_.value_dim, pitch_).of, nextKeys, first, last, ahead,
+              bordered);
     }
 
     // Asks for the next keys meanwhile. In a tile that some rows see in part each takes what it sees, for a weight of 0
     // would not keep NaN from it.
     template <class Value>
-    void weigh(const Value* const* values, const Lines<Element>& nextKeys, int64_t first, int64_t last, int64_t ahead,
+    void weigh(const Value* const* values, const Lines<Cached>& nextKeys, int64_t first, int64_t last, int64_t ahead,
                bool bordered) {
         const int64_t share = ceilDiv(kKeys * kValueVectors * kLanes<T>, pitch_);
         const auto meanwhile = [&](int64_t r, int64_t column) {

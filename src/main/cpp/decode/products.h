@@ -28,6 +28,15 @@ inline Vec<float> widenVector(const float16* from) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 
+inline Vec<float> widenVector(const float8* from) {
+    const __m256i bits = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+    const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7f));
+    const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(bits, magnitude), 24);
+    const Vec<float> scaled = _mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)) * 0x1p120f;
+    const __m256i nan = _mm256_slli_epi32(_mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f)), 23);
+    return _mm256_or_ps(scaled, _mm256_castsi256_ps(_mm256_or_si256(nan, sign)));
+}
+
 // out[r] = out[r] * decay[r] + sum of weights[j][r] values[j] over the keys [first, last) of a tile, in V vectors of
 // columns. A row of weights is of `stride` numbers.
 template <int R, int V, class T, class Element>

@@ -9,8 +9,8 @@
 namespace flashring {
 namespace {
 
-template <class Element>
-double dot(const Element* a, const Element* b, int64_t count) {
+template <class Element, class Other>
+double dot(const Element* a, const Other* b, int64_t count) {
     double sum = 0;
     for (int64_t d = 0; d < count; ++d) {
         sum += static_cast<double>(widen(a[d])) * static_cast<double>(widen(b[d]));
@@ -27,11 +27,14 @@ struct Reference {
 
     int64_t lo(int64_t b, int64_t i) const { return problem.lo[b * problem.ofRow + i]; }
     int64_t hi(int64_t b, int64_t i) const { return problem.hi[b * problem.ofRow + i]; }
-    const Element* key(int64_t b, int64_t j, int64_t g) const {
-        return cached<const Element>(step, step.k, step.k_pages, b, j, g);
-    }
-    const Element* value(int64_t b, int64_t j, int64_t g) const {
-        return cached<const Element>(step, step.v, step.v_pages, b, j, g);
+    // Returns body(the elements of a key or value, what they are to be multiplied with).
+    template <class Body>
+    auto withCached(const flashring_tensor& tensor, const void* const* pages, const float* scales, int64_t b, int64_t j,
+                    int64_t g, const Body& body) const {
+        return step.kv_dtype == FLASHRING_KV_OF_STEP
+                   ? body(cached<const Element>(step, tensor, pages, b, j, g), 1.0)
+                   : body(cached<const float8>(step, tensor, pages, b, j, g),
+                          static_cast<double>(scaleOfHead(scales, g)));
     }
     int64_t keyHead(int64_t h) const { return h / (step.q_heads / step.kv_heads); }
 
@@ -42,8 +45,10 @@ struct Reference {
 
     // The score of query i and key j, as flashring.h has it.
     Score score(int64_t b, int64_t i, int64_t h, int64_t j) const {
-        const double product = step.softmax_scale * dot(row<const Element>(step.q, b, i, h),
-                                                        key(b, j, keyHead(h)), step.head_dim);
+        const double product =
+            withCached(step.k, step.k_pages, step.k_scales, b, j, keyHead(h), [&](const auto* key, double scale) {
+                return step.softmax_scale * dot(row<const Element>(step.q, b, i, h), key, step.head_dim) * scale;
+            });
         const double bounded = step.softcap != 0 ? std::tanh(product / step.softcap) : 0;
         double value = step.softcap != 0 ? step.softcap * bounded : product;
         if (step.alibi_slopes) {
@@ -75,11 +80,12 @@ struct Reference {
         }
         for (int64_t j = lo(b, i); j < hi(b, i); ++j) {
             const double weight = std::exp(score(b, i, h, j).value - shift);
-            const Element* const v = value(b, j, keyHead(h));
             sum += weight;
-            for (int64_t d = 0; d < step.value_dim; ++d) {
-                output[d] += weight * static_cast<double>(widen(v[d]));
-            }
+            withCached(step.v, step.v_pages, step.v_scales, b, j, keyHead(h), [&](const auto* v, double scale) {
+                for (int64_t d = 0; d < step.value_dim; ++d) {
+                    output[d] += weight * static_cast<double>(widen(v[d])) * scale;
+                }
+            });
         }
         storeLse<Acc>(step, b, i, h, shift, sum);
         for (int64_t d = 0; d < step.value_dim; ++d) {

@@ -54,6 +54,37 @@ class CacheTest {
     }
 
     @ParameterizedTest
+    @EnumSource(names = {"BFLOAT16", "FLOAT16"})
+    void bytesStandForTheirValueTimesTheScaleOfTheirHead(DType dtype) {
+        List<Double> expected = decoded(plan(dtype, 0).with(CacheType.FLOAT8_E4M3));
+        assertThat(decoded(plan(dtype, 16).with(CacheType.FLOAT8_E4M3))).isEqualTo(expected);
+    }
+
+    @Test
+    void aCacheOfBytesIsHalfAsLarge() {
+        CachePlan wide = plan(DType.BFLOAT16, 16);
+        CachePlan bytes = wide.with(CacheType.FLOAT8_E4M3);
+        assertThat(bytes.bytesRead(80)).isEqualTo(wide.bytesRead(80) / 2);
+        assertThat(bytes.bytesByName().get("keys")).isEqualTo(2 * CachePlan.aligned(18 * 16 * 2 * 24));
+    }
+
+    @Test
+    void whatACacheOfBytesDoesNotServeIsRefused() {
+        assertThatThrownBy(() -> plan(DType.FLOAT32, 0).with(CacheType.FLOAT8_E4M3))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining("go with a shape of BFLOAT16 or FLOAT16, not FLOAT32");
+        Tensor scales = TestTensor.dense(DType.FLOAT32, 1, 1, 2, 1).tensor();
+        try (Cache bytes = new Cache(plan(DType.BFLOAT16, 0).with(CacheType.FLOAT8_E4M3), Device.HOST);
+                Cache wide = new Cache(plan(DType.BFLOAT16, 0), Device.HOST)) {
+            assertThatThrownBy(() -> bytes.keys(0)).isInstanceOf(UnsupportedOperationException.class);
+            assertThatThrownBy(() -> wide.scales(0, scales, scales))
+                    .hasMessageContaining("the plan's type is OF_SHAPE");
+            Tensor three = TestTensor.dense(DType.FLOAT32, 1, 1, 3, 1).tensor();
+            assertThatThrownBy(() -> bytes.scales(0, scales, three)).hasMessageContaining("ofValues shape");
+        }
+    }
+
+    @ParameterizedTest
     @EnumSource(DType.class)
     void pagesChangeNoBit(DType dtype) {
         List<Double> expected = decoded(plan(dtype, 0));
@@ -165,6 +196,7 @@ class CacheTest {
             cache.append(0, k, v);
             argument(() -> cache.forward(0, q, out, null, 5), says);
             argument(() -> cache.advance(5), says);
+            cache.append(1, k, v);
             cache.advance();
             argument(() -> cache.release(0, 5), says);
             assertThat(cache.length(0)).isEqualTo(1);
@@ -251,6 +283,8 @@ class CacheTest {
         state(() -> cache.forward(1, q.tensor(), out.tensor()), "nothing has been appended to layer 1");
         argument(() -> cache.forward(0, out.tensor(), q.tensor()), "q shape is");
         argument(() -> cache.forward(0, q.tensor(), q.tensor()), "out shape is");
+        state(cache::advance, "nothing has been appended to layer 1");
+        cache.append(1, k.tensor(), v.tensor());
         cache.advance();
         argument(
                 () -> cache.append(0, k.tensor(), v.tensor()),

@@ -53,8 +53,15 @@ final class Decoding implements AutoCloseable {
         return results;
     }
 
-    /** Gives the cache what its score asks for. */
+    /** Gives the cache what its score and its type ask for. */
     void begin(Cache cache) {
+        for (int layer = 0; plan.type() == CacheType.FLOAT8_E4M3 && layer < plan.layers(); layer++) {
+            TestTensor scales = TestTensor.dense(DType.FLOAT32, 1, 1, shape.kvHeads(), 1);
+            for (int head = 0; head < shape.kvHeads(); head++) {
+                scales.put(0, 0, head, 0, scale(head));
+            }
+            cache.scales(layer, constants.tensor(scales), constants.tensor(scales));
+        }
         for (int layer = 0; sinks != null && layer < plan.layers(); layer++) {
             TestTensor tensor = TestTensor.dense(shape.dtype().accumulator(), 1, 1, shape.queryHeads(), 1);
             for (int head = 0; head < sinks.length; head++) {
@@ -77,8 +84,8 @@ final class Decoding implements AutoCloseable {
         cache.newLengths(counts);
         for (int layer = 0; layer < plan.layers(); layer++) {
             TestTensor q = drawn(tokens, shape.queryHeads(), shape.headDim());
-            TestTensor k = drawn(tokens, shape.kvHeads(), shape.headDim());
-            TestTensor v = drawn(tokens, shape.kvHeads(), shape.valueDim());
+            TestTensor k = cached(drawn(tokens, shape.kvHeads(), shape.headDim()));
+            TestTensor v = cached(drawn(tokens, shape.kvHeads(), shape.valueDim()));
             TestTensor out =
                     TestTensor.padded(shape.dtype(), shape.batch(), tokens, shape.queryHeads(), shape.valueDim(), 3);
             TestTensor lse =
@@ -119,6 +126,27 @@ final class Decoding implements AutoCloseable {
             }
         }
         return tensor;
+    }
+
+    /**
+     * Makes numbers those that the cache holds exactly: of bytes, small whole numbers times the scale of their head.
+     */
+    private TestTensor cached(TestTensor tensor) {
+        for (int row = 0; plan.type() == CacheType.FLOAT8_E4M3 && row < shape.batch(); row++) {
+            for (int token = 0; token < tensor.length(); token++) {
+                for (int head = 0; head < tensor.heads(); head++) {
+                    for (int d = 0; d < tensor.dim(); d++) {
+                        double whole = Math.max(-16, Math.min(16, Math.rint(4 * tensor.get(row, token, head, d))));
+                        tensor.put(row, token, head, d, whole * scale(head));
+                    }
+                }
+            }
+        }
+        return tensor;
+    }
+
+    private static double scale(int head) {
+        return 0.25 / (1 << head);
     }
 
     private static void remember(List<double[]> to, TestTensor from, int row, int fresh) {

@@ -65,6 +65,14 @@ class GpuCacheTest {
 
     @RequiresGpu
     @Test
+    void bytesInPagesChangeNoBit() {
+        List<Double> expected = decoded(plan(0).with(CacheType.FLOAT8_E4M3));
+        assertThat(decoded(plan(16).with(CacheType.FLOAT8_E4M3))).isEqualTo(expected);
+        assertThat(decoded(plan(5).with(CacheType.FLOAT8_E4M3))).isEqualTo(expected);
+    }
+
+    @RequiresGpu
+    @Test
     void windowsAndScores() {
         decoded(plan(8).withWindow(20));
         decoded(plan(16).with(Score.standard().withSoftcap(2).withSinks()));

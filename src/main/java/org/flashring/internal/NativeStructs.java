@@ -167,6 +167,12 @@ public abstract class NativeStructs {
         public native Step shard(long number);
         public native long shards();
         public native Step shards(long count);
+        @Name("kv_dtype") public native int cacheDType();
+        @Name("kv_dtype") public native Step cacheDType(int kvDType);
+        @MemberGetter @Name("k_scales") public native @Cast("const float*") long keyScales();
+        @MemberSetter @Name("k_scales") public native Step keyScales(@Cast("const float*") long address);
+        @MemberGetter @Name("v_scales") public native @Cast("const float*") long valueScales();
+        @MemberSetter @Name("v_scales") public native Step valueScales(@Cast("const float*") long address);
     }
 
     /** {@code flashring_combine_args}. */
@@ -220,6 +226,8 @@ public abstract class NativeStructs {
         public native Append device(int device);
         public native int dtype();
         public native Append dtype(int dtype);
+        @Name("kv_dtype") public native int cacheDType();
+        @Name("kv_dtype") public native Append cacheDType(int kvDType);
         public native long batch();
         public native Append batch(long batch);
         @Name("new_len") public native long newLength();
@@ -260,6 +268,10 @@ public abstract class NativeStructs {
         public native Append shard(long number);
         public native long shards();
         public native Append shards(long count);
+        @MemberGetter @Name("k_scales") public native @Cast("const float*") long keyScales();
+        @MemberSetter @Name("k_scales") public native Append keyScales(@Cast("const float*") long address);
+        @MemberGetter @Name("v_scales") public native @Cast("const float*") long valueScales();
+        @MemberSetter @Name("v_scales") public native Append valueScales(@Cast("const float*") long address);
     }
 
     /** {@code flashring_merge_args}. */

@@ -36,6 +36,7 @@ public final class CacheStep implements AutoCloseable {
     /**
      * Makes the step against rows of at most {@code capacity} keys on this rank.
      *
+     * @param kvDType what the cache holds, as the native interface numbers it; 0 for elements of the shape's type
      * @param pageSize keys of a page; 0 for a cache in one piece
      * @param pages that k and v of each layer have
      * @param window keys that a query sees, its own included; 0 for all before it
@@ -46,6 +47,7 @@ public final class CacheStep implements AutoCloseable {
             AttentionShape shape,
             Score score,
             AttentionOptions options,
+            int kvDType,
             long capacity,
             long pageSize,
             long pages,
@@ -64,6 +66,8 @@ public final class CacheStep implements AutoCloseable {
         append.device(device).dtype(shape.dtype().code()).batch(shape.batch()).kvHeads(shape.kvHeads());
         append.headDim(shape.headDim()).valueDim(shape.valueDim());
         append.keyLength(capacity).pageSize(pageSize).pages(pages).shard(rank).shards(ranks);
+        step.cacheDType(kvDType);
+        append.cacheDType(kvDType);
         this.headNumbers = new HeadNumbers(step, score, shape.dtype().accumulator());
     }
 
@@ -105,6 +109,27 @@ public final class CacheStep implements AutoCloseable {
         Views.set(v, values);
         Views.set(appendedKeys, keys);
         Views.set(appendedValues, values);
+    }
+
+    /** As {@link #layer(Tensor, Tensor)}, of a cache of bytes that lies dense at these addresses. */
+    public void layer(long keys, long values) {
+        dense(keys, k, appendedKeys, shape.headDim());
+        dense(values, v, appendedValues, shape.valueDim());
+    }
+
+    private void dense(long address, NativeStructs.TensorView read, NativeStructs.TensorView written, long dim) {
+        long token = shape.kvHeads() * dim;
+        long row = (step.pageSize() == 0 ? step.keyLength() : step.pageSize()) * token;
+        Views.set(read, address, row, token, dim);
+        Views.set(written, address, row, token, dim);
+    }
+
+    /** Has what follows use scales of keys and values, [1, 1, kvHeads, 1] of float32; each null for 1 of each head. */
+    public void scales(Tensor ofKeys, Tensor ofValues) {
+        long keyScales = ofKeys == null ? 0 : ofKeys.address();
+        long valueScales = ofValues == null ? 0 : ofValues.address();
+        step.keyScales(keyScales).valueScales(valueScales);
+        append.keyScales(keyScales).valueScales(valueScales);
     }
 
     /**

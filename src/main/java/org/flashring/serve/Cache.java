@@ -128,13 +128,17 @@ public final class Cache implements AutoCloseable {
         return plan;
     }
 
-    /** Returns the keys of a layer, as they lie: [batch, capacity, kvHeads, dim], or in pages. */
+    /**
+     * Returns the keys of a layer, as they lie: [batch, capacity, kvHeads, dim], or in pages.
+     *
+     * @throws UnsupportedOperationException if they are kept as another type than the shape's
+     */
     public Tensor keys(int layer) {
         entrance.requireOpen();
         return layers.keys(checks.layer(layer));
     }
 
-    /** Returns the values of a layer, as they lie. */
+    /** Returns the values of a layer: as {@link #keys}. */
     public Tensor values(int layer) {
         entrance.requireOpen();
         return layers.values(checks.layer(layer));
@@ -169,6 +173,19 @@ public final class Cache implements AutoCloseable {
         entrance.requireOpen();
         checks.sinks(ofHeads);
         layers.sinks(checks.layer(layer), ofHeads);
+    }
+
+    /**
+     * Sets a layer's scales, [1, 1, kvHeads, 1] of float32, finite and above 0, which are read by each call; they are
+     * to stay until the close. What is appended is divided by them. A layer without has 1 of each head.
+     *
+     * @throws IllegalArgumentException if a tensor does not fit, or the plan's type has no scales
+     */
+    public void scales(int layer, Tensor ofKeys, Tensor ofValues) {
+        entrance.requireOpen();
+        checks.scales("ofKeys", ofKeys);
+        checks.scales("ofValues", ofValues);
+        layers.scales(checks.layer(layer), ofKeys, ofValues);
     }
 
     /** As {@link #newLengths(int[], long)}, on the default stream. */
@@ -244,7 +261,7 @@ public final class Cache implements AutoCloseable {
                 rows.makeRoom(length, stream);
             }
             step.stream(stream);
-            step.layer(layers.keys(layer), layers.values(layer));
+            layers.bind(step, layer);
             long most = plan.tokensAtOnce();
             for (long part = 0, done = 0; done < length; part++, done += most) {
                 step.append(
@@ -298,7 +315,7 @@ public final class Cache implements AutoCloseable {
             if (states != null) {
                 states.stream(stream);
             }
-            step.layer(layers.keys(layer), layers.values(layer));
+            layers.bind(step, layer);
             long most = plan.tokensAtOnce();
             for (long part = 0, done = 0; done < tokens; part++, done += most) {
                 long count = Math.min(most, tokens - done);
@@ -334,7 +351,7 @@ public final class Cache implements AutoCloseable {
      * Ends a step: the new tokens belong to what the rows hold. Without it the next step would begin where this one
      * did. A step that is being captured in a CUDA graph brings nothing before its replays.
      *
-     * @throws IllegalStateException if nothing has been appended in this step
+     * @throws IllegalStateException if nothing has been appended in this step, or not to every layer
      */
     public void advance(long stream) {
         int current = entrance.enter();
@@ -342,6 +359,12 @@ public final class Cache implements AutoCloseable {
             checks.stream(stream);
             if (tokens == 0) {
                 throw new IllegalStateException("nothing has been appended in this step");
+            }
+            for (int layer = 0; layer < appended.length; layer++) {
+                if (!appended[layer]) {
+                    throw new IllegalStateException(
+                            "nothing has been appended to layer " + layer + " in this step; advance ends it for all");
+                }
             }
             math.stream(stream);
             math.copyBytes(rows.lengths(0), rows.lengths(plan.parts(tokens)), (long) rows.count() * Integer.BYTES);

@@ -109,6 +109,17 @@ final class CacheChecks {
         }
     }
 
+    /** Checks the scales of keys or values. */
+    void scales(String name, Tensor scales) {
+        if (plan.type() != CacheType.FLOAT8_E4M3) {
+            throw Checks.broken(name, scales, "not be given, as the plan's type is " + plan.type());
+        }
+        tensor(name, scales, 1, 1, plan.shape().kvHeads(), 1, DType.FLOAT32);
+        if (scales.heads() > 1) {
+            Checks.equal(name + ".strideHead", scales.strideHead(), 1, "since scales lie side by side");
+        }
+    }
+
     private void tensor(String name, Tensor tensor, long batch, long length, long heads, long dim, DType dtype) {
         Checks.notNull(name, tensor);
         if (tensor.memory().isClosed()) {

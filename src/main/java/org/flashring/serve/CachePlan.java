@@ -23,6 +23,7 @@ import org.flashring.kernel.CacheStep;
  * @param ranks over which pages are dealt in turn
  * @param score how scores are made, without ALiBi
  * @param options kernel and device; what concerns backward is ignored
+ * @param type what keys and values are kept as
  */
 public record CachePlan(
         AttentionShape shape,
@@ -34,7 +35,8 @@ public record CachePlan(
         long newTokens,
         int ranks,
         Score score,
-        AttentionOptions options) {
+        AttentionOptions options,
+        CacheType type) {
     private static final long PACKED_ROWS = 64; // tokens times query heads of a key head that the decode kernel takes
     private static final int ALIGNMENT = 256;
 
@@ -59,6 +61,10 @@ public record CachePlan(
         }
         Checks.notNull("score", score);
         Checks.notNull("options", options);
+        Checks.notNull("type", type);
+        if (type != CacheType.OF_SHAPE && shape.dtype().bytes() != 2) {
+            throw Checks.broken("type", type, "go with a shape of BFLOAT16 or FLOAT16, not " + shape.dtype());
+        }
         if (!score.alibiSlopes().isEmpty()) {
             throw Checks.broken("score", score, "have no ALiBi, which caches do not serve");
         }
@@ -78,7 +84,18 @@ public record CachePlan(
 
     /** Returns a plan of rows in one piece each, which take one new token a step on the host. */
     public static CachePlan contiguous(AttentionShape shape, int layers, long capacity) {
-        return new CachePlan(shape, layers, capacity, 0, 0, 0, 1, 1, Score.standard(), AttentionOptions.defaults());
+        return new CachePlan(
+                shape,
+                layers,
+                capacity,
+                0,
+                0,
+                0,
+                1,
+                1,
+                Score.standard(),
+                AttentionOptions.defaults(),
+                CacheType.OF_SHAPE);
     }
 
     /**
@@ -92,22 +109,32 @@ public record CachePlan(
         Checks.between("capacity", capacity, 1, Integer.MAX_VALUE);
         long pages = Checks.product("pages", Checks.notNull("shape", shape).batch(), 1 + (capacity - 1) / pageSize);
         return new CachePlan(
-                shape, layers, capacity, pageSize, pages, 0, 1, 1, Score.standard(), AttentionOptions.defaults());
+                shape,
+                layers,
+                capacity,
+                pageSize,
+                pages,
+                0,
+                1,
+                1,
+                Score.standard(),
+                AttentionOptions.defaults(),
+                CacheType.OF_SHAPE);
     }
 
     /** Returns this plan with {@code count} pages a rank: fewer than all rows could fill, where most stay short. */
     public CachePlan withPages(long count) {
-        return new CachePlan(shape, layers, capacity, pageSize, count, window, newTokens, ranks, score, options);
+        return new CachePlan(shape, layers, capacity, pageSize, count, window, newTokens, ranks, score, options, type);
     }
 
     /** Returns this plan with queries that see {@code keys} keys, their own included. */
     public CachePlan withWindow(long keys) {
-        return new CachePlan(shape, layers, capacity, pageSize, pages, keys, newTokens, ranks, score, options);
+        return new CachePlan(shape, layers, capacity, pageSize, pages, keys, newTokens, ranks, score, options, type);
     }
 
     /** Returns this plan with steps of up to {@code tokens} new tokens a row. */
     public CachePlan withNewTokens(long tokens) {
-        return new CachePlan(shape, layers, capacity, pageSize, pages, window, tokens, ranks, score, options);
+        return new CachePlan(shape, layers, capacity, pageSize, pages, window, tokens, ranks, score, options, type);
     }
 
     /** Returns this plan with its pages dealt over {@code count} ranks, each of which has its share of them. */
@@ -129,17 +156,30 @@ public record CachePlan(
                 newTokens,
                 count,
                 score,
-                options);
+                options,
+                type);
     }
 
     /** Returns this plan with scores of another kind. */
     public CachePlan with(Score newScore) {
-        return new CachePlan(shape, layers, capacity, pageSize, pages, window, newTokens, ranks, newScore, options);
+        return new CachePlan(
+                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, newScore, options, type);
     }
 
     /** Returns this plan with other options, such as {@code AttentionOptions.defaults().onCuda()}. */
     public CachePlan with(AttentionOptions newOptions) {
-        return new CachePlan(shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, newOptions);
+        return new CachePlan(
+                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, newOptions, type);
+    }
+
+    /**
+     * Returns this plan with keys and values kept as another type.
+     *
+     * @throws IllegalArgumentException if the shape's type does not go with it
+     */
+    public CachePlan with(CacheType newType) {
+        return new CachePlan(
+                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, options, newType);
     }
 
     /** Returns the keys of a row that a rank may come to hold: whole pages where there are pages. */
@@ -169,14 +209,12 @@ public record CachePlan(
 
     /** Returns the bytes of a layer's keys, rounded up to where its values may begin. */
     long keyBytes() {
-        return aligned(
-                keys() * shape.kvHeads() * shape.headDim() * shape.dtype().bytes());
+        return aligned(keys() * shape.kvHeads() * shape.headDim() * type.bytes(shape.dtype()));
     }
 
     /** Returns the bytes of a layer's values, rounded up to where the next layer may begin. */
     long valueBytes() {
-        return aligned(
-                keys() * shape.kvHeads() * shape.valueDim() * shape.dtype().bytes());
+        return aligned(keys() * shape.kvHeads() * shape.valueDim() * type.bytes(shape.dtype()));
     }
 
     /** Returns the bytes of what a rank finds over its own keys, for {@code tokens} tokens of all rows. */
@@ -190,7 +228,7 @@ public record CachePlan(
     }
 
     CacheStep step(int rank) {
-        return new CacheStep(shape, score, options, keysOfRow(), pageSize, pages, window, rank, ranks);
+        return new CacheStep(shape, score, options, type.code(), keysOfRow(), pageSize, pages, window, rank, ranks);
     }
 
     /**
@@ -240,7 +278,7 @@ public record CachePlan(
                 * ofRank
                 * shape.kvHeads()
                 * (shape.headDim() + shape.valueDim())
-                * shape.dtype().bytes();
+                * type.bytes(shape.dtype());
     }
 
     /**
@@ -262,6 +300,7 @@ public record CachePlan(
         terms.put("new tokens", String.valueOf(newTokens));
         terms.put("ranks", String.valueOf(ranks));
         terms.put("score", score.toString());
+        terms.put("type", type.toString());
         return terms;
     }
 }

@@ -5,17 +5,23 @@ import java.util.List;
 import org.flashring.Tensor;
 import org.flashring.device.Memory;
 import org.flashring.internal.Checks;
+import org.flashring.kernel.CacheStep;
 
-/** The keys, values and sinks of each layer: in one block of memory, or in tensors of the caller's. */
+/** The keys, values, scales and sinks of each layer: in one block of memory, or in tensors of the caller's. */
 final class Layers {
     private final List<Tensor> keys = new ArrayList<>();
     private final List<Tensor> values = new ArrayList<>();
     private final Tensor[] sinks;
+    private final Tensor[] keyScales;
+    private final Tensor[] valueScales;
+    private final long bytesAt; // of a cache of bytes, which has no tensors: its first layer; else 0
+    private final long keyBytes;
+    private final long layerBytes;
 
     /** Lays them over a block of {@link #bytes} bytes. */
     Layers(CachePlan plan, Memory block) {
-        this.sinks = new Tensor[plan.layers()];
-        for (int layer = 0; layer < plan.layers(); layer++) {
+        this(plan, plan.type() == CacheType.OF_SHAPE ? 0 : block.address());
+        for (int layer = 0; bytesAt == 0 && layer < plan.layers(); layer++) {
             long start = layer * (plan.keyBytes() + plan.valueBytes());
             keys.add(
                     view(plan, block.slice(start, plan.keyBytes()), plan.shape().headDim()));
@@ -24,9 +30,21 @@ final class Layers {
         }
     }
 
+    private Layers(CachePlan plan, long bytesAt) {
+        this.sinks = new Tensor[plan.layers()];
+        this.keyScales = new Tensor[plan.layers()];
+        this.valueScales = new Tensor[plan.layers()];
+        this.bytesAt = bytesAt;
+        this.keyBytes = plan.keyBytes();
+        this.layerBytes = plan.keyBytes() + plan.valueBytes();
+    }
+
     /** Takes the caller's. */
     Layers(CachePlan plan, CacheChecks checks, List<Tensor> keys, List<Tensor> values) {
-        this.sinks = new Tensor[plan.layers()];
+        this(plan, 0);
+        if (plan.type() != CacheType.OF_SHAPE) {
+            throw Checks.broken("plan.type", plan.type(), "be OF_SHAPE where the memory is the caller's");
+        }
         Checks.equal("keys.size", keys.size(), plan.layers(), "a tensor a layer");
         Checks.equal("values.size", Checks.notNull("values", values).size(), plan.layers(), "a tensor a layer");
         for (int layer = 0; layer < plan.layers(); layer++) {
@@ -68,11 +86,34 @@ final class Layers {
     }
 
     Tensor keys(int layer) {
+        requireTensors();
         return keys.get(layer);
     }
 
     Tensor values(int layer) {
+        requireTensors();
         return values.get(layer);
+    }
+
+    private void requireTensors() {
+        if (bytesAt != 0) {
+            throw new UnsupportedOperationException("a cache of FLOAT8_E4M3 has no tensors of its shape's type");
+        }
+    }
+
+    /** Has a step work on a layer. */
+    void bind(CacheStep step, int layer) {
+        if (bytesAt == 0) {
+            step.layer(keys.get(layer), values.get(layer));
+        } else {
+            step.layer(bytesAt + layer * layerBytes, bytesAt + layer * layerBytes + keyBytes);
+            step.scales(keyScales[layer], valueScales[layer]);
+        }
+    }
+
+    void scales(int layer, Tensor ofKeys, Tensor ofValues) {
+        keyScales[layer] = ofKeys;
+        valueScales[layer] = ofValues;
     }
 
     /** Returns the sinks of a layer, or null. */
