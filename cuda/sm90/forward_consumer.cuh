@@ -4,6 +4,7 @@
 
 #include "sm90/forward_copies.cuh"
 #include "sm90/outputs.cuh"
+#include "sm90/shaped.cuh"
 #include "sm90/softmax.cuh"
 #include "sm90/wgmma.cuh"
 
@@ -21,7 +22,7 @@ class Consumer {
     static constexpr bool kWaitsAhead = kTile.stages > 2;
     // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas
     // spill, or serialise the products.
-    static constexpr bool kOwnLastStep = kWaitsAhead && (!Config::kResumes || Config::kStateInRing);
+    static constexpr bool kOwnLastStep = kWaitsAhead && !Config::kShaped && (!Config::kResumes || Config::kStateInRing);
     // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store
     // acc, which is twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
@@ -139,7 +140,8 @@ private:
     // Whether any of this warp's queries does not see all of the block's keys.
     __device__ __forceinline__ bool hasBorder() const {
         const auto& tile = shared_.slots[slot_.stage];
-        return tile.lo[warpQuery_ + 15] > row_ || tile.hi[warpQuery_] < row_ + kKeys;
+        const int key = Config::firstKey(row_);
+        return tile.lo[warpQuery_ + 15] > key || tile.hi[warpQuery_] < key + kKeys;
     }
 
     // Takes the queries of the tile in slot_ and goes to the first block of keys that they see.
@@ -281,7 +283,7 @@ private:
     __device__ __forceinline__ bool step(const bool last) {
         const uint32_t slot = slot_.stage;
         const auto& tile = shared_.slots[slot];
-        const int row = row_;
+        const int key = Config::firstKey(row_);
         const bool border = border_;
         row_ = next_;
         const uint32_t queryStage = kTile.queriesInRegisters ? 0 : query_.stage;
@@ -294,13 +296,23 @@ private:
         if (last && kWaitsAhead) {
             leaveTile();
         }
-        bool seen[2] = {true, true};
-        uint32_t seenKeys = kAllSeen;
-        if (border) {
-            const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row);
-            seenKeys = kWaitsAhead && last ? keys : kAllSeen;  // elsewhere it costs more registers than there are
+        bool taken = false;
+        if constexpr (Config::kShaped) {
+            const int query = tile.first + warpQuery_ + static_cast<int>(threadIdx.x) % 32 / 4;
+            taken = !border && advanceUnfinished<Element, kKeys>(scores_, weights_, state_, h_, tile.head, query, key);
+            if (!taken) {
+                finishScores<kKeys>(scores_, h_.a, tile.head, query, key);
+            }
         }
-        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, scaleOf(h_.a), seenKeys);
+        if (!taken) {
+            bool seen[2] = {true, true};
+            uint32_t seenKeys = kAllSeen;
+            if (border) {
+                const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, key);
+                seenKeys = kWaitsAhead && last ? keys : kAllSeen;  // elsewhere it costs more registers than there are
+            }
+            advance<Element, kKeys>(scores_, weights_, out_, state_, seen, scaleOf(h_.a), seenKeys);
+        }
         if (earlierComes_) {
 #pragma unroll
             for (int i = 0; i < kDims.value / 2; ++i) {
@@ -343,7 +355,7 @@ private:
             }
             askForLse();
             const uint32_t staging = sharedAddress(shared_.queries[queryStage][number_]) + warpQuery_ % 64 * 128;
-            writeRows<Element, kDims.value, kBoxes>(h_, out_, ends, staging);
+            writeRows<Element, kDims.value, kBoxes, Config::kShaped>(h_, out_, ends, staging);
             release(shared_.slotEmpty[slot]);
             begin();
         }

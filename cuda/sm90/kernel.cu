@@ -1,5 +1,6 @@
 // The Hopper kernels as a row of the capability table, for tensors that the copy engine reaches.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "common/attention.h"
@@ -182,9 +183,25 @@ const char* lackOf(const flashring_step& step, flashring_direction direction) {
     return lacking;
 }
 
+// Why the step's scores are not served; null where they are.
+const char* scoresUnmet(const flashring_step& step, flashring_direction direction) {
+    if (step.softcap == 0 && !step.alibi_slopes) {
+        return nullptr;
+    }
+    if (direction == FLASHRING_BACKWARD) {
+        return "it takes softcaps and ALiBi in forward steps alone";
+    }
+    bool served = false;
+    withHeadDims(step, [&](auto index) { served = hopperShapes(kHeadDims[decltype(index)::value]); });
+    return served ? softcapUnmet(step) : "it takes softcaps and ALiBi at head dims up to 64, from 97 to 128 and from 193 on";
+}
+
 // Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and
 // with how much workspace, does not change where lengths become 0.
 const char* unmet(const flashring_step& step, flashring_direction direction) {
+    if (const char* const scores = scoresUnmet(step, direction)) {
+        return scores;
+    }
     return isEmpty(step) ? lackOf(withoutAddresses(step), direction) : lackOf(step, direction);
 }
 
@@ -274,7 +291,10 @@ void forward(const Problem& problem) {
     h.spans = tiling.spans;
     h.next = tiling.next;
     h.order.sorted = tiling.order;
-    with16BitElement(step.dtype, [&](auto element) { hopperForward<decltype(element)>(h); });
+    h.curve = CapCurve(step);
+    with16BitElement(step.dtype, [&](auto element) {
+        h.a.shape.any ? hopperForwardShaped<decltype(element)>(h) : hopperForward<decltype(element)>(h);
+    });
 }
 
 void backward(const Problem& problem) {
@@ -311,8 +331,24 @@ void backward(const Problem& problem) {
 
 }  // namespace
 
+// tanh(x) is x times a polynomial in its square, fitted to the smallest largest error up to 3/4.
+CapCurve::CapCurve(const flashring_step& step) : terms{}, reach(-1) {
+    constexpr double kFit[kTerms] = {0.9999972280806788, -0.33323075786495693, 0.1322608634031307,
+                                     -0.04928030233218603, 0.01231870179598303};
+    constexpr double kLargest = 0.75;
+    const double scale = step.softcap > 0 ? step.softmax_scale / step.softcap : 0;
+    if (!(scale > 1e-4 && scale < 1e4)) {  // beyond, powers leave float32
+        return;
+    }
+    reach = static_cast<float>(std::pow(kLargest / scale, 4));
+    double power = M_LOG2E * step.softcap * scale;
+    for (int i = 0; i < kTerms; ++i, power *= scale * scale) {
+        terms[i] = static_cast<float>(power * kFit[i]);
+    }
+}
+
 const Kernel kCudaWgmma = Kernel{FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
                                  forward, backward, workspaceBytes, true, isHopper, unmet}
-                              .serving(FLASHRING_SINKS);
+                              .serving(kAllScores);
 
 }  // namespace flashring
