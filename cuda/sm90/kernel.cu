@@ -185,11 +185,8 @@ const char* lackOf(const flashring_step& step, flashring_direction direction) {
 
 // Why the step's scores are not served; null where they are.
 const char* scoresUnmet(const flashring_step& step, flashring_direction direction) {
-    if (step.softcap == 0 && !step.alibi_slopes) {
-        return nullptr;
-    }
-    if (direction == FLASHRING_BACKWARD) {
-        return "it takes softcaps and ALiBi in forward steps alone";
+    if ((step.softcap == 0 && !step.alibi_slopes) || direction == FLASHRING_BACKWARD) {
+        return nullptr;  // backward steps with them do not come here
     }
     bool served = false;
     withHeadDims(step, [&](auto index) { served = hopperShapes(kHeadDims[decltype(index)::value]); });
@@ -349,6 +346,6 @@ CapCurve::CapCurve(const flashring_step& step) : terms{}, reach(-1) {
 
 const Kernel kCudaWgmma = Kernel{FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
                                  forward, backward, workspaceBytes, true, isHopper, unmet}
-                              .serving(kAllScores);
+                              .serving(FLASHRING_SINKS, FLASHRING_SOFTCAP | FLASHRING_ALIBI);
 
 }  // namespace flashring
