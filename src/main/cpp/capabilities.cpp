@@ -65,9 +65,10 @@ int32_t scoresOf(const flashring_step& step, flashring_direction direction) {
 }
 
 bool servesDims(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
-    const bool latent = step.head_dim == kLatentKeyDim && step.value_dim == kLatentValueDim;
-    return (step.head_dim <= kernel.maxDim && step.value_dim <= kernel.maxDim) ||
-           (latent && kernel.maxDim == kMaxHeadDim && direction == FLASHRING_FORWARD);
+    const bool forward = direction == FLASHRING_FORWARD;
+    const int64_t most = forward ? kernel.forwardDim : kernel.maxDim;
+    return (step.head_dim <= most && step.value_dim <= most) ||
+           (forward && kernel.latent && step.head_dim == kLatentKeyDim && step.value_dim == kLatentValueDim);
 }
 
 // Why a kernel that this process can use does not run the step; null where it does.

@@ -48,7 +48,8 @@ struct Kernel {
     bool rows = false;   // forward serves batch rows of their own lengths, and pages
     int32_t scores = 0;         // flashring_score: those that it serves,
     int32_t forwardScores = 0;  // and those that forward serves beyond them
-    int64_t maxDim = kCommonHeadDim;
+    int64_t maxDim = kCommonHeadDim, forwardDim = kCommonHeadDim;  // largest, of both passes and of forward
+    bool latent = false;        // forward serves kLatentKeyDim, kLatentValueDim
 
     // The same kernel, which serves these, too.
     constexpr Kernel serving(int32_t served, int32_t servedForward = 0) const {
@@ -58,8 +59,14 @@ struct Kernel {
         return kernel;
     }
     constexpr Kernel forAnyDims() const {
-        Kernel kernel = *this;
+        Kernel kernel = wideForward();
         kernel.maxDim = kMaxHeadDim;
+        kernel.latent = true;
+        return kernel;
+    }
+    constexpr Kernel wideForward() const {
+        Kernel kernel = *this;
+        kernel.forwardDim = kMaxHeadDim;
         return kernel;
     }
 };
