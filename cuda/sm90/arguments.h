@@ -5,6 +5,7 @@
 #include <cuda.h>
 
 #include "common/attention.h"
+#include "sm90/tiles.h"
 
 namespace flashring {
 
@@ -19,13 +20,13 @@ struct TileOrder {
     __host__ __device__ int count() const { return tiles * heads; }
 };
 
-// log2(e) times a score under a softcap, of a small product: an odd polynomial, within 2^-22 of the softcap up to three
-// quarters of it.
+// log2(e) times a score under a softcap, of a small product: an odd polynomial, within 2^-22 of the softcap up to half
+// of it.
 struct CapCurve {
-    static constexpr int kTerms = 5;
+    static constexpr int kTerms = 4;
 
     float terms[kTerms];
-    float reach;  // the fourth power of the largest product that it holds for; -1: it holds for none
+    float reach;  // the largest product that it holds for; -1: it holds for none
 
     CapCurve() = default;
     explicit CapCurve(const flashring_step& step);
@@ -99,7 +100,7 @@ void finishGathering(const GatheredDq& from, const flashring_step& step);
 
 template <class Element>
 void hopperForward(const HopperArguments& arguments);
-template <class Element>
+template <class Element, Shaping kShaping>
 void hopperForwardShaped(const HopperArguments& arguments);  // with softcap or ALiBi; dims of hopperShapes()
 template <class Element>
 void hopperBackward(const HopperBackwardArguments& arguments);

@@ -22,7 +22,7 @@ class Consumer {
     static constexpr bool kWaitsAhead = kTile.stages > 2;
     // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas
     // spill, or serialise the products.
-    static constexpr bool kOwnLastStep = kWaitsAhead && !Config::kShaped && (!Config::kResumes || Config::kStateInRing);
+    static constexpr bool kOwnLastStep = kWaitsAhead && Config::kShaping == Shaping::None && (!Config::kResumes || Config::kStateInRing);
     // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store
     // acc, which is twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
@@ -157,6 +157,7 @@ private:
         next_ = uniform(start.next);
         end_ = uniform(start.end);
         border_ = hasBorder();
+        side_ = 0;
         for (int passed = uniform(start.passed); passed > 0; --passed) {
             passKeys();
         }
@@ -253,6 +254,15 @@ private:
     __device__ __forceinline__ void lookAhead() {
         next_ = uniform(shared_.slots[slot_.stage].span.next(row_, kKeys));
         border_ = hasBorder();
+        if constexpr (Config::kShaping == Shaping::Alibi) {
+            const auto& tile = shared_.slots[slot_.stage];
+            side_ = approach<kKeys>(h_.a, tile.head, laneQuery(tile.first), Config::firstKey(row_), start_, growth_);
+        }
+    }
+
+    // The first of this lane's two rows.
+    __device__ __forceinline__ int laneQuery(int first) const {
+        return first + warpQuery_ + static_cast<int>(threadIdx.x) % 32 / 4;
     }
 
     // Waits for what the next step needs: values, and the keys after those whose scores are ready. kGivenBack: the
@@ -297,11 +307,15 @@ private:
             leaveTile();
         }
         bool taken = false;
-        if constexpr (Config::kShaped) {
-            const int query = tile.first + warpQuery_ + static_cast<int>(threadIdx.x) % 32 / 4;
-            taken = !border && advanceUnfinished<Element, kKeys>(scores_, weights_, state_, h_, tile.head, query, key);
+        if constexpr (Config::kShaping != Shaping::None) {
+            if constexpr (Config::kShaping == Shaping::Softcap) {
+                taken = !border && advanceCapped<Element, kKeys>(scores_, weights_, state_, h_.curve);
+            } else {
+                taken = !border && side_ != 0 &&
+                        advanceDistant<Element, kKeys>(scores_, weights_, state_, h_.a.shape.scale, start_, growth_);
+            }
             if (!taken) {
-                finishScores<kKeys>(scores_, h_.a, tile.head, query, key);
+                finishScores<Config::kShaping, kKeys>(scores_, h_.a, tile.head, laneQuery(tile.first), key);
             }
         }
         if (!taken) {
@@ -355,7 +369,7 @@ private:
             }
             askForLse();
             const uint32_t staging = sharedAddress(shared_.queries[queryStage][number_]) + warpQuery_ % 64 * 128;
-            writeRows<Element, kDims.value, kBoxes, Config::kShaped>(h_, out_, ends, staging);
+            writeRows<Element, kDims.value, kBoxes, Config::kShaping>(h_, out_, ends, staging);
             release(shared_.slotEmpty[slot]);
             begin();
         }
@@ -391,6 +405,8 @@ private:
     int valuesToPass_ = 0;      // blocks whose keys were skipped and whose values are still to be
     bool stateCame_ = false;    // through the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
+    int side_ = 0;                // of the rows on which ALiBi's short way finds all keys of that block, and what for
+    float start_[2], growth_;     // its weights; unused elsewhere
     Lse earlierLse_[2];
     EarlierRow earlier_[2];
     float out_[kDims.value / 2], scores_[kKeys / 2];

@@ -11,11 +11,12 @@
 namespace flashring {
 
 // Steps that resume have kernels of their own: loading the state would cost the others registers. So have those with
-// softcap or ALiBi, as a branch costs the others 2 to 4 % (docs/measurements/scores-h200.md). They go through the keys
-// from the end: under a causal mask ALiBi's largest scores come first then, and the reference need not follow them.
-template <int kIndex, bool kResume, bool kShape = false>
+// softcap or ALiBi, as a branch costs the others 2 to 4 % (docs/measurements/scores-h200.md). ALiBi goes through the keys
+// from the end: under a causal mask the largest scores come first then, and the reference need not follow them.
+template <int kIndex, bool kResume, Shaping kShape = Shaping::None>
 struct HopperConfig {
-    static constexpr bool kShaped = kShape;
+    static constexpr Shaping kShaping = kShape;
+    static constexpr bool kFromEnd = kShape == Shaping::Alibi;
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperTile kTile = hopperTile(kDims);
     static constexpr bool kResumes = kResume, kStateInRing = kResume && hopperStateInRing(kDims);
@@ -27,7 +28,7 @@ struct HopperConfig {
                          kMostPassedBefore = kStateInRing || kTile.turns ? 0 : kMostPassedAfter;
 
     // The first key of a block on the way through the keys, or back through them (TileFetch::store).
-    __device__ static constexpr int firstKey(int row) { return kShaped ? -row - kTile.keys : row; }
+    __device__ static constexpr int firstKey(int row) { return kFromEnd ? -row - kTile.keys : row; }
 };
 
 constexpr int kSlots = 2;
@@ -88,7 +89,7 @@ __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h)
             continue;
         }
         wait(sharedAddress(&shared.slotEmpty[slot.stage]), slot.parity ^ 1);
-        tile.template store<Config::kShaped>(shared.slots[slot.stage], Config::kTile.keys, Config::kMostPassedBefore,
+        tile.template store<Config::kFromEnd>(shared.slots[slot.stage], Config::kTile.keys, Config::kMostPassedBefore,
                                              Config::kMostPassedAfter);
         __syncwarp();
         if (first) {

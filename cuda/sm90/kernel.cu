@@ -188,6 +188,9 @@ const char* scoresUnmet(const flashring_step& step, flashring_direction directio
     if ((step.softcap == 0 && !step.alibi_slopes) || direction == FLASHRING_BACKWARD) {
         return nullptr;  // backward steps with them do not come here
     }
+    if (step.softcap != 0 && step.alibi_slopes) {
+        return "it takes a softcap or ALiBi, not both";
+    }
     bool served = false;
     withHeadDims(step, [&](auto index) { served = hopperShapes(kHeadDims[decltype(index)::value]); });
     return served ? softcapUnmet(step) : "it takes softcaps and ALiBi at head dims up to 64, from 97 to 128 and from 193 on";
@@ -290,7 +293,10 @@ void forward(const Problem& problem) {
     h.order.sorted = tiling.order;
     h.curve = CapCurve(step);
     with16BitElement(step.dtype, [&](auto element) {
-        h.a.shape.any ? hopperForwardShaped<decltype(element)>(h) : hopperForward<decltype(element)>(h);
+        using Element = decltype(element);
+        step.softcap != 0    ? hopperForwardShaped<Element, Shaping::Softcap>(h)
+        : step.alibi_slopes ? hopperForwardShaped<Element, Shaping::Alibi>(h)
+                            : hopperForward<Element>(h);
     });
 }
 
@@ -328,16 +334,16 @@ void backward(const Problem& problem) {
 
 }  // namespace
 
-// tanh(x) is x times a polynomial in its square, fitted to the smallest largest error up to 3/4.
+// tanh(x) is x times a polynomial in its square, fitted to the smallest largest error up to 1/2.
 CapCurve::CapCurve(const flashring_step& step) : terms{}, reach(-1) {
-    constexpr double kFit[kTerms] = {0.9999972280806788, -0.33323075786495693, 0.1322608634031307,
-                                     -0.04928030233218603, 0.01231870179598303};
-    constexpr double kLargest = 0.75;
+    constexpr double kFit[kTerms] = {0.9999976759328078, -0.3332065416219947, 0.13145135402929176,
+                                     -0.04337220784707696};
+    constexpr double kLargest = 0.5;
     const double scale = step.softcap > 0 ? step.softmax_scale / step.softcap : 0;
     if (!(scale > 1e-4 && scale < 1e4)) {  // beyond, powers leave float32
         return;
     }
-    reach = static_cast<float>(std::pow(kLargest / scale, 4));
+    reach = static_cast<float>(kLargest / scale);
     double power = M_LOG2E * step.softcap * scale;
     for (int i = 0; i < kTerms; ++i, power *= scale * scale) {
         terms[i] = static_cast<float>(power * kFit[i]);

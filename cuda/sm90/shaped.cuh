@@ -9,20 +9,19 @@
 
 namespace flashring {
 
-// The weight of a product under a softcap, by the curve that holds for small ones. `reach` sums fourth powers, which
-// tells whether all of a row's were small.
+// The weight of a product under a softcap, by the curve that holds for small ones. `largest` tells whether they were.
 struct CappedWeight {
-    const CapCurve& curve;
+    const float (&terms)[CapCurve::kTerms];
     float shift;  // the reference times log2(e)
-    float& reach;
+    float& largest;
 
     __device__ __forceinline__ float operator()(float product) const {
         const float square = __fmul_rn(product, product);
-        reach = fmaf(square, square, reach);
-        float slope = curve.terms[CapCurve::kTerms - 1];
+        largest = fmaxf(largest, fabsf(product));
+        float slope = terms[CapCurve::kTerms - 1];
 #pragma unroll
         for (int i = CapCurve::kTerms - 2; i >= 0; --i) {
-            slope = fmaf(square, slope, curve.terms[i]);
+            slope = fmaf(square, slope, terms[i]);
         }
         return exp2Fast(fmaf(product, slope, -shift));
     }
@@ -66,32 +65,16 @@ private:
     static constexpr int64_t kLargestStride = 1 << 15;  // a block's keys are less than 2^22 apart
 };
 
-// The weight of a product of key `column` of a block under ALiBi, all of whose keys are on one side of the row.
-struct DistantWeight {
-    float scaleLog2, start, growth;  // of the exponent: of the product, at this lane's first column, a column
-
-    __device__ __forceinline__ float operator()(float product, int column) const {
-        return exp2Fast(fmaf(product, scaleLog2, fmaf(growth, static_cast<float>(column), start)));
-    }
-};
-
 // Finished scores from products, in place.
-template <int kKeys>
+template <Shaping kShaping, int kKeys>
 __device__ __forceinline__ void finishScores(float (&scores)[kKeys / 2], const Arguments& a, int head, int query,
                                              int key) {
-    if (a.shape.softcap != 0) {
+    if constexpr (kShaping == Shaping::Softcap) {
         const Softcap softcap{a.shape.softcap, a.shape.exponent};
 #pragma unroll
         for (int i = 0; i < kKeys / 2; ++i) {
             scores[i] = softcap.score(softcap.rest(scores[i]));
         }
-    } else {
-#pragma unroll
-        for (int i = 0; i < kKeys / 2; ++i) {
-            scores[i] = __fmul_rn(scores[i], a.shape.scale);
-        }
-    }
-    if (!a.keyPositions) {
         return;
     }
     const float slope = slopeOf(a.step, head);
@@ -101,7 +84,8 @@ __device__ __forceinline__ void finishScores(float (&scores)[kKeys / 2], const A
 #pragma unroll
         for (int i = 0; i < kKeys / 2; ++i) {
             const float column = static_cast<float>(pair + i / 4 * 8 + i % 2);
-            scores[i] = fmaf(-slope, fabsf(fmaf(-distances.stride, column, distances.first[i / 2 % 2])), scores[i]);
+            const float distance = fabsf(fmaf(-distances.stride, column, distances.first[i / 2 % 2]));
+            scores[i] = fmaf(-slope, distance, __fmul_rn(scores[i], a.shape.scale));
         }
         return;
     }
@@ -114,64 +98,87 @@ __device__ __forceinline__ void finishScores(float (&scores)[kKeys / 2], const A
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             float& score = scores[n / 2 * 4 + half * 2 + n % 2];
-            score = withDistance(score, slope, rows[half], position);
+            score = withDistance(__fmul_rn(score, a.shape.scale), slope, rows[half], position);
         }
     }
 }
 
-// The same of one score.
+// The same of one score, of any kernel.
+template <Shaping kShaping>
 __device__ __forceinline__ float finishedScore(float product, const Arguments& a, int head, int query, int key) {
-    const Softcap softcap{a.shape.softcap, a.shape.exponent};
-    const float score =
-        a.shape.softcap != 0 ? softcap.score(softcap.rest(product)) : __fmul_rn(product, a.shape.scale);
-    return a.keyPositions
-               ? withDistance(score, slopeOf(a.step, head), a.queryPositions[query], a.keyPositions[key])
-               : score;
+    if constexpr (kShaping == Shaping::Softcap) {
+        const Softcap softcap{a.shape.softcap, a.shape.exponent};
+        return softcap.score(softcap.rest(product));
+    } else if constexpr (kShaping == Shaping::Alibi) {
+        return withDistance(__fmul_rn(product, a.shape.scale), slopeOf(a.step, head), a.queryPositions[query],
+                            a.keyPositions[key]);
+    } else {
+        return scaleOf(a).score(product);
+    }
 }
 
-// The short way: takes a block of products that all rows see into the state, as advance() does with finished scores.
-// False, and nothing has changed, where it does not lead there.
+constexpr float kLog2E = static_cast<float>(M_LOG2E);
+
+// The same number, kept in a register: what a product multiplies from elsewhere takes twice the time.
+__device__ __forceinline__ float inRegister(float x) {
+    asm("" : "+f"(x));
+    return x;
+}
+
+// The short ways: they take a block of products that all rows see into the state, as advance() does with finished
+// scores. False, and nothing has changed, where they do not lead there.
 template <class Element, int kKeys>
-__device__ __forceinline__ bool advanceUnfinished(const float (&products)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
-                                                  SoftmaxRow (&state)[2], const HopperArguments& h, int head, int query,
-                                                  int key) {
+__device__ __forceinline__ bool advanceCapped(const float (&products)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                              SoftmaxRow (&state)[2], const CapCurve& curve) {
     const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])};
-    constexpr float kLog2E = static_cast<float>(M_LOG2E);
-    constexpr bool kSeen[2] = {true, true};
-    if (!h.a.keyPositions) {
-        float reach[2] = {};
-        const CappedWeight capped[2] = {{h.curve, shifts[0] * kLog2E, reach[0]}, {h.curve, shifts[1] * kLog2E, reach[1]}};
-        float2 sums = weigh<Element, kKeys>(products, weights, capped);
-        sums.x = reach[0] <= h.curve.reach ? sums.x : INFINITY;  // which does not fit
-        sums.y = reach[1] <= h.curve.reach ? sums.y : INFINITY;
-        return takeSums(state, sums, shifts, kSeen);
+    float terms[CapCurve::kTerms], largest[2] = {};
+#pragma unroll
+    for (int i = 0; i < CapCurve::kTerms; ++i) {
+        terms[i] = inRegister(curve.terms[i]);
     }
-    if (h.a.shape.softcap != 0) {
-        return false;
-    }
-    const KeyDistances distances(h.a, query, key, kKeys);
-    const int side = distances.side(kKeys);
-    const float slope = slopeOf(h.a.step, head) * kLog2E * static_cast<float>(side);
-    const float growth = slope * distances.stride;
-    if (side == 0 || fabsf(growth) * kKeys > kFarScore) {
-        return false;
-    }
-    const float scaleLog2 = h.a.shape.scale * kLog2E, pair = static_cast<float>(threadIdx.x % 4 * 2);
+    const CappedWeight capped[2] = {{terms, shifts[0] * kLog2E, largest[0]}, {terms, shifts[1] * kLog2E, largest[1]}};
+    float2 sums = weigh<Element, kKeys>(products, weights, capped);
+    sums.x = fmaxf(largest[0], largest[1]) <= curve.reach ? sums.x : INFINITY;  // which does not fit
+    return takeSums(state, sums, shifts, {true, true});
+}
+
+// Under ALiBi: the exponent of a product is scale * log2(e) times it, and what the key's column adds to the row's start.
+template <class Element, int kKeys>
+__device__ __forceinline__ bool advanceDistant(const float (&products)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                               SoftmaxRow (&state)[2], float scale, const float (&start)[2],
+                                               float growth) {
+    const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])}, scaleLog2 = inRegister(scale * kLog2E);
     float sums[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        const float start = fmaf(growth, pair, fmaf(-slope, distances.first[half], -shifts[half] * kLog2E));
-        const DistantWeight weight{scaleLog2, start, growth};
+        const float first = fmaf(shifts[half], -kLog2E, start[half]);
 #pragma unroll
         for (int n = 0; n < kKeys / 8; ++n) {
-            const float x = weight(products[n * 4 + half * 2], n * 8),
-                        y = weight(products[n * 4 + half * 2 + 1], n * 8 + 1);
+            const auto weight = [&](int e) {
+                const float distance = fmaf(growth, static_cast<float>(n * 8 + e), first);
+                return exp2Fast(fmaf(products[n * 4 + half * 2 + e], scaleLog2, distance));
+            };
+            const float x = weight(0), y = weight(1);
             sums[half] += x;
             sums[half] += y;
             weights[n / 2][n % 2 * 2 + half] = pack<Element>(x, y);
         }
     }
-    return takeSums(state, {sums[0], sums[1]}, shifts, kSeen);
+    return takeSums(state, {sums[0], sums[1]}, shifts, {true, true});
+}
+
+// Whether the short way is open to a block of keys: 1 or -1, the side of the rows that it is on, else 0. Leaves what
+// the distance to this lane's first column takes from the exponents of its rows, and what each column further adds.
+template <int kKeys>
+__device__ __forceinline__ int approach(const Arguments& a, int head, int query, int key, float (&start)[2],
+                                        float& growth) {
+    const KeyDistances distances(a, query, key, kKeys);
+    const int side = distances.side(kKeys);
+    const float slope = slopeOf(a.step, head) * kLog2E * static_cast<float>(side);
+    growth = slope * distances.stride;
+    start[0] = fmaf(growth, static_cast<float>(threadIdx.x % 4 * 2), -slope * distances.first[0]);
+    start[1] = fmaf(growth, static_cast<float>(threadIdx.x % 4 * 2), -slope * distances.first[1]);
+    return fabsf(growth) * kKeys <= kFarScore ? side : 0;
 }
 
 }  // namespace flashring

@@ -73,7 +73,10 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
     return (tile.queriesInRegisters || tile.queryStages > 1) && ceilDiv(dims.value, 64) <= ceilDiv(dims.key, 64);
 }
 
-// Whether forward has kernels for softcap and ALiBi: of the dims that models with them have.
+// What a forward kernel does to products beyond scaling them.
+enum class Shaping { None, Softcap, Alibi };
+
+// Whether forward has kernels for softcap and for ALiBi: of the dims that models with them have.
 constexpr bool hopperShapes(HeadDims dims) {
     return dims.key == dims.value && (dims.key == 64 || dims.key == 128 || dims.key == 256);
 }

@@ -1,3 +1,0 @@
-#include "sm90/forward.cuh"
-
-template void flashring::hopperForwardShaped<__half>(const flashring::HopperArguments&);
