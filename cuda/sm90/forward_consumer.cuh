@@ -157,7 +157,6 @@ private:
         next_ = uniform(start.next);
         end_ = uniform(start.end);
         border_ = hasBorder();
-        side_ = 0;
         for (int passed = uniform(start.passed); passed > 0; --passed) {
             passKeys();
         }
@@ -254,10 +253,6 @@ private:
     __device__ __forceinline__ void lookAhead() {
         next_ = uniform(shared_.slots[slot_.stage].span.next(row_, kKeys));
         border_ = hasBorder();
-        if constexpr (Config::kShaping == Shaping::Alibi) {
-            const auto& tile = shared_.slots[slot_.stage];
-            side_ = approach<kKeys>(h_.a, tile.head, laneQuery(tile.first), Config::firstKey(row_), start_, growth_);
-        }
     }
 
     // The first of this lane's two rows.
@@ -309,9 +304,10 @@ private:
         bool taken = false;
         if constexpr (Config::kShaping != Shaping::None) {
             if constexpr (Config::kShaping == Shaping::Softcap) {
-                taken = !border && advanceCapped<Element, kKeys>(scores_, weights_, state_, h_.curve);
+                taken = !border && advanceCapped<Element, kKeys, !Config::kResumes>(scores_, weights_, state_, h_.curve);
             } else {
-                taken = !border && side_ != 0 &&
+                float start_[2], growth_;
+                taken = !border && approach<kKeys>(h_.a, tile.head, laneQuery(tile.first), key, start_, growth_) != 0 &&
                         advanceDistant<Element, kKeys>(scores_, weights_, state_, h_.a.shape.scale, start_, growth_);
             }
             if (!taken) {
@@ -323,7 +319,8 @@ private:
             uint32_t seenKeys = kAllSeen;
             if (border) {
                 const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, key);
-                seenKeys = kWaitsAhead && last ? keys : kAllSeen;  // elsewhere it costs more registers than there are
+                // Elsewhere it costs more registers than there are.
+                seenKeys = kWaitsAhead && Config::kShaping == Shaping::None && last ? keys : kAllSeen;
             }
             advance<Element, kKeys>(scores_, weights_, out_, state_, seen, scaleOf(h_.a), seenKeys);
         }
@@ -405,8 +402,6 @@ private:
     int valuesToPass_ = 0;      // blocks whose keys were skipped and whose values are still to be
     bool stateCame_ = false;    // through the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
-    int side_ = 0;                // of the rows on which ALiBi's short way finds all keys of that block, and what for
-    float start_[2], growth_;     // its weights; unused elsewhere
     Lse earlierLse_[2];
     EarlierRow earlier_[2];
     float out_[kDims.value / 2], scores_[kKeys / 2];

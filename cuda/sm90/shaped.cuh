@@ -127,18 +127,18 @@ __device__ __forceinline__ float inRegister(float x) {
 
 // The short ways: they take a block of products that all rows see into the state, as advance() does with finished
 // scores. False, and nothing has changed, where they do not lead there.
-template <class Element, int kKeys>
+template <class Element, int kKeys, bool kRoom>
 __device__ __forceinline__ bool advanceCapped(const float (&products)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
                                               SoftmaxRow (&state)[2], const CapCurve& curve) {
     const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])};
-    float terms[CapCurve::kTerms], largest[2] = {};
+    float terms[CapCurve::kTerms], largest = 0;
 #pragma unroll
     for (int i = 0; i < CapCurve::kTerms; ++i) {
-        terms[i] = inRegister(curve.terms[i]);
+        terms[i] = kRoom ? inRegister(curve.terms[i]) : curve.terms[i];
     }
-    const CappedWeight capped[2] = {{terms, shifts[0] * kLog2E, largest[0]}, {terms, shifts[1] * kLog2E, largest[1]}};
+    const CappedWeight capped[2] = {{terms, shifts[0] * kLog2E, largest}, {terms, shifts[1] * kLog2E, largest}};
     float2 sums = weigh<Element, kKeys>(products, weights, capped);
-    sums.x = fmaxf(largest[0], largest[1]) <= curve.reach ? sums.x : INFINITY;  // which does not fit
+    sums.x = largest <= curve.reach ? sums.x : INFINITY;  // which does not fit
     return takeSums(state, sums, shifts, {true, true});
 }
 
