@@ -5,7 +5,6 @@
 #include <cuda.h>
 
 #include "common/attention.h"
-#include "sm90/tiles.h"
 
 namespace flashring {
 
@@ -100,8 +99,8 @@ void finishGathering(const GatheredDq& from, const flashring_step& step);
 
 template <class Element>
 void hopperForward(const HopperArguments& arguments);
-template <class Element, Shaping kShaping>
-void hopperForwardShaped(const HopperArguments& arguments);  // with softcap or ALiBi; dims of hopperShapes()
+template <class Element>
+void hopperForwardCapped(const HopperArguments& arguments);  // with a softcap; dims of hopperCaps()
 template <class Element>
 void hopperBackward(const HopperBackwardArguments& arguments);
 template <class Element>

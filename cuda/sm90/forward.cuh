@@ -64,13 +64,13 @@ void hopperForward(const HopperArguments& h) {
     });
 }
 
-template <class Element, Shaping kShaping>
-void hopperForwardShaped(const HopperArguments& h) {
+template <class Element>
+void hopperForwardCapped(const HopperArguments& h) {
     withHeadDims(h.a.step, [&](auto index) {
         constexpr int kIndex = decltype(index)::value;
-        if constexpr (hopperShapes(kHeadDims[kIndex])) {
-            h.a.step.flags & FLASHRING_RESUME ? launchHopper<Element, HopperConfig<kIndex, true, kShaping>>(h)
-                                              : launchHopper<Element, HopperConfig<kIndex, false, kShaping>>(h);
+        if constexpr (hopperCaps(kHeadDims[kIndex])) {
+            h.a.step.flags & FLASHRING_RESUME ? launchHopper<Element, HopperConfig<kIndex, true, true>>(h)
+                                              : launchHopper<Element, HopperConfig<kIndex, false, true>>(h);
         }
     });
 }

@@ -4,7 +4,7 @@
 
 #include "sm90/forward_copies.cuh"
 #include "sm90/outputs.cuh"
-#include "sm90/shaped.cuh"
+#include "sm90/capped.cuh"
 #include "sm90/softmax.cuh"
 #include "sm90/wgmma.cuh"
 
@@ -22,7 +22,10 @@ class Consumer {
     static constexpr bool kWaitsAhead = kTile.stages > 2;
     // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas
     // spill, or serialise the products.
-    static constexpr bool kOwnLastStep = kWaitsAhead && Config::kShaping == Shaping::None && (!Config::kResumes || Config::kStateInRing);
+    static constexpr bool kOwnLastStep =
+        kWaitsAhead && !Config::kCapped && (!Config::kResumes || Config::kStateInRing);
+    // Where the state comes through the ring there is no register left for it.
+    static constexpr bool kShortWay = !Config::kStateInRing;
     // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store
     // acc, which is twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
@@ -140,8 +143,7 @@ private:
     // Whether any of this warp's queries does not see all of the block's keys.
     __device__ __forceinline__ bool hasBorder() const {
         const auto& tile = shared_.slots[slot_.stage];
-        const int key = Config::firstKey(row_);
-        return tile.lo[warpQuery_ + 15] > key || tile.hi[warpQuery_] < key + kKeys;
+        return tile.lo[warpQuery_ + 15] > row_ || tile.hi[warpQuery_] < row_ + kKeys;
     }
 
     // Takes the queries of the tile in slot_ and goes to the first block of keys that they see.
@@ -255,11 +257,6 @@ private:
         border_ = hasBorder();
     }
 
-    // The first of this lane's two rows.
-    __device__ __forceinline__ int laneQuery(int first) const {
-        return first + warpQuery_ + static_cast<int>(threadIdx.x) % 32 / 4;
-    }
-
     // Waits for what the next step needs: values, and the keys after those whose scores are ready. kGivenBack: the
     // latter were released.
     template <bool kGivenBack>
@@ -288,7 +285,7 @@ private:
     __device__ __forceinline__ bool step(const bool last) {
         const uint32_t slot = slot_.stage;
         const auto& tile = shared_.slots[slot];
-        const int key = Config::firstKey(row_);
+        const int row = row_;
         const bool border = border_;
         row_ = next_;
         const uint32_t queryStage = kTile.queriesInRegisters ? 0 : query_.stage;
@@ -302,25 +299,19 @@ private:
             leaveTile();
         }
         bool taken = false;
-        if constexpr (Config::kShaping != Shaping::None) {
-            if constexpr (Config::kShaping == Shaping::Softcap) {
-                taken = !border && advanceCapped<Element, kKeys, !Config::kResumes>(scores_, weights_, state_, h_.curve);
-            } else {
-                float start_[2], growth_;
-                taken = !border && approach<kKeys>(h_.a, tile.head, laneQuery(tile.first), key, start_, growth_) != 0 &&
-                        advanceDistant<Element, kKeys>(scores_, weights_, state_, h_.a.shape.scale, start_, growth_);
-            }
+        if constexpr (Config::kCapped) {
+            taken = kShortWay && !border && advanceCapped<Element, kKeys>(scores_, weights_, state_, h_.curve);
             if (!taken) {
-                finishScores<Config::kShaping, kKeys>(scores_, h_.a, tile.head, laneQuery(tile.first), key);
+                capScores(scores_, h_.a.shape);
             }
         }
         if (!taken) {
             bool seen[2] = {true, true};
             uint32_t seenKeys = kAllSeen;
             if (border) {
-                const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, key);
+                const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row);
                 // Elsewhere it costs more registers than there are.
-                seenKeys = kWaitsAhead && Config::kShaping == Shaping::None && last ? keys : kAllSeen;
+                seenKeys = kWaitsAhead && !Config::kCapped && last ? keys : kAllSeen;
             }
             advance<Element, kKeys>(scores_, weights_, out_, state_, seen, scaleOf(h_.a), seenKeys);
         }
@@ -366,7 +357,7 @@ private:
             }
             askForLse();
             const uint32_t staging = sharedAddress(shared_.queries[queryStage][number_]) + warpQuery_ % 64 * 128;
-            writeRows<Element, kDims.value, kBoxes, Config::kShaping>(h_, out_, ends, staging);
+            writeRows<Element, kDims.value, kBoxes, Config::kCapped>(h_, out_, ends, staging);
             release(shared_.slotEmpty[slot]);
             begin();
         }

@@ -10,13 +10,11 @@
 
 namespace flashring {
 
-// Steps that resume have kernels of their own: loading the state would cost the others registers. So have those with
-// softcap or ALiBi, as a branch costs the others 2 to 4 % (docs/measurements/scores-h200.md). ALiBi goes through the keys
-// from the end: under a causal mask the largest scores come first then, and the reference need not follow them.
-template <int kIndex, bool kResume, Shaping kShape = Shaping::None>
+// Steps that resume have kernels of their own: loading the state would cost the others registers. So have those with a
+// softcap, as a branch costs the others 2 to 4 % (docs/measurements/scores-h200.md).
+template <int kIndex, bool kResume, bool kCap = false>
 struct HopperConfig {
-    static constexpr Shaping kShaping = kShape;
-    static constexpr bool kFromEnd = kShape == Shaping::Alibi;
+    static constexpr bool kCapped = kCap;
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperTile kTile = hopperTile(kDims);
     static constexpr bool kResumes = kResume, kStateInRing = kResume && hopperStateInRing(kDims);
@@ -26,9 +24,6 @@ struct HopperConfig {
     // values whose stage the other consumer needs to end its turn (tests/cpp/cuda/sm90_forward_protocol.py).
     static constexpr int kMostPassedAfter = kTile.stages / 2,
                          kMostPassedBefore = kStateInRing || kTile.turns ? 0 : kMostPassedAfter;
-
-    // The first key of a block on the way through the keys, or back through them (TileFetch::store).
-    __device__ static constexpr int firstKey(int row) { return kFromEnd ? -row - kTile.keys : row; }
 };
 
 constexpr int kSlots = 2;
@@ -89,8 +84,7 @@ __device__ void schedule(HopperShared<Config>& shared, const HopperArguments& h)
             continue;
         }
         wait(sharedAddress(&shared.slotEmpty[slot.stage]), slot.parity ^ 1);
-        tile.template store<Config::kFromEnd>(shared.slots[slot.stage], Config::kTile.keys, Config::kMostPassedBefore,
-                                             Config::kMostPassedAfter);
+        tile.store(shared.slots[slot.stage], Config::kTile.keys, Config::kMostPassedBefore, Config::kMostPassedAfter);
         __syncwarp();
         if (first) {
             arrive(sharedAddress(&shared.slotFull[slot.stage]));
@@ -129,16 +123,16 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
     RingIndex<kTile.queryStages> query;
     RingIndex<kTile.stages> key, value;
     const int group = static_cast<int>(h.a.step.q_heads / h.a.step.kv_heads);
-    int valueKey = 0, valueHead = -1, valueBatch = 0;  // the values to come
+    int valueRow = -1, valueHead = 0, valueBatch = 0;  // the values to come
 
     const auto copyValues = [&] {
-        if (valueHead >= 0) {
+        if (valueRow >= 0) {
             const uint32_t full = sharedAddress(&shared.valuesFull[value.stage]),
                            target = sharedAddress(shared.values[value.stage]);
             wait(sharedAddress(&shared.valuesEmpty[value.stage]), value.parity ^ 1);
             arriveExpecting(full, Shared::kValueBytes);
             for (int panel = 0; panel < panels(Config::kDims.value); ++panel) {
-                copyBox(target + panel * panelBytes(kTile.keys), h.v, panel * kPanelColumns, valueKey, valueHead,
+                copyBox(target + panel * panelBytes(kTile.keys), h.v, panel * kPanelColumns, valueRow, valueHead,
                         valueBatch, full);
             }
             value.advance();
@@ -168,7 +162,6 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
         query.advance();
         for (int row = span.begin, next; row < span.end; row = next) {
             next = span.next(row, kTile.keys);
-            const int firstKey = Config::firstKey(row);
             if (next >= span.end) {  // the consumers are a few blocks behind: enough for the next tile to come
                 arrive(sharedAddress(&shared.tileWanted));
             }
@@ -177,8 +170,8 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
             wait(sharedAddress(&shared.keysEmpty[key.stage]), key.parity ^ 1);
             arriveExpecting(keysFull, Shared::kKeyBytes);
             for (int panel = 0; panel < panels(Config::kDims.key); ++panel) {
-                copyBox(target + panel * panelBytes(kTile.keys), h.k, panel * kPanelColumns, firstKey, keyHead,
-                        batch, keysFull);
+                copyBox(target + panel * panelBytes(kTile.keys), h.k, panel * kPanelColumns, row, keyHead, batch,
+                        keysFull);
             }
             key.advance();
             copyValues();
@@ -190,7 +183,7 @@ __device__ void copyTiles(HopperShared<Config>& shared, const HopperArguments& h
                                   shared.valuesEmpty[value.stage], value.parity, first + 64, head, batch);
                 value.advance();
             }
-            valueKey = firstKey;
+            valueRow = row;
             valueHead = keyHead;
             valueBatch = batch;
         }

@@ -1,4 +1,3 @@
 #include "sm90/forward.cuh"
 
-template void flashring::hopperForwardShaped<__nv_bfloat16, flashring::Shaping::Softcap>(
-    const flashring::HopperArguments&);
+template void flashring::hopperForwardCapped<__nv_bfloat16>(const flashring::HopperArguments&);

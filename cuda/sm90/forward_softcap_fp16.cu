@@ -1,4 +1,3 @@
 #include "sm90/forward.cuh"
 
-template void flashring::hopperForwardShaped<__half, flashring::Shaping::Softcap>(
-    const flashring::HopperArguments&);
+template void flashring::hopperForwardCapped<__half>(const flashring::HopperArguments&);

@@ -183,24 +183,18 @@ const char* lackOf(const flashring_step& step, flashring_direction direction) {
     return lacking;
 }
 
-// Why the step's scores are not served; null where they are.
-const char* scoresUnmet(const flashring_step& step, flashring_direction direction) {
-    if ((step.softcap == 0 && !step.alibi_slopes) || direction == FLASHRING_BACKWARD) {
-        return nullptr;  // backward steps with them do not come here
-    }
-    if (step.softcap != 0 && step.alibi_slopes) {
-        return "it takes a softcap or ALiBi, not both";
-    }
-    bool served = false;
-    withHeadDims(step, [&](auto index) { served = hopperShapes(kHeadDims[decltype(index)::value]); });
-    return served ? softcapUnmet(step) : "it takes softcaps and ALiBi at head dims up to 64, from 97 to 128 and from 193 on";
+// Why the step's softcap is not served; null where it is. Backward steps with one do not come here.
+const char* capUnmet(const flashring_step& step) {
+    bool served = step.softcap == 0;
+    withHeadDims(step, [&](auto index) { served |= hopperCaps(kHeadDims[decltype(index)::value]); });
+    return served ? softcapUnmet(step) : "it takes a softcap at head dims from 97 to 128 and from 193 to 256";
 }
 
 // Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and
 // with how much workspace, does not change where lengths become 0.
 const char* unmet(const flashring_step& step, flashring_direction direction) {
-    if (const char* const scores = scoresUnmet(step, direction)) {
-        return scores;
+    if (const char* const cap = capUnmet(step)) {
+        return cap;
     }
     return isEmpty(step) ? lackOf(withoutAddresses(step), direction) : lackOf(step, direction);
 }
@@ -294,9 +288,7 @@ void forward(const Problem& problem) {
     h.curve = CapCurve(step);
     with16BitElement(step.dtype, [&](auto element) {
         using Element = decltype(element);
-        step.softcap != 0    ? hopperForwardShaped<Element, Shaping::Softcap>(h)
-        : step.alibi_slopes ? hopperForwardShaped<Element, Shaping::Alibi>(h)
-                            : hopperForward<Element>(h);
+        h.a.shape.any ? hopperForwardCapped<Element>(h) : hopperForward<Element>(h);
     });
 }
 
@@ -352,6 +344,6 @@ CapCurve::CapCurve(const flashring_step& step) : terms{}, reach(-1) {
 
 const Kernel kCudaWgmma = Kernel{FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
                                  forward, backward, workspaceBytes, true, isHopper, unmet}
-                              .serving(FLASHRING_SINKS, FLASHRING_SOFTCAP | FLASHRING_ALIBI);
+                              .serving(FLASHRING_SINKS, FLASHRING_SOFTCAP);
 
 }  // namespace flashring

@@ -70,9 +70,7 @@ public:
 
     // Of the tile's blocks of `keys` keys each consumer works on those from the first to the last that its own queries
     // see. It skips the others, up to mostBefore and mostAfter of them. A consumer that sees nothing works on the first
-    // block. kBack: from the last block to the first, as the same way through negative keys: a block from -k on has the
-    // keys up to k.
-    template <bool kBack>
+    // block.
     __device__ void store(TileSlot<kQueries>& slot, int keys, int mostBefore, int mostAfter) const {
         const int lane = threadIdx.x % 32;
         if (lane == 0) {
@@ -80,9 +78,6 @@ public:
             slot.head = head_;
             slot.batch = batch_;
             slot.span = span_.begin < span_.end ? span_ : KeySpan{0, 1, 1, 1};
-            if constexpr (kBack) {
-                slot.span = {-slot.span.end, -slot.span.gapEnd, -slot.span.gapBegin, -slot.span.begin};
-            }
         }
 #pragma unroll
         for (int i = 0; i < kQueries / 32; ++i) {
@@ -92,8 +87,7 @@ public:
         __syncwarp();
         if (lane < kQueries / 64) {
             const KeySpan span = slot.span;
-            const int least = slot.lo[lane * 64], most = slot.hi[lane * 64 + 63];
-            const int lo = kBack ? -most : least, hi = kBack ? -least : most;
+            const int lo = slot.lo[lane * 64], hi = slot.hi[lane * 64 + 63];
             TileStart start{span.begin, span.next(span.begin, keys),
                             max(lo < hi ? hi : span.begin + 1, span.end - mostAfter * keys), 0};
             // Never skips the last block: queries behind a gap may have lo < hi and see nothing.

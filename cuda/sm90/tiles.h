@@ -73,13 +73,8 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
     return (tile.queriesInRegisters || tile.queryStages > 1) && ceilDiv(dims.value, 64) <= ceilDiv(dims.key, 64);
 }
 
-// What a forward kernel does to products beyond scaling them.
-enum class Shaping { None, Softcap, Alibi };
-
-// Whether forward has kernels for softcap and for ALiBi: of the dims that models with them have.
-constexpr bool hopperShapes(HeadDims dims) {
-    return dims.key == dims.value && (dims.key == 64 || dims.key == 128 || dims.key == 256);
-}
+// Whether forward has kernels for a softcap: of the dims that models with one have.
+constexpr bool hopperCaps(HeadDims dims) { return dims.key == dims.value && (dims.key == 128 || dims.key == 256); }
 
 // Backward: a block is one producer warpgroup and `consumers` consumer warpgroups; it keeps 64 keys for each consumer
 // and walks over the queries, 64 at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers),

@@ -199,8 +199,7 @@ inline long checkAllScores(long seeds, uint64_t from, int64_t longest) {
             }
         }
         cases += checkScoresOfDecode(dtype, 2 * seeds, from);
-        for (const int32_t kernel : {FLASHRING_KERNEL_REFERENCE, FLASHRING_KERNEL_MMA, FLASHRING_KERNEL_WGMMA,
-                                     FLASHRING_KERNEL_DECODE}) {
+        for (const int32_t kernel : {FLASHRING_KERNEL_REFERENCE, FLASHRING_KERNEL_MMA, FLASHRING_KERNEL_DECODE}) {
             cases += checkFarPositions(kernel, dtype) + checkGaps(kernel, dtype);
         }
     }

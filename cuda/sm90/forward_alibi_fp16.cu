@@ -1,4 +1,0 @@
-#include "sm90/forward.cuh"
-
-template void flashring::hopperForwardShaped<__half, flashring::Shaping::Alibi>(
-    const flashring::HopperArguments&);
