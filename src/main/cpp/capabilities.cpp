@@ -111,10 +111,11 @@ bool serves(const Capability& row, flashring_direction direction) {
 
 bool serves(const Capability& row, const flashring_step& step, flashring_direction direction) {
     const Kernel& kernel = *row.kernel;
+    const int32_t scoresServed = kernel.scores | (direction == FLASHRING_FORWARD ? kernel.forwardScores : 0);
     return kernel.cuda == (step.device != FLASHRING_HOST) &&
            (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
            serves(row, direction) && servesDims(kernel, step, direction) &&
-           !(scoresOf(step, direction) & ~(kernel.scores | (direction == FLASHRING_FORWARD ? kernel.forwardScores : 0)));
+           !(scoresOf(step, direction) & ~scoresServed);
 }
 
 bool available(int32_t row) {
@@ -151,7 +152,8 @@ void requireDevice(int32_t device) {
 int32_t select(const flashring_step& step, flashring_direction direction) {
     requireKnownCap();
     if (!servesDims(kReference, step, direction)) {
-        fail(FLASHRING_UNSUPPORTED, "head_dim = %lld, value_dim = %lld: kernels serve up to %lld, and forward %lld, %lld",
+        fail(FLASHRING_UNSUPPORTED,
+             "head_dim = %lld, value_dim = %lld: kernels serve up to %lld, and forward %lld, %lld",
              static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
              static_cast<long long>(kMaxHeadDim), static_cast<long long>(kLatentKeyDim),
              static_cast<long long>(kLatentValueDim));

@@ -67,29 +67,6 @@ long checkFast(int32_t kernel, int32_t dtype, int64_t keyDim, int64_t valueDim, 
     return seeds;
 }
 
-// Heads wider than 256: forward on mma, backward on the reference. Those of latent attention, forward alone.
-long checkWide(int32_t dtype, int64_t longest, long seeds, uint64_t from) {
-    const int64_t dims[][2] = {{320, 320}, {512, 512}, {128, 512}, {512, 264}};
-    long cases = 0;
-    for (const auto& d : dims) cases += checkFast(FLASHRING_KERNEL_AUTO, dtype, d[0], d[1], longest, seeds / 2, from);
-    Case c;
-    c.dtype = dtype;
-    c.shape = {2, 3, 150, 8, 1, 576, 512};
-    c.scale = 1 / std::sqrt(192.0);
-    c.qRanges = {{147, 3, 1}};
-    c.kvRanges = {{0, 150, 1}};
-    c.mask.right = 0;
-    std::mt19937_64 random(12);
-    c.draw(random);
-    Results expected(c), actual(c);
-    Step step(c, expected, FLASHRING_KERNEL_REFERENCE, 0, c.shape.kvLen);
-    CHECK(step.forward(FLASHRING_FINISH) == FLASHRING_OK, "%s", flashring_last_error());
-    DeviceCase(c, actual).forward(FLASHRING_KERNEL_AUTO, {});
-    Worst worst;
-    compare("latent", 12, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
-    return cases + 1;
-}
-
 // More tiles of queries than a GPU has multiprocessors: blocks that stay take several, with what lies between them
 // masked.
 long checkManyTiles(int32_t dtype, int64_t keyDim, int64_t valueDim, bool small) {
@@ -403,7 +380,9 @@ int main(int count, char** arguments) {
     const int64_t longest = small ? 150 : 600;
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
         if (only && std::strcmp(only, nameOf(dtype))) continue;
-        cases += checkDecode(dtype, 4 * seeds, from) + checkWide(dtype, longest, seeds, from);
+        cases += checkDecode(dtype, 4 * seeds, from) + checkLatent(dtype);
+        for (const auto& d : {std::pair{320, 320}, {512, 512}, {128, 512}, {512, 264}})  // forward on mma
+            cases += checkFast(FLASHRING_KERNEL_AUTO, dtype, d.first, d.second, longest, seeds / 2, from);
         for (const auto& d : dims) {
             for (const int32_t kernel : {FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_MMA}) {
                 cases += checkFast(kernel, dtype, d[0], d[1], longest, seeds, from);

@@ -26,7 +26,7 @@ if not disassembler:
 listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, capture_output=True, text=True).stdout
 kernels = failures = 0
 for function in re.split(r"\n\s*Function : ", listing)[1:]:
-    found = re.match(r"\S*hopper(Forward|Backward|NarrowKeys|WideKeys|Queries)Kernel\S*Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?",
+    found = re.match(r"\S*hopper(Forward|Backward|NarrowKeys|WideKeys|Queries)Kernel\S*Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?(?:Lb(\d)E)?",
                      function)
     if not found:
         continue
@@ -43,7 +43,8 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
         expected = 2 * (both + 2 * 64 // 16 + BACKWARD_KEYS[index] // 16)
     else:         # scores before and in the loop, values in the loop; where ptxas has the registers, a tile's last step is code of its own
         scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
-        steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) else 1
+        capped = found.group(4) == "1"  # with a softcap there is one code for all steps
+        steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) and not capped else 1
         expected = scores + steps * (scores + values)
     problems = []
     if len(products) != expected:
@@ -75,7 +76,8 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     print(f"{name}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
           + "".join("; FAILED: " + p for p in problems))
 # Forward: with and without an earlier state. Backward: two kernels, and one where dQ is gathered.
-wanted = 2 * (2 * len(DIMS) + 2 * len(DIMS) + len(BACKWARD_KEYS))
+CAPPED = 2                          # hopperCaps(), forward
+wanted = 2 * (2 * (len(DIMS) + CAPPED) + 2 * len(DIMS) + len(BACKWARD_KEYS))
 if kernels != wanted:
     failures += 1
     print(f"FAILED: {kernels} Hopper kernels instead of {wanted}")
