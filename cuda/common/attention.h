@@ -42,6 +42,7 @@ struct Arguments {
     ScoreShape shape;
     const int64_t* queryPositions;  // [q_len] global ones, where there is ALiBi
     const int64_t* keyPositions;    // [kv_len]
+    bool keepsLse = false;          // a later launch of the step writes it
 };
 
 // The keys that a tile of queries sees: [begin, gapBegin) and [gapEnd, end). The gap is the widest run of keys inside
@@ -95,6 +96,8 @@ void backwardOfNothing(const flashring_step& step);
 // The mma kernels for one element type. The rest of the step is in the arguments.
 template <class Element>
 void forwardStep(const Arguments& arguments);
+template <class Element>
+void wideForwardStep(const Arguments& arguments);  // dims beyond kHeadDims
 template <class Element>
 void backwardStep(const Arguments& arguments);
 

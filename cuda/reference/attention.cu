@@ -42,7 +42,11 @@ struct Row {
     // += weight * source; the lanes together read 32 neighbours.
     template <class Element>
     __device__ void add(double weight, const Element* source, int64_t dim) {
+#pragma unroll
         for (int n = 0; n < kDims; ++n) {
+            if (n * 32 >= dim) {
+                break;
+            }
             const int64_t d = threadIdx.x % 32 + n * 32;
             part[n] += d < dim ? weight * widenTo<double>(source[d]) : 0;
         }
@@ -257,6 +261,7 @@ const Kernel kCudaReference =
            backward,
            [](const flashring_step& step, flashring_direction) { return intervalBytesOnDevice(step); },
            true}
-        .serving(kAllScores);
+        .serving(kAllScores)
+        .forAnyDims();
 
 }  // namespace flashring

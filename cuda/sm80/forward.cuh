@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include <algorithm>
+
 #include "common/gap.cuh"
 #include "common/outputs.cuh"
 #include "common/scores.cuh"
@@ -16,10 +18,22 @@
 
 namespace flashring {
 
-template <int kIndex, SharedMemory kMemory>
-struct ForwardConfig {
+template <int kIndex, SharedMemory kSet>
+struct ForwardTiles {
+    static constexpr SharedMemory kMemory = kSet;
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr ForwardTile kTile = forwardTile(kDims, kMemory);
+};
+
+struct WideForwardTiles {
+    static constexpr SharedMemory kMemory = SharedMemory::KB99;
+    static constexpr HeadDims kDims = kWideHeadDims;
+    static constexpr ForwardTile kTile = kWideForwardTile;
+};
+
+template <class Tiles>
+struct ForwardConfig : Tiles {
+    using Tiles::kDims, Tiles::kTile, Tiles::kMemory;
     static constexpr int kThreads = kTile.warps * 32;
     static constexpr int kWarpQueries = kTile.queries / kTile.warps;
     static constexpr int kM = kWarpQueries / 16;       // fragments of a warp along the queries,
@@ -253,7 +267,7 @@ __device__ void forward(const Arguments& a) {
                 continue;
             }
             const float inverse = sum == 0 ? 0 : 1 / sum;
-            if (lane % 4 == 0) {
+            if (lane % 4 == 0 && !a.keepsLse) {
                 storeLse(step, batch, i, head,
                          sum == 0 ? Lse{-INFINITY, 0} : addLog(state[m][half].maximum, logf(sum)));
             }
@@ -293,12 +307,12 @@ __device__ void forward(const Arguments& a) {
 }
 
 template <class Element, int kIndex, SharedMemory kMemory>
-__global__ void __launch_bounds__(ForwardConfig<kIndex, kMemory>::kThreads,
-                                  ForwardConfig<kIndex, kMemory>::kTile.blocksPerSm)
+__global__ void __launch_bounds__(ForwardConfig<ForwardTiles<kIndex, kMemory>>::kThreads,
+                                  ForwardConfig<ForwardTiles<kIndex, kMemory>>::kTile.blocksPerSm)
     forwardKernel(const __grid_constant__ Arguments a) {
 #ifdef __CUDA_ARCH__
     if constexpr (forwardCompiledFor(__CUDA_ARCH__ / 10, kMemory)) {
-        forward<Element, ForwardConfig<kIndex, kMemory>>(a);
+        forward<Element, ForwardConfig<ForwardTiles<kIndex, kMemory>>>(a);
     } else {
         __trap();
     }
@@ -311,12 +325,42 @@ void forwardStep(const Arguments& a) {
     withSharedMemory(sharedMemory(step.device), [&](auto memory) {
         constexpr SharedMemory kMemory = forwardSet(decltype(memory)::value);
         withHeadDims(step, [&](auto index) {
-            using Config = ForwardConfig<decltype(index)::value, kMemory>;
+            using Config = ForwardConfig<ForwardTiles<decltype(index)::value, kMemory>>;
             launch(forwardKernel<Element, decltype(index)::value, kMemory>, "forward kernel",
                    ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads,
                    Config::kSharedBytes, step.stream, a);
         });
     });
+}
+
+// kMemory is there for the name, which says that nothing may spill.
+template <class Element, SharedMemory kMemory>
+__global__ void __launch_bounds__(ForwardConfig<WideForwardTiles>::kThreads, WideForwardTiles::kTile.blocksPerSm)
+    wideForwardKernel(const __grid_constant__ Arguments a) {
+    forward<Element, ForwardConfig<WideForwardTiles>>(a);
+}
+
+// Values of more columns than a warp's registers hold of the output go in two launches, columns and all, scores being
+// computed for each. Both begin with the lse that earlier steps left: the last one writes it.
+template <class Element>
+void wideForwardStep(const Arguments& whole) {
+    using Config = ForwardConfig<WideForwardTiles>;
+    constexpr int64_t kColumns = Config::kDims.value;
+    const flashring_step& step = whole.step;
+    const auto from = [](flashring_tensor& tensor, int64_t bytes) {
+        tensor.data = tensor.data ? static_cast<char*>(tensor.data) + bytes : nullptr;
+    };
+    for (int64_t first = (step.value_dim - 1) / kColumns * kColumns; first >= 0; first -= kColumns) {
+        Arguments a = whole;
+        from(a.step.v, first * static_cast<int64_t>(sizeof(Element)));
+        from(a.step.out, first * static_cast<int64_t>(sizeof(Element)));
+        from(a.step.acc, first * static_cast<int64_t>(sizeof(float)));
+        a.step.value_dim = std::min(step.value_dim - first, kColumns);
+        a.keepsLse = first > 0;
+        launch(wideForwardKernel<Element, Config::kMemory>, "forward kernel of wide heads",
+               ceilDiv(step.q_len, Config::kTile.queries) * step.q_heads * step.batch, Config::kThreads,
+               Config::kSharedBytes, step.stream, a);
+    }
 }
 
 }  // namespace flashring

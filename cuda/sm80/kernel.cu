@@ -29,7 +29,10 @@ void forward(const Problem& problem) {
     const flashring_step& step = problem.step;
     const DeviceScope scope(step.device);
     const Arguments arguments = prepare(problem);
-    with16BitElement(step.dtype, [&](auto element) { forwardStep<decltype(element)>(arguments); });
+    const bool wide = std::max(step.head_dim, step.value_dim) > kCommonHeadDim;
+    with16BitElement(step.dtype, [&](auto element) {
+        wide ? wideForwardStep<decltype(element)>(arguments) : forwardStep<decltype(element)>(arguments);
+    });
 }
 
 void backward(const Problem& problem) {
@@ -62,6 +65,7 @@ const Kernel kCudaMma = Kernel{FLASHRING_KERNEL_MMA,
                                true,
                                nullptr,
                                unmet}
-                            .serving(kAllScores);
+                            .serving(kAllScores)
+                            .wideForward();
 
 }  // namespace flashring

@@ -37,6 +37,10 @@ constexpr ForwardTile forwardTile(HeadDims dims, SharedMemory memory) {
                                : ForwardTile{.queries = 128, .keys = 64, .warps = 8, .blocksPerSm = 1};
 }
 
+// Wider heads than kHeadDims has: one tile everywhere, which fits 99 KB. Two blocks share a multiprocessor with more.
+constexpr HeadDims kWideHeadDims{512, 256};
+constexpr ForwardTile kWideForwardTile{.queries = 64, .keys = 16, .warps = 4, .blocksPerSm = 1};
+
 // The least set with the same forward tiles.
 constexpr SharedMemory forwardSet(SharedMemory memory) {
     return memory == SharedMemory::KB227 ? SharedMemory::KB163 : memory;

@@ -19,6 +19,18 @@ struct TileOrder {
     __host__ __device__ int count() const { return tiles * heads; }
 };
 
+// log2(e) times a score under a softcap, of a small product: an odd polynomial, within 2^-22 of the softcap up to half
+// of it.
+struct CapCurve {
+    static constexpr int kTerms = 4;
+
+    float terms[kTerms];
+    float reach;  // the largest product that it holds for; -1: it holds for none
+
+    CapCurve() = default;
+    explicit CapCurve(const flashring_step& step);
+};
+
 struct HopperArguments {
     Arguments a;
     CUtensorMap q, k, v;   // boxes of one panel: 64 queries, or a block of keys
@@ -28,6 +40,7 @@ struct HopperArguments {
     TileOrder order;
     const KeySpan* spans;  // [order.tiles]
     int32_t* next;         // tiles handed out beyond the first of each block
+    CapCurve curve;
 };
 
 // dQ while it is gathered, float32 and not scaled yet, in the order of the accumulators that it comes from:
@@ -86,6 +99,8 @@ void finishGathering(const GatheredDq& from, const flashring_step& step);
 
 template <class Element>
 void hopperForward(const HopperArguments& arguments);
+template <class Element>
+void hopperForwardCapped(const HopperArguments& arguments);  // with a softcap; dims of hopperCaps()
 template <class Element>
 void hopperBackward(const HopperBackwardArguments& arguments);
 template <class Element>

@@ -64,6 +64,17 @@ void hopperForward(const HopperArguments& h) {
     });
 }
 
+template <class Element>
+void hopperForwardCapped(const HopperArguments& h) {
+    withHeadDims(h.a.step, [&](auto index) {
+        constexpr int kIndex = decltype(index)::value;
+        if constexpr (hopperCaps(kHeadDims[kIndex])) {
+            h.a.step.flags & FLASHRING_RESUME ? launchHopper<Element, HopperConfig<kIndex, true, true>>(h)
+                                              : launchHopper<Element, HopperConfig<kIndex, false, true>>(h);
+        }
+    });
+}
+
 }  // namespace flashring
 
 #endif

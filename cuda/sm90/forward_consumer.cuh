@@ -4,6 +4,7 @@
 
 #include "sm90/forward_copies.cuh"
 #include "sm90/outputs.cuh"
+#include "sm90/capped.cuh"
 #include "sm90/softmax.cuh"
 #include "sm90/wgmma.cuh"
 
@@ -18,10 +19,12 @@ class Consumer {
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kKeys = kTile.keys, kTurnThreads = 256;
     // With fewer stages it is better to let the next keys arrive during the softmax.
-    static constexpr bool kWaitsAhead = kTile.stages > 2;
+    static constexpr bool kWaitsAhead = kTile.stages > 2, kRoomy = kWaitsAhead && !Config::kCapped;
     // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas
     // spill, or serialise the products.
-    static constexpr bool kOwnLastStep = kWaitsAhead && (!Config::kResumes || Config::kStateInRing);
+    static constexpr bool kOwnLastStep = kRoomy && (!Config::kResumes || Config::kStateInRing);
+    // Where the state comes through the ring there is no register left for it.
+    static constexpr bool kShortWay = Config::kCapped && !Config::kStateInRing;
     // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store
     // acc, which is twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
@@ -294,13 +297,19 @@ private:
         if (last && kWaitsAhead) {
             leaveTile();
         }
-        bool seen[2] = {true, true};
-        uint32_t seenKeys = kAllSeen;
-        if (border) {
-            const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row);
-            seenKeys = kWaitsAhead && last ? keys : kAllSeen;  // elsewhere it costs more registers than there are
+        const bool taken = kShortWay && !border && advanceCapped<Element, kKeys>(scores_, weights_, state_, h_.curve);
+        if (Config::kCapped && !taken) {
+            capScores(scores_, h_.a.shape);
         }
-        advance<Element, kKeys>(scores_, weights_, out_, state_, seen, scaleOf(h_.a), seenKeys);
+        if (!taken) {
+            bool seen[2] = {true, true};
+            uint32_t seenKeys = kAllSeen;
+            if (border) {
+                const uint32_t keys = hide<kKeys>(scores_, seen, tile.lo + warpQuery_, tile.hi + warpQuery_, row);
+                seenKeys = kRoomy && last ? keys : kAllSeen;  // registers are scarce
+            }
+            advance<Element, kKeys>(scores_, weights_, out_, state_, seen, scaleOf(h_.a), seenKeys);
+        }
         if (earlierComes_) {
 #pragma unroll
             for (int i = 0; i < kDims.value / 2; ++i) {
@@ -343,7 +352,7 @@ private:
             }
             askForLse();
             const uint32_t staging = sharedAddress(shared_.queries[queryStage][number_]) + warpQuery_ % 64 * 128;
-            writeRows<Element, kDims.value, kBoxes>(h_, out_, ends, staging);
+            writeRows<Element, kDims.value, kBoxes, Config::kCapped>(h_, out_, ends, staging);
             release(shared_.slotEmpty[slot]);
             begin();
         }

@@ -1,5 +1,6 @@
 // The Hopper kernels as a row of the capability table, for tensors that the copy engine reaches.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "common/attention.h"
@@ -182,9 +183,19 @@ const char* lackOf(const flashring_step& step, flashring_direction direction) {
     return lacking;
 }
 
+// Why the step's softcap is not served; null where it is. Backward steps with one do not come here.
+const char* capUnmet(const flashring_step& step) {
+    bool served = step.softcap == 0;
+    withHeadDims(step, [&](auto index) { served |= hopperCaps(kHeadDims[decltype(index)::value]); });
+    return served ? softcapUnmet(step) : "it takes a softcap at head dims from 97 to 128 and from 193 to 256";
+}
+
 // Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and
 // with how much workspace, does not change where lengths become 0.
 const char* unmet(const flashring_step& step, flashring_direction direction) {
+    if (const char* const cap = capUnmet(step)) {
+        return cap;
+    }
     return isEmpty(step) ? lackOf(withoutAddresses(step), direction) : lackOf(step, direction);
 }
 
@@ -274,7 +285,11 @@ void forward(const Problem& problem) {
     h.spans = tiling.spans;
     h.next = tiling.next;
     h.order.sorted = tiling.order;
-    with16BitElement(step.dtype, [&](auto element) { hopperForward<decltype(element)>(h); });
+    h.curve = CapCurve(step);
+    with16BitElement(step.dtype, [&](auto element) {
+        using Element = decltype(element);
+        h.a.shape.any ? hopperForwardCapped<Element>(h) : hopperForward<Element>(h);
+    });
 }
 
 void backward(const Problem& problem) {
@@ -311,8 +326,24 @@ void backward(const Problem& problem) {
 
 }  // namespace
 
+// tanh(x) is x times a polynomial in its square, fitted to the smallest largest error up to 1/2.
+CapCurve::CapCurve(const flashring_step& step) : terms{}, reach(-1) {
+    constexpr double kFit[kTerms] = {0.9999976759328078, -0.3332065416219947, 0.13145135402929176,
+                                     -0.04337220784707696};
+    constexpr double kLargest = 0.5;
+    const double scale = step.softcap > 0 ? step.softmax_scale / step.softcap : 0;
+    if (!(scale > 1e-4 && scale < 1e4)) {  // beyond, powers leave float32
+        return;
+    }
+    reach = static_cast<float>(kLargest / scale);
+    double power = M_LOG2E * step.softcap * scale;
+    for (int i = 0; i < kTerms; ++i, power *= scale * scale) {
+        terms[i] = static_cast<float>(power * kFit[i]);
+    }
+}
+
 const Kernel kCudaWgmma = Kernel{FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
                                  forward, backward, workspaceBytes, true, isHopper, unmet}
-                              .serving(FLASHRING_SINKS);
+                              .serving(FLASHRING_SINKS, FLASHRING_SOFTCAP);
 
 }  // namespace flashring

@@ -223,7 +223,7 @@ __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const Soft
 
 // Stores a warp's 16 rows. Both rows of a lane are worked on side by side, since in short sequences the end of a tile
 // is a large part of it. `staging` holds kBoxes boxes; with 0 there is none.
-template <class Element, int kColumns, int kBoxes>
+template <class Element, int kColumns, int kBoxes, bool kCapped>
 __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)[kColumns / 2], const RowEnds& ends,
                                           uint32_t staging) {
     const flashring_step& step = h.a.step;
@@ -282,7 +282,7 @@ __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)
     }
     for (int r = 0; !whole && r < 16; ++r) {
         if ((r < 8 ? alone[0] : alone[1]) >> (r % 8 * 4) & 0xf) {
-            writeRowAlone<Element, kColumns>(h.a, ends.first + r, ends.head, ends.batch);
+            writeRowAlone<Element, kColumns, kCapped>(h.a, ends.first + r, ends.head, ends.batch);
         }
     }
 }

@@ -124,6 +124,22 @@ __device__ __forceinline__ float2 weighSeen(const float (&scores)[kKeys / 2], ui
     return {sums[0], sums[1]};
 }
 
+// Whether weights of these sums, of scores against `shifts`, were worth computing (below). Then they count.
+__device__ __forceinline__ bool takeSums(SoftmaxRow (&state)[2], float2 sums, const float (&shifts)[2],
+                                         const bool (&seen)[2]) {
+    const bool fresh[2] = {state[0].reference == -INFINITY && seen[0], state[1].reference == -INFINITY && seen[1]};
+    const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) &&
+                      !(fresh[1] && sums.y < kSmallestSum) && !isFar(fmaxf(fabsf(shifts[0]), fabsf(shifts[1])));
+    const bool all = __all_sync(~0u, fits);
+    if (all) {
+        state[0].reference = fresh[0] ? 0 : state[0].reference;
+        state[1].reference = fresh[1] ? 0 : state[1].reference;
+        state[0].sum += sums.x;
+        state[1].sum += sums.y;
+    }
+    return all;
+}
+
 // There is nothing to wait for before `out` is touched.
 struct Settled {
     __device__ __forceinline__ void operator()() const {}
@@ -147,13 +163,7 @@ __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32
     } else {
         sums = weighSeen<Element, kKeys>(scores, weights, near, seenKeys);
     }
-    const bool fresh[2] = {state[0].reference == -INFINITY && seen[0], state[1].reference == -INFINITY && seen[1]};
-    const bool fits = sums.x <= kLargestSum && sums.y <= kLargestSum && !(fresh[0] && sums.x < kSmallestSum) &&
-                      !(fresh[1] && sums.y < kSmallestSum) && !isFar(fmaxf(fabsf(shifts[0]), fabsf(shifts[1])));
-    if (__all_sync(~0u, fits)) {
-        state[0].reference = fresh[0] ? 0 : state[0].reference;
-        state[1].reference = fresh[1] ? 0 : state[1].reference;
-    } else {
+    if (!takeSums(state, sums, shifts, seen)) {
         settle();
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -177,9 +187,9 @@ __device__ __forceinline__ void advance(const float (&scores)[kKeys / 2], uint32
         }
         const FarWeight far[2] = {{scale, shiftOf(state[0])}, {scale, shiftOf(state[1])}};
         sums = weigh<Element, kKeys>(scores, weights, far);
+        state[0].sum += sums.x;
+        state[1].sum += sums.y;
     }
-    state[0].sum += sums.x;
-    state[1].sum += sums.y;
 }
 
 }  // namespace flashring

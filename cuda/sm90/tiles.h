@@ -73,6 +73,9 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
     return (tile.queriesInRegisters || tile.queryStages > 1) && ceilDiv(dims.value, 64) <= ceilDiv(dims.key, 64);
 }
 
+// Whether forward has kernels for a softcap: of the dims that models with one have.
+constexpr bool hopperCaps(HeadDims dims) { return dims.key == dims.value && (dims.key == 128 || dims.key == 256); }
+
 // Backward: a block is one producer warpgroup and `consumers` consumer warpgroups; it keeps 64 keys for each consumer
 // and walks over the queries, 64 at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers),
 // scores and their gradients (64 registers) and its part of dQ share its registers; wider heads than 128 would not fit,

@@ -1,5 +1,7 @@
 // Softcap, sinks and ALiBi: every kernel that serves them against the plain formula in float64, forward and backward,
 // over random shapes, masks, positions and splits; and what happens at the ends of their ranges.
+#include <cstring>
+
 #include "caps.h"
 #include "score_case.h"
 
@@ -47,6 +49,49 @@ void compareAll(const std::vector<flashring_capability>& rows, int32_t dtype, ui
     if (serving.empty()) return;
     const Results expected = oracle(c);
     for (const flashring_capability& row : serving) compare(row, c, expected, splits, seed);
+}
+
+// Heads wider than every kernel serves; those that do not serve them say so.
+void wideHeads(const flashring_capability& row, uint64_t seed) {
+    constexpr int64_t kDims[][2] = {{264, 264}, {320, 512}, {512, 384}, {512, 512}};
+    std::mt19937_64 random(seed);
+    Case c = drawCase(random, row.dtype, 40);
+    c.shape.headDim = kDims[seed % 4][0];
+    c.shape.valueDim = kDims[seed % 4][1];
+    c.scale = 1 / std::sqrt(static_cast<double>(c.shape.headDim));
+    c.draw(random);
+    drawScores(c, random, row.scores & static_cast<int32_t>(pick(random, 0, 7)));
+    if (row.max_head_dim == 512) {
+        return compare(row, c, oracle(c), {pick(random, 0, c.shape.kvLen)}, seed);
+    }
+    Results r(c);
+    Step step(c, r, row.kernel, 0, c.shape.kvLen);
+    CHECK(step.forward(FLASHRING_FINISH) == FLASHRING_UNSUPPORTED && std::strstr(flashring_last_error(), "head_dim = "),
+          "%s: %s", row.name, flashring_last_error());
+    ++cases;
+}
+
+// Keys of 576 and values of 512 of one key head for all query heads: forward alone.
+void latent(const flashring_capability& row) {
+    Case c;
+    c.dtype = row.dtype;
+    c.shape = {2, 3, 150, 8, 1, 576, 512};
+    c.scale = 1 / std::sqrt(192.0);
+    c.qRanges = {{147, 3, 1}};
+    c.kvRanges = {{0, 150, 1}};
+    c.mask.right = 0;
+    std::mt19937_64 random(12);
+    c.draw(random);
+    const Results expected = oracle(c);
+    Results actual(c);
+    Step step(c, actual, row.kernel, 0, c.shape.kvLen);
+    CHECK(step.forward(FLASHRING_FINISH) == FLASHRING_OK, "%s: %s", row.name, flashring_last_error());
+    const Bars bars = barsOf(row);
+    checkClose(row.name, "out", actual.out, expected.out, bars.out);
+    checkClose(row.name, "lse", actual.lse, expected.lse, bars.state);
+    CHECK(step.backward(0) == FLASHRING_UNSUPPORTED && std::strstr(flashring_last_error(), "head_dim = 576"),
+          "%s takes 576, 512 backward: %s", row.name, flashring_last_error());
+    ++cases;
 }
 
 Case small(int32_t dtype, uint64_t seed, int64_t length = 70) {
@@ -214,6 +259,12 @@ int main(int argc, char** argv) {
     const std::vector<flashring_capability> rows = availableRows();
     for (const int32_t dtype : {FLASHRING_FLOAT64, FLASHRING_FLOAT32, FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
         for (uint64_t seed = 0; seed < seeds; ++seed) compareAll(rows, dtype, seed);
+    }
+    for (const flashring_capability& row : rows) {
+        for (uint64_t seed = 0; seed < std::max<uint64_t>(4, seeds / 4); ++seed) wideHeads(row, seed);
+    }
+    for (const flashring_capability& row : availableRows(false)) {
+        if (row.max_head_dim == 512) latent(row);
     }
     for (const flashring_capability& row : rows) {
         if (!row.scores) continue;

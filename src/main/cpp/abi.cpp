@@ -202,7 +202,7 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
             fail(FLASHRING_INVALID_ARGUMENT, "row = %d must be from 0 to %d", index, capabilityCount() - 1);
         }
         const Capability& entry = capability(index);
-        constexpr int32_t maxDim = kMaxHeadDim;
+        const auto maxDim = static_cast<int32_t>(entry.kernel->maxDim);
         const flashring_capability known{size,
                                          entry.kernel->id,
                                          entry.kernel->cuda,

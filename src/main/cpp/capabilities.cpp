@@ -64,6 +64,13 @@ int32_t scoresOf(const flashring_step& step, flashring_direction direction) {
            (step.sinks && begins ? FLASHRING_SINKS : 0);
 }
 
+bool servesDims(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
+    const bool forward = direction == FLASHRING_FORWARD;
+    const int64_t most = forward ? kernel.forwardDim : kernel.maxDim;
+    return (step.head_dim <= most && step.value_dim <= most) ||
+           (forward && kernel.latent && step.head_dim == kLatentKeyDim && step.value_dim == kLatentValueDim);
+}
+
 // Why a kernel that this process can use does not run the step; null where it does.
 const char* refusal(const Kernel& kernel, const flashring_step& step, flashring_direction direction) {
     thread_local char lack[200];
@@ -110,9 +117,11 @@ bool serves(const Capability& row, flashring_direction direction) {
 
 bool serves(const Capability& row, const flashring_step& step, flashring_direction direction) {
     const Kernel& kernel = *row.kernel;
+    const int32_t scoresServed = kernel.scores | (direction == FLASHRING_FORWARD ? kernel.forwardScores : 0);
     return kernel.cuda == (step.device != FLASHRING_HOST) &&
            (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
-           serves(row, direction) && !(scoresOf(step, direction) & ~kernel.scores);
+           serves(row, direction) && servesDims(kernel, step, direction) &&
+           !(scoresOf(step, direction) & ~scoresServed);
 }
 
 bool available(int32_t row) {
@@ -148,10 +157,12 @@ void requireDevice(int32_t device) {
 // What the kernel serves comes first, what this process can use last: a step is refused with the same words everywhere.
 int32_t select(const flashring_step& step, flashring_direction direction) {
     requireKnownCap();
-    if (step.head_dim > kMaxHeadDim || step.value_dim > kMaxHeadDim) {
-        fail(FLASHRING_UNSUPPORTED, "head_dim = %lld, value_dim = %lld: kernels serve up to %lld",
+    if (!servesDims(kReference, step, direction)) {
+        fail(FLASHRING_UNSUPPORTED,
+             "head_dim = %lld, value_dim = %lld: kernels serve up to %lld, and forward %lld, %lld",
              static_cast<long long>(step.head_dim), static_cast<long long>(step.value_dim),
-             static_cast<long long>(kMaxHeadDim));
+             static_cast<long long>(kMaxHeadDim), static_cast<long long>(kLatentKeyDim),
+             static_cast<long long>(kLatentValueDim));
     }
     int32_t unavailable = -1, refusing = -1;
     std::string why;

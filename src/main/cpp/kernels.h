@@ -7,7 +7,11 @@
 
 namespace flashring {
 
-constexpr int64_t kMaxHeadDim = 256;
+constexpr int64_t kMaxHeadDim = 512;     // of the kernels for any dims
+constexpr int64_t kCommonHeadDim = 256;  // of every kernel
+
+// Forward steps of the kernels for any dims take these, too: what latent attention (MLA) decodes with.
+constexpr int64_t kLatentKeyDim = 576, kLatentValueDim = 512;
 
 // A checked step, ready to run. CUDA kernels compute the intervals themselves: lo and hi are null for them.
 struct Problem {
@@ -43,12 +47,27 @@ struct Kernel {
     // again; null where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
     const char* (*unmet)(const flashring_step&, flashring_direction) = nullptr;
     bool rows = false;   // forward serves batch rows of their own lengths, and pages
-    int32_t scores = 0;  // flashring_score: those that it serves
+    int32_t scores = 0;         // flashring_score: those that it serves,
+    int32_t forwardScores = 0;  // and those that forward serves beyond them
+    int64_t maxDim = kCommonHeadDim, forwardDim = kCommonHeadDim;  // largest, of both passes and of forward
+    bool latent = false;        // forward serves kLatentKeyDim, kLatentValueDim
 
     // The same kernel, which serves these, too.
-    constexpr Kernel serving(int32_t served) const {
+    constexpr Kernel serving(int32_t served, int32_t servedForward = 0) const {
         Kernel kernel = *this;
         kernel.scores = served;
+        kernel.forwardScores = servedForward;
+        return kernel;
+    }
+    constexpr Kernel forAnyDims() const {
+        Kernel kernel = wideForward();
+        kernel.maxDim = kMaxHeadDim;
+        kernel.latent = true;
+        return kernel;
+    }
+    constexpr Kernel wideForward() const {
+        Kernel kernel = *this;
+        kernel.forwardDim = kMaxHeadDim;
         return kernel;
     }
 };

@@ -7,7 +7,7 @@
 namespace flashring {
 
 // Scratch memory of each thread that runs tasks: 64-byte aligned, contents undefined at the start of a task.
-constexpr int64_t kScratchBytes = 2 << 20;
+constexpr int64_t kScratchBytes = 5 << 19;  // float64 backward of the widest heads takes as much
 
 using Task = void (*)(const void* context, int64_t index, char* scratch);
 

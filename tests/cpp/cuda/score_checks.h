@@ -96,6 +96,26 @@ inline long checkScoresOfDecode(int32_t dtype, long seeds, uint64_t from) {
     return seeds;
 }
 
+// The heads of latent attention, which go forward alone.
+inline long checkLatent(int32_t dtype) {
+    Case c;
+    c.dtype = dtype;
+    c.shape = {2, 3, 150, 8, 1, 576, 512};
+    c.scale = 1 / std::sqrt(192.0);
+    c.qRanges = {{147, 3, 1}};
+    c.kvRanges = {{0, 150, 1}};
+    c.mask.right = 0;
+    std::mt19937_64 random(12);
+    c.draw(random);
+    Results expected(c), actual(c);
+    Step step(c, expected, FLASHRING_KERNEL_REFERENCE, 0, c.shape.kvLen);
+    CHECK(step.forward(FLASHRING_FINISH) == FLASHRING_OK, "%s", flashring_last_error());
+    DeviceCase(c, actual).forward(FLASHRING_KERNEL_AUTO, {});
+    Worst worst;
+    compare("latent", 12, c, actual, expected, mmaBars(dtype), dtype == FLASHRING_BFLOAT16 ? 1e-2 : 2e-3, worst);
+    return 1;
+}
+
 // ALiBi where all positions are far from 0: what only differences matter for.
 inline long checkFarPositions(int32_t kernel, int32_t dtype) {
     Case near;

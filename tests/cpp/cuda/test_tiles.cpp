@@ -26,8 +26,7 @@ bool loadsEvenly(int threads, int rows, int dim) {
 
 bool divides(int parts, int whole, int unit) { return parts > 0 && whole % parts == 0 && whole / parts % unit == 0; }
 
-void checkForward(HeadDims dims, SharedMemory memory) {
-    const flashring::ForwardTile t = flashring::forwardTile(dims, memory);
+void checkForward(HeadDims dims, SharedMemory memory, const flashring::ForwardTile& t) {
     const int bytes = tileBytes(t.queries, dims.key) + tileBytes(t.keys, dims.key) + tileBytes(t.keys, dims.value);
     const int threads = t.warps * 32, limit = static_cast<int>(memory), kilobytes = limit >> 10;
     CHECK(bytes + 16 <= limit, "forward %d/%d, %d KB: %d bytes", dims.key, dims.value, kilobytes, bytes);
@@ -142,10 +141,11 @@ int main() {
     long cases = checkDevices() + checkCap();
     for (const HeadDims dims : flashring::kHeadDims) {
         for (const SharedMemory memory : flashring::kSharedMemories) {
-            checkForward(dims, memory);
+            checkForward(dims, memory, flashring::forwardTile(dims, memory));
             checkBackward(dims, memory);
             cases += 2;
         }
     }
-    return finish("tiles", cases);
+    checkForward(flashring::kWideHeadDims, SharedMemory::KB99, flashring::kWideForwardTile);
+    return finish("tiles", cases + 1);
 }

@@ -38,8 +38,8 @@ struct Shape {
 struct Group {
     alignas(64) float maximum[2][16];
     alignas(64) float sum[2][16];
-    Tile query[2][kMaxHeadDim / kTileDepth];      // columns of Q
-    Tile output[kMaxHeadDim / kTileRows][2];      // O^T
+    Tile query[2][kCommonHeadDim / kTileDepth];      // columns of Q
+    Tile output[kCommonHeadDim / kTileRows][2];      // O^T
     int64_t first, count;                         // queries of this group
     int64_t lo, hi;                               // keys that any of them sees, in steps
     int64_t fullLo, fullHi;                       // keys that all of them see

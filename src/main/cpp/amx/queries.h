@@ -14,7 +14,7 @@ constexpr int64_t kKeySteps = 4;                       // a tile of keys: 128
 constexpr int64_t kKeyTile = kKeySteps * kStep;
 constexpr int64_t kQuerySteps = 4;                     // a tile of queries: 128
 constexpr int64_t kQueryTile = kQuerySteps * kStep;
-constexpr int64_t kMaxDepth = kMaxHeadDim / kTileDepth;
+constexpr int64_t kMaxDepth = kCommonHeadDim / kTileDepth;
 
 // Steps that `rows` rows take, at most `most`.
 static inline int64_t stepsOf(int64_t rows, int64_t most) { return rows < most * kStep ? ceilDiv(rows, kStep) : most; }

@@ -275,7 +275,7 @@ private:
 };
 
 // The scratch of kPanels panels of the largest dims, and what they share.
-static_assert(4 * kTile * (kPanels * 7 * kMaxHeadDim / 2 + 3 * kMaxHeadDim + 5 * kTile / 2) <= kScratchBytes,
+static_assert(4 * kTile * (kPanels * 7 * kCommonHeadDim / 2 + 3 * kCommonHeadDim + 5 * kTile / 2) <= kScratchBytes,
               "the backward scratch fits");
 
 }  // namespace

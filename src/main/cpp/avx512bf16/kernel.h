@@ -9,6 +9,11 @@ namespace flashring {
 namespace {
 
 template <class Unit>
+void bf16Forward(const Problem& problem) {
+    runForward<Bf16ForwardTask<Unit>>(problem, kPanels);
+}
+
+template <class Unit>
 void bf16Backward(const Problem& problem) {
     runBackward<float, Bf16BackwardTask<Unit>>(problem, kPanels);
 }
@@ -20,7 +25,7 @@ inline int64_t bf16WorkspaceBytes(const flashring_step& step, flashring_directio
 template <class Unit>
 constexpr Kernel bf16Kernel(const char* requirement, bool (*available)()) {
     return Kernel{FLASHRING_KERNEL_AVX512BF16,       "avx512bf16",       requirement,       available,
-                  runForward<Bf16ForwardTask<Unit>>, bf16Backward<Unit>, bf16WorkspaceBytes}
+                  bf16Forward<Unit>, bf16Backward<Unit>, bf16WorkspaceBytes}
         .serving(FLASHRING_SINKS);
 }
 

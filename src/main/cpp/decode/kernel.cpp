@@ -75,6 +75,7 @@ const Kernel kDecode = Kernel{FLASHRING_KERNEL_DECODE,
                               nullptr,
                               unmet,
                               true}
-                           .serving(FLASHRING_SOFTCAP | FLASHRING_SINKS);
+                           .serving(FLASHRING_SOFTCAP | FLASHRING_SINKS)
+                           .forAnyDims();
 
 }  // namespace flashring

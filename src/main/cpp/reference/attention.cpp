@@ -204,6 +204,7 @@ const Kernel kReference = Kernel{FLASHRING_KERNEL_REFERENCE,
                                  nullptr,
                                  nullptr,
                                  true}
-                              .serving(kAllScores);
+                              .serving(kAllScores)
+                              .forAnyDims();
 
 }  // namespace flashring

@@ -15,7 +15,8 @@ bool available() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 }  // namespace
 
 const Kernel kAvx2 =
-    Kernel{FLASHRING_KERNEL_AVX2, "avx2", "AVX2 and FMA", available, forward, backward, workspaceBytes}.serving(
-        kAllScores);
+    Kernel{FLASHRING_KERNEL_AVX2, "avx2", "AVX2 and FMA", available, forward, backward, workspaceBytes}
+        .serving(kAllScores)
+        .forAnyDims();
 
 }  // namespace flashring

@@ -19,6 +19,6 @@ bool available() {
 
 const Kernel kAvx512 =
     Kernel{FLASHRING_KERNEL_AVX512, "avx512", "AVX-512 F, BW, DQ and VL", available, forward, backward, workspaceBytes}
-        .serving(kAllScores);
+        .serving(kAllScores).forAnyDims();
 
 }  // namespace flashring

@@ -49,7 +49,7 @@ public:
         const int64_t width = wholeVectors<T>(step.head_dim), valueWidth = wholeVectors<T>(step.value_dim);
         const int64_t each = kTile * (3 * width + 2 * valueWidth),
                       shared = kTile * (2 * width + valueWidth + 2 * kTile);
-        constexpr int64_t cache = 5 * kScratchBytes / 8 / static_cast<int64_t>(sizeof(T));
+        constexpr int64_t cache = (5 << 18) / static_cast<int64_t>(sizeof(T));
         return most(1, least(kPanels, (cache - shared) / each));
     }
 

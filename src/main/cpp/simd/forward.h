@@ -41,6 +41,13 @@ public:
         }
     }
 
+    // Panels that a thread's scratch has room for.
+    static int64_t panelsThatFit(const flashring_step& step) {
+        const int64_t each = kTile * (step.head_dim + step.value_dim + 2),
+                      shared = kTile * (wholeVectors<T>(step.head_dim) + wholeVectors<T>(step.value_dim) + kTile + 3);
+        return least(kPanels, (kScratchBytes / static_cast<int64_t>(sizeof(T)) - shared) / each);
+    }
+
     void run() {
         for (int64_t n = 0; n < panels_; ++n) {
             begin(panel_[n]);
@@ -234,7 +241,8 @@ private:
 void forward(const Problem& problem) {
     withElement(problem.step.dtype, [&](auto element) {
         using Element = decltype(element);
-        runForward<ForwardTask<typename Accumulator<Element>::type, Element>>(problem);
+        using Task = ForwardTask<typename Accumulator<Element>::type, Element>;
+        runForward<Task>(problem, Task::panelsThatFit(problem.step));
     });
 }
 

@@ -10,13 +10,14 @@
 namespace flashring {
 namespace {
 
-// Task(problem, batch, query head, first query, queries, scratch).run() for all queries.
+// Task(problem, batch, query head, first query, queries, scratch).run() for all queries, with at most mostPanels tiles
+// of them to a task.
 template <class Task>
-void runForward(const Problem& problem) {
+void runForward(const Problem& problem, int64_t mostPanels) {
     const flashring_step& step = problem.step;
     const int64_t rows = step.batch * step.q_heads;
     // Several tasks for each thread, then as many panels to a task as that allows.
-    const int64_t panels = most(1, least(kPanels, rows * tiles(step.q_len) / (8 * threadLimit())));
+    const int64_t panels = most(1, least(mostPanels, rows * tiles(step.q_len) / (8 * threadLimit())));
     const int64_t queries = panels * kTile, groups = ceilDiv(step.q_len, queries);
     parallelFor(groups * rows, [&](int64_t index, char* scratch) {
         // Late queries see most under a causal mask: longest first.

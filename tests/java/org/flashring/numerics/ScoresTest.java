@@ -47,7 +47,7 @@ class ScoresTest {
     private static final int CASES = 1000;
     private static final int[] WORLDS = {1, 2, 3, 4, 8};
     private static final int[][] HEADS = {{1, 1}, {3, 3}, {4, 2}, {6, 2}, {4, 1}, {6, 1}, {8, 4}};
-    private static final int[] DIMS = {1, 5, 8, 16, 17, 33, 64};
+    private static final int[] DIMS = {1, 5, 8, 16, 17, 33, 64, 264, 512};
 
     /**
      * One case.

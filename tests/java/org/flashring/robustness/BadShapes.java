@@ -383,7 +383,7 @@ final class BadShapes {
                         () -> plan(SHAPE, OPTIONS).lastComputed(-1),
                         "rank",
                         -1),
-                unsupported("plan: head dim too large", () -> plan(shape(1, 4, 2, 257, 16), OPTIONS), "257"),
+                unsupported("plan: head dim too large", () -> plan(shape(1, 4, 2, 513, 16), OPTIONS), "513"),
                 unsupported("plan: value dim too large", () -> plan(shape(1, 4, 2, 16, 300), OPTIONS), "300"),
                 unsupported(
                         "plan: kernel that does not serve the type",

@@ -82,7 +82,7 @@ class RawInterfaceTest {
                 damage("kv_heads 0", FORWARD, s -> s.kvHeads(0), "kv_heads = 0"),
                 damage("kv_heads negative", BACKWARD, s -> s.kvHeads(-2), "kv_heads = -2"),
                 damage("head_dim 0", FORWARD, s -> s.headDim(0), "head_dim = 0"),
-                unsupported("head_dim 257", FORWARD, s -> s.headDim(257), "257"),
+                unsupported("head_dim 513", FORWARD, s -> s.headDim(513), "513"),
                 damage("head_dim huge", SELECT, s -> s.headDim(HUGE), "overflow"),
                 damage("value_dim negative", BACKWARD, s -> s.valueDim(-6), "value_dim = -6"),
                 unsupported("value_dim 300", SELECT, s -> s.valueDim(300), "300"),
