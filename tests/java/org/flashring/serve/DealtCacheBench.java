@@ -39,13 +39,13 @@ public final class DealtCacheBench {
     private DealtCacheBench(Map<String, Communicator> transports) {
         this.ranks = transports.values().iterator().next();
         AttentionOptions options = AttentionOptions.defaults();
-        CachePlan contiguous = CachePlan.contiguous(SHAPE, 1, KEYS + 1)
-                .withNewTokens(CHUNK)
-                .with(GPU ? options.onCuda() : options);
+        CachePlan contiguous =
+                CachePlan.contiguous(SHAPE, 1, KEYS + 1).withNewTokens(CHUNK).with(GPU ? options.onCuda() : options);
         add("one GPU, in one piece", contiguous, null);
         for (int page : new int[] {64, 256}) {
-            CachePlan paged =
-                    CachePlan.paged(SHAPE, 1, KEYS + 1, page).withNewTokens(CHUNK).with(contiguous.options());
+            CachePlan paged = CachePlan.paged(SHAPE, 1, KEYS + 1, page)
+                    .withNewTokens(CHUNK)
+                    .with(contiguous.options());
             add("one GPU, pages of " + page, paged, null);
             transports.forEach((name, transport) ->
                     add(name + ", pages of " + page, paged.dealtOver(transport.worldSize()), transport));
