@@ -65,7 +65,8 @@ __device__ void decode(const DecodeArguments& a) {
     __shared__ DecodeSight sight;
     __shared__ int4 places[kPlain ? 1 : kMaxDecodeThreads / 32 * kStages];  // of the tiles in a warp's buffers
     static_assert(sizeof sight + sizeof places <= kDecodeStaticBytes);
-    const bool ownRows = !kPlain && a.ownRows, shaped = !kPlain && a.shape.any;
+    // A step over bytes has rows of its own, and so no ALiBi.
+    const bool ownRows = kFloat8 || (!kPlain && a.ownRows), shaped = !kPlain && a.shape.any;
     const int pageSize = kPlain ? 0 : a.pageSize;
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
@@ -228,7 +229,9 @@ __device__ void decode(const DecodeArguments& a) {
         } else {
             multiplyKeys<Element, kDim>(scores, queries, keys);
         }
-        if (shaped) {
+        if (shaped && kFloat8) {
+            bound(scores, a.shape);
+        } else if (shaped) {
             shape(scores, a, keyHead, firstRow, key);
         }
         if (bordered) {

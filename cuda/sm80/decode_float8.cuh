@@ -40,36 +40,46 @@ __device__ float2 loadFloat8Queries(uint32_t (&fragments)[kDim / 16][4], const D
     const int lane = threadIdx.x % 32, dim = static_cast<int>(a.step.head_dim);
     const bool bf16 = a.step.dtype == FLASHRING_BFLOAT16;
     const float scale = scaleOfHead(a.step.k_scales, keyHead);
+    const auto widened = [&](uint32_t pair) {
+        return bf16 ? float2{__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000)}
+                    : __half22float2(reinterpret_cast<const __half2&>(pair));
+    };
+    const auto powerOf2 = [](int exponent) { return __uint_as_float(static_cast<uint32_t>(127 + exponent) << 23); };
     float factors[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int r = firstRow + half * 8 + lane / 4;
         const uint16_t* const q =
             r < a.rows ? row<const uint16_t>(a.step.q, batch, r / a.group, keyHead * a.group + r % a.group) : nullptr;
-        const auto at = [&](int col) {
-            const uint16_t bits = q && col < dim ? q[col] : 0;
-            return bf16 ? __uint_as_float(static_cast<uint32_t>(bits) << 16) : __half2float(__ushort_as_half(bits));
-        };
-        const auto forEach = [&](const auto& body) {
-#pragma unroll
-            for (int m = 0; m < kDim / 16; ++m) {
-#pragma unroll
-                for (int part = 0; part < 2; ++part) {
-                    const int col = m * 16 + lane % 4 * 4 + part * 2;
-                    body(fragments[m][part * 2 + half], at(col), at(col + 1));
-                }
-            }
-        };
         float top = 0;  // of what is finite
-        forEach([&](uint32_t&, float x, float y) {
-            top = fmaxf(top, fmaxf(fabsf(x) < INFINITY ? fabsf(x) : 0, fabsf(y) < INFINITY ? fabsf(y) : 0));
-        });
+        const auto raise = [&](float x) { top = fmaxf(top, fabsf(x) < INFINITY ? fabsf(x) : 0); };
+#pragma unroll
+        for (int m = 0; m < kDim / 16; ++m) {
+            const int col = m * 16 + lane % 4 * 4;
+            uint2 four{};
+            if (q && a.vectorInputs) {
+                four = col < dim ? *reinterpret_cast<const uint2*>(q + col) : four;
+            } else if (q) {
+                const auto at = [&](int d) -> uint32_t { return d < dim ? q[d] : 0; };
+                four = {at(col) | at(col + 1) << 16, at(col + 2) | at(col + 3) << 16};
+            }
+            fragments[m][half] = four.x;
+            fragments[m][half + 2] = four.y;
+            for (const uint32_t pair : {four.x, four.y}) {
+                raise(widened(pair).x);
+                raise(widened(pair).y);
+            }
+        }
         top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
         top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-        const int exponent = top > 0 ? max(ilogbf(top), -112) - 14 : 0;
-        const float down = ldexpf(1, -exponent);
-        forEach([&](uint32_t& pair, float x, float y) { pair = pack<__half>(x * down, y * down); });
-        factors[half] = ldexpf(scale, exponent);
+        const int exponent = top > 0 ? max(static_cast<int>(__float_as_uint(top) >> 23) - 127, -112) - 14 : 0;
+        const float down = powerOf2(-exponent);
+#pragma unroll
+        for (int n = 0; n < kDim / 8; ++n) {
+            uint32_t& pair = fragments[n / 2][n % 2 * 2 + half];
+            pair = pack<__half>(widened(pair).x * down, widened(pair).y * down);
+        }
+        factors[half] = scale * powerOf2(exponent);
     }
     return {factors[0], factors[1]};
 }

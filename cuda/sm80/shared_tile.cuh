@@ -6,13 +6,21 @@
 
 namespace flashring {
 
+// What createpolicy.fractional.L2::evict_first makes, of all lines.
+constexpr uint64_t kEvictFirst = 0x12f0000000000000;
+
 // Copies 16 (or 4) bytes from global to shared memory in the background; zeros where `inside` is false. What is read
-// once, the L2 cache may fetch 256 bytes at a time.
+// once, the L2 cache fetches 128 bytes at a time, and Hopper's lets it go before all else.
 template <bool kReadOnce = false>
 __device__ void copy16(uint32_t target, const void* source, bool inside) {
     if constexpr (kReadOnce) {
-        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(target), "l"(source),
+#if __CUDA_ARCH__ >= 900
+        asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(target),
+                     "l"(source), "r"(inside ? 16 : 0), "l"(kEvictFirst));
+#else
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(target), "l"(source),
                      "r"(inside ? 16 : 0));
+#endif
     } else {
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(inside ? 16 : 0));
     }

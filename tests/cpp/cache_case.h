@@ -172,8 +172,8 @@ struct Stored {
     }
 };
 
-// What a step leaves; out in strides that are not those of dense splits (FlashAttention 2550), lse the natural logarithm
-// (vLLM 47079, SGLang 33064).
+// What a step leaves; out in strides that are not those of dense splits (FlashAttention 2550), lse as the natural
+// logarithm (vLLM 47079, SGLang 33064).
 struct Outcome {
     Buffer out, acc, lse;
 
