@@ -53,6 +53,30 @@ __device__ inline void angles(const Index* positions, float* table, Index rows, 
     }
 }
 
+// The generator of InitialValues: SplitMix64 (Steele, Lea and Flood 2014).
+constexpr unsigned long long kSplitMix = 0x9E3779B97F4A7C15ull;
+
+__device__ inline unsigned long long mixed(unsigned long long value) {
+    value += kSplitMix;
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9ull;
+    value = (value ^ value >> 27) * 0x94D049BB133111EBull;
+    return value ^ value >> 31;
+}
+
+// Normal values of a stream from its element first on, in float64 up to the rounding; ones where deviation is 0.
+__device__ inline void initialValues(float* to, Index count, Index stream, Index first, double deviation) {
+    for (Index i = globalThread(); i < count; i += globalThreads()) {
+        const auto draw = [&](Index number) {
+            return static_cast<double>(mixed(stream + static_cast<unsigned long long>(number) * kSplitMix) >> 11) *
+                   0x1p-53;
+        };
+        const double radius = draw(2 * (first + i));
+        const double turn = draw(2 * (first + i) + 1);
+        const double value = deviation * sqrt(-2.0 * log(1.0 - radius)) * cospi(2.0 * turn);
+        to[i] = deviation == 0 ? 1.0f : static_cast<float>(value);
+    }
+}
+
 // Turns the pairs (i, i + headDim / 2) of the first heads of a row of qkv; sign -1 turns back. A block has a row.
 template <class T>
 __device__ void rope(T* qkv, const float* table, Index heads, Index stride, Index headDim, float sign) {

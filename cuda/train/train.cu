@@ -54,6 +54,11 @@ FLASHRING_TRAIN(__nv_bfloat16, bf16)
 FLASHRING_TRAIN(float, f32)
 
 extern "C" __global__ void __launch_bounds__(256)
+    initial(float* to, Index count, Index stream, Index first, double deviation) {
+    train::initialValues(to, count, stream, first, deviation);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
     angles(const Index* positions, float* table, Index rows, Index headDim, double base) {
     train::angles(positions, table, rows, headDim, base);
 }

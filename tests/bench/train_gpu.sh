@@ -11,7 +11,7 @@ out=$(realpath -m "${3:?folder for results}")
 here=$(cd "$(dirname "$0")" && pwd)
 gpus=${GPUS:-2}
 tokens=${TOKENS:-131072}
-steps=${STEPS:-5}
+steps=${STEPS:-4}
 mkdir -p "$out"
 failed=0
 
@@ -19,9 +19,11 @@ ours() { # ours TRANSPORT
     local start=$SECONDS
     timeout -k 5 110 "$bundle/run" launch --nproc "$gpus" -- train --engine dense --device cuda --dtype bf16 \
         --transport "$1" --layers 16 --heads 32 --kv-heads 8 --head-dim 64 --dim 2048 --hidden 8192 --vocab pairs \
-        --context "$tokens" --batch 1 --steps "$steps" --lr 3e-4 --strategy ring --ring-heads "${RING_HEADS:-4}" \
+        --context "$tokens" --batch 1 --steps "$steps" --lr 3e-4 --warmup 100 --strategy ring --ring-heads "${RING_HEADS:-4}" \
         --tile 16384 --recompute keep --text "$here/../java" "$here/../cpp" --out "$out/$1" ${TRAIN:-} \
-        >"$out/$1.txt" 2>&1 || failed=1
+        2>&1 | while IFS= read -r line; do
+        printf '%3d s  %s\n' $((SECONDS - start)) "$line"
+    done >"$out/$1.txt" || failed=1
     tail -25 "$out/$1.txt" | cut -c1-240
     [[ -f $out/$1/result.json ]] && "$python" - "$1" "$gpus" "$tokens" "$out/$1/result.json" <<'PYTHON'
 import json, statistics, sys
@@ -44,7 +46,7 @@ nvidia-smi --query-gpu=index,name,driver_version --format=csv,noheader
 for transport in ${TRANSPORTS-peer nccl}; do
     ours "$transport"
 done
-peer=${PEER---engine eager --recompute none,sdpa --rotate alltoall}
+peer=${PEER---engine eager --recompute none --rotate alltoall}
 if [[ -n $peer ]]; then
     start=$SECONDS
     # shellcheck disable=SC2086

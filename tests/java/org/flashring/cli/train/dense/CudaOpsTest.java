@@ -256,6 +256,7 @@ class CudaOpsTest {
     @CsvSource({
         "BFLOAT16, NN, 150, 131, 67, 0", "BFLOAT16, NT, 150, 131, 67, 0", "BFLOAT16, TN, 150, 131, 67, 0",
         "BFLOAT16, NN, 256, 512, 2048, 0", "BFLOAT16, NT, 256, 512, 2048, 0", "BFLOAT16, TN, 256, 512, 2048, 0",
+        "BFLOAT16, NN, 64, 256, 8192, 0", "BFLOAT16, NT, 64, 256, 8192, 0", "BFLOAT16, TN, 64, 256, 8192, 0",
         "BFLOAT16, NT, 64, 72, 80, 1", "BFLOAT16, TN, 64, 72, 80, 1", "BFLOAT16, NN, 1, 1, 1, 0",
         "FLOAT32, NN, 150, 131, 67, 0", "FLOAT32, NT, 150, 131, 67, 1", "FLOAT32, TN, 256, 512, 1024, 0"
     })
@@ -271,7 +272,13 @@ class CudaOpsTest {
         check((ops, on) -> ops.product(form, m, n, k, at(a, on), at(b, on), 0, at(d, on), false));
         Both plus = array(type, values(m * n), skipped);
         check((ops, on) -> ops.product(form, m, n, k, at(a, on), at(b, on), at(plus, on), at(d, on), false));
-        check((ops, on) -> ops.product(form, m, n, k, at(a, on), at(b, on), at(plus, on), at(plus, on), false));
+        if (of == DType.BFLOAT16) {
+            assertThatThrownBy(() ->
+                            device.product(form, m, n, k, a.device(), b.device(), plus.device(), plus.device(), false))
+                    .hasMessage("plus is d; it must be another matrix where d is bfloat16");
+        } else {
+            check((ops, on) -> ops.product(form, m, n, k, at(a, on), at(b, on), at(plus, on), at(plus, on), false));
+        }
         Both gradient = wide(values(m * n));
         check((ops, on) -> ops.product(form, m, n, k, at(a, on), at(b, on), at(gradient, on), at(gradient, on), true));
     }
@@ -364,6 +371,16 @@ class CudaOpsTest {
                     count,
                     at(norm2, on)));
         }
+    }
+
+    @ParameterizedTest(name = "{0} from element {1}, deviation {2}")
+    @CsvSource({"BFLOAT16, 0, 0.02", "FLOAT32, 8589934597, 1", "BFLOAT16, 3, 0"})
+    void initialValues(DType of, long first, double deviation) {
+        begin(of);
+        int count = 70_001;
+        Both to = empty(DType.FLOAT32, count, 1);
+        InitialValues initial = new InitialValues(InitialValues.seed(-5, 3), deviation);
+        check((ops, on) -> ops.initial(initial, first, at(to, on), count));
     }
 
     @Test

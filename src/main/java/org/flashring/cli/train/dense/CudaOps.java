@@ -123,6 +123,11 @@ final class CudaOps implements Ops {
     }
 
     @Override
+    public void initial(InitialValues values, long first, long to, long count) {
+        launchRound("initial", count, to, count, values.stream(), first, bits(values.deviation()));
+    }
+
+    @Override
     public void round(long from, long to, long count) {
         launchRound("round" + suffix, count, from, to, count);
     }
@@ -205,6 +210,10 @@ final class CudaOps implements Ops {
 
     @Override
     public void product(Form form, long m, long n, long k, long a, long b, long plus, long d, boolean wideResult) {
+        if (plus == d && !wideResult && type == DType.BFLOAT16) {
+            // cuBLASLt adds what it has rounded before, in memory.
+            throw new IllegalArgumentException("plus is d; it must be another matrix where d is bfloat16");
+        }
         int previous = CurrentDevice.enter(device);
         try {
             products.product(form, m, n, k, a, b, plus, d, wideResult);

@@ -78,18 +78,14 @@ final class HostOps implements Ops {
         return base + element * wide().bytes();
     }
 
-    private void copy(long to, long from, long bytes) {
+    @Override
+    public void upload(long to, long from, long bytes) {
         parts(bytes, CHUNK * 8L, (view, first, count) -> view.copy(to + first, from + first, count));
     }
 
     @Override
-    public void upload(long to, long from, long bytes) {
-        copy(to, from, bytes);
-    }
-
-    @Override
     public void download(long to, long from, long bytes) {
-        copy(to, from, bytes);
+        upload(to, from, bytes);
     }
 
     @Override
@@ -99,6 +95,15 @@ final class HostOps implements Ops {
             double[] zeros = view.array(0, CHUNK);
             Arrays.fill(zeros, 0, count, 0);
             view.store(DType.FLOAT32, at + first * Float.BYTES, zeros, 0, count);
+        });
+    }
+
+    @Override
+    public void initial(InitialValues values, long first, long to, long count) {
+        parts(count, CHUNK, (view, done, some) -> {
+            double[] now = view.array(0, CHUNK);
+            values.fill(first + done, now, some);
+            view.store(wide(), wideAt(to, done), now, 0, some);
         });
     }
 
@@ -347,17 +352,16 @@ final class HostOps implements Ops {
 
     @Override
     public void squareSum(long values, long count, long result) {
-        HostView view = view();
-        double[] some = view.array(0, CHUNK);
+        double[] some = view().array(0, CHUNK);
         double sum = 0;
         for (long first = 0; first < count; first += CHUNK) {
             int now = (int) Math.min(CHUNK, count - first);
-            view.load(wide(), wideAt(values, first), some, 0, now);
+            view().load(wide(), wideAt(values, first), some, 0, now);
             for (int i = 0; i < now; i++) {
                 sum += some[i] * some[i];
             }
         }
-        view.putDouble(result, sum);
+        view().putDouble(result, sum);
     }
 
     @Override
@@ -392,7 +396,4 @@ final class HostOps implements Ops {
             view.store(type, at(weights, first), value, 0, some);
         });
     }
-
-    @Override
-    public void close() {} // nothing is owned
 }

@@ -1,22 +1,32 @@
 package org.flashring.cli.train.dense;
 
-/** Initial values as a pure function of (seed, parameter, element): the same whatever ranks there are. */
-final class InitialValues {
+/**
+ * Initial values of a parameter as a pure function of (seed, parameter, element): the same whatever ranks there are.
+ *
+ * @param stream number of the parameter's values among all
+ * @param deviation of normal values; 0 for ones
+ */
+record InitialValues(long stream, double deviation) {
     private static final long STEP = 0x9E3779B97F4A7C15L; // of SplitMix64 (Steele, Lea and Flood 2014)
     private static final double UNIT = 0x1p-53;
 
-    private InitialValues() {}
+    /** Returns those of a parameter by a seed. */
+    static InitialValues of(long seed, Parameters.Parameter parameter) {
+        return new InitialValues(seed(seed, parameter.number()), parameter.deviation());
+    }
 
-    /** Returns the initial value of an element of a parameter. */
-    static double of(long seed, Parameters.Parameter parameter, long element) {
-        if (parameter.deviation() == 0) {
-            return 1;
+    /** Sets {@code to} to the values of {@code count} elements from {@code first} on. */
+    void fill(long first, double[] to, int count) {
+        for (int i = 0; i < count; i++) {
+            to[i] = deviation == 0 ? 1 : value(first + i);
         }
-        long stream = mix(mix(seed) + parameter.number() * STEP);
+    }
+
+    private double value(long element) {
         double radius = (mix(stream + 2 * element * STEP) >>> 11) * UNIT;
         double turn = (mix(stream + (2 * element + 1) * STEP) >>> 11) * UNIT;
         // Box and Muller 1958; 1 - radius lies in (0, 1]
-        return parameter.deviation() * Math.sqrt(-2 * Math.log(1 - radius)) * Math.cos(2 * Math.PI * turn);
+        return deviation * Math.sqrt(-2 * Math.log(1 - radius)) * Math.cos(2 * Math.PI * turn);
     }
 
     /** Returns a seed for what comes as number {@code index} of those of {@code seed}. */

@@ -45,6 +45,9 @@ interface Ops extends AutoCloseable {
     /** Sets bytes to 0. */
     void clear(long at, long bytes);
 
+    /** Sets {@code count} elements (wide) to the initial values of a parameter, from its element {@code first} on. */
+    void initial(InitialValues values, long first, long to, long count);
+
     /** Sets {@code count} elements of {@link #type} to those of {@link #wide}, rounded. */
     void round(long from, long to, long count);
 
@@ -98,7 +101,7 @@ interface Ops extends AutoCloseable {
     /**
      * Sets d [m, n] to a b, or to {@code plus} + a b.
      *
-     * @param plus as d, 0 for none; it may be d itself
+     * @param plus as d, 0 for none; it may be d itself unless a GPU stores bfloat16 there, which it would round twice
      * @param wideResult whether plus and d are of {@link #wide} instead of {@link #type}
      */
     void product(Form form, long m, long n, long k, long a, long b, long plus, long d, boolean wideResult);
@@ -134,6 +137,7 @@ interface Ops extends AutoCloseable {
             long count,
             long norm2);
 
+    /** Frees what these own, if anything. */
     @Override
-    void close();
+    default void close() {}
 }

@@ -2,7 +2,6 @@ package org.flashring.cli.train.dense;
 
 import java.util.Arrays;
 import java.util.List;
-import java.util.stream.IntStream;
 import org.flashring.DType;
 import org.flashring.cli.train.dense.PhaseClock.Part;
 import org.flashring.comm.Communicator;
@@ -14,8 +13,6 @@ import org.flashring.comm.Communicator;
  * own: there is room for the gradients of two groups of parameters, the one that is summed and the one that is made.
  */
 final class ShardedAdamW {
-    private static final int AT_ONCE = 1 << 12; // initial values that a thread makes
-
     /** What is kept of each parameter, by the name that checkpoints give it; all of the wide type. */
     enum State {
         MASTER("master"),
@@ -155,15 +152,18 @@ final class ShardedAdamW {
     void initialize(long seed) {
         DType wide = ops.wide();
         for (Share share : shares) {
-            staging.put(wide, address(State.MASTER, share), share.count(), (first, to, count) -> {
-                IntStream.range(0, (count + AT_ONCE - 1) / AT_ONCE).parallel().forEach(part -> {
-                    int begin = part * AT_ONCE;
-                    Elements values = new Elements(parameters, share.first() + first + begin);
-                    for (int i = begin; i < Math.min(count, begin + AT_ONCE); i++) {
-                        to[i] = values.initial(seed, share.first() + first + i);
-                    }
-                });
-            });
+            long end = share.first() + share.count();
+            for (Parameters.Parameter parameter : parameters.all()) {
+                long from = Math.max(share.first(), parameter.start());
+                long to = Math.min(end, parameter.end());
+                if (from < to) {
+                    ops.initial(
+                            InitialValues.of(seed, parameter),
+                            from - parameter.start(),
+                            address(State.MASTER, share) + (from - share.first()) * wide.bytes(),
+                            to - from);
+                }
+            }
         }
         ops.clear(states[State.MEAN.ordinal()], elements * wide.bytes());
         ops.clear(states[State.SQUARE_MEAN.ordinal()], elements * wide.bytes());
@@ -267,25 +267,5 @@ final class ShardedAdamW {
     /** Sets how many steps were taken before. */
     void updates(long taken) {
         updates = taken;
-    }
-
-    /** Walks through the parameters as their elements are asked for in order. */
-    private static final class Elements {
-        private final List<Parameters.Parameter> all;
-        private int at;
-
-        Elements(Parameters parameters, long first) {
-            all = parameters.all();
-            while (at < all.size() - 1 && all.get(at).end() <= first) {
-                at++;
-            }
-        }
-
-        double initial(long seed, long element) {
-            while (all.get(at).end() <= element) {
-                at++;
-            }
-            return InitialValues.of(seed, all.get(at), element - all.get(at).start());
-        }
     }
 }
