@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A step of one new token over a cache of 2^20 keys, on one GPU and dealt over two: dealt_cache.sh BUNDLE
-# BUNDLE is an unpacked bundle (./flashring bundle). Ten rounds in which all ways take turns; DealtCacheBench says what is timed.
+# BUNDLE is an unpacked bundle (./flashring bundle). Ten rounds in which all ways take turns; DealtCacheBench says what
+# is timed.
 set -euo pipefail
 bundle=${1:?folder of an unpacked bundle}
 nvidia-smi --query-gpu=index,name,driver_version --format=csv,noheader

@@ -19,7 +19,8 @@ ours() { # ours TRANSPORT
     local start=$SECONDS
     timeout -k 5 110 "$bundle/run" launch --nproc "$gpus" -- train --engine dense --device cuda --dtype bf16 \
         --transport "$1" --layers 16 --heads 32 --kv-heads 8 --head-dim 64 --dim 2048 --hidden 8192 --vocab pairs \
-        --context "$tokens" --batch 1 --steps "$steps" --lr 3e-4 --warmup 100 --strategy ring --ring-heads "${RING_HEADS:-4}" \
+        --context "$tokens" --batch 1 --steps "$steps" --lr 3e-4 --warmup 100 \
+        --strategy ring --ring-heads "${RING_HEADS:-4}" \
         --tile 16384 --recompute keep --text "$here/../java" "$here/../cpp" --out "$out/$1" ${TRAIN:-} \
         2>&1 | while IFS= read -r line; do
         printf '%3d s  %s\n' $((SECONDS - start)) "$line"

@@ -34,7 +34,8 @@ public final class TwoHosts implements AutoCloseable {
             on() {
                 host=$1
                 shift
-                nsenter --net=/run/netns/$host unshare -m sh -c 'mount -t tmpfs -o size=16m none /dev/shm; exec "$@"' sh "$@"
+                nsenter --net=/run/netns/$host unshare -m \\
+                    sh -c 'mount -t tmpfs -o size=16m none /dev/shm; exec "$@"' sh "$@"
             }
             """;
     private static final List<String> NAMESPACES = List.of(

@@ -45,7 +45,8 @@ class TwoHostsFaultTest {
             for node in 0 1; do
                 host=$([ $node = 0 ] && echo a || echo b)
                 on $host bash -c '"$@"; echo "host ended with $?, $(ls -A /dev/shm | wc -l) files left"' bash \\
-                    "${@:1:$#-2}" launch --nnodes 2 --node-rank $node --master-addr 10.77.0.1 --port 29507 --nproc 2 -- \\
+                    "${@:1:$#-2}" launch --nnodes 2 --node-rank $node --master-addr 10.77.0.1 --port 29507 \\
+                    --nproc 2 -- \\
                     "${@: -2}" >"$FOLDER/$host" 2>&1 &
                 launched+=($!)
             done
