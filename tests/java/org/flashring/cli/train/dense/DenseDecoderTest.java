@@ -106,6 +106,12 @@ class DenseDecoderTest {
     }
 
     @Test
+    void weightsOfBfloat16() {
+        double mean = trained(DType.BFLOAT16, 0);
+        assertThat((decoded(1, 0, 1) + firstLoss()) / (LENGTH - 1)).isCloseTo(mean, offset(2e-2));
+    }
+
+    @Test
     void aPromptAtOnceIsThePromptByTokens() {
         trained(DType.FLOAT64, 0);
         try (TrainedModel trained = TrainedModel.read("--model", folder);
@@ -137,7 +143,7 @@ class DenseDecoderTest {
         refused(config, "{", "is not of the form that it was written in");
         refused(config, "{}", "is not of a model that was trained here");
         refused(config, written.replace("\"llama\"", "\"bert\""), "is not of a model that was trained here");
-        refused(config, written.replace("float32", "bfloat16"), "is of bfloat16; it must be of float32 or float64");
+        refused(config, written.replace("float32", "float16"), "is of float16; it must be of float32, float64 or");
         refused(config, written.replace("\"hidden_size\": 24", "\"hidden_size\": 26"), "it must be");
         refused(config, written.replace("\"hidden_size\": 24", "\"hidden_size\": 2147483647"), "it must be");
         refused(
