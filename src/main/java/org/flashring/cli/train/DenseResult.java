@@ -187,7 +187,7 @@ record DenseResult(
                 Quantity.flops(computedFlopsPerSecond));
         out.printf(
                 Locale.ROOT,
-                "Memory      a rank: %s planned, %s taken, %s more seen in use; largest: %s%n",
+                "Memory      a rank: %s planned, %s taken, %s seen in use beside what was before; largest: %s%n",
                 Quantity.bytes(memory.planned()),
                 Quantity.bytes(memory.taken()),
                 Quantity.bytes(memory.watched()),
