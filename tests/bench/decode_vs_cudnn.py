@@ -6,8 +6,8 @@
 Needs an NVIDIA GPU and PyTorch. Everything is bfloat16 and timed by CUDA events, the bodies taking turns; caches are
 larger than the L2 cache, or as many as are together. Short caches are timed as one of 100 calls of a CUDA graph. First
 each result is compared with float32 attention of PyTorch; where one is wrong the exit status is 1, whatever the speed.
-With --pages the same cache also as rows with lengths of their own, and in shuffled pages of SIZE keys: with the same bits. And as
-float8, in one piece and in pages.
+With --pages the same cache also as rows with lengths of their own, and in shuffled pages of SIZE keys: with the same
+bits. And as float8, in one piece and in pages.
 """
 import argparse
 import ctypes as c
@@ -186,7 +186,8 @@ def main():
         size = 2 * one.k.numel() * 2
         print(f"{name:4s} {str(shape):32s} {one.kernel:7s} error {error:.1e}  " +
               "  ".join(f"{who} {us:7.1f}" for who, us in micros.items()) +
-              f"  of reading {micros['ours'] / micros['read']:.3f}, {size / micros['ours'] * 1e-6:.2f} TB/s", flush=True)
+              f"  of reading {micros['ours'] / micros['read']:.3f},"
+              f" {size / micros['ours'] * 1e-6:.2f} TB/s", flush=True)
         del one, bodies
         torch.cuda.empty_cache()
     for name, shape in SHORT.items():
@@ -199,7 +200,8 @@ def main():
         wrong += not error < 5e-3
         us = graph_micros(calls, options.repeats)
         if options.pages:
-            print(f"{name:4s} in pages {graph_micros([Rows(call, options.pages) for call in calls], options.repeats):6.2f} us", flush=True)
+            paged = graph_micros([Rows(call, options.pages) for call in calls], options.repeats)
+            print(f"{name:4s} in pages {paged:6.2f} us", flush=True)
         lines.append({"shape": name, "sizes": shape, "kernel": calls[0].kernel, "error": error, "micros": {"ours": us}})
         print(f"{name:4s} {str(shape):32s} {calls[0].kernel:7s} error {error:.1e}  "
               f"ours {us:6.2f} us a call among {CALLS} of a graph", flush=True)

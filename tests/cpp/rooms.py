@@ -29,12 +29,6 @@ SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".c"}
 FOLDERS = (*ROOTS, "tests/cpp", "tests/bench", "examples/c")  # of all native sources
 SCRIPTS = {".java", ".py", ".sh"}
 SCRIPT_FOLDERS = ("src/main/java", "adapters", "examples", "tests", "cmake")
-WIDER = {  # scripts and Java sources that have wider lines
-    "src/main/java/org/flashring/cli/train/DenseResult.java",
-    "src/main/java/org/flashring/cli/train/TrainCommand.java",
-    "src/main/java/org/flashring/cli/train/TrainResult.java",
-    "tests/bench/decode_vs_cudnn.py",
-}
 MOST_COLUMNS, MOST_LINES = 120, 400
 
 
@@ -112,7 +106,7 @@ def main(repository):
     check_the_check()
     base = pathlib.Path(repository)
     sources, native = read(base, ROOTS, SUFFIXES), read(base, FOLDERS, SUFFIXES)
-    scripts = {path: text for path, text in read(base, SCRIPT_FOLDERS, SCRIPTS).items() if path not in WIDER}
+    scripts = read(base, SCRIPT_FOLDERS, SCRIPTS)
     wrong = [*faults(sources), *calls(sources), *lengths(native), *widths(native), *widths(scripts)]
     empty = ROOMS.keys() - {room(path) for path in sources}
     wrong += [f"{name}: an empty room" for name in sorted(empty)]

@@ -127,7 +127,8 @@ record DenseResult(
         DenseSettings dense = training.settings();
         out.printf(
                 Locale.ROOT,
-                "Memory      %s a rank, by plan: beside a batch's tokens nothing is taken after the start; --recompute %s%n",
+                "Memory      %s a rank, by plan: beside a batch's tokens nothing is taken after the start;"
+                        + " --recompute %s%n",
                 Quantity.bytes(MemoryLimit.bytes(dense)),
                 MemoryLimit.name(dense));
         if (training.faster() != null) {
@@ -210,7 +211,8 @@ record DenseResult(
         List<Double> means = lossByPosition.last();
         out.printf(
                 Locale.ROOT,
-                "Repeated    %.4f nats in first halves, %.4f in second ones, which repeat them; at the start %.4f and %.4f%n",
+                "Repeated    %.4f nats in first halves, %.4f in second ones, which repeat them; at the start %.4f"
+                        + " and %.4f%n",
                 mean(means.subList(0, means.size() / 2)),
                 mean(means.subList(means.size() / 2, means.size())),
                 mean(lossByPosition.first().subList(0, means.size() / 2)),

@@ -71,8 +71,8 @@ public final class TrainCommand implements Callable<Integer> {
             required = true,
             arity = "1..*",
             paramLabel = "FILE",
-            description =
-                    "Text to learn: files, or directories that are read with all below them but hidden and binary files.")
+            description = "Text to learn: files, or directories that are read with all below them but hidden and binary"
+                    + " files.")
     private List<Path> text;
 
     @Option(
@@ -98,8 +98,8 @@ public final class TrainCommand implements Callable<Integer> {
 
     @Option(
             names = "--compare",
-            description =
-                    "Also run each step on one rank, and fail if losses or gradients differ by more than float32 explains.")
+            description = "Also run each step on one rank, and fail if losses or gradients differ by more than float32"
+                    + " explains.")
     private boolean compare;
 
     @Option(names = "--steps", defaultValue = "100", description = "Optimizer steps (default: ${DEFAULT-VALUE}).")

@@ -120,7 +120,8 @@ record TrainResult(
         if (comparison != null) {
             out.printf(
                     Locale.ROOT,
-                    "1 rank      largest difference of the loss %.1e (allowed %.0e), of a gradient %.1e (allowed %.0e; %s, step %d)%s: %s%n",
+                    "1 rank      largest difference of the loss %.1e (allowed %.0e), of a gradient %.1e (allowed %.0e; %s,"
+                            + " step %d)%s: %s%n",
                     comparison.lossDifference(),
                     comparison.lossBar(),
                     comparison.gradientDifference(),
@@ -137,7 +138,8 @@ record TrainResult(
                 ? ""
                 : String.format(
                         Locale.ROOT,
-                        "; the %d that differ by more are %.1f times as far from float64 as one rank's on average (allowed %.0f%s), %.1f times at worst"
+                        "; the %d that differ by more are %.1f times as far from float64 as one rank's on average"
+                                + " (allowed %.0f%s), %.1f times at worst"
                                 + " (allowed %.0f)",
                         comparison.judged(),
                         comparison.meanRatio(),
