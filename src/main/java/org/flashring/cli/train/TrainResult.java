@@ -120,8 +120,8 @@ record TrainResult(
         if (comparison != null) {
             out.printf(
                     Locale.ROOT,
-                    "1 rank      largest difference of the loss %.1e (allowed %.0e), of a gradient %.1e (allowed %.0e; %s,"
-                            + " step %d)%s: %s%n",
+                    "1 rank      largest difference of the loss %.1e (allowed %.0e), of a gradient %.1e (allowed %.0e;"
+                            + " %s, step %d)%s: %s%n",
                     comparison.lossDifference(),
                     comparison.lossBar(),
                     comparison.gradientDifference(),
