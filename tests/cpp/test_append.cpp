@@ -96,7 +96,12 @@ long olderStruct() {
               static_cast<int>(j));
     }
     CHECK(held == 40, "%d keys", held);
-    return 1;
+    // That of the next one ends before the scales.
+    args.size = offsetof(flashring_append_args, k_scales);
+    args.shard = args.shards = 0;
+    args.k_scales = args.v_scales = reinterpret_cast<const float*>(uintptr_t{9});
+    CHECK(flashring_append(&args) == FLASHRING_OK, "%s", flashring_last_error());
+    return 2;
 }
 
 long appendRefusals() {
@@ -138,6 +143,9 @@ long appendRefusals() {
     refuse("page_table[0, 2] = -1 must be", Cache::Numbered, [](A&, Stored& c) { c.table[2] = -1; });
     refuse("v_pages[0, 2] = ", Cache::Addressed, [](A&, Stored& c) { c.valuePages[2] = nullptr; });
     refuse("kv_dtype = 2 must be from 0 to 1", Cache::Contiguous, [](A& a, Stored&) { a.kv_dtype = 2; });
+    static const float scales[] = {1, 1};
+    refuse("k_scales = ", Cache::Contiguous, [](A& a, Stored&) { a.k_scales = scales; });
+    refuse("must be null where kv_dtype is 0", Cache::Addressed, [](A& a, Stored&) { a.v_scales = scales; });
     refuse("kv_dtype = 1 (float8_e4m3) goes with dtype bfloat16 or float16, not float32", Cache::Contiguous,
            [](A& a, Stored&) { a.kv_dtype = 1; });
     refuse("dtype = 4", Cache::Contiguous, [](A& a, Stored&) { a.dtype = 4; });

@@ -116,7 +116,9 @@ long refusals() {
         ordered.device = served.device = 0;
         ordered.deterministic = served.deterministic = 1;
         flashring_step dim = stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AVX512);
-        dim.head_dim = 300;
+        dim.head_dim = 513;
+        flashring_step wide = stepOf(FLASHRING_BFLOAT16, FLASHRING_KERNEL_AMX);
+        wide.head_dim = 300;
         expect(cap, stepOf(FLASHRING_FLOAT32, FLASHRING_KERNEL_AMX), FLASHRING_FORWARD, "(amx), dtype = float32");
         expect(cap, stepOf(FLASHRING_BFLOAT16, FLASHRING_KERNEL_MMA), FLASHRING_FORWARD,
                "(mma), dtype = bfloat16, head_dim = 64, value_dim = 64, forward on the host");
@@ -130,8 +132,9 @@ long refusals() {
                       !std::strstr(flashring_last_error(), "no kernel serves"),
                   "value_dim = %d, deterministic: %s", static_cast<int>(served.value_dim), flashring_last_error());
         }
-        expect(cap, dim, FLASHRING_FORWARD, "head_dim = 300");
-        cases += 6;
+        expect(cap, dim, FLASHRING_FORWARD, "head_dim = 513");
+        expect(cap, wide, FLASHRING_FORWARD, "(amx), dtype = bfloat16, head_dim = 300");
+        cases += 7;
     }
     return cases;
 }

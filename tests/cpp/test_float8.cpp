@@ -122,6 +122,7 @@ long refusals() {
     long cases = 0;
     using S = flashring_step;
     static const float wrong[][2] = {{1, 0}, {-1, 1}, {NAN, 1}, {INFINITY, 1}};
+    static const float one[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     const auto refuse = [&](const char* says, const std::function<void(S&)>& spoil,
                             int32_t status = FLASHRING_INVALID_ARGUMENT) {
         CacheCase c = smallCase(FLASHRING_BFLOAT16, {40, 20}, 40);
@@ -143,9 +144,20 @@ long refusals() {
     refuse("k_scales[0] = nan must be", [](S& s) { s.k_scales = wrong[2]; });
     refuse("v_scales[0] = inf must be", [](S& s) { s.v_scales = wrong[3]; });
     refuse("reserved = 1", [](S& s) { s.reserved = 1; });
+    refuse("v_scales = ", [](S& s) {
+        s.v_scales = reinterpret_cast<const float*>(reinterpret_cast<const char*>(one) + 2);
+    });
+    refuse("alibi_slopes", [](S& s) { s.alibi_slopes = one; });
     refuse(
         "it takes no float8 caches", [](S& s) { s.kernel = FLASHRING_KERNEL_SIMD128; }, FLASHRING_UNSUPPORTED);
-    return cases;
+    CacheCase c = smallCase(FLASHRING_BFLOAT16, {40, 20}, 40);
+    Float8Cache cache(c, Cache::Numbered, 1, {1, 1}, {1, 1});
+    Outcome r(c);
+    const S raw = stepOver(c, cache, r, FLASHRING_KERNEL_AUTO);
+    CHECK(flashring_backward_step(&raw) == FLASHRING_UNSUPPORTED &&
+              std::strstr(flashring_last_error(), "float8 caches are for forward steps"),
+          "backward over bytes: %s", flashring_last_error());
+    return cases + 1;
 }
 
 // What an older release's program has ends before the type of the cache.

@@ -65,6 +65,17 @@ std::vector<Bad> table() {
         {"device = -2", invalid, all, [](S& s, F&) { s.device = -2; }},
         {"device = ", invalid, all, [](S& s, F&) { s.device = INT_MIN; }},
         {"device = 4096", unsupported, all, [](S& s, F&) { s.device = 4096; }},
+        // What kernels on GPUs serve is known to libraries without CUDA, too.
+        {"device = 4096", unsupported, attention,
+         [](S& s, F&) { s.device = 4096; s.head_dim = s.value_dim = 512; }},
+        {"device = 4096", unsupported, {forward},
+         [](S& s, F&) { s.device = 4096; s.head_dim = 576; s.value_dim = 512; }},
+        {"device = 4096", unsupported, {forward},
+         [](S& s, F&) { s.device = 4096; s.dtype = FLASHRING_BFLOAT16; s.kernel = FLASHRING_KERNEL_MMA;
+             s.head_dim = s.value_dim = 512; }},
+        {"device = 4096", unsupported, {forward},
+         [](S& s, F&) { s.device = 4096; s.dtype = FLASHRING_BFLOAT16; s.kernel = FLASHRING_KERNEL_WGMMA;
+             s.softcap = 3; }},
         {"dtype = -1", invalid, all, [](S& s, F&) { s.dtype = -1; }},
         {"dtype = 4", invalid, all, [](S& s, F&) { s.dtype = 4; }},
         {"kernel = -1", invalid, all, [](S& s, F&) { s.kernel = -1; }},

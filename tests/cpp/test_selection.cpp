@@ -59,17 +59,20 @@ const Kernel kAvx512Bf16{FLASHRING_KERNEL_AVX512BF16, "avx512bf16", "BF16", isTh
 const Kernel kAvx2 =
     Kernel{FLASHRING_KERNEL_AVX2, "avx2", "AVX2", isThere<'a'>, nothing, nothing, bytesOf<3>}.serving(kAllScores);
 const Kernel kSimd128{FLASHRING_KERNEL_SIMD128, "simd128", "SSE2", isThere<'s'>, nothing, nothing, bytesOf<700>};
-const Kernel kReference{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", isThere<'r'>, nothing, nothing, nullptr,
-                        false,                      nullptr,     nullptr,   true};
+const Kernel kReference =
+    Kernel{FLASHRING_KERNEL_REFERENCE, "reference", "nothing", isThere<'r'>, nothing, nothing, nullptr,
+           false,                      nullptr,     nullptr,   true}.forAnyDims();
 const Kernel kCudaDecode{FLASHRING_KERNEL_DECODE, "decode", "a GPU", isThere<'d'>, nothing, nullptr,
                          bytesOf<30>,             true,     nullptr, ::manyRows,   true};
 const Kernel kCudaWgmma{FLASHRING_KERNEL_WGMMA, "wgmma",     "Hopper", isThere<'w'>, nothing, nothing,
                         bytesOf<10>,            true,        ::runsOn, ::unmet};
 const Kernel kCudaMma =
-    Kernel{FLASHRING_KERNEL_MMA, "mma", "a GPU", isThere<'m'>, nothing, nothing, bytesOf<20>, true}.serving(
-        FLASHRING_SINKS);
-const Kernel kCudaReference{FLASHRING_KERNEL_REFERENCE, "reference", "a GPU", isThere<'r'>, nothing, nothing,
-                            bytesOf<500>,               true};
+    Kernel{FLASHRING_KERNEL_MMA, "mma", "a GPU", isThere<'m'>, nothing, nothing, bytesOf<20>, true}
+        .serving(FLASHRING_SINKS)
+        .wideForward();
+const Kernel kCudaReference =
+    Kernel{FLASHRING_KERNEL_REFERENCE, "reference", "a GPU", isThere<'r'>, nothing, nothing, bytesOf<500>, true}
+        .forAnyDims();
 
 }  // namespace flashring
 
@@ -160,10 +163,22 @@ void rows() {
     many.q_len = 65;
     expect(chosen(many), "kernel = 0 (decode): it takes few rows");  // not that those behind it take none
     many.dtype = FLASHRING_FLOAT32;
-    expect(chosen(many), "kernel = 0 (reference): it takes neither rows of their own lengths nor pages");
+    expect(chosen(many),
+           "no kernel serves kernel = 0 (any), dtype = float32, head_dim = 64, value_dim = 64, rows of their own "
+           "lengths or pages, forward on CUDA");
     many.dtype = FLASHRING_BFLOAT16;
     expect(chosen(many, FLASHRING_BACKWARD),
            "kernel = 0 (reference): rows of their own lengths and pages are for forward steps");
+    paged.head_dim = paged.value_dim = 320;  // which the reference serves, but not of rows
+    expect(chosen(paged),
+           "no kernel serves kernel = 0 (any), dtype = bfloat16, head_dim = 320, value_dim = 320, rows of their own "
+           "lengths or pages, forward on CUDA");
+    paged.kv_dtype = FLASHRING_KV_FLOAT8_E4M3;
+    expect(chosen(paged),
+           "no kernel serves kernel = 0 (any), dtype = bfloat16, head_dim = 320, value_dim = 320, a float8 cache, "
+           "forward on CUDA");
+    paged.page_size = 0;
+    expect(chosen(paged, FLASHRING_BACKWARD), "kernel = 0 (reference): float8 caches are for forward steps");
     host.device = FLASHRING_HOST;
     expect(chosen(host), "decode");
     host.q_len = 65;
@@ -191,6 +206,24 @@ void byName() {
     lacking = {"mma", "reference"};
     expect(chosen(at(stepOf(FLASHRING_KERNEL_AUTO), 0x1008)), "kernel = 0 (wgmma): rows of q do not start on 16 bytes");
     lacking.clear();
+}
+
+// Dims beyond those of every kernel, and pairs that forward alone takes.
+void wideHeads() {
+    flashring_step step = stepOf(FLASHRING_KERNEL_AUTO, 512);
+    expect(chosen(step), "mma");
+    expectBytes(step, FLASHRING_FORWARD, 20 * 128);
+    expect(chosen(step, FLASHRING_BACKWARD), "reference");
+    expectBytes(step, FLASHRING_BACKWARD, 500 * 128 + 3000);
+    step.head_dim = 576;  // of latent attention
+    expect(chosen(step), "reference");
+    expect(chosen(step, FLASHRING_BACKWARD),
+           "head_dim = 576, value_dim = 512: kernels serve up to 512, and forward 576, 512");
+    step.value_dim = 64;
+    expect(chosen(step), "head_dim = 576, value_dim = 64: kernels serve up to 512, and forward 576, 512");
+    step = stepOf(FLASHRING_KERNEL_MMA, 257);
+    expect(chosen(step, FLASHRING_BACKWARD),
+           "no kernel serves kernel = 6 (mma), dtype = bfloat16, head_dim = 257, value_dim = 257, backward on CUDA");
 }
 
 // Enough for those that may run, and nothing for those that cannot.
@@ -275,6 +308,7 @@ int main() {
     scores();
     byName();
     rows();
+    wideHeads();
     workspace();
     return finish("selection", cases);
 }

@@ -117,7 +117,12 @@ bool serves(const Capability& row, flashring_direction direction) {
 
 bool serves(const Capability& row, const flashring_step& step, flashring_direction direction) {
     const Kernel& kernel = *row.kernel;
-    const int32_t scoresServed = kernel.scores | (direction == FLASHRING_FORWARD ? kernel.forwardScores : 0);
+    const bool forward = direction == FLASHRING_FORWARD;
+    const int32_t scoresServed = kernel.scores | (forward ? kernel.forwardScores : 0);
+    // Asked for by name, a kernel without rows says so; of all that lack them the last would.
+    if (forward && hasRows(step) && !kernel.rows && step.kernel == FLASHRING_KERNEL_AUTO) {
+        return false;
+    }
     return kernel.cuda == (step.device != FLASHRING_HOST) &&
            (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
            serves(row, direction) && servesDims(kernel, step, direction) &&
@@ -179,11 +184,8 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
         if (!lack) {
             return i;
         }
-        // What a kernel for rows asks for helps more than that those behind it take none.
-        if (refusing < 0 || !hasRows(step) || kTable[i].kernel->rows || !kTable[refusing].kernel->rows) {
-            refusing = i;
-            why = lack;
-        }
+        refusing = i;
+        why = lack;
     }
     if (refusing >= 0) {
         fail(FLASHRING_UNSUPPORTED, "kernel = %d (%s): %s", step.kernel, kTable[refusing].kernel->name, why.c_str());
@@ -196,9 +198,13 @@ int32_t select(const flashring_step& step, flashring_direction direction) {
     const char* const pass = direction == FLASHRING_FORWARD ? "forward" : "backward";
     const int32_t scores = scoresOf(step, direction);
     fail(FLASHRING_UNSUPPORTED,
-         "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s%s%s%s on %s",
+         "no kernel serves kernel = %d (%s), dtype = %s, head_dim = %lld, value_dim = %lld, %s%s%s%s%s%s on %s",
          step.kernel, kernelName(step.kernel), dtypeName(step.dtype), static_cast<long long>(step.head_dim),
-         static_cast<long long>(step.value_dim), scores & FLASHRING_SOFTCAP ? "softcap, " : "",
+         static_cast<long long>(step.value_dim),
+         !hasRows(step)                           ? ""
+         : step.kv_dtype == FLASHRING_KV_OF_STEP ? "rows of their own lengths or pages, "
+                                                  : "a float8 cache, ",
+         scores & FLASHRING_SOFTCAP ? "softcap, " : "",
          scores & FLASHRING_SINKS ? "sinks, " : "", scores & FLASHRING_ALIBI ? "alibi_slopes, " : "",
          step.deterministic && direction == FLASHRING_BACKWARD ? "deterministic " : "", pass,
          step.device == FLASHRING_HOST ? "the host" : "CUDA");

@@ -22,9 +22,11 @@ constexpr Kernel decodeAlone(Kernel kernel) {
 }  // namespace
 
 const Kernel kCudaDecode = decodeAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement)).serving(kAllScores);
-const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement).serving(FLASHRING_SINKS);
-const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement).serving(kAllScores);
-const Kernel kCudaReference = absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement).serving(kAllScores);
+const Kernel kCudaWgmma =
+    absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement).serving(FLASHRING_SINKS, FLASHRING_SOFTCAP);
+const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement).serving(kAllScores).wideForward();
+const Kernel kCudaReference =
+    absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement).serving(kAllScores).forAnyDims();
 
 void deltaOnDevice(const flashring_step&) { refuse(); }
 void combineOnDevice(const flashring_combine_args&) { refuse(); }

@@ -91,7 +91,7 @@ class ScoresTest {
                     : random.doubles(heads[0], -3, 5)
                             .map(x -> random.nextInt(6) == 0 ? Double.NEGATIVE_INFINITY : (float) x)
                             .toArray();
-            List<Kernel> kernels = kernels(dtype, score);
+            List<Kernel> kernels = kernels(shape, score);
             return new Case(
                     number,
                     problem,
@@ -133,10 +133,11 @@ class ScoresTest {
             return all;
         }
 
-        private static List<Kernel> kernels(DType dtype, Score score) {
+        private static List<Kernel> kernels(AttentionShape shape, Score score) {
             return Capability.all().stream()
                     .filter(row -> row.available() && !row.cuda() && row.backward())
-                    .filter(row -> row.dtype() == dtype && row.serves(score))
+                    .filter(row -> row.dtype() == shape.dtype() && row.serves(score))
+                    .filter(row -> Math.max(shape.headDim(), shape.valueDim()) <= row.maxHeadDim())
                     .map(Capability::kernel)
                     .toList();
         }

@@ -15,7 +15,7 @@ import org.flashring.internal.NativeStructs;
  * @param kernel which kernel
  * @param cuda whether it runs on a GPU
  * @param dtype element type served
- * @param maxHeadDim largest head dim served
+ * @param maxHeadDim largest head dim served, by all passes that there are; forward may take more
  * @param maxValueDim largest value dim served
  * @param forward whether forward is served
  * @param backward whether backward is served
