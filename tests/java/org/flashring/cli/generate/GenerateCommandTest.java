@@ -146,7 +146,7 @@ class GenerateCommandTest {
                 "empty|--prompt x|which train --engine dense writes with --checkpoint-every STEPS",
                 "absent|--prompt x|it must be a checkpoint, a folder with config.json and model.safetensors, or"
                         + " hold one",
-                "words|--prompt x|is 257; it must be 256, one a byte"
+                "words|--prompt x|is 257; it must be 256, one a byte, as train --vocab bytes has it"
             })
     void whatCannotBeIsOneSentence(String model, String options, String sentence) {
         List<String> arguments = new ArrayList<>(

@@ -148,7 +148,7 @@ class DenseTrainCommandTest {
         assertThat(train("--steps", "20", "--resume", from, "--out", whole.toString()))
                 .isEqualTo(CommandLine.ExitCode.USAGE);
         assertThat(err.toString())
-                .contains("--steps is 20; it must be at least 21")
+                .contains("--steps is 20; it must be at least 21: the checkpoint has done 20")
                 .hasLineCount(1);
     }
 

@@ -76,6 +76,10 @@ class FeedTest {
                 }
             }
             new Feed(corpus, Vocabulary.BYTES, new long[] {0, 54}, true); // a window of 27 fits
+            new Feed(corpus, Vocabulary.BYTES, new long[] {0, 4}, true);
+            assertThatThrownBy(() -> new Feed(corpus, Vocabulary.BYTES, new long[] {0, 3, 5}, true))
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageContaining("tokens of the longest document is 3; it must be at least 4 with --repeat");
         }
     }
 

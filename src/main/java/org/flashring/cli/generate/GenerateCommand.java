@@ -136,7 +136,11 @@ public final class GenerateCommand implements Callable<Integer> {
         Generation generation = generation();
         int world = world();
         try (TrainedModel trained = TrainedModel.read("--model", model)) {
-            Checks.equal("vocabulary of " + trained.folder(), trained.model().vocabulary(), VOCABULARY, "one a byte");
+            Checks.equal(
+                    "vocabulary of " + trained.folder(),
+                    trained.model().vocabulary(),
+                    VOCABULARY,
+                    "one a byte, as train --vocab bytes has it");
             CachePlan plan =
                     DenseDecoder.plan(trained.model(), (long) generation.prompt().length + bytes, page, window, world);
             console.printf(

@@ -122,8 +122,9 @@ final class DenseOptions {
     @Option(
             names = "--vocab",
             paramLabel = "TOKENS",
-            description = "What a token is: bytes (256 tokens) or pairs of bytes (65,536); --context and --window count"
-                    + " tokens (default: bytes).")
+            description =
+                    "What a token is: bytes (256 tokens) or pairs of bytes (65,536), which generate does not take;"
+                            + " --context and --window count tokens (default: bytes).")
     private Feed.Vocabulary vocabulary;
 
     @Option(

@@ -75,7 +75,10 @@ final class DenseTraining {
         this.report = report;
         long done = resume == null ? 0 : Checkpoint.steps(resume, dense);
         if (resume != null) {
-            Checks.atLeast("--steps", settings.steps(), done + 1);
+            if (settings.steps() <= done) {
+                throw Checks.broken(
+                        "--steps", settings.steps(), "be at least " + (done + 1) + ": the checkpoint has done " + done);
+            }
             if (!options.otherText()) {
                 Checkpoint.requireText(resume, text);
             }

@@ -8,6 +8,8 @@ import org.flashring.internal.Checks;
 
 /** What a run's rows are made of: windows of its text, as tokens. */
 final class Feed {
+    private static final long SHORTEST_REPEATED = 4; // b of abab is predicted from the second a
+
     /** How bytes become tokens. */
     enum Vocabulary {
         /** A token is a byte. */
@@ -46,13 +48,24 @@ final class Feed {
      *
      * @param documents offsets of the windows in each row; {0, length} for one
      * @param repeat whether the second half of each window repeats the first
-     * @throws IllegalArgumentException if a window is longer than the text
+     * @throws IllegalArgumentException if a window is longer than the text, or none has a token to look up in its
+     *     second half
      */
     Feed(Corpus corpus, Vocabulary vocabulary, long[] documents, boolean repeat) {
         this.corpus = corpus;
         this.vocabulary = vocabulary;
         this.documents = documents.clone();
         this.repeat = repeat;
+        long longest = IntStream.range(1, documents.length)
+                .mapToLong(i -> documents[i] - documents[i - 1])
+                .max()
+                .orElse(0);
+        if (repeat && longest < SHORTEST_REPEATED) {
+            throw Checks.broken(
+                    "tokens of the longest document",
+                    longest,
+                    "be at least " + SHORTEST_REPEATED + " with --repeat, to have what can be looked up");
+        }
         Checks.atLeast(
                 "tokens of --text",
                 tokens(corpus, vocabulary),

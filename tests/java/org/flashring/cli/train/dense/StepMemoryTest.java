@@ -103,6 +103,8 @@ class StepMemoryTest {
                 .hasMessageContaining("with --recompute keep. The longest")
                 .hasMessageContaining("keep " + keep + ", keep --head-groups 2 ")
                 .hasMessageContaining(", full " + full + ", full --head-groups 2 ");
+        assertThatThrownBy(() -> MemoryLimit.fastest(List.of(settings), 1))
+                .hasMessageEndingWith(". No row fits, however short.");
     }
 
     @Test

@@ -49,7 +49,7 @@ public final class MemoryLimit {
     /**
      * Returns the first of {@code choices} of which every rank's share fits.
      *
-     * @throws IllegalArgumentException if none fits; it names the longest row for each way to recompute
+     * @throws IllegalArgumentException if none fits; it names the longest row for each way to recompute that has any
      */
     public static DenseSettings fastest(List<DenseSettings> choices, long limit) {
         long least = Long.MAX_VALUE;
@@ -66,7 +66,7 @@ public final class MemoryLimit {
         }
         throw new IllegalArgumentException("--memory is " + limit + " bytes a rank; it must be at least " + least
                 + " for rows of " + smallest.length() + " tokens with --recompute " + name(smallest)
-                + ". The longest rows that fit, by --recompute: " + longest(smallest, limit));
+                + ". " + longest(smallest, limit));
     }
 
     private static String longest(DenseSettings settings, long limit) {
@@ -75,10 +75,15 @@ public final class MemoryLimit {
         for (Recompute policy : Recompute.values()) {
             for (int groups : most == 1 ? new int[] {1} : new int[] {1, most}) {
                 DenseSettings one = settings.with(policy).withHeadGroups(groups);
-                fitting.add(name(one) + " " + longest(one, limit, settings.length()));
+                long fits = longest(one, limit, settings.length());
+                if (fits > 0) {
+                    fitting.add(name(one) + " " + fits);
+                }
             }
         }
-        return String.join(", ", fitting);
+        return fitting.isEmpty()
+                ? "No row fits, however short."
+                : "The longest rows that fit, by --recompute: " + String.join(", ", fitting);
     }
 
     /** Returns how a step recomputes, in the words of options. */
