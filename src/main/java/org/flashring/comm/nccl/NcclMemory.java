@@ -39,10 +39,15 @@ final class NcclMemory {
             this.registrations = registrations;
         }
 
-        /** Gives it to the next, once what the device has been told is done: it may still use the memory. */
+        /**
+         * Gives it to the next, once what the device has been told is done: it may still use the memory. A group that
+         * has failed has no next, and its work may never be done.
+         */
         void release() {
             DeferredFrees.free(device, () -> {
-                awaitDevice();
+                if (!queue.hasFailed()) {
+                    awaitDevice();
+                }
                 synchronized (NcclMemory.this) {
                     used = false;
                     if (closed) {
@@ -115,6 +120,9 @@ final class NcclMemory {
         int current = CurrentDevice.enter(device);
         try {
             Piece spared = spared(device, bytes);
+            if (spared != null) {
+                Cudart.synchronizeDevice(); // work of a group that has failed may still use it
+            }
             Piece piece = spared == null ? new Piece(Nccl.allocate(bytes), bytes) : spared;
             try {
                 return new Block(piece, queue.register(piece.address(), piece.bytes()));
