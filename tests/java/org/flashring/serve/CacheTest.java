@@ -11,6 +11,7 @@ import org.flashring.DType;
 import org.flashring.Score;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
+import org.flashring.device.HostBuffer;
 import org.flashring.internal.RawPointer;
 import org.flashring.support.HeapBytes;
 import org.flashring.support.TestTensor;
@@ -81,6 +82,25 @@ class CacheTest {
                     .hasMessageContaining("the plan's type is OF_SHAPE");
             Tensor three = TestTensor.dense(DType.FLOAT32, 1, 1, 3, 1).tensor();
             assertThatThrownBy(() -> bytes.scales(0, scales, three)).hasMessageContaining("ofValues shape");
+        }
+    }
+
+    @Test
+    void scalesThatAreGoneAreNotRead() {
+        CachePlan plan = plan(DType.BFLOAT16, 0).with(CacheType.FLOAT8_E4M3);
+        try (Cache cache = new Cache(plan, Device.HOST);
+                HostBuffer memory = HostBuffer.allocate(2 * Float.BYTES)) {
+            Tensor scales = Tensor.bshd(memory.memory(), DType.FLOAT32, 1, 1, 2, 1);
+            cache.scales(1, scales, scales);
+            memory.close();
+            AttentionShape shape = plan.shape();
+            Tensor keys = TestTensor.dense(DType.BFLOAT16, shape.batch(), 1, shape.kvHeads(), shape.headDim())
+                    .tensor();
+            Tensor values = TestTensor.dense(DType.BFLOAT16, shape.batch(), 1, shape.kvHeads(), shape.valueDim())
+                    .tensor();
+            assertThatThrownBy(() -> cache.append(1, keys, values))
+                    .isInstanceOf(IllegalStateException.class)
+                    .hasMessageContaining("scales of keys of layer 1");
         }
     }
 

@@ -123,6 +123,11 @@ public final class Cudart {
         check(cudaStreamDestroy(Handles.stream(stream)), "cudaStreamDestroy");
     }
 
+    /** Waits for all that the current device has been told, as a free does. */
+    public static void synchronizeDevice() {
+        check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    }
+
     public static void synchronizeStream(long stream) {
         check(cudaStreamSynchronize(Handles.stream(stream)), "cudaStreamSynchronize");
     }

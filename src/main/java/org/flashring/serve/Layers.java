@@ -104,11 +104,22 @@ final class Layers {
     /** Has a step work on a layer. */
     void bind(CacheStep step, int layer) {
         if (bytesAt == 0) {
-            step.layer(keys.get(layer), values.get(layer));
+            step.layer(open("keys", layer, keys.get(layer)), open("values", layer, values.get(layer)));
         } else {
             step.layer(bytesAt + layer * layerBytes, bytesAt + layer * layerBytes + keyBytes);
-            step.scales(keyScales[layer], valueScales[layer]);
+            step.scales(
+                    open("scales of keys", layer, keyScales[layer]),
+                    open("scales of values", layer, valueScales[layer]));
         }
+    }
+
+    /** Returns a tensor of the caller's, which was to stay, or null if there is none. */
+    private static Tensor open(String name, int layer, Tensor tensor) {
+        if (tensor != null && tensor.memory().isClosed()) {
+            throw new IllegalStateException("the memory of the " + name + " of layer " + layer
+                    + " has been closed; it must stay until the cache is closed");
+        }
+        return tensor;
     }
 
     void scales(int layer, Tensor ofKeys, Tensor ofValues) {
@@ -118,7 +129,7 @@ final class Layers {
 
     /** Returns the sinks of a layer, or null. */
     Tensor sinks(int layer) {
-        return sinks[layer];
+        return open("sinks", layer, sinks[layer]);
     }
 
     /** Throws if a layer lacks the sinks that the plan's score wants. */

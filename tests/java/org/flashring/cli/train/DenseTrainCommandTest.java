@@ -209,6 +209,7 @@ class DenseTrainCommandTest {
                 "--engine|dense|--peak-flops|0|--peak-flops is 0.0; it must be positive and finite",
                 "--engine|dense|--recompute|auto|--recompute auto needs --memory",
                 "--engine|dense|--tensorboard|README.md|--tensorboard README.md is no folder",
+                "--engine|dense|--tensorboard|README.md/a/b|--tensorboard README.md/a/b cannot be made",
                 "--engine|numpy|--tile|4|--engine"
             })
     void optionsThatCannotBeAreOneSentence(String name, String engine, String option, String value, String sentence) {
@@ -218,6 +219,13 @@ class DenseTrainCommandTest {
                 .contains(sentence)
                 .startsWith("flashring train: ")
                 .hasLineCount(1);
+    }
+
+    @Test
+    void repeatedDocumentsAreEquallyLong() {
+        assertThat(train("--documents", "20", "--repeat", "--out", folder.toString()))
+                .isEqualTo(CommandLine.ExitCode.USAGE);
+        assertThat(err.toString()).contains("--documents is 20; it must divide --context = 61 with --repeat");
     }
 
     @Test

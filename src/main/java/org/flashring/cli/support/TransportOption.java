@@ -28,8 +28,8 @@ public final class TransportOption {
             names = "--transport",
             description = {
                 "How ranks on GPUs exchange: nccl; lean, NCCL with registered memory and few channels; or peer, copies"
-                        + " between the GPUs of one host, which several ranks may share (default: nccl; verify by"
-                        + " threads: peer).",
+                        + " between the GPUs of one host, which several ranks may share (default: nccl; verify and"
+                        + " train by threads: peer).",
                 "Processes that cannot copy, as on two hosts, take NCCL in place of peer, and say so."
             })
     private Kind kind;

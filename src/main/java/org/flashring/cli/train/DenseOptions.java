@@ -225,9 +225,14 @@ final class DenseOptions {
     }
 
     private long[] documents(int context) {
-        return documents == null
-                ? new long[] {0, context}
-                : Feed.offsets(context, Checks.atLeast("--documents", documents, 2));
+        if (documents == null) {
+            return new long[] {0, context};
+        }
+        Checks.atLeast("--documents", documents, 2);
+        if (repeat && documents < context && context % documents != 0) { // the last one's halves would be others'
+            throw Checks.broken("--documents", documents, "divide --context = " + context + " with --repeat");
+        }
+        return Feed.offsets(context, documents);
     }
 
     /** Returns what rows are made of. */
@@ -297,6 +302,19 @@ final class DenseOptions {
         if (tensorboard != null && Files.exists(tensorboard) && !Files.isDirectory(tensorboard)) {
             throw new ParameterException(
                     command.commandLine(), "--tensorboard " + tensorboard + " is no folder; give another place.");
+        }
+        if (tensorboard != null) {
+            Path there = tensorboard.toAbsolutePath();
+            while (!Files.exists(there)) {
+                there = there.getParent();
+            }
+            if (!Files.isDirectory(there) || !Files.isWritable(there)) {
+                throw new ParameterException(
+                        command.commandLine(),
+                        "--tensorboard " + tensorboard + " cannot be made: " + there
+                                + (Files.isDirectory(there) ? " cannot be written to" : " is no folder")
+                                + "; give another place.");
+            }
         }
         return tensorboard;
     }

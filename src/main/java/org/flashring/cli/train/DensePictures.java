@@ -82,7 +82,8 @@ final class DensePictures {
     }
 
     private static Curve byPosition(String name, String color, DenseResult result, List<Double> means) {
-        double longest = result.documents() == null ? result.settings().context() : result.documents();
+        int context = result.settings().context();
+        double longest = result.documents() == null ? context : Math.min(context, result.documents());
         return new Curve(
                 name,
                 color,

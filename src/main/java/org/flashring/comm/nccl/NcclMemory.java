@@ -8,6 +8,7 @@ import org.flashring.device.CurrentDevice;
 import org.flashring.device.DeferredFrees;
 import org.flashring.device.Device;
 import org.flashring.device.DeviceBuffer;
+import org.flashring.internal.Cudart;
 import org.flashring.internal.Nccl;
 
 /**
@@ -38,13 +39,22 @@ final class NcclMemory {
             this.registrations = registrations;
         }
 
+        /**
+         * Gives it to the next, once what the device has been told is done: it may still use the memory. A group that
+         * has failed has no next, and its work may never be done.
+         */
         void release() {
-            synchronized (NcclMemory.this) {
-                used = false;
-                if (closed) {
-                    free();
+            DeferredFrees.free(device, () -> {
+                if (!queue.hasFailed()) {
+                    awaitDevice();
                 }
-            }
+                synchronized (NcclMemory.this) {
+                    used = false;
+                    if (closed) {
+                        free();
+                    }
+                }
+            });
         }
 
         private void free() {
@@ -61,6 +71,15 @@ final class NcclMemory {
     NcclMemory(Device device, NcclQueue queue) {
         this.device = device;
         this.queue = queue;
+    }
+
+    private void awaitDevice() {
+        int current = CurrentDevice.enter(device);
+        try {
+            Cudart.synchronizeDevice();
+        } finally {
+            CurrentDevice.leave(current);
+        }
     }
 
     private static void spare(Device device, Piece piece) {
@@ -101,6 +120,9 @@ final class NcclMemory {
         int current = CurrentDevice.enter(device);
         try {
             Piece spared = spared(device, bytes);
+            if (spared != null) {
+                Cudart.synchronizeDevice(); // work of a group that has failed may still use it
+            }
             Piece piece = spared == null ? new Piece(Nccl.allocate(bytes), bytes) : spared;
             try {
                 return new Block(piece, queue.register(piece.address(), piece.bytes()));

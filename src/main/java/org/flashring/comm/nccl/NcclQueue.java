@@ -63,6 +63,10 @@ final class NcclQueue {
         return channels.stream().map(Channel::comm).toList();
     }
 
+    boolean hasFailed() {
+        return watchdog.hasFailed();
+    }
+
     /** Registers memory with all channels. Returns what {@link #deregister} takes; if the group has failed, nothing. */
     long[] register(long address, long bytes) {
         gate.lock();

@@ -48,7 +48,7 @@ public final class DenseRank implements AutoCloseable {
      * Makes this rank's part, the parameters not yet set. Collective over the settings' mesh.
      *
      * @throws IllegalArgumentException unless {@code world} has the mesh's ranks, on the kind of device of the settings
-     * @throws OutOfMemoryError if the arena cannot be had
+     * @throws OutOfMemoryError if the arena cannot be had; the others then learn of it
      */
     public DenseRank(DenseSettings settings, AdamW adamW, Communicator world) {
         if (world.device().isCuda() != settings.cuda()) {
@@ -61,29 +61,36 @@ public final class DenseRank implements AutoCloseable {
         this.memory = StepMemory.of(settings, plan, rank);
         this.parameters = new Parameters(settings.model());
         try (Owners made = new Owners()) {
-            this.sequence = made.add(settings.mesh().split(world, "cp"));
-            this.all = made.add(settings.mesh().split(world, "dp x cp"));
-            Communicator exchange = settings.cuda() ? made.add(settings.mesh().split(world, "dp x cp")) : all;
-            world.agree(terms(settings, adamW));
-            this.ops = ops(settings.type(), world, made);
-            this.loss = made.add(new TokenLoss(all));
-            this.staging = made.add(new Staging(ops));
-            this.arena = made.add(OwnedMemory.allocate(world.device(), memory.arena()));
-            int slots = settings.recompute() == Recompute.FULL
-                    ? 1
-                    : settings.model().layers();
-            this.attention = made.add(new DenseAttention(settings, plan, sequence, memory, arena, slots, ops.stream()));
-            long base = arena.address();
-            long tokens = plan.shape().batch() * plan.queries().localLength(sequence.rank());
-            this.batch = new BatchBlock(
-                    base + memory.offset("batch"),
-                    Math.toIntExact(tokens),
-                    settings.model().vocabulary());
-            this.positionLoss = new PositionLoss(Math.toIntExact(tokens), settings.documents());
-            Beside beside = made.add(new Beside(world.device(), ops.stream(), StepMemory.rooms(settings)));
-            this.optimizer = new ShardedAdamW(parameters, all, exchange, beside, ops, staging, adamW, memory, base);
-            this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
-            this.owned = made.keep();
+            try {
+                this.sequence = made.add(settings.mesh().split(world, "cp"));
+                this.all = made.add(settings.mesh().split(world, "dp x cp"));
+                Communicator exchange =
+                        settings.cuda() ? made.add(settings.mesh().split(world, "dp x cp")) : all;
+                world.agree(terms(settings, adamW));
+                this.ops = ops(settings.type(), world, made);
+                this.loss = made.add(new TokenLoss(all));
+                this.staging = made.add(new Staging(ops));
+                this.arena = made.add(OwnedMemory.allocate(world.device(), memory.arena()));
+                int slots = settings.recompute() == Recompute.FULL
+                        ? 1
+                        : settings.model().layers();
+                this.attention =
+                        made.add(new DenseAttention(settings, plan, sequence, memory, arena, slots, ops.stream()));
+                long base = arena.address();
+                long tokens = plan.shape().batch() * plan.queries().localLength(sequence.rank());
+                this.batch = new BatchBlock(
+                        base + memory.offset("batch"),
+                        Math.toIntExact(tokens),
+                        settings.model().vocabulary());
+                this.positionLoss = new PositionLoss(Math.toIntExact(tokens), settings.documents());
+                Beside beside = made.add(new Beside(world.device(), ops.stream(), StepMemory.rooms(settings)));
+                this.optimizer = new ShardedAdamW(parameters, all, exchange, beside, ops, staging, adamW, memory, base);
+                this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
+                this.owned = made.keep();
+            } catch (RuntimeException | Error e) {
+                world.abort(e); // before this rank leaves its groups, in which the others would see no more than that
+                throw e;
+            }
         }
     }
 

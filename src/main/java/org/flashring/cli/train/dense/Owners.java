@@ -28,16 +28,24 @@ final class Owners implements AutoCloseable {
         return kept;
     }
 
+    /** Closes all, also where one fails; the first failure is then thrown. */
     @Override
     public void close() {
+        RuntimeException first = null;
         while (!owned.isEmpty()) {
             try {
                 owned.pop().close();
-            } catch (RuntimeException e) {
-                throw e;
             } catch (Exception e) {
-                throw new IllegalStateException(e);
+                RuntimeException failure = e instanceof RuntimeException own ? own : new IllegalStateException(e);
+                if (first == null) {
+                    first = failure;
+                } else {
+                    first.addSuppressed(failure);
+                }
             }
+        }
+        if (first != null) {
+            throw first;
         }
     }
 }
