@@ -88,11 +88,11 @@ class CacheTest {
     @Test
     void scalesThatAreGoneAreNotRead() {
         CachePlan plan = plan(DType.BFLOAT16, 0).with(CacheType.FLOAT8_E4M3);
-        try (Cache cache = new Cache(plan, Device.HOST);
-                HostBuffer memory = HostBuffer.allocate(2 * Float.BYTES)) {
-            Tensor scales = Tensor.bshd(memory.memory(), DType.FLOAT32, 1, 1, 2, 1);
-            cache.scales(1, scales, scales);
-            memory.close();
+        try (Cache cache = new Cache(plan, Device.HOST)) {
+            try (HostBuffer memory = HostBuffer.allocate(2 * Float.BYTES)) {
+                Tensor scales = Tensor.bshd(memory.memory(), DType.FLOAT32, 1, 1, 2, 1);
+                cache.scales(1, scales, scales);
+            }
             AttentionShape shape = plan.shape();
             Tensor keys = TestTensor.dense(DType.BFLOAT16, shape.batch(), 1, shape.kvHeads(), shape.headDim())
                     .tensor();

@@ -34,6 +34,7 @@ public interface Communicator extends AutoCloseable {
      * later groups of this process. Any thread may call it.
      *
      * @throws IllegalArgumentException if {@code bytes} is negative
+     * @throws IllegalStateException after close
      * @throws OutOfMemoryError if the device has no such memory
      */
     default OwnedMemory allocate(long bytes) {

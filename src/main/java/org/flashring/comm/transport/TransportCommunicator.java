@@ -26,7 +26,7 @@ public final class TransportCommunicator implements Communicator {
     private long posted; // tickets given, ever
     private long awaited; // of which these are done
     private long plans; // agreed on, or about to be
-    private boolean closed;
+    private volatile boolean closed; // any thread may allocate
 
     /** Makes the communicator of a transport, which it closes. */
     public TransportCommunicator(Transport transport) {
@@ -61,6 +61,7 @@ public final class TransportCommunicator implements Communicator {
     @Override
     public OwnedMemory allocate(long bytes) {
         Checks.atLeast("bytes", bytes, 0);
+        requireOpen();
         return transport.allocate(bytes);
     }
 
@@ -298,6 +299,12 @@ public final class TransportCommunicator implements Communicator {
         }
     }
 
+    private void requireOpen() {
+        if (closed) {
+            throw new IllegalStateException("the communicator of rank " + rank + " is closed");
+        }
+    }
+
     /** Makes this thread the one inside, and the device its current one. Returns what {@link #leave} wants. */
     private int enter() {
         if (!busy.compareAndSet(false, true)) {
@@ -305,9 +312,7 @@ public final class TransportCommunicator implements Communicator {
                     "another thread is inside the communicator of rank " + rank + "; each thread needs its own");
         }
         try {
-            if (closed) {
-                throw new IllegalStateException("the communicator of rank " + rank + " is closed");
-            }
+            requireOpen();
             transport.requireAlive();
             return CurrentDevice.enter(device);
         } catch (RuntimeException | Error e) {
