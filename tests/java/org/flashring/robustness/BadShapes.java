@@ -384,7 +384,7 @@ final class BadShapes {
                         "rank",
                         -1),
                 unsupported("plan: head dim too large", () -> plan(shape(1, 4, 2, 513, 16), OPTIONS), "513"),
-                unsupported("plan: value dim too large", () -> plan(shape(1, 4, 2, 16, 300), OPTIONS), "300"),
+                unsupported("plan: value dim too large", () -> plan(shape(1, 4, 2, 16, 600), OPTIONS), "600"),
                 unsupported(
                         "plan: kernel that does not serve the type",
                         () -> plan(SHAPE, OPTIONS.withKernel(Kernel.AMX)),

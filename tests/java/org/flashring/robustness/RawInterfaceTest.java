@@ -85,7 +85,7 @@ class RawInterfaceTest {
                 unsupported("head_dim 513", FORWARD, s -> s.headDim(513), "513"),
                 damage("head_dim huge", SELECT, s -> s.headDim(HUGE), "overflow"),
                 damage("value_dim negative", BACKWARD, s -> s.valueDim(-6), "value_dim = -6"),
-                unsupported("value_dim 300", SELECT, s -> s.valueDim(300), "300"),
+                unsupported("value_dim 600", SELECT, s -> s.valueDim(600), "600"),
                 damage("scale 0", FORWARD, s -> s.softmaxScale(0), "softmax_scale = 0"),
                 damage("scale negative", BACKWARD, s -> s.softmaxScale(-1), "softmax_scale = -1"),
                 damage("scale NaN", FORWARD, s -> s.softmaxScale(Double.NaN), "softmax_scale"),

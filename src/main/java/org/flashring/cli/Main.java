@@ -64,7 +64,9 @@ public final class Main implements Runnable {
                 .setParameterExceptionHandler((e, args) -> main.report(e.getCommandLine(), e))
                 .setExecutionExceptionHandler((e, command, parsed) -> main.report(command, e));
         commandLine.getSubcommands().values().forEach(command -> command.getCommandSpec()
-                .versionProvider(new Version()));
+                .versionProvider(new Version())
+                .usageMessage()
+                .sortSynopsis(false)); // it would sort by the letters of the locale
         return commandLine;
     }
 

@@ -180,7 +180,7 @@ class TrainCommandTest {
         "--lr, 0, --lr is 0.0",
         "--lr, NaN, --lr is NaN",
         "--layout, spiral, --layout",
-        "--dim, 1024, --dim is 1024; it must be at most 512"
+        "--dim, 2048, --dim is 2048; it must be at most 1024"
     })
     void optionsOutOfRangeAreOneSentence(String option, String value, String sentence) throws IOException {
         assertRefused(sentence, "--text", text("a.txt", "some text"), option, value);

@@ -35,9 +35,10 @@ import picocli.CommandLine.Spec;
         name = "train",
         description = {
             "Train a byte-level transformer on your text, each sequence sharded over ranks.",
-            "Attention is FlashRing's. Dense layers are PyTorch's, or with --engine dense written out in Java: all",
-            "memory is known before, and checkpoints go on on any number of ranks. Ranks are threads of this process,",
-            "or the processes that flashring launch or torchrun started."
+            "Attention is FlashRing's. Dense layers are PyTorch's, or with --engine dense",
+            "written out in Java: all memory is known before, and checkpoints go on on any",
+            "number of ranks. Ranks are threads of this process, or the processes that",
+            "flashring launch or torchrun started."
         },
         mixinStandardHelpOptions = true,
         sortOptions = false,
