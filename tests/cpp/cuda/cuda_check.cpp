@@ -383,6 +383,7 @@ int main(int count, char** arguments) {
         cases += checkDecode(dtype, 4 * seeds, from) + checkLatent(dtype);
         for (const auto& d : {std::pair{320, 320}, {512, 512}, {128, 512}, {512, 264}})  // forward on mma
             cases += checkFast(FLASHRING_KERNEL_AUTO, dtype, d.first, d.second, longest, seeds / 2, from);
+        cases += checkNonFinite(FLASHRING_KERNEL_AUTO, dtype, 512, 264, longest, seeds / 2, from);
         for (const auto& d : dims) {
             for (const int32_t kernel : {FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_MMA}) {
                 cases += checkFast(kernel, dtype, d[0], d[1], longest, seeds, from);
