@@ -105,7 +105,10 @@ __global__ void __launch_bounds__(kThreads) deltaWordsKernel(const __grid_consta
     }
 }
 
-// False where rows are not whole 16-byte words of 16-bit elements, or rows are too many for indices of 32 bits.
+constexpr int kLongestWords = 256;  // elements of a row that the lanes of a warp hold
+
+// False where rows are not whole 16-byte words of 16-bit elements or longer than a warp holds, or too many for indices
+// of 32 bits.
 template <class Element>
 bool deltaOfWords(const flashring_step& step) {
     const auto aligned = [&](const flashring_tensor& tensor) {
@@ -113,7 +116,8 @@ bool deltaOfWords(const flashring_step& step) {
     };
     const int64_t groups = ceilDiv(step.q_len, kDeltaRows), places = step.batch * groups * step.q_heads;
     const bool counted = places > 0 && places <= INT32_MAX / 2 && step.q_len <= INT32_MAX / 2;
-    if (sizeof(Element) != 2 || !counted || !aligned(step.out) || !aligned(step.dout)) {
+    if (sizeof(Element) != 2 || step.value_dim > kLongestWords || !counted || !aligned(step.out) ||
+        !aligned(step.dout)) {
         return false;
     }
     if constexpr (sizeof(Element) == 2) {

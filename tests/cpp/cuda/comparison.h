@@ -69,6 +69,24 @@ inline void compare(const char* what, uint64_t seed, const Case& c, const Result
           c.describe().c_str());
 }
 
+// Leaves it to `compare` to find where only one of two results is finite. Whether the other is NaN or infinite may
+// depend on a weight that is 0 in one type and tiny in another.
+inline void clearWhereNeitherIsFinite(Results& first, Results& second) {
+    Buffer* const pairs[][2] = {{&first.out, &second.out},
+                                {&first.acc, &second.acc},
+                                {&first.dq, &second.dq},
+                                {&first.dk, &second.dk},
+                                {&first.dv, &second.dv}};
+    for (const auto& pair : pairs) {
+        pair[0]->forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            if (!std::isfinite(pair[0]->get(b, s, h, d)) && !std::isfinite(pair[1]->get(b, s, h, d))) {
+                pair[0]->set(b, s, h, d, 0);
+                pair[1]->set(b, s, h, d, 0);
+            }
+        });
+    }
+}
+
 inline void report(const char* what, int32_t dtype, const char* dims, long cases, const Worst& w) {
     std::printf("%-10s %-9s %-8s %5ld cases   largest: out %.1e acc %.1e lse %.1e gradients %.1e   norm %.1e\n", what,
                 nameOf(dtype), dims, cases, w.out, w.acc, w.lse, w.gradient, w.norm);
