@@ -162,13 +162,13 @@ final class NcclTransport implements Transport {
     @Override
     public void close() {
         queue.drain();
-        if (memory != null && !watchdog.hasFailed() && !NcclWatchdog.end(List.of(), memory::deregister)) {
+        if (!watchdog.awaitEnd() && memory != null && !NcclWatchdog.end(List.of(), memory::deregister)) {
             fail("waited for the others to let go of memory that NCCL knows", null);
         }
         watchdog.leave(together.name(), rank, worldSize);
         watchdog.remove(queue);
-        together.leave(
-                queue.surrender(), watchdog.hasFailed(), watchdog.deadline().nanos());
+        boolean failed = watchdog.awaitEnd();
+        together.leave(queue.surrender(), failed, watchdog.deadline().nanos());
         queue.close();
         if (memory != null) {
             memory.close();

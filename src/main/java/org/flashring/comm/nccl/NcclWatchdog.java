@@ -162,20 +162,45 @@ final class NcclWatchdog {
     void fail(String what, Throwable cause, boolean tellPeers) {
         List<NcclQueue> all;
         synchronized (this) {
-            if (failing || closed) {
+            if (awaitEnd() || closed) {
                 return;
             }
             failing = true;
             all = List.copyOf(members);
         }
-        if (tellPeers && session != null) {
-            session.fail(what);
+        boolean ended = false;
+        try {
+            if (tellPeers && session != null) {
+                session.fail(what);
+            }
+            ended = all.isEmpty()
+                    || end(all.stream().map(NcclQueue::device).toList(), () -> Nccl.abort(surrendered(all)));
+        } finally {
+            String notEnded = "; its work on the devices is not ended yet: their memory is freed once it is";
+            synchronized (this) {
+                failure = new CommunicationException(ended ? what : what + notEnded, cause);
+                notifyAll();
+            }
         }
-        boolean ended =
-                all.isEmpty() || end(all.stream().map(NcclQueue::device).toList(), () -> Nccl.abort(surrendered(all)));
-        failure = new CommunicationException(
-                ended ? what : what + "; its work on the devices is not ended yet: their memory is freed once it is",
-                cause);
+    }
+
+    /**
+     * Returns whether the group has failed; where a thread is just ending it, once that is over. NCCL crashes if a rank
+     * gives up its communicators meanwhile by itself: all of a process have to be ended together.
+     */
+    synchronized boolean awaitEnd() {
+        boolean interrupted = false;
+        while (failing && failure == null) {
+            try {
+                wait();
+            } catch (InterruptedException e) {
+                interrupted = true;
+            }
+        }
+        if (interrupted) {
+            Thread.currentThread().interrupt();
+        }
+        return failing;
     }
 
     /**
