@@ -20,7 +20,7 @@ generator=()
 if command -v ninja >/dev/null; then generator=(-G Ninja); fi
 
 bash "$here/forget_moved.sh" "$build" "$here"
-options=()
-if [[ $architectures != DEFAULT ]]; then options=(-DFLASHRING_CUDA_ARCHITECTURES="$architectures"); fi
+options=(-U FLASHRING_CUDA_ARCHITECTURES) # not what an earlier build asked for
+if [[ $architectures != DEFAULT ]]; then options=(-D FLASHRING_CUDA_ARCHITECTURES="$architectures"); fi
 cmake -S "$here" -B "$build" "${generator[@]}" -DFLASHRING_CUDA="$cuda" "${options[@]}"
 cmake --build "$build" --parallel "$(nproc)" --target "${targets[@]}"
