@@ -44,7 +44,8 @@ class Capability(c.Structure):
                                          for n in ("kernel", "cuda", "dtype", "max_head_dim", "max_value_dim",
                                                    "forward",
                                                             "backward", "unequal_dims", "available")] + \
-        [("name", c.c_char_p), ("requirement", c.c_char_p), ("scores", I32), ("reserved", I32)]
+        [("name", c.c_char_p), ("requirement", c.c_char_p)] + \
+        [(n, I32) for n in ("scores", "forward_scores", "forward_dim", "latent")]
 
 
 def view(t):

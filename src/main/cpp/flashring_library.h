@@ -76,16 +76,16 @@ typedef struct flashring_capability {
     int32_t kernel;
     int32_t cuda;                   /* 0 host, 1 CUDA */
     int32_t dtype;
-    int32_t max_head_dim, max_value_dim;  /* of all passes that it serves. Forward may take more, as MMA does, and
-                                             rows that go to 512 take 576, 512 */
+    int32_t max_head_dim, max_value_dim;  /* of all passes that it serves */
     int32_t forward, backward;      /* 1 where served */
     int32_t unequal_dims;           /* 1: value_dim may differ from head_dim */
     int32_t available;              /* 1: this machine can run it, and it is not ruled out */
     const char* name;               /* "avx512" */
     const char* requirement;        /* what the machine must have: "AVX-512 F, BW, DQ, VL" */
-    int32_t scores;                 /* flashring_score: those that it serves beyond scale * q . k, in all passes;
-                                       forward of WGMMA has a softcap, too, at some dims */
-    int32_t reserved;
+    int32_t scores;                 /* flashring_score: those that it serves beyond scale * q . k, in all passes, */
+    int32_t forward_scores;         /* and those that forward serves beyond them, if at some dims alone */
+    int32_t forward_dim;            /* largest head_dim and value_dim of forward: as above, or more */
+    int32_t latent;                 /* 1: forward takes head_dim 576 with value_dim 512, too (MLA) */
 } flashring_capability;
 
 FLASHRING_API int32_t flashring_capability_count(void);

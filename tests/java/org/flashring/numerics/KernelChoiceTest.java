@@ -120,6 +120,29 @@ class KernelChoiceTest {
         }
     }
 
+    /** Each host row forward at the dims that it names, and beyond them. */
+    @ParameterizedTest(name = "{0}")
+    @MethodSource("hostRows")
+    void forwardGoesAsFarAsTheTableSays(Capability row) {
+        assumeTrue(row.available(), row.cause());
+        assertThat(row.forwardDim()).isGreaterThanOrEqualTo(row.maxHeadDim());
+        int[] chosen = new int[1];
+        try (NativeStructs.Step step = Native.newStep()) {
+            step.device(Native.HOST).dtype(row.dtype().code()).kernel(row.kernel().code());
+            step.batch(1).queryHeads(1).kvHeads(1).queryLength(80).keyLength(80).softmaxScale(1);
+            step.headDim(row.forwardDim()).valueDim(row.forwardDim());
+            assertThat(Native.select(step, Native.FORWARD, chosen)).isEqualTo(Native.OK);
+            assertThat(Capability.all().get(chosen[0])).isEqualTo(row);
+            step.valueDim(row.forwardDim() + 1);
+            assertThat(Native.select(step, Native.FORWARD, chosen)).isNotEqualTo(Native.OK);
+            step.headDim(576).valueDim(512);
+            assertThat(Native.select(step, Native.FORWARD, chosen) == Native.OK).isEqualTo(row.latent());
+            step.headDim(64).valueDim(64).softcap(30);
+            assertThat(Native.select(step, Native.FORWARD, chosen) == Native.OK).isEqualTo(row.forwardSoftcap());
+            assertThat(Native.select(step, Native.BACKWARD, chosen) == Native.OK).isEqualTo(row.softcap());
+        }
+    }
+
     /** What the processor says of itself, against what the table says of the machine. */
     @Test
     void availableKernelsAreThoseOfTheProcessor() throws IOException {

@@ -15,14 +15,18 @@ import org.flashring.internal.NativeStructs;
  * @param kernel which kernel
  * @param cuda whether it runs on a GPU
  * @param dtype element type served
- * @param maxHeadDim largest head dim served, by all passes that there are; forward may take more
+ * @param maxHeadDim largest head dim served, by all passes that there are
  * @param maxValueDim largest value dim served
  * @param forward whether forward is served
  * @param backward whether backward is served
  * @param unequalDims whether the value dim may differ from the head dim
+ * @param forwardDim largest head dim and value dim of forward, at least those above
+ * @param latent whether forward takes a head dim of 576 with a value dim of 512, too (multi-head latent attention)
  * @param softcap whether scores may be bounded by a softcap
  * @param sinks whether heads may have sinks
  * @param alibi whether heads may have ALiBi slopes
+ * @param forwardSoftcap whether forward bounds scores by a softcap, if at some dims alone
+ * @param forwardAlibi whether forward serves ALiBi slopes, if at some dims alone
  * @param available whether this machine can run it, and it is not ruled out
  * @param name short name
  * @param requirement what a machine must have
@@ -38,9 +42,13 @@ public record Capability(
         boolean forward,
         boolean backward,
         boolean unequalDims,
+        int forwardDim,
+        boolean latent,
         boolean softcap,
         boolean sinks,
         boolean alibi,
+        boolean forwardSoftcap,
+        boolean forwardAlibi,
         boolean available,
         String name,
         String requirement,
@@ -64,6 +72,7 @@ public record Capability(
                 if (Native.capabilityGet(i, row) != Native.OK) {
                     throw new IllegalArgumentException(Native.lastError());
                 }
+                int forwardScores = row.scores() | row.forwardScores();
                 rows.add(new Capability(
                         Kernel.values()[row.kernel()],
                         row.cuda() != 0,
@@ -73,9 +82,13 @@ public record Capability(
                         row.forward() != 0,
                         row.backward() != 0,
                         row.unequalDims() != 0,
+                        row.forwardDim(),
+                        row.latent() != 0,
                         (row.scores() & Native.SOFTCAP) != 0,
                         (row.scores() & Native.SINKS) != 0,
                         (row.scores() & Native.ALIBI) != 0,
+                        (forwardScores & Native.SOFTCAP) != 0,
+                        (forwardScores & Native.ALIBI) != 0,
                         row.available() != 0,
                         row.name(),
                         row.requirement(),

@@ -102,7 +102,7 @@ public final class InfoCommand implements Callable<Integer> {
             table.row(
                     name(row),
                     type(row),
-                    "≤ " + row.maxHeadDim(),
+                    headDim(row),
                     yes(row.unequalDims()),
                     yes(row.forward()),
                     yes(row.backward()),
@@ -112,13 +112,25 @@ public final class InfoCommand implements Callable<Integer> {
         return table;
     }
 
+    /** Returns the largest head dim, and what forward alone takes beyond it. */
+    private static String headDim(Capability row) {
+        String forward = row.forwardDim() > row.maxHeadDim() ? ", forward " + row.forwardDim() : "";
+        return "≤ " + row.maxHeadDim() + forward + (row.latent() ? ", forward 576 / 512" : "");
+    }
+
     /** Returns what scores may be beyond scaled products. */
     private static String scores(Capability row) {
         String served = Stream.of(
-                        row.softcap() ? "softcap" : "", row.sinks() ? "sinks" : "", row.alibi() ? "ALiBi" : "")
+                        either("softcap", row.softcap(), row.forwardSoftcap()),
+                        row.sinks() ? "sinks" : "",
+                        either("ALiBi", row.alibi(), row.forwardAlibi()))
                 .filter(name -> !name.isEmpty())
                 .collect(Collectors.joining(", "));
         return served.isEmpty() ? "plain" : served;
+    }
+
+    private static String either(String score, boolean served, boolean forward) {
+        return served ? score : forward ? score + " forward" : "";
     }
 
     private static void print(PrintWriter out, Info info) {
@@ -153,7 +165,7 @@ public final class InfoCommand implements Callable<Integer> {
             table.row(
                     name(row),
                     type(row),
-                    "≤ " + row.maxHeadDim(),
+                    headDim(row),
                     yes(row.forward()),
                     yes(row.backward()),
                     row.available() ? "yes" : "no: " + row.cause());
