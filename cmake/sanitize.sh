@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds library and native tests with AddressSanitizer and UndefinedBehaviorSanitizer and runs them, or does one of the two:
+# Builds library and native tests with AddressSanitizer and UndefinedBehaviorSanitizer and runs them, or one of these:
 # sanitize.sh BUILD_FOLDER [build|test]
 set -euo pipefail
 build=${1:?build folder}
