@@ -55,7 +55,6 @@ final class AttentionNode {
     private final Tensor[] saved = new Tensor[6]; // q, k, v, sinks, out, lse, without their history
     private final long[] versions = new long[5];
     private final boolean[] learns = new boolean[4]; // whether an input wants its gradient
-    private TensorVector gradients; // those that are wanted, in the order of the node's edges
     private Differentiation hook; // which the node refers to, but does not keep
     private Forward operands; // views of what is saved
     private AttentionCalls kernel; // null where there is nothing to compute
@@ -71,19 +70,16 @@ final class AttentionNode {
     }
 
     /**
-     * Runs forward and makes its result one of the autograd graph.
+     * Runs forward and makes its result one of the autograd graph, in a scope that the caller closes behind it.
      *
      * @param kernel null where there is nothing to compute
      * @param inputs q, k, v and sinks, null if there are none; one at least requires a gradient
      */
-    @SuppressWarnings("try") // a scope works by being open
     static void run(AttentionCalls kernel, Tensor[] inputs, Tensor out, Tensor lse, long stream) {
         AttentionNode free = FREE.poll();
         AttentionNode node = free == null ? new AttentionNode() : free;
-        try (PointerScope scope = new PointerScope()) {
-            node.forward(kernel, inputs, out, lse, stream);
-            node.attach(inputs, out);
-        }
+        node.forward(kernel, inputs, out, lse, stream);
+        node.attach(inputs, out);
     }
 
     private void forward(AttentionCalls operation, Tensor[] inputs, Tensor out, Tensor lse, long stream) {
@@ -145,8 +141,9 @@ final class AttentionNode {
         return pointer;
     }
 
-    @SuppressWarnings("try")
-    private void differentiate(Tensor dout) {
+    /** Writes the gradients that are wanted into {@code given}, in the order of the node's edges. */
+    @SuppressWarnings("try") // a scope works by being open
+    private void differentiate(Tensor dout, TensorVector given) {
         if (GradMode.is_enabled()) {
             throw new UnsupportedOperationException(
                     "attention has no second derivative: call backward without create_graph");
@@ -157,17 +154,16 @@ final class AttentionNode {
                         + " has been changed in place since attention was computed, which needs it for backward");
             }
         }
-        releaseGradients();
         try (PointerScope scope = new PointerScope()) {
             Tensor[] all = new Tensor[learns.length];
-            TensorVector wanted = new TensorVector();
+            int edges = 0;
             for (int i = 0; i < all.length; i++) {
                 all[i] = saved[i] == null ? null : torch.empty_like(saved[i]);
                 if (learns[i]) {
-                    wanted.push_back(all[i]);
+                    given.put(edges++, all[i]);
                 }
             }
-            wanted.push_back(new Tensor()); // the token has none
+            given.put(edges, new Tensor()); // the token has none
             if (kernel == null && learns[SINKS]) {
                 all[SINKS].zero_();
             }
@@ -183,7 +179,6 @@ final class AttentionNode {
                                 all[SINKS] == null ? null : TorchTensors.sinks("dsinks", all[SINKS])),
                         CudaStreams.current(TorchTensors.device("q", saved[0])));
             }
-            gradients = kept(wanted);
         }
     }
 
@@ -204,7 +199,6 @@ final class AttentionNode {
         kernel = null;
         operands = null;
         hook = null;
-        releaseGradients();
         for (int i = 0; i < saved.length; i++) {
             if (saved[i] != null) {
                 saved[i].releaseReference();
@@ -214,22 +208,18 @@ final class AttentionNode {
         FREE.add(this);
     }
 
-    private void releaseGradients() {
-        if (gradients != null) {
-            gradients.releaseReference();
-            gradients = null;
-        }
-    }
-
-    /** Asked by PyTorch for the gradients of the inputs when the node has its own, which are none. */
+    /**
+     * Asked by PyTorch for the gradients of the inputs when the node has its own, which are none. They go into
+     * PyTorch's own vector: one of ours would refer to them until it is freed, and of a gradient that others refer to
+     * PyTorch makes a copy for a leaf.
+     */
     private final class Differentiation extends FunctionPostHook {
         @Override
-        public TensorVector apply(TensorVector none, TensorVector outputGradients) {
+        public TensorVector apply(TensorVector gradients, TensorVector outputGradients) {
             Tensor dout = outputGradients.get(1);
-            if (!dout.defined()) {
-                return none;
+            if (dout.defined()) {
+                differentiate(dout, gradients);
             }
-            differentiate(dout);
             return gradients;
         }
     }

@@ -1,5 +1,6 @@
 package org.flashring.pytorch;
 
+import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.GradMode;
 import org.bytedeco.pytorch.ScalarTypeOptional;
 import org.bytedeco.pytorch.Tensor;
@@ -130,6 +131,7 @@ public final class TorchAttention {
          * @param kernel null where there is no element
          * @param backward whether {@code kernel} wants a place for the lse
          */
+        @SuppressWarnings("try") // a scope works by being open
         Tensor attend(AttentionCalls kernel, boolean backward) {
             long batch = q.size(0);
             long heads = q.size(1);
@@ -139,15 +141,14 @@ public final class TorchAttention {
                     new long[] {batch, heads, length, dim},
                     new long[] {length * heads * dim, dim, heads * dim, 1},
                     q.options());
-            Tensor lse = backward ? lse(out.options(), batch, heads, length) : null;
             long stream = CudaStreams.current(device);
-            if (requireGradient()) {
-                AttentionNode.run(kernel, new Tensor[] {q, k, v, sinks}, out, lse, stream);
-            } else if (kernel != null) {
-                kernel.forward(AttentionNode.operands(q, k, v, sinks, out, lse), stream);
-            }
-            if (lse != null) {
-                lse.close();
+            try (PointerScope call = new PointerScope()) { // nothing but out is the caller's
+                Tensor lse = backward ? lse(out.options(), batch, heads, length) : null;
+                if (requireGradient()) {
+                    AttentionNode.run(kernel, new Tensor[] {q, k, v, sinks}, out, lse, stream);
+                } else if (kernel != null) {
+                    kernel.forward(AttentionNode.operands(q, k, v, sinks, out, lse), stream);
+                }
             }
             return out;
         }
