@@ -8,6 +8,7 @@ import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDManager;
 import ai.djl.ndarray.types.DataType;
 import ai.djl.ndarray.types.Shape;
+import ai.djl.pytorch.engine.PtNDArray;
 import ai.djl.pytorch.jni.JniUtils;
 import ai.djl.training.GradientCollector;
 import java.util.ArrayList;
@@ -255,6 +256,30 @@ class ShardedDjlAttentionTest {
                     weight,
                     Djl.learnt(manager.ones(new Shape(3), DataType.FLOAT64)));
             assertRefused(alone, "parameters[0] is empty", Djl.learnt(manager.create(new Shape(0))));
+        }
+    }
+
+    @Test
+    void gradientThatDoesNotFitIsRefusedBeforeAnythingIsSent() {
+        try (NDManager manager = Djl.manager();
+                Communicator alone = LocalGroup.single()) {
+            JniUtils.setGradMode(true);
+            NDArray turned = Djl.learnt(manager.ones(new Shape(3, 4)).transpose());
+            NDArray table = Djl.learnt(manager.ones(new Shape(5, 2)));
+            NDArray plain = Djl.learnt(manager.ones(new Shape(3)));
+            NDArray rows = JniUtils.embedding((PtNDArray) manager.create(new long[] {1, 3}), (PtNDArray) table, true);
+            Djl.backward(turned.sum().add(rows.sum()).add(plain.sum()));
+            try (ParameterSync sync = new ParameterSync(List.of(turned, plain), alone);
+                    ParameterSync ofSparse = new ParameterSync(List.of(table, plain), alone)) {
+                for (int time = 0; time < 2; time++) { // the second is refused for the same reason
+                    assertThatThrownBy(sync::sum)
+                            .isInstanceOf(IllegalStateException.class)
+                            .hasMessageStartingWith("the gradient of parameters[0] has 12 elements of FLOAT32, not");
+                    assertThatThrownBy(ofSparse::sum)
+                            .isInstanceOf(IllegalArgumentException.class)
+                            .hasMessageContaining("gradient of parameters[0] is COO, but must be dense");
+                }
+            }
         }
     }
 

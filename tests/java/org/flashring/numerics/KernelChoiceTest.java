@@ -128,7 +128,9 @@ class KernelChoiceTest {
         assertThat(row.forwardDim()).isGreaterThanOrEqualTo(row.maxHeadDim());
         int[] chosen = new int[1];
         try (NativeStructs.Step step = Native.newStep()) {
-            step.device(Native.HOST).dtype(row.dtype().code()).kernel(row.kernel().code());
+            step.device(Native.HOST)
+                    .dtype(row.dtype().code())
+                    .kernel(row.kernel().code());
             step.batch(1).queryHeads(1).kvHeads(1).queryLength(80).keyLength(80).softmaxScale(1);
             step.headDim(row.forwardDim()).valueDim(row.forwardDim());
             assertThat(Native.select(step, Native.FORWARD, chosen)).isEqualTo(Native.OK);
@@ -139,7 +141,8 @@ class KernelChoiceTest {
             assertThat(Native.select(step, Native.FORWARD, chosen) == Native.OK).isEqualTo(row.latent());
             step.headDim(64).valueDim(64).softcap(30);
             assertThat(Native.select(step, Native.FORWARD, chosen) == Native.OK).isEqualTo(row.forwardSoftcap());
-            assertThat(Native.select(step, Native.BACKWARD, chosen) == Native.OK).isEqualTo(row.softcap());
+            assertThat(Native.select(step, Native.BACKWARD, chosen) == Native.OK)
+                    .isEqualTo(row.softcap());
         }
     }
 

@@ -8,6 +8,7 @@ import java.util.Random;
 import java.util.function.UnaryOperator;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.AutoGradMode;
+import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
@@ -329,5 +330,22 @@ class TorchAttentionTest {
         assertRefused(q, q.narrow(1, 0, 2), q.narrow(1, 0, 2), "queryHeads is 3");
         assertRefused(null, q, q, "q is null");
         assertRefused(q, new Tensor(), q, "k is undefined");
+    }
+
+    /** What has no elements in memory as its strides say is refused before anything reads it. */
+    @Test
+    void whatHasNoMemoryOfItsOwnIsRefusedByName() {
+        Tensor q = Torch.random(1, ScalarType.Float, 2, 3, 13, 8);
+        assertRefused(q, q.to_sparse(), q, "k.layout() is Sparse, but must be Strided");
+        assertRefused(q.to_mkldnn(), q, q, "q.layout() is Mkldnn, but must be Strided");
+        assertRefused(q, q, q._neg_view(), "v.is_neg() is true, but must be false");
+        assertRefused(q, torch.torch__efficientzerotensor(new long[] {2, 3, 13, 8}), q, "k.data_ptr() is null");
+        Tensor meta = q.to(new Device("meta"), ScalarType.Float);
+        assertRefused(meta, q, q, "q.device() is meta, but must be the host or a CUDA device");
+        assertRefused(q, meta, q, "k.device() is meta, but must be the host or a CUDA device");
+        assertThatThrownBy(() -> TorchTensors.bhsd("dout", meta)).hasMessageStartingWith("dout.device() is meta");
+        Tensor closed = q.clone();
+        closed.close();
+        assertRefused(q, q, closed, "v is closed");
     }
 }

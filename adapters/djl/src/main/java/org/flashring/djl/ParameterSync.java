@@ -3,6 +3,7 @@ package org.flashring.djl;
 import ai.djl.ndarray.NDArray;
 import ai.djl.pytorch.engine.PtNDArray;
 import ai.djl.pytorch.jni.JniUtils;
+import java.util.ArrayList;
 import java.util.List;
 import org.flashring.DType;
 import org.flashring.comm.Communicator;
@@ -66,27 +67,39 @@ public final class ParameterSync implements AutoCloseable {
     }
 
     /**
-     * Replaces every gradient by its sum over ranks: zeros of a rank whose backward did not reach the parameter.
-     * Collective.
+     * Replaces every gradient, which is looked up anew, by its sum over ranks: zeros of a rank whose backward did not
+     * reach the parameter. Collective.
      *
-     * @throws IllegalStateException if a gradient is not contiguous or of another type or size than its parameter, or
-     *     after close
+     * @throws IllegalStateException if a gradient is not contiguous or of another type or size than its parameter, of
+     *     which none has then been sent, or after close
+     * @throws IllegalArgumentException likewise if one is sparse
      */
     public void sum() {
-        long stream = 0;
-        for (int i = parameters.size() - 1; i >= 0; i--) {
-            try (NDArray gradient = gradient(i)) {
-                TorchArray facts = TorchArray.of("the gradient of parameters[" + i + "]", gradient);
-                if (facts.dtype() != dtype || facts.elements() != counts[i] || !facts.contiguous()) {
-                    throw new IllegalStateException(facts.name() + " has " + facts.elements() + " elements of "
-                            + facts.dtype() + (facts.contiguous() ? "" : ", not contiguous") + ", but must have "
-                            + counts[i] + " of " + dtype + ", one behind the other");
-                }
-                stream = facts.stream();
-                sync.ready(i, facts.address(), stream);
+        List<NDArray> gradients = new ArrayList<>();
+        try {
+            TorchArray[] facts = new TorchArray[counts.length];
+            for (int i = 0; i < facts.length; i++) {
+                gradients.add(gradient(i));
+                facts[i] = fitting(i, gradients.get(i));
             }
+            long stream = facts[0].stream();
+            for (int i = facts.length - 1; i >= 0; i--) {
+                sync.ready(i, facts[i].address(), stream);
+            }
+            sync.finish(stream);
+        } finally {
+            gradients.forEach(NDArray::close);
         }
-        sync.finish(stream);
+    }
+
+    private TorchArray fitting(int parameter, NDArray gradient) {
+        TorchArray facts = facts(parameter, gradient);
+        if (facts.dtype() != dtype || facts.elements() != counts[parameter] || !facts.contiguous()) {
+            throw new IllegalStateException(facts.name() + " has " + facts.elements() + " elements of "
+                    + facts.dtype() + (facts.contiguous() ? "" : ", not contiguous") + ", but must have "
+                    + counts[parameter] + " of " + dtype + ", one behind the other");
+        }
+        return facts;
     }
 
     /** Returns a parameter's gradient. Where no backward has been DJL shows zeros that are not the parameter's. */
@@ -94,7 +107,7 @@ public final class ParameterSync implements AutoCloseable {
         PtNDArray array = (PtNDArray) parameters.get(parameter);
         NDArray gradient = array.getGradient();
         try (NDArray again = array.getGradient()) {
-            if (address(gradient) != address(again)) {
+            if (address(parameter, gradient) != address(parameter, again)) {
                 JniUtils.backward(array, (PtNDArray) gradient, false, false);
                 gradient.close();
                 gradient = array.getGradient();
@@ -103,8 +116,12 @@ public final class ParameterSync implements AutoCloseable {
         return gradient;
     }
 
-    private static long address(NDArray array) {
-        return TorchArray.of("a gradient", array).address();
+    private static long address(int parameter, NDArray gradient) {
+        return facts(parameter, gradient).address();
+    }
+
+    private static TorchArray facts(int parameter, NDArray gradient) {
+        return TorchArray.of("the gradient of parameters[" + parameter + "]", gradient);
     }
 
     /** Frees the buffers. Closing twice is harmless; parameters and communicator stay open. */

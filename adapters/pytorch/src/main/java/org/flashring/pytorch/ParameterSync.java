@@ -2,6 +2,7 @@ package org.flashring.pytorch;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
@@ -24,16 +25,18 @@ import org.flashring.sync.GradientSync;
  * }</pre>
  */
 public final class ParameterSync implements AutoCloseable {
-    private record Group(DType dtype, List<Tensor> parameters, GradientSync sync) {}
+    private record Group(DType dtype, TensorVector parameters, long[] counts, GradientSync sync) {}
 
     private final Device device;
     private final List<Group> groups = new ArrayList<>();
+    private boolean closed;
 
     /**
-     * Makes the sync of parameters that stay open and keep their sizes.
+     * Makes the sync of parameters that keep their sizes. It refers to them itself, whatever becomes of the vector.
      *
      * @param parameters the same on every rank, of any of the types that attention has, on the communicator's device
-     * @throws IllegalArgumentException if there is no parameter with an element, or one is of another type or device
+     * @throws IllegalArgumentException if there is no parameter with an element, or one is closed, undefined, sparse or
+     *     of another type or device
      */
     public ParameterSync(TensorVector parameters, Communicator communicator) {
         this(List.of(parameters.get()), communicator);
@@ -42,23 +45,28 @@ public final class ParameterSync implements AutoCloseable {
     /** As {@link #ParameterSync(TensorVector, Communicator)}. */
     public ParameterSync(List<Tensor> parameters, Communicator communicator) {
         this.device = communicator.device();
-        for (DType dtype : DType.values()) {
-            List<Tensor> some = new ArrayList<>();
-            for (int i = 0; i < parameters.size(); i++) {
-                Tensor parameter = parameters.get(i);
-                String name = "parameters[" + i + "]";
-                if (!TorchTensors.device(name, parameter).equals(device)) {
-                    throw new IllegalArgumentException(name + " lies on " + TorchTensors.device(name, parameter)
-                            + ", but must lie on " + device + ", the communicator's device");
-                }
-                if (TorchTensors.dtype(name, parameter) == dtype && parameter.numel() > 0) {
-                    some.add(parameter);
-                }
+        for (int i = 0; i < parameters.size(); i++) {
+            String name = "parameters[" + i + "]";
+            Tensor parameter = parameters.get(i);
+            TorchTensors.checkDense(name, parameter);
+            TorchTensors.dtype(name, parameter);
+            if (!TorchTensors.device(name, parameter).equals(device)) {
+                throw new IllegalArgumentException(name + " lies on " + TorchTensors.device(name, parameter)
+                        + ", but must lie on " + device + ", the communicator's device");
             }
-            if (!some.isEmpty()) {
-                long[] counts = some.stream().mapToLong(Tensor::numel).toArray();
+        }
+        for (DType dtype : DType.values()) {
+            Tensor[] some = parameters.stream()
+                    .filter(parameter -> TorchTensors.dtype("a parameter", parameter) == dtype && parameter.numel() > 0)
+                    .toArray(Tensor[]::new);
+            if (some.length > 0) {
+                long[] counts = Stream.of(some).mapToLong(Tensor::numel).toArray();
+                TensorVector own = new TensorVector(some).retainReference(); // not those of a vector that may go
                 groups.add(new Group(
-                        dtype, some, new GradientSync(communicator, dtype, counts, GradientSync.DEFAULT_BUCKET_BYTES)));
+                        dtype,
+                        own,
+                        counts,
+                        new GradientSync(communicator, dtype, counts, GradientSync.DEFAULT_BUCKET_BYTES)));
             }
         }
         if (groups.isEmpty()) {
@@ -67,28 +75,45 @@ public final class ParameterSync implements AutoCloseable {
     }
 
     /**
-     * Replaces every gradient by its sum over ranks. A parameter that this rank's backward did not reach has zeros to
-     * add, and has a gradient afterwards. Collective.
+     * Replaces every gradient, which is looked up anew, by its sum over ranks. A parameter that this rank's backward
+     * did not reach has zeros to add, and has a gradient afterwards. Collective.
      *
-     * @throws IllegalStateException if a gradient is sparse, not contiguous or of another type than its parameter
+     * @throws IllegalStateException if a gradient is sparse, not contiguous or of another type or size than its
+     *     parameter had, of which none has then been sent, or after close
      */
     @SuppressWarnings("try") // a scope works by being open
     public void sum() {
+        if (closed) {
+            throw new IllegalStateException("ParameterSync is closed");
+        }
         try (PointerScope scope = new PointerScope()) {
+            List<Tensor[]> gradients =
+                    groups.stream().map(ParameterSync::gradients).toList();
             long stream = CudaStreams.current(device);
-            for (Group group : groups) {
-                for (int i = group.parameters().size() - 1; i >= 0; i--) {
-                    Tensor gradient = gradient(group.parameters().get(i));
-                    if (!gradient.is_contiguous() || TorchTensors.dtype("gradient", gradient) != group.dtype()) {
-                        throw new IllegalStateException("the gradient of a parameter "
-                                + TorchTensors.shape(group.parameters().get(i))
-                                + " is not contiguous or of another type than the parameter");
-                    }
-                    group.sync().ready(i, gradient.data_ptr().address(), stream);
+            for (int g = 0; g < groups.size(); g++) {
+                GradientSync sync = groups.get(g).sync();
+                for (int i = gradients.get(g).length - 1; i >= 0; i--) {
+                    sync.ready(i, gradients.get(g)[i].data_ptr().address(), stream);
                 }
-                group.sync().finish(stream);
+                sync.finish(stream);
             }
         }
+    }
+
+    private static Tensor[] gradients(Group group) {
+        Tensor[] gradients = new Tensor[(int) group.parameters().size()];
+        for (int i = 0; i < gradients.length; i++) {
+            Tensor parameter = group.parameters().get(i);
+            gradients[i] = gradient(parameter);
+            if (!gradients[i].has_storage()
+                    || !gradients[i].is_contiguous()
+                    || gradients[i].numel() != group.counts()[i]
+                    || TorchTensors.dtype("gradient", gradients[i]) != group.dtype()) {
+                throw new IllegalStateException("the gradient of a parameter " + TorchTensors.shape(parameter)
+                        + " is sparse, not contiguous or of another type or size than the parameter was");
+            }
+        }
+        return gradients;
     }
 
     private static Tensor gradient(Tensor parameter) {
@@ -103,6 +128,12 @@ public final class ParameterSync implements AutoCloseable {
     /** Frees the buffers. Closing twice is harmless; parameters and communicator stay open. */
     @Override
     public void close() {
-        groups.forEach(group -> group.sync().close());
+        if (!closed) {
+            closed = true;
+            groups.forEach(group -> {
+                group.sync().close();
+                group.parameters().releaseReference();
+            });
+        }
     }
 }

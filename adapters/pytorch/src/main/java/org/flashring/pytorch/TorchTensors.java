@@ -1,5 +1,6 @@
 package org.flashring.pytorch;
 
+import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorBase;
 import org.bytedeco.pytorch.global.torch.ScalarType;
@@ -59,25 +60,23 @@ public final class TorchTensors {
     public static org.flashring.Tensor sinks(String name, TensorBase tensor) {
         checkDimensions(name, tensor, 1);
         long heads = tensor.size(0);
-        return at(
-                address(tensor),
-                device(name, tensor),
-                dtype(name, tensor),
-                new long[] {1, 1, heads, 1},
-                new long[] {heads, heads, tensor.stride(0)},
-                tensor);
+        return of(name, tensor, new long[] {1, 1, heads, 1}, new long[] {heads, heads, tensor.stride(0)});
     }
 
     private static org.flashring.Tensor view(
             String name, TensorBase tensor, int batch, int length, int heads, int dim) {
-        return at(
-                address(tensor),
-                device(name, tensor),
-                dtype(name, tensor),
+        return of(
+                name,
+                tensor,
                 new long[] {tensor.size(batch), tensor.size(length), tensor.size(heads), dim < 0 ? 1 : tensor.size(dim)
                 },
-                new long[] {tensor.stride(batch), tensor.stride(length), tensor.stride(heads)},
-                tensor);
+                new long[] {tensor.stride(batch), tensor.stride(length), tensor.stride(heads)});
+    }
+
+    private static org.flashring.Tensor of(String name, TensorBase tensor, long[] sizes, long[] strides) {
+        Device device = device(name, tensor); // before the address, which others have not
+        DType dtype = dtype(name, tensor);
+        return at(address(name, tensor), device, dtype, sizes, strides, tensor);
     }
 
     /**
@@ -101,8 +100,16 @@ public final class TorchTensors {
                 memory, dtype, sizes[0], sizes[1], sizes[2], sizes[3], strides[0], strides[1], strides[2]);
     }
 
-    private static long address(TensorBase tensor) {
-        return tensor.numel() == 0 ? 0 : tensor.data_ptr().address();
+    private static long address(String name, TensorBase tensor) {
+        if (tensor.numel() == 0) {
+            return 0;
+        }
+        Pointer data = tensor.data_ptr();
+        if (data == null || data.isNull()) {
+            throw new IllegalArgumentException(name + ".data_ptr() is null, but must point to " + tensor.numel()
+                    + " elements: its memory has been given back or never was");
+        }
+        return data.address();
     }
 
     static void checkRows(String name, TensorBase tensor) {
@@ -114,14 +121,31 @@ public final class TorchTensors {
     }
 
     private static void checkDimensions(String name, TensorBase tensor, int dimensions) {
+        checkDense(name, tensor);
+        if (tensor.dim() != dimensions) {
+            throw new IllegalArgumentException(name + ".dim() is " + tensor.dim() + ", but must be " + dimensions);
+        }
+    }
+
+    /**
+     * Checks that a tensor is open and its values lie in memory as its strides say.
+     *
+     * @throws IllegalArgumentException if it is null, closed, undefined, sparse, opaque or negated when it is read
+     */
+    static void checkDense(String name, TensorBase tensor) {
         if (tensor == null || tensor.isNull()) {
             throw new IllegalArgumentException(name + " is " + (tensor == null ? "null" : "closed"));
         }
         if (!tensor.defined()) {
             throw new IllegalArgumentException(name + " is undefined, but must be a tensor");
         }
-        if (tensor.dim() != dimensions) {
-            throw new IllegalArgumentException(name + ".dim() is " + tensor.dim() + ", but must be " + dimensions);
+        if (!tensor.has_storage()) {
+            throw new IllegalArgumentException(
+                    name + ".layout() is " + tensor.layout().intern() + ", but must be Strided, as after to_dense()");
+        }
+        if (tensor.is_neg()) {
+            throw new IllegalArgumentException(name
+                    + ".is_neg() is true, but must be false, as after resolve_neg(): its memory has the other sign");
         }
     }
 
