@@ -7,7 +7,9 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import org.flashring.DType;
 import org.flashring.Layout;
@@ -15,6 +17,7 @@ import org.flashring.cli.Cli;
 import org.flashring.cli.train.dense.AdamW;
 import org.flashring.cli.train.dense.Checkpoint;
 import org.flashring.cli.train.dense.DenseModel;
+import org.flashring.cli.train.dense.DenseProbe;
 import org.flashring.cli.train.dense.DenseRank;
 import org.flashring.cli.train.dense.DenseSettings;
 import org.flashring.comm.Mesh;
@@ -39,6 +42,7 @@ class GenerateCommandTest {
     @BeforeAll
     static void train() throws IOException {
         write(folder.resolve("run"), DenseModel.of(2, 4, 2, 32, 64, 256), STEPS);
+        writePairs();
         write(folder.resolve("words"), DenseModel.of(1, 2, 1, 8, 16, 257), 0);
         Files.createDirectory(folder.resolve("empty"));
         Files.createFile(folder.resolve("nothing"));
@@ -63,6 +67,27 @@ class GenerateCommandTest {
                 rank.step(tokens);
             }
             Checkpoint.write(runs, Math.max(steps, 1), rank);
+        }
+    }
+
+    /** Writes a model that knows by heart which pair of the text follows which, and does nothing else. */
+    private static void writePairs() throws IOException {
+        int period = TEXT.length() / 16;
+        DenseModel model = DenseModel.of(1, 2, 1, 32, 16, 65_536);
+        Files.createDirectory(folder.resolve("pairs"));
+        DenseSettings settings = DenseSettings.of(
+                model, DType.FLOAT32, Mesh.of("cp=1"), 1, Layout.Policy.CONTIGUOUS, CONTEXT, new Ring());
+        try (DenseRank rank = new DenseRank(settings, AdamW.of(1e-2, 1), LocalGroup.single())) {
+            Map<String, double[]> values = DenseProbe.byName(model, new double[(int) rank.parameterCount()]);
+            values.forEach((name, each) -> Arrays.fill(each, name.contains("norm") ? 1 : 0));
+            for (int at = 0; at < period; at++) {
+                int pair = TEXT.charAt(at) + 256 * TEXT.charAt(at + 1);
+                int next = TEXT.charAt(at + 2) + 256 * TEXT.charAt(at + 3);
+                values.get("model.embed_tokens.weight")[pair * model.dim() + at] = 1;
+                values.get("lm_head.weight")[next * model.dim() + at] = 1;
+            }
+            DenseProbe.setParameters(rank, values);
+            Checkpoint.write(folder.resolve("pairs"), 1, rank);
         }
     }
 
@@ -97,6 +122,31 @@ class GenerateCommandTest {
         assertThat(new String(text, StandardCharsets.UTF_8)).isEqualTo(TEXT.substring(100, 170));
         assertThat(generated(2)).isEqualTo(text);
         assertThat(generated(4)).isEqualTo(text);
+    }
+
+    /** The model knows both ways to pair the text's bytes, so a prompt may begin anywhere, and be of any length. */
+    @ParameterizedTest
+    @CsvSource({"0, 100, 30", "0, 101, 31", "1, 4, 1", "3, 67, 8"})
+    void pairsOfBytesGoOnAsTheTextDoes(int from, int to, int bytes) throws IOException {
+        Path out = folder.resolve("of-pairs");
+        for (int ranks = 1; ranks <= 3; ranks += 2) {
+            Cli run = Cli.run(
+                    "generate",
+                    "--model",
+                    folder.resolve("pairs").toString(),
+                    "--prompt",
+                    TEXT.substring(from, to),
+                    "--bytes",
+                    String.valueOf(bytes),
+                    "--page",
+                    "5",
+                    "--ranks",
+                    String.valueOf(ranks),
+                    "--out",
+                    out.toString());
+            assertThat(run.exitCode()).as(run.err()).isZero();
+            assertThat(Files.readString(out)).isEqualTo(TEXT.substring(to, to + bytes));
+        }
     }
 
     @Test
@@ -146,7 +196,8 @@ class GenerateCommandTest {
                 "empty|--prompt x|which train --engine dense writes with --checkpoint-every STEPS",
                 "absent|--prompt x|it must be a checkpoint, a folder with config.json and model.safetensors, or"
                         + " hold one",
-                "words|--prompt x|is 257; it must be 256, one a byte, as train --vocab bytes has it"
+                "words|--prompt x|is 257; it must be 256, one a byte, or 65536, one a pair of bytes, as train --vocab",
+                "pairs|--prompt x|bytes of the prompt is 1; it must be at least 2, a token of the model"
             })
     void whatCannotBeIsOneSentence(String model, String options, String sentence) {
         List<String> arguments = new ArrayList<>(

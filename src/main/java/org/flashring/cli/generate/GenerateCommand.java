@@ -14,6 +14,7 @@ import org.flashring.cli.support.Launched;
 import org.flashring.cli.support.Progress;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.ResultFile;
+import org.flashring.cli.support.Vocabulary;
 import org.flashring.cli.train.dense.DenseDecoder;
 import org.flashring.cli.train.dense.TrainedModel;
 import org.flashring.internal.Checks;
@@ -29,7 +30,7 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "generate",
         description = {
-            "Continue a prompt by a model that 'train --engine dense' has trained, byte by byte.",
+            "Continue a prompt by a model that 'train --engine dense' has trained, token by token.",
             "The cache of keys and values is dealt over ranks, page by page. The text does not depend on their number.",
             "Ranks are threads of this process, or the processes that flashring launch or torchrun started."
         },
@@ -43,7 +44,6 @@ import picocli.CommandLine.Spec;
         })
 public final class GenerateCommand implements Callable<Integer> {
     private static final int MOST_RANKS = 1024; // threads of this process
-    private static final int VOCABULARY = 256; // tokens are bytes
 
     /** What --json holds. */
     private record Result(
@@ -80,8 +80,9 @@ public final class GenerateCommand implements Callable<Integer> {
     @Option(
             names = "--bytes",
             defaultValue = "500",
-            description = "Bytes to write (default: ${DEFAULT-VALUE}). A warning tells of more, the prompt's included,"
-                    + " than a sequence in training had (max_position_embeddings), unless --window hides them.")
+            description = "Bytes to write (default: ${DEFAULT-VALUE}). A warning tells of more tokens, the prompt's"
+                    + " included, than a sequence in training had (max_position_embeddings), unless --window hides"
+                    + " them.")
     private int bytes;
 
     @Option(names = "--ranks", description = "Ranks that share the cache (default: 1, or all processes).")
@@ -89,16 +90,16 @@ public final class GenerateCommand implements Callable<Integer> {
 
     @Option(
             names = "--page",
-            paramLabel = "BYTES",
+            paramLabel = "TOKENS",
             defaultValue = "64",
-            description = "Bytes of text in a page of the cache (default: ${DEFAULT-VALUE}).")
+            description = "Tokens in a page of the cache (default: ${DEFAULT-VALUE}).")
     private int page;
 
     @Option(
             names = "--window",
             paramLabel = "KEYS",
             defaultValue = "0",
-            description = "Bytes that a byte sees, itself included, as in training; 0: all before it"
+            description = "Tokens that a token sees, itself included, as in training; 0: all before it"
                     + " (default: ${DEFAULT-VALUE}).")
     private int window;
 
@@ -107,7 +108,7 @@ public final class GenerateCommand implements Callable<Integer> {
             paramLabel = "T",
             defaultValue = "0",
             description =
-                    "How freely bytes are drawn, such as 0.8; 0: always the likeliest (default: ${DEFAULT-VALUE}).")
+                    "How freely tokens are drawn, such as 0.8; 0: always the likeliest (default: ${DEFAULT-VALUE}).")
     private double temperature;
 
     @Option(names = "--seed", defaultValue = "1", description = "Seed of what is drawn (default: ${DEFAULT-VALUE}).")
@@ -136,31 +137,36 @@ public final class GenerateCommand implements Callable<Integer> {
         Generation generation = generation();
         int world = world();
         try (TrainedModel trained = TrainedModel.read("--model", model)) {
-            Checks.equal(
-                    "vocabulary of " + trained.folder(),
-                    trained.model().vocabulary(),
-                    VOCABULARY,
-                    "one a byte, as train --vocab bytes has it");
-            CachePlan plan =
-                    DenseDecoder.plan(trained.model(), (long) generation.prompt().length + bytes, page, window, world);
+            Vocabulary vocabulary = Vocabulary.ofSize(
+                    "vocabulary of " + trained.folder(), trained.model().vocabulary());
+            if (generation.promptTokens(vocabulary) == 0) {
+                throw Checks.broken(
+                        "bytes of the prompt",
+                        generation.prompt().length,
+                        "be at least " + vocabulary.bytes() + ", a token of the model");
+            }
+            CachePlan plan = DenseDecoder.plan(trained.model(), generation.tokens(vocabulary), page, window, world);
             console.printf(
                     Locale.ROOT,
                     "Model       %s, %,d parameters%n"
-                            + "Cache       %d %s, pages of %,d bytes of text, %s a rank%n"
+                            + "Cache       %d %s, pages of %,d %ss, %s a rank%n"
                             + "Prompt      %,d bytes%n%n",
                     trained.folder(),
                     trained.parameterCount(),
                     world,
                     world == 1 ? "rank" : "ranks",
                     page,
+                    vocabulary.token(),
                     Quantity.bytes(plan.bytesHeld()),
                     generation.prompt().length);
             if (first) {
-                warn(generation.prompt().length, trained.positions());
+                warn(generation.tokens(vocabulary), vocabulary, trained.positions());
             }
             Generation.Outcome outcome;
-            try (Progress progress = new Progress("generate", first ? bytes : 0)) {
-                outcome = generation.run(trained, world, launched, written -> progress.step());
+            try (Progress progress = new Progress(
+                    "generate",
+                    first ? (int) generation.tokens(vocabulary) - generation.promptTokens(vocabulary) : 0)) {
+                outcome = generation.run(trained, vocabulary, world, launched, written -> progress.step());
             }
             if (first) {
                 write(outcome, generation, trained, world, plan, console);
@@ -169,19 +175,21 @@ public final class GenerateCommand implements Callable<Integer> {
         return 0;
     }
 
-    /** Tells of distances between bytes that the model has not learnt; what it makes of them is not wrong, but poor. */
-    private void warn(int promptBytes, long positions) {
-        long all = (long) promptBytes + bytes;
+    /**
+     * Tells of distances between tokens that the model has not learnt; what it makes of them is not wrong, but poor.
+     */
+    private void warn(long all, Vocabulary vocabulary, long positions) {
         long seen = window == 0 ? all : Math.min(window, all);
         if (positions > 0 && seen > positions) {
             spec.commandLine()
                     .getErr()
                     .printf(
                             Locale.ROOT,
-                            "%s: warning: prompt and --bytes are %d bytes, more than the %d of a sequence in training"
+                            "%s: warning: prompt and --bytes are %d %ss, more than the %d of a sequence in training"
                                     + " (max_position_embeddings); the text may lose its sense there.%n",
                             spec.qualifiedName(),
                             all,
+                            vocabulary.token(),
                             positions);
         }
     }

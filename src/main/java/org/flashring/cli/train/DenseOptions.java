@@ -8,6 +8,7 @@ import java.util.stream.IntStream;
 import org.flashring.DType;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.ShapeOptions;
+import org.flashring.cli.support.Vocabulary;
 import org.flashring.cli.train.dense.AdamW;
 import org.flashring.cli.train.dense.DenseModel;
 import org.flashring.cli.train.dense.DenseSettings;
@@ -122,10 +123,9 @@ final class DenseOptions {
     @Option(
             names = "--vocab",
             paramLabel = "TOKENS",
-            description =
-                    "What a token is: bytes (256 tokens) or pairs of bytes (65,536), which generate does not take;"
-                            + " --context and --window count tokens (default: bytes).")
-    private Feed.Vocabulary vocabulary;
+            description = "What a token is: bytes (256 tokens) or pairs of bytes (65,536); --context and --window count"
+                    + " tokens (default: bytes).")
+    private Vocabulary vocabulary;
 
     @Option(
             names = "--documents",
@@ -256,8 +256,8 @@ final class DenseOptions {
     }
 
     /** Returns what a token is. */
-    Feed.Vocabulary vocabulary() {
-        return vocabulary == null ? Feed.Vocabulary.BYTES : vocabulary;
+    Vocabulary vocabulary() {
+        return vocabulary == null ? Vocabulary.BYTES : vocabulary;
     }
 
     AdamW optimizer(double learningRate) {

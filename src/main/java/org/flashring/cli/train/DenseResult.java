@@ -11,6 +11,7 @@ import java.util.Map;
 import java.util.stream.Collectors;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.Table;
+import org.flashring.cli.support.Vocabulary;
 import org.flashring.cli.train.dense.DenseSettings;
 import org.flashring.cli.train.dense.MemoryLimit;
 import org.flashring.cli.train.dense.PlacedBlock;
@@ -47,7 +48,7 @@ record DenseResult(
         int textFiles,
         int textBytes,
         Settings settings,
-        Feed.Vocabulary vocabulary,
+        Vocabulary vocabulary,
         Integer documents,
         boolean repeat,
         Recompute recompute,

@@ -4,39 +4,12 @@ import java.util.Arrays;
 import java.util.Random;
 import java.util.stream.IntStream;
 import java.util.stream.LongStream;
+import org.flashring.cli.support.Vocabulary;
 import org.flashring.internal.Checks;
 
 /** What a run's rows are made of: windows of its text, as tokens. */
 final class Feed {
     private static final long SHORTEST_REPEATED = 4; // b of abab is predicted from the second a
-
-    /** How bytes become tokens. */
-    enum Vocabulary {
-        /** A token is a byte. */
-        BYTES(1),
-        /** A token is two bytes, wherever in the text the window begins; its number is first + 256 second. */
-        PAIRS(2);
-
-        private final int bytes;
-
-        Vocabulary(int bytes) {
-            this.bytes = bytes;
-        }
-
-        int bytes() {
-            return bytes;
-        }
-
-        /** Returns what people call a token. */
-        String token() {
-            return bytes == 1 ? "byte" : "byte pair";
-        }
-
-        /** Returns the number of different tokens. */
-        int size() {
-            return 1 << Byte.SIZE * bytes;
-        }
-    }
 
     private final Corpus corpus;
     private final Vocabulary vocabulary;
@@ -105,7 +78,9 @@ final class Feed {
                 int start = random.nextInt(corpus.length() - length * bytes + 1);
                 int first = (int) documents[document];
                 for (int i = first; i < documents[document + 1]; i++) {
-                    row[i] = i - first < length ? token(start + (i - first) * bytes) : row[i - length];
+                    row[i] = i - first < length
+                            ? vocabulary.token(corpus::at, start + (i - first) * bytes)
+                            : row[i - length];
                 }
             }
         }
@@ -116,13 +91,5 @@ final class Feed {
     @Override
     public String toString() {
         return vocabulary + ", documents of " + documents[1] + " tokens" + (repeat ? ", repeated" : "");
-    }
-
-    private long token(int at) {
-        long token = 0;
-        for (int i = vocabulary.bytes() - 1; i >= 0; i--) {
-            token = token << Byte.SIZE | corpus.at(at + i);
-        }
-        return token;
     }
 }
