@@ -92,4 +92,32 @@ class PooledAttentionTest {
         assertThatThrownBy(() -> pooled(5, Mask.full(), false).backward(backward, 0))
                 .isInstanceOf(IllegalStateException.class);
     }
+
+    /** Streams are part of a kind: calls on some that are none would drive out what others use again. */
+    @Test
+    void whatACallThatIsRefusedWouldHaveUsedIsNotKept() {
+        PooledAttention attention = pooled(5, Mask.full(), false);
+        Tensor five = tensor(floats(5 * DIM));
+        Forward forward = new Forward(five, five, five, tensor(floats(5 * DIM)), null);
+        attention.forward(forward, 0);
+        int idle = PooledAttention.idle();
+        for (int stream = 1; stream <= MORE_KINDS_THAN_ARE_KEPT; stream++) {
+            int none = stream;
+            assertThatThrownBy(() -> attention.forward(forward, none))
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessage("stream is " + none + "; it must be 0 on the host");
+        }
+        assertThat(PooledAttention.idle()).isEqualTo(idle);
+    }
+
+    @Test
+    void numbersThatAreNoneAreRefusedByName() {
+        AttentionShape shape = AttentionShape.of(1, 1, 1, DIM, DType.FLOAT32);
+        assertThatThrownBy(() -> new PooledAttention(shape, -1, 5, Mask.full(), Score.standard(), false, Device.HOST))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageStartingWith("queries is -1");
+        assertThatThrownBy(() -> new PooledAttention(shape, 5, -1, Mask.full(), Score.standard(), false, Device.HOST))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageStartingWith("keys is -1");
+    }
 }

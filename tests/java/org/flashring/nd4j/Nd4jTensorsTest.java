@@ -3,9 +3,15 @@ package org.flashring.nd4j;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.util.List;
+import java.util.function.UnaryOperator;
+import org.flashring.AttentionShape;
+import org.flashring.DType;
 import org.flashring.Mask;
 import org.flashring.Tensor;
+import org.flashring.attention.FlashAttention;
 import org.flashring.device.Device;
+import org.flashring.device.Memory;
 import org.junit.jupiter.api.Test;
 import org.nd4j.linalg.api.buffer.DataType;
 import org.nd4j.linalg.api.memory.MemoryWorkspace;
@@ -13,6 +19,7 @@ import org.nd4j.linalg.api.memory.conf.WorkspaceConfiguration;
 import org.nd4j.linalg.api.ndarray.INDArray;
 import org.nd4j.linalg.api.ops.executioner.OpExecutioner.ExecutionerType;
 import org.nd4j.linalg.factory.Nd4j;
+import org.nd4j.linalg.indexing.NDArrayIndex;
 
 /** Views lie where ND4J's arrays lie. */
 class Nd4jTensorsTest {
@@ -92,5 +99,76 @@ class Nd4jTensorsTest {
         }
         assertThat(Nd4jAttention.scaledDotProductAttention(kept, kept, detached, Mask.full()))
                 .isEqualTo(kept);
+    }
+
+    private static INDArray array() {
+        return Nd4j.ones(DataType.FLOAT, 2, 3, 5, 4);
+    }
+
+    private static void assertClosed(INDArray array) {
+        INDArray open = array();
+        assertThatThrownBy(() -> Nd4jAttention.forward(open, open, array, Mask.causal()))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessage("v is closed");
+    }
+
+    /** A view shares its buffer: it is gone with any array that closes it. */
+    @Test
+    void closedArraysAndViewsOfThemAreRefused() {
+        List<UnaryOperator<INDArray>> views = List.of(
+                array -> array,
+                array -> array.reshape(2, 3, 5, 4),
+                array -> array.permute(0, 1, 2, 3),
+                array -> array.get(NDArrayIndex.interval(0, 1)),
+                array -> array.get(NDArrayIndex.all(), NDArrayIndex.interval(0, 2))
+                        .permute(1, 0, 2, 3));
+        for (UnaryOperator<INDArray> view : views) {
+            INDArray array = array();
+            INDArray part = view.apply(array);
+            array.close();
+            assertClosed(part);
+        }
+        INDArray base = array();
+        base.permute(0, 2, 1, 3).close();
+        assertClosed(base);
+    }
+
+    @Test
+    void whatBackwardNeedsIsRefusedOnceItIsClosed() {
+        for (int closed = 0; closed < 4; closed++) {
+            INDArray[] arrays = {array(), array(), array(), null};
+            AttentionPass pass = Nd4jAttention.forward(arrays[0], arrays[1], arrays[2], Mask.causal());
+            arrays[3] = pass.out();
+            arrays[closed].close();
+            assertThatThrownBy(() -> pass.backward(array()))
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageEndingWith(" is closed");
+        }
+    }
+
+    /** A FlashRing tensor is an address; it asks the array before each call. */
+    @Test
+    void tensorsOfWhatHasBeenClosedOrLeftSinceAreRefused() {
+        INDArray closed = array();
+        Tensor ofClosed = Nd4jTensors.bhsd("q", closed.permute(0, 1, 2, 3));
+        Tensor ofLeft;
+        try (MemoryWorkspace scope = Nd4j.getWorkspaceManager().getAndActivateWorkspace(SCOPE, "since")) {
+            ofLeft = Nd4jTensors.bhsd("q", array());
+            assertThat(ofLeft.memory().isClosed()).as(scope.getId()).isFalse();
+        }
+        assertThat(ofClosed.memory().isClosed()).isFalse();
+        closed.close();
+        Tensor open = Nd4jTensors.bhsd("k", array());
+        Tensor out = Nd4jTensors.bhsd("out", array());
+        AttentionShape shape = AttentionShape.of(2, 3, 3, 4, DType.FLOAT32);
+        try (FlashAttention attention = new FlashAttention(shape, 5, Mask.causal())) {
+            Tensor lse = Tensor.lse(
+                    Memory.of(Nd4j.ones(DataType.FLOAT, 2, 3, 5).data().pointer()), DType.FLOAT32, 2, 3, 5);
+            for (Tensor gone : List.of(ofClosed, ofLeft)) {
+                assertThatThrownBy(() -> attention.forward(gone, open, open, out, lse))
+                        .isInstanceOf(IllegalArgumentException.class)
+                        .hasMessageStartingWith("q is closed");
+            }
+        }
     }
 }

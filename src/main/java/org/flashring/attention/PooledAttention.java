@@ -2,6 +2,7 @@ package org.flashring.attention;
 
 import java.util.ArrayDeque;
 import java.util.Iterator;
+import java.util.function.Consumer;
 import org.flashring.AttentionOptions;
 import org.flashring.AttentionShape;
 import org.flashring.Layout;
@@ -33,9 +34,14 @@ public record PooledAttention(
     private static final int MOST_IDLE = 16;
     private static final ArrayDeque<Operation> IDLE = new ArrayDeque<>();
 
-    /** @throws IllegalArgumentException if {@code shape}, {@code mask}, {@code score} or {@code device} is null */
+    /**
+     * @throws IllegalArgumentException if {@code shape}, {@code mask}, {@code score} or {@code device} is null, or a
+     *     number is negative
+     */
     public PooledAttention {
         Checks.notNull("shape", shape);
+        Checks.atLeast("queries", queries, 0);
+        Checks.atLeast("keys", keys, 0);
         Checks.notNull("mask", mask);
         Checks.notNull("score", score);
         Checks.notNull("device", device);
@@ -53,12 +59,7 @@ public record PooledAttention(
      */
     @Override
     public void forward(Forward operands, long stream) {
-        Operation operation = take(stream);
-        try {
-            operation.attention().forward(operands, stream);
-        } finally {
-            giveBack(operation);
-        }
+        call(stream, attention -> attention.forward(operands, stream));
     }
 
     /**
@@ -69,11 +70,25 @@ public record PooledAttention(
      */
     @Override
     public void backward(Backward operands, long stream) {
+        call(stream, attention -> attention.backward(operands, stream));
+    }
+
+    /** Makes a call with an operation that is kept for later ones unless the call fails. */
+    private void call(long stream, Consumer<FlashAttention> call) {
         Operation operation = take(stream);
         try {
-            operation.attention().backward(operands, stream);
-        } finally {
-            giveBack(operation);
+            call.accept(operation.attention());
+        } catch (RuntimeException | Error e) {
+            operation.attention().close(); // it may be on a stream that is none, or broken
+            throw e;
+        }
+        giveBack(operation);
+    }
+
+    /** Returns the number of operations that wait for calls of their kind. */
+    static int idle() {
+        synchronized (IDLE) {
+            return IDLE.size();
         }
     }
 

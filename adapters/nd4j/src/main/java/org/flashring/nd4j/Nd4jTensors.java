@@ -1,6 +1,7 @@
 package org.flashring.nd4j;
 
 import java.util.Arrays;
+import org.bytedeco.javacpp.Pointer;
 import org.flashring.DType;
 import org.flashring.Tensor;
 import org.flashring.device.Device;
@@ -15,7 +16,7 @@ import org.nd4j.linalg.factory.Nd4j;
 /**
  * Views of ND4J's arrays as FlashRing tensors: the same memory, never a copy, whatever the array's order ('c' or 'f'),
  * strides and offset. The one rule is that the elements of a head lie side by side. The array is kept reachable and is
- * to stay open, and its workspace entered, while the view is in use.
+ * to stay open, and its workspace entered, while the view is in use; calls refuse the view of one that is not.
  */
 public final class Nd4jTensors {
     private static final int[] BHSD = {0, 2, 1, 3};
@@ -101,7 +102,9 @@ public final class Nd4jTensors {
     }
 
     private static Memory memoryOf(String name, INDArray array) {
-        return array.isEmpty() ? Memory.of(0, 0, Device.HOST) : memory(array, array.data(), dtype(name, array));
+        return array.isEmpty()
+                ? Memory.of(0, 0, Device.HOST)
+                : memory(new Owner(array), array.data(), dtype(name, array));
     }
 
     /**
@@ -136,16 +139,20 @@ public final class Nd4jTensors {
         }
     }
 
-    /** A buffer of a workspace is memory that ND4J uses again once the workspace has been left. */
     private static void requireInScope(String name, DataBuffer buffer) {
-        MemoryWorkspace workspace = buffer.getParentWorkspace();
-        if (workspace == null || workspace.getWorkspaceType() == MemoryWorkspace.Type.CIRCULAR) {
-            return;
-        }
-        if (!workspace.isScopeActive() || workspace.getGenerationId() != buffer.getGenerationId()) {
-            throw new IllegalArgumentException(name + " lies in workspace " + workspace.getId()
+        if (isLeft(buffer)) {
+            throw new IllegalArgumentException(name + " lies in workspace "
+                    + buffer.getParentWorkspace().getId()
                     + ", which has been left since, but must lie in memory that is its own: detach() it before");
         }
+    }
+
+    /** A buffer of a workspace is memory that ND4J uses again once the workspace has been left. */
+    private static boolean isLeft(DataBuffer buffer) {
+        MemoryWorkspace workspace = buffer.getParentWorkspace();
+        return workspace != null
+                && workspace.getWorkspaceType() != MemoryWorkspace.Type.CIRCULAR
+                && (!workspace.isScopeActive() || workspace.getGenerationId() != buffer.getGenerationId());
     }
 
     static void requireHost(ExecutionerType backend) {
@@ -183,5 +190,19 @@ public final class Nd4jTensors {
     /** Looked up once, and only when an array has been seen, since it starts ND4J. */
     private static final class Backend {
         static final ExecutionerType TYPE = Nd4j.getExecutioner().type();
+    }
+
+    /** Says of an array that its memory is gone in the one way in which a Memory asks for it; it points nowhere. */
+    private static final class Owner extends Pointer {
+        private final INDArray array;
+
+        Owner(INDArray array) {
+            this.array = array;
+        }
+
+        @Override
+        public boolean isNull() {
+            return array.wasClosed() || isLeft(array.data());
+        }
     }
 }
