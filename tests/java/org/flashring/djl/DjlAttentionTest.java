@@ -253,6 +253,25 @@ class DjlAttentionTest {
         assertThat(AttentionNode.alive()).isZero();
     }
 
+    /** The engine turns gradients off in the thread that loaded it alone. */
+    @Test
+    void inAThreadOfItsOwnThereIsAGraphUntilItIsTurnedOff() {
+        NDArray q = input(1, DataType.FLOAT32);
+        JniUtils.setGradMode(false);
+        List<Boolean> graphs = CompletableFuture.supplyAsync(
+                        () -> {
+                            boolean first =
+                                    TorchArray.of("out", attend(q, q, q)).requiresGradient();
+                            JniUtils.setGradMode(false);
+                            return List.of(
+                                    first, TorchArray.of("out", attend(q, q, q)).requiresGradient());
+                        },
+                        task -> new Thread(task).start())
+                .join();
+        assertThat(graphs).containsExactly(true, false);
+        assertThat(TorchArray.of("out", attend(q, q, q)).requiresGradient()).isFalse();
+    }
+
     @Test
     void aGraphThatIsDroppedIsNotHeld() {
         NDArray q = input(1, DataType.FLOAT32);

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.Scalar;
@@ -102,6 +103,20 @@ class TorchLifetimeTest {
             loss.backward();
             assertGradients(q, k);
             loss.close();
+        }
+        assertThat(AttentionNode.alive()).isZero();
+    }
+
+    /** Scopes are a thread's: that of forward is none of the thread that runs backward. */
+    @Test
+    void backwardInAnotherThread() throws InterruptedException {
+        try (PointerScope scope = new PointerScope()) {
+            Tensor q = input(1);
+            Tensor k = input(2);
+            Tensor loss = loss(q, k);
+            CompletableFuture.runAsync(() -> loss.backward()).join();
+            collect();
+            assertGradients(q, k);
         }
         assertThat(AttentionNode.alive()).isZero();
     }
