@@ -4,18 +4,12 @@
 #ifndef FLASHRING_CUDA_SM80_DECODE_CUH
 #define FLASHRING_CUDA_SM80_DECODE_CUH
 
-#include <cfloat>
-
 #include "common/early_start.cuh"
-#include "common/sight.cuh"
 #include "sm80/decode.h"
-#include "sm80/decode_float8.cuh"
 #include "sm80/decode_merge.cuh"
 #include "sm80/decode_pages.cuh"
 #include "sm80/decode_products.cuh"
 #include "sm80/nonfinite.cuh"
-#include "sm80/row_state.cuh"
-#include "sm80/shape.cuh"
 
 namespace flashring {
 
@@ -29,15 +23,6 @@ struct DecodeConfig {
     static_assert(kKeys % 16 == 0 && 2 * Tile::kBytes <= kStageBytes, "whole products");
 };
 
-// Closes the group of copies that this thread has begun since the last one.
-__device__ inline void commitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-
-// Waits for this thread's groups of copies but the kNewer last.
-template <int kNewer>
-__device__ void waitForOlderCopies() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(kNewer) : "memory");
-}
-
 // A barrier of a team.
 template <int kThreads>
 __device__ void syncTeam(int team) {
@@ -47,11 +32,6 @@ __device__ void syncTeam(int team) {
         asm volatile("barrier.sync %0, %1;" ::"r"(team + 1), "n"(kThreads) : "memory");
     }
 }
-
-// What each query sees, in shared memory.
-struct DecodeSight {
-    int lo[kMaxDecodeRows], hi[kMaxDecodeRows];
-};
 
 // kPlain: all batch rows see the same, nothing is in pages, and scores are products.
 template <class Element, int kDim, int kIndex, bool kPlain>
@@ -75,30 +55,9 @@ __device__ void decode(const DecodeArguments& a) {
               part = team * a.blocks + firstPart;
     const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
-    DecodeCut cut{0, 0};
-    DecodePlace ahead{};
-    if (ownRows) {
-        const DecodeStart start = planRows(a, part);
-        cut = start.cut;
-        ahead = start.place;
-    } else {
-        for (int i = threadIdx.x; i < length; i += blockDim.x) {
-            const Interval seen = Sight(step)(i);
-            sight.lo[i] = static_cast<int>(seen.first);
-            sight.hi[i] = static_cast<int>(seen.last);
-        }
-        __syncthreads();
-        const DecodeSpan all{sight.lo[0], sight.hi[length - 1]};  // for all batch rows see the same
-        const int tiles = all.tiles(kKeys);
-        cut = a.cut(static_cast<int>(step.batch) * tiles);
-        if (blockIdx.x == 0 && threadIdx.x == 0) {
-            *a.tiles = tiles;
-        }
-        if (part < cut.parts) {
-            const int first = cut.firstOf(part);
-            ahead = {first / tiles, all.firstKey(kKeys) + first % tiles * kKeys, all};
-        }
-    }
+    const DecodeStart start = ownRows ? planRowsApart(a, part) : planAlike(a, sight, part, kKeys);
+    const DecodeCut cut = start.cut;
+    DecodePlace ahead = start.place;
     if (part >= cut.parts) {
         return;
     }
@@ -142,10 +101,10 @@ __device__ void decode(const DecodeArguments& a) {
 #pragma unroll
                 for (int operand = 0; operand < 2; ++operand) {
                     const flashring_tensor& tensor = operand == 0 ? step.k : step.v;
-                    flashring::load<kThreads, true>(
-                        rowsOf<kRows>(operand == 0 ? keysOf(stage) : valuesOf(stage), r),
-                        row<const Element>(tensor, slot.batch, slot.key, keyHead), tensor.stride_seq, 0, begin, end,
-                        operand == 0 ? keyDim : valueDim, a.vectorInputs);
+                    flashring::load<kThreads, true>(rowsOf<kRows>(operand == 0 ? keysOf(stage) : valuesOf(stage), r),
+                                                    row<const Element>(tensor, slot.batch, slot.key, keyHead),
+                                                    tensor.stride_seq, 0, begin, end, operand == 0 ? keyDim : valueDim,
+                                                    a.vectorInputs);
                 }
             }
         }
@@ -163,29 +122,9 @@ __device__ void decode(const DecodeArguments& a) {
         }
     };
 
-    // What a query of this batch row sees, and what all of them do.
-    const auto seenBy = [&](const BatchRow& row, int query) {
-        const Interval seen = ownRows ? visible(step, row, query) : Interval{sight.lo[query], sight.hi[query]};
-        return DecodeSpan{static_cast<int>(seen.first), static_cast<int>(seen.last)};
-    };
-    const auto rowOf = [&](int batch) { return ownRows ? batchRow(step, batch) : BatchRow{length, 0, 0}; };
-    int innerBegin = 0, innerEnd = 0;
-    // What one of this lane's two rows sees; rows past the last do as it does.
-    const auto spanOfRow = [&](int half) {
-        const BatchRow row = rowOf(now.batch);
-        return seenBy(row, min((firstRow + half * 8 + lane / 4) / a.group, static_cast<int>(row.queries) - 1));
-    };
-    // Hides the columns of a tile that they do not see.
-    const auto hide = [&](float (&tile)[1][kKeys / 8][4], float hidden) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const DecodeSpan seen = spanOfRow(half);
-            forEachPair(tile, 0, half, [&](int col, float& x, float& y) {
-                x = seen.has(now.key + col) ? x : hidden;
-                y = seen.has(now.key + col + 1) ? y : hidden;
-            });
-        }
-    };
+    const DecodeSeen seen{a, sight, ownRows};
+    DecodeSpan inner{};  // what all queries see
+    const auto spanOfRow = [&](int half) { return seen.byPacked(now.batch, firstRow + half * 8 + lane / 4); };
     const ScoreScale scale{a.scale, a.scaleLog2};
     uint32_t queries[kDim / 16][4];
     float out[1][kDim / 8][4];
@@ -196,9 +135,7 @@ __device__ void decode(const DecodeArguments& a) {
             advance(stage);
         }
         if (i == 1 - kStages || (i > 0 && now.startsRow())) {
-            const BatchRow row = rowOf(now.batch);
-            innerBegin = seenBy(row, static_cast<int>(row.queries) - 1).begin;
-            innerEnd = seenBy(row, 0).end;
+            inner = seen.byAll(now.batch);
             if constexpr (kFloat8) {
                 factors = loadFloat8Queries<kDim>(queries, a, now.batch, keyHead, firstRow);
             } else {
@@ -220,7 +157,7 @@ __device__ void decode(const DecodeArguments& a) {
         }
         const Tile keys = keysOf(stage), values = valuesOf(stage);
         const int key = now.key;
-        const bool bordered = key < innerBegin || key + kKeys > innerEnd;
+        const bool bordered = key < inner.begin || key + kKeys > inner.end;
 
         float scores[1][kKeys / 8][4];
         clear(scores);
@@ -235,35 +172,12 @@ __device__ void decode(const DecodeArguments& a) {
             shape(scores, a, keyHead, firstRow, key);
         }
         if (bordered) {
-            hide(scores, -INFINITY);
+            hide(scores, seen, now, firstRow, -INFINITY);
         }
         float decay[2];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float top = -INFINITY;
-            forEachPair(scores, 0, half, [&](int, float x, float y) { top = fmaxf(top, fmaxf(x, y)); });
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-            top = scale.score(fmaxf(top, __shfl_xor_sync(~0u, top, 2)));
-            const float before = state[half].maximum;
-            state[half].maximum = fmaxf(before, top);
-            decay[half] = state[half].maximum == before ? 1 : expDifference(before, state[half].maximum);
-            const FarWeight weight{scale, shiftOf(state[half].maximum)};
-            float sum = 0;
-            forEachPair(scores, 0, half, [&](int, float& x, float& y) {
-                x = weight(x);
-                y = weight(y);
-                sum += x + y;
-            });
-            state[half].sum = state[half].sum * decay[half] + sum;
-        }
+        weigh(scores, state, decay, scale);
         if (__any_sync(~0u, decay[0] != 1 || decay[1] != 1)) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                forEachPair(out, 0, half, [&](int, float& x, float& y) {
-                    x *= decay[half];
-                    y *= decay[half];
-                });
-            }
+            multiplyRows(out, decay);
         }
         // Keys outside the cut have come as zeros. Between the borders of several queries a value may be hidden from
         // some: what is not finite there becomes infinity for those who see it.
@@ -284,13 +198,9 @@ __device__ void decode(const DecodeArguments& a) {
             if (!finite) {  // as all warps of the team have found; the keys have served
                 markNonFinite<Element, kThreads>(values, keys);
                 syncTeam<kThreads>(team);
-                float seen[1][kKeys / 8][4];
-#pragma unroll
-                for (auto& pair : seen[0]) {
-                    pair[0] = pair[1] = pair[2] = pair[3] = FLT_MAX / 2;
-                }
-                hide(seen, 0);
-                multiply<__nv_bfloat16, kKeys>(out, seen, keys);  // to infinity for those who see it
+                float marked[1][kKeys / 8][4];
+                markSeen(marked, seen, now, firstRow);
+                multiply<__nv_bfloat16, kKeys>(out, marked, keys);  // to infinity for those who see it
             }
         }
         if constexpr (kFloat8) {
@@ -300,32 +210,8 @@ __device__ void decode(const DecodeArguments& a) {
         }
 
         if (i + 1 == count || now.endsRow(kKeys)) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const int r = firstRow + half * 8 + lane / 4;
-                float sum = state[half].sum;
-                sum += __shfl_xor_sync(~0u, sum, 1);
-                sum += __shfl_xor_sync(~0u, sum, 2);
-                if (r < a.rows) {
-                    const float inverse = sum == 0 ? 0 : 1 / sum;
-                    const int64_t place = a.state(part, now.batch, keyHead, r);
-                    if (lane % 4 == 0) {
-                        const Lse lse = sum == 0 ? Lse{-INFINITY, 0} : addLog(state[half].maximum, logf(sum));
-                        a.lse[place] = {lse.high, lse.low};
-                    }
-                    if constexpr (kFloat8) {
-                        const float factor = inverse * (scaleOfHead(step.v_scales, keyHead) / kWeightFactor);
-                        forEachFour(out, half, [&](int col, const float4& x) {
-                            *reinterpret_cast<float4*>(a.out + place * kDim + col) = {x.x * factor, x.y * factor,
-                                                                                      x.z * factor, x.w * factor};
-                        });
-                    } else {
-                        forEachPair(out, 0, half, [&](int col, float x, float y) {
-                            *reinterpret_cast<float2*>(a.out + place * kDim + col) = {x * inverse, y * inverse};
-                        });
-                    }
-                }
-            }
+            leaveState<kFloat8>(a, out, state, part, now.batch, keyHead, firstRow,
+                                kFloat8 ? float8OutputFactor(step, keyHead) : 1);
         }
     }
 }
@@ -362,7 +248,9 @@ void launchDecode(const DecodeArguments& a) {
 template <class Element>
 void decodeStep(const DecodeArguments& a) {
     static_assert(kDecodeDims[0] == 64 && kDecodeDims[1] == 128 && kDecodeDims[2] == 256);
-    if (a.blocks > 0 && a.step.kv_dtype == FLASHRING_KV_FLOAT8_E4M3) {
+    if (a.blocks > 0 && a.hopper) {
+        hopperDecode(a);
+    } else if (a.blocks > 0 && a.step.kv_dtype == FLASHRING_KV_FLOAT8_E4M3) {
         launchFloat8(a);
     } else if (a.blocks > 0) {
         a.pitch == 64    ? launchDecode<Element, 64>(a)

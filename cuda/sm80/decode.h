@@ -27,9 +27,14 @@ struct DecodeTile {
 
 constexpr int kDecodeTiles = 3;  // of 16, 32 and 64 rows
 constexpr int kMaxDecodeThreads = 256;
-constexpr int kDecodeStaticBytes = 3 << 9;   // of shared memory, for what the kernel declares beside its buffers
-constexpr int kLeastDecodeTiles = 3;         // of a part, where there are so many
-constexpr int kLeastPage = 16;               // keys of the smallest pages that are found once for all lanes
+constexpr int kDecodeStaticBytes = 3 << 9;  // of shared memory, for what the kernel declares beside its buffers
+constexpr int kLeastDecodeTiles = 3;        // of a part, where there are so many
+constexpr int kLeastPage = 16;              // keys of the smallest pages that are found once for all lanes
+
+// On Hopper more rows than that go by products of whole warpgroups (sm90/decode.cuh), in tiles of 64 rows: bytes
+// sooner, as each of them is widened once for all rows.
+constexpr int hopperDecodeRows(bool float8) { return float8 ? 16 : 32; }
+constexpr int kHopperDecodeKeys = 64, kHopperDecodeTeams = 2, kHopperDecodeDim = 128;
 
 constexpr DecodeTile decodeTile(int dim, int index) {
     return index == 0   ? DecodeTile{.rowWarps = 1, .keys = dim == 64 ? 32 : 16, .stages = 3}
@@ -87,6 +92,7 @@ struct DecodeArguments {
     int group, rows;     // query heads of a key head; times queries
     int blocks, teams;   // of a key head; of a block
     int keys, pitch;     // of a tile; of a row of `out`
+    bool hopper;         // by Hopper's kernel
     bool ownRows;        // batch rows have lengths of their own, or pages
     int pageSize;        // 0: no pages
     int pageShift;       // its logarithm where the pages of a tile are found once for all its keys, else 0
@@ -99,6 +105,9 @@ struct DecodeArguments {
     }
     __device__ DecodeCut cut(int all) const { return {all, blocks * teams}; }
 };
+
+// Hopper's kernel, of more than hopperDecodeRows() rows and up to kHopperDecodeDim dims.
+void hopperDecode(const DecodeArguments& arguments);
 
 // The kernel over a cache of bytes, whatever the dtype of the step.
 void launchFloat8(const DecodeArguments& arguments);

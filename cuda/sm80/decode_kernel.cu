@@ -25,21 +25,37 @@ int pitchOf(const flashring_step& step) {
 
 int tileDimOf(const flashring_step& step) { return decodeTileDim(pitchOf(step), isFloat8(step)); }
 
-DecodeTile tileOf(const flashring_step& step) {
-    return decodeTile(tileDimOf(step), decodeTileIndex(rowsOf(step), isFloat8(step)));
+// Pages by number whose size is a power of two, and no smaller than a tile's pieces.
+int pageShiftOf(const flashring_step& step) {
+    const int64_t size = step.page_table ? step.page_size : 0;
+    int shift = 0;
+    while (shift < 30 && INT64_C(1) << shift < size) {
+        ++shift;
+    }
+    return size >= kLeastPage && INT64_C(1) << shift == size ? shift : 0;
 }
 
-int teamsOf(const flashring_step& step) {
-    const DecodeTile tile = tileOf(step);
+// Who computes a step: keys of a tile, teams of a block. By shape alone: where a cache lies changes no bit.
+struct Workers {
+    bool hopper;
+    int keys, teams;
+};
+
+Workers workersOf(const flashring_step& step) {
+    if (isHopper(step.device) && rowsOf(step) > hopperDecodeRows(isFloat8(step)) && pitchOf(step) <= kHopperDecodeDim) {
+        return {true, kHopperDecodeKeys, kHopperDecodeTeams};
+    }
+    const DecodeTile tile = decodeTile(tileDimOf(step), decodeTileIndex(rowsOf(step), isFloat8(step)));
     const int bytes = static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes;
-    return std::min(bytes / tile.teamBytes(tileDimOf(step)), kMaxDecodeThreads / tile.teamThreads());
+    return {false, tile.keys,
+            std::min(bytes / tile.teamBytes(tileDimOf(step)), kMaxDecodeThreads / tile.teamThreads())};
 }
 
 // Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without
 // work.
-int64_t blocksOf(const flashring_step& step) {
+int64_t blocksOf(const flashring_step& step, const Workers& workers) {
     const int64_t places = multiprocessors(step.device),
-                  tiles = step.batch * ceilDiv(step.kv_len, int64_t{tileOf(step).keys});
+                  tiles = step.batch * ceilDiv(step.kv_len, int64_t{workers.keys});
     int64_t best = 1, bestRounds = ceilDiv(step.kv_heads, places);
     for (int64_t rounds = 1; rounds <= 4; ++rounds) {
         const int64_t blocks = rounds * places / step.kv_heads;
@@ -57,7 +73,8 @@ struct Workspace {
 };
 
 Workspace workspaceOf(const flashring_step& step) {
-    const int64_t parts = blocksOf(step) * teamsOf(step);
+    const Workers workers = workersOf(step);
+    const int64_t parts = blocksOf(step, workers) * workers.teams;
     const int64_t states = parts == 0 ? 0 : (parts + step.batch - 1) * step.kv_heads * rowsOf(step);
     Workspace w{};
     w.out = roundUp((hasRows(step) ? step.batch + 1 : 1) * static_cast<int64_t>(sizeof(int32_t)), 64);
@@ -87,19 +104,10 @@ bool cachedRowsAligned(const flashring_step& step, const flashring_tensor& tenso
     return rowsAligned(rows, extents, size, 16);
 }
 
-// Pages by number whose size is a power of two, and no smaller than a tile's pieces.
-int pageShiftOf(const flashring_step& step) {
-    const int64_t size = step.page_table ? step.page_size : 0;
-    int shift = 0;
-    while (shift < 30 && INT64_C(1) << shift < size) {
-        ++shift;
-    }
-    return size >= kLeastPage && INT64_C(1) << shift == size ? shift : 0;
-}
-
 void forward(const Problem& problem) {
     const flashring_step& step = problem.step;
     const DeviceScope scope(step.device);
+    const Workers workers = workersOf(step);
     const Workspace w = workspaceOf(step);
     const int64_t size = elementBytes(step.dtype), accSize = sizeof(float);
     const ScoreShape shape(step);
@@ -114,10 +122,11 @@ void forward(const Problem& problem) {
                                         rowsAligned(step.acc, queries(step, step.value_dim), accSize, 2 * accSize),
                                     static_cast<int>(step.q_heads / step.kv_heads),
                                     static_cast<int>(rowsOf(step)),
-                                    static_cast<int>(blocksOf(step)),
-                                    teamsOf(step),
-                                    tileOf(step).keys,
+                                    static_cast<int>(blocksOf(step, workers)),
+                                    workers.teams,
+                                    workers.keys,
                                     pitchOf(step),
+                                    workers.hopper,
                                     hasRows(step),
                                     static_cast<int>(std::min(step.page_size, kMaxKeys)),
                                     pageShiftOf(step),
@@ -141,16 +150,16 @@ const char* unmet(const flashring_step& step, flashring_direction) {
 }  // namespace
 
 const Kernel kCudaDecode = Kernel{FLASHRING_KERNEL_DECODE,
-                                   "decode",
-                                   kCudaRequirement,
-                                   anyDeviceCapable,
-                                   forward,
-                                   nullptr,
-                                   workspaceBytes,
-                                   true,
-                                   nullptr,
-                                   unmet,
-                                   true}
-                                .serving(kAllScores);
+                                  "decode",
+                                  kCudaRequirement,
+                                  anyDeviceCapable,
+                                  forward,
+                                  nullptr,
+                                  workspaceBytes,
+                                  true,
+                                  nullptr,
+                                  unmet,
+                                  true}
+                               .serving(kAllScores);
 
 }  // namespace flashring

@@ -7,6 +7,15 @@
 
 namespace flashring {
 
+// Closes the group of copies that this thread has begun since the last one.
+__device__ inline void commitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits for this thread's groups of copies but the kNewer last.
+template <int kNewer>
+__device__ void waitForOlderCopies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kNewer) : "memory");
+}
+
 // What the tables say of the page of one key, asked for a tile ahead: nobody waits for it before it is used.
 struct PageEntry {
     unsigned long long keys, values;  // addresses, or the first one the page's number
@@ -41,15 +50,18 @@ struct Pages {
     const flashring_step& step;
     int pageSize, pageShift, keyHead;
 
+    __device__ int number(int batch, int key) const {
+        return step.page_table[batch * step.page_table_stride + (key >> pageShift)];
+    }
+
     template <int kPieces>
     __device__ PageNumbers<kPieces> numbers(const DecodePlace& place) const {
-        const int32_t* const table = step.page_table + place.batch * step.page_table_stride;
         PageNumbers<kPieces> numbers;
 #pragma unroll
         for (int n = 0; n < kPieces; ++n) {
             const int key = place.key + n * kLeastPage;
             const bool seen = key + kLeastPage > place.keys.begin && key < place.keys.end;
-            numbers.of[n] = seen ? table[key >> pageShift] : 0;
+            numbers.of[n] = seen ? number(place.batch, key) : 0;
         }
         return numbers;
     }

@@ -3,8 +3,8 @@
 #ifndef FLASHRING_CUDA_SM80_DECODE_ROWS_CUH
 #define FLASHRING_CUDA_SM80_DECODE_ROWS_CUH
 
+#include "common/sight.cuh"
 #include "sm80/decode.h"
-#include "visibility.h"
 
 namespace flashring {
 
@@ -95,8 +95,8 @@ struct DecodeStart {
     DecodePlace place;
 };
 
-// Planned by each warp for itself. The first one leaves what the merge reads. Compiled once for all kernels.
-__device__ __noinline__ inline DecodeStart planRows(const DecodeArguments& a, int part) {
+// Planned by each warp for itself. The first one leaves what the merge reads.
+__device__ __forceinline__ DecodeStart planRows(const DecodeArguments& a, int part) {
     const bool leaves = blockIdx.x == 0 && threadIdx.x < 32;
     const DecodeCut cut = a.cut(forEachRow(a, [&](int row, int, int before, const DecodeSpan&) {
         if (leaves && row < a.step.batch) {
@@ -116,14 +116,74 @@ __device__ __noinline__ inline DecodeStart planRows(const DecodeArguments& a, in
                 return false;
             }
             const int lane = __ffs(static_cast<int>(holds)) - 1;
-            place = {__shfl_sync(~0u, row, lane), 0, {__shfl_sync(~0u, keys.begin, lane),
-                                                     __shfl_sync(~0u, keys.end, lane)}};
+            place = {
+                __shfl_sync(~0u, row, lane), 0, {__shfl_sync(~0u, keys.begin, lane), __shfl_sync(~0u, keys.end, lane)}};
             place.key = place.keys.firstKey(a.keys) + (wanted - __shfl_sync(~0u, before, lane)) * a.keys;
             return true;
         });
     }
     return {cut, place};
 }
+
+// The same, compiled once for all kernels.
+__device__ __noinline__ inline DecodeStart planRowsApart(const DecodeArguments& a, int part) {
+    return planRows(a, part);
+}
+
+// What each query sees where all batch rows see the same, in shared memory.
+struct DecodeSight {
+    int lo[kMaxDecodeRows], hi[kMaxDecodeRows];
+};
+
+// Computes that, and plans with it. Run by the whole block.
+__device__ __forceinline__ DecodeStart planAlike(const DecodeArguments& a, DecodeSight& sight, int part, int keys) {
+    const int length = static_cast<int>(a.step.q_len);
+    for (int i = threadIdx.x; i < length; i += blockDim.x) {
+        const Interval seen = Sight(a.step)(i);
+        sight.lo[i] = static_cast<int>(seen.first);
+        sight.hi[i] = static_cast<int>(seen.last);
+    }
+    __syncthreads();
+    const DecodeSpan all{sight.lo[0], sight.hi[length - 1]};
+    const int tiles = all.tiles(keys);
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        *a.tiles = tiles;
+    }
+    DecodeStart start{a.cut(static_cast<int>(a.step.batch) * tiles), {}};
+    if (part < start.cut.parts) {
+        const int first = start.cut.firstOf(part);
+        start.place = {first / tiles, all.firstKey(keys) + first % tiles * keys, all};
+    }
+    return start;
+}
+
+// What queries see, by either plan.
+struct DecodeSeen {
+    const DecodeArguments& a;
+    const DecodeSight& sight;
+    bool ownRows;
+
+    // What all queries of a batch row see.
+    __device__ DecodeSpan byAll(int batch) const {
+        const BatchRow row = rowOf(batch);
+        return {by(row, static_cast<int>(row.queries) - 1).begin, by(row, 0).end};
+    }
+
+    // What a packed row sees; rows past the last do as it does.
+    __device__ DecodeSpan byPacked(int batch, int packed) const {
+        const BatchRow row = rowOf(batch);
+        return by(row, min(packed / a.group, static_cast<int>(row.queries) - 1));
+    }
+
+private:
+    __device__ BatchRow rowOf(int batch) const {
+        return ownRows ? batchRow(a.step, batch) : BatchRow{a.step.q_len, 0, 0};
+    }
+    __device__ DecodeSpan by(const BatchRow& row, int query) const {
+        const Interval seen = ownRows ? visible(a.step, row, query) : Interval{sight.lo[query], sight.hi[query]};
+        return {static_cast<int>(seen.first), static_cast<int>(seen.last)};
+    }
+};
 
 }  // namespace flashring
 

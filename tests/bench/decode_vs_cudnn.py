@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Few new tokens against a long cache: forward steps beside cuDNN, FlashAttention-2 and a reader of the cache.
 
-    decode_vs_cudnn.py libflashring.so [--json FILE] [--repeats N] [--only TEXT] [--pages SIZE]
+    decode_vs_cudnn.py libflashring.so [--json FILE] [--repeats N] [--only NAME,NAME] [--pages SIZE]
+                                       [--before OTHER/libflashring.so]
 
 Needs an NVIDIA GPU and PyTorch. Everything is bfloat16 and timed by CUDA events, the bodies taking turns; caches are
 larger than the L2 cache, or as many as are together. Short caches are timed as one of 100 calls of a CUDA graph. First
 each result is compared with float32 attention of PyTorch; where one is wrong the exit status is 1, whatever the speed.
 With --pages the same cache also as rows with lengths of their own, and in shuffled pages of SIZE keys: with the same
-bits. And as float8, in one piece and in pages.
+bits. And as float8, in one piece and in pages. With --before the same calls by another build of the library.
 """
 import argparse
 import ctypes as c
@@ -100,6 +101,19 @@ class Decode:
         return worst
 
 
+def by(ring, call, **fields):
+    """The same call by a build of the library, with other fields of the step. It writes to the same places."""
+    other = Step.from_buffer_copy(call.step)
+    for name, value in fields.items():
+        setattr(other, name, value)
+    need = I64()
+    ring.call("flashring_workspace_bytes", c.byref(other), FORWARD, c.byref(need))
+    workspace = torch.empty(need.value, dtype=torch.uint8, device="cuda")
+    other.workspace, other.workspace_bytes = workspace.data_ptr(), need.value
+    other.keep = [workspace]
+    return lambda: ring.call("flashring_forward_step", c.byref(other))
+
+
 class Rows:
     """The same call over rows with lengths of their own, in pages where they have a size, of bytes with float8."""
 
@@ -144,12 +158,14 @@ class Rows:
         self.ring.call("flashring_forward_step", c.byref(self.step))
 
 
-def graph_micros(calls, repeats):
-    """Device time of one of the calls, each replay running all of them."""
+def graph_micros(calls, repeats, ring=None, **fields):
+    """Device time of one of the calls, each replay running all of them; by another build, with other fields."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for call in calls:
             call.step.stream = stream.cuda_stream
+        calls = [by(ring, call, **fields) for call in calls] if ring else calls
+        for call in calls:
             call()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
@@ -165,10 +181,13 @@ def main():
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--only", default="")
     parser.add_argument("--pages", type=int, default=0)
+    parser.add_argument("--before")
     options = parser.parse_args()
     ring, lines, wrong = FlashRing(options.library), [], 0
+    before = FlashRing(options.before) if options.before else None
+    only = options.only.split(",") if options.only else [*LONG, *SHORT]
     for name, shape in LONG.items():
-        if options.only and options.only not in name:
+        if name not in only:
             continue
         one = Decode(ring, *shape)
         error = one.error()
@@ -180,6 +199,8 @@ def main():
                    "float8 pages": Rows(one, options.pages, True)}
             wrong += sum(not call.same for call in own.values())
             bodies.update(own)
+        if before:
+            bodies.update({f"{who} before": by(before, body) for who, body in bodies.items() if hasattr(body, "step")})
         bodies = {who: body for who, body in bodies.items() if body}
         micros = {who: 1e3 * ms for who, ms in interleaved(bodies, options.repeats, 4).items()}
         lines.append({"shape": name, "sizes": shape, "kernel": one.kernel, "error": error, "micros": micros})
@@ -191,7 +212,7 @@ def main():
         del one, bodies
         torch.cuda.empty_cache()
     for name, shape in SHORT.items():
-        if options.only and options.only not in name:
+        if name not in only:
             continue
         b, s, n, hq, hk, d = shape
         sets = max(1, FLUSHED // (b * s * hk * d * 4))
@@ -199,6 +220,8 @@ def main():
         error = calls[0].error()
         wrong += not error < 5e-3
         us = graph_micros(calls, options.repeats)
+        if before:
+            print(f"{name:4s} before {graph_micros(calls, options.repeats, before):6.2f} us", flush=True)
         if options.pages:
             paged = graph_micros([Rows(call, options.pages) for call in calls], options.repeats)
             print(f"{name:4s} in pages {paged:6.2f} us", flush=True)

@@ -21,7 +21,7 @@ ROOMS = {
     "cuda/common": ("src/main/cpp",),
     "cuda/reference": ("src/main/cpp", "cuda/common"),
     "cuda/sm80": ("src/main/cpp", "cuda/common"),
-    "cuda/sm90": ("src/main/cpp", "cuda/common"),
+    "cuda/sm90": ("src/main/cpp", "cuda/common", "cuda/sm80"),
     "cuda/train": (),
 }
 ROOTS = ("src/main/cpp/", "cuda/")
