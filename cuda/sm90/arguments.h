@@ -5,6 +5,7 @@
 #include <cuda.h>
 
 #include "common/attention.h"
+#include "sm90/tiles.h"
 
 namespace flashring {
 
@@ -19,16 +20,16 @@ struct TileOrder {
     __host__ __device__ int count() const { return tiles * heads; }
 };
 
-// log2(e) times a score under a softcap, of a small product: an odd polynomial, within 2^-22 of the softcap up to half
-// of it.
+// `unit` times tanh(score / softcap), of a small product: an odd polynomial, within 2^-21 of the unit up to a third of the
+// softcap.
 struct CapCurve {
-    static constexpr int kTerms = 4;
+    static constexpr int kTerms = 3;
 
     float terms[kTerms];
     float reach;  // the largest product that it holds for; -1: it holds for none
 
     CapCurve() = default;
-    explicit CapCurve(const flashring_step& step);
+    CapCurve(const flashring_step& step, double unit);
 };
 
 struct HopperArguments {
@@ -87,6 +88,8 @@ struct HopperBackwardArguments {
     bool addsDkv;               // what dk and dv hold stays, or several blocks add to them
     float scoresStart;          // -1 / softmax_scale: what scores start from, times lse
     bool careful;               // the scale is too small or too large for that
+    float factorLog2;           // log2(e) times the softcap; without one, times softmax_scale
+    CapCurve curve;             // of unit 1
 };
 
 // Before hopperBackward(): zeros in dq, and `sorted` from the spans of `tiles` tiles, those with the most queries
@@ -102,8 +105,10 @@ void hopperForward(const HopperArguments& arguments);
 template <class Element>
 void hopperForwardCapped(const HopperArguments& arguments);  // with a softcap; dims of hopperCaps()
 template <class Element>
-void hopperBackward(const HopperBackwardArguments& arguments);
-template <class Element>
+void hopperForwardSloped(const HopperArguments& arguments);  // with ALiBi, in bfloat16, of a step that does not resume
+template <class Element, Shaping kShaping>
+void hopperBackward(const HopperBackwardArguments& arguments);  // dims that are not wide
+template <class Element, Shaping kShaping>
 void hopperBackwardSeparate(const HopperBackwardArguments& arguments);  // dq, too
 
 }  // namespace flashring

@@ -56,12 +56,13 @@ __global__ void __launch_bounds__(Config::kTile.threads(), 1)
     }
 }
 
-template <class Element>
+template <class Element, Shaping kShaping>
 void hopperBackward(const HopperBackwardArguments& h) {
     const flashring_step& step = h.a.step;
     withHeadDims(step, [&](auto index) {
-        if constexpr (!hopperBackwardIsWide(kHeadDims[decltype(index)::value])) {
-            using Config = HopperBackwardConfig<decltype(index)::value>;
+        constexpr HeadDims kDims = kHeadDims[decltype(index)::value];
+        if constexpr (!hopperBackwardIsWide(kDims) && hopperShapes(kDims, kShaping)) {
+            using Config = HopperBackwardConfig<decltype(index)::value, kShaping>;
             constexpr int kBytes = sizeof(HopperBackwardShared<Config>);
             static_assert(kBytes <= 227 << 10, "more shared memory than a block can have");
             static_assert(Config::kTile.registersFit(),

@@ -1,3 +1,3 @@
 #include "sm90/backward.cuh"
 
-template void flashring::hopperBackward<__nv_bfloat16>(const flashring::HopperBackwardArguments&);
+template void flashring::hopperBackward<__nv_bfloat16, flashring::Shaping::None>(const flashring::HopperBackwardArguments&);

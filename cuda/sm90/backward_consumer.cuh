@@ -21,6 +21,7 @@ class BackwardConsumer {
     static constexpr int kQueries = kTile.queries, kThreads = kTile.consumers * 128,
                          kDqColumns = kTile.dqColumns(kDims);
     static constexpr int kAllConsumers = 1;  // the named barrier of all of them
+    static constexpr bool kCapped = Config::kShaping == Shaping::Softcap, kSloped = Config::kShaping == Shaping::Alibi;
 
 public:
     __device__ __forceinline__ BackwardConsumer(Shared& shared, const HopperBackwardArguments& h, int number)
@@ -84,11 +85,13 @@ private:
     }
 
     // product = start + own K^T Q^T or own V^T dO^T, dim long, once the other operand is there
-    template <int kDim>
+    template <int kDim, bool kFromZero = false>
     __device__ __forceinline__ void multiplyTile(float (&product)[kQueries / 2], const char* mine, const char* tile,
                                                  const uint64_t& full, const float* start) {
         wait(address(full), stage_.parity);
-        startFrom(product, start);
+        if constexpr (!kFromZero) {
+            startFrom(product, start);
+        }
         const uint64_t a = describe(addressOf(mine) + number_ * panelBytes(64), 0),
                        b = describe(sharedAddress(tile), 0);
         beginProducts();
@@ -96,13 +99,14 @@ private:
         for (int k = 0; k < kDim / 16; ++k) {
             const uint64_t stepA = described(k / 4 * panelBytes(kTile.keys()) + k % 4 * 32),
                            stepB = described(k / 4 * panelBytes(kQueries) + k % 4 * 32);
-            Wgmma<kQueries>::template shared<Element, 1>(product, a + stepA, b + stepB);
+            kFromZero && k == 0 ? Wgmma<kQueries>::template fresh<Element, 0>(product, a, b)
+                                : Wgmma<kQueries>::template shared<Element, 1>(product, a + stepA, b + stepB);
         }
     }
 
     __device__ __forceinline__ void multiplyQueries() {
-        multiplyTile<kDims.key>(p_, shared_.keys, shared_.queries[stage_.stage], shared_.queriesFull[stage_.stage],
-                                shared_.rows[stage_.stage].score);
+        multiplyTile<kDims.key, kCapped>(p_, shared_.keys, shared_.queries[stage_.stage],
+                                         shared_.queriesFull[stage_.stage], shared_.rows[stage_.stage].score);
     }
 
     __device__ __forceinline__ void multiplyDouts() {
@@ -122,6 +126,13 @@ private:
         }
     }
 
+    // This lane's first, in the block. Found anew each time: no register is free to keep it.
+    static __device__ __forceinline__ int firstKey() {
+        int thread;
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+        return (thread - 128) / 32 * 16 + thread % 32 / 4;
+    }
+
     // 0 where all scores and dP of the tile are finite.
     __device__ __forceinline__ float probe() const {
         float sum = 0;
@@ -139,19 +150,48 @@ private:
         const int kind = rows.kind();
         bool finite = true;
         waitForProducts<0>();
-        if (kind & kCareful) {
-            subtractCarefully(p_, rows.lse, h_);
+        if (!kCapped && kind & kCareful) {
+            if constexpr (kSloped) {
+                subtractCarefully(p_, rows, firstKey(), h_);
+            } else {
+                subtractCarefully(p_, rows.lse, h_);
+            }
         }
         if (kind & kBordered) {
             finite = !anyNamed(kAllConsumers, kThreads, probe() != 0);
-            hide(p_, rows, number_ * 64 + warp_ * 16);
+        }
+        if constexpr (kCapped) {
+            capProducts(p_, h_);
+        }
+        if (kind & kBordered) {
+            hide<kCapped>(p_, rows, number_ * 64 + warp_ * 16);
+        }
+        float ahead[2];  // what ALiBi adds to this lane's keys, beside what their products start from
+        if constexpr (kSloped) {
+            const float slope = kind & kCareful ? 0 : rows.slope * rows.stride * static_cast<float>(M_LOG2E);
+            ahead[0] = slope * static_cast<float>(firstKey());
+            ahead[1] = fmaf(slope, 8, ahead[0]);
         }
 #pragma unroll
         for (int n = 0; n < kQueries / 8; ++n) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int i = n * 4 + half * 2;
-                const float p = exp2Fast(p_[i] * h_.a.scaleLog2), q = exp2Fast(p_[i + 1] * h_.a.scaleLog2);
+                float p, q;
+                if constexpr (kCapped) {
+                    const CappedPair even{h_, lseOf(rows, n, 0)}, odd{h_, lseOf(rows, n, 1)};
+                    float slopes[2];
+                    p = even(p_[i], slopes[0]);
+                    q = odd(p_[i + 1], slopes[1]);
+                    ds_[i] *= slopes[0];
+                    ds_[i + 1] *= slopes[1];
+                } else if constexpr (kSloped) {
+                    p = exp2Fast(fmaf(p_[i], h_.factorLog2, ahead[half]));
+                    q = exp2Fast(fmaf(p_[i + 1], h_.factorLog2, ahead[half]));
+                } else {
+                    p = exp2Fast(p_[i] * h_.a.scaleLog2);
+                    q = exp2Fast(p_[i + 1] * h_.a.scaleLog2);
+                }
                 weights_[n / 2][n % 2 * 2 + half] = pack<Element>(p, q);
                 gradients_[n / 2][n % 2 * 2 + half] = pack<Element>(p * ds_[i], q * ds_[i + 1]);
             }
@@ -298,7 +338,7 @@ private:
             syncNamed(kAllConsumers, kThreads);
         }
         addsToMemory_ = true;
-        addPairs<Element, kTile.consumers * 4>(h_.a, h_.dq, here.tile * kQueries, kQueries, work_.firstKey,
+        addPairs<Element, Config::kShaping, kTile.consumers * 4>(h_.a, h_.dq, here.tile * kQueries, kQueries, work_.firstKey,
                                                work_.firstKey + kTile.keys(), here.head, work_.batch);
         clearTile<kThreads>(shared_.queries[stage_.stage], thread);
         clearTile<kThreads>(shared_.douts[stage_.stage], thread);

@@ -5,14 +5,16 @@
 #include <math.h>
 
 #include "common/ptx.cuh"
+#include "common/shaping.cuh"
 #include "sm90/arguments.h"
 #include "sm90/ptx.cuh"
 #include "sm90/tiles.h"
 
 namespace flashring {
 
-template <int kIndex>
+template <int kIndex, Shaping kShapes = Shaping::None>
 struct HopperBackwardConfig {
+    static constexpr Shaping kShaping = kShapes;
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperBackwardTile kTile = hopperBackwardTile(kDims);
 };
@@ -24,17 +26,32 @@ enum TileKind { kBordered = 1, kCareful = 2 };
 // in float16.
 constexpr float kMostPlainLse = 128;
 
+// Steeper slopes than this times a distance within a tile would round weights in float16 by half a bit.
+constexpr float kMostPlainSlope = 16;
+
 // What the consumers know of each query of a tile.
-template <int kQueries, int kRowWarps>
+template <int kQueries, int kRowWarps, Shaping kShaping>
 struct alignas(16) HopperQueryRows {
     static_assert(kRowWarps == 1 || kRowWarps == 2, "kind() reads two");
     float score[kQueries], dp[kQueries];  // what the products start from: -lse / scale, or 0 in a careful part; -delta
-    float lse[kQueries];                  // what a careful tile has yet to subtract: 0 in its other parts
+    float lse[kQueries];                  // what a careful tile has yet to subtract: 0 in its other parts; under a
+                                          // softcap that of every tile, times log2(e)
     int lo[kQueries], hi[kQueries];
     alignas(8) int kinds[kRowWarps];      // TileKind of what each warp writes
 
     __device__ __forceinline__ int kind() const { return kinds[0] | kinds[kRowWarps - 1]; }
 };
+
+// Under ALiBi scores start from -(lse + slope * distance) / scale, of a distance to the block's first key, which all of
+// them have ahead.
+template <int kQueries, int kRowWarps>
+struct HopperQueryRows<kQueries, kRowWarps, Shaping::Alibi> : HopperQueryRows<kQueries, kRowWarps, Shaping::None> {
+    float distance[kQueries];  // what a careful tile has yet to subtract: 0 in its other parts
+    float slope, stride;       // of the head; from the position of a key to that of the next
+};
+
+// Nothing at a distance weighs anything at this slope, nor at a steeper one; times any distance it is finite.
+constexpr float kLargestSlope = 1e15f;
 
 // In place of lse where it is -inf: all weights are 0, and what is compared with it stays finite.
 constexpr float kNothingSeen = 1e30f;
@@ -84,6 +101,7 @@ template <class Config>
 struct HopperBackwardShared {
     static constexpr HopperBackwardTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
+    static constexpr Shaping kShaping = Config::kShaping;
     static constexpr int kKeyBytes = panels(Config::kDims.key) * panelBytes(kTile.keys());
     static constexpr int kValueBytes = panels(Config::kDims.value) * panelBytes(kTile.keys());
     static constexpr int kQueryBytes = panels(Config::kDims.key) * panelBytes(kTile.queries);
@@ -94,7 +112,7 @@ struct HopperBackwardShared {
     char queries[kTile.stages][kQueryBytes], douts[kTile.stages][kDoutBytes];
     char gradients[kTile.gradientStages()][panels(kTile.queries) * panelBytes(kTile.keys())];  // dS^T
     char dq[kWarps][16 * kTile.dqColumns(Config::kDims) * 4];             // of each warp: 16 queries
-    HopperQueryRows<kTile.queries, kTile.rowWarps> rows[kTile.stages];
+    HopperQueryRows<kTile.queries, kTile.rowWarps, kShaping> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull;
     uint64_t queriesFull[kTile.stages], queriesEmpty[kTile.stages];  // rows included
@@ -168,6 +186,7 @@ __device__ void copyQueries(Shared& shared, const HopperBackwardArguments& h) {
 // another.
 template <class Shared>
 __device__ void copyRows(Shared& shared, const HopperBackwardArguments& h, int part) {
+    constexpr bool kCapped = Shared::kShaping == Shaping::Softcap, kSloped = Shared::kShaping == Shaping::Alibi;
     constexpr int kQueries = Shared::kTile.queries, kOwn = kQueries / 32 / Shared::kTile.rowWarps;
     static_assert(kOwn * 32 * Shared::kTile.rowWarps == kQueries, "rows that no lane fetches");
     const Arguments& a = h.a;
@@ -177,7 +196,12 @@ __device__ void copyRows(Shared& shared, const HopperBackwardArguments& h, int p
     for (BackwardPlace place(work); place.exists(work); place.advance(work)) {
         float lse[kOwn], delta[kOwn];
         int lo[kOwn], hi[kOwn];
-        bool bordered = false, careful = h.careful;
+        float distance[kOwn] = {}, slope = 0;
+        bool bordered = false, careful = !kCapped && h.careful;
+        if constexpr (kSloped) {
+            slope = min(slopeOf(a.step, place.head), kLargestSlope);
+            careful |= slope > kMostPlainSlope;
+        }
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) {
             const int i = place.tile * kQueries + first + n * 32;
@@ -186,11 +210,14 @@ __device__ void copyRows(Shared& shared, const HopperBackwardArguments& h, int p
             delta[n] = sees ? *row<const float>(a.step.delta, work.batch, i, place.head) : 0;
             lo[n] = sees ? a.lo[i] - work.firstKey : 0;
             hi[n] = sees ? a.hi[i] - work.firstKey : 0;
+            if constexpr (kSloped) {
+                distance[n] = sees ? static_cast<float>(a.queryPositions[i] - a.keyPositions[work.firstKey]) : 0;
+            }
         }
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) {
             bordered |= lo[n] > 0 || hi[n] < Shared::kTile.keys();
-            careful |= lse[n] != -INFINITY && fabsf(lse[n]) > kMostPlainLse;
+            careful |= !kCapped && lse[n] != -INFINITY && fabsf(lse[n]) > kMostPlainLse;
         }
         bordered = __any_sync(~0u, bordered);
         careful = __any_sync(~0u, careful);
@@ -200,14 +227,26 @@ __device__ void copyRows(Shared& shared, const HopperBackwardArguments& h, int p
         for (int n = 0; n < kOwn; ++n) {
             const bool nothing = lse[n] == -INFINITY;
             const int own = first + n * 32;
-            rows.score[own] = careful ? 0 : nothing ? -kNothingSeen : lse[n] * h.scoresStart;
+            const float start = kSloped ? fmaf(slope, distance[n], lse[n]) : lse[n];
+            rows.score[own] = careful ? 0 : nothing ? -kNothingSeen : start * h.scoresStart;
             rows.dp[own] = -delta[n];
-            rows.lse[own] = !careful ? 0 : nothing ? kNothingSeen : lse[n];
+            rows.lse[own] = kCapped    ? (nothing ? kNothingSeen : lse[n] * static_cast<float>(M_LOG2E))
+                            : !careful ? 0
+                            : nothing  ? kNothingSeen
+                                       : lse[n];
+            if constexpr (kSloped) {
+                rows.distance[own] = careful ? distance[n] : 0;
+            }
             rows.lo[own] = lo[n];
             rows.hi[own] = hi[n];
         }
         if (lane == 0) {
             rows.kinds[part] = (bordered ? kBordered : 0) | (careful ? kCareful : 0);
+            if constexpr (kSloped) {
+                rows.slope = slope;
+                rows.stride =
+                    a.step.kv_len > 1 ? static_cast<float>(a.keyPositions[1] - a.keyPositions[0]) : 0;
+            }
         }
         __syncwarp();
         if (lane == 0) {

@@ -1,3 +1,3 @@
 #include "sm90/backward.cuh"
 
-template void flashring::hopperBackward<__half>(const flashring::HopperBackwardArguments&);
+template void flashring::hopperBackward<__half, flashring::Shaping::None>(const flashring::HopperBackwardArguments&);

@@ -68,9 +68,19 @@ template <class Element>
 void hopperForwardCapped(const HopperArguments& h) {
     withHeadDims(h.a.step, [&](auto index) {
         constexpr int kIndex = decltype(index)::value;
-        if constexpr (hopperCaps(kHeadDims[kIndex])) {
-            h.a.step.flags & FLASHRING_RESUME ? launchHopper<Element, HopperConfig<kIndex, true, true>>(h)
-                                              : launchHopper<Element, HopperConfig<kIndex, false, true>>(h);
+        if constexpr (hopperShapes(kHeadDims[kIndex], Shaping::Softcap)) {
+            h.a.step.flags & FLASHRING_RESUME ? launchHopper<Element, HopperConfig<kIndex, true, Shaping::Softcap>>(h)
+                                              : launchHopper<Element, HopperConfig<kIndex, false, Shaping::Softcap>>(h);
+        }
+    });
+}
+
+template <class Element>
+void hopperForwardSloped(const HopperArguments& h) {
+    withHeadDims(h.a.step, [&](auto index) {
+        constexpr int kIndex = decltype(index)::value;
+        if constexpr (hopperShapes(kHeadDims[kIndex], Shaping::Alibi)) {
+            launchHopper<Element, HopperConfig<kIndex, false, Shaping::Alibi>>(h);
         }
     });
 }

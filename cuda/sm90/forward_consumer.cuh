@@ -5,6 +5,7 @@
 #include "sm90/forward_copies.cuh"
 #include "sm90/outputs.cuh"
 #include "sm90/capped.cuh"
+#include "sm90/sloped.cuh"
 #include "sm90/softmax.cuh"
 #include "sm90/wgmma.cuh"
 
@@ -19,12 +20,13 @@ class Consumer {
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kKeys = kTile.keys, kTurnThreads = 256;
     // With fewer stages it is better to let the next keys arrive during the softmax.
-    static constexpr bool kWaitsAhead = kTile.stages > 2, kRoomy = kWaitsAhead && !Config::kCapped;
+    static constexpr bool kWaitsAhead = kTile.stages > 2, kRoomy = kWaitsAhead && Config::kShaping == Shaping::None;
     // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas
     // spill, or serialise the products.
     static constexpr bool kOwnLastStep = kRoomy && (!Config::kResumes || Config::kStateInRing);
     // Where the state comes through the ring there is no register left for it.
-    static constexpr bool kShortWay = Config::kCapped && !Config::kStateInRing;
+    static constexpr bool kCapped = Config::kShaping == Shaping::Softcap, kSloped = Config::kShaping == Shaping::Alibi,
+                          kShortWay = kCapped && !Config::kStateInRing;
     // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store
     // acc, which is twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
@@ -158,6 +160,9 @@ private:
         next_ = uniform(start.next);
         end_ = uniform(start.end);
         border_ = hasBorder();
+        if constexpr (kSloped) {
+            slope_ = slopeOfKey(h_.a, uniform(tile.head));
+        }
         for (int passed = uniform(start.passed); passed > 0; --passed) {
             passKeys();
         }
@@ -220,8 +225,8 @@ private:
     __device__ __forceinline__ void begin() {
         earlier_[0] = earlierRow(earlierLse_[0]);
         earlier_[1] = earlierRow(earlierLse_[1]);
-        state_[0] = startingFrom(earlier_[0]);
-        state_[1] = startingFrom(earlier_[1]);
+        state_[0] = kSloped ? SoftmaxRow{0, 0} : startingFrom(earlier_[0]);
+        state_[1] = kSloped ? SoftmaxRow{0, 0} : startingFrom(earlier_[1]);
         earlierComes_ = Config::kResumes && !Config::kStateInRing;
         if constexpr (Config::kStateInRing) {
             const auto key = key_.next();  // the tile's first keys are still in use
@@ -286,6 +291,7 @@ private:
         const auto& tile = shared_.slots[slot];
         const int row = row_;
         const bool border = border_;
+        const float slope = slope_;
         row_ = next_;
         const uint32_t queryStage = kTile.queriesInRegisters ? 0 : query_.stage;
         if (!kTile.queriesInRegisters && last) {
@@ -297,8 +303,18 @@ private:
         if (last && kWaitsAhead) {
             leaveTile();
         }
-        const bool taken = kShortWay && !border && advanceCapped<Element, kKeys>(scores_, weights_, state_, h_.curve);
-        if (Config::kCapped && !taken) {
+        bool taken = false;
+        if constexpr (kShortWay) {
+            taken = !border && advanceCapped<Element, kKeys, kWaitsAhead>(scores_, weights_, state_, h_.curve);
+        }
+        if constexpr (kSloped) {
+            const SlopedBlock block(slope, tile.hi + warpQuery_, row);
+            taken = !border && advanceSloped<Element, kKeys>(scores_, weights_, state_, block, h_.a.shape.scale);
+            if (!taken) {
+                slopeScores(scores_, block, h_.a.shape.scale);
+            }
+        }
+        if (kCapped && !taken) {
             capScores(scores_, h_.a.shape);
         }
         if (!taken) {
@@ -336,7 +352,7 @@ private:
         endTurn(more_);
         RowEnds ends;
         const auto findEnds = [&] {
-            ends = endsOf<Config::kResumes>(h_.a.step, state_, tile.first + warpQuery_, tile.head, tile.batch);
+            ends = endsOf<Config::kResumes, Config::kShaping>(h_.a, state_, tile.first + warpQuery_, tile.head, tile.batch);
         };
         if (last && kOwnLastStep) {
             findEnds();
@@ -352,7 +368,7 @@ private:
             }
             askForLse();
             const uint32_t staging = sharedAddress(shared_.queries[queryStage][number_]) + warpQuery_ % 64 * 128;
-            writeRows<Element, kDims.value, kBoxes, Config::kCapped>(h_, out_, ends, staging);
+            writeRows<Element, kDims.value, kBoxes, Config::kShaping>(h_, out_, ends, staging);
             release(shared_.slotEmpty[slot]);
             begin();
         }
@@ -388,6 +404,7 @@ private:
     int valuesToPass_ = 0;      // blocks whose keys were skipped and whose values are still to be
     bool stateCame_ = false;    // through the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
+    float slope_ = 0;           // ALiBi's, of the tile's head, from a key to the next
     Lse earlierLse_[2];
     EarlierRow earlier_[2];
     float out_[kDims.value / 2], scores_[kKeys / 2];

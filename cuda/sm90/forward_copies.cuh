@@ -11,10 +11,10 @@
 namespace flashring {
 
 // Steps that resume have kernels of their own: loading the state would cost the others registers. So have those with a
-// softcap, as a branch costs the others 2 to 4 % (docs/measurements/scores-h200.md).
-template <int kIndex, bool kResume, bool kCap = false>
+// softcap or ALiBi, as a branch costs the others 2 to 4 % (docs/measurements/scores-h200.md).
+template <int kIndex, bool kResume, Shaping kShapes = Shaping::None>
 struct HopperConfig {
-    static constexpr bool kCapped = kCap;
+    static constexpr Shaping kShaping = kShapes;
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperTile kTile = hopperTile(kDims);
     static constexpr bool kResumes = kResume, kStateInRing = kResume && hopperStateInRing(kDims);

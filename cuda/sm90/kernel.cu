@@ -130,18 +130,52 @@ const char* lackOf(const flashring_step& step, flashring_direction direction) {
     return lacking;
 }
 
-// Why the step's softcap is not served; null where it is. Backward steps with one do not come here.
-const char* capUnmet(const flashring_step& step) {
-    bool served = step.softcap == 0;
-    withHeadDims(step, [&](auto index) { served |= hopperCaps(kHeadDims[decltype(index)::value]); });
-    return served ? softcapUnmet(step) : "it takes a softcap at head dims from 97 to 128 and from 193 to 256";
+// A smaller one would not tell hidden pairs from others (kHiddenTanh).
+constexpr double kSmallestSoftcap = 1e-15;
+
+Shaping shapingOf(const flashring_step& step) {
+    return step.softcap != 0 ? Shaping::Softcap : step.alibi_slopes ? Shaping::Alibi : Shaping::None;
+}
+
+// Why the step's softcap or ALiBi is not served; null where it is, or there is none.
+const char* shapingUnmet(const flashring_step& step, flashring_direction direction) {
+    const Shaping shaping = shapingOf(step);
+    if (shaping == Shaping::None) {
+        return nullptr;
+    }
+    if (step.softcap != 0 && step.alibi_slopes) {
+        return "it takes a softcap or alibi_slopes, not both";
+    }
+    bool served = false, separates = false;
+    withHeadDims(step, [&](auto index) {
+        served = hopperShapes(kHeadDims[decltype(index)::value], shaping);
+        separates = hopperSeparates(kHeadDims[decltype(index)::value], shaping);
+    });
+    if (direction == FLASHRING_BACKWARD && step.deterministic && !separates) {
+        return "with softcap or alibi_slopes it is deterministic at head dims from 193 to 256";
+    }
+    if (shaping == Shaping::Softcap) {
+        return !served                           ? "it takes a softcap at head dims from 97 to 128 and from 193 to 256"
+               : step.softcap < kSmallestSoftcap ? "it takes a softcap from 1e-15 on"
+                                                 : softcapUnmet(step);
+    }
+    if (!served) {
+        return "it takes alibi_slopes at head dims from 97 to 128";
+    }
+    if (direction == FLASHRING_FORWARD && (step.dtype != FLASHRING_BFLOAT16 || step.flags & FLASHRING_RESUME)) {
+        return "forward it takes alibi_slopes in bfloat16, of steps that do not resume";
+    }
+    if (step.mask.right != 0 || step.mask.prefix_lengths || step.kv_positions.count > 1) {
+        return "it takes alibi_slopes under a causal mask, over one range of keys";
+    }
+    return nullptr;
 }
 
 // Of a step without queries or keys nothing is copied, but its dims count as those of others do: who runs a step, and
 // with how much workspace, does not change where lengths become 0.
 const char* unmet(const flashring_step& step, flashring_direction direction) {
-    if (const char* const cap = capUnmet(step)) {
-        return cap;
+    if (const char* const lack = shapingUnmet(step, direction)) {
+        return lack;
     }
     return isEmpty(step) ? lackOf(withoutAddresses(step), direction) : lackOf(step, direction);
 }
@@ -209,6 +243,8 @@ HopperBackwardArguments backwardArguments(const flashring_step& step) {
     h.addsDkv = parts > 1 || step.flags & FLASHRING_ADD_DKV;
     h.scoresStart = static_cast<float>(-1 / step.softmax_scale);
     h.careful = step.softmax_scale < kLeastPlainScale || step.softmax_scale > kMostPlainScale;
+    h.factorLog2 = static_cast<float>(M_LOG2E * (step.softcap != 0 ? step.softcap : step.softmax_scale));
+    h.curve = CapCurve(step, 1);
     return h;
 }
 
@@ -232,10 +268,14 @@ void forward(const Problem& problem) {
     h.spans = tiling.spans;
     h.next = tiling.next;
     h.order.sorted = tiling.order;
-    h.curve = CapCurve(step);
+    h.curve = CapCurve(step, M_LOG2E * step.softcap);
     with16BitElement(step.dtype, [&](auto element) {
         using Element = decltype(element);
-        h.a.shape.any ? hopperForwardCapped<Element>(h) : hopperForward<Element>(h);
+        switch (shapingOf(step)) {
+            case Shaping::None: return hopperForward<Element>(h);
+            case Shaping::Softcap: return hopperForwardCapped<Element>(h);
+            case Shaping::Alibi: return hopperForwardSloped<__nv_bfloat16>(h);
+        }
     });
 }
 
@@ -263,27 +303,35 @@ void backward(const Problem& problem) {
     }
     h.a = prepare(problem, &tiling);
     beginGathering(h.dq, step.batch * step.q_heads, tiling.seenBy, sorted, w.tiles, step.stream);
-    if (separate) {
-        with16BitElement(step.dtype, [&](auto element) { hopperBackwardSeparate<decltype(element)>(h); });
-        return;
+    with16BitElement(step.dtype, [&](auto element) {
+        using Element = decltype(element);
+        switch (shapingOf(step)) {
+            case Shaping::None:
+                return separate ? hopperBackwardSeparate<Element, Shaping::None>(h)
+                                : hopperBackward<Element, Shaping::None>(h);
+            case Shaping::Softcap:
+                return separate ? hopperBackwardSeparate<Element, Shaping::Softcap>(h)
+                                : hopperBackward<Element, Shaping::Softcap>(h);
+            case Shaping::Alibi: return hopperBackward<Element, Shaping::Alibi>(h);
+        }
+    });
+    if (!separate) {
+        finishGathering(h.dq, step);
     }
-    with16BitElement(step.dtype, [&](auto element) { hopperBackward<decltype(element)>(h); });
-    finishGathering(h.dq, step);
 }
 
 }  // namespace
 
-// tanh(x) is x times a polynomial in its square, fitted to the smallest largest error up to 1/2.
-CapCurve::CapCurve(const flashring_step& step) : terms{}, reach(-1) {
-    constexpr double kFit[kTerms] = {0.9999976759328078, -0.3332065416219947, 0.13145135402929176,
-                                     -0.04337220784707696};
-    constexpr double kLargest = 0.5;
+// tanh(x) is x times a polynomial in its square, fitted to the smallest largest error up to 1/3.
+CapCurve::CapCurve(const flashring_step& step, double unit) : terms{}, reach(-1) {
+    constexpr double kFit[kTerms] = {0.9999926223841504, -0.3327949348534994, 0.12343205066254541};
+    constexpr double kLargest = 1.0 / 3;
     const double scale = step.softcap > 0 ? step.softmax_scale / step.softcap : 0;
     if (!(scale > 1e-4 && scale < 1e4)) {  // beyond, powers leave float32
         return;
     }
     reach = static_cast<float>(kLargest / scale);
-    double power = M_LOG2E * step.softcap * scale;
+    double power = unit * scale;
     for (int i = 0; i < kTerms; ++i, power *= scale * scale) {
         terms[i] = static_cast<float>(power * kFit[i]);
     }
@@ -291,6 +339,6 @@ CapCurve::CapCurve(const flashring_step& step) : terms{}, reach(-1) {
 
 const Kernel kCudaWgmma = Kernel{FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement, anyHopper,
                                  forward, backward, workspaceBytes, true, isHopper, unmet}
-                              .serving(FLASHRING_SINKS, FLASHRING_SOFTCAP);
+                              .serving(kAllScores);
 
 }  // namespace flashring

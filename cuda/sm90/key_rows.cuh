@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "sm90/backward_copies.cuh"
+#include "sm90/capped_pairs.cuh"
 #include "sm90/pairwise.cuh"
 
 namespace flashring {
@@ -39,8 +40,27 @@ __device__ __forceinline__ void subtractCarefully(float (&scores)[kCount], const
     }
 }
 
-// Puts -inf in place of the scores that the mask hides; `firstKey` is the warp's first, in the block.
+// The same under ALiBi, whose distances then count, too. `firstKey` is this lane's first, in the block.
 template <int kCount, class Rows>
+__device__ __forceinline__ void subtractCarefully(float (&scores)[kCount], const Rows& rows, int firstKey,
+                                                  const HopperBackwardArguments& h) {
+    const float scale = static_cast<float>(h.a.step.softmax_scale), inverse = -h.scoresStart;
+#pragma unroll
+    for (int n = 0; n < kCount / 4; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const int query = n * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2;
+            const float ahead = fmaf(static_cast<float>(firstKey + i / 2 * 8), rows.stride, -rows.distance[query]),
+                        score = fmaf(rows.slope, ahead, __fmul_rn(scores[n * 4 + i], scale));
+            scores[n * 4 + i] = atMostZero((score - rows.lse[query]) * inverse);
+        }
+        __syncwarp();  // keeps the loads of later columns out of registers
+    }
+}
+
+// Puts -inf in place of the scores that the mask hides, kHiddenTanh where kTanhs; `firstKey` is the warp's first, in
+// the block.
+template <bool kTanhs = false, int kCount, class Rows>
 __device__ __forceinline__ void hide(float (&scores)[kCount], const Rows& rows, int firstKey) {
     const int key = firstKey + static_cast<int>(threadIdx.x) % 32 / 4;
 #pragma unroll
@@ -52,7 +72,7 @@ __device__ __forceinline__ void hide(float (&scores)[kCount], const Rows& rows, 
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 float& score = scores[n * 4 + half * 2 + e];
-                score = key + half * 8 >= lo && key + half * 8 < hi ? score : -INFINITY;
+                score = key + half * 8 >= lo && key + half * 8 < hi ? score : kTanhs ? kHiddenTanh : -INFINITY;
             }
         }
         __syncwarp();  // keeps the loads of later columns out of registers

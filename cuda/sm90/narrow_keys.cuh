@@ -15,6 +15,7 @@ namespace flashring {
 
 template <int kIndex>
 struct HopperNarrowConfig {
+    static constexpr Shaping kShaping = Shaping::None;
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperNarrowTile kTile = hopperNarrowTile(kDims);
 };
@@ -24,12 +25,13 @@ template <class Config>
 struct HopperNarrowKeyShared {
     static constexpr HopperNarrowTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
+    static constexpr Shaping kShaping = Config::kShaping;
     static constexpr int kWarps = kTile.consumers * 4, kPanel = panelBytes(kTile.keys());
 
     char keys[panels(kDims.key) * kPanel], values[panels(kDims.value) * kPanel];
     char queries[kTile.stages][panels(kDims.key) * panelBytes(kTile.queries)],
         douts[kTile.stages][panels(kDims.value) * panelBytes(kTile.queries)];
-    HopperQueryRows<kTile.queries, kTile.rowWarps> rows[kTile.stages];
+    HopperQueryRows<kTile.queries, kTile.rowWarps, kShaping> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull;
     uint64_t queriesFull[kTile.stages], queriesEmpty[kTile.stages];  // rows included
@@ -178,8 +180,8 @@ private:
         }
         char* const boxes =
             reinterpret_cast<char*>(&shared_) + warp * ((kDims.key + kDims.value) / 32) * kGradientBoxBytes;
-        sendKeys<Element, true, kDims.value>(dv_, h_, work_, key, boxes, bordered_);
-        sendKeys<Element, false, kDims.key>(dk_, h_, work_, key, boxes + kDims.value / 32 * kGradientBoxBytes,
+        sendKeys<Element, Config, true>(dv_, h_, work_, key, boxes, bordered_);
+        sendKeys<Element, Config, false>(dk_, h_, work_, key, boxes + kDims.value / 32 * kGradientBoxBytes,
                                             bordered_);
         waitForBoxes();
     }

@@ -3,6 +3,7 @@
 #define FLASHRING_CUDA_SM90_OUTPUTS_CUH
 
 #include "sm90/row_alone.cuh"
+#include "sm90/sloped.cuh"
 #include "sm90/state.cuh"
 
 namespace flashring {
@@ -185,14 +186,16 @@ struct RowEnds {
     int columns[2];          // 0 for a row that does not exist
     float inverses[2];       // of the sums
     bool numbers[2];         // else the row is rightly NaN
+    bool lost[2];            // the row's weights are too small to count (sloped.cuh)
     Lse lse;                 // lane 0 of each quad has that of the first row, lane 1 of the second
     float* lseTarget;
 };
 
 // A sink is one more key, of weight e^(sink - reference) and no value; steps that resume find it in lse.
-template <bool kResumes>
-__device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const SoftmaxRow (&state)[2], int first, int head,
+template <bool kResumes, Shaping kShaping>
+__device__ __forceinline__ RowEnds endsOf(const Arguments& a, const SoftmaxRow (&state)[2], int first, int head,
                                           int batch) {
+    const flashring_step& step = a.step;
     const int lane = threadIdx.x % 32, query = first + lane / 4;
     const bool second = lane % 4 == 1;
     RowEnds ends{first, head, batch};
@@ -203,6 +206,15 @@ __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const Soft
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
         references[half] = state[half].reference;
+        const int own = query + half * 8;
+        bool lost = false;
+        if constexpr (kShaping == Shaping::Alibi) {
+            if (own >= 0 && own < step.q_len && a.lo[own] < a.hi[own]) {
+                references[half] = withDistance(references[half], slopeOf(step, head), a.queryPositions[own],
+                                                a.keyPositions[a.hi[own] - 1]);
+                lost = sum < kLeastSlopedSum;
+            }
+        }
         float decay = 1;
         if (!kResumes && step.sinks) {
             const float sink = startLse(step, batch, query, head).high, common = fmaxf(references[half], sink);
@@ -212,9 +224,10 @@ __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const Soft
             references[half] = common;
         }
         sums[half] = sum;
-        ends.columns[half] = query >= 0 && query + half * 8 < step.q_len ? static_cast<int>(step.value_dim) : 0;
+        ends.columns[half] = query >= 0 && own < step.q_len ? static_cast<int>(step.value_dim) : 0;
         ends.inverses[half] = decay * inverseOf(sum);
         ends.numbers[half] = sum == sum;
+        ends.lost[half] = lost;
     }
     ends.lse = lseOf(second ? references[1] : references[0], second ? sums[1] : sums[0]);
     ends.lseTarget = opaque(row<float>(step.lse, batch, first, head) + (lane / 4 + second * 8) * step.lse.stride_seq);
@@ -223,7 +236,7 @@ __device__ __forceinline__ RowEnds endsOf(const flashring_step& step, const Soft
 
 // Stores a warp's 16 rows. Both rows of a lane are worked on side by side, since in short sequences the end of a tile
 // is a large part of it. `staging` holds kBoxes boxes; with 0 there is none.
-template <class Element, int kColumns, int kBoxes, bool kCapped>
+template <class Element, int kColumns, int kBoxes, Shaping kShaping>
 __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)[kColumns / 2], const RowEnds& ends,
                                           uint32_t staging) {
     const flashring_step& step = h.a.step;
@@ -239,13 +252,17 @@ __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)
             probes[half][1] = fmaf(out[n * 4 + half * 2 + 1], 0.0f, probes[half][1]);
         }
         strange[half] = probes[half][0] + probes[half][1] != 0 && ends.numbers[half] && columns[half] > 0;
+        if constexpr (kShaping == Shaping::Alibi) {
+            strange[half] |= ends.lost[half];
+        }
     }
     unsigned alone[2] = {};
     if (__any_sync(~0u, strange[0] || strange[1])) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             alone[half] = __ballot_sync(
-                ~0u, strange[half] && spoilt<kColumns>(h.a, out + half * 2, query + half * 8, ends.head, ends.batch));
+                ~0u, strange[half] && ((kShaping == Shaping::Alibi && ends.lost[half]) ||
+                                       spoilt<kColumns>(h.a, out + half * 2, query + half * 8, ends.head, ends.batch)));
             columns[half] = alone[half] >> (lane / 4 * 4) & 0xf ? 0 : columns[half];
         }
     }
@@ -282,7 +299,7 @@ __device__ __forceinline__ void writeRows(const HopperArguments& h, float (&out)
     }
     for (int r = 0; !whole && r < 16; ++r) {
         if ((r < 8 ? alone[0] : alone[1]) >> (r % 8 * 4) & 0xf) {
-            writeRowAlone<Element, kColumns, kCapped>(h.a, ends.first + r, ends.head, ends.batch);
+            writeRowAlone<Element, kColumns, kShaping>(h.a, ends.first + r, ends.head, ends.batch);
         }
     }
 }

@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "common/ptx.cuh"
-#include "sm90/arguments.h"
+#include "sm90/pair_score.cuh"
 
 namespace flashring {
 
@@ -21,7 +21,7 @@ __device__ inline float atMostZero(float x) {
 // is 4.
 //
 // For tiles where a border of the mask meets NaN or infinity (kernels.h).
-template <class Element, int kWarps>
+template <class Element, Shaping kShaping, int kWarps>
 __device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& dq, int query, int queries, int key,
                                          int keyEnd, int head, int batch) {
     const flashring_step& step = a.step;
@@ -54,9 +54,10 @@ __device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& d
                 dp += __shfl_xor_sync(~0u, dp, distance);
             }
             const bool counts = lse != -INFINITY;
+            const PairScore shaped = scorePair<kShaping>(a, score, i, j, head);
             const float p =
-                counts ? exp2Fast(atMostZero(__fmul_rn(score, scale) - lse) * static_cast<float>(M_LOG2E)) : 0;
-            const float ds = counts ? p * (dp - delta) : 0;
+                counts ? exp2Fast(atMostZero(shaped.score - lse) * static_cast<float>(M_LOG2E)) : 0;
+            const float ds = counts ? p * (dp - delta) * shaped.slope : 0;
 #pragma unroll 1
             for (int d = lane; d < keyDim; d += 32) {
                 atomicAdd(dq.element(batch * static_cast<int>(step.q_heads) + head, i, d),
@@ -77,8 +78,9 @@ struct PairWeight {
 };
 
 // Of a query that sees the key: run by a warp.
-template <class Element>
-__device__ __forceinline__ PairWeight weighPair(const flashring_step& step, int query, int key, int head, int batch) {
+template <class Element, Shaping kShaping>
+__device__ __forceinline__ PairWeight weighPair(const Arguments& a, int query, int key, int head, int batch) {
+    const flashring_step& step = a.step;
     const int lane = threadIdx.x % 32, keyHead = head / static_cast<int>(step.q_heads / step.kv_heads);
     const auto multiply = [&](const Element* x, const Element* y, int64_t dim) {
         float sum = 0;
@@ -95,13 +97,13 @@ __device__ __forceinline__ PairWeight weighPair(const flashring_step& step, int 
     if (lse == -INFINITY) {
         return {0, 0};
     }
-    const float score = multiply(row<const Element>(step.q, batch, query, head),
-                                 row<const Element>(step.k, batch, key, keyHead), step.head_dim);
+    const float product = multiply(row<const Element>(step.q, batch, query, head),
+                                   row<const Element>(step.k, batch, key, keyHead), step.head_dim);
     const float dp = multiply(row<const Element>(step.dout, batch, query, head),
                               row<const Element>(step.v, batch, key, keyHead), step.value_dim);
-    const float p = exp2Fast(atMostZero(__fmul_rn(score, static_cast<float>(step.softmax_scale)) - lse) *
-                             static_cast<float>(M_LOG2E));
-    return {p, p * (dp - *row<const float>(step.delta, batch, query, head))};
+    const PairScore shaped = scorePair<kShaping>(a, product, query, key, head);
+    const float p = exp2Fast(atMostZero(shaped.score - lse) * static_cast<float>(M_LOG2E));
+    return {p, p * (dp - *row<const float>(step.delta, batch, query, head)) * shaped.slope};
 }
 
 // sum += weight * a row of `dim` columns, of which each lane has every 32nd. False once nothing of it can change any

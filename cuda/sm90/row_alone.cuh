@@ -2,14 +2,14 @@
 #ifndef FLASHRING_CUDA_SM90_ROW_ALONE_CUH
 #define FLASHRING_CUDA_SM90_ROW_ALONE_CUH
 
-#include "sm90/capped.cuh"
+#include "sm90/pair_score.cuh"
 #include "sm90/state.cuh"
 
 namespace flashring {
 
 // Computes one row again, key by key, and writes it, for rows that a value which they do not see has spoilt
 // (kernels.h). Run by one warp.
-template <class Element, int kColumns, bool kCapped>
+template <class Element, int kColumns, Shaping kShaping>
 __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int head, int batch) {
     const flashring_step& step = a.step;
     const int lane = threadIdx.x % 32, keyHead = head / static_cast<int>(step.q_heads / step.kv_heads);
@@ -40,8 +40,7 @@ __device__ __forceinline__ void writeRowAlone(const Arguments& a, int query, int
         for (int distance = 16; distance > 0; distance /= 2) {
             score += __shfl_xor_sync(~0u, score, distance);
         }
-        score = kCapped ? cappedScore(a.shape, score) : scaleOf(a).score(score);
-        add(score, 0, row<const Element>(step.v, batch, key, keyHead));
+        add(scorePair<kShaping>(a, score, query, key, head).score, 0, row<const Element>(step.v, batch, key, keyHead));
     }
     float* const acc = row<float>(step.acc, batch, query, head);
     if (resumes) {

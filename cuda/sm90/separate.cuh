@@ -9,32 +9,38 @@
 
 namespace flashring {
 
-template <class Element>
-void hopperBackwardSeparate(const HopperBackwardArguments& h) {
-    const flashring_step& step = h.a.step;
+template <class Element, Shaping kShaping, int kIndex>
+void startSeparate(const HopperBackwardArguments& h) {
     const auto start = [&](auto kernel, const char* name, int64_t blocks, int threads, auto bytes) {
         static_assert(bytes.value <= 227 << 10, "more shared memory than a block can have");
-        launch(kernel, name, Start::Early, blocks, threads, bytes.value, step.stream, h);
+        launch(kernel, name, Start::Early, blocks, threads, bytes.value, h.a.step.stream, h);
     };
-    withHeadDims(step, [&](auto index) {
-        constexpr int kIndex = decltype(index)::value;
-        const int64_t tilesOfKeys = int64_t{h.order.tiles} * h.order.heads;
-        constexpr const char* kKeysName = "Hopper backward kernel of keys";
-        if constexpr (hopperBackwardIsWide(kHeadDims[kIndex])) {
-            using Config = HopperWideConfig<kIndex>;
-            static_assert(registersFit(Config::kTile, HopperWideTile::threads, kWideConsumers));
-            start(hopperWideKeysKernel<Element, Config>, kKeysName, tilesOfKeys, HopperWideTile::threads,
-                  std::integral_constant<int, sizeof(HopperWideKeyShared<Config>)>{});
-        } else {
-            using Config = HopperNarrowConfig<kIndex>;
-            static_assert(registersFit(Config::kTile, Config::kTile.threads(), Config::kTile.consumers));
-            start(hopperNarrowKeysKernel<Element, Config>, kKeysName, tilesOfKeys, Config::kTile.threads(),
-                  std::integral_constant<int, sizeof(HopperNarrowKeyShared<Config>)>{});
-        }
-        using Config = HopperQueryConfig<kIndex>;
+    const int64_t tilesOfKeys = int64_t{h.order.tiles} * h.order.heads;
+    constexpr const char* kKeysName = "Hopper backward kernel of keys";
+    if constexpr (hopperBackwardIsWide(kHeadDims[kIndex])) {
+        using Config = HopperWideConfig<kIndex, kShaping>;
+        static_assert(registersFit(Config::kTile, HopperWideTile::threads, kWideConsumers));
+        start(hopperWideKeysKernel<Element, Config>, kKeysName, tilesOfKeys, HopperWideTile::threads,
+              std::integral_constant<int, sizeof(HopperWideKeyShared<Config>)>{});
+    } else {
+        using Config = HopperNarrowConfig<kIndex>;
         static_assert(registersFit(Config::kTile, Config::kTile.threads(), Config::kTile.consumers));
-        start(hopperQueriesKernel<Element, Config>, "Hopper backward kernel of queries", h.queryOrder.count(),
-              Config::kTile.threads(), std::integral_constant<int, sizeof(HopperOwnQueryShared<Config>)>{});
+        start(hopperNarrowKeysKernel<Element, Config>, kKeysName, tilesOfKeys, Config::kTile.threads(),
+              std::integral_constant<int, sizeof(HopperNarrowKeyShared<Config>)>{});
+    }
+    using Config = HopperQueryConfig<kIndex, kShaping>;
+    static_assert(registersFit(Config::kTile, Config::kTile.threads(), Config::kTile.consumers));
+    start(hopperQueriesKernel<Element, Config>, "Hopper backward kernel of queries", h.queryOrder.count(),
+          Config::kTile.threads(), std::integral_constant<int, sizeof(HopperOwnQueryShared<Config>)>{});
+}
+
+template <class Element, Shaping kShaping>
+void hopperBackwardSeparate(const HopperBackwardArguments& h) {
+    withHeadDims(h.a.step, [&](auto index) {
+        constexpr int kIndex = decltype(index)::value;
+        if constexpr (hopperSeparates(kHeadDims[kIndex], kShaping)) {
+            startSeparate<Element, kShaping, kIndex>(h);
+        }
     });
 }
 

@@ -1,3 +1,3 @@
 #include "sm90/separate.cuh"
 
-template void flashring::hopperBackwardSeparate<__nv_bfloat16>(const flashring::HopperBackwardArguments&);
+template void flashring::hopperBackwardSeparate<__nv_bfloat16, flashring::Shaping::None>(const flashring::HopperBackwardArguments&);

@@ -1,3 +1,3 @@
 #include "sm90/separate.cuh"
 
-template void flashring::hopperBackwardSeparate<__half>(const flashring::HopperBackwardArguments&);
+template void flashring::hopperBackwardSeparate<__half, flashring::Shaping::None>(const flashring::HopperBackwardArguments&);

@@ -98,7 +98,7 @@ __device__ __forceinline__ void stageRow(const float (&sum)[kColumns], float sca
 }
 
 // A key's dV (kScores) or dK, pair by pair.
-template <class Element, bool kScores, int kColumns>
+template <class Element, Shaping kShaping, bool kScores, int kColumns>
 __device__ __forceinline__ void addPairsOfKey(const HopperBackwardArguments& h, const BackwardWork& work, int key,
                                               float (&sum)[kColumns]) {
     const flashring_step& step = h.a.step;
@@ -109,7 +109,7 @@ __device__ __forceinline__ void addPairsOfKey(const HopperBackwardArguments& h, 
             if (key >= h.a.hi[i]) {
                 continue;
             }
-            const PairWeight weight = weighPair<Element>(step, i, key, head, work.batch);
+            const PairWeight weight = weighPair<Element, kShaping>(h.a, i, key, head, work.batch);
             if (!addRow(sum, kScores ? weight.p : weight.ds,
                         row<const Element>(kScores ? step.dout : step.q, work.batch, i, head),
                         kScores ? step.value_dim : step.head_dim)) {
@@ -120,7 +120,7 @@ __device__ __forceinline__ void addPairsOfKey(const HopperBackwardArguments& h, 
 }
 
 // Sends a warp's 16 keys' dV (kScores) or dK from `key` on, which exists, by way of kDim / 32 boxes.
-template <class Element, bool kScores, int kDim>
+template <class Element, class Config, bool kScores, int kDim = kScores ? Config::kDims.value : Config::kDims.key>
 __device__ __forceinline__ void sendKeys(const float (&gradient)[kDim / 2], const HopperBackwardArguments& h,
                                          const BackwardWork& work, int key, char* boxes, bool bordered) {
     const int length = static_cast<int>(h.a.step.kv_len);
@@ -133,7 +133,7 @@ __device__ __forceinline__ void sendKeys(const float (&gradient)[kDim / 2], cons
         for (int i = 0; i < 16 && key + i < length; ++i) {
             if (spoilt >> i & 1) {
                 float sum[kDim / 32] = {};
-                addPairsOfKey<Element, kScores>(h, work, key + i, sum);
+                addPairsOfKey<Element, Config::kShaping, kScores>(h, work, key + i, sum);
                 stageRow(sum, scale, boxes, i);
             }
         }

@@ -16,8 +16,9 @@
 
 namespace flashring {
 
-template <int kIndex>
+template <int kIndex, Shaping kShapes = Shaping::None>
 struct HopperQueryConfig {
+    static constexpr Shaping kShaping = kShapes;
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperQueryTile kTile = hopperQueryTile(kDims);
 };
@@ -109,7 +110,7 @@ class OwnQueryConsumer {
     static constexpr HopperQueryTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
     static constexpr int kKeys = kTile.keys, kThreads = kTile.consumers * 128;
-    static constexpr bool kDqFirst = kNumber % 2 == 0;
+    static constexpr bool kDqFirst = kNumber % 2 == 0, kCapped = Config::kShaping == Shaping::Softcap;
     static constexpr int kAllConsumers = 1;  // the named barrier of all of them
 
 public:
@@ -144,7 +145,7 @@ private:
     __device__ __forceinline__ void loadRows() {
         const flashring_step& step = h_.a.step;
         float lse[2];
-        bool careful = h_.careful;
+        bool careful = !kCapped && h_.careful;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int i =
@@ -154,7 +155,7 @@ private:
             delta_[half] = exists ? *row<const float>(step.delta, work_.batch, i, work_.head) : 0;
             lo_[half] = exists ? h_.a.lo[i] : 0;
             hi_[half] = exists ? h_.a.hi[i] : INT32_MAX;
-            careful |= lse[half] != -INFINITY && fabsf(lse[half]) > kMostPlainLse;
+            careful |= !kCapped && lse[half] != -INFINITY && fabsf(lse[half]) > kMostPlainLse;
             lse[half] = lse[half] == -INFINITY ? kNothingSeen : lse[half];
         }
         careful_ = __any_sync(~0u, careful);
@@ -208,12 +209,12 @@ private:
         }
     }
 
-    // Puts -inf in place of the scores that the mask hides.
+    // Puts -inf in place of the scores that the mask hides, under a softcap kHiddenTanh in place of their tanh.
     __device__ __forceinline__ void hide() {
 #pragma unroll
         for (int i = 0; i < kKeys / 2; ++i) {
             const int key = key_ + i / 4 * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2, half = i % 4 / 2;
-            scores_[i] = key >= lo_[half] && key < hi_[half] ? scores_[i] : -INFINITY;
+            scores_[i] = key >= lo_[half] && key < hi_[half] ? scores_[i] : kCapped ? kHiddenTanh : -INFINITY;
         }
     }
 
@@ -224,6 +225,9 @@ private:
             subtractCarefully();
             shift[0] = shift[1] = 0;
         }
+        if constexpr (kCapped) {
+            capProducts(scores_, h_);
+        }
         if (key_ < plainFrom_ || key_ + kKeys > plainTo_) {
             hide();
             bordered_ = true;
@@ -233,6 +237,14 @@ private:
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int i = n * 4 + half * 2;
+                if constexpr (kCapped) {
+                    const CappedPair pair{h_, shift[half]};
+                    float slopes[2];
+                    const float p = pair(scores_[i], slopes[0]), q = pair(scores_[i + 1], slopes[1]);
+                    packPair<Element>(operand_, n, half, p * slopes[0] * (dp_[i] - delta_[half]),
+                                      q * slopes[1] * (dp_[i + 1] - delta_[half]));
+                    continue;
+                }
                 const float p = exp2Fast(fmaf(scores_[i], h_.a.scaleLog2, -shift[half])),
                             q = exp2Fast(fmaf(scores_[i + 1], h_.a.scaleLog2, -shift[half]));
                 packPair<Element>(operand_, n, half, p * (dp_[i] - delta_[half]), q * (dp_[i + 1] - delta_[half]));
@@ -276,7 +288,7 @@ private:
         const int last = h_.a.hi[query];
 #pragma unroll 1
         for (int key = h_.a.lo[query]; key < last; ++key) {
-            const PairWeight weight = weighPair<Element>(step, query, key, work_.head, work_.batch);
+            const PairWeight weight = weighPair<Element, Config::kShaping>(h_.a, query, key, work_.head, work_.batch);
             if (!addRow(sum, weight.ds, row<const Element>(step.k, work_.batch, key, work_.keyHead), step.head_dim)) {
                 return;
             }

@@ -73,8 +73,14 @@ constexpr bool hopperStagesOutput(HeadDims dims) {
     return (tile.queriesInRegisters || tile.queryStages > 1) && ceilDiv(dims.value, 64) <= ceilDiv(dims.key, 64);
 }
 
-// Whether forward has kernels for a softcap: of the dims that models with one have.
-constexpr bool hopperCaps(HeadDims dims) { return dims.key == dims.value && (dims.key == 128 || dims.key == 256); }
+// What becomes of products before they are scores. Each has kernels of its own, which the others' speed does not know
+// of, at the dims that models with it have.
+enum class Shaping { None, Softcap, Alibi };
+
+constexpr bool hopperShapes(HeadDims dims, Shaping shaping) {
+    return shaping == Shaping::None ||
+           (dims.key == dims.value && (dims.key == 128 || (dims.key == 256 && shaping == Shaping::Softcap)));
+}
 
 // Backward: a block is one producer warpgroup and `consumers` consumer warpgroups; it keeps 64 keys for each consumer
 // and walks over the queries, 64 at a time, two tiles of them in shared memory. A consumer's dK and dV (dim registers),
@@ -122,6 +128,11 @@ constexpr HopperBackwardTile hopperBackwardTile(HeadDims dims) {
 // clocks, twice as much as dims of 128, whose largest single cost it is; and deterministic steps, as what is gathered
 // comes in no certain order.
 constexpr bool hopperBackwardIsWide(HeadDims dims) { return dims.key > 128; }
+
+// Whether those two serve the shaping: heads that have no other.
+constexpr bool hopperSeparates(HeadDims dims, Shaping shaping) {
+    return shaping == Shaping::None || (hopperBackwardIsWide(dims) && hopperShapes(dims, shaping));
+}
 
 // The kernel for dK and dV of wide heads; blocks keep 64 keys. One consumer computes scores, P and dV, the other dP, dS
 // and dK; P goes from one to the other by shared memory. Their first operands, the last `heldPanels` times 64 columns

@@ -13,8 +13,9 @@
 
 namespace flashring {
 
-template <int kIndex>
+template <int kIndex, Shaping kShapes = Shaping::None>
 struct HopperWideConfig {
+    static constexpr Shaping kShaping = kShapes;
     static constexpr HeadDims kDims = kHeadDims[kIndex];
     static constexpr HopperWideTile kTile = hopperWideTile(kDims);
 };
@@ -26,6 +27,7 @@ template <class Config>
 struct HopperWideKeyShared {
     static constexpr HopperWideTile kTile = Config::kTile;
     static constexpr HeadDims kDims = Config::kDims;
+    static constexpr Shaping kShaping = Config::kShaping;
     static constexpr int kPanel = panelBytes(64);
 
     // Panels of an operand of `dim` columns that are kept here; the rest goes on to registers.
@@ -36,7 +38,7 @@ struct HopperWideKeyShared {
     char queries[kTile.stages][panels(kDims.key) * kPanel], douts[kTile.doutStages][panels(kDims.value) * kPanel];
     char weights[64 * 64 * 4];                                                   // P^T, 16 bytes a thread at a time
     char keys[(kept(kDims.key) + kept(kDims.value)) * kPanel + 16];              // then values
-    HopperQueryRows<kTile.queries, HopperWideTile::rowWarps> rows[kTile.stages];
+    HopperQueryRows<kTile.queries, HopperWideTile::rowWarps, kShaping> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull, keysHeld;
     uint64_t queriesFull[kTile.stages], queriesEmpty[kTile.stages];  // rows included
@@ -115,6 +117,7 @@ class WideKeyConsumer {
     static constexpr int kSecond = kScores ? kDims.value : kDims.key;  // of the gradient
     static constexpr int kQueries = kTile.queries, kSteps = kFirst / 16;
     static constexpr int kKept = Shared::kept(kFirst) * 4;  // of kSteps
+    static constexpr bool kCapped = Config::kShaping == Shaping::Softcap;
     static constexpr int kThreads = kWideConsumers * 128;
     static constexpr int kAllConsumers = 1, kOwnTurn = kScores ? 2 : 3, kOtherTurn = 5 - kOwnTurn;  // named barriers
 
@@ -168,7 +171,9 @@ private:
         if constexpr (!kScores) {
             waitForBarrier(shared_.doutsFull[dout_.stage], dout_.parity);
         }
-        startFrom(product_, kScores ? rows().score : rows().dp);
+        if constexpr (!kCapped || !kScores) {
+            startFrom(product_, kScores ? rows().score : rows().dp);
+        }
         const uint64_t a = describe(sharedAddress(kScores ? shared_.keys : shared_.values()), 0);
         const uint64_t b =
             describe(sharedAddress(kScores ? shared_.queries[query_.stage] : shared_.douts[dout_.stage]), 0);
@@ -176,7 +181,9 @@ private:
 #pragma unroll
         for (int k = 0; k < kSteps; ++k) {
             const uint64_t step = described(k / 4 * Shared::kPanel + k % 4 * 32);
-            if (k < kKept) {
+            if (kCapped && kScores && k == 0) {
+                Wgmma<kQueries>::template fresh<Element, 0>(product_, a, b);
+            } else if (k < kKept) {
                 Wgmma<kQueries>::template shared<Element, 1>(product_, a + step, b + step);
             } else {
                 Wgmma<kQueries>::template registers<Element, 1, 0>(product_, held_[k < kKept ? 0 : k - kKept],
@@ -193,7 +200,7 @@ private:
         }
     }
 
-    // operand_ from product_. P^T goes from the first consumer's threads to the same ones of the second.
+    // operand_ from product_. P^T, under a softcap times its slope, goes from the first consumer's threads to the same ones of the second.
     __device__ __forceinline__ void weigh() {
         const int kind = rows().kind();
         bordered_ |= kind & kBordered;
@@ -202,12 +209,17 @@ private:
             if (kind & kCareful) {
                 subtractCarefully(product_, rows().lse, h_);
             }
-            if (kind & kBordered) {
-                hide(product_, rows(), warp_ * 16);
+            if constexpr (kCapped) {
+                capProducts(product_, h_);
             }
+            if (kind & kBordered) {
+                hide<kCapped>(product_, rows(), warp_ * 16);
+            }
+            if constexpr (!kCapped) {
 #pragma unroll
-            for (int i = 0; i < kQueries / 2; ++i) {
-                product_[i] = exp2Fast(product_[i] * h_.a.scaleLog2);
+                for (int i = 0; i < kQueries / 2; ++i) {
+                    product_[i] = exp2Fast(product_[i] * h_.a.scaleLog2);
+                }
             }
             waitForBarrier(shared_.weightsEmpty, turn_ ^ 1);
         } else {
@@ -216,7 +228,15 @@ private:
 #pragma unroll
         for (int n = 0; n < kQueries / 8; ++n) {
             float* const own = product_ + n * 4;
-            if constexpr (kScores) {
+            if constexpr (kScores && kCapped) {
+                const CappedPair even{h_, lseOf(rows(), n, 0)}, odd{h_, lseOf(rows(), n, 1)};
+                float4 slopes;
+                own[0] = even(own[0], slopes.x);
+                own[1] = odd(own[1], slopes.y);
+                own[2] = even(own[2], slopes.z);
+                own[3] = odd(own[3], slopes.w);
+                exchanged[n * 128] = {own[0] * slopes.x, own[1] * slopes.y, own[2] * slopes.z, own[3] * slopes.w};
+            } else if constexpr (kScores) {
                 exchanged[n * 128] = {own[0], own[1], own[2], own[3]};
             } else {
                 const float4 p = exchanged[n * 128];
@@ -274,7 +294,7 @@ private:
         }
         char* const boxes = reinterpret_cast<char*>(&shared_) + (kScores ? 0 : 64 * kDims.value * 4) +
                             warp_ * (kSecond / 32) * kGradientBoxBytes;
-        sendKeys<Element, kScores, kSecond>(gradient_, h_, work_, key, boxes, bordered_);
+        sendKeys<Element, Config, kScores>(gradient_, h_, work_, key, boxes, bordered_);
         waitForBoxes();
     }
 

@@ -13,6 +13,7 @@ flashring_step withoutAddresses(flashring_step step) {
                                       &step.delta, &step.dq, &step.dk, &step.dv, &step.lse_low}) {
         operand->data = nullptr;
     }
+    step.q_positions = step.kv_positions = {};
     return step;
 }
 
@@ -53,6 +54,7 @@ int64_t mostOf(const flashring_step& step, flashring_direction direction) {
 
 int64_t mostWorkspaceBytes(const flashring_step& given, flashring_direction direction) {
     flashring_step step = withoutAddresses(given);
+    step.flags &= ~FLASHRING_RESUME;
     const int64_t most = mostOf(step, direction);
     step.sinks = nullptr;  // as steps that resume have it, which may go to other kernels
     return std::max(most, mostOf(step, direction));

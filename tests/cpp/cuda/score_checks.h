@@ -9,7 +9,8 @@
 #include "cuda/device_case.h"
 #include "score_case.h"
 
-// Of every third case sinks alone, which more kernels serve.
+// Of every third case sinks alone, which more kernels serve; of the next a softcap or ALiBi alone, that under a causal
+// mask and over one range, which wgmma serves at some dims.
 inline Case drawScoreCase(std::mt19937_64& random, uint64_t seed, int32_t dtype, int64_t dim, int64_t longest) {
     Case c = drawCase(random, dtype, longest);
     if (dim) {
@@ -17,7 +18,17 @@ inline Case drawScoreCase(std::mt19937_64& random, uint64_t seed, int32_t dtype,
         c.scale = 1 / std::sqrt(static_cast<double>(dim));
         c.draw(random);
     }
-    drawScores(c, random, seed % 3 == 0 ? FLASHRING_SINKS : static_cast<int32_t>(pick(random, 1, 7)));
+    int32_t drawn = static_cast<int32_t>(pick(random, 1, 7));
+    if (seed % 3 == 0) drawn = FLASHRING_SINKS;
+    if (seed % 3 == 1 && c.shape.qLen && c.shape.kvLen) {
+        drawn = pick(random, 0, 1) ? FLASHRING_SOFTCAP : FLASHRING_ALIBI;
+        c.mask.right = 0;
+        c.mask.prefixLengths.clear();
+        const int64_t stride = pick(random, 1, 3), first = pick(random, 0, 50);
+        c.kvRanges = {{first, c.shape.kvLen, stride}};
+        c.qRanges = {{first + pick(random, 0, 20), c.shape.qLen, stride}};
+    }
+    drawScores(c, random, drawn);
     return c;
 }
 

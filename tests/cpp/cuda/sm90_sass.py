@@ -27,7 +27,7 @@ listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, captu
 kernels = failures = 0
 for function in re.split(r"\n\s*Function : ", listing)[1:]:
     found = re.match(r"\S*hopper(Forward|Backward|NarrowKeys|WideKeys|Queries)Kernel\S*"
-                     r"Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?(?:Lb(\d)E)?", function)
+                     r"Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?(?:LNS_7ShapingE(\d)E)?", function)
     if not found:
         continue
     kernels += 1
@@ -48,8 +48,8 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     # its own
     else:
         scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
-        capped = found.group(4) == "1"  # with a softcap there is one code for all steps
-        steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) and not capped else 1
+        shaped = found.group(4) != "0"  # with a softcap or ALiBi there is one code for all steps
+        steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) and not shaped else 1
         expected = scores + steps * (scores + values)
     problems = []
     if len(products) != expected:
@@ -84,8 +84,9 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     print(f"{name}: {len(code)} instructions, {len(products)} HGMMA, {before} exponentials before the batch"
           + "".join("; FAILED: " + p for p in problems))
 # Forward: with and without an earlier state. Backward: two kernels, and one where dQ is gathered.
-CAPPED = 2                          # hopperCaps(), forward
-wanted = 2 * (2 * (len(DIMS) + CAPPED) + 2 * len(DIMS) + len(BACKWARD_KEYS))
+# A softcap: both ways at two dims. ALiBi at one, forward in bfloat16 and of no earlier state.
+SOFTCAP, ALIBI = 2 * (2 * 2 + 1 + 2), 1 + 2
+wanted = 2 * (2 * len(DIMS) + 2 * len(DIMS) + len(BACKWARD_KEYS)) + SOFTCAP + ALIBI
 if kernels != wanted:
     failures += 1
     print(f"FAILED: {kernels} Hopper kernels instead of {wanted}")

@@ -1,0 +1,3 @@
+#include "sm90/forward.cuh"
+
+template void flashring::hopperForwardSloped<__nv_bfloat16>(const flashring::HopperArguments&);
