@@ -20,8 +20,8 @@ struct TileOrder {
     __host__ __device__ int count() const { return tiles * heads; }
 };
 
-// `unit` times tanh(score / softcap), of a small product: an odd polynomial, within 2^-21 of the unit up to a third of the
-// softcap.
+// `unit` times tanh(score / softcap), of a small product: an odd polynomial, within 2^-21 of the unit up to a third of
+// the softcap.
 struct CapCurve {
     static constexpr int kTerms = 3;
 

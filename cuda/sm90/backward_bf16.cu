@@ -1,3 +1,7 @@
 #include "sm90/backward.cuh"
 
-template void flashring::hopperBackward<__nv_bfloat16, flashring::Shaping::None>(const flashring::HopperBackwardArguments&);
+namespace flashring {
+
+template void hopperBackward<__nv_bfloat16, Shaping::None>(const HopperBackwardArguments&);
+
+}  // namespace flashring

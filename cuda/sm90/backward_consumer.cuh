@@ -99,8 +99,8 @@ private:
         for (int k = 0; k < kDim / 16; ++k) {
             const uint64_t stepA = described(k / 4 * panelBytes(kTile.keys()) + k % 4 * 32),
                            stepB = described(k / 4 * panelBytes(kQueries) + k % 4 * 32);
-            kFromZero && k == 0 ? Wgmma<kQueries>::template fresh<Element, 0>(product, a, b)
-                                : Wgmma<kQueries>::template shared<Element, 1>(product, a + stepA, b + stepB);
+            kFromZero&& k == 0 ? Wgmma<kQueries>::template fresh<Element, 0>(product, a, b)
+                               : Wgmma<kQueries>::template shared<Element, 1>(product, a + stepA, b + stepB);
         }
     }
 
@@ -338,8 +338,9 @@ private:
             syncNamed(kAllConsumers, kThreads);
         }
         addsToMemory_ = true;
-        addPairs<Element, Config::kShaping, kTile.consumers * 4>(h_.a, h_.dq, here.tile * kQueries, kQueries, work_.firstKey,
-                                               work_.firstKey + kTile.keys(), here.head, work_.batch);
+        addPairs<Element, Config::kShaping, kTile.consumers * 4>(h_.a, h_.dq, here.tile * kQueries, kQueries,
+                                                                 work_.firstKey, work_.firstKey + kTile.keys(),
+                                                                 here.head, work_.batch);
         clearTile<kThreads>(shared_.queries[stage_.stage], thread);
         clearTile<kThreads>(shared_.douts[stage_.stage], thread);
 #pragma unroll

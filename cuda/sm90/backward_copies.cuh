@@ -37,7 +37,7 @@ struct alignas(16) HopperQueryRows {
     float lse[kQueries];                  // what a careful tile has yet to subtract: 0 in its other parts; under a
                                           // softcap that of every tile, times log2(e)
     int lo[kQueries], hi[kQueries];
-    alignas(8) int kinds[kRowWarps];      // TileKind of what each warp writes
+    alignas(8) int kinds[kRowWarps];  // TileKind of what each warp writes
 
     __device__ __forceinline__ int kind() const { return kinds[0] | kinds[kRowWarps - 1]; }
 };
@@ -111,7 +111,7 @@ struct HopperBackwardShared {
     char keys[kKeyBytes], values[kValueBytes];
     char queries[kTile.stages][kQueryBytes], douts[kTile.stages][kDoutBytes];
     char gradients[kTile.gradientStages()][panels(kTile.queries) * panelBytes(kTile.keys())];  // dS^T
-    char dq[kWarps][16 * kTile.dqColumns(Config::kDims) * 4];             // of each warp: 16 queries
+    char dq[kWarps][16 * kTile.dqColumns(Config::kDims) * 4];  // of each warp: 16 queries
     HopperQueryRows<kTile.queries, kTile.rowWarps, kShaping> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull;
@@ -244,8 +244,7 @@ __device__ void copyRows(Shared& shared, const HopperBackwardArguments& h, int p
             rows.kinds[part] = (bordered ? kBordered : 0) | (careful ? kCareful : 0);
             if constexpr (kSloped) {
                 rows.slope = slope;
-                rows.stride =
-                    a.step.kv_len > 1 ? static_cast<float>(a.keyPositions[1] - a.keyPositions[0]) : 0;
+                rows.stride = a.step.kv_len > 1 ? static_cast<float>(a.keyPositions[1] - a.keyPositions[0]) : 0;
             }
         }
         __syncwarp();

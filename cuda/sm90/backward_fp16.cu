@@ -1,3 +1,7 @@
 #include "sm90/backward.cuh"
 
-template void flashring::hopperBackward<__half, flashring::Shaping::None>(const flashring::HopperBackwardArguments&);
+namespace flashring {
+
+template void hopperBackward<__half, Shaping::None>(const HopperBackwardArguments&);
+
+}  // namespace flashring

@@ -1,4 +1,8 @@
 #include "sm90/backward.cuh"
 
-template void flashring::hopperBackward<__nv_bfloat16, flashring::Shaping::Softcap>(const flashring::HopperBackwardArguments&);
-template void flashring::hopperBackward<__nv_bfloat16, flashring::Shaping::Alibi>(const flashring::HopperBackwardArguments&);
+namespace flashring {
+
+template void hopperBackward<__nv_bfloat16, Shaping::Softcap>(const HopperBackwardArguments&);
+template void hopperBackward<__nv_bfloat16, Shaping::Alibi>(const HopperBackwardArguments&);
+
+}  // namespace flashring

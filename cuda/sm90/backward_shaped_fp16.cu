@@ -1,4 +1,8 @@
 #include "sm90/backward.cuh"
 
-template void flashring::hopperBackward<__half, flashring::Shaping::Softcap>(const flashring::HopperBackwardArguments&);
-template void flashring::hopperBackward<__half, flashring::Shaping::Alibi>(const flashring::HopperBackwardArguments&);
+namespace flashring {
+
+template void hopperBackward<__half, Shaping::Softcap>(const HopperBackwardArguments&);
+template void hopperBackward<__half, Shaping::Alibi>(const HopperBackwardArguments&);
+
+}  // namespace flashring

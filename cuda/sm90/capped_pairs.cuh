@@ -1,5 +1,5 @@
-// A softcap in the backward kernels: from a warpgroup's products to tanh, and from there to weights and dS. The curve for
-// small products and the long way are those of capped.cuh.
+// A softcap in the backward kernels: from a warpgroup's products to tanh, and from there to weights and dS. The curve
+// for small products is that of the forward kernels.
 #ifndef FLASHRING_CUDA_SM90_CAPPED_PAIRS_CUH
 #define FLASHRING_CUDA_SM90_CAPPED_PAIRS_CUH
 

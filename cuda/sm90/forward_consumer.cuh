@@ -2,9 +2,9 @@
 #ifndef FLASHRING_CUDA_SM90_FORWARD_CONSUMER_CUH
 #define FLASHRING_CUDA_SM90_FORWARD_CONSUMER_CUH
 
+#include "sm90/capped.cuh"
 #include "sm90/forward_copies.cuh"
 #include "sm90/outputs.cuh"
-#include "sm90/capped.cuh"
 #include "sm90/sloped.cuh"
 #include "sm90/softmax.cuh"
 #include "sm90/wgmma.cuh"
@@ -24,9 +24,8 @@ class Consumer {
     // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas
     // spill, or serialise the products.
     static constexpr bool kOwnLastStep = kRoomy && (!Config::kResumes || Config::kStateInRing);
-    // Where the state comes through the ring there is no register left for it.
     static constexpr bool kCapped = Config::kShaping == Shaping::Softcap, kSloped = Config::kShaping == Shaping::Alibi,
-                          kShortWay = kCapped && !Config::kStateInRing;
+                          kShortWay = !Config::kStateInRing;  // there is a register left for it
     // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store
     // acc, which is twice as large, and were 2 to 3 % slower that way.
     static constexpr int kBoxes = hopperStagesOutput(kDims) && !Config::kResumes ? panels(kDims.value) : 0;
@@ -160,22 +159,13 @@ private:
         next_ = uniform(start.next);
         end_ = uniform(start.end);
         border_ = hasBorder();
-        if constexpr (kSloped) {
-            slope_ = slopeOfKey(h_.a, uniform(tile.head));
-        }
+        slope_ = kSloped ? slopeOfKey(h_.a, uniform(tile.head)) : 0;
         for (int passed = uniform(start.passed); passed > 0; --passed) {
             passKeys();
         }
         wait(address(shared_.queriesFull[query_.stage][number_]), query_.parity);
         if constexpr (kTile.queriesInRegisters) {
-            const int lane = threadIdx.x % 32;
-            const uint32_t base =
-                sharedAddress(shared_.queries[query_.stage][number_]) + (warpQuery_ % 64 + lane % 16) * 128;
-#pragma unroll
-            for (int k = 0; k < kDims.key / 16; ++k) {
-                loadMatrices<false>(queries_[k],
-                                    base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
-            }
+            loadOwnRows(queries_, shared_.queries[query_.stage][number_], warpQuery_ % 64);
             query_.advance();
         }
     }
@@ -303,19 +293,12 @@ private:
         if (last && kWaitsAhead) {
             leaveTile();
         }
-        bool taken = false;
-        if constexpr (kShortWay) {
-            taken = !border && advanceCapped<Element, kKeys, kWaitsAhead>(scores_, weights_, state_, h_.curve);
-        }
+        bool taken = false;  // the short way
         if constexpr (kSloped) {
             const SlopedBlock block(slope, tile.hi + warpQuery_, row);
-            taken = !border && advanceSloped<Element, kKeys>(scores_, weights_, state_, block, h_.a.shape.scale);
-            if (!taken) {
-                slopeScores(scores_, block, h_.a.shape.scale);
-            }
-        }
-        if (kCapped && !taken) {
-            capScores(scores_, h_.a.shape);
+            taken = takeSloped<Element, kKeys>(scores_, weights_, state_, block, h_.a, border);
+        } else if constexpr (kCapped) {
+            taken = takeCapped<Element, kKeys, kWaitsAhead>(scores_, weights_, state_, h_, kShortWay && !border);
         }
         if (!taken) {
             bool seen[2] = {true, true};
@@ -352,7 +335,7 @@ private:
         endTurn(more_);
         RowEnds ends;
         const auto findEnds = [&] {
-            ends = endsOf<Config::kResumes, Config::kShaping>(h_.a, state_, tile.first + warpQuery_, tile.head, tile.batch);
+            ends = endsOf<Config>(h_.a, state_, tile.first + warpQuery_, tile.head, tile.batch);
         };
         if (last && kOwnLastStep) {
             findEnds();
@@ -404,7 +387,7 @@ private:
     int valuesToPass_ = 0;      // blocks whose keys were skipped and whose values are still to be
     bool stateCame_ = false;    // through the ring, behind the keys in use
     bool more_, earlierComes_;  // there is a tile; what earlier steps left of its output is on its way to out_
-    float slope_ = 0;           // ALiBi's, of the tile's head, from a key to the next
+    float slope_;               // ALiBi's, of the tile's head, from a key to the next
     Lse earlierLse_[2];
     EarlierRow earlier_[2];
     float out_[kDims.value / 2], scores_[kKeys / 2];

@@ -17,7 +17,9 @@ __device__ __forceinline__ void storeIf(bool holds, float* target, float x) {
         ".reg .pred p;\n"
         "setp.ne.s32 p, %2, 0;\n"
         "@p st.global.f32 [%0], %1;\n"
-        "}" ::"l"(target), "f"(x), "r"(static_cast<int>(holds)) : "memory");
+        "}" ::"l"(target),
+        "f"(x), "r"(static_cast<int>(holds))
+        : "memory");
 }
 
 __device__ __forceinline__ void storeWord(void* target, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
@@ -192,7 +194,7 @@ struct RowEnds {
 };
 
 // A sink is one more key, of weight e^(sink - reference) and no value; steps that resume find it in lse.
-template <bool kResumes, Shaping kShaping>
+template <class Config>
 __device__ __forceinline__ RowEnds endsOf(const Arguments& a, const SoftmaxRow (&state)[2], int first, int head,
                                           int batch) {
     const flashring_step& step = a.step;
@@ -208,7 +210,7 @@ __device__ __forceinline__ RowEnds endsOf(const Arguments& a, const SoftmaxRow (
         references[half] = state[half].reference;
         const int own = query + half * 8;
         bool lost = false;
-        if constexpr (kShaping == Shaping::Alibi) {
+        if constexpr (Config::kShaping == Shaping::Alibi) {
             if (own >= 0 && own < step.q_len && a.lo[own] < a.hi[own]) {
                 references[half] = withDistance(references[half], slopeOf(step, head), a.queryPositions[own],
                                                 a.keyPositions[a.hi[own] - 1]);
@@ -216,7 +218,7 @@ __device__ __forceinline__ RowEnds endsOf(const Arguments& a, const SoftmaxRow (
             }
         }
         float decay = 1;
-        if (!kResumes && step.sinks) {
+        if (!Config::kResumes && step.sinks) {
             const float sink = startLse(step, batch, query, head).high, common = fmaxf(references[half], sink);
             const float shift = common == -INFINITY ? 0 : common;
             decay = expDifference(references[half], shift);

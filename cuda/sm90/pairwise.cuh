@@ -55,8 +55,7 @@ __device__ __forceinline__ void addPairs(const Arguments& a, const GatheredDq& d
             }
             const bool counts = lse != -INFINITY;
             const PairScore shaped = scorePair<kShaping>(a, score, i, j, head);
-            const float p =
-                counts ? exp2Fast(atMostZero(shaped.score - lse) * static_cast<float>(M_LOG2E)) : 0;
+            const float p = counts ? exp2Fast(atMostZero(shaped.score - lse) * static_cast<float>(M_LOG2E)) : 0;
             const float ds = counts ? p * (dp - delta) * shaped.slope : 0;
 #pragma unroll 1
             for (int d = lane; d < keyDim; d += 32) {

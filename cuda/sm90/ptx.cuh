@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "common/ptx.cuh"
 #include "rounding.h"
 
 namespace flashring {
@@ -38,7 +39,9 @@ __device__ inline void wait(uint32_t barrier, uint32_t parity) {
             "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
             "selp.u32 %0, 1, 0, p;\n"
             "}"
-            : "=r"(ended) : "r"(barrier), "r"(parity) : "memory");
+            : "=r"(ended)
+            : "r"(barrier), "r"(parity)
+            : "memory");
     } while (!ended);
 }
 
@@ -125,7 +128,6 @@ __device__ inline void prefetchBytes(const void* memory, int bytes) {
 // The value of lane 0: tells the compiler that all lanes have the same, so that it computes addresses once a warp.
 __device__ inline int uniform(int value) { return __shfl_sync(~0u, value, 0); }
 
-
 template <int kRegisters>
 __device__ void raiseRegisters() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
@@ -145,7 +147,6 @@ __device__ void waitForProducts() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-
 // Named barriers 1 to 15 among `threads` threads, those that only arrive included.
 __device__ inline void syncNamed(int barrier, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
@@ -164,7 +165,9 @@ __device__ inline bool anyNamed(int barrier, int threads, bool holds) {
         "bar.red.or.pred q, %2, %3, p;\n"
         "selp.s32 %0, 1, 0, q;\n"
         "}"
-        : "=r"(any) : "r"(static_cast<int>(holds)), "r"(barrier), "r"(threads) : "memory");
+        : "=r"(any)
+        : "r"(static_cast<int>(holds)), "r"(barrier), "r"(threads)
+        : "memory");
     return any != 0;
 }
 
@@ -191,6 +194,18 @@ __device__ inline uint64_t describe(uint32_t address, int panelStride) {
 
 // What a number of bytes adds to a descriptor.
 constexpr uint64_t described(int bytes) { return static_cast<uint64_t>(bytes) >> 4; }
+
+// 16 rows of a warp, from `row` on of a tile in panels of 64 rows, as the first operand of products.
+template <int kSteps>
+__device__ __forceinline__ void loadOwnRows(uint32_t (&operand)[kSteps][4], const char* tile, int row) {
+    const int lane = threadIdx.x % 32;
+    const uint32_t base = sharedAddress(tile) + (row + lane % 16) * 128;
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+        loadMatrices<false>(operand[k],
+                            base + k / 4 * panelBytes(64) + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
+    }
+}
 
 }  // namespace flashring
 

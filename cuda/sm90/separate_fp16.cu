@@ -1,3 +1,7 @@
 #include "sm90/separate.cuh"
 
-template void flashring::hopperBackwardSeparate<__half, flashring::Shaping::None>(const flashring::HopperBackwardArguments&);
+namespace flashring {
+
+template void hopperBackwardSeparate<__half, Shaping::None>(const HopperBackwardArguments&);
+
+}  // namespace flashring

@@ -1,3 +1,7 @@
 #include "sm90/separate.cuh"
 
-template void flashring::hopperBackwardSeparate<__nv_bfloat16, flashring::Shaping::Softcap>(const flashring::HopperBackwardArguments&);
+namespace flashring {
+
+template void hopperBackwardSeparate<__nv_bfloat16, Shaping::Softcap>(const HopperBackwardArguments&);
+
+}  // namespace flashring

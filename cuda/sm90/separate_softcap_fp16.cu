@@ -1,3 +1,7 @@
 #include "sm90/separate.cuh"
 
-template void flashring::hopperBackwardSeparate<__half, flashring::Shaping::Softcap>(const flashring::HopperBackwardArguments&);
+namespace flashring {
+
+template void hopperBackwardSeparate<__half, Shaping::Softcap>(const HopperBackwardArguments&);
+
+}  // namespace flashring

@@ -1,7 +1,7 @@
-// ALiBi on a warpgroup's scores. Distances are counted from the last key that a row sees, in keys, as all lie in one range:
-// what a row's queries are ahead of that is the same for all its scores, and is taken from lse in the end. So no score is
-// above its product, weights are right against a reference of 0, whatever comes first, and most blocks take a short way from
-// products to weights: an operation more a score than plain ones.
+// ALiBi on a warpgroup's scores. Distances are counted from the last key that a row sees, in keys, as all lie in one
+// range: what its query is ahead of that is the same for all its scores, and is taken from lse in the end. So no score
+// is above its product, weights are right against a reference of 0, whatever comes first, and most blocks take a short
+// way from products to weights: an operation more a score than plain ones.
 #ifndef FLASHRING_CUDA_SM90_SLOPED_CUH
 #define FLASHRING_CUDA_SM90_SLOPED_CUH
 
@@ -16,8 +16,8 @@ constexpr float kLeastSlopedSum = 0x1p-64f;
 
 // What is known of this lane's two rows in a block of keys.
 struct SlopedBlock {
-    float slope;     // of the head, a key
-    float behind[2]; // keys from the last that the row sees to this lane's first
+    float slope;      // of the head, a key
+    float behind[2];  // keys from the last that the row sees to this lane's first
 
     __device__ __forceinline__ SlopedBlock(float ofKey, const int* hi, int key) : slope(ofKey) {
         const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -50,7 +50,8 @@ template <class Element, int kKeys>
 __device__ __forceinline__ bool advanceSloped(const float (&products)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
                                               SoftmaxRow (&state)[2], const SlopedBlock& block, float scale) {
     constexpr float kLog2E = static_cast<float>(M_LOG2E);
-    const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])}, slope = block.slope * kLog2E, scaleLog2 = scale * kLog2E;
+    const float shifts[2] = {shiftOf(state[0]), shiftOf(state[1])}, slope = block.slope * kLog2E,
+                scaleLog2 = scale * kLog2E;
     float sums[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -66,6 +67,18 @@ __device__ __forceinline__ bool advanceSloped(const float (&products)[kKeys / 2]
         }
     }
     return takeSums(state, {sums[0], sums[1]}, shifts, {true, true});
+}
+
+// The same where the block has no border of the mask, or false and finished scores for advance() in place of products.
+template <class Element, int kKeys>
+__device__ __forceinline__ bool takeSloped(float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
+                                           SoftmaxRow (&state)[2], const SlopedBlock& block, const Arguments& a,
+                                           bool border) {
+    const bool taken = !border && advanceSloped<Element, kKeys>(scores, weights, state, block, a.shape.scale);
+    if (!taken) {
+        slopeScores(scores, block, a.shape.scale);
+    }
+    return taken;
 }
 
 }  // namespace flashring

@@ -36,8 +36,8 @@ struct HopperWideKeyShared {
     // Gradients leave by way of queries and what follows them. What goes on to registers comes by way of the last two
     // stages of queries.
     char queries[kTile.stages][panels(kDims.key) * kPanel], douts[kTile.doutStages][panels(kDims.value) * kPanel];
-    char weights[64 * 64 * 4];                                                   // P^T, 16 bytes a thread at a time
-    char keys[(kept(kDims.key) + kept(kDims.value)) * kPanel + 16];              // then values
+    char weights[64 * 64 * 4];                                       // P^T, 16 bytes a thread at a time
+    char keys[(kept(kDims.key) + kept(kDims.value)) * kPanel + 16];  // then values
     HopperQueryRows<kTile.queries, HopperWideTile::rowWarps, kShaping> rows[kTile.stages];
     alignas(BackwardWork) char workMemory[sizeof(BackwardWork)];
     uint64_t keysFull, valuesFull, keysHeld;
@@ -151,14 +151,7 @@ private:
     // The last columns of this consumer's operand, to registers.
     __device__ __forceinline__ void hold() {
         waitForBarrier(kScores ? shared_.keysFull : shared_.valuesFull, 0);
-        const int lane = threadIdx.x % 32;
-        const uint32_t base =
-            sharedAddress(shared_.queries[kTile.stages - (kScores ? 2 : 1)]) + (warp_ * 16 + lane % 16) * 128;
-#pragma unroll
-        for (int k = 0; k < kSteps - kKept; ++k) {
-            loadMatrices<false>(held_[k],
-                                base + k / 4 * Shared::kPanel + ((k % 4 * 32 + lane / 16 * 16) ^ (lane % 8 * 16)));
-        }
+        loadOwnRows(held_, shared_.queries[kTile.stages - (kScores ? 2 : 1)], warp_ * 16);
         orderBeforeCopies();  // loads are over
         releaseBarrier(shared_.keysHeld);
     }
@@ -200,7 +193,8 @@ private:
         }
     }
 
-    // operand_ from product_. P^T, under a softcap times its slope, goes from the first consumer's threads to the same ones of the second.
+    // operand_ from product_. P^T, under a softcap times its slope, goes from the first consumer's threads to the same
+    // ones of the second.
     __device__ __forceinline__ void weigh() {
         const int kind = rows().kind();
         bordered_ |= kind & kBordered;

@@ -327,8 +327,9 @@ FLASHRING_API int32_t flashring_merge(const flashring_merge_args* args);
 /*
  * *row = the row that will run the step; FLASHRING_UNSUPPORTED with the combination and the reason when none does.
  * Reads shape, dtype, device, kernel and flags, whether rows have lengths or pages of their own, softcap and whether
- * there are sinks and slopes, with slopes mask.right, whether there are prefixes and how many ranges of keys; and of operands with an address that and the strides: so asked when work is planned it
- * names the row for operands that suit it, and asked again with all addresses the one that runs. It follows no address.
+ * there are sinks and slopes, with slopes mask.right, whether there are prefixes and how many ranges of keys, and of
+ * operands with an address that and the strides: so asked when work is planned it names the row for operands that suit
+ * it, and asked again with all addresses the one that runs. It follows no address.
  */
 FLASHRING_API int32_t flashring_select(const flashring_step* step, int32_t direction, int32_t* row);
 

@@ -27,7 +27,8 @@ listing = subprocess.run([disassembler, "-sass", sys.argv[1]], check=True, captu
 kernels = failures = 0
 for function in re.split(r"\n\s*Function : ", listing)[1:]:
     found = re.match(r"\S*hopper(Forward|Backward|NarrowKeys|WideKeys|Queries)Kernel\S*"
-                     r"Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?(?:LNS_7ShapingE(\d)E)?", function)
+                     r"Hopper(?:Backward|Narrow|Wide|Query)?ConfigILi(\d)E(?:Lb(\d)E)?(?:LNS_7ShapingE(\d)E)?",
+                     function)
     if not found:
         continue
     kernels += 1
