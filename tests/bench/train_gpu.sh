@@ -2,8 +2,9 @@
 # How fast does a model of 1.11 billion parameters learn on the GPUs of a host, and how fast with PyTorch's
 # context_parallel and FSDP2: train_gpu.sh BUNDLE PYTHON OUT
 # BUNDLE is an unpacked bundle (./flashring bundle), PYTHON has PyTorch, OUT gets a result.json of each run. Variables:
-# GPUS, TOKENS (of the one sequence of a step), STEPS, TRANSPORTS, RING_HEADS, TRAIN (more options of train), PEER
-# (options of train_peer.py; empty: PyTorch does not run). Steps that are told are medians without the first two.
+# GPUS, TOKENS (of the one sequence of a step), STEPS, TRANSPORTS, LAYERS, HEADS, KV_HEADS, HEAD_DIM, RING_HEADS,
+# RECOMPUTE (how train saves memory), TRAIN (more options of train), PEER (options of train_peer.py; empty: PyTorch
+# does not run), SECONDS_OURS and SECONDS_PEER (that a run may take). Steps told are medians without the first two.
 set -uo pipefail
 bundle=$(realpath "${1:?folder of an unpacked bundle}")
 python=${2:?python with PyTorch}
@@ -12,16 +13,18 @@ here=$(cd "$(dirname "$0")" && pwd)
 gpus=${GPUS:-2}
 tokens=${TOKENS:-131072}
 steps=${STEPS:-4}
+shape=(--layers "${LAYERS:-16}" --heads "${HEADS:-32}" --kv-heads "${KV_HEADS:-8}" --head-dim "${HEAD_DIM:-64}")
 mkdir -p "$out"
 failed=0
 
 ours() { # ours TRANSPORT
     local start=$SECONDS
-    timeout -k 5 110 "$bundle/run" launch --nproc "$gpus" -- train --engine dense --device cuda --dtype bf16 \
-        --transport "$1" --layers 16 --heads 32 --kv-heads 8 --head-dim 64 --dim 2048 --hidden 8192 --vocab pairs \
+    timeout -k 5 "${SECONDS_OURS:-110}" "$bundle/run" launch --nproc "$gpus" -- \
+        train --engine dense --device cuda --dtype bf16 --transport "$1" "${shape[@]}" \
+        --dim 2048 --hidden 8192 --vocab pairs \
         --context "$tokens" --batch 1 --steps "$steps" --lr 3e-4 --warmup 100 \
         --strategy ring --ring-heads "${RING_HEADS:-4}" \
-        --tile 16384 --recompute keep --text "$here/../java" "$here/../cpp" --out "$out/$1" ${TRAIN:-} \
+        --recompute ${RECOMPUTE:-keep} --text "$here/../java" "$here/../cpp" --out "$out/$1" ${TRAIN:-} \
         2>&1 | while IFS= read -r line; do
         printf '%3d s  %s\n' $((SECONDS - start)) "$line"
     done >"$out/$1.txt" || failed=1
@@ -51,9 +54,9 @@ peer=${PEER---engine eager --recompute none --rotate alltoall}
 if [[ -n $peer ]]; then
     start=$SECONDS
     # shellcheck disable=SC2086
-    timeout -k 5 "${PEER_SECONDS:-110}" "$python" -m torch.distributed.run --nproc_per_node "$gpus" \
-        "$here/train_peer.py" --tokens "$tokens" --steps "$steps" --lr 3e-4 $peer --json "$out/pytorch.json" \
-        2>"$out/pytorch.err" || { failed=1; tail -5 "$out/pytorch.err"; }
+    timeout -k 5 "${SECONDS_PEER:-110}" "$python" -m torch.distributed.run --nproc_per_node "$gpus" \
+        "$here/train_peer.py" --tokens "$tokens" --steps "$steps" --lr 3e-4 "${shape[@]}" $peer \
+        --json "$out/pytorch.json" 2>"$out/pytorch.err" || { failed=1; tail -5 "$out/pytorch.err"; }
     echo "PyTorch: $((SECONDS - start)) s of this script"
 fi
 exit $failed

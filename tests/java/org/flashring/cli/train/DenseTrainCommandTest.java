@@ -131,8 +131,18 @@ class DenseTrainCommandTest {
         Path resumed = folder.resolve("resumed");
         String from = whole.resolve("checkpoint-00000020").toString();
         String more = trainApart(
-                "--ranks", "2", "--steps", "24", "--resume", from, "--recompute", "full", "--out", resumed.toString());
-        assertThat(more).contains("step 24 of 24", "in 4 steps after 20 of the checkpoint");
+                "--ranks",
+                "2",
+                "--steps",
+                "24",
+                "--resume",
+                from,
+                "--recompute",
+                "full",
+                "--offload",
+                "--out",
+                resumed.toString());
+        assertThat(more).contains("--recompute full --offload", "in 4 steps after 20 of the checkpoint");
         List<Double> lossesOfRest = losses(result(resumed));
         assertThat(lossesOfRest).hasSize(4);
         for (int i = 0; i < 4; i++) {

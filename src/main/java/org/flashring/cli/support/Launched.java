@@ -12,9 +12,11 @@ import org.flashring.launch.Environment;
 /** The processes that {@code flashring launch} or torchrun started together, of which this is one: each is a rank. */
 public final class Launched {
     private final Environment environment;
+    private final int ranksHere;
 
-    private Launched(Environment environment) {
+    private Launched(Environment environment, int ranksHere) {
         this.environment = environment;
+        this.ranksHere = ranksHere;
     }
 
     /**
@@ -22,14 +24,23 @@ public final class Launched {
      * a SLURM job has them too.
      */
     public static Launched of(Map<String, String> variables) {
-        return variables.containsKey("RANK") && variables.containsKey("WORLD_SIZE")
-                ? new Launched(Environment.of(variables))
-                : null;
+        if (!variables.containsKey("RANK") || !variables.containsKey("WORLD_SIZE")) {
+            return null;
+        }
+        Environment environment = Environment.of(variables);
+        String here = variables.getOrDefault("LOCAL_WORLD_SIZE", "");
+        return new Launched(
+                environment, here.matches("[1-9]\\d{0,5}") ? Integer.parseInt(here) : environment.worldSize());
     }
 
     /** Returns their number. */
     public int worldSize() {
         return environment.worldSize();
+    }
+
+    /** Returns how many of them are on this host, as far as their launcher says; else all. */
+    public int ranksHere() {
+        return ranksHere;
     }
 
     /** Returns whether this is the one that speaks for all. */

@@ -46,7 +46,8 @@ final class DenseDevices {
                             + " --device cuda (default: float32, on GPUs bf16).")
     private Type type;
 
-    private boolean cuda() {
+    /** Returns whether ranks are GPUs. */
+    boolean cuda() {
         return device.devices().get(0).isCuda();
     }
 
@@ -64,6 +65,11 @@ final class DenseDevices {
     /** Returns the usual number of ranks that are threads: one for each GPU, or {@code onHost}. */
     int ranks(int onHost) {
         return cuda() ? device.devices().size() : onHost;
+    }
+
+    /** Returns how many of {@code ranks} are on this host: all that are threads. */
+    static int ranksHere(int ranks, Launched launched) {
+        return launched == null ? ranks : launched.ranksHere();
     }
 
     /** Returns how many of so many ranks that are threads share each of the devices, at most. */

@@ -56,12 +56,15 @@ final class DenseLog implements AutoCloseable {
      *
      * @param planned of the fullest rank
      * @param taken by rank 0, once
+     * @param beside the plan on rank 0's GPU, as measured before memory by plan was taken; 0 on the host
+     * @param pinned memory of the host for what is offloaded of a GPU's rank, by plan
      * @param watched most of what the system saw in use after a step that was not before the ranks were made
      */
-    record Memory(long planned, long taken, long watched) {}
+    record Memory(long planned, long taken, long beside, long pinned, long watched) {}
 
     private final StepReport report;
     private final long planned;
+    private final long pinned;
     private final Throughput throughput;
     private final MemoryWatch watch;
     private final int sharers;
@@ -76,6 +79,7 @@ final class DenseLog implements AutoCloseable {
     private long first;
     private long parameters;
     private long taken;
+    private long beside;
     private long watched;
 
     /**
@@ -83,14 +87,23 @@ final class DenseLog implements AutoCloseable {
      *
      * @param report told of steps as they are done
      * @param planned bytes of the fullest rank
+     * @param pinned bytes of the host for a GPU's rank
      * @param sharers ranks whose memory {@code watch} sees together
      * @param tensorboard folder for an event file, null for none
      * @throws UncheckedIOException if that cannot be written
      */
-    DenseLog(StepReport report, Throughput throughput, long planned, MemoryWatch watch, int sharers, Path tensorboard) {
+    DenseLog(
+            StepReport report,
+            Throughput throughput,
+            long planned,
+            long pinned,
+            MemoryWatch watch,
+            int sharers,
+            Path tensorboard) {
         this.report = report;
         this.throughput = throughput;
         this.planned = planned;
+        this.pinned = pinned;
         this.watch = watch;
         this.sharers = sharers;
         try {
@@ -106,6 +119,7 @@ final class DenseLog implements AutoCloseable {
         part = (int) Math.max(1, (last - done) / PART);
         parameters = rank.parameterCount();
         taken = rank.bytesHeld();
+        beside = rank.bytesBeside() / sharers;
         report.startAt((int) done);
     }
 
@@ -118,10 +132,11 @@ final class DenseLog implements AutoCloseable {
                 step,
                 String.format(
                         Locale.ROOT,
-                        "%s, %s in use, %s planned",
+                        "%s, %s in use, %s planned%s",
                         throughput.line(seconds),
                         Quantity.bytes(watched),
-                        Quantity.bytes(planned)));
+                        Quantity.bytes(planned),
+                        beside == 0 ? "" : " and " + Quantity.bytes(beside) + " beside"));
         if (events != null) {
             write(step, figures, parts);
         }
@@ -179,7 +194,7 @@ final class DenseLog implements AutoCloseable {
                 throughput,
                 means,
                 new LossByPosition(firstLosses.size(), means(firstLosses), means(List.copyOf(lastLosses))),
-                new Memory(planned, taken, watched));
+                new Memory(planned, taken, beside, pinned, watched));
     }
 
     private static List<Double> means(List<double[]> all) {

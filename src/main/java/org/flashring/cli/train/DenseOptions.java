@@ -22,11 +22,13 @@ import picocli.CommandLine.Spec;
 /** The options of the dense engine alone; those that are not given are null or false. */
 final class DenseOptions {
     private static final int TILE = 4096;
+    private static final int TILE_ON_GPU = 16_384; // products of fewer rows leave much of a GPU idle
     private static final int LOSS_TILE = 1024;
     private static final int WARMUP = 5;
     private static final List<String> NAMES = List.of(
             "--recompute",
             "--head-groups",
+            "--offload",
             "--tile",
             "--clip",
             "--warmup",
@@ -44,6 +46,7 @@ final class DenseOptions {
 
     /** What backward computes again, or that memory decides it. */
     private enum Policy {
+        NONE,
         KEEP,
         FULL,
         AUTO
@@ -54,9 +57,9 @@ final class DenseOptions {
 
     @Option(
             names = "--recompute",
-            description = "What backward computes again: keep (dense layers), full (attention, too; less memory), or"
-                    + " auto, the fastest that fits --memory, with head groups if need be. --engine dense alone, as all"
-                    + " that follow (default: keep).")
+            description = "What backward computes again: none (norms alone; the most memory), keep (dense layers), full"
+                    + " (attention, too; the least), or auto, the fastest that fits --memory, with head groups"
+                    + " if need be. --engine dense alone, as all that follow (default: keep).")
     private Policy recompute;
 
     @Option(
@@ -67,9 +70,17 @@ final class DenseOptions {
     private Integer headGroups;
 
     @Option(
+            names = "--offload",
+            description =
+                    "What --recompute keeps of a layer waits for backward in the host's memory: sequences are longer,"
+                            + " on GPUs at little cost, since copies go on beside the work.")
+    private boolean offload;
+
+    @Option(
             names = "--tile",
             paramLabel = "TOKENS",
-            description = "Tokens that dense layers take at a time (default: " + TILE + ").")
+            description =
+                    "Tokens that dense layers take at a time (default: " + TILE + ", on GPUs " + TILE_ON_GPU + ").")
     private Integer tile;
 
     @Option(
@@ -168,27 +179,32 @@ final class DenseOptions {
      * Returns what may decide a step of the settings' run, in float32: one choice, or the fastest first where memory is
      * to decide.
      *
+     * @param cuda whether ranks are GPUs
      * @throws IllegalArgumentException if an option is out of range
      */
-    List<DenseSettings> settings(Settings settings) {
+    List<DenseSettings> settings(Settings settings, boolean cuda) {
         Model model = settings.model();
         int groups = (int) Checks.atLeast("--head-groups", headGroups == null ? 1 : headGroups, 1);
         if (model.kvHeads() % groups != 0) {
             throw Checks.broken("--head-groups", groups, "be a divisor of --kv-heads = " + model.kvHeads());
         }
+        int usualTile = cuda ? TILE_ON_GPU : TILE;
         DenseSettings first = new DenseSettings(
-                model(model),
-                DType.FLOAT32,
-                settings.mesh(),
-                settings.batch(),
-                settings.layout(),
-                documents(settings.context()),
-                settings.window(),
-                settings.strategy(),
-                recompute == Policy.FULL ? Recompute.FULL : Recompute.KEEP,
-                groups,
-                (int) Checks.atLeast("--tile", tile == null ? TILE : tile, 1),
-                LOSS_TILE);
+                        model(model),
+                        DType.FLOAT32,
+                        settings.mesh(),
+                        settings.batch(),
+                        settings.layout(),
+                        documents(settings.context()),
+                        settings.window(),
+                        settings.strategy(),
+                        recompute == null || recompute == Policy.AUTO
+                                ? Recompute.KEEP
+                                : Recompute.valueOf(recompute.name()),
+                        groups,
+                        (int) Checks.atLeast("--tile", tile == null ? usualTile : tile, 1),
+                        LOSS_TILE)
+                .withOffload(offload);
         if (recompute != Policy.AUTO) {
             return List.of(first);
         }

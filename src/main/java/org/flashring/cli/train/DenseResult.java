@@ -3,12 +3,12 @@ package org.flashring.cli.train;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.Path;
-import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Collectors;
+import org.bytedeco.javacpp.Pointer;
 import org.flashring.cli.support.Quantity;
 import org.flashring.cli.support.Table;
 import org.flashring.cli.support.Vocabulary;
@@ -28,6 +28,7 @@ import org.flashring.cli.train.dense.StepFlops;
  * @param stepsBefore that the checkpoint had done from which the run went on
  * @param warmup steps in which the learning rate rose
  * @param memoryPlan bytes of the fullest rank, all of them, by plan
+ * @param offload whether what is kept of a layer waited for backward in the host's memory
  * @param memory beside what was taken and seen
  * @param memoryBlocks of rank 0 by plan; those that are never in use together share a place
  * @param flops floating-point operations of a step, over all ranks
@@ -52,6 +53,7 @@ record DenseResult(
         Integer documents,
         boolean repeat,
         Recompute recompute,
+        boolean offload,
         int headGroups,
         int tile,
         int warmup,
@@ -75,7 +77,7 @@ record DenseResult(
         List<Training.Step> steps)
         implements RunResult {
     private static final int BLOCKS_NAMED = 5;
-    private static final int LONGER = 4; // times the length of the run, up to which it is said what would fit
+    private static final int LONGER = 64; // times the length of the run, up to which it is said what would fit
 
     /** Returns the result; null before the first step is done. */
     static DenseResult of(
@@ -100,6 +102,7 @@ record DenseResult(
                 options.documents(),
                 options.repeat(),
                 dense.recompute(),
+                dense.offload(),
                 dense.headGroups(),
                 dense.tile(),
                 options.warmup(),
@@ -132,6 +135,16 @@ record DenseResult(
                         + " --recompute %s%n",
                 Quantity.bytes(MemoryLimit.bytes(dense)),
                 MemoryLimit.name(dense));
+        long pinned = MemoryLimit.pinned(dense);
+        if (pinned > 0) {
+            out.printf(
+                    Locale.ROOT,
+                    "Offloaded   %s of the host's memory a rank, pinned; %s for the ranks of this host, of %s that are"
+                            + " free%n",
+                    Quantity.bytes(pinned),
+                    Quantity.bytes(pinned * training.ranksHere()),
+                    Quantity.bytes(Pointer.availablePhysicalBytes()));
+        }
         if (training.faster() != null) {
             out.printf(
                     "Chosen      the fastest that fits%s%n",
@@ -146,14 +159,21 @@ record DenseResult(
                     "Fits        in %s a rank, up to %d times this length: %s%n",
                     Quantity.bytes(limit),
                     LONGER,
-                    Arrays.stream(Recompute.values())
-                            .map(policy -> String.format(
-                                    Locale.ROOT,
-                                    "%,d tokens with --recompute %s",
-                                    MemoryLimit.longest(dense.with(policy), limit, LONGER * dense.length()),
-                                    policy))
+                    MemoryLimit.ways(dense).stream()
+                            .map(way -> fitting(way, limit))
                             .collect(Collectors.joining(", ")));
         }
+    }
+
+    private static String fitting(DenseSettings way, long limit) {
+        long longest = MemoryLimit.longest(way, limit, LONGER * way.length());
+        long pinned = longest == 0 ? 0 : MemoryLimit.pinned(way.withLength(longest));
+        return String.format(
+                Locale.ROOT,
+                "%,d tokens with --recompute %s%s",
+                longest,
+                MemoryLimit.name(way),
+                pinned == 0 ? "" : " and " + Quantity.bytes(pinned) + " of the host's");
     }
 
     /** Nothing is compared. */
@@ -189,9 +209,10 @@ record DenseResult(
                 Quantity.flops(computedFlopsPerSecond));
         out.printf(
                 Locale.ROOT,
-                "Memory      a rank: %s planned, %s taken, %s seen in use beside what was before; largest: %s%n",
+                "Memory      a rank: %s planned, %s taken%s, %s seen in use that was not before; largest: %s%n",
                 Quantity.bytes(memory.planned()),
                 Quantity.bytes(memory.taken()),
+                memory.beside() == 0 ? "" : ", " + Quantity.bytes(memory.beside()) + " beside the plan",
                 Quantity.bytes(memory.watched()),
                 memoryBlocks.stream()
                         .sorted(Comparator.comparingLong(PlacedBlock::bytes).reversed())

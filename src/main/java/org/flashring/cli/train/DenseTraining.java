@@ -6,6 +6,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import org.bytedeco.javacpp.Pointer;
 import org.flashring.cli.support.Launched;
 import org.flashring.cli.train.dense.AdamW;
 import org.flashring.cli.train.dense.Checkpoint;
@@ -57,11 +58,13 @@ final class DenseTraining {
             Launched launched,
             StepReport report) {
         this.settings = settings;
+        this.launched = launched;
         this.devices = devices;
-        List<DenseSettings> choices = options.settings(settings).stream()
+        List<DenseSettings> choices = options.settings(settings, devices.cuda()).stream()
                 .map(choice -> devices.settings(choice, launched))
                 .toList();
         this.dense = options.memory() == null ? choices.get(0) : MemoryLimit.fastest(choices, options.memory());
+        MemoryLimit.requirePinned(dense, ranksHere(), Pointer.availablePhysicalBytes());
         this.faster = choices.size() == 1 ? null : choices.subList(0, choices.indexOf(dense));
         this.optimizer = options.optimizer(settings.learningRate());
         this.feed = options.feed(corpus, settings.context());
@@ -71,7 +74,6 @@ final class DenseTraining {
         this.resume = options.resume() == null ? null : Checkpoint.latest(options.resume());
         this.peakFlops = options.peakFlops();
         this.tensorboard = options.tensorboard();
-        this.launched = launched;
         this.report = report;
         long done = resume == null ? 0 : Checkpoint.steps(resume, dense);
         if (resume != null) {
@@ -86,6 +88,11 @@ final class DenseTraining {
         if (checkpointEvery > 0) {
             Checkpoint.requireNoneAfter(runs, done);
         }
+    }
+
+    /** Returns the ranks of this host. */
+    int ranksHere() {
+        return DenseDevices.ranksHere(settings.mesh().worldSize(), launched);
     }
 
     /** Returns what decides a step. */
@@ -143,6 +150,7 @@ final class DenseTraining {
                 new Throughput(
                         settings.tokens(), StepFlops.of(dense), settings.mesh().worldSize(), peak),
                 MemoryLimit.bytes(dense),
+                MemoryLimit.pinned(dense),
                 new MemoryWatch(device),
                 launched == null ? devices.ranksEach(settings.mesh().worldSize()) : 1,
                 tensorboard);

@@ -67,6 +67,8 @@ class DenseStepTest {
     @ParameterizedTest(name = "{0}, {1} rows of {2}, {3}, {4}, {5}, {6} head groups, tiles of {7} and {8}")
     @CsvSource({
         "cp=1, 1, 29, ZIGZAG, ring, FULL, 1, 16384, 4096",
+        "cp=1, 2, 29, ZIGZAG, ring, NONE, 2, 7, 5",
+        "cp=3, 1, 31, ZIGZAG, ring, NONE, 1, 5, 16",
         "cp=1, 2, 29, ZIGZAG, ring, KEEP, 2, 7, 5",
         "cp=2, 1, 29, CONTIGUOUS, ring, KEEP, 1, 5, 3",
         "cp=3, 1, 31, ZIGZAG, gather 1, FULL, 2, 1, 1",
@@ -104,6 +106,42 @@ class DenseStepTest {
                 gradients(cut, tokens),
                 gradients(settings("cp=1", rows, Layout.Policy.CONTIGUOUS, length), tokens),
                 CLOSE);
+    }
+
+    @ParameterizedTest(name = "{0} layers, {1} ranks, {2}, {3} head groups")
+    @CsvSource({"1, 1, KEEP, 1", "3, 2, KEEP, 1", "4, 1, KEEP, 2", "5, 3, FULL, 1", "6, 2, FULL, 2", "5, 2, NONE, 2"})
+    void whatWaitsInTheHostsMemoryComesBackAsItWas(int layers, int ranks, Recompute recompute, int headGroups) {
+        DenseSettings kept = DenseSettings.of(
+                        DenseModel.of(layers, 4, 2, 16, 24, 11),
+                        DType.FLOAT32,
+                        Mesh.of(1, ranks, 1, 1),
+                        1,
+                        Layout.Policy.ZIGZAG,
+                        29,
+                        new Ring())
+                .with(recompute)
+                .withHeadGroups(headGroups);
+        long[][] tokens = tokens(1, 29);
+        Function<DenseRank, List<double[]>> learn = rank -> {
+            rank.step(tokens);
+            DenseProbe.poison(rank);
+            return List.of(DenseProbe.gradients(rank, tokens), DenseProbe.weights(rank));
+        };
+        List<List<double[]>> offloaded = onRanks(kept.withOffload(true), learn);
+        List<List<double[]>> expected = onRanks(kept, learn);
+        for (int rank = 0; rank < ranks; rank++) {
+            assertThat(offloaded.get(rank).get(0)).isEqualTo(expected.get(rank).get(0));
+            assertThat(offloaded.get(rank).get(1)).isEqualTo(expected.get(rank).get(1));
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource
+    void whatIsKeptChangesNoBit(Recompute recompute) {
+        DenseSettings keep =
+                DenseSettings.of(TINY, DType.FLOAT32, Mesh.of("cp=2"), 1, Layout.Policy.ZIGZAG, 29, new Ring());
+        long[][] tokens = tokens(1, 29);
+        assertThat(gradients(keep.with(recompute), tokens)).isEqualTo(gradients(keep, tokens));
     }
 
     @ParameterizedTest

@@ -2,6 +2,7 @@ package org.flashring.cli.train.dense;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.within;
 
 import java.util.ArrayList;
 import java.util.EnumSet;
@@ -22,7 +23,11 @@ class StepMemoryTest {
     private static final DenseModel SMALL = DenseModel.of(3, 4, 2, 64, 176, 256);
 
     private static DenseSettings settings(Recompute recompute, long length) {
-        return DenseSettings.of(SMALL, DType.FLOAT32, Mesh.of("cp=3"), 1, Layout.Policy.ZIGZAG, length, new Ring())
+        return settings(SMALL, recompute, length);
+    }
+
+    private static DenseSettings settings(DenseModel model, Recompute recompute, long length) {
+        return DenseSettings.of(model, DType.FLOAT32, Mesh.of("cp=3"), 1, Layout.Policy.ZIGZAG, length, new Ring())
                 .with(recompute);
     }
 
@@ -80,9 +85,39 @@ class StepMemoryTest {
     }
 
     @Test
-    void recomputingAttentionTakesLess() {
+    void whatIsComputedAgainTakesLess() {
+        assertThat(MemoryLimit.bytes(settings(Recompute.KEEP, 3001)))
+                .isLessThan(MemoryLimit.bytes(settings(Recompute.NONE, 3001)));
         assertThat(MemoryLimit.bytes(settings(Recompute.FULL, 3001)))
                 .isLessThan(MemoryLimit.bytes(settings(Recompute.KEEP, 3001)));
+    }
+
+    /** All layers but two go, with their input alone where backward computes attention again. */
+    @Test
+    void whatIsOffloadedLeavesTheDevice() {
+        for (Recompute recompute : Recompute.values()) {
+            DenseSettings here = settings(DenseModel.of(7, 4, 2, 64, 176, 256), recompute, 3001);
+            DenseSettings gone = here.withOffload(true);
+            long tokens = StepMemory.tokens(here, 0);
+            long row = switch (recompute) { // bytes of a token
+                        case FULL -> 256;
+                        case KEEP -> 528;
+                        case NONE -> 2704;
+                    };
+            assertThat(OffloadedLayers.bytes(gone, tokens)).isEqualTo(5 * tokens * row);
+            assertThat(StepMemory.of(here, 0).arena() - StepMemory.of(gone, 0).arena())
+                    .isCloseTo(5 * tokens * row, within(tokens * row / 20)); // gaps come and go
+            assertThat(StepMemory.of(gone, 0).bytesByName()).containsEntry("offloaded", 5 * tokens * row);
+            assertThat(MemoryLimit.pinned(gone.onCuda())).isEqualTo(5 * tokens * row);
+            assertThat(MemoryLimit.pinned(here.onCuda())).isZero();
+            long both = 10 * tokens * row;
+            MemoryLimit.requirePinned(gone.onCuda(), 2, both);
+            assertThatThrownBy(() -> MemoryLimit.requirePinned(gone.onCuda(), 2, both - 1))
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessage(
+                            "--offload needs " + both + " bytes of the host's memory for 2 ranks; it must be at most"
+                                    + " the " + (both - 1) + " that are free");
+        }
     }
 
     @Test

@@ -101,17 +101,27 @@ final class CudaOps implements Ops {
 
     @Override
     public void upload(long to, long from, long bytes) {
-        if (bytes > 0) {
-            DeviceBuffer.wrap(device, to, bytes).copyFromHost(from, bytes, stream.handle());
-            stream.synchronize();
-        }
+        upload(to, from, bytes, stream.handle());
+        stream.synchronize();
     }
 
     @Override
     public void download(long to, long from, long bytes) {
+        download(to, from, bytes, stream.handle());
+        stream.synchronize();
+    }
+
+    @Override
+    public void upload(long to, long from, long bytes, long otherStream) {
         if (bytes > 0) {
-            DeviceBuffer.wrap(device, from, bytes).copyToHost(to, bytes, stream.handle());
-            stream.synchronize();
+            DeviceBuffer.wrap(device, to, bytes).copyFromHost(from, bytes, otherStream);
+        }
+    }
+
+    @Override
+    public void download(long to, long from, long bytes, long otherStream) {
+        if (bytes > 0) {
+            DeviceBuffer.wrap(device, from, bytes).copyToHost(to, bytes, otherStream);
         }
     }
 

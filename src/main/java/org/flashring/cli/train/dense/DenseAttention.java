@@ -45,13 +45,15 @@ final class DenseAttention implements AutoCloseable {
         this.length = plan.queries().localLength(sequence.rank());
         long tokens = batch * length;
         Memory all = arena.memory();
-        Memory qkv = all.slice(memory.offset("qkv"), tokens * model.qkvWidth() * type.bytes());
-        Memory dqkv = all.slice(memory.offset("dqkv"), tokens * model.qkvWidth() * type.bytes());
+        long qkvBytes = tokens * model.qkvWidth() * type.bytes();
+        boolean keeps = settings.recompute() == Recompute.NONE; // operands of each slot, too
+        Memory dqkv = all.slice(memory.offset("dqkv"), qkvBytes);
         Memory dout = all.slice(memory.offset("dout"), tokens * model.queryWidth() * type.bytes());
         long outBytes = tokens * model.queryWidth() * type.bytes();
         long lseBytes = tokens * model.heads() * type.accumulator().bytes();
         for (int slot = 0; slot < slots; slot++) {
             Memory out = all.slice(memory.offset("out") + slot * outBytes, outBytes);
+            Memory qkv = all.slice(memory.offset("qkv") + (keeps ? slot * qkvBytes : 0), qkvBytes);
             Memory lse = all.slice(memory.offset("lse") + slot * lseBytes, lseBytes);
             List<Forward> forwardOfSlot = new ArrayList<>();
             List<Backward> backwardOfSlot = new ArrayList<>();

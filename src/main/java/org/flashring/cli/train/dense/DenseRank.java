@@ -39,6 +39,7 @@ public final class DenseRank implements AutoCloseable {
     private final Communicator all;
     private final TokenLoss loss;
     private final DenseAttention attention;
+    private final long beside; // bytes of the device
     private final BatchBlock batch;
     private final PositionLoss positionLoss;
     private final ShardedAdamW optimizer;
@@ -57,41 +58,59 @@ public final class DenseRank implements AutoCloseable {
         }
         this.settings = settings;
         this.rank = world.rank();
+        MemoryWatch watch = new MemoryWatch(world.device());
         this.plan = settings.attention(rank);
         this.memory = StepMemory.of(settings, plan, rank);
         this.parameters = new Parameters(settings.model());
         try (Owners made = new Owners()) {
             try {
-                this.sequence = made.add(settings.mesh().split(world, "cp"));
                 this.all = made.add(settings.mesh().split(world, "dp x cp"));
-                Communicator exchange =
-                        settings.cuda() ? made.add(settings.mesh().split(world, "dp x cp")) : all;
+                this.sequence = settings.mesh().dataParallelSize() == 1
+                        ? all
+                        : made.add(settings.mesh().split(world, "cp"));
+                boolean inTurn = StepMemory.rooms(settings) == 1; // exchange and attention
+                Communicator exchange = inTurn ? all : made.add(settings.mesh().split(world, "dp x cp"));
                 world.agree(terms(settings, adamW));
                 this.ops = ops(settings.type(), world, made);
                 this.loss = made.add(new TokenLoss(all));
                 this.staging = made.add(new Staging(ops));
+                this.beside = settings.cuda() ? beside(watch, exchange) : 0;
                 this.arena = made.add(OwnedMemory.allocate(world.device(), memory.arena()));
-                int slots = settings.recompute() == Recompute.FULL
-                        ? 1
-                        : settings.model().layers();
+                int slots = settings.recompute() == Recompute.FULL ? 1 : settings.slots();
                 this.attention =
                         made.add(new DenseAttention(settings, plan, sequence, memory, arena, slots, ops.stream()));
                 long base = arena.address();
-                long tokens = plan.shape().batch() * plan.queries().localLength(sequence.rank());
+                long tokens = StepMemory.tokens(settings, rank);
+                OffloadedLayers offloaded = settings.offload()
+                        ? made.add(new OffloadedLayers(settings, tokens, memory, base, world.device(), ops))
+                        : null;
                 this.batch = new BatchBlock(
                         base + memory.offset("batch"),
                         Math.toIntExact(tokens),
                         settings.model().vocabulary());
                 this.positionLoss = new PositionLoss(Math.toIntExact(tokens), settings.documents());
-                Beside beside = made.add(new Beside(world.device(), ops.stream(), StepMemory.rooms(settings)));
-                this.optimizer = new ShardedAdamW(parameters, all, exchange, beside, ops, staging, adamW, memory, base);
-                this.step = new DenseStep(settings, parameters, ops, optimizer, attention, batch, tokens, memory, base);
+                Beside sums = made.add(new Beside(world.device(), ops.stream(), StepMemory.rooms(settings)));
+                this.optimizer = new ShardedAdamW(parameters, all, exchange, sums, ops, staging, adamW, memory, base);
+                this.step = new DenseStep(
+                        settings, parameters, ops, optimizer, attention, offloaded, batch, tokens, memory, base);
                 this.owned = made.keep();
             } catch (RuntimeException | Error e) {
                 world.abort(e); // before this rank leaves its groups, in which the others would see no more than that
                 throw e;
             }
         }
+    }
+
+    /**
+     * Returns the bytes of the device that groups, streams and libraries of its ranks hold before any has an arena, the
+     * workspaces of plans apart. Collective.
+     */
+    private long beside(MemoryWatch watch, Communicator exchange) {
+        all.barrier();
+        exchange.barrier(); // each group has then made what it works with
+        long bytes = Math.max(0, watch.bytes() - StepMemory.WORKSPACE);
+        all.barrier(); // no rank goes on to its arena before all have looked
+        return bytes;
     }
 
     private static Ops ops(DType type, Communicator world, Owners owners) {
@@ -115,6 +134,7 @@ public final class DenseRank implements AutoCloseable {
         terms.put("type", settings.type().toString());
         terms.put("optimizer", adamW.toString());
         terms.put("recompute", settings.recompute().toString());
+        terms.put("offload", String.valueOf(settings.offload()));
         terms.put("head groups", String.valueOf(settings.headGroups()));
         return terms;
     }
@@ -168,15 +188,18 @@ public final class DenseRank implements AutoCloseable {
         return seconds;
     }
 
-    /**
-     * Returns the bytes that this rank holds: its arena, what attention and products work in, and what values come
-     * through.
-     */
+    /** Returns the bytes of its device that this rank holds by plan: its arena, and what lies outside it. */
     public long bytesHeld() {
-        return arena.memory().bytes()
-                + attention.bytesHeld()
-                + StepMemory.STAGING
-                + (settings.cuda() ? StepMemory.WORKSPACE : 0);
+        long others = memory.total() - memory.arena() - memory.bytesByName().get("attention");
+        return arena.memory().bytes() + attention.bytesHeld() + others;
+    }
+
+    /**
+     * Returns the bytes of its GPU that are held beside the plan, by all ranks that share the GPU: groups, streams, and
+     * what libraries load, as measured before memory by plan was taken. 0 on the host.
+     */
+    public long bytesBeside() {
+        return beside;
     }
 
     /** Returns the number of learnt values. */

@@ -26,6 +26,7 @@ import org.flashring.plan.Strategy;
  * @param tile tokens that dense layers take at a time
  * @param lossTile tokens whose logits are there at a time
  * @param cuda whether ranks are CUDA devices rather than the host
+ * @param offload whether what is kept of a layer waits for backward in the host's memory
  */
 public record DenseSettings(
         DenseModel model,
@@ -40,7 +41,8 @@ public record DenseSettings(
         int headGroups,
         int tile,
         int lossTile,
-        boolean cuda) {
+        boolean cuda,
+        boolean offload) {
     static final int TILE = 16_384;
     static final int LOSS_TILE = 4096;
 
@@ -94,6 +96,7 @@ public record DenseSettings(
                 headGroups,
                 tile,
                 lossTile,
+                false,
                 false);
     }
 
@@ -133,13 +136,27 @@ public record DenseSettings(
     /** Returns the same but for what backward computes again. */
     public DenseSettings with(Recompute other) {
         return new DenseSettings(
-                model, type, mesh, rows, policy, documents, window, strategy, other, headGroups, tile, lossTile, cuda);
+                model,
+                type,
+                mesh,
+                rows,
+                policy,
+                documents,
+                window,
+                strategy,
+                other,
+                headGroups,
+                tile,
+                lossTile,
+                cuda,
+                offload);
     }
 
     /** Returns the same with another number of head groups. */
     public DenseSettings withHeadGroups(int groups) {
         return new DenseSettings(
-                model, type, mesh, rows, policy, documents, window, strategy, recompute, groups, tile, lossTile, cuda);
+                model, type, mesh, rows, policy, documents, window, strategy, recompute, groups, tile, lossTile, cuda,
+                offload);
     }
 
     /** Returns the same for rows of one document of another length. */
@@ -157,7 +174,8 @@ public record DenseSettings(
                 headGroups,
                 tile,
                 lossTile,
-                cuda);
+                cuda,
+                offload);
     }
 
     /** Returns the same with weights and activations of another type. */
@@ -175,7 +193,8 @@ public record DenseSettings(
                 headGroups,
                 tile,
                 lossTile,
-                cuda);
+                cuda,
+                offload);
     }
 
     /** Returns the same for ranks on CUDA devices, with the usual number of logits for them. */
@@ -193,7 +212,32 @@ public record DenseSettings(
                 headGroups,
                 tile,
                 LOSS_TILE,
-                true);
+                true,
+                offload);
+    }
+
+    /** Returns the same, with what is kept of a layer in the host's memory or not. */
+    public DenseSettings withOffload(boolean other) {
+        return new DenseSettings(
+                model,
+                type,
+                mesh,
+                rows,
+                policy,
+                documents,
+                window,
+                strategy,
+                recompute,
+                headGroups,
+                tile,
+                lossTile,
+                cuda,
+                other);
+    }
+
+    /** Returns of how many layers what is kept for backward lies on the device at a time. */
+    int slots() {
+        return offload ? Math.min(OffloadedLayers.SLOTS, model.layers()) : model.layers();
     }
 
     /** Returns which rank of cp holds which tokens of a row. */

@@ -11,11 +11,13 @@ final class DenseStep {
     private final DenseModel model;
     private final Parameters parameters;
     private final Parameters.Offsets offsets;
-    private final boolean again; // attention is computed once more in backward
+    private final Recompute recompute;
     private final Ops ops;
     private final PhaseClock clock;
     private final ShardedAdamW optimizer;
     private final DenseAttention attention;
+    private final OffloadedLayers offloaded; // null where all is kept on the device
+    private final int slots; // of layers
     private final BatchBlock batch;
     private final long tokens;
     private final long tile;
@@ -30,7 +32,7 @@ final class DenseStep {
     private final long norm;
     private final long inverse;
     private final long dnorm;
-    private final long x1; // the stream between attention and MLP
+    private final long residual; // the stream between attention and MLP
     private final long gateUp;
     private final long act;
     private final long dact;
@@ -43,6 +45,7 @@ final class DenseStep {
             Ops ops,
             ShardedAdamW optimizer,
             DenseAttention attention,
+            OffloadedLayers offloaded,
             BatchBlock batch,
             long tokens,
             MemoryPlan memory,
@@ -50,11 +53,13 @@ final class DenseStep {
         this.model = settings.model();
         this.parameters = parameters;
         this.offsets = parameters.offsets();
-        this.again = settings.recompute() == Recompute.FULL;
+        this.recompute = settings.recompute();
         this.ops = ops;
         this.clock = ops.clock();
         this.optimizer = optimizer;
         this.attention = attention;
+        this.offloaded = offloaded;
+        this.slots = settings.slots();
         this.batch = batch;
         this.tokens = tokens;
         this.tile = settings.tile();
@@ -69,8 +74,8 @@ final class DenseStep {
         this.norm = base + memory.offset("tile: norm");
         this.inverse = base + memory.offset("tile: 1 / rms");
         this.dnorm = base + memory.offset("tile: dnorm");
-        this.x1 = base + memory.offset("tile: x");
-        this.gateUp = base + memory.offset("tile: gate, up");
+        this.residual = base + memory.offset("residual");
+        this.gateUp = base + memory.offset("gate, up");
         this.act = base + memory.offset("tile: act");
         this.dact = base + memory.offset("tile: dact");
         this.logits = base + memory.offset("tile: logits");
@@ -91,9 +96,10 @@ final class DenseStep {
         return base + row * width * ops.type().bytes();
     }
 
-    /** Returns the address of a row of the stream that enters a layer; that of the last one leaves it. */
+    /** Returns the address of a row of the stream that enters a layer, or with their number, leaves the last one. */
     private long x(int layer, long row) {
-        return row(x, layer * tokens + row, model.dim());
+        long slot = layer == model.layers() ? slots : layer % slots;
+        return row(x, slot * tokens + row, model.dim());
     }
 
     /** Returns the address of a row of the stream's gradient, which takes the place of the stream that leaves. */
@@ -101,12 +107,23 @@ final class DenseStep {
         return x(model.layers(), row);
     }
 
+    /** Returns the slot of a layer's attention. */
     private int slot(int layer) {
-        return again ? 0 : layer;
+        return recompute == Recompute.FULL ? 0 : layer % slots;
     }
 
     private long out(int layer, long row) {
         return row(out, slot(layer) * tokens + row, model.queryWidth());
+    }
+
+    /** Returns the address of a row of what is kept if nothing is computed again; else there is no more than a tile. */
+    private long orTile(long base, int layer, long row, long width) {
+        return recompute == Recompute.NONE ? row(base, layer % slots * tokens + row, width) : base;
+    }
+
+    private long qkv(int layer, long row) {
+        long first = recompute == Recompute.NONE ? layer % slots * tokens : 0;
+        return row(qkv, first + row, model.qkvWidth());
     }
 
     private long weight(int layer, long offset) {
@@ -126,27 +143,41 @@ final class DenseStep {
             input(layer);
             clock.enter(Part.ATTENTION_FORWARD);
             attention.forward(slot(layer));
+            if (offloaded != null) {
+                clock.enter(Part.OFFLOAD);
+                offloaded.makeRoom(layer);
+            }
             clock.enter(Part.DENSE_FORWARD);
             mlp(layer);
+            if (offloaded != null) {
+                offloaded.send(layer);
+            }
         }
         head(scale);
         for (int layer = model.layers() - 1; layer >= 0; layer--) {
             optimizer.begin(parameters.groupOfLayer(layer));
+            if (offloaded != null) {
+                clock.enter(Part.OFFLOAD);
+                offloaded.await(layer);
+            }
             clock.enter(Part.DENSE_BACKWARD);
-            if (again) {
+            if (recompute == Recompute.FULL) {
                 input(layer);
                 clock.enter(Part.ATTENTION_AGAIN);
                 attention.forward(slot(layer));
                 clock.enter(Part.DENSE_BACKWARD);
             }
             mlpBack(layer);
-            if (!again) {
+            if (recompute == Recompute.KEEP) {
                 input(layer);
             }
             clock.enter(Part.ATTENTION_BACKWARD);
             attention.backward(slot(layer));
             clock.enter(Part.DENSE_BACKWARD);
             inputBack(layer);
+            if (offloaded != null) {
+                offloaded.fetch(layer);
+            }
             optimizer.reduce(parameters.groupOfLayer(layer));
         }
         optimizer.begin(0);
@@ -173,22 +204,15 @@ final class DenseStep {
         tiles(tile, (first, rows) -> {
             norm(x(layer, first), weight(layer, offsets.attentionNorm()), rows);
             ops.product(
-                    Form.NT,
-                    rows,
-                    width,
-                    model.dim(),
-                    norm,
-                    weight(layer, offsets.qkv()),
-                    0,
-                    row(qkv, first, width),
-                    false);
-            turn(qkv, first, rows, false);
+                    Form.NT, rows, width, model.dim(), norm, weight(layer, offsets.qkv()), 0, qkv(layer, first), false);
+            turn(qkv(layer, first), first, rows, false);
         });
     }
 
+    /** Turns heads from row {@code first} on, which lie at {@code heads}. */
     private void turn(long heads, long first, long rows, boolean back) {
         ops.rope(
-                row(heads, first, model.qkvWidth()),
+                heads,
                 angles + first * model.headDim() * ops.wide().bytes(),
                 rows,
                 model.heads() + (long) model.kvHeads(),
@@ -197,27 +221,38 @@ final class DenseStep {
                 back);
     }
 
-    /** Computes what enters the MLP, and the MLP up to its last product. */
-    private void mlpTile(int layer, long first, long rows) {
+    /**
+     * Computes what enters the MLP, and the MLP up to its last product.
+     *
+     * @param kept whether products are there, of forward
+     */
+    private void mlpTile(int layer, long first, long rows, boolean kept) {
         int dim = model.dim();
-        ops.product(
-                Form.NT,
-                rows,
-                dim,
-                model.queryWidth(),
-                out(layer, first),
-                weight(layer, offsets.output()),
-                x(layer, first),
-                x1,
-                false);
-        norm(x1, weight(layer, offsets.mlpNorm()), rows);
-        ops.product(Form.NT, rows, 2L * model.hidden(), dim, norm, weight(layer, offsets.gateUp()), 0, gateUp, false);
-        ops.swiglu(gateUp, act, rows, model.hidden());
+        long width = 2L * model.hidden();
+        long between = orTile(residual, layer, first, dim);
+        long gates = orTile(gateUp, layer, first, width);
+        if (!kept) {
+            ops.product(
+                    Form.NT,
+                    rows,
+                    dim,
+                    model.queryWidth(),
+                    out(layer, first),
+                    weight(layer, offsets.output()),
+                    x(layer, first),
+                    between,
+                    false);
+        }
+        norm(between, weight(layer, offsets.mlpNorm()), rows);
+        if (!kept) {
+            ops.product(Form.NT, rows, width, dim, norm, weight(layer, offsets.gateUp()), 0, gates, false);
+        }
+        ops.swiglu(gates, act, rows, model.hidden());
     }
 
     private void mlp(int layer) {
         tiles(tile, (first, rows) -> {
-            mlpTile(layer, first, rows);
+            mlpTile(layer, first, rows, false);
             ops.product(
                     Form.NT,
                     rows,
@@ -225,7 +260,7 @@ final class DenseStep {
                     model.hidden(),
                     act,
                     weight(layer, offsets.down()),
-                    x1,
+                    orTile(residual, layer, first, model.dim()),
                     x(layer + 1, first),
                     false);
         });
@@ -270,13 +305,19 @@ final class DenseStep {
         int hidden = model.hidden();
         long width = model.queryWidth();
         tiles(tile, (first, rows) -> {
-            mlpTile(layer, first, rows);
+            mlpTile(layer, first, rows, recompute == Recompute.NONE);
+            long gates = orTile(gateUp, layer, first, 2L * hidden);
             addProduct(dim, hidden, rows, dx(first), act, offsets.down());
             ops.product(Form.NN, rows, hidden, dim, dx(first), weight(layer, offsets.down()), 0, dact, false);
-            ops.swigluGrad(gateUp, dact, rows, hidden);
-            addProduct(2L * hidden, dim, rows, gateUp, norm, offsets.gateUp());
-            ops.product(Form.NN, rows, dim, 2L * hidden, gateUp, weight(layer, offsets.gateUp()), 0, dnorm, false);
-            normBack(x1, weight(layer, offsets.mlpNorm()), first, rows, offsets.mlpNorm());
+            ops.swigluGrad(gates, dact, rows, hidden);
+            addProduct(2L * hidden, dim, rows, gates, norm, offsets.gateUp());
+            ops.product(Form.NN, rows, dim, 2L * hidden, gates, weight(layer, offsets.gateUp()), 0, dnorm, false);
+            normBack(
+                    orTile(residual, layer, first, dim),
+                    weight(layer, offsets.mlpNorm()),
+                    first,
+                    rows,
+                    offsets.mlpNorm());
             addProduct(dim, width, rows, dx(first), out(layer, first), offsets.output());
             ops.product(
                     Form.NN,
@@ -301,7 +342,7 @@ final class DenseStep {
         int dim = model.dim();
         long width = model.qkvWidth();
         tiles(tile, (first, rows) -> {
-            turn(dqkv, first, rows, true);
+            turn(row(dqkv, first, width), first, rows, true);
             norm(x(layer, first), weight(layer, offsets.attentionNorm()), rows);
             addProduct(width, dim, rows, row(dqkv, first, width), norm, offsets.qkv());
             ops.product(

@@ -23,6 +23,29 @@ public final class MemoryLimit {
         return most;
     }
 
+    /** Returns the bytes of the host's memory in which what is offloaded of a GPU's rank lies, of the fullest one. */
+    public static long pinned(DenseSettings settings) {
+        long most = 0;
+        for (int rank = 0; settings.cuda() && rank < settings.mesh().worldSize(); rank++) {
+            most = Math.max(most, OffloadedLayers.bytes(settings, StepMemory.tokens(settings, rank)));
+        }
+        return most;
+    }
+
+    /**
+     * Throws if a host lacks the memory for what so many ranks offload to it; pinned, it cannot be swapped out.
+     *
+     * @param free bytes of the host's memory
+     * @throws IllegalArgumentException if it does
+     */
+    public static void requirePinned(DenseSettings settings, int ranks, long free) {
+        long needed = Math.multiplyExact(pinned(settings), (long) ranks);
+        if (needed > free) {
+            throw new IllegalArgumentException("--offload needs " + needed + " bytes of the host's memory for " + ranks
+                    + (ranks == 1 ? " rank" : " ranks") + "; it must be at most the " + free + " that are free");
+        }
+    }
+
     /** Returns where everything lies that {@code rank} of the mesh holds. */
     public static List<PlacedBlock> map(DenseSettings settings, int rank) {
         return StepMemory.of(settings, rank).map();
@@ -71,14 +94,10 @@ public final class MemoryLimit {
 
     private static String longest(DenseSettings settings, long limit) {
         List<String> fitting = new ArrayList<>();
-        int most = settings.model().kvHeads();
-        for (Recompute policy : Recompute.values()) {
-            for (int groups : most == 1 ? new int[] {1} : new int[] {1, most}) {
-                DenseSettings one = settings.with(policy).withHeadGroups(groups);
-                long fits = longest(one, limit, settings.length());
-                if (fits > 0) {
-                    fitting.add(name(one) + " " + fits);
-                }
+        for (DenseSettings one : ways(settings)) {
+            long fits = longest(one, limit, settings.length());
+            if (fits > 0) {
+                fitting.add(name(one) + " " + fits);
             }
         }
         return fitting.isEmpty()
@@ -86,8 +105,24 @@ public final class MemoryLimit {
                 : "The longest rows that fit, by --recompute: " + String.join(", ", fitting);
     }
 
+    /** Returns the settings with each way to save memory: what is done again, offloaded, and by groups of heads. */
+    public static List<DenseSettings> ways(DenseSettings settings) {
+        List<DenseSettings> ways = new ArrayList<>();
+        int most = settings.model().kvHeads();
+        for (Recompute policy : Recompute.values()) {
+            for (boolean offload : settings.cuda() ? new boolean[] {false, true} : new boolean[] {settings.offload()}) {
+                for (int groups : most == 1 ? new int[] {1} : new int[] {1, most}) {
+                    ways.add(settings.with(policy).withOffload(offload).withHeadGroups(groups));
+                }
+            }
+        }
+        return ways;
+    }
+
     /** Returns how a step recomputes, in the words of options. */
     public static String name(DenseSettings settings) {
-        return settings.recompute() + (settings.headGroups() == 1 ? "" : " --head-groups " + settings.headGroups());
+        return settings.recompute()
+                + (settings.offload() ? " --offload" : "")
+                + (settings.headGroups() == 1 ? "" : " --head-groups " + settings.headGroups());
     }
 }

@@ -42,6 +42,16 @@ interface Ops extends AutoCloseable {
     /** Copies bytes to host memory, where they have arrived on return. */
     void download(long to, long from, long bytes);
 
+    /** As {@link #upload}, in the order of another stream and without waiting where the memory is pinned. */
+    default void upload(long to, long from, long bytes, long otherStream) {
+        upload(to, from, bytes);
+    }
+
+    /** As {@link #download}, in the order of another stream and without waiting where the memory is pinned. */
+    default void download(long to, long from, long bytes, long otherStream) {
+        download(to, from, bytes);
+    }
+
     /** Sets bytes to 0. */
     void clear(long at, long bytes);
 

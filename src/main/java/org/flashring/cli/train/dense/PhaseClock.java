@@ -22,6 +22,8 @@ final class PhaseClock {
         /** Forward once more, where backward does not find its results. */
         ATTENTION_AGAIN,
         ATTENTION_BACKWARD,
+        /** What is left to wait for of copies to the host's memory and back. */
+        OFFLOAD,
         /** Gradients, weights and figures go over ranks. */
         SYNC,
         OPTIMIZER;

@@ -39,11 +39,13 @@ public record StepFlops(double dense, double attention, double computed) {
                 new Parameters(model).elements() - (double) model.vocabulary() * model.dim(); // what is looked up
         double dense = 6 * tokens * weights;
         double forward = model.layers() * whole.attention(0).forwardFlops(0);
-        double again = 2
-                * tokens
-                * model.layers()
-                * model.dim()
-                * (model.qkvWidth() + model.queryWidth() + 2.0 * model.hidden());
+        double again = settings.recompute() == Recompute.NONE
+                ? 0
+                : 2
+                        * tokens
+                        * model.layers()
+                        * model.dim()
+                        * (model.qkvWidth() + model.queryWidth() + 2.0 * model.hidden());
         double attentions = 1 + BACKWARD_PRODUCTS + (settings.recompute() == Recompute.FULL ? 1 : 0);
         return new StepFlops(dense, 3 * forward, dense + again + attentions * forward);
     }

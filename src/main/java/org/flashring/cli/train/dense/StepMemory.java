@@ -14,6 +14,7 @@ import static org.flashring.cli.train.dense.Phase.UPDATE;
 
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.flashring.DType;
@@ -46,9 +47,33 @@ final class StepMemory {
         return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
 
-    /** Returns the plan of {@code rank} of the mesh. */
+    /** Returns the plan of {@code rank} of the mesh: of its device's memory. */
     static MemoryPlan of(DenseSettings settings, int rank) {
         return of(settings, settings.attention(rank), rank);
+    }
+
+    /** Returns the tokens of {@code rank} of the mesh. */
+    static long tokens(DenseSettings settings, int rank) {
+        long rows = settings.mesh().part("dp", rank, settings.rows()).count();
+        return rows * settings.layout().localLength(settings.mesh().coordinate("cp", rank));
+    }
+
+    /** Returns what is kept of a layer for its backward: the bytes of a token by block, whose slots are layers. */
+    static Map<String, Long> kept(DenseSettings settings) {
+        DenseModel model = settings.model();
+        long narrow = settings.type().bytes();
+        Map<String, Long> kept = new LinkedHashMap<>();
+        kept.put("x", model.dim() * narrow);
+        if (settings.recompute() != Recompute.FULL) {
+            kept.put("out", model.queryWidth() * narrow);
+            kept.put("lse", (long) model.heads() * settings.type().accumulator().bytes());
+        }
+        if (settings.recompute() == Recompute.NONE) {
+            kept.put("qkv", model.qkvWidth() * narrow);
+            kept.put("residual", model.dim() * narrow);
+            kept.put("gate, up", 2L * model.hidden() * narrow);
+        }
+        return kept;
     }
 
     static MemoryPlan of(DenseSettings settings, Plan attention, int rank) {
@@ -56,13 +81,13 @@ final class StepMemory {
         Parameters parameters = new Parameters(model);
         int ranks = settings.mesh().worldSize();
         int sequenceRank = settings.mesh().coordinate("cp", rank);
-        long tokens = attention.shape().batch() * attention.queries().localLength(sequenceRank);
+        long tokens = tokens(settings, rank);
         long tile = Math.min(tokens, settings.tile());
         long lossTile = Math.min(tokens, settings.lossTile());
         long narrow = settings.type().bytes();
         long wide = settings.type().accumulator().bytes();
-        boolean again = settings.recompute() == Recompute.FULL;
-        long kept = again ? 1 : model.layers();
+        int slots = settings.slots();
+        Map<String, Long> kept = kept(settings);
         long share = 0;
         for (int group = 0; group < parameters.groups(); group++) {
             share += parameters.shares(group, ranks)[settings.mesh().coordinate("dp x cp", rank)];
@@ -70,22 +95,26 @@ final class StepMemory {
         Set<Phase> backward =
                 EnumSet.of(HEAD, INPUT_AGAIN, ATTENTION_AGAIN, MLP_BACK, ATTENTION_BACK, INPUT_BACK, EMBED_BACK);
         Set<Phase> stream = EnumSet.complementOf(EnumSet.of(UPDATE));
+        Set<Phase> layers =
+                EnumSet.complementOf(EnumSet.of(Phase.EMBED, UPDATE)); // where what is kept of one is needed
         Set<Phase> outputs = EnumSet.of(ATTENTION, MLP, ATTENTION_AGAIN, MLP_BACK, ATTENTION_BACK);
         Set<Phase> qkv = EnumSet.of(INPUT, ATTENTION, INPUT_AGAIN, ATTENTION_AGAIN, ATTENTION_BACK);
-        if (again) {
+        if (settings.recompute() == Recompute.FULL) {
             qkv.add(MLP_BACK); // attention ran before it, and backward comes after
-        } else {
-            outputs.addAll(EnumSet.of(INPUT, HEAD, INPUT_AGAIN, INPUT_BACK, EMBED_BACK));
         }
         Set<Phase> tiles = EnumSet.of(INPUT, MLP, HEAD, INPUT_AGAIN, MLP_BACK, INPUT_BACK);
         Set<Phase> mlp = EnumSet.of(MLP, MLP_BACK);
         Map<String, Long> outside = new LinkedHashMap<>();
         outside.put("attention", attention.bytesHeld(sequenceRank));
-        outside.put("staging", STAGING);
         if (settings.cuda()) {
             outside.put("workspace", WORKSPACE);
+        } else {
+            outside.put("staging", STAGING);
+            if (settings.offload()) {
+                outside.put("offloaded", OffloadedLayers.bytes(settings, tokens));
+            }
         }
-        return new MemoryPlan.Builder()
+        MemoryPlan.Builder plan = new MemoryPlan.Builder()
                 .always("weights", parameters.elements() * narrow)
                 .always("master", share * wide)
                 .always("mean", share * wide)
@@ -99,10 +128,7 @@ final class StepMemory {
                 .always("losses", tokens * Double.BYTES)
                 .always("figures", (long) FIGURES * Double.BYTES)
                 .during("angles", tokens * model.headDim() * wide, stream)
-                .during("x", (model.layers() + 1L) * tokens * model.dim() * narrow, stream)
-                .during("out", kept * tokens * model.queryWidth() * narrow, outputs)
-                .during("lse", kept * tokens * model.heads() * wide, outputs)
-                .during("qkv", tokens * model.qkvWidth() * narrow, qkv)
+                .during("x", (slots + 1L) * tokens * kept.get("x"), stream)
                 .during("dout", tokens * model.queryWidth() * narrow, EnumSet.of(MLP_BACK, ATTENTION_BACK))
                 .during("dqkv", tokens * model.qkvWidth() * narrow, EnumSet.of(ATTENTION_BACK, INPUT_BACK))
                 .during("tile: norm", Math.max(tile, lossTile) * model.dim() * narrow, tiles)
@@ -111,11 +137,23 @@ final class StepMemory {
                         "tile: dnorm",
                         Math.max(tile, lossTile) * model.dim() * narrow,
                         EnumSet.of(HEAD, MLP_BACK, INPUT_BACK))
-                .during("tile: x", tile * model.dim() * narrow, mlp)
-                .during("tile: gate, up", 2 * tile * model.hidden() * narrow, mlp)
                 .during("tile: act", tile * model.hidden() * narrow, mlp)
                 .during("tile: dact", tile * model.hidden() * narrow, EnumSet.of(MLP_BACK))
-                .during("tile: logits", lossTile * model.vocabulary() * narrow, EnumSet.of(HEAD))
-                .build(outside);
+                .during("tile: logits", lossTile * model.vocabulary() * narrow, EnumSet.of(HEAD));
+        List<MemoryPlan.Block> once = List.of( // which one layer uses after the other, unless they are kept
+                new MemoryPlan.Block("out", tokens * model.queryWidth() * narrow, outputs),
+                new MemoryPlan.Block("lse", tokens * model.heads() * wide, outputs),
+                new MemoryPlan.Block("qkv", tokens * model.qkvWidth() * narrow, qkv),
+                new MemoryPlan.Block("residual", tile * model.dim() * narrow, mlp),
+                new MemoryPlan.Block("gate, up", 2 * tile * model.hidden() * narrow, mlp));
+        for (MemoryPlan.Block block : once) {
+            Long ofToken = kept.get(block.name());
+            if (ofToken == null) {
+                plan.during(block.name(), block.bytes(), block.phases());
+            } else {
+                plan.during(block.name(), slots * tokens * ofToken, layers);
+            }
+        }
+        return plan.build(outside);
     }
 }
