@@ -57,17 +57,6 @@ __device__ __forceinline__ bool advanceCapped(const float (&products)[kKeys / 2]
     return takeSums(state, sums, shifts, {true, true});
 }
 
-// The same, or false and finished scores for advance() in place of products. shortWay: it is worth trying.
-template <class Element, int kKeys, bool kLooksFirst>
-__device__ __forceinline__ bool takeCapped(float (&scores)[kKeys / 2], uint32_t (&weights)[kKeys / 16][4],
-                                           SoftmaxRow (&state)[2], const HopperArguments& h, bool shortWay) {
-    const bool taken = shortWay && advanceCapped<Element, kKeys, kLooksFirst>(scores, weights, state, h.curve);
-    if (!taken) {
-        capScores(scores, h.a.shape);
-    }
-    return taken;
-}
-
 }  // namespace flashring
 
 #endif

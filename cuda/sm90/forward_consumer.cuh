@@ -72,16 +72,8 @@ public:
 private:
     static __device__ __forceinline__ uint32_t address(const uint64_t& barrier) { return sharedAddress(&barrier); }
 
-    // Says that this warp is done with what the barrier guards.
-    static __device__ __forceinline__ void release(const uint64_t& barrier) {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) {
-            arrive(address(barrier));
-        }
-    }
-
     __device__ __forceinline__ void releaseKeys() {
-        release(shared_.keysEmpty[key_.stage]);
+        releaseBarrier(shared_.keysEmpty[key_.stage]);
         key_.advance();
     }
 
@@ -95,12 +87,12 @@ private:
     }
 
     __device__ __forceinline__ void releaseValues() {
-        release(shared_.valuesEmpty[value_.stage]);
+        releaseBarrier(shared_.valuesEmpty[value_.stage]);
         value_.advance();
     }
 
     __device__ __forceinline__ void releaseQueries(uint32_t stage) const {
-        release(shared_.queriesEmpty[stage][number_]);
+        releaseBarrier(shared_.queriesEmpty[stage][number_]);
     }
 
     __device__ __forceinline__ void takeTurn() const {
@@ -229,7 +221,7 @@ private:
                                      warpQuery_ % 64, out_, earlier_);
             orderBeforeCopies();
             if (more_) {
-                release(shared_.keysEmpty[key.stage]);
+                releaseBarrier(shared_.keysEmpty[key.stage]);
                 releaseValues();
                 stateCame_ = true;
             }
@@ -297,8 +289,12 @@ private:
         if constexpr (kSloped) {
             const SlopedBlock block(slope, tile.hi + warpQuery_, row);
             taken = takeSloped<Element, kKeys>(scores_, weights_, state_, block, h_.a, border);
-        } else if constexpr (kCapped) {
-            taken = takeCapped<Element, kKeys, kWaitsAhead>(scores_, weights_, state_, h_, kShortWay && !border);
+        }
+        if constexpr (kCapped && kShortWay) {
+            taken = !border && advanceCapped<Element, kKeys, kWaitsAhead>(scores_, weights_, state_, h_.curve);
+        }
+        if (kCapped && !taken) {
+            capScores(scores_, h_.a.shape);
         }
         if (!taken) {
             bool seen[2] = {true, true};
@@ -352,7 +348,7 @@ private:
             askForLse();
             const uint32_t staging = sharedAddress(shared_.queries[queryStage][number_]) + warpQuery_ % 64 * 128;
             writeRows<Element, kDims.value, kBoxes, Config::kShaping>(h_, out_, ends, staging);
-            release(shared_.slotEmpty[slot]);
+            releaseBarrier(shared_.slotEmpty[slot]);
             begin();
         }
         if (!last) {

@@ -195,6 +195,14 @@ __device__ inline uint64_t describe(uint32_t address, int panelStride) {
 // What a number of bytes adds to a descriptor.
 constexpr uint64_t described(int bytes) { return static_cast<uint64_t>(bytes) >> 4; }
 
+// Says for this warp that it is done with what the barrier guards.
+__device__ __forceinline__ void releaseBarrier(const uint64_t& barrier) {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) {
+        arrive(sharedAddress(&barrier));
+    }
+}
+
 // 16 rows of a warp, from `row` on of a tile in panels of 64 rows, as the first operand of products.
 template <int kSteps>
 __device__ __forceinline__ void loadOwnRows(uint32_t (&operand)[kSteps][4], const char* tile, int row) {

@@ -29,14 +29,6 @@ __device__ __forceinline__ void copyBoxes(char* tile, const CUtensorMap& map, in
     }
 }
 
-// Says for this warp that it is done with what the barrier guards.
-__device__ __forceinline__ void releaseBarrier(const uint64_t& barrier) {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) {
-        arrive(sharedAddress(&barrier));
-    }
-}
-
 __device__ __forceinline__ void waitForBarrier(const uint64_t& barrier, uint32_t parity) {
     wait(sharedAddress(&barrier), parity);
 }
