@@ -155,6 +155,12 @@ class DenseTrainCommandTest {
         assertThat(err.toString()).contains("which learnt another text").hasLineCount(1);
         err.getBuffer().setLength(0);
 
+        assertThat(train("--window", "9", "--steps", "24", "--resume", from)).isEqualTo(CommandLine.ExitCode.USAGE);
+        assertThat(err.toString())
+                .contains("which learnt with --window 0, not 9; give the same")
+                .hasLineCount(1);
+        err.getBuffer().setLength(0);
+
         assertThat(train("--steps", "20", "--resume", from, "--out", whole.toString()))
                 .isEqualTo(CommandLine.ExitCode.USAGE);
         assertThat(err.toString())

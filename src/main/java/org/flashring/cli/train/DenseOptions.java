@@ -116,10 +116,13 @@ final class DenseOptions {
             paramLabel = "DIR",
             description =
                     "Go on from a checkpoint, or the latest one in DIR, on any number of ranks; --steps counts those"
-                            + " that it has done. Of another text it is refused, unless --other-text is given.")
+                            + " that it has done. Of another text, or other rows (--context, --batch, --window,"
+                            + " --documents, --repeat, --seed), it is refused, unless --other-text is given.")
     private Path resume;
 
-    @Option(names = "--other-text", description = "Let --resume go on with a text that the checkpoint did not learn.")
+    @Option(
+            names = "--other-text",
+            description = "Let --resume go on with a text, or rows of it, that the checkpoint did not learn.")
     private boolean otherText;
 
     @Option(names = "--hidden", description = "Width of the MLP (default: 8/3 of --dim, to a multiple of 16).")

@@ -12,6 +12,7 @@ import org.flashring.cli.train.dense.AdamW;
 import org.flashring.cli.train.dense.Checkpoint;
 import org.flashring.cli.train.dense.DenseRank;
 import org.flashring.cli.train.dense.DenseSettings;
+import org.flashring.cli.train.dense.Lesson;
 import org.flashring.cli.train.dense.MemoryLimit;
 import org.flashring.cli.train.dense.MemoryWatch;
 import org.flashring.cli.train.dense.StepFlops;
@@ -31,7 +32,7 @@ final class DenseTraining {
     private final List<DenseSettings> faster; // that would not fit; null if there was no choice
     private final AdamW optimizer;
     private final Feed feed;
-    private final String text; // its digest
+    private final Lesson lesson;
     private final Path runs;
     private final int checkpointEvery;
     private final Path resume; // null to begin anew
@@ -68,7 +69,7 @@ final class DenseTraining {
         this.faster = choices.size() == 1 ? null : choices.subList(0, choices.indexOf(dense));
         this.optimizer = options.optimizer(settings.learningRate());
         this.feed = options.feed(corpus, settings.context());
-        this.text = corpus.digest();
+        this.lesson = new Lesson(corpus.digest(), rows(options));
         this.runs = runs;
         this.checkpointEvery = options.checkpointEvery();
         this.resume = options.resume() == null ? null : Checkpoint.latest(options.resume());
@@ -82,12 +83,26 @@ final class DenseTraining {
                         "--steps", settings.steps(), "be at least " + (done + 1) + ": the checkpoint has done " + done);
             }
             if (!options.otherText()) {
-                Checkpoint.requireText(resume, text);
+                Checkpoint.require(resume, lesson);
             }
         }
         if (checkpointEvery > 0) {
             Checkpoint.requireNoneAfter(runs, done);
         }
+    }
+
+    /** Returns the options that decide the rows of steps and what their tokens see. */
+    private Map<String, String> rows(DenseOptions options) {
+        return Map.of(
+                "--context", String.valueOf(settings.context()),
+                "--batch", String.valueOf(settings.batch()),
+                "--window", String.valueOf(settings.window()),
+                "--documents",
+                        options.documents() == null
+                                ? "of the context"
+                                : options.documents().toString(),
+                "--repeat", String.valueOf(options.repeat()),
+                "--seed", String.valueOf(settings.seed()));
     }
 
     /** Returns the ranks of this host. */
@@ -117,7 +132,7 @@ final class DenseTraining {
         } else {
             Map<String, String> terms = Map.of(
                     "training", settings.toString(),
-                    "text", text + ", " + feed,
+                    "text", lesson.text() + ", " + feed,
                     "checkpoints", checkpointEvery + ", from " + resume);
             devices.run(launched, terms, DEADLINE, this::train);
         }
@@ -174,7 +189,7 @@ final class DenseTraining {
                 own.add((System.nanoTime() - start) / 1e9, figures, rank);
             }
             if (checkpointEvery > 0 && (step % checkpointEvery == 0 || step == settings.steps())) {
-                Checkpoint.write(runs, step, text, rank);
+                Checkpoint.write(runs, step, lesson, rank);
             }
         }
     }

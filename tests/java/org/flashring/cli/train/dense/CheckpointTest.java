@@ -15,6 +15,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.function.Function;
 import java.util.stream.Stream;
@@ -61,6 +62,10 @@ class CheckpointTest {
     private static List<Double> resumed(Path checkpoint, String mesh, DType type) {
         return onRanks(TINY, mesh, type, rank -> losses(rank, Checkpoint.read(checkpoint, rank), 8))
                 .get(0);
+    }
+
+    private static Lesson lesson(String text, String window) {
+        return new Lesson(text, Map.of("--window", window));
     }
 
     @Test
@@ -134,16 +139,19 @@ class CheckpointTest {
     @Test
     void anotherTextIsTold() {
         onRanks(TINY, "cp=2", DType.FLOAT32, rank -> {
-            Checkpoint.write(folder, 1, "0123456789abcdef", rank);
+            Checkpoint.write(folder, 1, lesson("0123456789abcdef", "7"), rank);
             return Checkpoint.write(folder.resolve("untold"), 1, rank);
         });
         Path told = Checkpoint.latest(folder);
-        Checkpoint.requireText(told, "0123456789abcdef");
-        assertThatThrownBy(() -> Checkpoint.requireText(told, "fedcba9876543210"))
+        Checkpoint.require(told, lesson("0123456789abcdef", "7"));
+        assertThatThrownBy(() -> Checkpoint.require(told, lesson("fedcba9876543210", "7")))
                 .isInstanceOf(IllegalArgumentException.class)
                 .hasMessage("--resume is " + told + ", which learnt another text: its SHA-256 is 0123456789ab…, that of"
                         + " --text fedcba987654…; give the same text, or --other-text");
-        Checkpoint.requireText(Checkpoint.latest(folder.resolve("untold")), "fedcba9876543210");
+        assertThatThrownBy(() -> Checkpoint.require(told, lesson("0123456789abcdef", "8")))
+                .isInstanceOf(IllegalArgumentException.class)
+                .hasMessageEndingWith(", which learnt with --window 7, not 8; give the same, or --other-text");
+        Checkpoint.require(Checkpoint.latest(folder.resolve("untold")), lesson("fedcba9876543210", "8"));
     }
 
     @Test

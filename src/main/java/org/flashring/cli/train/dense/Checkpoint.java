@@ -47,8 +47,15 @@ public final class Checkpoint {
     private static final Gson GSON = new GsonBuilder().setPrettyPrinting().create();
     private static final List<String> NAMES = List.of("master", "exp_avg", "exp_avg_sq"); // as State's values
 
-    /** What state.json holds: steps done, updates taken of them, the model, and which text it learnt, if told. */
-    private record Saved(int format, long step, long updates, String dtype, DenseModel model, String text) {}
+    /** What state.json holds: steps done, updates taken of them, the model, and what it learnt, as far as told. */
+    private record Saved(
+            int format,
+            long step,
+            long updates,
+            String dtype,
+            DenseModel model,
+            String text,
+            Map<String, String> rows) {}
 
     private Checkpoint() {}
 
@@ -126,19 +133,18 @@ public final class Checkpoint {
         }
     }
 
-    /** As the other one, of a text that is not told. */
+    /** As the other one, of a lesson that is not told. */
     public static Path write(Path runs, long step, DenseRank rank) {
-        return write(runs, step, null, rank);
+        return write(runs, step, new Lesson(null, null), rank);
     }
 
     /**
      * Writes a checkpoint in {@code runs}, after {@code step} steps, and returns its folder. Collective; the ranks
      * share the file system.
      *
-     * @param text digest of what is learnt, in hexadecimal; null if that is not told
      * @throws UncheckedIOException if it cannot be written; the earlier ones are then still there
      */
-    public static Path write(Path runs, long step, String text, DenseRank rank) {
+    public static Path write(Path runs, long step, Lesson lesson, DenseRank rank) {
         Path folder = folder(runs, step);
         Path beside = runs.resolve("." + folder.getFileName() + WRITING);
         try {
@@ -154,7 +160,7 @@ public final class Checkpoint {
             writeShares(beside, rank);
             rank.all().barrier();
             if (rank.all().rank() == 0) {
-                finish(beside, folder, step, text, rank);
+                finish(beside, folder, step, lesson, rank);
             }
             rank.all().barrier();
             return folder;
@@ -163,12 +169,19 @@ public final class Checkpoint {
         }
     }
 
-    private static void finish(Path beside, Path folder, long step, String text, DenseRank rank) throws IOException {
+    private static void finish(Path beside, Path folder, long step, Lesson lesson, DenseRank rank) throws IOException {
         DenseSettings settings = rank.settings();
         String dtype = settings.type().toString().toLowerCase(Locale.ROOT);
         writeJson(
                 beside.resolve(STATE),
-                new Saved(FORMAT, step, rank.optimizer().updates(), dtype, settings.model(), text));
+                new Saved(
+                        FORMAT,
+                        step,
+                        rank.optimizer().updates(),
+                        dtype,
+                        settings.model(),
+                        lesson.text(),
+                        lesson.rows()));
         writeJson(beside.resolve("config.json"), LlamaConfig.of(settings.model(), dtype, settings.length()));
         force(beside);
         Path old = folder.resolveSibling("." + folder.getFileName() + OLD);
@@ -304,26 +317,18 @@ public final class Checkpoint {
     }
 
     /**
-     * Throws if a checkpoint tells that it learnt another text than that of a digest.
+     * Throws if a checkpoint tells that it learnt another text or other rows of it.
      *
      * @throws IllegalArgumentException if it does
      * @throws UncheckedIOException if it cannot be read
      */
-    public static void requireText(Path folder, String digest) {
+    public static void require(Path folder, Lesson lesson) {
         try {
-            String learnt = saved(folder.resolve(STATE)).text();
-            if (learnt != null && !learnt.equals(digest)) {
-                throw new IllegalArgumentException("--resume is " + folder + ", which learnt another text: its SHA-256"
-                        + " is " + brief(learnt) + ", that of --text " + brief(digest)
-                        + "; give the same text, or --other-text");
-            }
+            Saved saved = saved(folder.resolve(STATE));
+            lesson.requireLearnt(folder, new Lesson(saved.text(), saved.rows()));
         } catch (IOException e) {
             throw unreadable(e);
         }
-    }
-
-    private static String brief(String digest) {
-        return digest.substring(0, Math.min(12, digest.length())) + "…";
     }
 
     static UncheckedIOException unreadable(IOException e) {
