@@ -33,35 +33,26 @@ __device__ void syncTeam(int team) {
     }
 }
 
-// kPlain: all batch rows see the same, nothing is in pages, and scores are products.
+// Part `part` of a step. kPlain: all batch rows see the same, nothing is in pages, and scores are products.
 template <class Element, int kDim, int kIndex, bool kPlain>
-__device__ void decode(const DecodeArguments& a) {
+__device__ __forceinline__ void decodePart(const DecodeArguments& a, const DecodeSight& sight, int4* places,
+                                           const DecodeStart& start, int part) {
     using Config = DecodeConfig<Element, kDim, kIndex>;
     using Tile = typename Config::Tile;
     constexpr bool kFloat8 = sizeof(Element) == 1;
     constexpr int kKeys = Config::kKeys, kThreads = Config::kThreads, kStages = Config::kStages;
     constexpr int kPieces = kPlain ? 1 : kKeys / kLeastPage;  // of a tile, each of which lies in one page
     extern __shared__ __align__(16) char memory[];
-    __shared__ DecodeSight sight;
-    __shared__ int4 places[kPlain ? 1 : kMaxDecodeThreads / 32 * kStages];  // of the tiles in a warp's buffers
-    static_assert(sizeof sight + sizeof places <= kDecodeStaticBytes);
     // A step over bytes has rows of its own, and so no ALiBi.
     const bool ownRows = kFloat8 || (!kPlain && a.ownRows), shaped = !kPlain && a.shape.any;
     const int pageSize = kPlain ? 0 : a.pageSize;
     const flashring_step& step = a.step;
-    const int length = static_cast<int>(step.q_len), keyHeads = static_cast<int>(step.kv_heads);
-    // Key heads side by side, as their rows lie. Parts go to different blocks before any block gets a second.
-    const int keyHead = blockIdx.x % keyHeads, team = threadIdx.x / kThreads, firstPart = blockIdx.x / keyHeads,
-              part = team * a.blocks + firstPart;
+    const int length = static_cast<int>(step.q_len);
+    const int keyHead = blockIdx.x % static_cast<int>(step.kv_heads), team = threadIdx.x / kThreads;
     const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
-    const DecodeStart start = ownRows ? planRowsApart(a, part) : planAlike(a, sight, part, kKeys);
-    const DecodeCut cut = start.cut;
+    const int count = start.count;
     DecodePlace ahead = start.place;
-    if (part >= cut.parts) {
-        return;
-    }
-    const int count = cut.least + (part < cut.longer);
     DecodePlace now = ahead;  // of the tile that is computed
     const Pages pages{step, pageSize, a.pageShift, keyHead};
     constexpr bool kAsksAhead = kDim <= 128;  // wider rows leave no registers for addresses
@@ -213,6 +204,32 @@ __device__ void decode(const DecodeArguments& a) {
             leaveState<kFloat8>(a, out, state, part, now.batch, keyHead, firstRow,
                                 kFloat8 ? float8OutputFactor(step, keyHead) : 1);
         }
+    }
+}
+
+template <class Element, int kDim, int kIndex, bool kPlain>
+__device__ void decode(const DecodeArguments& a) {
+    using Config = DecodeConfig<Element, kDim, kIndex>;
+    constexpr int kPlaces = kPlain ? 1 : kMaxDecodeThreads / 32 * Config::kStages;
+    __shared__ DecodeSight sight;
+    __shared__ int4 places[kPlaces];  // of the tiles in a warp's buffers
+    static_assert(sizeof sight + sizeof places <= kDecodeStaticBytes);
+    const bool ownRows = sizeof(Element) == 1 || (!kPlain && a.ownRows);
+    if (!ownRows) {
+        lookAt(a.step, sight);
+    }
+    // Key heads side by side, as their rows lie. Parts go to different blocks before any block gets a second.
+    const int team = threadIdx.x / Config::kThreads;
+    for (int part = team * a.blocks + blockIdx.x / static_cast<int>(a.step.kv_heads);; part += a.blocks * a.teams) {
+        const DecodeStart start = ownRows ? planRowsApart(a, part) : planAlike(a, sight, part);
+        if (part >= start.cut.parts) {
+            return;
+        }
+        decodePart<Element, kDim, kIndex, kPlain>(a, sight, places, start, part);
+        if (a.stretch == 0) {
+            return;
+        }
+        syncTeam<Config::kThreads>(team);  // nobody reads the buffers any more
     }
 }
 

@@ -36,6 +36,9 @@ constexpr int kLeastPage = 16;              // keys of the smallest pages that a
 constexpr int hopperDecodeRows(bool float8) { return float8 ? 16 : 32; }
 constexpr int kHopperDecodeKeys = 64, kHopperDecodeTeams = 2, kHopperDecodeDim = 128;
 
+// Keys of a part where bits may not depend on the batch: few leave many states to merge, many leave teams without work.
+constexpr int decodeStretch(int64_t rows) { return rows <= 16 ? 256 : rows <= 32 ? 512 : 1024; }
+
 constexpr DecodeTile decodeTile(int dim, int index) {
     return index == 0   ? DecodeTile{.rowWarps = 1, .keys = dim == 64 ? 32 : 16, .stages = 3}
            : index == 1 ? DecodeTile{.rowWarps = 2, .keys = dim == 256 ? 16 : 32, .stages = dim == 64 ? 6 : 3}
@@ -60,14 +63,15 @@ constexpr int decodeTileIndex(int64_t rows, bool float8) { return rows <= 16 ? 0
 constexpr int decodeTileDim(int dim, bool float8) { return float8 ? dim / 2 : dim; }
 
 // The visible keys of a step are tiles, counted through all batch rows. A part is a run of them for one team. None is
-// longer than another by more than one tile, and of short caches each has the tiles that a team asks for at once.
+// longer than another by more than one tile, and of short caches each has the tiles that a team asks for at once. Of
+// steps that are batch-invariant a tile here is a stretch of keys (DecodeArguments::stretch), and each is a part.
 struct DecodeCut {
     int tiles;
     int parts, least, longer;  // the first `longer` parts have one tile more than the least
 
-    __host__ __device__ DecodeCut(int all, int mostParts)
+    __host__ __device__ DecodeCut(int all, int mostParts, int leastTiles)
         : tiles(all),
-          parts(ceilDiv(tiles, kLeastDecodeTiles) < mostParts ? ceilDiv(tiles, kLeastDecodeTiles) : mostParts),
+          parts(ceilDiv(tiles, leastTiles) < mostParts ? ceilDiv(tiles, leastTiles) : mostParts),
           least(parts ? tiles / parts : 0),
           longer(tiles - least * parts) {}
 
@@ -92,18 +96,22 @@ struct DecodeArguments {
     int group, rows;     // query heads of a key head; times queries
     int blocks, teams;   // of a key head; of a block
     int keys, pitch;     // of a tile; of a row of `out`
-    bool hopper;         // by Hopper's kernel
-    bool ownRows;        // batch rows have lengths of their own, or pages
-    int pageSize;        // 0: no pages
-    int pageShift;       // its logarithm where the pages of a tile are found once for all its keys, else 0
-    int32_t* tiles;      // [batch + 1] of all rows before each where they have their own; else of a row
-    float* out;          // [parts + batch - 1, kv_heads, rows, pitch]
-    float2* lse;         // [parts + batch - 1, kv_heads, rows] and what rounding took from it
+    int stretch;     // keys, whole tiles, that start at its multiples: parts where the step is batch-invariant, else 0
+    bool hopper;     // by Hopper's kernel
+    bool ownRows;    // batch rows have lengths of their own, or pages
+    int pageSize;    // 0: no pages
+    int pageShift;   // its logarithm where the pages of a tile are found once for all its keys, else 0
+    int32_t* tiles;  // [batch + 1] of all rows before each where they have their own; else of a row
+    float* out;      // [parts + batch - 1, kv_heads, rows, pitch]
+    float2* lse;     // [parts + batch - 1, kv_heads, rows] and what rounding took from it
 
     __host__ __device__ int64_t state(int part, int batch, int keyHead, int row) const {
         return (int64_t{part + batch} * step.kv_heads + keyHead) * rows + row;
     }
-    __device__ DecodeCut cut(int all) const { return {all, blocks * teams}; }
+    __device__ DecodeCut cut(int all) const {
+        return stretch > 0 ? DecodeCut{all, all, 1} : DecodeCut{all, blocks * teams, kLeastDecodeTiles};
+    }
+    __device__ int counted() const { return stretch > 0 ? stretch : keys; }  // keys of what the cut counts
 };
 
 // Hopper's kernel, of more than hopperDecodeRows() rows and up to kHopperDecodeDim dims.

@@ -67,6 +67,8 @@ int64_t blocksOf(const flashring_step& step, const Workers& workers) {
     return rowsOf(step) == 0 ? 0 : std::min(best, tiles);
 }
 
+int stretchOf(const flashring_step& step) { return step.batch_invariant ? decodeStretch(rowsOf(step)) : 0; }
+
 // The tiles of the rows, and what the parts leave.
 struct Workspace {
     int64_t out, lse, bytes;
@@ -74,7 +76,9 @@ struct Workspace {
 
 Workspace workspaceOf(const flashring_step& step) {
     const Workers workers = workersOf(step);
-    const int64_t parts = blocksOf(step, workers) * workers.teams;
+    const int64_t stretch = stretchOf(step);
+    const int64_t parts =
+        stretch > 0 ? step.batch * ceilDiv(step.kv_len, stretch) : blocksOf(step, workers) * workers.teams;
     const int64_t states = parts == 0 ? 0 : (parts + step.batch - 1) * step.kv_heads * rowsOf(step);
     Workspace w{};
     w.out = roundUp((hasRows(step) ? step.batch + 1 : 1) * static_cast<int64_t>(sizeof(int32_t)), 64);
@@ -126,6 +130,7 @@ void forward(const Problem& problem) {
                                     workers.teams,
                                     workers.keys,
                                     pitchOf(step),
+                                    stretchOf(step),
                                     workers.hopper,
                                     hasRows(step),
                                     static_cast<int>(std::min(step.page_size, kMaxKeys)),

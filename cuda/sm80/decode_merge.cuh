@@ -168,8 +168,8 @@ template <class Element>
 void mergeStates(const DecodeArguments& a) {
     const flashring_step& step = a.step;
     const int64_t rows = step.batch * step.q_len * step.q_heads;
-    int warps = kMergeWarps;  // as many as keep to a block a multiprocessor
-    while (warps > 1 && rows * warps > kMergeWarps * int64_t{multiprocessors(step.device)}) {
+    int warps = kMergeWarps;  // as many as keep to a block a multiprocessor; they settle the order of sums
+    while (a.stretch == 0 && warps > 1 && rows * warps > kMergeWarps * int64_t{multiprocessors(step.device)}) {
         warps /= 2;
     }
     launch(mergeKernel<Element>, "merge kernel", startOf(a), ceilDiv(rows * warps, int64_t{kMergeWarps}),

@@ -70,7 +70,7 @@ struct DecodePlace {
 template <class Body>
 __device__ int forEachRow(const DecodeArguments& a, const Body& body) {
     const int lane = threadIdx.x % 32, rows = static_cast<int>(a.step.batch);
-    const int shift = __ffs(a.keys) - 1;  // tiles are of a power of two of keys
+    const int shift = __ffs(a.counted()) - 1;  // a power of two of keys
     int total = 0;
     for (int first = 0; first < rows; first += 32) {
         const int row = first + lane;
@@ -89,40 +89,53 @@ __device__ int forEachRow(const DecodeArguments& a, const Body& body) {
     return total;
 }
 
-// The cut of rows of their own, and where a part starts in it.
+// The cut, and where a part starts in it and how many tiles it has.
 struct DecodeStart {
     DecodeCut cut;
     DecodePlace place;
+    int count;
+
+    // Of part `part`, which begins with the n-th of what is counted of a batch row.
+    __device__ void begin(const DecodeArguments& a, int part, int batch, const DecodeSpan& keys, int n) {
+        const int first = keys.firstKey(a.counted()) + n * a.counted();
+        place = {batch, first, keys};
+        count = cut.least + (part < cut.longer);
+        if (a.stretch > 0) {
+            place.key = max(first, keys.firstKey(a.keys));
+            count = ceilDiv(min(first + a.stretch, keys.end), a.keys) - place.key / a.keys;
+        }
+    }
 };
 
 // Planned by each warp for itself. The first one leaves what the merge reads.
 __device__ __forceinline__ DecodeStart planRows(const DecodeArguments& a, int part) {
     const bool leaves = blockIdx.x == 0 && threadIdx.x < 32;
-    const DecodeCut cut = a.cut(forEachRow(a, [&](int row, int, int before, const DecodeSpan&) {
-        if (leaves && row < a.step.batch) {
-            a.tiles[row] = before;
-        }
-        return false;
-    }));
+    DecodeStart start{a.cut(forEachRow(a,
+                                       [&](int row, int, int before, const DecodeSpan&) {
+                                           if (leaves && row < a.step.batch) {
+                                               a.tiles[row] = before;
+                                           }
+                                           return false;
+                                       })),
+                      {},
+                      0};
     if (leaves && threadIdx.x == 0) {
-        a.tiles[a.step.batch] = cut.tiles;
+        a.tiles[a.step.batch] = start.cut.tiles;
     }
-    DecodePlace place{};
-    const int wanted = cut.firstOf(part);
-    if (part < cut.parts) {
+    const int wanted = start.cut.firstOf(part);
+    if (part < start.cut.parts) {
         forEachRow(a, [&](int row, int tiles, int before, const DecodeSpan& keys) {
             const unsigned holds = __ballot_sync(~0u, wanted >= before && wanted < before + tiles);
             if (holds == 0) {
                 return false;
             }
             const int lane = __ffs(static_cast<int>(holds)) - 1;
-            place = {
-                __shfl_sync(~0u, row, lane), 0, {__shfl_sync(~0u, keys.begin, lane), __shfl_sync(~0u, keys.end, lane)}};
-            place.key = place.keys.firstKey(a.keys) + (wanted - __shfl_sync(~0u, before, lane)) * a.keys;
+            const DecodeSpan own{__shfl_sync(~0u, keys.begin, lane), __shfl_sync(~0u, keys.end, lane)};
+            start.begin(a, part, __shfl_sync(~0u, row, lane), own, wanted - __shfl_sync(~0u, before, lane));
             return true;
         });
     }
-    return {cut, place};
+    return start;
 }
 
 // The same, compiled once for all kernels.
@@ -135,24 +148,27 @@ struct DecodeSight {
     int lo[kMaxDecodeRows], hi[kMaxDecodeRows];
 };
 
-// Computes that, and plans with it. Run by the whole block.
-__device__ __forceinline__ DecodeStart planAlike(const DecodeArguments& a, DecodeSight& sight, int part, int keys) {
-    const int length = static_cast<int>(a.step.q_len);
-    for (int i = threadIdx.x; i < length; i += blockDim.x) {
-        const Interval seen = Sight(a.step)(i);
+// Computes that. Run by the whole block.
+__device__ __forceinline__ void lookAt(const flashring_step& step, DecodeSight& sight) {
+    for (int i = threadIdx.x; i < step.q_len; i += blockDim.x) {
+        const Interval seen = Sight(step)(i);
         sight.lo[i] = static_cast<int>(seen.first);
         sight.hi[i] = static_cast<int>(seen.last);
     }
     __syncthreads();
-    const DecodeSpan all{sight.lo[0], sight.hi[length - 1]};
-    const int tiles = all.tiles(keys);
+}
+
+// Plans with it.
+__device__ __forceinline__ DecodeStart planAlike(const DecodeArguments& a, const DecodeSight& sight, int part) {
+    const DecodeSpan all{sight.lo[0], sight.hi[a.step.q_len - 1]};
+    const int tiles = all.tiles(a.counted());
     if (blockIdx.x == 0 && threadIdx.x == 0) {
         *a.tiles = tiles;
     }
-    DecodeStart start{a.cut(static_cast<int>(a.step.batch) * tiles), {}};
+    DecodeStart start{a.cut(static_cast<int>(a.step.batch) * tiles), {}, 0};
     if (part < start.cut.parts) {
         const int first = start.cut.firstOf(part);
-        start.place = {first / tiles, all.firstKey(keys) + first % tiles * keys, all};
+        start.begin(a, part, first / tiles, all, first % tiles);
     }
     return start;
 }

@@ -28,17 +28,15 @@ class DecodeConsumer {
 public:
     __device__ __forceinline__ DecodeConsumer(const DecodeArguments& a, HopperDecodeTeam<Config>& team,
                                               typename HopperDecodeTeam<Config>::Signs& signs, const DecodeSight& sight,
-                                              int keyHead, int part)
+                                              int keyHead)
         : a_(a),
           team_(team),
           signs_(signs),
           seen_{a, sight, a.ownRows},
           keyHead_(keyHead),
-          part_(part),
           firstRow_(uniform(static_cast<int>(threadIdx.x) / 32 % 4) * 16) {}
 
-    __device__ __forceinline__ void run(int count) {
-        uint32_t keys = 0, values = 0;       // tiles that products read
+    __device__ __forceinline__ void run(int part, int count) {
         for (int left = count; left > 0;) {  // of each batch row that the part meets
             waitForSlot();
             enterTile();
@@ -46,34 +44,34 @@ public:
             const DecodeSpan inner = seen_.byAll(place_.batch);
             for (bool first = true;; first = false) {
                 if constexpr (kFloat8) {
-                    widenTile(keys, values);
+                    widenTile();
                 } else {
-                    keys = slot_.stage;
+                    keys_ = slot_.stage;
                 }
                 beginProducts();
-                multiplyKeys(keys);
+                multiplyKeys(keys_);
                 commitProducts();
                 waitForProducts<0>();
                 if (!kFloat8 && !first) {
-                    release(values);
+                    release(values_);
                 }
                 weighTile(inner);
                 if constexpr (!kFloat8) {
                     slot_.advance();
                     waitForSlot();
-                    values = slot_.stage;
+                    values_ = slot_.stage;
                     slot_.advance();
                 }
                 if (bordered_) {
-                    clearHidden(keys, values);
+                    clearHidden(keys_, values_);
                 }
                 if constexpr (!kFloat8) {
-                    release(keys);
+                    release(keys_);
                 }
                 uint32_t weights[kKeys / 16][4];
                 packWeights<Factor>(weights, scores_, kFloat8 ? kWeightFactor : 1);
                 beginProducts();
-                multiplyValues<Factor>(weights, values);
+                multiplyValues<Factor>(weights, values_);
                 commitProducts();
                 --left;
                 if (left == 0 || place_.endsRow(kKeys)) {
@@ -84,9 +82,9 @@ public:
             }
             waitForProducts<0>();
             if constexpr (!kFloat8) {
-                release(values);
+                release(values_);
             }
-            leaveState<false>(a_, out_, state_, part_, place_.batch, keyHead_, firstRow_,
+            leaveState<false>(a_, out_, state_, part, place_.batch, keyHead_, firstRow_,
                               kFloat8 ? float8OutputFactor(a_.step, keyHead_) : 1);
         }
     }
@@ -145,14 +143,14 @@ private:
 
     // Widens keys and values of the next tile, while products of the tile before it are under way: for those each warp
     // waits before the barrier, so that none writes where another's products still read.
-    __device__ __forceinline__ void widenTile(uint32_t& keys, uint32_t& values) {
-        keys = keys == 0 ? 2 : 0;
-        values = keys + 1;
-        widen<true>(slot_.stage, keys);
+    __device__ __forceinline__ void widenTile() {
+        keys_ = keys_ == 0 ? 2 : 0;
+        values_ = keys_ + 1;
+        widen<true>(slot_.stage, keys_);
         release(slot_.stage);
         slot_.advance();
         waitForSlot();
-        widen<false>(slot_.stage, values);
+        widen<false>(slot_.stage, values_);
         release(slot_.stage);
         slot_.advance();
         waitForProducts<0>();
@@ -268,8 +266,9 @@ private:
     HopperDecodeTeam<Config>& team_;
     typename HopperDecodeTeam<Config>::Signs& signs_;
     const DecodeSeen seen_;
-    const int keyHead_, part_, firstRow_;
+    const int keyHead_, firstRow_;
     RingIndex<Config::kSlots> slot_;
+    uint32_t keys_ = 0, values_ = 0;  // tiles that products read
     DecodePlace place_;
     bool bordered_;
     uint32_t queries_[kDim / 16][4];
@@ -300,18 +299,33 @@ __global__ void __launch_bounds__(kHopperDecodeThreads, 1)
     const int warp = uniform(static_cast<int>(threadIdx.x) / 32);
     const bool computes = warp < kHopperDecodeTeams * 4;
     const int team = computes ? warp / 4 : warp % 4;
-    const int keyHeads = static_cast<int>(a.step.kv_heads), keyHead = blockIdx.x % keyHeads,
-              part = team * a.blocks + blockIdx.x / keyHeads;
-    const DecodeStart start = a.ownRows ? planRows(a, part) : planAlike(a, shared.sight, part, Config::kKeys);
-    const bool idle = team >= kHopperDecodeTeams || part >= start.cut.parts;
-    const int count = idle ? 0 : start.cut.least + (part < start.cut.longer);
+    const int keyHeads = static_cast<int>(a.step.kv_heads), keyHead = blockIdx.x % keyHeads;
+    if (!a.ownRows) {
+        lookAt(a.step, shared.sight);
+    }
+    const auto forEachPart = [&](const auto& body) {
+        for (int part = team * a.blocks + blockIdx.x / keyHeads;; part += a.blocks * kHopperDecodeTeams) {
+            const DecodeStart start = a.ownRows ? planRows(a, part) : planAlike(a, shared.sight, part);
+            if (team >= kHopperDecodeTeams || part >= start.cut.parts) {
+                return;
+            }
+            body(start, part);
+            if (a.stretch == 0) {
+                return;
+            }
+        }
+    };
     if (computes) {
         raiseRegisters<kDecodeConsumerRegisters>();
-        DecodeConsumer<Config>(a, shared.teams[team], shared.signs[team], shared.sight, keyHead, part).run(count);
+        DecodeConsumer<Config> consumer(a, shared.teams[team], shared.signs[team], shared.sight, keyHead);
+        forEachPart([&](const DecodeStart& start, int part) { consumer.run(part, start.count); });
     } else {
         lowerRegisters<kDecodeProducerRegisters>();
-        h.boxKeys > 0 ? copyBoxes<Config>(h, shared.teams[team], shared.signs[team], start.place, count, keyHead)
-                      : copyRows<Config>(h, shared.teams[team], shared.signs[team], start.place, count, keyHead);
+        RingIndex<Config::kSlots> slot;
+        forEachPart([&](const DecodeStart& start, int) {
+            h.boxKeys > 0 ? copyBoxes<Config>(h, shared.teams[team], shared.signs[team], slot, start, keyHead)
+                          : copyRows<Config>(h, shared.teams[team], shared.signs[team], slot, start, keyHead);
+        });
     }
 }
 

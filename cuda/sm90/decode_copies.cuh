@@ -66,8 +66,8 @@ __device__ inline void copyBoxOnce(uint32_t target, const CUtensorMap& map, int 
 // or all.
 template <class Config>
 __device__ __forceinline__ void copyBoxes(const HopperDecodeArguments& h, HopperDecodeTeam<Config>& team,
-                                          typename HopperDecodeTeam<Config>::Signs& signs, DecodePlace place, int count,
-                                          int keyHead) {
+                                          typename HopperDecodeTeam<Config>::Signs& signs,
+                                          RingIndex<Config::kSlots>& slot, const DecodeStart& start, int keyHead) {
     constexpr int kKeys = Config::kKeys;
     const flashring_step& step = h.a.step;
     const Pages pages{step, h.a.pageSize, h.a.pageShift, keyHead};
@@ -78,13 +78,13 @@ __device__ __forceinline__ void copyBoxes(const HopperDecodeArguments& h, Hopper
         const bool seen = copies && key + h.boxKeys > tile.keys.begin && key < tile.keys.end;
         return h.a.pageShift > 0 && seen ? pages.number(tile.batch, key) : 0;
     };
-    RingIndex<Config::kSlots> slot;
+    DecodePlace place = start.place;
     int number = numberOf(place);
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < start.count; ++i) {
         const DecodePlace tile = place;
         const int key = tile.key + first;
         const CacheSlot from = h.a.pageShift > 0 ? pages.slot(number, key) : CacheSlot{tile.batch, key};
-        if (i + 1 < count) {
+        if (i + 1 < start.count) {
             place.advance(step, kKeys, h.a.ownRows);
             number = numberOf(place);  // a tile ahead: nobody waits for it
         }
@@ -140,8 +140,8 @@ __device__ __forceinline__ void fillSlot(char* slot, const typename Config::Elem
 // Copies the tiles of a part where the copy engine does not reach them, each row from where it lies.
 template <class Config>
 __device__ __forceinline__ void copyRows(const HopperDecodeArguments& h, HopperDecodeTeam<Config>& team,
-                                         typename HopperDecodeTeam<Config>::Signs& signs, DecodePlace place, int count,
-                                         int keyHead) {
+                                         typename HopperDecodeTeam<Config>::Signs& signs,
+                                         RingIndex<Config::kSlots>& slot, const DecodeStart& start, int keyHead) {
     using Element = typename Config::Element;
     constexpr int kUnderWay = Config::kSlots / 2;  // slots whose copies nobody waits for yet
     const flashring_step& step = h.a.step;
@@ -169,7 +169,7 @@ __device__ __forceinline__ void copyRows(const HopperDecodeArguments& h, HopperD
         return {row<const Element>(step.k, own.batch, key, keyHead),
                 row<const Element>(step.v, own.batch, key, keyHead)};
     };
-    RingIndex<Config::kSlots> slot, next;  // to fill, and to show next
+    RingIndex<Config::kSlots> next = slot;  // to show
     const auto show = [&] {
         orderBeforeCopies();
         __syncwarp();
@@ -179,11 +179,12 @@ __device__ __forceinline__ void copyRows(const HopperDecodeArguments& h, HopperD
         next.advance();
     };
     int underWay = 0;
+    DecodePlace place = start.place;
     ask(place);
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < start.count; ++i) {
         const DecodePlace tile = place;
         const CachedRow<Element> known[2] = {find(tile, 0), find(tile, 1)};
-        if (i + 1 < count) {
+        if (i + 1 < start.count) {
             place.advance(step, Config::kKeys, h.a.ownRows);
             ask(place);
         }

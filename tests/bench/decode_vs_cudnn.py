@@ -2,13 +2,14 @@
 """Few new tokens against a long cache: forward steps beside cuDNN, FlashAttention-2 and a reader of the cache.
 
     decode_vs_cudnn.py libflashring.so [--json FILE] [--repeats N] [--only NAME,NAME] [--pages SIZE]
-                                       [--before OTHER/libflashring.so]
+                                       [--before OTHER/libflashring.so] [--invariant]
 
 Needs an NVIDIA GPU and PyTorch. Everything is bfloat16 and timed by CUDA events, the bodies taking turns; caches are
 larger than the L2 cache, or as many as are together. Short caches are timed as one of 100 calls of a CUDA graph. First
 each result is compared with float32 attention of PyTorch; where one is wrong the exit status is 1, whatever the speed.
 With --pages the same cache also as rows with lengths of their own, and in shuffled pages of SIZE keys: with the same
-bits. And as float8, in one piece and in pages. With --before the same calls by another build of the library.
+bits. And as float8, in one piece and in pages. With --before the same calls by another build of the library;
+with --invariant the first of them batch-invariant, too.
 """
 import argparse
 import ctypes as c
@@ -182,6 +183,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--pages", type=int, default=0)
     parser.add_argument("--before")
+    parser.add_argument("--invariant", action="store_true")
     options = parser.parse_args()
     ring, lines, wrong = FlashRing(options.library), [], 0
     before = FlashRing(options.before) if options.before else None
@@ -199,6 +201,8 @@ def main():
                    "float8 pages": Rows(one, options.pages, True)}
             wrong += sum(not call.same for call in own.values())
             bodies.update(own)
+        if options.invariant:
+            bodies["invariant"] = by(ring, one, batch_invariant=1)
         if before:
             bodies.update({f"{who} before": by(before, body) for who, body in bodies.items() if hasattr(body, "step")})
         bodies = {who: body for who, body in bodies.items() if body}
@@ -225,6 +229,9 @@ def main():
         if options.pages:
             paged = graph_micros([Rows(call, options.pages) for call in calls], options.repeats)
             print(f"{name:4s} in pages {paged:6.2f} us", flush=True)
+        if options.invariant:
+            invariant = graph_micros(calls, options.repeats, ring, batch_invariant=1)
+            print(f"{name:4s} invariant {invariant:6.2f} us", flush=True)
         lines.append({"shape": name, "sizes": shape, "kernel": calls[0].kernel, "error": error, "micros": {"ours": us}})
         print(f"{name:4s} {str(shape):32s} {calls[0].kernel:7s} error {error:.1e}  "
               f"ours {us:6.2f} us a call among {CALLS} of a graph", flush=True)

@@ -36,7 +36,7 @@ class Step(c.Structure):
         [("softcap", c.c_double)] + [(n, PTR) for n in ("sinks", "alibi_slopes", "dsinks")] + \
         [(n, PTR) for n in ("kv_lengths", "kv_begins", "q_lengths", "page_table", "k_pages", "v_pages")] + \
         [(n, I64) for n in ("page_size", "pages", "page_table_stride", "shard", "shards")] + \
-        [(n, I32) for n in ("kv_dtype", "reserved")] + [(n, PTR) for n in ("k_scales", "v_scales")]
+        [(n, I32) for n in ("kv_dtype", "batch_invariant")] + [(n, PTR) for n in ("k_scales", "v_scales")]
 
 
 class Capability(c.Structure):

@@ -169,7 +169,7 @@ long olderStruct() {
     CHECK(run(raw) == FLASHRING_OK, "%s", flashring_last_error());
     raw = stepOf(c, cache, r, FLASHRING_KERNEL_AUTO, FLASHRING_FINISH);
     raw.size = offsetof(flashring_step, kv_dtype);
-    raw.kv_dtype = raw.reserved = 77;
+    raw.kv_dtype = raw.batch_invariant = 77;
     CHECK(run(raw) == FLASHRING_OK && r.sameBits(expected), "%s", flashring_last_error());
     return 1;
 }

@@ -301,6 +301,7 @@ long refusals() {
            [&](S& s, Stored&) { s.page_table = ints; });
     refuse("page_table_stride = 2 must be at least 3", Cache::Numbered,
            [&](S& s, Stored&) { s.page_table_stride = 2; });
+    refuse("batch_invariant = 2 must be from 0 to 1", Cache::Contiguous, [](S& s, Stored&) { s.batch_invariant = 2; });
     refuse("pages = 0 must be at least 1", Cache::Numbered, [&](S& s, Stored&) { s.pages = 0; });
     refuse("pages = 5 must be 0", Cache::Addressed, [&](S& s, Stored&) { s.pages = 5; });
     refuse("pages = 5 must be 0", Cache::Contiguous, [&](S& s, Stored&) { s.pages = 5; });

@@ -218,7 +218,10 @@ typedef struct flashring_step {
     /* What k and v hold: elements of the step's dtype, or each a byte that stands for its value times its head's scale.
        A step that has this has rows, as above, and dtype bfloat16 or float16. */
     int32_t kv_dtype;               /* flashring_kv_dtype */
-    int32_t reserved;
+    int32_t batch_invariant;        /* 1: forward gives a batch row the same bits whatever else is in the batch, however
+                                       many rows it has, and whatever kv_len is: they follow from the row's own keys and
+                                       queries, q_len, heads, dims, score and kernel. At some cost on CUDA's DECODE; all
+                                       other kernels are so anyway */
     const float* k_scales;          /* [kv_heads] finite and above 0; null: 1 of each */
     const float* v_scales;
 } flashring_step;

@@ -184,7 +184,7 @@ const flashring_step& readStep(const flashring_step* given, flashring_step& own)
     }
     requireDtype("dtype", step.dtype);
     requireKvDtype(step.kv_dtype, step.dtype);
-    requireWithin("reserved", step.reserved, 0, 0);
+    requireWithin("batch_invariant", step.batch_invariant, 0, 1);
     requireWithin("kernel", step.kernel, FLASHRING_KERNEL_AUTO, highestKernel());
     requireWithin("deterministic", step.deterministic, 0, 1);
     constexpr int32_t known =

@@ -54,6 +54,13 @@ class CacheTest {
         }
     }
 
+    /** Which is how the host's kernels are anyway. */
+    @Test
+    void batchInvarianceChangesNoBitOnTheHost() {
+        assertThat(decoded(plan(DType.BFLOAT16, 16).withBatchInvariance()))
+                .isEqualTo(decoded(plan(DType.BFLOAT16, 16)));
+    }
+
     @ParameterizedTest
     @EnumSource(names = {"BFLOAT16", "FLOAT16"})
     void bytesStandForTheirValueTimesTheScaleOfTheirHead(DType dtype) {

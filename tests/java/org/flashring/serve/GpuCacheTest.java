@@ -71,6 +71,20 @@ class GpuCacheTest {
         assertThat(decoded(plan(5).with(CacheType.FLOAT8_E4M3))).isEqualTo(expected);
     }
 
+    /** Bits depend neither on the room that a row has nor on how the cache lies. */
+    @RequiresGpu
+    @Test
+    void batchInvariantStepsHaveTheSameBitsInALargerCache() {
+        CachePlan plan = plan(0).withBatchInvariance();
+        CachePlan larger = CachePlan.contiguous(plan.shape(), 2, 9000)
+                .withNewTokens(40)
+                .with(ON_CUDA)
+                .withBatchInvariance();
+        List<Double> expected = decoded(plan);
+        assertThat(decoded(larger)).isEqualTo(expected);
+        assertThat(decoded(plan(16).withBatchInvariance())).isEqualTo(expected);
+    }
+
     @RequiresGpu
     @Test
     void windowsAndScores() {

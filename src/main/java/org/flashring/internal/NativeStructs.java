@@ -169,6 +169,8 @@ public abstract class NativeStructs {
         public native Step shards(long count);
         @Name("kv_dtype") public native int cacheDType();
         @Name("kv_dtype") public native Step cacheDType(int kvDType);
+        @Name("batch_invariant") public native int batchInvariant();
+        @Name("batch_invariant") public native Step batchInvariant(int batchInvariant);
         @MemberGetter @Name("k_scales") public native @Cast("const float*") long keyScales();
         @MemberSetter @Name("k_scales") public native Step keyScales(@Cast("const float*") long address);
         @MemberGetter @Name("v_scales") public native @Cast("const float*") long valueScales();

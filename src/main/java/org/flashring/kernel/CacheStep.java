@@ -37,6 +37,7 @@ public final class CacheStep implements AutoCloseable {
      * Makes the step against rows of at most {@code capacity} keys on this rank.
      *
      * @param kvDType what the cache holds, as the native interface numbers it; 0 for elements of the shape's type
+     * @param batchInvariant whether other rows of the batch change no bit of a row
      * @param pageSize keys of a page; 0 for a cache in one piece
      * @param pages that k and v of each layer have
      * @param window keys that a query sees, its own included; 0 for all before it
@@ -48,6 +49,7 @@ public final class CacheStep implements AutoCloseable {
             Score score,
             AttentionOptions options,
             int kvDType,
+            boolean batchInvariant,
             long capacity,
             long pageSize,
             long pages,
@@ -66,7 +68,7 @@ public final class CacheStep implements AutoCloseable {
         append.device(device).dtype(shape.dtype().code()).batch(shape.batch()).kvHeads(shape.kvHeads());
         append.headDim(shape.headDim()).valueDim(shape.valueDim());
         append.keyLength(capacity).pageSize(pageSize).pages(pages).shard(rank).shards(ranks);
-        step.cacheDType(kvDType);
+        step.cacheDType(kvDType).batchInvariant(batchInvariant ? 1 : 0);
         append.cacheDType(kvDType);
         this.headNumbers = new HeadNumbers(step, score, shape.dtype().accumulator());
     }

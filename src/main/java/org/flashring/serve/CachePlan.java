@@ -24,6 +24,8 @@ import org.flashring.kernel.CacheStep;
  * @param score how scores are made, without ALiBi
  * @param options kernel and device; what concerns backward is ignored
  * @param type what keys and values are kept as
+ * @param batchInvariant whether outputs of a row have the same bits whatever other rows the batch has and however long
+ *     they are, at some cost on CUDA; on the host they always have
  */
 public record CachePlan(
         AttentionShape shape,
@@ -36,7 +38,8 @@ public record CachePlan(
         int ranks,
         Score score,
         AttentionOptions options,
-        CacheType type) {
+        CacheType type,
+        boolean batchInvariant) {
     private static final long PACKED_ROWS = 64; // tokens times query heads of a key head that the decode kernel takes
     private static final int ALIGNMENT = 256;
 
@@ -95,7 +98,8 @@ public record CachePlan(
                 1,
                 Score.standard(),
                 AttentionOptions.defaults(),
-                CacheType.OF_SHAPE);
+                CacheType.OF_SHAPE,
+                false);
     }
 
     /**
@@ -119,22 +123,37 @@ public record CachePlan(
                 1,
                 Score.standard(),
                 AttentionOptions.defaults(),
-                CacheType.OF_SHAPE);
+                CacheType.OF_SHAPE,
+                false);
     }
 
     /** Returns this plan with {@code count} pages a rank: fewer than all rows could fill, where most stay short. */
     public CachePlan withPages(long count) {
-        return new CachePlan(shape, layers, capacity, pageSize, count, window, newTokens, ranks, score, options, type);
+        return new CachePlan(
+                shape,
+                layers,
+                capacity,
+                pageSize,
+                count,
+                window,
+                newTokens,
+                ranks,
+                score,
+                options,
+                type,
+                batchInvariant);
     }
 
     /** Returns this plan with queries that see {@code keys} keys, their own included. */
     public CachePlan withWindow(long keys) {
-        return new CachePlan(shape, layers, capacity, pageSize, pages, keys, newTokens, ranks, score, options, type);
+        return new CachePlan(
+                shape, layers, capacity, pageSize, pages, keys, newTokens, ranks, score, options, type, batchInvariant);
     }
 
     /** Returns this plan with steps of up to {@code tokens} new tokens a row. */
     public CachePlan withNewTokens(long tokens) {
-        return new CachePlan(shape, layers, capacity, pageSize, pages, window, tokens, ranks, score, options, type);
+        return new CachePlan(
+                shape, layers, capacity, pageSize, pages, window, tokens, ranks, score, options, type, batchInvariant);
     }
 
     /** Returns this plan with its pages dealt over {@code count} ranks, each of which has its share of them. */
@@ -157,19 +176,42 @@ public record CachePlan(
                 count,
                 score,
                 options,
-                type);
+                type,
+                batchInvariant);
     }
 
     /** Returns this plan with scores of another kind. */
     public CachePlan with(Score newScore) {
         return new CachePlan(
-                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, newScore, options, type);
+                shape,
+                layers,
+                capacity,
+                pageSize,
+                pages,
+                window,
+                newTokens,
+                ranks,
+                newScore,
+                options,
+                type,
+                batchInvariant);
     }
 
     /** Returns this plan with other options, such as {@code AttentionOptions.defaults().onCuda()}. */
     public CachePlan with(AttentionOptions newOptions) {
         return new CachePlan(
-                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, newOptions, type);
+                shape,
+                layers,
+                capacity,
+                pageSize,
+                pages,
+                window,
+                newTokens,
+                ranks,
+                score,
+                newOptions,
+                type,
+                batchInvariant);
     }
 
     /**
@@ -179,7 +221,29 @@ public record CachePlan(
      */
     public CachePlan with(CacheType newType) {
         return new CachePlan(
-                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, options, newType);
+                shape,
+                layers,
+                capacity,
+                pageSize,
+                pages,
+                window,
+                newTokens,
+                ranks,
+                score,
+                options,
+                newType,
+                batchInvariant);
+    }
+
+    /**
+     * Returns this plan with outputs of a row that have the same bits whatever other rows the batch has and however
+     * long they are: they depend on the row's own keys, on its tokens and on how many of them come in a step. Requests
+     * then get the same text alone as among others. On CUDA short caches and rows of many lengths take longer; on the
+     * host it is always so.
+     */
+    public CachePlan withBatchInvariance() {
+        return new CachePlan(
+                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, options, type, true);
     }
 
     /** Returns the keys of a row that a rank may come to hold: whole pages where there are pages. */
@@ -228,7 +292,8 @@ public record CachePlan(
     }
 
     CacheStep step(int rank) {
-        return new CacheStep(shape, score, options, type.code(), keysOfRow(), pageSize, pages, window, rank, ranks);
+        return new CacheStep(
+                shape, score, options, type.code(), batchInvariant, keysOfRow(), pageSize, pages, window, rank, ranks);
     }
 
     /**
@@ -301,6 +366,7 @@ public record CachePlan(
         terms.put("ranks", String.valueOf(ranks));
         terms.put("score", score.toString());
         terms.put("type", type.toString());
+        terms.put("batch-invariant", String.valueOf(batchInvariant));
         return terms;
     }
 }
