@@ -33,6 +33,18 @@ __device__ void syncTeam(int team) {
     }
 }
 
+// Which block of its key head this one is.
+struct BlockPlace {
+    int keyHead, number;
+};
+
+// Key heads side by side, as their rows lie; or head after head where the blocks of one are a cluster.
+__device__ inline BlockPlace placeOfBlock(const DecodeArguments& a) {
+    const int block = static_cast<int>(blockIdx.x), heads = static_cast<int>(a.step.kv_heads);
+    return a.way == DecodeWay::Cluster ? BlockPlace{block / a.blocks, block % a.blocks}
+                                       : BlockPlace{block % heads, block / heads};
+}
+
 // Part `part` of a step. kPlain: all batch rows see the same, nothing is in pages, and scores are products.
 template <class Element, int kDim, int kIndex, bool kPlain>
 __device__ __forceinline__ void decodePart(const DecodeArguments& a, const DecodeSight& sight, int4* places,
@@ -48,7 +60,7 @@ __device__ __forceinline__ void decodePart(const DecodeArguments& a, const Decod
     const int pageSize = kPlain ? 0 : a.pageSize;
     const flashring_step& step = a.step;
     const int length = static_cast<int>(step.q_len);
-    const int keyHead = blockIdx.x % static_cast<int>(step.kv_heads), team = threadIdx.x / kThreads;
+    const int keyHead = placeOfBlock(a).keyHead, team = threadIdx.x / kThreads;
     const int lane = threadIdx.x % 32, firstRow = threadIdx.x % kThreads / 32 * 16;
 
     const int count = start.count;
@@ -207,8 +219,9 @@ __device__ __forceinline__ void decodePart(const DecodeArguments& a, const Decod
     }
 }
 
+// Returns the cut.
 template <class Element, int kDim, int kIndex, bool kPlain>
-__device__ void decode(const DecodeArguments& a) {
+__device__ DecodeCut decode(const DecodeArguments& a) {
     using Config = DecodeConfig<Element, kDim, kIndex>;
     constexpr int kPlaces = kPlain ? 1 : kMaxDecodeThreads / 32 * Config::kStages;
     __shared__ DecodeSight sight;
@@ -218,16 +231,16 @@ __device__ void decode(const DecodeArguments& a) {
     if (!ownRows) {
         lookAt(a.step, sight);
     }
-    // Key heads side by side, as their rows lie. Parts go to different blocks before any block gets a second.
+    // Parts go to different blocks before any block gets a second.
     const int team = threadIdx.x / Config::kThreads;
-    for (int part = team * a.blocks + blockIdx.x / static_cast<int>(a.step.kv_heads);; part += a.blocks * a.teams) {
+    for (int part = team * a.blocks + placeOfBlock(a).number;; part += a.blocks * a.teams) {
         const DecodeStart start = ownRows ? planRowsApart(a, part) : planAlike(a, sight, part);
         if (part >= start.cut.parts) {
-            return;
+            return start.cut;
         }
         decodePart<Element, kDim, kIndex, kPlain>(a, sight, places, start, part);
         if (a.stretch == 0) {
-            return;
+            return start.cut;
         }
         syncTeam<Config::kThreads>(team);  // nobody reads the buffers any more
     }
@@ -265,7 +278,10 @@ void launchDecode(const DecodeArguments& a) {
 template <class Element>
 void decodeStep(const DecodeArguments& a) {
     static_assert(kDecodeDims[0] == 64 && kDecodeDims[1] == 128 && kDecodeDims[2] == 256);
-    if (a.blocks > 0 && a.hopper) {
+    if (a.blocks > 0 && a.way == DecodeWay::Cluster) {
+        return clusterDecode<Element>(a);
+    }
+    if (a.blocks > 0 && a.way == DecodeWay::Warpgroups) {
         hopperDecode(a);
     } else if (a.blocks > 0 && a.step.kv_dtype == FLASHRING_KV_FLOAT8_E4M3) {
         launchFloat8(a);

@@ -36,6 +36,13 @@ constexpr int kLeastPage = 16;              // keys of the smallest pages that a
 constexpr int hopperDecodeRows(bool float8) { return float8 ? 16 : 32; }
 constexpr int kHopperDecodeKeys = 64, kHopperDecodeTeams = 2, kHopperDecodeDim = 128;
 
+// By warps of 16 rows and a merge behind them; by warpgroups of 64 rows and the same (Hopper); by warps whose blocks, a
+// cluster for each key head, merge themselves (Hopper, short caches).
+enum class DecodeWay { Warps, Warpgroups, Cluster };
+
+constexpr int kClusterBlocks = 8;       // the most that every device takes
+constexpr int kMostClusterKeys = 4096;  // of all batch rows: beyond, eight blocks read for too long
+
 // Keys of a part where bits may not depend on the batch: few leave many states to merge, many leave teams without work.
 constexpr int decodeStretch(int64_t rows) { return rows <= 16 ? 256 : rows <= 32 ? 512 : 1024; }
 
@@ -96,8 +103,8 @@ struct DecodeArguments {
     int group, rows;     // query heads of a key head; times queries
     int blocks, teams;   // of a key head; of a block
     int keys, pitch;     // of a tile; of a row of `out`
-    int stretch;     // keys, whole tiles, that start at its multiples: parts where the step is batch-invariant, else 0
-    bool hopper;     // by Hopper's kernel
+    int stretch;  // keys, whole tiles, that start at its multiples: parts where the step is batch-invariant, else 0
+    DecodeWay way;
     bool ownRows;    // batch rows have lengths of their own, or pages
     int pageSize;    // 0: no pages
     int pageShift;   // its logarithm where the pages of a tile are found once for all its keys, else 0
@@ -116,6 +123,10 @@ struct DecodeArguments {
 
 // Hopper's kernel, of more than hopperDecodeRows() rows and up to kHopperDecodeDim dims.
 void hopperDecode(const DecodeArguments& arguments);
+
+// The one of short caches, of up to 16 rows and kHopperDecodeDim dims.
+template <class Element>
+void clusterDecode(const DecodeArguments& arguments);
 
 // The kernel over a cache of bytes, whatever the dtype of the step.
 void launchFloat8(const DecodeArguments& arguments);

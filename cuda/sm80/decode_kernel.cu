@@ -37,18 +37,31 @@ int pageShiftOf(const flashring_step& step) {
 
 // Who computes a step: keys of a tile, teams of a block. By shape alone: where a cache lies changes no bit.
 struct Workers {
-    bool hopper;
+    DecodeWay way;
     int keys, teams;
 };
 
+DecodeWay wayOf(const flashring_step& step) {
+    if (!isHopper(step.device) || pitchOf(step) > kHopperDecodeDim) {
+        return DecodeWay::Warps;
+    }
+    if (rowsOf(step) > hopperDecodeRows(isFloat8(step))) {
+        return DecodeWay::Warpgroups;
+    }
+    const bool clusters = rowsOf(step) <= 16 && !isFloat8(step) && !step.batch_invariant &&
+                          step.batch * step.kv_len <= kMostClusterKeys &&
+                          step.kv_heads * kClusterBlocks <= multiprocessors(step.device);
+    return clusters ? DecodeWay::Cluster : DecodeWay::Warps;
+}
+
 Workers workersOf(const flashring_step& step) {
-    if (isHopper(step.device) && rowsOf(step) > hopperDecodeRows(isFloat8(step)) && pitchOf(step) <= kHopperDecodeDim) {
-        return {true, kHopperDecodeKeys, kHopperDecodeTeams};
+    const DecodeWay way = wayOf(step);
+    if (way == DecodeWay::Warpgroups) {
+        return {way, kHopperDecodeKeys, kHopperDecodeTeams};
     }
     const DecodeTile tile = decodeTile(tileDimOf(step), decodeTileIndex(rowsOf(step), isFloat8(step)));
     const int bytes = static_cast<int>(sharedMemory(step.device)) - kDecodeStaticBytes;
-    return {false, tile.keys,
-            std::min(bytes / tile.teamBytes(tileDimOf(step)), kMaxDecodeThreads / tile.teamThreads())};
+    return {way, tile.keys, std::min(bytes / tile.teamBytes(tileDimOf(step)), kMaxDecodeThreads / tile.teamThreads())};
 }
 
 // Of a key head: they fill the multiprocessors once, or a few times where one round would leave a tenth of them without
@@ -56,6 +69,9 @@ Workers workersOf(const flashring_step& step) {
 int64_t blocksOf(const flashring_step& step, const Workers& workers) {
     const int64_t places = multiprocessors(step.device),
                   tiles = step.batch * ceilDiv(step.kv_len, int64_t{workers.keys});
+    if (workers.way == DecodeWay::Cluster) {
+        return rowsOf(step) == 0 || tiles == 0 ? 0 : kClusterBlocks;
+    }
     int64_t best = 1, bestRounds = ceilDiv(step.kv_heads, places);
     for (int64_t rounds = 1; rounds <= 4; ++rounds) {
         const int64_t blocks = rounds * places / step.kv_heads;
@@ -131,7 +147,7 @@ void forward(const Problem& problem) {
                                     workers.keys,
                                     pitchOf(step),
                                     stretchOf(step),
-                                    workers.hopper,
+                                    workers.way,
                                     hasRows(step),
                                     static_cast<int>(std::min(step.page_size, kMaxKeys)),
                                     pageShiftOf(step),

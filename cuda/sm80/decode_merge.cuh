@@ -81,42 +81,45 @@ __device__ inline Merged merge(const DecodeArguments& a, int64_t from, int64_t s
     return merged;
 }
 
-// `warps` warps of a block merge a row, which is one of few with many states, or one of many with few.
-template <class Element>
-__global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_constant__ DecodeArguments a, int warps) {
-    __shared__ float tops[kMergeWarps], sums[kMergeWarps];
-    __shared__ float4 outputs[kMergeWarps][kMaxDecodeDim / 4];
-    const flashring_step& step = a.step;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, ofRow = warp % warps;
-    const int heads = static_cast<int>(step.q_heads), length = static_cast<int>(step.q_len),
-              valueDim = static_cast<int>(step.value_dim);
-    const int row = blockIdx.x * (kMergeWarps / warps) + warp / warps, token = row / heads, head = row % heads;
-    const int batch = token / length, query = token % length;
-    const bool exists = batch < step.batch;
-#if __CUDA_ARCH__ >= 900
-    waitForEarlierKernel();
-    letNextKernelStart();
-#endif
-    const bool resume = step.flags & FLASHRING_RESUME;
-    const Lse earlier = exists ? startLse(step, batch, query, head) : Lse{-INFINITY, 0};
-    int part = 0, states = 0;
-    if (exists && a.blocks > 0) {
-        const int ofRow = a.tiles[0], before = a.ownRows ? a.tiles[batch] : batch * ofRow;
-        const int after = a.ownRows ? a.tiles[batch + 1] : before + ofRow;
-        const DecodeCut cut = a.cut(a.ownRows ? a.tiles[step.batch] : static_cast<int>(step.batch) * ofRow);
+// The states of a row: of `count` parts from the first on.
+struct RowStates {
+    int first, count;
+
+    // Of a query of a batch row that has these tiles.
+    __device__ RowStates(const flashring_step& step, const DecodeCut& cut, int before, int after, int batch, int query)
+        : first(0), count(0) {
         if (before < after && (!step.q_lengths || query < step.q_lengths[batch])) {
-            part = cut.partOf(before);
-            states = cut.partOf(after - 1) - part + 1;
+            first = cut.partOf(before);
+            count = cut.partOf(after - 1) - first + 1;
         }
     }
-    const int64_t from = a.state(part, batch, head / a.group, query * a.group + head % a.group),
+    RowStates() = default;
+};
+
+// What the warps that merge a row share.
+struct MergeShared {
+    float tops[kMergeWarps], sums[kMergeWarps];
+    float4 outputs[kMergeWarps][kMaxDecodeDim / 4];
+};
+
+// `warps` warps of a block merge a row, which is one of few with many states, or one of many with few. Run by the whole
+// block; some of its rows may not exist.
+template <class Element>
+__device__ __forceinline__ void mergeRow(const DecodeArguments& a, MergeShared& shared, const RowStates& states,
+                                         int batch, int query, int head, bool exists, int warps) {
+    const flashring_step& step = a.step;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, ofRow = warp % warps,
+              valueDim = static_cast<int>(step.value_dim);
+    const bool resume = step.flags & FLASHRING_RESUME;
+    const Lse earlier = exists ? startLse(step, batch, query, head) : Lse{-INFINITY, 0};
+    const int64_t from = a.state(states.first, batch, head / a.group, query * a.group + head % a.group),
                   next = step.kv_heads * a.rows;
-    const Merged merged = merge(a, from, next, ofRow, states, warps, lane * 4);
-    outputs[warp][lane] = merged.out[0];
-    outputs[warp][lane + 32] = merged.out[1];
+    const Merged merged = merge(a, from, next, ofRow, states.count, warps, lane * 4);
+    shared.outputs[warp][lane] = merged.out[0];
+    shared.outputs[warp][lane + 32] = merged.out[1];
     if (lane == 0) {
-        tops[warp] = merged.top;
-        sums[warp] = merged.sum;
+        shared.tops[warp] = merged.top;
+        shared.sums[warp] = merged.sum;
     }
     __syncthreads();
     if (!exists) {
@@ -126,12 +129,12 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
     const int first = warp - ofRow;
     float top = earlier.high;
     for (int w = first; w < first + warps; ++w) {
-        top = fmaxf(top, tops[w]);
+        top = fmaxf(top, shared.tops[w]);
     }
     const float weight = earlier.high == -INFINITY ? 0 : weightOf(earlier, top);
     float total = weight;
     for (int w = first; w < first + warps; ++w) {
-        total += sums[w] * expDifference(tops[w], shiftOf(top));
+        total += shared.sums[w] * expDifference(shared.tops[w], shiftOf(top));
     }
     const float inverse = total == 0 ? 0 : 1 / total;
     float* const acc = step.acc.data ? flashring::row<float>(step.acc, batch, query, head) : nullptr;
@@ -142,8 +145,8 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
             result = {weight * state.x, weight * state.y};
         }
         for (int w = first; w < first + warps; ++w) {
-            const float scale = expDifference(tops[w], shiftOf(top));
-            const float2 x = reinterpret_cast<const float2*>(outputs[w])[col / 2];
+            const float scale = expDifference(shared.tops[w], shiftOf(top));
+            const float2 x = reinterpret_cast<const float2*>(shared.outputs[w])[col / 2];
             result = {fmaf(scale, x.x, result.x), fmaf(scale, x.y, result.y)};
         }
         if (acc) {
@@ -157,6 +160,29 @@ __global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_con
     if (ofRow == 0 && lane == 0) {
         storeLse(step, batch, query, head, total == 0 ? Lse{-INFINITY, 0} : addLog(top, logf(total)));
     }
+}
+
+template <class Element>
+__global__ void __launch_bounds__(kMergeWarps * 32) mergeKernel(const __grid_constant__ DecodeArguments a, int warps) {
+    __shared__ MergeShared shared;
+    const flashring_step& step = a.step;
+    const int heads = static_cast<int>(step.q_heads), length = static_cast<int>(step.q_len);
+    const int row = blockIdx.x * (kMergeWarps / warps) + threadIdx.x / 32 / warps, token = row / heads,
+              head = row % heads;
+    const int batch = token / length, query = token % length;
+    const bool exists = batch < step.batch;
+#if __CUDA_ARCH__ >= 900
+    waitForEarlierKernel();
+    letNextKernelStart();
+#endif
+    RowStates states{};
+    if (exists && a.blocks > 0) {
+        const int ofRow = a.tiles[0], before = a.ownRows ? a.tiles[batch] : batch * ofRow;
+        const int after = a.ownRows ? a.tiles[batch + 1] : before + ofRow;
+        const DecodeCut cut = a.cut(a.ownRows ? a.tiles[step.batch] : static_cast<int>(step.batch) * ofRow);
+        states = RowStates(step, cut, before, after, batch, query);
+    }
+    mergeRow<Element>(a, shared, states, batch, query, head, exists, warps);
 }
 
 // Kernels that begin with a wait for the one before may start early where they were compiled to wait.

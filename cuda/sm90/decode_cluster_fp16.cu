@@ -1,0 +1,3 @@
+#include "sm90/decode_cluster.cuh"
+
+template void flashring::clusterDecode<__half>(const DecodeArguments&);
