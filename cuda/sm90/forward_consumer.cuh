@@ -23,7 +23,8 @@ class Consumer {
     static constexpr bool kWaitsAhead = kTile.stages > 2, kRoomy = kWaitsAhead && Config::kShaping == Shaping::None;
     // A tile's last step has code of its own, which keeps the loop of the others tight. Elsewhere that makes ptxas
     // spill, or serialise the products.
-    static constexpr bool kOwnLastStep = kRoomy && (!Config::kResumes || Config::kStateInRing);
+    static constexpr bool kOwnLastStep =
+        kWaitsAhead && Config::kShaping != Shaping::Alibi && (!Config::kResumes || Config::kStateInRing);
     static constexpr bool kCapped = Config::kShaping == Shaping::Softcap, kSloped = Config::kShaping == Shaping::Alibi,
                           kShortWay = !Config::kStateInRing;  // there is a register left for it
     // Boxes of 16 rows in a warp's part of the queries' memory, where output leaves through it. Steps that resume store
@@ -291,7 +292,8 @@ private:
             taken = takeSloped<Element, kKeys>(scores_, weights_, state_, block, h_.a, border);
         }
         if constexpr (kCapped && kShortWay) {
-            taken = !border && advanceCapped<Element, kKeys, kWaitsAhead>(scores_, weights_, state_, h_.curve);
+            taken = !border && (kWaitsAhead ? advanceBounded<Element, kKeys>(scores_, weights_, state_, h_.curve)
+                                            : advanceCapped<Element, kKeys>(scores_, weights_, state_, h_.curve));
         }
         if (kCapped && !taken) {
             capScores(scores_, h_.a.shape);

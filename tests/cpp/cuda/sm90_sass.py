@@ -49,8 +49,8 @@ for function in re.split(r"\n\s*Function : ", listing)[1:]:
     # its own
     else:
         scores, values, resumed = DIMS[index][0] // 16, KEYS[index] // 16, found.group(3) == "1"
-        shaped = found.group(4) != "0"  # with a softcap or ALiBi there is one code for all steps
-        steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) and not shaped else 1
+        sloped = found.group(4) == "2"  # with ALiBi there is one code for all steps
+        steps = 2 if DIMS[index][0] <= 128 and not (resumed and DIMS[index][0] == 64) and not sloped else 1
         expected = scores + steps * (scores + values)
     problems = []
     if len(products) != expected:
