@@ -9,8 +9,8 @@
 
 namespace flashring {
 
-// In place of tanh where the mask hides a pair: its weight is 0, and what that is multiplied by stays finite.
-constexpr float kHiddenTanh = -1e18f;
+// In place of tanh where the mask hides a pair: its weight is 0, and dP times what comes of it stays finite up to 1e26.
+constexpr float kHiddenTanh = -1e6f;
 
 // Puts tanh(score / softcap) in place of products, each warp by its own way.
 template <int kCount>

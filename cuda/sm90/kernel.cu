@@ -131,7 +131,7 @@ const char* lackOf(const flashring_step& step, flashring_direction direction) {
 }
 
 // A smaller one would not tell hidden pairs from others (kHiddenTanh).
-constexpr double kSmallestSoftcap = 1e-15;
+constexpr double kSmallestSoftcap = 1e-3;
 
 Shaping shapingOf(const flashring_step& step) {
     return step.softcap != 0 ? Shaping::Softcap : step.alibi_slopes ? Shaping::Alibi : Shaping::None;
@@ -151,16 +151,16 @@ const char* shapingUnmet(const flashring_step& step, flashring_direction directi
         served = hopperShapes(kHeadDims[decltype(index)::value], shaping);
         separates = hopperSeparates(kHeadDims[decltype(index)::value], shaping);
     });
+    if (!served) {
+        return shaping == Shaping::Softcap ? "it takes a softcap at head dims from 97 to 128 and from 193 to 256"
+                                           : "it takes alibi_slopes at head dims from 97 to 128";
+    }
     if (direction == FLASHRING_BACKWARD && step.deterministic && !separates) {
-        return "with softcap or alibi_slopes it is deterministic at head dims from 193 to 256";
+        return shaping == Shaping::Softcap ? "with a softcap it is deterministic at head dims from 193 to 256"
+                                           : "with alibi_slopes it is not deterministic";
     }
     if (shaping == Shaping::Softcap) {
-        return !served                           ? "it takes a softcap at head dims from 97 to 128 and from 193 to 256"
-               : step.softcap < kSmallestSoftcap ? "it takes a softcap from 1e-15 on"
-                                                 : softcapUnmet(step);
-    }
-    if (!served) {
-        return "it takes alibi_slopes at head dims from 97 to 128";
+        return step.softcap < kSmallestSoftcap ? "it takes a softcap from 0.001 on" : softcapUnmet(step);
     }
     if (direction == FLASHRING_FORWARD && (step.dtype != FLASHRING_BFLOAT16 || step.flags & FLASHRING_RESUME)) {
         return "forward it takes alibi_slopes in bfloat16, of steps that do not resume";

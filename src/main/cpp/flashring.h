@@ -166,8 +166,8 @@ typedef struct flashring_step {
                                        (acc, lse) weighs the earlier keys as one step would */
 
     double softcap;                 /* bound of scores before ALiBi, in the range of softmax_scale; 0: none. MMA, WGMMA
-                                       and DECODE take up to 256, and have scores within 2^-21 of it; of larger ones
-                                       AUTO makes REFERENCE */
+                                       (from 0.001 on) and DECODE take up to 256, and have scores within 2^-21 of it;
+                                       of larger ones AUTO makes REFERENCE */
     const void* sinks;              /* [q_heads] acc type, finite, or -inf for none; null: no head has one. Forward
                                        reads it unless it resumes, delta where it writes dsinks */
     const void* alibi_slopes;       /* [q_heads] acc type, finite and at least 0; null: no ALiBi. A distance is exact

@@ -1,6 +1,6 @@
 // Backward steps on a GPU from a log-sum-exp that the host has computed in float64, so that nothing of forward is in
 // what is checked: gradients that are added to what is there, log-sum-exps of all sizes, one key, scales of all sizes,
-// and key heads of many query heads. For what AUTO takes, deterministic and not, and for mma.
+// key heads of many query heads, a softcap, and ALiBi. For what AUTO takes, deterministic and not, and for mma.
 #include "cuda/device_case.h"
 
 namespace {
@@ -130,6 +130,26 @@ long checkScales(int32_t dtype, int64_t dim) {
     return 4;
 }
 
+// A softcap, and gradients so large that what the mask hides must be 0 whatever dP is there.
+long checkSoftcap(int32_t dtype, int64_t dim) {
+    Case c = drawn(dtype, dim, 300, 4, 2, true);
+    c.softcap = 20;
+    c.dout.forEach(
+        [&](int64_t b, int64_t s, int64_t h, int64_t d) { c.dout.set(b, s, h, d, 256 * c.dout.get(b, s, h, d)); });
+    Known known(c);
+    compare("softcap, large gradients", known, 0, 0);
+    return 1;
+}
+
+// ALiBi of gentle, steep and very steep slopes.
+long checkSlopes(int32_t dtype, int64_t dim) {
+    Case c = drawn(dtype, dim, 300, 4, 2, true);
+    c.slopes = {0.0078125, 0.5, 20, 1e4};
+    Known known(c);
+    compare("slopes", known, 0, 0);
+    return 1;
+}
+
 }  // namespace
 
 int main() {
@@ -145,7 +165,7 @@ int main() {
                 cases += checkOffset(dtype, dim, offset);
             Known many(drawn(dtype, dim, 130, 12, 1, false));
             compare("one key head", many, 0, 0);
-            ++cases;
+            cases += 1 + checkSoftcap(dtype, dim) + checkSlopes(dtype, dim);
         }
     return finish("cuda backward", cases);
 }
