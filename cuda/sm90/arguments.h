@@ -103,7 +103,7 @@ void finishGathering(const GatheredDq& from, const flashring_step& step);
 template <class Element>
 void hopperForward(const HopperArguments& arguments);
 template <class Element>
-void hopperForwardCapped(const HopperArguments& arguments);  // with a softcap; dims of hopperCaps()
+void hopperForwardCapped(const HopperArguments& arguments);  // with a softcap; dims of hopperShapes()
 template <class Element>
 void hopperForwardSloped(const HopperArguments& arguments);  // with ALiBi, in bfloat16, of a step that does not resume
 template <class Element, Shaping kShaping>

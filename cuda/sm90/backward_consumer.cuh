@@ -69,14 +69,6 @@ private:
 
     static __device__ __forceinline__ uint32_t address(const uint64_t& barrier) { return sharedAddress(&barrier); }
 
-    // Says that this warp is done with what the barrier guards.
-    static __device__ __forceinline__ void release(const uint64_t& barrier) {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) {
-            arrive(address(barrier));
-        }
-    }
-
     // Address of a tile that stays, computed each time: descriptors kept in registers would leave none for the rest.
     static __device__ __forceinline__ uint32_t addressOf(const char* tile) {
         uint32_t address;
@@ -210,7 +202,7 @@ private:
                           gradients_[k]);
         }
         orderBeforeCopies();
-        release(shared_.gradientsFull[now.stage]);
+        releaseBarrier(shared_.gradientsFull[now.stage]);
     }
 
     // dq_ = dS K: this consumer's columns, or all of them in its turn.
@@ -323,8 +315,8 @@ private:
     }
 
     __device__ __forceinline__ void releaseTile(const RingIndex<kTile.stages>& tile) {
-        release(shared_.queriesEmpty[tile.stage]);
-        release(shared_.doutsEmpty[tile.stage]);
+        releaseBarrier(shared_.queriesEmpty[tile.stage]);
+        releaseBarrier(shared_.doutsEmpty[tile.stage]);
     }
 
     // A tile pair by pair: adds to memory, and leaves nothing for the products but a dq_ that means nothing.

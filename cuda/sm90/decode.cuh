@@ -110,12 +110,7 @@ private:
     }
 
     // Says that this warp is done with a slot.
-    __device__ __forceinline__ void release(uint32_t slot) const {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) {
-            arrive(sharedAddress(signs_.empty + slot));
-        }
-    }
+    __device__ __forceinline__ void release(uint32_t slot) const { releaseBarrier(signs_.empty[slot]); }
 
     // The bytes of a slot as float16 in a tile; 16 columns of keys in the order that loadFloat8Queries() gives those of
     // queries.
