@@ -188,6 +188,8 @@ def main():
     ring, lines, wrong = FlashRing(options.library), [], 0
     before = FlashRing(options.before) if options.before else None
     only = options.only.split(",") if options.only else [*LONG, *SHORT]
+    if unknown := set(only) - {*LONG, *SHORT}:
+        parser.error(f"--only: no {', '.join(sorted(unknown))} among {', '.join([*LONG, *SHORT])}")
     for name, shape in LONG.items():
         if name not in only:
             continue
