@@ -140,6 +140,8 @@ class DenseTrainCommandTest {
                 "--recompute",
                 "full",
                 "--offload",
+                "--documents", // as long as the context, which is how it is without
+                "61",
                 "--out",
                 resumed.toString());
         assertThat(more).contains("--recompute full --offload", "in 4 steps after 20 of the checkpoint");
@@ -155,7 +157,8 @@ class DenseTrainCommandTest {
         assertThat(err.toString()).contains("which learnt another text").hasLineCount(1);
         err.getBuffer().setLength(0);
 
-        assertThat(train("--window", "9", "--steps", "24", "--resume", from)).isEqualTo(CommandLine.ExitCode.USAGE);
+        assertThat(train("--seed", "3", "--window", "9", "--steps", "24", "--resume", from))
+                .isEqualTo(CommandLine.ExitCode.USAGE);
         assertThat(err.toString())
                 .contains("which learnt with --window 0, not 9; give the same")
                 .hasLineCount(1);

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.bytedeco.javacpp.Pointer;
@@ -93,16 +94,16 @@ final class DenseTraining {
 
     /** Returns the options that decide the rows of steps and what their tokens see. */
     private Map<String, String> rows(DenseOptions options) {
-        return Map.of(
-                "--context", String.valueOf(settings.context()),
-                "--batch", String.valueOf(settings.batch()),
-                "--window", String.valueOf(settings.window()),
-                "--documents",
-                        options.documents() == null
-                                ? "of the context"
-                                : options.documents().toString(),
-                "--repeat", String.valueOf(options.repeat()),
-                "--seed", String.valueOf(settings.seed()));
+        int context = settings.context();
+        Integer documents = options.documents();
+        Map<String, String> rows = new LinkedHashMap<>(); // in the order in which a refusal names the first
+        rows.put("--context", String.valueOf(context));
+        rows.put("--batch", String.valueOf(settings.batch()));
+        rows.put("--window", String.valueOf(settings.window()));
+        rows.put("--documents", documents == null || documents >= context ? "of the context" : documents.toString());
+        rows.put("--repeat", String.valueOf(options.repeat()));
+        rows.put("--seed", String.valueOf(settings.seed()));
+        return rows;
     }
 
     /** Returns the ranks of this host. */
