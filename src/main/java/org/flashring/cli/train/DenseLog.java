@@ -119,7 +119,7 @@ final class DenseLog implements AutoCloseable {
         part = (int) Math.max(1, (last - done) / PART);
         parameters = rank.parameterCount();
         taken = rank.bytesHeld();
-        beside = rank.bytesBeside() / sharers;
+        beside = rank.bytesBeside(sharers);
         report.startAt((int) done);
     }
 

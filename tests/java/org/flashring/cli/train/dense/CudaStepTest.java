@@ -319,7 +319,7 @@ class CudaStepTest {
                         rank.step(new long[][] {
                             random.longs(LONG, 0, MODEL.vocabulary()).toArray()
                         });
-                        return new long[] {watch.bytes(), rank.bytesHeld() + rank.bytesBeside()};
+                        return new long[] {watch.bytes(), rank.bytesHeld() + rank.bytesBeside(1)};
                     })
                     .get(0);
             System.out.printf("%,d bytes seen, %,d planned and beside%n", told[0], told[1]);

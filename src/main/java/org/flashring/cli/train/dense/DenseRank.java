@@ -39,7 +39,7 @@ public final class DenseRank implements AutoCloseable {
     private final Communicator all;
     private final TokenLoss loss;
     private final DenseAttention attention;
-    private final long beside; // bytes of the device
+    private final long besideArenas; // bytes of the device, as it is before any
     private final BatchBlock batch;
     private final PositionLoss positionLoss;
     private final ShardedAdamW optimizer;
@@ -74,7 +74,7 @@ public final class DenseRank implements AutoCloseable {
                 this.ops = ops(settings.type(), world, made);
                 this.loss = made.add(new TokenLoss(all));
                 this.staging = made.add(new Staging(ops));
-                this.beside = settings.cuda() ? beside(watch, exchange) : 0;
+                this.besideArenas = settings.cuda() ? besideArenas(watch, exchange) : 0;
                 this.arena = made.add(OwnedMemory.allocate(world.device(), memory.arena()));
                 int slots = settings.recompute() == Recompute.FULL ? 1 : settings.slots();
                 this.attention =
@@ -102,13 +102,13 @@ public final class DenseRank implements AutoCloseable {
     }
 
     /**
-     * Returns the bytes of the device that groups, streams and libraries of its ranks hold before any has an arena, the
-     * workspaces of plans apart. Collective.
+     * Returns the bytes of the device that groups, streams, libraries and workspaces of its ranks hold before any has
+     * an arena. Collective.
      */
-    private long beside(MemoryWatch watch, Communicator exchange) {
+    private long besideArenas(MemoryWatch watch, Communicator exchange) {
         all.barrier();
         exchange.barrier(); // each group has then made what it works with
-        long bytes = Math.max(0, watch.bytes() - StepMemory.WORKSPACE);
+        long bytes = watch.bytes();
         all.barrier(); // no rank goes on to its arena before all have looked
         return bytes;
     }
@@ -195,11 +195,11 @@ public final class DenseRank implements AutoCloseable {
     }
 
     /**
-     * Returns the bytes of its GPU that are held beside the plan, by all ranks that share the GPU: groups, streams, and
-     * what libraries load, as measured before memory by plan was taken. 0 on the host.
+     * Returns the bytes of its GPU that each of {@code sharers} ranks on it holds beside the plan: groups, streams, and
+     * what libraries load, as measured before arenas were taken. 0 on the host.
      */
-    public long bytesBeside() {
-        return beside;
+    public long bytesBeside(int sharers) {
+        return Math.max(0, besideArenas / sharers - StepMemory.WORKSPACE);
     }
 
     /** Returns the number of learnt values. */
