@@ -79,7 +79,11 @@ public record PooledAttention(
         try {
             call.accept(operation.attention());
         } catch (RuntimeException | Error e) {
-            operation.attention().close(); // it may be on a stream that is none, or broken
+            try {
+                operation.attention().close(); // it may be on a stream that is none, or broken
+            } catch (RuntimeException failure) {
+                e.addSuppressed(failure);
+            }
             throw e;
         }
         giveBack(operation);
