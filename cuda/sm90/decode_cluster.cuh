@@ -27,6 +27,15 @@ __device__ inline RowStates statesOf(const DecodeArguments& a, const DecodeCut& 
     return {a.step, cut, __shfl_sync(~0u, before, batch % 32), __shfl_sync(~0u, after, batch % 32), batch, query};
 }
 
+// Teams fill a block, which is as large as the merge asks for, and leave the memory that it shares.
+constexpr bool clustersMerge(int dim) {
+    constexpr int kBytes = static_cast<int>(SharedMemory::KB227) - kDecodeStaticBytes;
+    const DecodeTile tile = decodeTile(dim, 0);
+    const int teams = kMaxDecodeThreads / tile.teamThreads(), bytes = teams * tile.teamBytes(dim);
+    return bytes <= kBytes && bytes >= static_cast<int>(sizeof(MergeShared));
+}
+static_assert(kMaxDecodeThreads == kMergeWarps * 32 && clustersMerge(64) && clustersMerge(kHopperDecodeDim));
+
 template <class Element, int kDim>
 __global__ void __cluster_dims__(kClusterBlocks, 1, 1) __launch_bounds__(kMaxDecodeThreads, 1)
     decodeClusterKernel(const __grid_constant__ DecodeArguments a) {

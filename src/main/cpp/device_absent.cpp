@@ -22,8 +22,7 @@ constexpr Kernel decodeAlone(Kernel kernel) {
 }  // namespace
 
 const Kernel kCudaDecode = decodeAlone(absent(FLASHRING_KERNEL_DECODE, "decode", kCudaRequirement)).serving(kAllScores);
-const Kernel kCudaWgmma =
-    absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement).serving(kAllScores);
+const Kernel kCudaWgmma = absent(FLASHRING_KERNEL_WGMMA, "wgmma", kHopperRequirement).serving(kAllScores);
 const Kernel kCudaMma = absent(FLASHRING_KERNEL_MMA, "mma", kCudaRequirement).serving(kAllScores).wideForward();
 const Kernel kCudaReference =
     absent(FLASHRING_KERNEL_REFERENCE, "reference", kCudaRequirement).serving(kAllScores).forAnyDims();
