@@ -33,7 +33,7 @@ checks=(
     "initcheck 280 compute-sanitizer --tool initcheck $sanitized"
     "synccheck 280 compute-sanitizer --tool synccheck $sanitized"
     'extremes 200 $build/cuda_extremes'
-    'backward-steps 60 $build/cuda_backward'
+    'backward-steps 120 $build/cuda_backward'
     'selection 60 $build/cuda_selection'
     'graph 60 $build/cuda_graph'
     'rows 200 $build/cuda_rows'

@@ -132,7 +132,7 @@ long checkScales(int32_t dtype, int64_t dim) {
 
 // A softcap, and gradients so large that what the mask hides must be 0 whatever dP is there.
 long checkSoftcap(int32_t dtype, int64_t dim) {
-    Case c = drawn(dtype, dim, 300, 4, 2, true);
+    Case c = drawn(dtype, dim, 170, 4, 2, true);
     c.softcap = 20;
     c.dout.forEach(
         [&](int64_t b, int64_t s, int64_t h, int64_t d) { c.dout.set(b, s, h, d, 256 * c.dout.get(b, s, h, d)); });
@@ -143,7 +143,7 @@ long checkSoftcap(int32_t dtype, int64_t dim) {
 
 // ALiBi of gentle, steep and very steep slopes.
 long checkSlopes(int32_t dtype, int64_t dim) {
-    Case c = drawn(dtype, dim, 300, 4, 2, true);
+    Case c = drawn(dtype, dim, 170, 4, 2, true);
     c.slopes = {0.0078125, 0.5, 20, 1e4};
     Known known(c);
     compare("slopes", known, 0, 0);
