@@ -238,9 +238,9 @@ public record CachePlan(
     /**
      * Returns this plan with outputs of a row that have the same bits whatever other rows the batch has and however
      * long they are: they depend on the row's own keys and tokens, and on the length of the step's tensors, which rows
-     * with fewer tokens ({@link Cache#newLengths}) share with the others. In steps of one length requests then
-     * get the same text alone as among others. On CUDA short caches and rows of many lengths take longer; on the host
-     * it is always so.
+     * with fewer tokens ({@link Cache#newLengths}) share with the others. In steps of one length requests then get the
+     * same text alone as among others. On CUDA short caches and rows of many lengths take longer; on the host it is
+     * always so.
      */
     public CachePlan withBatchInvariance() {
         return new CachePlan(
