@@ -34,7 +34,7 @@ struct Shared {
     char douts[kTile.stages][panels(kDim) * panelBytes(kQueries)];
     char gradients[kGradientStages][panels(kQueries) * panelBytes(kKeys)];  // dS^T
     char dq[kWarps][16 * 64 * 4];
-    HopperQueryRows<kQueries, kTile.rowWarps> rows[kTile.stages];
+    HopperQueryRows<kQueries, kTile.rowWarps, Shaping::None> rows[kTile.stages];
     uint64_t released[kTile.stages], gradientsFull[kGradientStages];
     long long start;
 };
