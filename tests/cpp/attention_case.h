@@ -1,5 +1,4 @@
-// One attention problem: its operands, how to run it through flashring.h, and an oracle that knows the mask's
-// definition only.
+// One attention problem: its operands, how to run it through flashring.h, and its mask by definition.
 #ifndef FLASHRING_TESTS_ATTENTION_CASE_H
 #define FLASHRING_TESTS_ATTENTION_CASE_H
 
@@ -227,80 +226,6 @@ inline void run(Case& c, Results& r, int32_t kernel, std::vector<int64_t> splits
         require(step.backward(i > 0 ? FLASHRING_ADD_DQ : 0), "backward");
         first = splits[i];
     }
-}
-
-// softmax(score(Q K^T)) V and its gradients in float64 from the decoded operands, all scores in memory.
-inline Results oracle(const Case& c) {
-    Results r(c, FLASHRING_FLOAT64);
-    const Shape& s = c.shape;
-    const std::vector<int64_t> qPositions = positionsOf(c.qRanges), kPositions = positionsOf(c.kvRanges);
-    r.dq.fill(0);
-    r.dk.fill(0);
-    r.dv.fill(0);
-    r.dsinks.fill(0);
-    std::vector<double> score(static_cast<size_t>(s.kvLen)), p(score.size()), growth(score.size(), 1);
-    for (int64_t b = 0; b < s.batch; ++b) {
-        for (int64_t h = 0; h < s.qHeads; ++h) {
-            const int64_t g = h / (s.qHeads / s.kvHeads);
-            for (int64_t i = 0; i < s.qLen; ++i) {
-                const double sink = c.sinks.empty() ? -INFINITY : c.sinks[static_cast<size_t>(h)];
-                double maximum = sink;
-                for (int64_t j = 0; j < s.kvLen; ++j) {
-                    double dot = 0;
-                    for (int64_t d = 0; d < s.headDim; ++d) dot += c.q.get(b, i, h, d) * c.k.get(b, j, g, d);
-                    const bool visible =
-                        sees(c.mask, qPositions[static_cast<size_t>(i)], kPositions[static_cast<size_t>(j)]);
-                    double value = c.scale * dot;
-                    if (c.softcap > 0) {
-                        growth[static_cast<size_t>(j)] = 1 / std::pow(std::cosh(value / c.softcap), 2);
-                        value = c.softcap * std::tanh(value / c.softcap);
-                    }
-                    if (!c.slopes.empty()) {
-                        const int64_t distance =
-                            std::abs(qPositions[static_cast<size_t>(i)] - kPositions[static_cast<size_t>(j)]);
-                        value -= c.slopes[static_cast<size_t>(h)] * static_cast<double>(distance);
-                    }
-                    score[static_cast<size_t>(j)] = visible ? value : -INFINITY;
-                    maximum = std::max(maximum, score[static_cast<size_t>(j)]);
-                }
-                double sum = sink == -INFINITY ? 0 : std::exp(sink - maximum);
-                const double sinkWeight = sum;
-                for (size_t j = 0; j < score.size(); ++j) {
-                    p[j] = score[j] == -INFINITY ? 0 : std::exp(score[j] - maximum);
-                    sum += p[j];
-                }
-                r.lse.set(b, i, h, 0, sum == 0 ? -INFINITY : maximum + std::log(sum));
-                double delta = 0;
-                for (int64_t d = 0; d < s.valueDim; ++d) {
-                    double value = 0;
-                    for (int64_t j = 0; j < s.kvLen; ++j) {
-                        if (p[static_cast<size_t>(j)] > 0)
-                            value += p[static_cast<size_t>(j)] / sum * c.v.get(b, j, g, d);
-                    }
-                    r.out.set(b, i, h, d, value);
-                    r.acc.set(b, i, h, d, value);
-                    delta += value * c.dout.get(b, i, h, d);
-                }
-                r.delta.set(b, i, h, 0, delta);
-                if (sinkWeight > 0) r.dsinks.set(0, 0, h, 0, r.dsinks.get(0, 0, h, 0) - sinkWeight / sum * delta);
-                for (int64_t j = 0; j < s.kvLen; ++j) {
-                    if (p[static_cast<size_t>(j)] == 0) continue;
-                    const double weight = p[static_cast<size_t>(j)] / sum;
-                    double dp = 0;
-                    for (int64_t d = 0; d < s.valueDim; ++d) {
-                        dp += c.dout.get(b, i, h, d) * c.v.get(b, j, g, d);
-                        r.dv.set(b, j, g, d, r.dv.get(b, j, g, d) + weight * c.dout.get(b, i, h, d));
-                    }
-                    const double ds = c.scale * growth[static_cast<size_t>(j)] * weight * (dp - delta);
-                    for (int64_t d = 0; d < s.headDim; ++d) {
-                        r.dq.set(b, i, h, d, r.dq.get(b, i, h, d) + ds * c.k.get(b, j, g, d));
-                        r.dk.set(b, j, g, d, r.dk.get(b, j, g, d) + ds * c.q.get(b, i, h, d));
-                    }
-                }
-            }
-        }
-    }
-    return r;
 }
 
 // The rows of the capability table that this machine can run, forward and backward where `both`; where

@@ -148,7 +148,12 @@ public:
     }
 
     void fill(double value) {
-        forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) { set(b, s, h, d, value); });
+        const size_t size = static_cast<size_t>(sizeOf(dtype_));
+        char element[8];
+        encode(dtype_, element, value);
+        forEach([&](int64_t b, int64_t s, int64_t h, int64_t d) {
+            std::memcpy(bytes_.data() + at(b, s, h, d), element, size);
+        });
     }
 
     // Every byte outside the elements still holds the canary.

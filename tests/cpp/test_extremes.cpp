@@ -3,8 +3,8 @@
 #include <functional>
 #include <utility>
 
-#include "attention_case.h"
 #include "caps.h"
+#include "oracle.h"
 
 namespace {
 

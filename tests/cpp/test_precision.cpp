@@ -1,7 +1,7 @@
 // Errors against float64 are at most 2 times (out) and 3 times (gradients) those of the plain formula, each of whose
 // matrices is rounded to the dtype, as a framework without a fused kernel computes it.
-#include "attention_case.h"
 #include "caps.h"
+#include "oracle.h"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // The reference kernel against the oracle: every result of random float64 cases within 1e-12, whole and in resumed
 // blocks.
-#include "attention_case.h"
+#include "oracle.h"
 
 int main() {
     constexpr double bar = 1e-12;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "caps.h"
+#include "oracle.h"
 #include "score_case.h"
 
 namespace {

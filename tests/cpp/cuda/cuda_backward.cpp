@@ -2,6 +2,7 @@
 // what is checked: gradients that are added to what is there, log-sum-exps of all sizes, one key, scales of all sizes,
 // key heads of many query heads, a softcap, and ALiBi. For what AUTO takes, deterministic and not, and for mma.
 #include "cuda/device_case.h"
+#include "oracle.h"
 
 namespace {
 

@@ -85,13 +85,16 @@ public:
 
     void download() {
         CUDA(cudaStreamSynchronize(stream_));
-        for (const Mirror& mirror : mirrors_) {
+        for (size_t i = kOperands; i < mirrors_.size(); ++i) {
+            const Mirror& mirror = mirrors_[i];
             CUDA(cudaMemcpy(mirror.buffer->memory(), mirror.device.data(), mirror.buffer->memoryBytes(),
                             cudaMemcpyDeviceToHost));
         }
     }
 
 private:
+    static constexpr size_t kOperands = 4;  // mirrors that no step writes: q, k, v, dout
+
     struct Mirror {
         Buffer* buffer;
         DeviceMemory device;
