@@ -45,7 +45,7 @@ class Capability(c.Structure):
                                                    "forward",
                                                             "backward", "unequal_dims", "available")] + \
         [("name", c.c_char_p), ("requirement", c.c_char_p)] + \
-        [(n, I32) for n in ("scores", "forward_scores", "forward_dim", "latent")]
+        [(n, I32) for n in ("scores", "forward_dim", "latent")]
 
 
 def view(t):

@@ -216,7 +216,6 @@ int32_t flashring_capability_get(int32_t index, flashring_capability* result) {
                                          entry.kernel->name,
                                          entry.kernel->requirement,
                                          entry.kernel->scores,
-                                         entry.kernel->forwardScores,
                                          static_cast<int32_t>(entry.kernel->forwardDim),
                                          entry.kernel->latent};
         std::memset(static_cast<void*>(result), 0, size);  // what later releases know

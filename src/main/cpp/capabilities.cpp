@@ -118,7 +118,6 @@ bool serves(const Capability& row, flashring_direction direction) {
 bool serves(const Capability& row, const flashring_step& step, flashring_direction direction) {
     const Kernel& kernel = *row.kernel;
     const bool forward = direction == FLASHRING_FORWARD;
-    const int32_t scoresServed = kernel.scores | (forward ? kernel.forwardScores : 0);
     // Asked for by name, a kernel without rows says so; of all that lack them the last would.
     if (forward && hasRows(step) && !kernel.rows && step.kernel == FLASHRING_KERNEL_AUTO) {
         return false;
@@ -126,7 +125,7 @@ bool serves(const Capability& row, const flashring_step& step, flashring_directi
     return kernel.cuda == (step.device != FLASHRING_HOST) &&
            (step.kernel == FLASHRING_KERNEL_AUTO || kernel.id == step.kernel) && row.dtype == step.dtype &&
            serves(row, direction) && servesDims(kernel, step, direction) &&
-           !(scoresOf(step, direction) & ~scoresServed);
+           !(scoresOf(step, direction) & ~kernel.scores);
 }
 
 bool available(int32_t row) {

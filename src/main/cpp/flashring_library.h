@@ -82,8 +82,7 @@ typedef struct flashring_capability {
     int32_t available;              /* 1: this machine can run it, and it is not ruled out */
     const char* name;               /* "avx512" */
     const char* requirement;        /* what the machine must have: "AVX-512 F, BW, DQ, VL" */
-    int32_t scores;                 /* flashring_score: those that it serves beyond scale * q . k, in all passes, */
-    int32_t forward_scores;         /* and those that forward serves beyond them, if at some dims alone */
+    int32_t scores;                 /* flashring_score: those that it serves beyond scale * q . k */
     int32_t forward_dim;            /* largest head_dim and value_dim of forward: as above, or more */
     int32_t latent;                 /* 1: forward takes head_dim 576 with value_dim 512, too (MLA) */
 } flashring_capability;

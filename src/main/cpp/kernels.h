@@ -47,16 +47,14 @@ struct Kernel {
     // again; null where it takes the step. Operands without an address are taken to suit. Null: it takes every step.
     const char* (*unmet)(const flashring_step&, flashring_direction) = nullptr;
     bool rows = false;   // forward serves batch rows of their own lengths, and pages
-    int32_t scores = 0;         // flashring_score: those that it serves,
-    int32_t forwardScores = 0;  // and those that forward serves beyond them
+    int32_t scores = 0;  // flashring_score: those that it serves
     int64_t maxDim = kCommonHeadDim, forwardDim = kCommonHeadDim;  // largest, of both passes and of forward
-    bool latent = false;        // forward serves kLatentKeyDim, kLatentValueDim
+    bool latent = false;  // forward serves kLatentKeyDim, kLatentValueDim
 
     // The same kernel, which serves these, too.
-    constexpr Kernel serving(int32_t served, int32_t servedForward = 0) const {
+    constexpr Kernel serving(int32_t served) const {
         Kernel kernel = *this;
         kernel.scores = served;
-        kernel.forwardScores = servedForward;
         return kernel;
     }
     constexpr Kernel forAnyDims() const {

@@ -336,7 +336,6 @@ public abstract class NativeStructs {
         @MemberGetter public native @Cast("const char*") String name();
         @MemberGetter public native @Cast("const char*") String requirement();
         @MemberGetter public native int scores();
-        @MemberGetter @Name("forward_scores") public native int forwardScores();
         @MemberGetter @Name("forward_dim") public native int forwardDim();
         @MemberGetter public native int latent();
     }

@@ -25,8 +25,6 @@ import org.flashring.internal.NativeStructs;
  * @param softcap whether scores may be bounded by a softcap
  * @param sinks whether heads may have sinks
  * @param alibi whether heads may have ALiBi slopes
- * @param forwardSoftcap whether forward bounds scores by a softcap, if at some dims alone
- * @param forwardAlibi whether forward serves ALiBi slopes, if at some dims alone
  * @param available whether this machine can run it, and it is not ruled out
  * @param name short name
  * @param requirement what a machine must have
@@ -47,8 +45,6 @@ public record Capability(
         boolean softcap,
         boolean sinks,
         boolean alibi,
-        boolean forwardSoftcap,
-        boolean forwardAlibi,
         boolean available,
         String name,
         String requirement,
@@ -72,7 +68,6 @@ public record Capability(
                 if (Native.capabilityGet(i, row) != Native.OK) {
                     throw new IllegalArgumentException(Native.lastError());
                 }
-                int forwardScores = row.scores() | row.forwardScores();
                 rows.add(new Capability(
                         Kernel.values()[row.kernel()],
                         row.cuda() != 0,
@@ -87,8 +82,6 @@ public record Capability(
                         (row.scores() & Native.SOFTCAP) != 0,
                         (row.scores() & Native.SINKS) != 0,
                         (row.scores() & Native.ALIBI) != 0,
-                        (forwardScores & Native.SOFTCAP) != 0,
-                        (forwardScores & Native.ALIBI) != 0,
                         row.available() != 0,
                         row.name(),
                         row.requirement(),

@@ -121,16 +121,10 @@ public final class InfoCommand implements Callable<Integer> {
     /** Returns what scores may be beyond scaled products. */
     private static String scores(Capability row) {
         String served = Stream.of(
-                        either("softcap", row.softcap(), row.forwardSoftcap()),
-                        row.sinks() ? "sinks" : "",
-                        either("ALiBi", row.alibi(), row.forwardAlibi()))
+                        row.softcap() ? "softcap" : "", row.sinks() ? "sinks" : "", row.alibi() ? "ALiBi" : "")
                 .filter(name -> !name.isEmpty())
                 .collect(Collectors.joining(", "));
         return served.isEmpty() ? "plain" : served;
-    }
-
-    private static String either(String score, boolean served, boolean forward) {
-        return served ? score : forward ? score + " forward" : "";
     }
 
     private static void print(PrintWriter out, Info info) {
