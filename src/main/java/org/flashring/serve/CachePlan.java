@@ -87,19 +87,7 @@ public record CachePlan(
 
     /** Returns a plan of rows in one piece each, which take one new token a step on the host. */
     public static CachePlan contiguous(AttentionShape shape, int layers, long capacity) {
-        return new CachePlan(
-                shape,
-                layers,
-                capacity,
-                0,
-                0,
-                0,
-                1,
-                1,
-                Score.standard(),
-                AttentionOptions.defaults(),
-                CacheType.OF_SHAPE,
-                false);
+        return of(shape, layers, capacity, 0, 0);
     }
 
     /**
@@ -112,6 +100,10 @@ public record CachePlan(
         Checks.atLeast("pageSize", pageSize, 1);
         Checks.between("capacity", capacity, 1, Integer.MAX_VALUE);
         long pages = Checks.product("pages", Checks.notNull("shape", shape).batch(), 1 + (capacity - 1) / pageSize);
+        return of(shape, layers, capacity, pageSize, pages);
+    }
+
+    private static CachePlan of(AttentionShape shape, int layers, long capacity, long pageSize, long pages) {
         return new CachePlan(
                 shape,
                 layers,
@@ -129,31 +121,17 @@ public record CachePlan(
 
     /** Returns this plan with {@code count} pages a rank: fewer than all rows could fill, where most stay short. */
     public CachePlan withPages(long count) {
-        return new CachePlan(
-                shape,
-                layers,
-                capacity,
-                pageSize,
-                count,
-                window,
-                newTokens,
-                ranks,
-                score,
-                options,
-                type,
-                batchInvariant);
+        return copy(count, window, newTokens, ranks, score, options, type, batchInvariant);
     }
 
     /** Returns this plan with queries that see {@code keys} keys, their own included. */
     public CachePlan withWindow(long keys) {
-        return new CachePlan(
-                shape, layers, capacity, pageSize, pages, keys, newTokens, ranks, score, options, type, batchInvariant);
+        return copy(pages, keys, newTokens, ranks, score, options, type, batchInvariant);
     }
 
     /** Returns this plan with steps of up to {@code tokens} new tokens a row. */
     public CachePlan withNewTokens(long tokens) {
-        return new CachePlan(
-                shape, layers, capacity, pageSize, pages, window, tokens, ranks, score, options, type, batchInvariant);
+        return copy(pages, window, tokens, ranks, score, options, type, batchInvariant);
     }
 
     /** Returns this plan with its pages dealt over {@code count} ranks, each of which has its share of them. */
@@ -165,53 +143,18 @@ public record CachePlan(
         long rows = shape.batch();
         long all = Checks.product("pages", pages, ranks);
         long longest = rows * (1 + (capacity - 1) / pageSize / count); // first pages go to first ranks
-        return new CachePlan(
-                shape,
-                layers,
-                capacity,
-                pageSize,
-                Math.min(all / count + rows, longest),
-                window,
-                newTokens,
-                count,
-                score,
-                options,
-                type,
-                batchInvariant);
+        long share = Math.min(all / count + rows, longest);
+        return copy(share, window, newTokens, count, score, options, type, batchInvariant);
     }
 
     /** Returns this plan with scores of another kind. */
     public CachePlan with(Score newScore) {
-        return new CachePlan(
-                shape,
-                layers,
-                capacity,
-                pageSize,
-                pages,
-                window,
-                newTokens,
-                ranks,
-                newScore,
-                options,
-                type,
-                batchInvariant);
+        return copy(pages, window, newTokens, ranks, newScore, options, type, batchInvariant);
     }
 
     /** Returns this plan with other options, such as {@code AttentionOptions.defaults().onCuda()}. */
     public CachePlan with(AttentionOptions newOptions) {
-        return new CachePlan(
-                shape,
-                layers,
-                capacity,
-                pageSize,
-                pages,
-                window,
-                newTokens,
-                ranks,
-                score,
-                newOptions,
-                type,
-                batchInvariant);
+        return copy(pages, window, newTokens, ranks, score, newOptions, type, batchInvariant);
     }
 
     /**
@@ -220,19 +163,7 @@ public record CachePlan(
      * @throws IllegalArgumentException if the shape's type does not go with it
      */
     public CachePlan with(CacheType newType) {
-        return new CachePlan(
-                shape,
-                layers,
-                capacity,
-                pageSize,
-                pages,
-                window,
-                newTokens,
-                ranks,
-                score,
-                options,
-                newType,
-                batchInvariant);
+        return copy(pages, window, newTokens, ranks, score, options, newType, batchInvariant);
     }
 
     /**
@@ -243,8 +174,31 @@ public record CachePlan(
      * always so.
      */
     public CachePlan withBatchInvariance() {
+        return copy(pages, window, newTokens, ranks, score, options, type, true);
+    }
+
+    private CachePlan copy(
+            long newPages,
+            long newWindow,
+            long tokens,
+            int newRanks,
+            Score newScore,
+            AttentionOptions newOptions,
+            CacheType newType,
+            boolean invariant) {
         return new CachePlan(
-                shape, layers, capacity, pageSize, pages, window, newTokens, ranks, score, options, type, true);
+                shape,
+                layers,
+                capacity,
+                pageSize,
+                newPages,
+                newWindow,
+                tokens,
+                newRanks,
+                newScore,
+                newOptions,
+                newType,
+                invariant);
     }
 
     /** Returns the keys of a row that a rank may come to hold: whole pages where there are pages. */

@@ -135,104 +135,57 @@ public record DenseSettings(
 
     /** Returns the same but for what backward computes again. */
     public DenseSettings with(Recompute other) {
-        return new DenseSettings(
-                model,
-                type,
-                mesh,
-                rows,
-                policy,
-                documents,
-                window,
-                strategy,
-                other,
-                headGroups,
-                tile,
-                lossTile,
-                cuda,
-                offload);
+        return copy(type, documents, other, headGroups, lossTile, cuda, offload);
     }
 
     /** Returns the same with another number of head groups. */
     public DenseSettings withHeadGroups(int groups) {
-        return new DenseSettings(
-                model, type, mesh, rows, policy, documents, window, strategy, recompute, groups, tile, lossTile, cuda,
-                offload);
+        return copy(type, documents, recompute, groups, lossTile, cuda, offload);
     }
 
     /** Returns the same for rows of one document of another length. */
     public DenseSettings withLength(long length) {
-        return new DenseSettings(
-                model,
-                type,
-                mesh,
-                rows,
-                policy,
-                new long[] {0, length},
-                window,
-                strategy,
-                recompute,
-                headGroups,
-                tile,
-                lossTile,
-                cuda,
-                offload);
+        return copy(type, new long[] {0, length}, recompute, headGroups, lossTile, cuda, offload);
     }
 
     /** Returns the same with weights and activations of another type. */
     public DenseSettings with(DType other) {
-        return new DenseSettings(
-                model,
-                other,
-                mesh,
-                rows,
-                policy,
-                documents,
-                window,
-                strategy,
-                recompute,
-                headGroups,
-                tile,
-                lossTile,
-                cuda,
-                offload);
+        return copy(other, documents, recompute, headGroups, lossTile, cuda, offload);
     }
 
     /** Returns the same for ranks on CUDA devices, with the usual number of logits for them. */
     public DenseSettings onCuda() {
-        return new DenseSettings(
-                model,
-                type,
-                mesh,
-                rows,
-                policy,
-                documents,
-                window,
-                strategy,
-                recompute,
-                headGroups,
-                tile,
-                LOSS_TILE,
-                true,
-                offload);
+        return copy(type, documents, recompute, headGroups, LOSS_TILE, true, offload);
     }
 
     /** Returns the same, with what is kept of a layer in the host's memory or not. */
     public DenseSettings withOffload(boolean other) {
+        return copy(type, documents, recompute, headGroups, lossTile, cuda, other);
+    }
+
+    private DenseSettings copy(
+            DType newType,
+            long[] newDocuments,
+            Recompute newRecompute,
+            int newHeadGroups,
+            int newLossTile,
+            boolean onCuda,
+            boolean offloaded) {
         return new DenseSettings(
                 model,
-                type,
+                newType,
                 mesh,
                 rows,
                 policy,
-                documents,
+                newDocuments,
                 window,
                 strategy,
-                recompute,
-                headGroups,
+                newRecompute,
+                newHeadGroups,
                 tile,
-                lossTile,
-                cuda,
-                other);
+                newLossTile,
+                onCuda,
+                offloaded);
     }
 
     /** Returns of how many layers what is kept for backward lies on the device at a time. */
