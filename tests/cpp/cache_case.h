@@ -312,6 +312,15 @@ inline CacheCase drawCacheCase(std::mt19937_64& random, int32_t dtype, int64_t l
     return c;
 }
 
+// The same rows with other groups and dims, and as many queries as the decode kernels pack at most. To be drawn anew.
+inline void reshape(CacheCase& c, int64_t group, int64_t dim) {
+    c.group = group;
+    c.queries = std::min(c.queries, 64 / group);
+    for (int32_t& count : c.queryLengths) count = std::min(count, static_cast<int32_t>(c.queries));
+    c.headDim = c.valueDim = dim;
+    c.scale = 1 / std::sqrt(static_cast<double>(dim));
+}
+
 inline constexpr Cache kCaches[] = {Cache::Contiguous, Cache::Numbered, Cache::Addressed};
 
 // Random numbers of 2 key heads and 16 dims over batch rows of these lengths.

@@ -54,11 +54,8 @@ bool sameRow(const Outcome& batch, int64_t b, const Outcome& alone) {
 CacheCase drawBatch(std::mt19937_64& random, int32_t dtype) {
     static const int64_t groups[] = {1, 4, 8, 16, 32, 64}, dims[] = {24, 64, 128, 256};
     CacheCase c = drawCacheCase(random, dtype, 1800);
-    c.group = groups[pick(random, 0, 5)];
-    c.queries = std::min(c.queries, 64 / c.group);
-    for (int32_t& count : c.queryLengths) count = std::min(count, static_cast<int32_t>(c.queries));
-    c.headDim = c.valueDim = dims[pick(random, 0, 3)];
-    c.scale = 1 / std::sqrt(static_cast<double>(c.headDim));
+    const int64_t group = groups[pick(random, 0, 5)];
+    reshape(c, group, dims[pick(random, 0, 3)]);
     c.left = pick(random, 0, 3) ? -1 : pick(random, 0, 700);
     c.draw(random);
     return c;

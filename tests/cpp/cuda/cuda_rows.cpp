@@ -40,11 +40,8 @@ void expectNear(const CacheCase& c, uint64_t seed, const Outcome& actual, const 
 CacheCase drawDeviceCase(std::mt19937_64& random, int32_t dtype, uint64_t seed) {
     CacheCase c = drawCacheCase(random, dtype, seed % 3 ? 300 : 2600);
     static const int64_t groups[] = {1, 3, 7, 8, 16, 64}, dims[] = {24, 64, 128, 192, 256};
-    c.group = groups[pick(random, 0, 5)];
-    c.queries = std::min(c.queries, 64 / c.group);
-    for (int32_t& count : c.queryLengths) count = std::min(count, static_cast<int32_t>(c.queries));
-    c.headDim = c.valueDim = dims[pick(random, 0, 4)];
-    c.scale = 1 / std::sqrt(static_cast<double>(c.headDim));
+    const int64_t group = groups[pick(random, 0, 5)];
+    reshape(c, group, dims[pick(random, 0, 4)]);
     if (seed % 2) drawScores(c, random);
     c.draw(random);
     return c;

@@ -12,25 +12,14 @@ import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.comm.Communicator;
 import org.flashring.comm.local.LocalGroup;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 
 /** Parameters are the sync's own references, and gradients those that they have when it sums. */
 @SuppressWarnings("try") // scopes work by being open
 class ParameterSyncTest {
-    private PointerScope scope;
-
-    @BeforeEach
-    void open() {
-        torch.set_num_threads(1);
-        scope = new PointerScope();
-    }
-
-    @AfterEach
-    void close() {
-        scope.close();
-    }
+    @RegisterExtension
+    final TorchScope scope = new TorchScope();
 
     private static Tensor parameter() {
         return torch.ones(1000).requires_grad_(true);

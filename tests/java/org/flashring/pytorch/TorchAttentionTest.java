@@ -19,9 +19,8 @@ import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.Mask;
 import org.flashring.Score;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
@@ -31,19 +30,8 @@ class TorchAttentionTest {
     private static final List<ScalarType> TYPES =
             List.of(ScalarType.Double, ScalarType.Float, ScalarType.BFloat16, ScalarType.Half);
 
-    private PointerScope scope;
-
-    @BeforeEach
-    void open() {
-        torch.set_num_threads(1);
-        scope = new PointerScope();
-    }
-
-    @AfterEach
-    void close() {
-        scope.close();
-        assertThat(AttentionNode.alive()).as("graphs that are still held").isZero();
-    }
+    @RegisterExtension
+    final TorchScope scope = new TorchScope();
 
     /** How [batch, heads, length, dim] lies in a larger or smaller block. */
     private enum Form {

@@ -4,7 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.bytedeco.pytorch.global.torch.ScalarType.Double;
 
-import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
@@ -12,9 +11,8 @@ import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.flashring.Mask;
 import org.flashring.Score;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -25,18 +23,8 @@ class TorchScoresTest {
     private static final int LENGTH = 13;
     private static final int DIM = 8;
 
-    private PointerScope scope;
-
-    @BeforeEach
-    void open() {
-        torch.set_num_threads(1);
-        scope = new PointerScope();
-    }
-
-    @AfterEach
-    void close() {
-        scope.close();
-    }
+    @RegisterExtension
+    final TorchScope scope = new TorchScope();
 
     private static Tensor leaf(int seed, ScalarType type, long... shape) {
         return Torch.random(seed, type, shape).mul(new Scalar(3.0)).requires_grad_(true);
