@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Do the sources keep to the house's rules?   rooms.py REPOSITORY
 
-No line is wider than 120 columns, of scripts and Java sources too. No native source is longer than 400 lines, but what
-a program has made.
+No line is wider than 120 columns, of scripts too. No native or Java source is longer than 400 lines, but what a program
+has made.
 
 Includes are written from a root (src/main/cpp or cuda), so that each shows the room it reaches into. A room uses those
 that ROOMS names for it and nothing else; what it names stands above it, so there is no cycle.
@@ -107,7 +107,8 @@ def main(repository):
     base = pathlib.Path(repository)
     sources, native = read(base, ROOTS, SUFFIXES), read(base, FOLDERS, SUFFIXES)
     scripts = read(base, SCRIPT_FOLDERS, SCRIPTS)
-    wrong = [*faults(sources), *calls(sources), *lengths(native), *widths(native), *widths(scripts)]
+    java = {path: text for path, text in scripts.items() if path.endswith(".java")}
+    wrong = [*faults(sources), *calls(sources), *lengths({**native, **java}), *widths(native), *widths(scripts)]
     empty = ROOMS.keys() - {room(path) for path in sources}
     wrong += [f"{name}: an empty room" for name in sorted(empty)]
     print(f"{len(sources)} sources in {len(ROOMS)} rooms")

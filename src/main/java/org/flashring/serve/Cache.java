@@ -2,7 +2,6 @@ package org.flashring.serve;
 
 import java.lang.ref.Reference;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import org.flashring.Tensor;
 import org.flashring.attention.Entrance;
@@ -29,8 +28,7 @@ import org.flashring.kernel.TensorMath;
  *
  * <p>Where the plan deals pages over ranks, every rank makes its cache with its communicator and calls the same methods
  * in the same order, with the same tokens and lengths: the cache keeps those that are the rank's. Each rank computes
- * all queries over its own keys, outputs and lse of all ranks are gathered and merged in the order of ranks, and every
- * rank gets the same bits. A row grows without moving what it has.
+ * all queries over its own keys, and all get the same bits, merged in the order of ranks. A row grows without moving.
  *
  * <p>One thread at a time uses a cache.
  */
@@ -46,8 +44,7 @@ public final class Cache implements AutoCloseable {
     private final States states; // null for a cache on one rank
     private final int rank;
     private final OwnedMemory scratch; // lse that nobody wants
-    private final boolean[] appended; // layers in this step
-    private long tokens; // of this step; 0 before its first append
+    private final StepProgress progress;
 
     /**
      * Makes an empty cache in memory of its own on a device.
@@ -61,8 +58,7 @@ public final class Cache implements AutoCloseable {
     }
 
     /**
-     * Makes this rank's share of an empty cache that is dealt over ranks, in memory of its own on their device.
-     * Collective.
+     * Makes this rank's share of an empty cache dealt over ranks, in memory of its own on their device. Collective.
      *
      * @throws IllegalArgumentException if the plan is for another number of ranks or for the other kind of device
      * @throws org.flashring.comm.CommunicationException if ranks have different plans
@@ -93,7 +89,7 @@ public final class Cache implements AutoCloseable {
         CacheChecks.fits(plan, device, ranks);
         this.entrance = new Entrance("Cache", "", device);
         this.checks = new CacheChecks(plan, device);
-        this.appended = new boolean[plan.layers()];
+        this.progress = new StepProgress(plan.layers());
         this.rank = ranks == null ? 0 : ranks.rank();
         try (Made made = new Made()) {
             this.step = made.add(plan.step(rank));
@@ -162,12 +158,6 @@ public final class Cache implements AutoCloseable {
         return rows.freePages();
     }
 
-    private void requireBetweenSteps(String what) {
-        if (tokens > 0) {
-            throw new IllegalStateException(what + " come between steps; advance ends the one that is under way");
-        }
-    }
-
     /** Sets a layer's sinks, [1, 1, heads, 1], which are read by each step; they are to stay until the close. */
     public void sinks(int layer, Tensor ofHeads) {
         entrance.requireOpen();
@@ -206,7 +196,7 @@ public final class Cache implements AutoCloseable {
         try {
             checks.newLengths(ofRow);
             checks.stream(stream);
-            requireBetweenSteps("new lengths");
+            progress.requireBetweenSteps("new lengths");
             rows.newLengths(ofRow, stream);
         } finally {
             entrance.leave(current);
@@ -251,12 +241,12 @@ public final class Cache implements AutoCloseable {
         int current = entrance.enter();
         try {
             checks.layer(layer);
-            long length = tokens > 0 ? tokens : Checks.notNull("k", k).length();
+            boolean first = progress.tokens() == 0;
+            long length = first ? Checks.notNull("k", k).length() : progress.tokens();
             Checks.between("k.length", length, 1, plan.newTokens());
             checks.newKeys("k", k, length, plan.shape().headDim());
             checks.newKeys("v", v, length, plan.shape().valueDim());
             checks.stream(stream);
-            boolean first = tokens == 0;
             if (first) {
                 rows.makeRoom(length, stream);
             }
@@ -273,8 +263,7 @@ public final class Cache implements AutoCloseable {
                         rows.newTokens(part),
                         first ? rows.lengths(part + 1) : 0); // the same for all layers
             }
-            tokens = length; // now that it has all gone well
-            appended[layer] = true;
+            progress.appended(layer, length); // now that it has all gone well
         } finally {
             entrance.leave(current);
             Reference.reachabilityFence(k); // kernels know their memory by address alone
@@ -304,10 +293,8 @@ public final class Cache implements AutoCloseable {
         int current = entrance.enter();
         try {
             checks.layer(layer);
-            if (!appended[layer]) {
-                throw new IllegalStateException(
-                        "nothing has been appended to layer " + layer + " in this step; append comes before forward");
-            }
+            progress.requireAppended(layer);
+            long tokens = progress.tokens();
             checks.queries(q, out, lse, tokens);
             checks.stream(stream);
             layers.requireSinks(plan, layer);
@@ -357,20 +344,12 @@ public final class Cache implements AutoCloseable {
         int current = entrance.enter();
         try {
             checks.stream(stream);
-            if (tokens == 0) {
-                throw new IllegalStateException("nothing has been appended in this step");
-            }
-            for (int layer = 0; layer < appended.length; layer++) {
-                if (!appended[layer]) {
-                    throw new IllegalStateException(
-                            "nothing has been appended to layer " + layer + " in this step; advance ends it for all");
-                }
-            }
+            progress.requireComplete();
+            long tokens = progress.tokens();
             math.stream(stream);
             math.copyBytes(rows.lengths(0), rows.lengths(plan.parts(tokens)), (long) rows.count() * Integer.BYTES);
             rows.advance(tokens, stream);
-            tokens = 0;
-            Arrays.fill(appended, false);
+            progress.end();
         } finally {
             entrance.leave(current);
         }
@@ -388,7 +367,7 @@ public final class Cache implements AutoCloseable {
     public void replayed() {
         int current = entrance.enter();
         try {
-            requireBetweenSteps("replays");
+            progress.requireBetweenSteps("replays");
             rows.replayed();
         } finally {
             entrance.leave(current);
@@ -405,7 +384,7 @@ public final class Cache implements AutoCloseable {
         try {
             checks.row(row);
             checks.stream(stream);
-            requireBetweenSteps("releases");
+            progress.requireBetweenSteps("releases");
             rows.release(row, stream);
         } finally {
             entrance.leave(current);
