@@ -17,6 +17,7 @@ struct CacheCase {
     std::vector<int32_t> lengths{}, begins{}, queryLengths{};  // empty: null in the step
     int64_t pageSize = 16;
     Order order = Order::BSHD;  // of a page: BHSD has all keys of a head side by side
+    Order outOrder = Order::Padded;
     double scale = 0.3, softcap = 0;
     std::vector<double> sinks{};  // [heads]; empty: null in the step
     Buffer q{}, k{}, v{};  // k and v as if in one piece, of `capacity` keys
@@ -172,13 +173,13 @@ struct Stored {
     }
 };
 
-// What a step leaves; out in strides that are not those of dense splits (FlashAttention 2550), lse as the natural
-// logarithm (vLLM 47079, SGLang 33064).
+// What a step leaves; out as a rule in strides that are not those of dense splits (FlashAttention 2550), lse as the
+// natural logarithm (vLLM 47079, SGLang 33064).
 struct Outcome {
     Buffer out, acc, lse;
 
     Outcome(const CacheCase& c, int32_t dtype)
-        : out(dtype, c.batch, c.queries, c.heads(), c.valueDim, Order::Padded),
+        : out(dtype, c.batch, c.queries, c.heads(), c.valueDim, c.outOrder),
           acc(accType(dtype), c.batch, c.queries, c.heads(), c.valueDim, Order::BSHD),
           lse(accType(dtype), c.batch, c.queries, c.heads(), 1, Order::BSHD) {}
     explicit Outcome(const CacheCase& c) : Outcome(c, c.dtype) {}

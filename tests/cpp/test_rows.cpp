@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "cache_case.h"
+#include "cache_run.h"
 #include "caps.h"
 
 namespace {
@@ -17,44 +17,6 @@ bool decodes() {
         if (row.kernel == FLASHRING_KERNEL_DECODE) return true;
     }
     return false;
-}
-
-void require(int32_t status, const CacheCase& c) {
-    CHECK(status == FLASHRING_OK, "%s: %s", c.describe().c_str(), flashring_last_error());
-}
-
-void run(flashring_step& raw, const CacheCase& c) {
-    int64_t bytes = 0;
-    require(flashring_workspace_bytes(&raw, FLASHRING_FORWARD, &bytes), c);
-    const std::unique_ptr<char, void (*)(char*)> workspace(static_cast<char*>(flashring_host_allocate(bytes + 64)),
-                                                           [](char* memory) { flashring_host_free(memory); });
-    std::memset(workspace.get(), 0x5a, static_cast<size_t>(bytes + 64));
-    raw.workspace = workspace.get();
-    raw.workspace_bytes = bytes;
-    require(flashring_forward_step(&raw), c);
-    for (int64_t i = bytes; i < bytes + 64; ++i)
-        CHECK(workspace.get()[i] == 0x5a, "%s: wrote past the workspace", c.describe().c_str());
-}
-
-Outcome forward(CacheCase& c, Cache how, int32_t kernel, uint64_t seed = 1, const Outcome* earlier = nullptr,
-                double spare = NAN) {
-    Stored cache(c, how, seed, spare);
-    Outcome r = earlier ? *earlier : Outcome(c);
-    flashring_step raw = stepOf(c, cache, r, kernel, FLASHRING_FINISH | (earlier ? FLASHRING_RESUME : 0));
-    run(raw, c);
-    CHECK(r.intact(), "%s: wrote outside a tensor", c.describe().c_str());
-    return r;
-}
-
-void expectNear(const CacheCase& c, const char* what, const Outcome& actual, const Outcome& expected) {
-    const bool wide = c.dtype == FLASHRING_FLOAT64;
-    const double state = wide ? 1e-12 : 2e-5, out = c.dtype == FLASHRING_BFLOAT16  ? 8e-3
-                                                    : c.dtype == FLASHRING_FLOAT16 ? 1e-3
-                                                                                   : state;
-    const std::string context = std::string(what) + " " + c.describe();
-    checkClose(context, "out", actual.out, expected.out, out);
-    checkClose(context, "acc", actual.acc, expected.acc, state);
-    checkClose(context, "lse", actual.lse, expected.lse, state);
 }
 
 // Every kernel and way to store the cache; with a state of earlier steps, some of whose rows are empty, in every other
@@ -77,7 +39,7 @@ long randomCases(int32_t dtype, uint64_t seeds) {
         for (const int32_t kernel : {FLASHRING_KERNEL_AUTO, FLASHRING_KERNEL_REFERENCE}) {
             if (kernel == FLASHRING_KERNEL_REFERENCE && c.capacity > 150) continue;
             const Outcome whole = forward(c, Cache::Contiguous, kernel, seed, earlier);
-            expectNear(c, kernel ? "reference" : "auto", whole, expected);
+            expectClose(c, kernel ? "reference" : "auto", whole, expected);
             for (const Cache how : {Cache::Numbered, Cache::Addressed}) {
                 CHECK(forward(c, how, kernel, seed, earlier).sameBits(whole),
                       "kernel %d, %s: pages differ from one piece", kernel, c.describe().c_str());
@@ -130,7 +92,7 @@ long alone() {
     std::vector<int32_t> lengths = {3, 3000, 1, 0, 17, 1024, 2, 64};
     CacheCase many = smallCase(FLASHRING_BFLOAT16, lengths, 3000);
     const Outcome together = forward(many, Cache::Numbered, FLASHRING_KERNEL_AUTO);
-    expectNear(many, "one huge among tiny", together, oracle(many));
+    expectClose(many, "one huge among tiny", together, oracle(many));
     for (int64_t b = 0; b < many.batch; ++b) {
         CacheCase one = many;
         one.batch = 1;
@@ -185,14 +147,14 @@ long sinks() {
         c.queryLengths = {1, 1};
         c.sinks = {0.5, -1, 3, -INFINITY, 0, 7, 1.25, 2};
         const Outcome first = forward(c, Cache::Numbered, kernel);
-        expectNear(c, "sinks", first, oracle(c));
+        expectClose(c, "sinks", first, oracle(c));
         for (int64_t h = 0; h < c.heads(); ++h) {
             CHECK(first.lse.get(0, 0, h) == c.sinks[static_cast<size_t>(h)] && first.out.get(0, 0, h, 9) == 0 &&
                       first.acc.get(0, 0, h, 0) == 0,
                   "kernel %d, head %lld: lse is %g where nothing is seen", kernel, static_cast<long long>(h),
                   first.lse.get(0, 0, h));
         }
-        expectNear(c, "sinks, second step", forward(c, Cache::Numbered, kernel, 1, &first), oracle(c, &first));
+        expectClose(c, "sinks, second step", forward(c, Cache::Numbered, kernel, 1, &first), oracle(c, &first));
         Stored cache(c, Cache::Numbered, 1);
         Outcome again = first;
         flashring_step raw = stepOf(c, cache, again, kernel, FLASHRING_FINISH | FLASHRING_RESUME);
@@ -209,7 +171,7 @@ long sinks() {
 long fewerKeysThanQueries() {
     for (const int32_t length : {0, 1, 2, 3, 4, 5}) {
         CacheCase c = smallCase(FLASHRING_FLOAT64, {length}, 9, 2, 5);
-        expectNear(c, "fewer keys than queries", forward(c, Cache::Contiguous, FLASHRING_KERNEL_AUTO), oracle(c));
+        expectClose(c, "fewer keys than queries", forward(c, Cache::Contiguous, FLASHRING_KERNEL_AUTO), oracle(c));
     }
     return 6;
 }
@@ -231,7 +193,7 @@ long plainSteps() {
         if (decodes()) {
             CHECK(rows.sameBits(plain), "%s: full rows differ from plain positions", nameOf(dtype));
         } else {
-            expectNear(c, "plain", plain, oracle(c));
+            expectClose(c, "plain", plain, oracle(c));
         }
         c.lengths.clear();
         CHECK(forward(c, Cache::Numbered, FLASHRING_KERNEL_AUTO).sameBits(rows), "%s: pages alone", nameOf(dtype));

@@ -2,6 +2,7 @@
 // stored, values that break rules in device memory, appending, graphs. --seeds N (per type), --from SEED, --small.
 #include <cstring>
 
+#include "cache_run.h"
 #include "cuda/comparison.h"
 #include "cuda/device_cache.h"
 
@@ -13,19 +14,7 @@ Outcome onDevice(CacheCase& c, Cache how, uint64_t seed) {
     return device.results();
 }
 
-Outcome onHost(CacheCase& c) {
-    Stored cache(c, Cache::Contiguous, 1);
-    Outcome r(c);
-    flashring_step raw = stepOf(c, cache, r, FLASHRING_KERNEL_AUTO, FLASHRING_FINISH);
-    int64_t bytes = 0;
-    CHECK(flashring_workspace_bytes(&raw, FLASHRING_FORWARD, &bytes) == FLASHRING_OK, "%s", flashring_last_error());
-    const std::unique_ptr<char, void (*)(char*)> workspace(static_cast<char*>(flashring_host_allocate(bytes)),
-                                                           [](char* memory) { flashring_host_free(memory); });
-    raw.workspace = workspace.get();
-    raw.workspace_bytes = bytes;
-    CHECK(flashring_forward_step(&raw) == FLASHRING_OK, "%s", flashring_last_error());
-    return r;
-}
+Outcome onHost(CacheCase& c) { return forward(c, Cache::Contiguous, FLASHRING_KERNEL_AUTO); }
 
 void expectNear(const CacheCase& c, uint64_t seed, const Outcome& actual, const Outcome& expected) {
     const DeviceBars bars = mmaBars(c.dtype);
