@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Is every CUDA kernel right on this host, and how fast: gpu_battery.sh BUILD GPUS OUT
 # BUILD holds libflashring.so, cuda_check, cuda_extremes, cuda_backward, cuda_selection, cuda_graph, cuda_rows,
-# cuda_invariant and cuda_float8; checks run side by side, one a GPU, then benchmarks alone on the first.
+# cuda_invariant, cuda_float8 and cuda_faults; checks run side by side, one a GPU, then benchmarks alone on the first.
 # What each printed is in OUT/NAME.txt; the last lines are shown. Where PyTorch or compute-sanitizer is missing, its
 # parts say so.
 # The exit code is 0 if every part ended well.
@@ -39,6 +39,7 @@ checks=(
     'rows 200 $build/cuda_rows'
     'invariant 100 $build/cuda_invariant'
     'float8 100 $build/cuda_float8'
+    'faults 60 $build/cuda_faults'
     'memcheck-rows 280 compute-sanitizer --tool memcheck --error-exitcode 1 $build/cuda_rows --small --seeds 2'
     'check-all 280 $build/cuda_check --seeds 2'
     'synccheck-extremes 200 compute-sanitizer --tool synccheck --error-exitcode 1 $build/cuda_extremes --small'
