@@ -14,8 +14,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import org.flashring.cli.support.StopRequest;
 import org.flashring.comm.nccl.NcclGroup;
 import org.flashring.device.Cuda;
 import org.flashring.launch.Environment;
@@ -40,6 +42,7 @@ import picocli.CommandLine.Spec;
             "train, verify and bench join: on the host, through shared memory, or sockets alone with"
                     + " FLASHRING_MEDIUM=sockets.",
             "The first rank that fails decides the exit code; the others then have five seconds to end.",
+            "Ctrl-C asks all ranks to end, a second one ends them at once.",
             "On several hosts run it on each, with the same --nnodes, --master-addr and --port and the same secret.",
             "",
             "Example:",
@@ -95,13 +98,29 @@ public final class LaunchCommand implements Callable<Integer> {
         check();
         unpackNatives();
         int masterPort = port > 0 ? port : freePort();
-        List<Process> ranks = new ArrayList<>();
+        List<Process> ranks = new CopyOnWriteArrayList<>();
         BlockingQueue<Ending> endings = new LinkedBlockingQueue<>();
         Thread killer = new Thread(() -> ranks.forEach(Process::destroyForcibly));
         Runtime.getRuntime().addShutdownHook(killer);
-        for (int local = 0; local < processes; local++) {
-            ranks.add(start(local, masterPort, endings));
+        // Unlike a Process's own, a handle's leaves output open.
+        Runnable ask = () -> ranks.forEach(rank -> rank.toHandle().destroy());
+        try (StopRequest stop = new StopRequest(ask, () -> ranks.forEach(Process::destroyForcibly))) {
+            for (int local = 0; local < processes; local++) {
+                ranks.add(start(local, masterPort, endings));
+            }
+            if (stop.isAsked()) {
+                ask.run(); // those that were not there yet when the signal came
+            }
+            int exitCode = exitCode(endings, stop);
+            return exitCode != 0 && stop.isAsked() ? stop.exitCode() : exitCode;
+        } finally {
+            ranks.forEach(Process::destroyForcibly);
+            Runtime.getRuntime().removeShutdownHook(killer);
         }
+    }
+
+    /** Returns the exit code of the first rank that fails, once all have ended, or the others have had their time. */
+    private int exitCode(BlockingQueue<Ending> endings, StopRequest stop) throws InterruptedException {
         int exitCode = 0;
         for (int ended = 0; ended < processes; ended++) {
             Ending ending = exitCode == 0 ? endings.take() : endings.poll(GRACE_SECONDS, TimeUnit.SECONDS);
@@ -110,13 +129,13 @@ public final class LaunchCommand implements Callable<Integer> {
             }
             if (ending.exitCode() != 0 && exitCode == 0) {
                 exitCode = ending.exitCode();
-                spec.commandLine()
-                        .getErr()
-                        .println("flashring launch: rank " + ending.rank() + " ended with exit code " + exitCode);
+                if (!stop.isAsked()) {
+                    spec.commandLine()
+                            .getErr()
+                            .println("flashring launch: rank " + ending.rank() + " ended with exit code " + exitCode);
+                }
             }
         }
-        ranks.forEach(Process::destroyForcibly);
-        Runtime.getRuntime().removeShutdownHook(killer);
         return exitCode;
     }
 

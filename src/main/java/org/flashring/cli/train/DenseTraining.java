@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Map;
 import org.bytedeco.javacpp.Pointer;
 import org.flashring.cli.support.Launched;
+import org.flashring.cli.support.StopRequest;
 import org.flashring.cli.train.dense.AdamW;
 import org.flashring.cli.train.dense.Checkpoint;
 import org.flashring.cli.train.dense.DenseRank;
@@ -27,6 +28,8 @@ import org.flashring.internal.Checks;
 final class DenseTraining {
     private static final Duration DEADLINE = Duration.ofMinutes(30);
 
+    private static final int INTERRUPTED = 130; // of a signal that another process got
+
     private final Settings settings;
     private final DenseDevices devices;
     private final DenseSettings dense;
@@ -42,6 +45,15 @@ final class DenseTraining {
     private final Launched launched;
     private final StepReport report;
     private volatile DenseLog log; // of the first rank, once it has begun
+    private StopRequest stop; // while it runs
+    private volatile Stopped stopped;
+
+    /**
+     * How a signal ended the run.
+     *
+     * @param checkpoint what it was left with
+     */
+    record Stopped(int exitCode, Path checkpoint) {}
 
     /**
      * Prepares a run.
@@ -126,16 +138,30 @@ final class DenseTraining {
         return log == null ? null : log.outcome();
     }
 
-    /** Runs, once. */
+    /** Returns how a signal ended the run, or null. */
+    Stopped stopped() {
+        return stopped;
+    }
+
+    /** Runs, once; a signal ends it after the step at hand, with a checkpoint. */
     void run() {
-        if (launched == null) {
-            devices.run(settings.mesh().worldSize(), DEADLINE, this::train);
-        } else {
-            Map<String, String> terms = Map.of(
-                    "training", settings.toString(),
-                    "text", lesson.text() + ", " + feed,
-                    "checkpoints", checkpointEvery + ", from " + resume);
-            devices.run(launched, terms, DEADLINE, this::train);
+        try (StopRequest signals = new StopRequest(this::announceStop, () -> {})) {
+            stop = signals;
+            if (launched == null) {
+                devices.run(settings.mesh().worldSize(), DEADLINE, this::train);
+            } else {
+                Map<String, String> terms = Map.of(
+                        "training", settings.toString(),
+                        "text", lesson.text() + ", " + feed,
+                        "checkpoints", checkpointEvery + ", from " + resume);
+                devices.run(launched, terms, DEADLINE, this::train);
+            }
+        }
+    }
+
+    private void announceStop() {
+        if (report != null) {
+            report.say("Stopping after this step, with a checkpoint; a second Ctrl-C ends it at once.");
         }
     }
 
@@ -189,8 +215,12 @@ final class DenseTraining {
             if (own != null) {
                 own.add((System.nanoTime() - start) / 1e9, figures, rank);
             }
-            if (checkpointEvery > 0 && (step % checkpointEvery == 0 || step == settings.steps())) {
-                Checkpoint.write(runs, step, lesson, rank);
+            boolean stops = rank.any(stop.isAsked());
+            boolean regular = checkpointEvery > 0 && (step % checkpointEvery == 0 || step == settings.steps());
+            Path checkpoint = stops || regular ? Checkpoint.write(runs, step, lesson, rank) : null;
+            if (stops) {
+                stopped = new Stopped(stop.isAsked() ? stop.exitCode() : INTERRUPTED, checkpoint);
+                return;
             }
         }
     }

@@ -54,6 +54,14 @@ final class StepReport implements Consumer<Training.Step>, AutoCloseable {
         }
     }
 
+    /** Says something else, under what the bar shows. */
+    synchronized void say(String line) {
+        if (!closed) {
+            console.println((progress != null && progress.isShown() ? System.lineSeparator() : "") + line);
+            console.flush();
+        }
+    }
+
     /** Removes the bar, and says no more. */
     @Override
     public synchronized void close() {

@@ -61,8 +61,13 @@ public final class TrainCommand implements Callable<Integer> {
      * A run that has been prepared.
      *
      * @param result what has come out so far; null before the first step is done
+     * @param stopped how a signal ended it; null if none did
      */
-    private record Work(Consumer<PrintWriter> introduce, Runnable train, Supplier<RunResult> result) {}
+    private record Work(
+            Consumer<PrintWriter> introduce,
+            Runnable train,
+            Supplier<RunResult> result,
+            Supplier<DenseTraining.Stopped> stopped) {}
 
     @Spec
     private CommandSpec spec;
@@ -284,7 +289,8 @@ public final class TrainCommand implements Callable<Integer> {
             return new Work(
                     console -> DenseResult.printPlan(training, dense.memory(), console),
                     training::run,
-                    () -> DenseResult.of(text, corpus, settings, dense, training));
+                    () -> DenseResult.of(text, corpus, settings, dense, training),
+                    training::stopped);
         }
         Training training = new Training(settings, corpus, compare, launched, report == null ? step -> {} : report);
         return new Work(
@@ -293,7 +299,8 @@ public final class TrainCommand implements Callable<Integer> {
                         "Attention   %s a rank for buffers, by plan%n",
                         Quantity.bytes(Collections.max(TrainResult.bytesHeld(settings)))),
                 training::run,
-                () -> TrainResult.of(text, corpus, settings, training.plan(), training.outcome()));
+                () -> TrainResult.of(text, corpus, settings, training.plan(), training.outcome()),
+                () -> null);
     }
 
     @SuppressWarnings("try") // an interruption works by being open
@@ -305,7 +312,7 @@ public final class TrainCommand implements Callable<Integer> {
             keep(work.result().get(), settings, console);
         };
         try (report;
-                Interruption interruption = new Interruption(keep)) {
+                Interruption interruption = engine == Engine.TORCH ? new Interruption(keep) : null) {
             introduce(settings, corpus, console);
             work.introduce().accept(console);
             report.begin();
@@ -318,6 +325,16 @@ public final class TrainCommand implements Callable<Integer> {
         }
         RunResult result = work.result().get();
         write(result, console);
+        DenseTraining.Stopped stopped = work.stopped().get();
+        if (stopped != null) {
+            console.printf(
+                    Locale.ROOT,
+                    "Stopped     after step %d of %d; the same command with --resume %s goes on%n",
+                    result.stepsBefore() + result.steps().size(),
+                    settings.steps(),
+                    stopped.checkpoint());
+            return stopped.exitCode();
+        }
         return result.passed() ? 0 : 1;
     }
 

@@ -158,6 +158,11 @@ public final class DenseRank implements AutoCloseable {
         return new Figures(result.lossSum() / targets, result.norm(), result.taken());
     }
 
+    /** Returns whether any rank says yes, so that all do the same. Collective, between steps. */
+    public boolean any(boolean yes) {
+        return optimizer.sum(yes ? 1 : 0) > 0;
+    }
+
     /** Returns the number of targets, having summed the gradients of the mean loss over ranks. Collective. */
     long gradients(long[][] tokens) {
         if (tokens.length != settings.rows()) {

@@ -259,6 +259,14 @@ final class ShardedAdamW {
         return new Result(staging.getDouble(lossFigure()), Math.sqrt(square), taken);
     }
 
+    /** Returns the sum over ranks of a number of the host, in the place of the loss. Collective. */
+    double sum(double own) {
+        staging.put(DType.FLOAT64, lossFigure(), 1, (first, to, count) -> to[0] = own);
+        ranks.allReduce(lossFigure(), 1, DType.FLOAT64);
+        ranks.synchronize();
+        return staging.getDouble(lossFigure());
+    }
+
     /** Returns how many steps were taken. */
     long updates() {
         return updates;
