@@ -154,10 +154,7 @@ long checkSlopes(int32_t dtype, int64_t dim) {
 }  // namespace
 
 int main() {
-    if (flashring_device_count() == 0) {
-        std::printf("skipped: %s\n", flashring_device_cause());
-        return 77;
-    }
+    skipWithoutDevice();
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16})
         for (const int64_t dim : {64, 96, 128, 80, 192, 256, 160}) {

@@ -348,10 +348,7 @@ int main(int count, char** arguments) {
         if (!std::strcmp(arguments[i], "--seeds") && i + 1 < count) seeds = std::atol(arguments[++i]);
         if (!std::strcmp(arguments[i], "--from") && i + 1 < count) from = std::strtoull(arguments[++i], nullptr, 10);
     }
-    if (flashring_device_count() == 0) {
-        std::printf("skipped: %s\n", flashring_device_cause());
-        return 77;
-    }
+    skipWithoutDevice();
     std::printf("tiles for %d KB of shared memory a block\n", flashring_device_tiles(0) >> 10);
     if (decodeAlone)
         return finish("decode",

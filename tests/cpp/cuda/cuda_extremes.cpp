@@ -381,10 +381,7 @@ long checkRepeats(int64_t length, int repeats) {
 
 int main(int count, char** arguments) {
     const bool small = count > 1 && !std::strcmp(arguments[1], "--small");
-    if (flashring_device_count() == 0) {
-        std::printf("skipped: %s\n", flashring_device_cause());
-        return 77;
-    }
+    skipWithoutDevice();
     std::printf("tiles for %d KB of shared memory a block\n", flashring_device_tiles(0) >> 10);
     const long cases = checkScores(small ? 200 : 520) + checkDenormals() + checkNothingVisible() + checkPassing() +
                        checkGaps() + checkPoisonedQueries() + checkUnseenSteps(small ? 70 : 300) + checkStates() +

@@ -165,10 +165,7 @@ long lengthsJustWritten(int32_t dtype) {
 }  // namespace
 
 int main() {
-    if (flashring_device_count() == 0) {
-        std::printf("skipped: %s\n", flashring_device_cause());
-        return 77;
-    }
+    skipWithoutDevice();
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) {
         cases += cacheFaults(dtype, onDevice, near) + workspaceOfOthers(dtype) + lengthsJustWritten(dtype);

@@ -193,10 +193,7 @@ int main(int count, char** arguments) {
         if (!std::strcmp(arguments[i], "--seeds")) seeds = std::atol(arguments[++i]);
         if (!std::strcmp(arguments[i], "--from")) from = std::strtoull(arguments[++i], nullptr, 10);
     }
-    if (flashring_device_count() == 0) {
-        std::printf("skipped: %s\n", flashring_device_cause());
-        return 77;
-    }
+    skipWithoutDevice();
     long cases = checkAppend() + checkNan() + checkRange();
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) cases += checkRandom(dtype, seeds, from);
     return finish("cuda float8", cases);

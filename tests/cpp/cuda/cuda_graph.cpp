@@ -225,10 +225,7 @@ void check(const Way& way, cudaStream_t stream) {
 }  // namespace
 
 int main() {
-    if (flashring_device_count() == 0) {
-        std::printf("skipped: %s\n", flashring_device_cause());
-        return 77;
-    }
+    skipWithoutDevice();
     cudaStream_t stream;
     CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     long cases = 0;

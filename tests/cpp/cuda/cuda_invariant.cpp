@@ -111,10 +111,7 @@ int main(int count, char** arguments) {
         if (!std::strcmp(arguments[i], "--seeds") && i + 1 < count) seeds = std::atol(arguments[++i]);
         if (!std::strcmp(arguments[i], "--from") && i + 1 < count) from = std::strtoull(arguments[++i], nullptr, 10);
     }
-    if (flashring_device_count() == 0) {
-        std::printf("skipped: %s\n", flashring_device_cause());
-        return 77;
-    }
+    skipWithoutDevice();
     long cases = 0;
     for (const int32_t dtype : {FLASHRING_BFLOAT16, FLASHRING_FLOAT16}) cases += checkRandom(dtype, seeds, from);
     return finish("cuda invariant", cases + checkLong());

@@ -185,10 +185,7 @@ long checkSharedRows() {
 }  // namespace
 
 int main() {
-    if (flashring_device_count() == 0) {
-        std::printf("skipped: %s\n", flashring_device_cause());
-        return 77;
-    }
+    skipWithoutDevice();
     const long cases = checkNames() + checkWorkspace() + checkNothing() + checkSharedRows();
     return finish("cuda selection", cases);
 }

@@ -15,6 +15,12 @@
         }                                                                                   \
     } while (0)
 
+inline void skipWithoutDevice() {
+    if (flashring_device_count() > 0) return;
+    std::printf("skipped: %s\n", flashring_device_cause());
+    std::exit(77);
+}
+
 class DeviceMemory {
 public:
     explicit DeviceMemory(size_t bytes) { CUDA(cudaMalloc(&data_, bytes ? bytes : 1)); }

@@ -13,9 +13,11 @@ import java.util.concurrent.CompletableFuture;
 import java.util.stream.IntStream;
 import org.flashring.Layout;
 import org.flashring.cli.support.Launched;
+import org.flashring.cli.support.StopRequest;
 import org.flashring.comm.Mesh;
 import org.flashring.plan.Ring;
 import org.flashring.support.RankProcesses;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import picocli.CommandLine;
@@ -26,6 +28,9 @@ class DenseTrainingTest {
 
     @TempDir
     private Path folder;
+
+    @AutoClose
+    private final StopRequest stop = new StopRequest(() -> {}, () -> {});
 
     /** Threads play the processes: a communicator of theirs is all that tells them from threads. */
     @Test
@@ -71,7 +76,7 @@ class DenseTrainingTest {
             DenseTraining training =
                     new DenseTraining(settings, new DenseOptions(), host, corpus, folder, launched, report);
             report.begin();
-            training.run();
+            training.run(stop);
             return training.outcome() == null
                     ? List.<Double>of()
                     : training.outcome().steps().stream()

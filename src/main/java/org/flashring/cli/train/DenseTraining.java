@@ -27,7 +27,6 @@ import org.flashring.internal.Checks;
 /** A training run by the dense engine: a rank for each thread of this JVM, or for each process. */
 final class DenseTraining {
     private static final Duration DEADLINE = Duration.ofMinutes(30);
-
     private static final int INTERRUPTED = 130; // of a signal that another process got
 
     private final Settings settings;
@@ -143,25 +142,17 @@ final class DenseTraining {
         return stopped;
     }
 
-    /** Runs, once; a signal ends it after the step at hand, with a checkpoint. */
-    void run() {
-        try (StopRequest signals = new StopRequest(this::announceStop, () -> {})) {
-            stop = signals;
-            if (launched == null) {
-                devices.run(settings.mesh().worldSize(), DEADLINE, this::train);
-            } else {
-                Map<String, String> terms = Map.of(
-                        "training", settings.toString(),
-                        "text", lesson.text() + ", " + feed,
-                        "checkpoints", checkpointEvery + ", from " + resume);
-                devices.run(launched, terms, DEADLINE, this::train);
-            }
-        }
-    }
-
-    private void announceStop() {
-        if (report != null) {
-            report.say("Stopping after this step, with a checkpoint; a second Ctrl-C ends it at once.");
+    /** Runs, once; where {@code signals} asks any rank to, it ends after the step at hand, with a checkpoint. */
+    void run(StopRequest signals) {
+        stop = signals;
+        if (launched == null) {
+            devices.run(settings.mesh().worldSize(), DEADLINE, this::train);
+        } else {
+            Map<String, String> terms = Map.of(
+                    "training", settings.toString(),
+                    "text", lesson.text() + ", " + feed,
+                    "checkpoints", checkpointEvery + ", from " + resume);
+            devices.run(launched, terms, DEADLINE, this::train);
         }
     }
 

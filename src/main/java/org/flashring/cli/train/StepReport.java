@@ -54,10 +54,11 @@ final class StepReport implements Consumer<Training.Step>, AutoCloseable {
         }
     }
 
-    /** Says something else, under what the bar shows. */
-    synchronized void say(String line) {
+    /** Says, under what the bar shows, that a signal stops the run. */
+    synchronized void stopping() {
         if (!closed) {
-            console.println((progress != null && progress.isShown() ? System.lineSeparator() : "") + line);
+            console.print(progress != null && progress.isShown() ? System.lineSeparator() : "");
+            console.println("Stopping after this step, with a checkpoint; a second Ctrl-C ends it at once.");
             console.flush();
         }
     }

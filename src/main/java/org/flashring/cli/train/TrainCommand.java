@@ -19,6 +19,7 @@ import org.flashring.cli.support.Interruption;
 import org.flashring.cli.support.JsonOption;
 import org.flashring.cli.support.Launched;
 import org.flashring.cli.support.Quantity;
+import org.flashring.cli.support.StopRequest;
 import org.flashring.cli.support.StrategyOption;
 import org.flashring.comm.Mesh;
 import org.flashring.internal.Checks;
@@ -65,7 +66,7 @@ public final class TrainCommand implements Callable<Integer> {
      */
     private record Work(
             Consumer<PrintWriter> introduce,
-            Runnable train,
+            Consumer<StopRequest> train,
             Supplier<RunResult> result,
             Supplier<DenseTraining.Stopped> stopped) {}
 
@@ -215,7 +216,9 @@ public final class TrainCommand implements Callable<Integer> {
                 settings = settings.withContext(longest);
             }
             if (!first) {
-                work(settings, corpus, null).train().run();
+                try (StopRequest stop = stopRequest(() -> {})) {
+                    work(settings, corpus, null).train().accept(stop);
+                }
                 return 0; // the first rank's verdict is that of all
             }
             List<Path> made = createOut();
@@ -298,9 +301,14 @@ public final class TrainCommand implements Callable<Integer> {
                         Locale.ROOT,
                         "Attention   %s a rank for buffers, by plan%n",
                         Quantity.bytes(Collections.max(TrainResult.bytesHeld(settings)))),
-                training::run,
+                stop -> training.run(),
                 () -> TrainResult.of(text, corpus, settings, training.plan(), training.outcome()),
                 () -> null);
+    }
+
+    /** Returns what tells the dense engine of signals; null for the other one, which a signal ends in its step. */
+    private StopRequest stopRequest(Runnable asked) {
+        return engine == Engine.DENSE ? new StopRequest(asked, () -> {}) : null;
     }
 
     @SuppressWarnings("try") // an interruption works by being open
@@ -312,11 +320,12 @@ public final class TrainCommand implements Callable<Integer> {
             keep(work.result().get(), settings, console);
         };
         try (report;
-                Interruption interruption = engine == Engine.TORCH ? new Interruption(keep) : null) {
+                Interruption interruption = engine == Engine.TORCH ? new Interruption(keep) : null;
+                StopRequest stop = stopRequest(report::stopping)) {
             introduce(settings, corpus, console);
             work.introduce().accept(console);
             report.begin();
-            work.train().run();
+            work.train().accept(stop);
         } catch (RuntimeException | Error e) {
             if (work.result().get() != null) {
                 keep.run();
